@@ -1,0 +1,247 @@
+"""Opening the store: URL, engine, pragmas, migrations, short transactions, and library errors mapped to ours.
+
+SQLite settings follow https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html: WAL so that readers never
+wait for the writer, `synchronous=FULL` so that a committed batch survives a power cut, foreign keys enforced.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError
+from store.migrate import bring_up_to_date, require_current
+
+__all__ = ["DEFAULT_URL", "Database", "mapped_errors", "open_database", "rows_as_dicts"]
+
+DEFAULT_URL = "sqlite:///thumbtune.db"
+BUSY_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open store. Threads may share it; each `read()` or `write()` takes a connection of its own.
+
+    Example:
+        >>> database = open_database("sqlite:///thumbtune.db")
+        >>> with database.read() as session:
+        ...     session.get(Channel, "UC...")
+    """
+
+    engine: Engine
+    url: URL
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session over one consistent state of the store; what is changed in it is thrown away.
+
+        Raises:
+            StoreError: the database failed.
+        """
+        with mapped_errors(self.url), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session in one short write transaction: committed when the block ends, rolled back when it raises.
+
+        On SQLite the write lock is taken at the start (BEGIN IMMEDIATE): writers queue up instead of failing half way.
+
+        Raises:
+            StoreError: the database failed; nothing of the block was kept.
+        """
+        engine = self.engine.execution_options(thumbtune_begin="IMMEDIATE")
+        with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Close every pooled connection; on SQLite this also folds the write-ahead log into the file."""
+        self.engine.dispose()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this store is one SQLite file."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file, or None on another database."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+
+def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: bool = False) -> Database:
+    """Open the store at `url`, migrated to this version's schema.
+
+    Args:
+        url: `sqlite:///FILE`, or `postgresql://...`.
+        create: make the store where there is none; otherwise that is an error.
+        read_only: open so that nothing can be written, migrations included.
+
+    Raises:
+        BadDatabaseUrl: not a URL we can open, or its driver is not installed.
+        DatabaseUnavailable: the folder is missing, the server is down, no permission, ...
+        NotAStore: it holds something else, or is damaged.
+        StoreTooNew: a later version migrated it.
+        StoreTooOld: `read_only`, and it needs a migration first.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        _check_file(parsed, create=create and not read_only)
+    engine = _engine(parsed, read_only=read_only)
+    database = Database(engine, parsed)
+    try:
+        with mapped_errors(parsed):
+            if read_only:
+                require_current(engine)
+            else:
+                bring_up_to_date(engine, create=create)
+    except BaseException:
+        engine.dispose()
+        raise
+    return database
+
+
+def _parse(url: str) -> URL:
+    """Turn the user's text into a URL with the driver we ship for that database."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise BadDatabaseUrl(
+            f"{url!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise BadDatabaseUrl(f"{url!r} names no file; write sqlite:///FILE (four slashes for an absolute path)")
+        return parsed.set(drivername="sqlite")
+    if backend in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    raise BadDatabaseUrl(f"{backend!r} databases are not supported; use sqlite:///FILE or postgresql://...")
+
+
+def _check_file(url: URL, *, create: bool) -> None:
+    path = Path(url.database or "")
+    if path.is_dir():
+        raise DatabaseUnavailable(f"{path} is a folder, not a database file; name a file in it")
+    if path.exists():
+        return
+    if not create:
+        raise DatabaseUnavailable(
+            f"there is no store at {path}; run 'thumbtune sync CHANNEL' first, or name the store with --db"
+        )
+    if not path.parent.is_dir():
+        raise DatabaseUnavailable(f"the folder {path.parent} does not exist; make it first")
+
+
+def _engine(url: URL, *, read_only: bool) -> Engine:
+    try:
+        if url.get_backend_name() == "sqlite":
+            return _sqlite_engine(url, read_only=read_only)
+        options = "-c timezone=utc" + (" -c default_transaction_read_only=on" if read_only else "")
+        return create_engine(url, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 10})
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise BadDatabaseUrl("the PostgreSQL driver is not installed; run pip install 'thumbtune[postgres]'") from error
+
+
+def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
+    if read_only:
+        uri = Path(url.database or "").absolute().as_uri() + "?mode=ro"
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
+        )
+    else:
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        # We emit BEGIN ourselves (below): the driver's own rules begin too late for BEGIN IMMEDIATE and
+        # leave DDL outside of transactions.
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        elif connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        mode = connection.get_execution_options().get("thumbtune_begin", "")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine
+
+
+@contextmanager
+def mapped_errors(url: URL) -> Iterator[None]:
+    """The one place where database errors end: each becomes a `StoreError` that says what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except DBAPIError as error:
+        raise _mapped(str(error.orig), url) from error
+    except sqlite3.Error as error:
+        raise _mapped(str(error), url) from error
+    except SQLAlchemyError as error:
+        raise StoreError(f"the database call failed ({error}); please report this") from error
+
+
+_SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
+    ("file is not a database", NotAStore, "is not a SQLite database; name another file with --db"),
+    ("malformed", NotAStore, "is damaged; restore it from a backup ('thumbtune db backup' makes them)"),
+    (
+        "readonly database",
+        DatabaseUnavailable,
+        "is read-only; check the permissions of the file and its folder",
+    ),
+    (
+        "unable to open",
+        DatabaseUnavailable,
+        "can't be opened; check that the path exists and may be read and written",
+    ),
+    (
+        "disk is full",
+        DatabaseUnavailable,
+        "can't grow: the disk is full; make room and run the command again",
+    ),
+    ("disk i/o error", DatabaseUnavailable, "can't be read or written (disk I/O error); check the disk"),
+    (
+        "locked",
+        DatabaseUnavailable,
+        "is locked by another program; run the command again when that has ended",
+    ),
+)
+
+
+def _mapped(text: str, url: URL) -> StoreError:
+    where = url.render_as_string(hide_password=True)
+    first_line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
+    if url.get_backend_name() == "sqlite":
+        for needle, kind, advice in _SQLITE_ERRORS:
+            if needle in text.lower():
+                return kind(f"the store {url.database} {advice}")
+        return StoreError(f"the store {url.database} refused a statement ({first_line}); please report this")
+    if any(
+        word in text for word in ("connection", "connect", "could not translate", "authentication", "does not exist")
+    ):
+        return DatabaseUnavailable(f"{where} can't be used ({first_line}); check the URL and the server")
+    return StoreError(f"{where} refused a statement ({first_line}); please report this")
+
+
+def rows_as_dicts(session: Session, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Run a trusted SELECT with `:name` parameters and return its rows as dictionaries, keyed by column."""
+    return [dict(row) for row in session.execute(text(sql), parameters).mappings()]

@@ -1,0 +1,62 @@
+"""Errors of the store.
+
+StoreError                     the root: anything the store can't do
+├── BadDatabaseUrl             the URL is not one that SQLAlchemy can open
+├── DatabaseUnavailable        it can't be used now (folder missing, server down, read-only, locked, full)
+├── NotAStore                  the file or database holds something else, or is damaged
+├── StoreTooNew                a newer thumbtune migrated it
+├── StoreTooOld                it needs `thumbtune db upgrade` first
+├── NotFound                   a row that was asked for by id does not exist
+└── BadQuery                   a SQL statement that the user gave fails or writes
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadDatabaseUrl",
+    "BadQuery",
+    "DatabaseUnavailable",
+    "NotAStore",
+    "NotFound",
+    "StoreError",
+    "StoreTooNew",
+    "StoreTooOld",
+]
+
+
+class StoreError(Exception):
+    """Root of the store's errors. The message reads `what happened; what to do`."""
+
+    exit_code = 1
+
+
+class BadDatabaseUrl(StoreError):
+    """The database URL can't be parsed, or names a database that is not supported."""
+
+    exit_code = 2
+
+
+class DatabaseUnavailable(StoreError):
+    """The database can't be opened, read or written now."""
+
+
+class NotAStore(StoreError):
+    """The database is damaged, or holds something that thumbtune did not make."""
+
+
+class StoreTooNew(StoreError):
+    """The schema revision is one this version of thumbtune does not know."""
+
+
+class StoreTooOld(StoreError):
+    """The schema is behind, and the caller asked not to migrate it."""
+
+
+class NotFound(StoreError):
+    """A row that was asked for by its id does not exist."""
+
+
+class BadQuery(StoreError):
+    """A statement given by the user fails, or would write."""
+
+    exit_code = 2

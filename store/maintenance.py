@@ -1,0 +1,89 @@
+"""Looking after a store: check that it is sound, copy it while it is in use."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import select
+
+from store.database import Database, mapped_errors
+from store.errors import DatabaseUnavailable, StoreError
+from store.migrate import current_revision
+from store.tables import Base, Picture
+
+__all__ = ["Check", "backup", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, and what is wrong with it; nothing wrong: `problems` is empty."""
+
+    name: str
+    problems: tuple[str, ...]
+    detail: str = ""
+
+
+def check(database: Database) -> Iterator[Check]:
+    """Look at the whole store without changing it: file structure, references, schema, and each picture's digest.
+
+    Raises:
+        StoreError: the database failed while it was read.
+    """
+    with database.read() as session:
+        connection = session.connection()
+        yield Check("revision", (), str(current_revision(connection)))
+        if database.is_sqlite:
+            lines = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+            yield Check("integrity", tuple(line for line in lines if line != "ok"))
+            rows = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            yield Check("references", tuple(f"{row[0]} row {row[1]} points to no {row[2]}" for row in rows))
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        yield Check("schema", tuple(str(difference) for difference in compare_metadata(context, Base.metadata)))
+        count, wrong = 0, []
+        # One picture in memory at a time, whatever the size of the library.
+        for sha256, content in session.execute(select(Picture.sha256, Picture.bytes).execution_options(yield_per=16)):
+            count += 1
+            if hashlib.sha256(content).hexdigest() != sha256:
+                wrong.append(f"picture {sha256} has other bytes than its digest says")
+        yield Check("pictures", tuple(wrong), f"{count} digests")
+
+
+def backup(database: Database, target: Path) -> int:
+    """Copy a SQLite store, consistent even while others write, to a new file; returns its size in bytes.
+
+    Uses SQLite's online backup (https://www.sqlite.org/backup.html). The copy gets its name only when it is whole.
+
+    Raises:
+        StoreError: the store is on PostgreSQL, or the target exists.
+        DatabaseUnavailable: the copy can't be written.
+    """
+    if database.path is None:
+        raise StoreError("a PostgreSQL store is backed up by PostgreSQL's own tools; run pg_dump")
+    if target.exists():
+        raise StoreError(f"{target} exists already; name a new file")
+    if not target.parent.is_dir():
+        raise DatabaseUnavailable(f"the folder {target.parent} does not exist; make it first")
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with mapped_errors(database.url):
+            source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=ro", uri=True)
+            copy = sqlite3.connect(partial)
+            try:
+                source.backup(copy)
+                # The copy is one file: no write-ahead log beside it to forget when it is moved.
+                copy.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                copy.close()
+                source.close()
+        partial.rename(target)
+    except OSError as error:
+        raise DatabaseUnavailable(f"{target} can't be written ({error.strerror}); name another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target.stat().st_size

@@ -1,0 +1,123 @@
+"""Migrations: bring a database to this version's schema, in one transaction, whoever else tries at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect
+
+import migrations
+from store.errors import DatabaseUnavailable, NotAStore, StoreError, StoreTooNew, StoreTooOld
+
+__all__ = ["alembic_config", "bring_up_to_date", "current_revision", "head_revision", "require_current"]
+
+# Any constant does, as long as every process takes the same one: PostgreSQL's advisory locks are plain numbers.
+_ADVISORY_LOCK = 7_468_756_662
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration, in code: the scripts are a package and ship in the wheel, an ini file would not."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+@cache
+def _known_revisions() -> tuple[str, ...]:
+    """All revisions, oldest first."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return tuple(script.revision for script in scripts.walk_revisions())[::-1]
+
+
+def head_revision() -> str:
+    """The newest revision that this version of thumbtune knows."""
+    return _known_revisions()[-1]
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision the database is at; None when it was never migrated."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_current(engine: Engine) -> None:
+    """Check, without writing, that the schema is the one this version works with.
+
+    Raises:
+        NotAStore, StoreTooNew, StoreTooOld.
+    """
+    with engine.connect() as connection:
+        revision = _checked_revision(connection)
+    if revision is None:
+        raise NotAStore("the database is empty; run 'thumbtune sync CHANNEL' or 'thumbtune db upgrade' first")
+    if revision != head_revision():
+        raise StoreTooOld(f"the store's schema is at {revision}; run 'thumbtune db upgrade' first")
+
+
+def bring_up_to_date(engine: Engine, *, create: bool = True, target: str = "head") -> None:
+    """Migrate to `target`: all of it or nothing, and once even when several processes start together.
+
+    Raises:
+        NotAStore: the database holds tables that thumbtune did not make.
+        StoreTooNew: its revision is unknown to this version.
+        DatabaseUnavailable: it is empty and `create` is false.
+        StoreError: a migration left rows that point nowhere (it was rolled back).
+    """
+    with engine.connect() as connection:
+        revision = _checked_revision(connection)
+    wanted = head_revision() if target == "head" else target
+    if revision == wanted:
+        return
+    if revision is None and not create:
+        raise DatabaseUnavailable("the database is empty; run 'thumbtune sync CHANNEL' first")
+    with _exclusive(engine) as connection:
+        # Another process may have migrated while we waited for the lock: Alembic reads the revision again.
+        _checked_revision(connection)
+        command.upgrade(alembic_config(connection), wanted)
+
+
+def _checked_revision(connection: Connection) -> str | None:
+    tables = set(inspect(connection).get_table_names())
+    if "alembic_version" not in tables:
+        if tables:
+            raise NotAStore("the database holds other tables and is no thumbtune store; name another with --db")
+        return None
+    revision = current_revision(connection)
+    if revision is not None and revision not in _known_revisions():
+        if "channel" not in tables:
+            raise NotAStore("the database belongs to another program; name another with --db")
+        raise StoreTooNew(f"the store's schema is at {revision}, which this version does not know; upgrade thumbtune")
+    return revision
+
+
+@contextmanager
+def _exclusive(engine: Engine) -> Iterator[Connection]:
+    """One connection in one transaction that no other migration can enter."""
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            yield connection
+        return
+    immediate = engine.execution_options(thumbtune_begin="IMMEDIATE")
+    with immediate.connect() as connection:
+        # SQLite changes a table by copying it; with enforcement on, dropping the old copy would count as
+        # deleting its rows. It can only be switched outside of a transaction; the check below makes up for it.
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                yield connection
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+                if broken:
+                    raise StoreError(f"a migration would leave {len(broken)} rows pointing nowhere; please report this")
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")

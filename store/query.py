@@ -1,0 +1,54 @@
+"""SQL given by the user: run so that it can't write, whatever it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
+
+from store.database import Database
+from store.errors import BadQuery
+
+__all__ = ["Answer", "run_query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A query's columns, and its rows as they are read from the database."""
+
+    columns: tuple[str, ...]
+    rows: Iterator[Sequence[Any]]
+
+
+@contextmanager
+def run_query(database: Database, sql: str) -> Iterator[Answer]:
+    """Run one statement on a store that was opened `read_only`; rows are streamed while the block lasts.
+
+    Raises:
+        BadQuery: it is no valid SQL, is no query, or would write.
+    """
+    with database.read() as session:
+        # Straight to the driver, so that a colon or a percent sign in the user's SQL is no parameter.
+        connection = session.connection().execution_options(stream_results=True, no_parameters=True)
+        try:
+            result = connection.exec_driver_sql(sql)
+            columns = tuple(result.keys())
+        except DBAPIError as error:
+            raise BadQuery(f"the query failed ({_first_line(error.orig)}); this command only reads") from error
+        except ResourceClosedError as error:
+            raise BadQuery("the statement returns no rows; this command only reads") from error
+        yield Answer(columns, _rows(iter(result)))
+
+
+def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    try:
+        yield from rows
+    except DBAPIError as error:
+        raise BadQuery(f"the query failed ({_first_line(error.orig)})") from error
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

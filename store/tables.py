@@ -1,0 +1,404 @@
+"""The tables, as typed SQLAlchemy models. One docstring each: what a row is.
+
+The same models serve SQLite and PostgreSQL; `migrations/` creates them and a test finds no drift. Enumerations are text
+with a CHECK, so that plain SQL users read words. Everything that a query sorts, joins or looks up by has an index.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from store.types import UtcDateTime, json_type
+
+__all__ = [
+    "Availability",
+    "Base",
+    "Channel",
+    "Direction",
+    "Evaluation",
+    "Kind",
+    "Picture",
+    "PictureFailure",
+    "QuotaDay",
+    "Rank",
+    "RunStatus",
+    "ScoredModel",
+    "Snapshot",
+    "SnapshotExample",
+    "Split",
+    "SyncMode",
+    "SyncRun",
+    "SyncStatus",
+    "TrainingRun",
+    "TrainingStep",
+    "Video",
+    "VideoVersion",
+]
+
+Kind = Literal["video", "short", "upcoming", "live", "unknown"]
+Availability = Literal["available", "private", "gone"]
+Split = Literal["train", "valid", "test"]
+SyncMode = Literal["incremental", "full", "refresh"]
+SyncStatus = Literal["running", "complete", "unchanged", "quota", "partial", "failed", "interrupted"]
+RunStatus = Literal["running", "done", "failed", "interrupted"]
+ScoredModel = Literal["base", "tuned"]
+Direction = Literal["thumbnail_to_title", "title_to_thumbnail"]
+
+
+def _one_of(column: str, *values: str) -> str:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return f"{column} IN ({listed})"
+
+
+class Base(DeclarativeBase):
+    """Declarative base: names every constraint, so that migrations can refer to it on both databases."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy's own declaration form)
+        datetime: UtcDateTime(),
+        dict[str, Any]: json_type(),
+        list[str]: json_type(),
+        str: Text(),
+    }
+
+
+class Channel(Base):
+    """One YouTube channel that is kept in this store, and how far its listing has come."""
+
+    __tablename__ = "channel"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """`UC...`."""
+    handle: Mapped[str | None]
+    """`@name` as YouTube writes it, or NULL for a channel without one."""
+    title: Mapped[str]
+    uploads_playlist_id: Mapped[str]
+    min_duration_s: Mapped[int]
+    """Seconds below which a video is a short. Set by `sync --min-duration`, kept for later syncs."""
+    thumbnail_size: Mapped[str]
+    """The preferred size (`high`, `maxres`, ...). Set by `sync --thumbnail`, kept for later syncs."""
+    api_item: Mapped[dict[str, Any] | None]
+    """The channel as the API last described it."""
+    added_at: Mapped[datetime]
+    listing_token: Mapped[str | None]
+    """Page token at which an unfinished listing goes on; NULL when the last one reached the end."""
+    listed_at: Mapped[datetime | None]
+    """When a listing of the uploads was last complete."""
+    synced_at: Mapped[datetime | None]
+    """When a sync last ended `complete` or `unchanged`."""
+    refreshed_at: Mapped[datetime | None]
+    """When `--refresh` last read every known video again."""
+
+
+class Picture(Base):
+    """One thumbnail file, stored once however many videos show it. Never changed, never deleted."""
+
+    __tablename__ = "picture"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Lower-case hex digest of `bytes`."""
+    bytes: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    """The file as it was served, checked by decoding it."""
+    mime: Mapped[str]
+    """By what the decoder found (`image/jpeg`, ...), not by the server's header."""
+    width: Mapped[int]
+    """Pixels."""
+    height: Mapped[int]
+    """Pixels."""
+    byte_count: Mapped[int]
+    fetched_at: Mapped[datetime]
+
+
+class Video(Base):
+    """One upload as last seen. Rows are marked when a video vanishes, never deleted."""
+
+    __tablename__ = "video"
+    __table_args__ = (
+        CheckConstraint(_one_of("kind", "video", "short", "upcoming", "live", "unknown"), name="kind"),
+        CheckConstraint(_one_of("availability", "available", "private", "gone"), name="availability"),
+        CheckConstraint(_one_of("split", "train", "valid", "test"), name="split"),
+        Index("ix_video_channel_id_published_at", "channel_id", "published_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
+    title: Mapped[str]
+    """Exactly as the API gave it."""
+    picture_sha256: Mapped[str | None] = mapped_column(ForeignKey("picture.sha256"), index=True)
+    """The current thumbnail, NULL until one was fetched."""
+    published_at: Mapped[datetime | None]
+    duration_s: Mapped[int | None]
+    """Whole seconds; NULL when the API gives none (yet)."""
+    kind: Mapped[str]
+    """`video` can be a training pair; `short`, `upcoming` and `live` can't; `unknown` until details were read."""
+    availability: Mapped[str]
+    """`available`, `private`, or `gone` (deleted, or no longer returned)."""
+    api_item: Mapped[dict[str, Any] | None]
+    """The item of the `videos` endpoint as last received: description, tags, category, languages, ..."""
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+    """When the API last confirmed this row."""
+    details_at: Mapped[datetime | None]
+    """When the `videos` endpoint was last read for it; NULL: listed only, details still to come."""
+    picture_url: Mapped[str | None]
+    """Where the current picture came from."""
+    picture_etag: Mapped[str | None]
+    """For a conditional GET on `--refresh`."""
+    picture_last_modified: Mapped[str | None]
+    """For a conditional GET on `--refresh`."""
+    picture_checked_at: Mapped[datetime | None]
+    group_id: Mapped[str | None] = mapped_column(index=True)
+    """Videos that share a picture or a normalised title have the same: the smallest id among them. Snapshots set it."""
+    split: Mapped[str | None]
+    """`train`, `valid` or `test`: given once, by the first snapshot that sees the video, and never changed."""
+    split_at: Mapped[datetime | None]
+
+
+class VideoVersion(Base):
+    """One (title, picture) that a video has had, from when it was first seen to when it was last seen so."""
+
+    __tablename__ = "video_version"
+    __table_args__ = (UniqueConstraint("video_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    video_id: Mapped[str] = mapped_column(ForeignKey("video.id"))
+    number: Mapped[int]
+    """1, 2, ... within the video; the highest is the current one."""
+    title: Mapped[str]
+    picture_sha256: Mapped[str | None] = mapped_column(ForeignKey("picture.sha256"), index=True)
+    """NULL until the version's picture was fetched; then it stays."""
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+
+    picture: Mapped[Picture | None] = relationship(viewonly=True)
+
+
+class PictureFailure(Base):
+    """A video whose thumbnail could not be had, and when to try again. Deleted on success."""
+
+    __tablename__ = "picture_failure"
+
+    video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
+    url: Mapped[str | None]
+    """What was asked for last; NULL when the API named no thumbnail."""
+    reason: Mapped[str]
+    tries: Mapped[int]
+    first_failed_at: Mapped[datetime]
+    last_failed_at: Mapped[datetime]
+    next_try_at: Mapped[datetime]
+
+
+class SyncRun(Base):
+    """One sync of one channel: what it found and what it cost. Written at the start, updated with every batch."""
+
+    __tablename__ = "sync_run"
+    __table_args__ = (
+        CheckConstraint(_one_of("mode", "incremental", "full", "refresh"), name="mode"),
+        CheckConstraint(
+            _one_of("status", "running", "complete", "unchanged", "quota", "partial", "failed", "interrupted"),
+            name="status",
+        ),
+        Index("ix_sync_run_channel_id_started_at", "channel_id", "started_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
+    mode: Mapped[str]
+    status: Mapped[str]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    seconds: Mapped[float | None]
+    listed: Mapped[int] = mapped_column(default=0)
+    """Playlist entries read."""
+    new: Mapped[int] = mapped_column(default=0)
+    changed: Mapped[int] = mapped_column(default=0)
+    gone: Mapped[int] = mapped_column(default=0)
+    """Videos found to have become private or gone in this sync."""
+    pictures_fetched: Mapped[int] = mapped_column(default=0)
+    pictures_unchanged: Mapped[int] = mapped_column(default=0)
+    pictures_failed: Mapped[int] = mapped_column(default=0)
+    requests: Mapped[int] = mapped_column(default=0)
+    """HTTP requests sent: API, feed and pictures, retries included."""
+    units: Mapped[int] = mapped_column(default=0)
+    """API quota units spent."""
+    error: Mapped[str | None]
+    host: Mapped[str]
+    pid: Mapped[int]
+    """With `host`: whether a run that reads `running` still is."""
+
+
+class QuotaDay(Base):
+    """API units spent on one day of Pacific time (the quota's day) with one key."""
+
+    __tablename__ = "quota_day"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    key_fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    """The first 12 hex digits of the key's SHA-256: tells keys apart, gives none away."""
+    units: Mapped[int]
+
+
+class Snapshot(Base):
+    """One immutable dataset: which versions of which videos, how split, with which negatives."""
+
+    __tablename__ = "snapshot"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
+    """SHA-256 over the examples and the settings: equal data and settings give the same snapshot."""
+    created_at: Mapped[datetime]
+    settings: Mapped[dict[str, Any]]
+    """Negative strategy, title model, seed, channels: all that decided the examples."""
+    n_train: Mapped[int]
+    n_valid: Mapped[int]
+    n_test: Mapped[int]
+    excluded: Mapped[dict[str, Any]]
+    """{reason: how many pairs were left out}."""
+
+
+class SnapshotExample(Base):
+    """One (anchor, positive, negative) triplet of a snapshot: a video's version, and whose title is its negative."""
+
+    __tablename__ = "snapshot_example"
+    __table_args__ = (
+        CheckConstraint(_one_of("split", "train", "valid", "test"), name="split"),
+        UniqueConstraint("snapshot_id", "video_id"),
+    )
+
+    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshot.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    """0, 1, ...: the dataset's row order, over all splits."""
+    video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), index=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("video_version.id"))
+    """The anchor picture and the positive title."""
+    channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
+    group_id: Mapped[str]
+    split: Mapped[str]
+    negative_position: Mapped[int | None]
+    """The example of the same split whose title is the negative; NULL with `--negatives none`, or where none serves."""
+
+
+class TrainingRun(Base):
+    """One training run: everything needed to know what was done, with what, and to repeat it."""
+
+    __tablename__ = "training_run"
+    __table_args__ = (CheckConstraint(_one_of("status", "running", "done", "failed", "interrupted"), name="status"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(index=True)
+    finished_at: Mapped[datetime | None]
+    seconds: Mapped[float | None]
+    phase_seconds: Mapped[dict[str, Any] | None]
+    """{phase: seconds}."""
+    error: Mapped[str | None]
+    snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshot.id"), index=True)
+    """NULL only while the run, or because the run, has not come that far."""
+    base_model: Mapped[str]
+    """Hub name or folder, as given."""
+    base_fingerprint: Mapped[str | None]
+    """SHA-256 over the base's weights and preprocessing."""
+    trained: Mapped[str]
+    """`projection`, `all`, or a regular expression over parameter names."""
+    seed: Mapped[int]
+    settings: Mapped[dict[str, Any]]
+    packages: Mapped[dict[str, Any]]
+    """{distribution: version}, Python and the platform included."""
+    device: Mapped[str | None]
+    git_commit: Mapped[str | None]
+    """Of thumbtune's own checkout, when run from one."""
+    parameters_total: Mapped[int | None] = mapped_column(BigInteger)
+    parameters_trainable: Mapped[int | None] = mapped_column(BigInteger)
+    artifact_path: Mapped[str | None]
+    """The trained tensors (safetensors)."""
+    artifact_sha256: Mapped[str | None] = mapped_column(String(64))
+    output_path: Mapped[str | None]
+    """The whole model's folder, with `--output`."""
+    host: Mapped[str]
+    pid: Mapped[int]
+    """With `host`: whether a run that reads `running` still is."""
+
+
+class TrainingStep(Base):
+    """One optimiser step of a run."""
+
+    __tablename__ = "training_step"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    """1, 2, ..."""
+    epoch: Mapped[float]
+    """Fraction of the training done, in epochs, after this step."""
+    loss: Mapped[float]
+    learning_rate: Mapped[float]
+
+
+class Evaluation(Base):
+    """One metric of one model on one split, with its sample size and, for a proportion, its 95 % Wilson interval."""
+
+    __tablename__ = "evaluation"
+    __table_args__ = (
+        CheckConstraint(_one_of("split", "train", "valid", "test"), name="split"),
+        CheckConstraint(_one_of("direction", "thumbnail_to_title", "title_to_thumbnail"), name="direction"),
+    )
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    """`base` or `tuned`."""
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    """`all`, or a channel id: then only that channel's rows are ranked, among themselves."""
+    split: Mapped[str] = mapped_column(primary_key=True)
+    direction: Mapped[str] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    """`recall@1`, `recall@5`, `recall@10`, `mrr`, `median_rank`."""
+    k: Mapped[int | None]
+    """The cut-off of a recall, else NULL."""
+    value: Mapped[float]
+    n: Mapped[int]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+
+
+class Rank(Base):
+    """Where a run's model put one video's own title (or thumbnail) among all of its split."""
+
+    __tablename__ = "rank"
+    __table_args__ = (
+        CheckConstraint(_one_of("split", "train", "valid", "test"), name="split"),
+        CheckConstraint(_one_of("direction", "thumbnail_to_title", "title_to_thumbnail"), name="direction"),
+    )
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    direction: Mapped[str] = mapped_column(primary_key=True)
+    video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
+    split: Mapped[str]
+    rank: Mapped[int]
+    """1 is a hit; an equal title (or the same picture) ranked first counts as its own."""
+    score: Mapped[float]
+    """Cosine similarity of the video's own pair."""
+    top_video_id: Mapped[str] = mapped_column(ForeignKey("video.id"))
+    """Whose title (or thumbnail) was ranked first."""
+    top_score: Mapped[float]

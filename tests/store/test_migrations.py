@@ -1,0 +1,178 @@
+"""Migrations: every older revision, with rows in it, comes up to date and goes down again, on both databases."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, inspect, make_url, text
+
+from store.database import open_database, rows_as_dicts
+from store.errors import NotAStore, StoreTooNew, StoreTooOld
+from store.migrate import alembic_config, bring_up_to_date, current_revision, head_revision
+from store.tables import Base
+
+REVISIONS = ("0001", "0002", "0003")
+NOW = "2024-01-02 03:04:05.000000"
+
+# What each revision can hold, in the SQL of its time: never the models, which are of today.
+ROWS = {
+    "0001": [
+        "INSERT INTO channel (id, title, uploads_playlist_id, min_duration_s, thumbnail_size, added_at)"
+        f" VALUES ('UC1', 'Füchse', 'UU1', 180, 'high', '{NOW}')",
+        f"INSERT INTO picture VALUES ('{'a' * 64}', '\x41', 'image/jpeg', 480, 360, 1, '{NOW}')",
+        "INSERT INTO video (id, channel_id, title, picture_sha256, duration_s, kind, availability,"
+        " first_seen_at, last_seen_at)"
+        f" VALUES ('v1', 'UC1', '狐', '{'a' * 64}', 200, 'video', 'available', '{NOW}', '{NOW}')",
+        "INSERT INTO video_version (id, video_id, number, title, picture_sha256, first_seen_at, last_seen_at)"
+        f" VALUES (1, 'v1', 1, '狐', '{'a' * 64}', '{NOW}', '{NOW}')",
+        "INSERT INTO sync_run (channel_id, mode, status, started_at, listed, new, changed, gone, pictures_fetched,"
+        " pictures_unchanged, pictures_failed, requests, units, host, pid)"
+        f" VALUES ('UC1', 'full', 'complete', '{NOW}', 1, 1, 0, 0, 1, 0, 0, 4, 3, 'h', 1)",
+        "INSERT INTO quota_day VALUES ('2024-01-02', 'abc', 3)",
+    ],
+    "0002": [
+        "INSERT INTO snapshot (id, fingerprint, created_at, settings, n_train, n_valid, n_test, excluded)"
+        f" VALUES (1, '{'f' * 64}', '{NOW}', '{{}}', 1, 0, 0, '{{}}')",
+        "INSERT INTO snapshot_example (snapshot_id, position, video_id, version_id, channel_id, group_id, split)"
+        " VALUES (1, 0, 'v1', 1, 'UC1', 'v1', 'test')",
+        "INSERT INTO training_run (id, status, started_at, snapshot_id, base_model, trained, seed, settings,"
+        " packages, host, pid)"
+        f" VALUES (1, 'done', '{NOW}', 1, 'base', 'projection', 42, '{{}}', '{{}}', 'h', 1)",
+        "INSERT INTO evaluation (run_id, model, scope, split, direction, metric, k, value, n, low, high)"
+        " VALUES (1, 'tuned', 'all', 'test', 'thumbnail_to_title', 'recall@1', 1, 0.75, 12, 0.47, 0.91)",
+    ],
+    "0003": [],
+}
+
+
+@pytest.fixture
+def engine(store_url: str) -> Iterator[Engine]:
+    """A bare engine: no thumbtune settings, as another program would connect."""
+    url = make_url(store_url)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def fill(connection: Connection, revision: str) -> None:
+    for statement in ROWS[revision]:
+        connection.execute(text(statement.replace(":", r"\:")))
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Engine, revision: str) -> None:
+    for step in REVISIONS[: REVISIONS.index(revision) + 1]:
+        bring_up_to_date(engine, target=step)
+        with engine.begin() as connection:
+            assert current_revision(connection) == step
+            fill(connection, step)
+
+    database = open_database(store_url)
+    with database.read() as session:
+        pairs = rows_as_dicts(session, "SELECT * FROM pairs")
+        runs = rows_as_dicts(session, "SELECT * FROM run_history")
+        assert current_revision(session.connection()) == head_revision()
+    database.close()
+
+    assert [(pair["video_id"], pair["title"], pair["duration_s"]) for pair in pairs] == [("v1", "狐", 200)]
+    if revision != "0001":
+        assert [(run["test_recall_at_1"], run["test_recall_at_1_low"], run["n_train"]) for run in runs] == [
+            (0.75, 0.47, 1)
+        ]
+
+
+def test_each_migration_can_be_undone_and_done_again(engine: Engine) -> None:
+    bring_up_to_date(engine)
+    for step in [*REVISIONS[-2::-1], "base"]:
+        with engine.begin() as connection:
+            command.downgrade(alembic_config(connection), step)
+    with engine.connect() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
+        assert inspect(connection).get_view_names() == []
+    bring_up_to_date(engine)
+    with engine.connect() as connection:
+        assert current_revision(connection) == head_revision()
+
+
+def test_the_models_and_the_migrations_agree(engine: Engine) -> None:
+    bring_up_to_date(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_migrations_make_the_models_checks(engine: Engine) -> None:
+    """Alembic compares no CHECK constraints, so we do."""
+    bring_up_to_date(engine)
+    with engine.connect() as connection:
+        for table in Base.metadata.sorted_tables:
+            made = {check["name"] for check in inspect(connection).get_check_constraints(table.name)}
+            declared = {check.name for check in table.constraints if isinstance(check, CheckConstraint)}
+            assert made == declared, table.name
+
+
+def _open_and_close(url: str) -> None:
+    open_database(url).close()
+
+
+def test_processes_that_start_together_migrate_once(store_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_open_and_close, args=(store_url,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    database = open_database(store_url, read_only=True)
+    database.close()
+
+
+def test_a_store_of_a_newer_version_is_left_alone(store_url: str, engine: Engine) -> None:
+    bring_up_to_date(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreTooNew, match="9999.*upgrade thumbtune"):
+        open_database(store_url)
+
+
+def test_an_old_store_is_not_migrated_by_a_reader(store_url: str, engine: Engine) -> None:
+    bring_up_to_date(engine, target="0001")
+    with pytest.raises(StoreTooOld, match="db upgrade"):
+        open_database(store_url, read_only=True)
+    with engine.connect() as connection:
+        assert current_revision(connection) == "0001"
+
+
+def test_another_programs_database_is_left_alone(store_url: str, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE invoice (id INTEGER)"))
+    with pytest.raises(NotAStore, match="no thumbtune store"):
+        open_database(store_url)
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["invoice"]
+
+
+def test_a_failing_migration_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    """A row that points nowhere (written with enforcement off) must stop the migration, whole."""
+    path = tmp_path / "broken.db"
+    url = f"sqlite:///{path}"
+    engine = create_engine(url)
+    bring_up_to_date(engine, target="0001")
+    engine.dispose()
+    with sqlite3.connect(path) as plain:
+        plain.execute(f"INSERT INTO video_version VALUES (1, 'nobody', 1, 't', NULL, '{NOW}', '{NOW}')")
+    plain.close()
+    with pytest.raises(Exception, match="pointing nowhere"):
+        open_database(url)
+    with sqlite3.connect(path) as plain:
+        assert plain.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    plain.close()
