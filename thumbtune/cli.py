@@ -1,0 +1,163 @@
+"""The `thumbtune` command: global options, lazily loaded commands, and the one place where errors become exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so far kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thumbtune import __version__
+from thumbtune.console import Console
+
+if TYPE_CHECKING:
+    from store.database import Database
+
+__all__ = ["App", "cli", "main"]
+
+STOPPED_EARLY = 3
+
+# name -> where its click command lives. Modules are imported only when their command runs, or its help is asked for.
+COMMANDS = {
+    "channels": ("thumbtune.commands.channels:channels", "List the channels in the store."),
+    "db": ("thumbtune.commands.db:db", "Upgrade, check or back up the store."),
+    "demo": ("thumbtune.commands.demo:demo", "Show it all on a stand-in channel: no key, no network."),
+    "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any model."),
+    "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a folder."),
+    "runs": ("thumbtune.commands.runs:runs", "List, show and compare training runs."),
+    "sql": ("thumbtune.commands.sql:sql", "Run a read-only SQL query on the store."),
+    "sync": ("thumbtune.commands.sync:sync", "Bring channels' videos and thumbnails up to date."),
+    "train": ("thumbtune.commands.train:train", "Fine-tune a model on the store's pairs and record the run."),
+}
+
+
+@dataclass
+class App:
+    """What every command gets from the global options; find it with `ctx.find_object(App)`."""
+
+    db_url: str
+    debug: bool = False
+    console: Console = field(default_factory=Console)
+
+    def open_database(self, *, create: bool = False, read_only: bool = False) -> Database:
+        """Open the store; the caller closes it.
+
+        Raises:
+            StoreError: see `store.database.open_database`.
+        """
+        from store.database import open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)
+
+        return open_database(self.db_url, create=create, read_only=read_only)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used, so that `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table above, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in sorted(COMMANDS.items())])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--db",
+    "db_url",
+    metavar="URL",
+    envvar="THUMBTUNE_DB",
+    default="sqlite:///thumbtune.db",
+    show_default=True,
+    show_envvar=True,
+    help="The store: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+)
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails, and debug logs.")
+@click.option("-q", "--quiet", is_flag=True, help="Show results and errors only.")
+@click.option("-v", "--verbose", count=True, help="Show logs too; -vv shows more.")
+@click.version_option(__version__, prog_name="thumbtune")
+@click.pass_context
+def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int) -> None:
+    """Learn which title belongs to which thumbnail.
+
+    thumbtune keeps a YouTube channel's thumbnails and titles in one database, fine-tunes a CLIP-style model on them,
+    and records every run.
+    """
+    if quiet and verbose:
+        raise click.UsageError("-q and -v contradict each other; give one of them.")
+    console = Console(verbosity=-1 if quiet else verbose)
+    ctx.obj = App(db_url=db_url, debug=debug, console=console)
+    _configure_logging(2 if debug else verbose)
+
+
+def _configure_logging(verbosity: int) -> None:
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("collector", "store", "thumbtune", "trainer"):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers = [handler]
+        logger.propagate = False
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code; never a traceback without `--debug`."""
+    # A service manager stops with SIGTERM: it ends a command as Ctrl-C does, with everything so far kept.
+    signal.signal(signal.SIGTERM, _stop)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments, debug="--debug" in arguments))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    console = Console()
+    try:
+        result: Any = cli.main(args=arguments, prog_name="thumbtune", standalone_mode=False)
+    except click.exceptions.Abort:
+        console.error("interrupted; everything so far is kept, run the command again to go on")
+        return STOPPED_EARLY
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            print(error.ctx.get_usage(), file=sys.stderr)
+        console.error(error.format_message())
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error("interrupted; everything so far is kept, run the command again to go on")
+        return STOPPED_EARLY
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            console.error(f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it")
+            return 1
+        console.error(str(error))
+        return int(code)
+    return result if isinstance(result, int) else 0

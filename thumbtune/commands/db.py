@@ -1,0 +1,73 @@
+"""`thumbtune db`: look after the store itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from thumbtune.cli import App
+
+__all__ = ["db"]
+
+
+@click.group()
+def db() -> None:
+    """Upgrade, check or back up the store."""
+
+
+@db.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def upgrade(app: App, as_json: bool) -> None:
+    """Make the store, or bring it to this version's schema.
+
+    Other commands do this by themselves before they first write; run it after an update to choose the moment.
+    """
+    from store.migrate import current_revision, head_revision  # noqa: PLC0415
+
+    database = app.open_database(create=True)
+    with database.read() as session:
+        revision = current_revision(session.connection())
+    database.close()
+    if as_json:
+        app.console.print_json({"store": str(database), "revision": revision, "newest": head_revision()})
+    else:
+        app.console.say(f"{database} is at revision {revision}, the newest")
+
+
+@db.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def check(app: App, as_json: bool) -> int:
+    """Check the store: file structure, references, schema, and every picture's digest. Changes nothing."""
+    from store.maintenance import check as look  # noqa: PLC0415
+
+    app.console.json_wanted = as_json
+    database = app.open_database(read_only=True)
+    checks = []
+    for result in look(database):
+        checks.append(result)
+        state = "ok" if not result.problems else f"{len(result.problems)} problems"
+        app.console.say(f"{result.name}: {state}{f' ({result.detail})' if result.detail else ''}")
+        for problem in result.problems:
+            app.console.say(f"  {problem}")
+    database.close()
+    sound = not any(result.problems for result in checks)
+    if as_json:
+        found = {result.name: list(result.problems) for result in checks}
+        app.console.print_json({"store": str(database), "sound": sound, "problems": found})
+    return 0 if sound else 1
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_obj
+def backup(app: App, file: Path) -> None:
+    """Copy the store to FILE, consistent even while a sync or a training run goes on."""
+    from store.maintenance import backup as copy  # noqa: PLC0415
+
+    database = app.open_database(read_only=True)
+    size = copy(database, file)
+    database.close()
+    app.console.say(f"{file}: {size:,} bytes")

@@ -1,0 +1,56 @@
+"""`thumbtune sql`: a read-only look at the store with plain SQL."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.console import printable
+
+__all__ = ["sql"]
+
+# A table on a terminal needs all its rows before it can be drawn; past this the format for programs serves better.
+TABLE_ROWS = 1000
+
+
+@click.command()
+@click.argument("query")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one a row.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
+@click.pass_obj
+def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
+    """Run QUERY on the store, read-only, and print its rows.
+
+    The views pairs, sync_history, run_history and run_errors are made for this. Bytes are shown by their length.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv are two formats; give one of them.")
+    from itertools import islice  # noqa: PLC0415
+
+    from store.query import run_query  # noqa: PLC0415
+
+    database = app.open_database(read_only=True)
+    try:
+        with run_query(database, query) as answer:
+            if as_json:
+                rows = [dict(zip(answer.columns, _plain(row), strict=True)) for row in answer.rows]
+                app.console.print_json(rows)
+            elif as_csv:
+                writer = csv.writer(sys.stdout, lineterminator="\n")
+                writer.writerow(answer.columns)
+                writer.writerows(_plain(row) for row in answer.rows)
+            else:
+                shown = [_plain(row) for row in islice(answer.rows, TABLE_ROWS)]
+                app.console.table([printable(column) for column in answer.columns], shown)
+                if next(answer.rows, None) is not None:
+                    app.console.note(f"only the first {TABLE_ROWS} rows are shown; use --csv or --json for all")
+    finally:
+        database.close()
+
+
+def _plain(row: Sequence[object]) -> list[object]:
+    return [f"<{len(cell)} bytes>" if isinstance(cell, bytes | memoryview) else cell for cell in row]
