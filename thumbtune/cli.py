@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so 
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -25,6 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["App", "cli", "main"]
 
 STOPPED_EARLY = 3
+TRAINING_STACK = frozenset(
+    {
+        "accelerate",
+        "datasets",
+        "numpy",
+        "pandas",
+        "safetensors",
+        "scipy",
+        "sentence_transformers",
+        "torch",
+        "transformers",
+    }
+)
 
 # name -> where its click command lives. Modules are imported only when their command runs, or its help is asked for.
 COMMANDS = {
@@ -147,17 +159,20 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except KeyboardInterrupt:
         console.error("interrupted; everything so far is kept, run the command again to go on")
         return STOPPED_EARLY
-    except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if debug:
             raise
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            console.error(f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it")
-            return 1
-        console.error(str(error))
-        return int(code)
+        message, code = _explained(error)
+        console.error(message)
+        return code
     return result if isinstance(result, int) else 0
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """One line for a person, and the exit code. Our own errors carry both; anything else is a bug or a missing extra."""
+    code = getattr(error, "exit_code", None)
+    if code is not None:
+        return str(error), int(code)
+    if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_STACK:
+        return f"{error.name} is not installed; run pip install 'thumbtune[train]'", 1
+    return f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it", 1

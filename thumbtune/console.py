@@ -85,12 +85,14 @@ class Console:
             return
         if title:
             print(printable(title), file=stream)
-        widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+        from rich.cells import cell_len  # noqa: PLC0415 (only when one is drawn)
+
+        widths = [max(cell_len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
         right = [_is_numeric(row[i] for row in cells) for i in range(len(columns))]
         for line in [list(columns), *cells]:
+            gaps = (" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
             padded = (
-                cell.rjust(width) if to_right else cell.ljust(width)
-                for cell, width, to_right in zip(line, widths, right, strict=True)
+                gap + cell if to_right else cell + gap for cell, gap, to_right in zip(line, gaps, right, strict=True)
             )
             print("  ".join(padded).rstrip(), file=stream)
 

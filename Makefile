@@ -1,0 +1,47 @@
+# Each target sets itself up: Python 3.11 and network access to a package index are all it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test lint types imports docs docs-check wheel-check check clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv with everything in it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,postgres,test]'
+	@touch $@
+
+demo: $(INSTALLED) ## The main job on the embedded default: no key, no network
+	$(BIN)/thumbtune demo
+
+test: $(INSTALLED) ## The whole test suite
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## mypy --strict
+	$(BIN)/mypy
+
+imports: $(INSTALLED) ## Arrows between the packages
+	$(BIN)/lint-imports --no-cache
+
+docs: $(INSTALLED) ## Write docs/commands.md from --help
+	$(BIN)/python tools/write_command_reference.py
+
+docs-check: $(INSTALLED) ## docs/commands.md is what --help says
+	$(BIN)/python tools/write_command_reference.py --check
+
+wheel-check: $(INSTALLED) ## Build the wheel and use it in an empty environment, without the training stack
+	$(BIN)/python tools/check_wheel.py
+
+check: lint types imports docs-check test wheel-check ## All that CI checks
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

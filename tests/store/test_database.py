@@ -1,0 +1,252 @@
+"""Opening, transactions, and each way a database can fail, read as a user reads it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from store.database import Database, open_database, rows_as_dicts
+from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError
+from store.tables import Channel, QuotaDay, Video
+from store.types import utc_now
+
+NOON = datetime(2024, 7, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def a_channel(name: str = "UC1", **changes: object) -> Channel:
+    values: dict[str, object] = {
+        "id": name,
+        "title": "Füchse 🦊",
+        "uploads_playlist_id": "UU1",
+        "min_duration_s": 180,
+        "thumbnail_size": "high",
+        "added_at": NOON,
+    }
+    return Channel(**values | changes)
+
+
+def test_what_is_written_is_read_back_exactly(database: Database) -> None:
+    item = {"snippet": {"title": "a\u202eb \x1b[31m", "tags": ["ß", "狐"]}, "n": 1.5, "none": None}
+    with database.write() as session:
+        session.add(a_channel(api_item=item))
+    with database.read() as session:
+        channel = session.get_one(Channel, "UC1")
+    assert (channel.title, channel.api_item, channel.added_at) == ("Füchse 🦊", item, NOON)
+    assert channel.added_at.tzinfo is UTC
+
+
+def test_a_time_of_any_zone_is_the_same_instant_and_a_naive_one_is_refused(database: Database) -> None:
+    with database.write() as session:
+        session.add(a_channel(synced_at=NOON.astimezone(timezone(timedelta(hours=-9)))))
+    with database.read() as session:
+        assert session.get_one(Channel, "UC1").synced_at == NOON
+    with pytest.raises(StoreError, match="naive datetime"), database.write() as session:
+        session.add(a_channel("UC2", added_at=datetime(2024, 1, 1)))  # noqa: DTZ001
+
+
+def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
+    def half_a_batch() -> None:
+        with database.write() as session:
+            session.add(a_channel())
+            session.flush()
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        half_a_batch()
+    with database.read() as session:
+        assert session.get(Channel, "UC1") is None
+
+
+def test_a_reader_changes_nothing(database: Database) -> None:
+    with database.read() as session:
+        session.add(a_channel())
+        session.flush()
+    with database.read() as session:
+        assert session.get(Channel, "UC1") is None
+
+
+def test_references_and_words_are_enforced(database: Database) -> None:
+    with pytest.raises(StoreError) as no_channel, database.write() as session:
+        session.add(a_video(channel_id="nobody"))
+    assert isinstance(no_channel.value.__cause__, IntegrityError)
+    with database.write() as session:
+        session.add(a_channel())
+    with pytest.raises(StoreError) as bad_word, database.write() as session:
+        session.add(a_video(kind="podcast"))
+    assert isinstance(bad_word.value.__cause__, IntegrityError)
+
+
+def a_video(channel_id: str = "UC1", kind: str = "video") -> Video:
+    return Video(
+        id="v1",
+        channel_id=channel_id,
+        title="t",
+        kind=kind,
+        availability="available",
+        first_seen_at=NOON,
+        last_seen_at=NOON,
+    )
+
+
+def test_writers_that_come_together_queue_up(database: Database) -> None:
+    """Read, then write: without the lock taken at the start, SQLite would refuse one of two such transactions."""
+    with database.write() as session:
+        session.add(QuotaDay(day=NOON.date(), key_fingerprint="k", units=0))
+    barrier = threading.Barrier(4)
+
+    def count_up() -> None:
+        barrier.wait(30)
+        for _ in range(25):
+            with database.write() as session:
+                row = session.get_one(QuotaDay, (NOON.date(), "k"), with_for_update=True)
+                row.units += 1
+
+    threads = [threading.Thread(target=count_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with database.read() as session:
+        assert session.get_one(QuotaDay, (NOON.date(), "k")).units == 100
+
+
+def test_a_reader_is_not_held_up_by_a_writer(sqlite_database: Database) -> None:
+    with sqlite_database.write() as writer:
+        writer.add(a_channel())
+        writer.flush()
+        with sqlite_database.read() as reader:
+            assert rows_as_dicts(reader, "SELECT count(*) AS n FROM channel") == [{"n": 0}]
+
+
+def test_sqlite_is_set_up_to_lose_nothing(sqlite_database: Database) -> None:
+    with sqlite_database.read() as session:
+        connection = session.connection()
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_read_only_refuses_to_write(store_url: str) -> None:
+    open_database(store_url).close()
+    database = open_database(store_url, read_only=True)
+    with pytest.raises(StoreError), database.write() as session:
+        session.add(a_channel())
+    with database.read() as session:
+        assert rows_as_dicts(session, "SELECT count(*) AS n FROM channel") == [{"n": 0}]
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "says"),
+    [
+        ("thumbtune.db", BadDatabaseUrl, "not a database URL; write sqlite:///FILE"),
+        ("sqlite://", BadDatabaseUrl, "names no file"),
+        ("sqlite:///:memory:", BadDatabaseUrl, "names no file"),
+        ("mysql://root@localhost/x", BadDatabaseUrl, "'mysql' databases are not supported"),
+        ("sqlite:///{tmp}", DatabaseUnavailable, "is a folder"),
+        ("sqlite:///{tmp}/missing/x.db", DatabaseUnavailable, "folder .*missing does not exist; make it"),
+        ("postgresql://nobody@127.0.0.1:1/none", DatabaseUnavailable, "can't be used .*; check the URL"),
+    ],
+)
+def test_a_url_that_can_not_serve(tmp_path: Path, url: str, kind: type[StoreError], says: str) -> None:
+    with pytest.raises(kind, match=says):
+        open_database(url.format(tmp=tmp_path))
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        open_database("postgresql://someone:geheim@127.0.0.1:1/none")
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_missing_store_is_not_made_by_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "typo.db"
+    for options in ({"create": False}, {"read_only": True}):
+        with pytest.raises(DatabaseUnavailable, match=r"there is no store at .*typo\.db; run 'thumbtune sync"):
+            open_database(f"sqlite:///{path}", **options)
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("shopping list\n" * 500)
+    with pytest.raises(NotAStore, match="is not a SQLite database"):
+        open_database(f"sqlite:///{path}")
+    assert path.read_text() == "shopping list\n" * 500
+
+
+def test_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.db"
+    database = open_database(f"sqlite:///{path}")
+    with database.write() as session:
+        session.add_all([a_channel(f"UC{n}", title="x" * 500) for n in range(200)])
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[4096 : len(content) - 4096] = b"\xff" * (len(content) - 8192)
+    path.write_bytes(content)
+
+    def read_all() -> None:
+        with open_database(f"sqlite:///{path}").read() as session:
+            session.query(Channel).all()
+
+    with pytest.raises(NotAStore, match="is damaged; restore it from a backup"):
+        read_all()
+
+
+def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.db"
+    monkeypatch.setattr("store.database.BUSY_TIMEOUT_S", 0.05)
+    database = open_database(f"sqlite:///{path}")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseUnavailable, match="locked by another program"), database.write() as session:
+        session.connection()
+    other.execute("ROLLBACK")
+    other.close()
+    with database.write() as session:
+        session.add(a_channel())
+    database.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root writes everything")
+def test_a_read_only_file(tmp_path: Path) -> None:
+    path = tmp_path / "fixed.db"
+    open_database(f"sqlite:///{path}").close()
+    path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    program = (
+        "from store.database import open_database\n"
+        "from store.tables import QuotaDay\n"
+        "import datetime\n"
+        f"database = open_database('sqlite:///{path}')\n"
+        "with database.write() as session:\n"
+        "    session.add(QuotaDay(day=datetime.date(2024, 1, 1), key_fingerprint='k', units=1))\n"
+    )
+    # Root may write anywhere; without its capabilities it is bound by the mode like anyone else.
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    result = subprocess.run([*drop, sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    tmp_path.chmod(0o755)
+    assert "DatabaseUnavailable" in result.stderr
+    assert "is read-only; check the permissions" in result.stderr
+
+
+def test_now_is_utc() -> None:
+    assert utc_now().utcoffset() == timedelta(0)
+
+
+def test_a_parameter_is_bound_not_pasted(database: Database) -> None:
+    with database.read() as session:
+        rows = rows_as_dicts(session, "SELECT CAST(:word AS TEXT) AS word", word="'; DROP TABLE video; --")
+        assert rows == [{"word": "'; DROP TABLE video; --"}]
+        session.execute(text("SELECT count(*) FROM video"))

@@ -1,0 +1,103 @@
+"""Checks that find damage, and backups that hold everything."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete
+
+from store.database import Database, open_database
+from store.errors import DatabaseUnavailable, StoreError
+from store.maintenance import backup, check
+from store.tables import Picture
+from store.types import utc_now
+
+
+def add_picture(database: Database, content: bytes) -> str:
+    digest = hashlib.sha256(content).hexdigest()
+    with database.write() as session:
+        session.add(
+            Picture(
+                sha256=digest,
+                bytes=content,
+                mime="image/png",
+                width=1,
+                height=1,
+                byte_count=len(content),
+                fetched_at=utc_now(),
+            )
+        )
+    return digest
+
+
+def problems(database: Database) -> dict[str, tuple[str, ...]]:
+    return {result.name: result.problems for result in check(database)}
+
+
+def test_a_sound_store_has_no_problems(database: Database) -> None:
+    add_picture(database, b"picture")
+    found = problems(database)
+    assert {"revision", "schema", "pictures"} <= set(found)
+    assert not any(found.values())
+
+
+def test_a_picture_whose_bytes_changed_is_found(sqlite_database: Database) -> None:
+    digest = add_picture(sqlite_database, b"picture")
+    assert sqlite_database.path is not None
+    with sqlite3.connect(sqlite_database.path) as plain:
+        plain.execute("UPDATE picture SET bytes = x'00'")
+    plain.close()
+    assert problems(sqlite_database)["pictures"] == (f"picture {digest} has other bytes than its digest says",)
+
+
+def test_a_row_that_points_nowhere_is_found(sqlite_database: Database) -> None:
+    assert sqlite_database.path is not None
+    with sqlite3.connect(sqlite_database.path) as plain:
+        plain.execute("INSERT INTO picture_failure VALUES ('nobody', 'u', 'r', 1, '2024', '2024', '2024')")
+    plain.close()
+    assert problems(sqlite_database)["references"] == ("picture_failure row 1 points to no video",)
+
+
+def test_a_column_that_is_missing_is_found(sqlite_database: Database) -> None:
+    assert sqlite_database.path is not None
+    with sqlite3.connect(sqlite_database.path) as plain:
+        plain.execute("ALTER TABLE quota_day DROP COLUMN units")
+    plain.close()
+    assert any("units" in problem for problem in problems(sqlite_database)["schema"])
+
+
+def test_a_backup_taken_while_others_write_holds_what_was_committed(sqlite_database: Database, tmp_path: Path) -> None:
+    digest = add_picture(sqlite_database, b"picture")
+    target = tmp_path / "copy.db"
+    with sqlite_database.write() as session:
+        session.execute(delete(Picture))
+        assert backup(sqlite_database, target) == target.stat().st_size
+        session.rollback()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("copy")] == ["copy.db"]
+    copy = open_database(f"sqlite:///{target}", read_only=True)
+    with copy.read() as session:
+        assert session.get_one(Picture, digest).bytes == b"picture"
+    copy.close()
+
+
+def test_a_backup_overwrites_nothing(sqlite_database: Database, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    target.write_text("precious")
+    with pytest.raises(StoreError, match=r"copy\.db exists already; name a new file"):
+        backup(sqlite_database, target)
+    assert target.read_text() == "precious"
+
+
+def test_a_backup_to_nowhere(sqlite_database: Database, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="does not exist; make it first"):
+        backup(sqlite_database, tmp_path / "missing" / "copy.db")
+
+
+def test_postgres_has_its_own_backups(postgres_url: str, tmp_path: Path) -> None:
+    database = open_database(postgres_url)
+    with pytest.raises(StoreError, match="pg_dump"):
+        backup(database, tmp_path / "copy.db")
+    database.close()

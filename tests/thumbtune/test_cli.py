@@ -1,0 +1,120 @@
+"""The command line as a process: exit codes, one error line, nothing heavy imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thumbtune.cli import COMMANDS
+
+
+def thumbtune(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command in a folder of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "thumbtune", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_names_every_command_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "thumbtune", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(f"  {name} " in result.stdout for name in COMMANDS)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
+    assert "click" in imported
+    assert not imported & {"torch", "sentence_transformers", "pandas", "numpy", "aiohttp", "sqlalchemy", "rich", "PIL"}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_says_what_it_does(tmp_path: Path, name: str) -> None:
+    result = thumbtune(name, "--help", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert f"Usage: thumbtune {name}" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nonsense"], 2, "error: No such command 'nonsense'."),
+        (["-q", "-v", "db", "check"], 2, "error: -q and -v contradict each other; give one of them."),
+        (["--db", "what", "db", "upgrade"], 2, "error: 'what' is not a database URL; write sqlite:///FILE or"),
+        (["db", "check"], 1, "error: there is no store at thumbtune.db; run 'thumbtune sync CHANNEL' first"),
+        (["sql", "select 1"], 1, "error: there is no store at thumbtune.db;"),
+        (["db", "backup"], 2, "error: Missing argument 'FILE'."),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_a_code(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    result = thumbtune(*arguments, cwd=tmp_path)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert (result.returncode, len(errors)) == (code, 1), result.stderr
+    assert errors[0].startswith(says)
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = thumbtune("--debug", "db", "check", cwd=tmp_path)
+    assert "Traceback" in result.stderr
+    assert "DatabaseUnavailable" in result.stderr
+
+
+def test_the_store_is_where_the_environment_says(tmp_path: Path) -> None:
+    result = thumbtune("db", "upgrade", "--json", cwd=tmp_path, THUMBTUNE_DB=f"sqlite:///{tmp_path}/other.db")
+    assert json.loads(result.stdout)["store"] == f"sqlite:///{tmp_path}/other.db"
+    assert (tmp_path / "other.db").exists()
+
+
+def test_a_store_is_made_checked_backed_up_and_queried(tmp_path: Path) -> None:
+    assert thumbtune("db", "upgrade", cwd=tmp_path).returncode == 0
+    sound = thumbtune("db", "check", "--json", cwd=tmp_path)
+    assert json.loads(sound.stdout)["sound"] is True
+    assert thumbtune("db", "backup", "copy.db", cwd=tmp_path).returncode == 0
+    query = "SELECT 'a,b' AS text, x'00ff' AS raw, NULL AS absent"
+    assert json.loads(thumbtune("sql", query, "--json", cwd=tmp_path).stdout) == [
+        {"text": "a,b", "raw": "<2 bytes>", "absent": None}
+    ]
+    assert thumbtune("sql", query, "--csv", cwd=tmp_path).stdout == 'text,raw,absent\n"a,b",<2 bytes>,\n'
+    assert thumbtune("--db", "sqlite:///copy.db", "sql", query, cwd=tmp_path).stdout.splitlines() == [
+        "text  raw        absent",
+        "a,b   <2 bytes>  -",
+    ]
+    refused = thumbtune("sql", "DELETE FROM video", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: the query failed (attempt to write a readonly database)")
+
+
+def test_a_damaged_store_fails_the_check(tmp_path: Path) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    with sqlite3.connect(tmp_path / "thumbtune.db") as plain:
+        plain.execute("ALTER TABLE quota_day DROP COLUMN units")
+    plain.close()
+    result = thumbtune("db", "check", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "schema: 1 problems" in result.stdout
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n"
+    command = f"{sys.executable} -m thumbtune sql '{many}' --csv | head -n 2"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.stdout, result.stderr) == ("i\n1\n", "")

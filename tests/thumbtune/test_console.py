@@ -1,0 +1,98 @@
+"""What is shown: safe, on the right stream, one JSON document."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thumbtune.console import Console, printable
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def a_console(**options: object) -> tuple[Console, io.StringIO, io.StringIO]:
+    out, err = io.StringIO(), io.StringIO()
+    return Console(out=out, err=err, **options), out, err  # type: ignore[arg-type]
+
+
+@given(st.text())
+def test_nothing_that_is_shown_can_steer_a_terminal(text: str) -> None:
+    shown = printable(text)
+    assert not any(char in shown for char in "\x1b\x07\x08\r\n\t\x9b\u202e\u2066\u2028")
+    shown.encode("utf-8")
+
+
+def test_ordinary_text_is_shown_as_it_is() -> None:
+    assert printable("狐 🦊 naïve — שלום") == "狐 🦊 naïve — שלום"
+    assert printable("\x1b[31mred\u202e") == "\\x1b[31mred\\u202e"
+    assert printable("x" * 10, limit=4) == "xxx…"
+
+
+def test_with_json_stdout_is_one_document() -> None:
+    console, out, err = a_console(json_wanted=True)
+    console.say("done")
+    console.note("working")
+    console.table(["a"], [["b"]])
+    console.print_json({"at": datetime(2024, 1, 1, tzinfo=UTC), "title": "狐"})
+    assert json.loads(out.getvalue()) == {"at": "2024-01-01T00:00:00+00:00", "title": "狐"}
+    assert "狐" in out.getvalue()
+    assert err.getvalue().splitlines()[:2] == ["done", "working"]
+
+
+def test_quiet_hides_the_work_but_not_the_result() -> None:
+    console, out, err = a_console(verbosity=-1)
+    console.note("working")
+    with console.progress("pictures", total=10) as progress:
+        progress.advance(10)
+    console.say("result")
+    console.error("went wrong; do this")
+    assert out.getvalue() == "result\n"
+    assert err.getvalue() == "error: went wrong; do this\n"
+
+
+def test_a_table_lines_up() -> None:
+    console, out, _ = a_console()
+    console.table(["title", "n"], [["狐", 5], ["long title", 1234], [None, None]])
+    assert out.getvalue().splitlines() == [
+        "title          n",
+        "狐             5",
+        "long title  1234",
+        "-              -",
+    ]
+
+
+def test_a_table_on_a_terminal_has_the_same_cells() -> None:
+    terminal = Terminal()
+    Console(out=terminal, err=io.StringIO()).table(["[bold]title", "n"], [["[red]x\x1b[0m", 1.23456]], title="T")
+    drawn = terminal.getvalue()
+    assert "[bold]title" in drawn
+    assert "[red]x\\x1b[0m" in drawn
+    assert "1.235" in drawn
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_tells_where_it_is(terminal: bool) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    with Console(out=io.StringIO(), err=stream).progress("pictures", total=20) as progress:
+        progress.advance(10)
+        progress.update(description="titles [x]", total=40)
+        progress.advance(30)
+    assert "pictures" in stream.getvalue()
+    assert "titles [x]" in stream.getvalue()
+    assert ("40/40" if terminal else "40 of 40") in stream.getvalue()
+
+
+def test_progress_off_a_terminal_is_a_few_lines_however_much_there_is() -> None:
+    console, _, err = a_console()
+    with console.progress("pictures", total=20_000) as progress:
+        for _ in range(20_000):
+            progress.advance()
+    assert len(err.getvalue().splitlines()) == 11
