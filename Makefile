@@ -32,11 +32,13 @@ types: $(INSTALLED) ## mypy --strict
 imports: $(INSTALLED) ## Arrows between the packages
 	$(BIN)/lint-imports --no-cache
 
-docs: $(INSTALLED) ## Write docs/commands.md from --help
+docs: $(INSTALLED) ## Write docs/commands.md from --help and docs/store.md from the models
 	$(BIN)/python tools/write_command_reference.py
+	$(BIN)/python tools/write_store_reference.py
 
-docs-check: $(INSTALLED) ## docs/commands.md is what --help says
+docs-check: $(INSTALLED) ## The generated documents are up to date
 	$(BIN)/python tools/write_command_reference.py --check
+	$(BIN)/python tools/write_store_reference.py --check
 
 wheel-check: $(INSTALLED) ## Build the wheel and use it in an empty environment, without the training stack
 	$(BIN)/python tools/check_wheel.py

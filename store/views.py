@@ -1,0 +1,101 @@
+"""What the public views say, column by column. `migrations/` makes them; docs/store.md shows this; a test compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["VIEWS", "View"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view's meaning, and that of each of its columns, in their order."""
+
+    about: str
+    columns: dict[str, str]
+
+
+VIEWS = {
+    "pairs": View(
+        "One row for each (thumbnail, title) pair that can be trained on now: available long-form videos with a "
+        "duration, a title that is not blank, and a picture.",
+        {
+            "channel_id": "`UC...`",
+            "video_id": "YouTube's id",
+            "title": "the current title, exactly as YouTube gives it",
+            "published_at": "UTC",
+            "duration_s": "whole seconds",
+            "picture_sha256": "the current thumbnail: key of `picture`",
+            "split": "`train`, `valid` or `test`; NULL before the first snapshot that sees the video",
+            "group_id": "equal for videos that share a picture or a normalised title; NULL before the first snapshot",
+        },
+    ),
+    "sync_history": View(
+        "One row for each sync of a channel.",
+        {
+            "sync_id": "ascending",
+            "channel_id": "`UC...`",
+            "handle": "`@name`, or NULL",
+            "title": "the channel's title",
+            "started_at": "UTC",
+            "mode": "`incremental`, `full` or `refresh`",
+            "status": "`running`, `complete`, `unchanged` (the feed settled it), `quota` (stopped, resumes), `partial` "
+            "(some pictures failed), `failed` or `interrupted`",
+            "listed": "playlist entries read",
+            "new": "videos seen for the first time",
+            "changed": "known videos with a new title or picture",
+            "gone": "videos found private or deleted",
+            "pictures_fetched": "pictures stored",
+            "pictures_unchanged": "pictures that the server said are the same",
+            "pictures_failed": "pictures that could not be had, see `picture_failure`",
+            "requests": "HTTP requests sent, retries and pictures included",
+            "units": "API quota units spent",
+            "seconds": "wall-clock time",
+            "error": "why it failed, or NULL",
+        },
+    ),
+    "run_history": View(
+        "One row for each training run. Recalls are recall@1 from thumbnail to title, over all channels of the run.",
+        {
+            "run_id": "ascending",
+            "started_at": "UTC",
+            "status": "`running`, `done`, `failed` or `interrupted`",
+            "base_model": "the model that was tuned, as given",
+            "snapshot_id": "the dataset: key of `snapshot`",
+            "n_train": "examples trained on",
+            "n_valid": "examples in the validation split",
+            "n_test": "examples in the test split",
+            "base_valid_recall_at_1": "of the base model",
+            "valid_recall_at_1": "of the tuned model",
+            "valid_recall_at_1_low": "lower end of its 95 % Wilson interval",
+            "valid_recall_at_1_high": "upper end",
+            "base_test_recall_at_1": "of the base model",
+            "test_recall_at_1": "of the tuned model",
+            "test_recall_at_1_low": "lower end of its 95 % Wilson interval",
+            "test_recall_at_1_high": "upper end",
+            "trained": "`projection`, `all` or a regular expression over parameter names",
+            "seed": "of the batch order and all else that is drawn",
+            "device": "`cpu`, `cuda`, ...",
+            "seconds": "wall-clock time",
+            "settings": "JSON: every setting",
+            "artifact_path": "the trained tensors",
+            "error": "why it failed, or NULL",
+        },
+    ),
+    "run_errors": View(
+        "One row for each thumbnail whose own title a run's model (base or tuned) did not rank first.",
+        {
+            "run_id": "the run",
+            "model": "`base` or `tuned`",
+            "split": "`train`, `valid` or `test`",
+            "video_id": "whose thumbnail it is",
+            "title": "its own title, as the run saw it",
+            "picture_sha256": "its thumbnail, as the run saw it",
+            "rank": "of its own title, 2 or more",
+            "score": "cosine similarity with its own title",
+            "top_video_id": "whose title won",
+            "top_title": "the title that won",
+            "top_score": "cosine similarity with the title that won",
+        },
+    ),
+}
