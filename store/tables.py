@@ -94,7 +94,9 @@ class Channel(Base):
     handle: Mapped[str | None]
     """`@name` as YouTube writes it, or NULL for a channel without one."""
     title: Mapped[str]
+    """As YouTube shows it."""
     uploads_playlist_id: Mapped[str]
+    """`UU...`: the playlist that lists every upload."""
     min_duration_s: Mapped[int]
     """Seconds below which a video is a short. Set by `sync --min-duration`, kept for later syncs."""
     thumbnail_size: Mapped[str]
@@ -102,6 +104,7 @@ class Channel(Base):
     api_item: Mapped[dict[str, Any] | None]
     """The channel as the API last described it."""
     added_at: Mapped[datetime]
+    """When it was first synced."""
     listing_token: Mapped[str | None]
     """Page token at which an unfinished listing goes on; NULL when the last one reached the end."""
     listed_at: Mapped[datetime | None]
@@ -128,7 +131,9 @@ class Picture(Base):
     height: Mapped[int]
     """Pixels."""
     byte_count: Mapped[int]
+    """The length of `bytes`."""
     fetched_at: Mapped[datetime]
+    """When it was first stored."""
 
 
 class Video(Base):
@@ -143,12 +148,14 @@ class Video(Base):
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    """YouTube's id, 11 characters."""
     channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
     title: Mapped[str]
     """Exactly as the API gave it."""
     picture_sha256: Mapped[str | None] = mapped_column(ForeignKey("picture.sha256"), index=True)
     """The current thumbnail, NULL until one was fetched."""
     published_at: Mapped[datetime | None]
+    """By YouTube; for a premiere, the time it was scheduled for."""
     duration_s: Mapped[int | None]
     """Whole seconds; NULL when the API gives none (yet)."""
     kind: Mapped[str]
@@ -158,6 +165,7 @@ class Video(Base):
     api_item: Mapped[dict[str, Any] | None]
     """The item of the `videos` endpoint as last received: description, tags, category, languages, ..."""
     first_seen_at: Mapped[datetime]
+    """When a sync first listed it."""
     last_seen_at: Mapped[datetime]
     """When the API last confirmed this row."""
     details_at: Mapped[datetime | None]
@@ -169,11 +177,13 @@ class Video(Base):
     picture_last_modified: Mapped[str | None]
     """For a conditional GET on `--refresh`."""
     picture_checked_at: Mapped[datetime | None]
+    """When the picture was last fetched or found unchanged."""
     group_id: Mapped[str | None] = mapped_column(index=True)
     """Videos that share a picture or a normalised title have the same: the smallest id among them. Snapshots set it."""
     split: Mapped[str | None]
     """`train`, `valid` or `test`: given once, by the first snapshot that sees the video, and never changed."""
     split_at: Mapped[datetime | None]
+    """When the split was given."""
 
 
 class VideoVersion(Base):
@@ -183,14 +193,18 @@ class VideoVersion(Base):
     __table_args__ = (UniqueConstraint("video_id", "number"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"))
     number: Mapped[int]
     """1, 2, ... within the video; the highest is the current one."""
     title: Mapped[str]
+    """As it was then."""
     picture_sha256: Mapped[str | None] = mapped_column(ForeignKey("picture.sha256"), index=True)
     """NULL until the version's picture was fetched; then it stays."""
     first_seen_at: Mapped[datetime]
+    """When a sync first saw it so."""
     last_seen_at: Mapped[datetime]
+    """When a sync last saw it so."""
 
     picture: Mapped[Picture | None] = relationship(viewonly=True)
 
@@ -204,10 +218,15 @@ class PictureFailure(Base):
     url: Mapped[str | None]
     """What was asked for last; NULL when the API named no thumbnail."""
     reason: Mapped[str]
+    """In words."""
     tries: Mapped[int]
+    """How often in a row."""
     first_failed_at: Mapped[datetime]
+    """Of this row of failures."""
     last_failed_at: Mapped[datetime]
+    """Of this row of failures."""
     next_try_at: Mapped[datetime]
+    """Not before; the pause grows with each try."""
 
 
 class SyncRun(Base):
@@ -224,27 +243,40 @@ class SyncRun(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
     channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
     mode: Mapped[str]
+    """`incremental`, `full` or `refresh`."""
     status: Mapped[str]
+    """`running`, `complete`, `unchanged`, `quota`, `partial`, `failed` or `interrupted`."""
     started_at: Mapped[datetime]
+    """When the row was written, before the first request."""
     finished_at: Mapped[datetime | None]
+    """NULL while it runs, and for a process that was killed."""
     seconds: Mapped[float | None]
+    """Wall-clock time."""
     listed: Mapped[int] = mapped_column(default=0)
     """Playlist entries read."""
     new: Mapped[int] = mapped_column(default=0)
+    """Videos seen for the first time."""
     changed: Mapped[int] = mapped_column(default=0)
+    """Known videos with a new title or picture."""
     gone: Mapped[int] = mapped_column(default=0)
     """Videos found to have become private or gone in this sync."""
     pictures_fetched: Mapped[int] = mapped_column(default=0)
+    """Pictures read and stored."""
     pictures_unchanged: Mapped[int] = mapped_column(default=0)
+    """Pictures that the server said are the same."""
     pictures_failed: Mapped[int] = mapped_column(default=0)
+    """Pictures that could not be had."""
     requests: Mapped[int] = mapped_column(default=0)
     """HTTP requests sent: API, feed and pictures, retries included."""
     units: Mapped[int] = mapped_column(default=0)
     """API quota units spent."""
     error: Mapped[str | None]
+    """Why it failed."""
     host: Mapped[str]
+    """The machine's name."""
     pid: Mapped[int]
     """With `host`: whether a run that reads `running` still is."""
 
@@ -255,9 +287,11 @@ class QuotaDay(Base):
     __tablename__ = "quota_day"
 
     day: Mapped[date] = mapped_column(primary_key=True)
+    """In Pacific time."""
     key_fingerprint: Mapped[str] = mapped_column(primary_key=True)
     """The first 12 hex digits of the key's SHA-256: tells keys apart, gives none away."""
     units: Mapped[int]
+    """Spent so far."""
 
 
 class Snapshot(Base):
@@ -266,14 +300,19 @@ class Snapshot(Base):
     __tablename__ = "snapshot"
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
     fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 over the examples and the settings: equal data and settings give the same snapshot."""
     created_at: Mapped[datetime]
+    """When it was first made."""
     settings: Mapped[dict[str, Any]]
     """Negative strategy, title model, seed, channels: all that decided the examples."""
     n_train: Mapped[int]
+    """Examples in the split."""
     n_valid: Mapped[int]
+    """Examples in the split."""
     n_test: Mapped[int]
+    """Examples in the split."""
     excluded: Mapped[dict[str, Any]]
     """{reason: how many pairs were left out}."""
 
@@ -295,7 +334,9 @@ class SnapshotExample(Base):
     """The anchor picture and the positive title."""
     channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
     group_id: Mapped[str]
+    """The video's group at that time."""
     split: Mapped[str]
+    """The video's split."""
     negative_position: Mapped[int | None]
     """The example of the same split whose title is the negative; NULL with `--negatives none`, or where none serves."""
 
@@ -307,13 +348,19 @@ class TrainingRun(Base):
     __table_args__ = (CheckConstraint(_one_of("status", "running", "done", "failed", "interrupted"), name="status"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
     status: Mapped[str]
+    """`running`, `done`, `failed` or `interrupted`."""
     started_at: Mapped[datetime] = mapped_column(index=True)
+    """When the row was written, before any work."""
     finished_at: Mapped[datetime | None]
+    """NULL while it runs."""
     seconds: Mapped[float | None]
+    """Wall-clock time."""
     phase_seconds: Mapped[dict[str, Any] | None]
     """{phase: seconds}."""
     error: Mapped[str | None]
+    """Why it failed, as the user read it."""
     snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshot.id"), index=True)
     """NULL only while the run, or because the run, has not come that far."""
     base_model: Mapped[str]
@@ -323,20 +370,27 @@ class TrainingRun(Base):
     trained: Mapped[str]
     """`projection`, `all`, or a regular expression over parameter names."""
     seed: Mapped[int]
+    """Of the batch order and all else that is drawn."""
     settings: Mapped[dict[str, Any]]
+    """Every setting, defaults included."""
     packages: Mapped[dict[str, Any]]
     """{distribution: version}, Python and the platform included."""
     device: Mapped[str | None]
+    """`cpu`, `cuda`, ..."""
     git_commit: Mapped[str | None]
     """Of thumbtune's own checkout, when run from one."""
     parameters_total: Mapped[int | None] = mapped_column(BigInteger)
+    """Of the whole model."""
     parameters_trainable: Mapped[int | None] = mapped_column(BigInteger)
+    """Of those that were trained."""
     artifact_path: Mapped[str | None]
     """The trained tensors (safetensors)."""
     artifact_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of that file, in hex."""
     output_path: Mapped[str | None]
     """The whole model's folder, with `--output`."""
     host: Mapped[str]
+    """The machine's name."""
     pid: Mapped[int]
     """With `host`: whether a run that reads `running` still is."""
 
@@ -352,7 +406,9 @@ class TrainingStep(Base):
     epoch: Mapped[float]
     """Fraction of the training done, in epochs, after this step."""
     loss: Mapped[float]
+    """Mean over the batch."""
     learning_rate: Mapped[float]
+    """Used for this step."""
 
 
 class Evaluation(Base):
@@ -370,15 +426,21 @@ class Evaluation(Base):
     scope: Mapped[str] = mapped_column(primary_key=True)
     """`all`, or a channel id: then only that channel's rows are ranked, among themselves."""
     split: Mapped[str] = mapped_column(primary_key=True)
+    """What was ranked."""
     direction: Mapped[str] = mapped_column(primary_key=True)
+    """`thumbnail_to_title` or `title_to_thumbnail`."""
     metric: Mapped[str] = mapped_column(primary_key=True)
     """`recall@1`, `recall@5`, `recall@10`, `mrr`, `median_rank`."""
     k: Mapped[int | None]
     """The cut-off of a recall, else NULL."""
     value: Mapped[float]
+    """Of the metric."""
     n: Mapped[int]
+    """Rows ranked."""
     low: Mapped[float | None]
+    """95 % Wilson interval; NULL for what is no proportion."""
     high: Mapped[float | None]
+    """95 % Wilson interval; NULL for what is no proportion."""
 
 
 class Rank(Base):
@@ -392,9 +454,12 @@ class Rank(Base):
 
     run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), primary_key=True)
     model: Mapped[str] = mapped_column(primary_key=True)
+    """`base` or `tuned`."""
     direction: Mapped[str] = mapped_column(primary_key=True)
+    """`thumbnail_to_title` or `title_to_thumbnail`."""
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
     split: Mapped[str]
+    """What was ranked."""
     rank: Mapped[int]
     """1 is a hit; an equal title (or the same picture) ranked first counts as its own."""
     score: Mapped[float]
@@ -402,3 +467,4 @@ class Rank(Base):
     top_video_id: Mapped[str] = mapped_column(ForeignKey("video.id"))
     """Whose title (or thumbnail) was ranked first."""
     top_score: Mapped[float]
+    """Cosine similarity of what was ranked first."""
