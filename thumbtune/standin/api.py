@@ -1,0 +1,177 @@
+"""The Data API's list methods: from a method's name and its parameters to the JSON body.
+
+Nothing here knows of HTTP: `Api.answer` takes plain values and returns a plain one, or raises the `ApiError`
+that the real API answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from thumbtune.standin.catalogue import Catalogue, StandInVideo
+from thumbtune.standin.errors import ApiError
+from thumbtune.standin.paging import etag, page_token, token_offset
+from thumbtune.standin.query import Query
+from thumbtune.standin.resources import (
+    Resource,
+    channel_resource,
+    playlist_item_resource,
+    search_resource,
+    select,
+    statistics,
+    video_resource,
+)
+
+__all__ = ["CACHEABLE", "SEARCH_END", "Api"]
+
+SEARCH_END = 500
+"""Where the `search` method stops paging, however many results it announces."""
+
+CACHEABLE = frozenset({"channels", "videos"})
+"""Methods whose ETag stays while the answer does; that of playlistItems changes with every call."""
+
+
+class Api:
+    """Answers the four list methods from any number of channels."""
+
+    def __init__(self, catalogues: Callable[[], Sequence[Catalogue]], base_url: Callable[[], str]) -> None:
+        self._catalogues = catalogues
+        self._base_url = base_url
+        self._serial = itertools.count()
+
+    def answer(self, method: str, values: Mapping[str, Sequence[str]]) -> Resource:
+        """The JSON body of one call; `values` are its parameters, every value given by name.
+
+        Raises:
+            ApiError: the call is wrong in a way that the real API reports.
+        """
+        answers = {
+            "channels": self._channels,
+            "playlistItems": self._playlist_items,
+            "videos": self._videos,
+            "search": self._search,
+        }
+        return answers[method](Query(method, values))
+
+    def _channels(self, query: Query) -> Resource:
+        filters = [name for name in ("id", "forHandle", "forUsername") if query.one(name)]
+        if not filters:
+            raise ApiError.missing_filter("forHandle, forUsername, id, managedByMe, mine, mySubscribers")
+        if len(filters) > 1:
+            raise ApiError.incompatible(", ".join(filters))
+        limit = query.page_size()
+        found: list[Catalogue] = []
+        if filters == ["id"]:
+            found = [c for i in query.ids() for c in self._catalogues() if c.channel_id == i]
+        elif filters == ["forHandle"]:
+            handle = _bare_handle(query.one("forHandle") or "")
+            found = [c for c in self._catalogues() if _bare_handle(c.handle) == handle]
+        items = [select(channel_resource(c, self._base_url()), query.parts) for c in found]
+        body = _body("channelList", len(items), limit)
+        if items:  # the real answer has no `items` at all when nothing was found
+            body["items"] = items
+        body["etag"] = etag("channels", items)
+        return body
+
+    def _playlist_items(self, query: Query) -> Resource:
+        playlist_id = query.one("playlistId")
+        if not playlist_id:
+            raise ApiError.missing_filter("id, playlistId")
+        limit = query.page_size()
+        catalogue = next((c for c in self._catalogues() if c.uploads_playlist_id == playlist_id), None)
+        listed = catalogue.listed() if catalogue else ()
+        if catalogue is None or not listed:
+            raise ApiError.playlist_not_found()
+        listing = f"playlistItems {playlist_id}"
+        start = token_offset(listing, query.one("pageToken"))
+        only = query.one("videoId")
+        if only is None:
+            total, page = len(listed), list(enumerate(listed[start : start + limit], start))
+        else:
+            page = [(i, v) for i, v in enumerate(listed) if v.id == only]
+            total = len(page)
+        body = _body("playlistItemList", total, limit)
+        body |= _tokens(listing, start, limit, total)
+        base = self._base_url()
+        body["items"] = [select(playlist_item_resource(catalogue, v, i, base), query.parts) for i, v in page]
+        body["etag"] = etag("playlistItems", next(self._serial))
+        return body
+
+    def _videos(self, query: Query) -> Resource:
+        if not query.one("id"):
+            raise ApiError.missing_filter("chart, id, myRating")
+        base, catalogues = self._base_url(), self._catalogues()
+        items = []
+        for video_id in query.ids():
+            for catalogue in catalogues:
+                video = catalogue.details(video_id)
+                if video is not None:
+                    items.append(select(video_resource(catalogue, video, base), query.parts))
+                    break
+        body = _body("videoList", len(items), len(items))
+        body["items"] = items
+        body["etag"] = etag("videos", items)
+        return body
+
+    def _search(self, query: Query) -> Resource:
+        limit = query.page_size()
+        found = self._found(query)
+        listing = f"search {query.listing()}"
+        start = token_offset(listing, query.one("pageToken"))
+        reachable = min(len(found), SEARCH_END)
+        page = found[start : min(start + limit, reachable)]
+        base = self._base_url()
+        body = _body("searchList", len(found), limit)
+        body |= _tokens(listing, start, limit, reachable)
+        body["regionCode"] = query.one("regionCode") or "US"
+        items = [select(search_resource(c, v, base), [*query.parts, "id"]) for c, v in page]
+        body["items"] = items
+        body["etag"] = etag("search", items)
+        return body
+
+    def _found(self, query: Query) -> list[tuple[Catalogue, StandInVideo]]:
+        channel_id = query.one("channelId")
+        catalogues = [c for c in self._catalogues() if channel_id in (None, c.channel_id)]
+        if channel_id and not catalogues:
+            raise ApiError.invalid_channel()
+        types = query.split("type") or ["video"]
+        if types != ["video"]:
+            raise ApiError.unsupported("search for anything but type=video")
+        words = (query.one("q") or "").lower().split()
+        after, before = query.time("publishedAfter"), query.time("publishedBefore")
+        found = [
+            (c, v)
+            for c in catalogues
+            for v in c.public()
+            if all(word in f"{v.title} {v.description}".lower() for word in words)
+            and (after is None or v.published_at >= after)
+            and (before is None or v.published_at < before)
+        ]
+        found.sort(key=lambda pair: pair[1].published_at, reverse=True)
+        order = query.one("order") or "relevance"
+        if order == "title":
+            found.sort(key=lambda pair: pair[1].title)
+        elif order in ("viewCount", "rating"):
+            found.sort(key=lambda pair: int(statistics(pair[1])["viewCount"]), reverse=True)
+        elif order not in ("date", "relevance"):  # all that is found is equally relevant: newest first
+            raise ApiError.invalid_value("order", order, "Expected one of: date, rating, relevance, title, viewCount")
+        return found
+
+
+def _body(kind: str, total: int, per_page: int) -> Resource:
+    head = {"kind": f"youtube#{kind}Response", "etag": ""}
+    return head | {"pageInfo": {"totalResults": total, "resultsPerPage": per_page}}
+
+
+def _tokens(listing: str, start: int, limit: int, total: int) -> Resource:
+    tokens = {}
+    if limit and start + limit < total:
+        tokens["nextPageToken"] = page_token(listing, start + limit)
+    if limit and start > 0:
+        tokens["prevPageToken"] = page_token(listing, max(start - limit, 0))
+    return tokens
+
+
+def _bare_handle(handle: str) -> str:
+    return handle.removeprefix("@").casefold()

@@ -1,0 +1,198 @@
+"""What a stand-in channel holds: the plain, mutable state that the server answers from."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Literal
+
+__all__ = ["Catalogue", "LiveState", "Privacy", "StandInVideo", "ThumbnailSize", "channel_id_from"]
+
+Privacy = Literal["public", "unlisted", "private"]
+LiveState = Literal["none", "upcoming", "live"]
+ThumbnailSize = Literal["default", "medium", "high", "standard", "maxres"]
+
+
+@dataclass(frozen=True, slots=True)
+class StandInVideo:
+    """One upload as the server presents it.
+
+    `picture` returns the encoded bytes of the 480x360 `high` thumbnail when called, so a channel of
+    20,000 videos holds no picture in memory; it is called from worker threads and returns the same bytes each time
+    (a new picture is a new callable, see `Catalogue.change`). `duration_s` is in whole seconds; None means
+    the API reports none yet (an upcoming premiere). A private video stays in the playlist without details; a
+    deleted one (see `Catalogue.delete`) too. `missing_sizes` are the thumbnail sizes that YouTube never made for
+    this video: old or low-resolution uploads lack `maxres` and `standard`.
+
+    `updated_at` and `picture_updated_at` are when the details and the picture last changed (None: at publication).
+
+    Raises:
+        ValueError: no id, or a time without a time zone.
+    """
+
+    id: str
+    title: str
+    published_at: datetime
+    duration_s: int | None
+    picture: Callable[[], bytes] = field(repr=False, compare=False)
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    privacy: Privacy = "public"
+    live: LiveState = "none"
+    missing_sizes: frozenset[ThumbnailSize] = frozenset()
+    updated_at: datetime | None = None
+    picture_updated_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ValueError("a video needs an id; got an empty string")
+        for name in ("published_at", "updated_at", "picture_updated_at"):
+            moment = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"{name} of video {self.id!r} needs a time zone; got {moment!r}")
+
+
+class Catalogue:
+    """One channel's mutable state: the videos by id, in playlist order (newest first when listed).
+
+    Safe to change from any thread while a server answers from it: every change is made under one lock, and what
+    readers get is never changed afterwards.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        channel_id: str,
+        handle: str,
+        title: str,
+        description: str = "",
+        videos: Mapping[str, StandInVideo] | None = None,
+        deleted: Iterable[str] = (),
+    ) -> None:
+        self.channel_id = channel_id
+        self.handle = handle
+        self.title = title
+        self.description = description
+        self._lock = threading.RLock()
+        self._videos: dict[str, StandInVideo] = dict(videos or {})
+        self._deleted: set[str] = set(deleted)
+        self._listed: tuple[StandInVideo, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"Catalogue({self.channel_id!r}, {self.handle!r}, {self.title!r}, {len(self._videos)} videos)"
+
+    @property
+    def videos(self) -> Mapping[str, StandInVideo]:
+        """Every video by id, deleted ones included; read-only (see `publish`, `change`, `delete`, `remove`)."""
+        return MappingProxyType(self._videos)
+
+    @property
+    def deleted(self) -> frozenset[str]:
+        """The ids of the deleted videos."""
+        with self._lock:
+            return frozenset(self._deleted)
+
+    @property
+    def uploads_playlist_id(self) -> str:
+        """The uploads playlist's id, `UU` + the channel id without `UC`."""
+        return "UU" + self.channel_id.removeprefix("UC")
+
+    def publish(self, *videos: StandInVideo) -> None:
+        """Add videos; an id published before is replaced (and no longer deleted)."""
+        with self._lock:
+            for video in videos:
+                self._videos[video.id] = video
+                self._deleted.discard(video.id)
+            self._listed = None
+
+    def change(self, video_id: str, **changes: Any) -> None:
+        """Replace fields of one video, as a creator edits it (title, picture, privacy, live, duration_s ...).
+
+        `updated_at`, and for a new picture `picture_updated_at`, move forward by themselves unless given.
+
+        Raises:
+            KeyError: no such video.
+            TypeError: no such field.
+        """
+        with self._lock:
+            video = self._videos[video_id]
+            now = datetime.now(UTC).replace(microsecond=0)
+            changes.setdefault("updated_at", _later(now, video.updated_at or video.published_at))
+            if "picture" in changes:
+                before = video.picture_updated_at or video.published_at
+                changes.setdefault("picture_updated_at", _later(now, before))
+            self._videos[video_id] = replace(video, **changes)
+            self._listed = None
+
+    def delete(self, video_id: str) -> None:
+        """Delete one video: its details vanish and the playlist says `Deleted video`.
+
+        Raises:
+            KeyError: no such video.
+        """
+        with self._lock:
+            if video_id not in self._videos:
+                raise KeyError(video_id)
+            self._deleted.add(video_id)
+            self._listed = None
+
+    def remove(self, video_id: str) -> None:
+        """Take one video out altogether: not even a placeholder is left, as YouTube does some time after a deletion.
+
+        Raises:
+            KeyError: no such video.
+        """
+        with self._lock:
+            del self._videos[video_id]
+            self._deleted.discard(video_id)
+            self._listed = None
+
+    def listed(self) -> tuple[StandInVideo, ...]:
+        """All entries in playlist order, newest first, deleted ones included (the API keeps placeholders for them).
+
+        Unlisted videos are left out, as in a real uploads playlist. Sorted once after each change, so reading
+        page by page costs nothing.
+        """
+        with self._lock:
+            if self._listed is None:
+                videos = [v for v in self._videos.values() if v.privacy != "unlisted"]
+                self._listed = tuple(sorted(videos, key=lambda v: v.published_at, reverse=True))
+            return self._listed
+
+    def public(self, limit: int | None = None) -> list[StandInVideo]:
+        """What any visitor sees, newest first: no private, unlisted or deleted video; at most `limit` of them."""
+        deleted = self.deleted
+        found: list[StandInVideo] = []
+        for video in self.listed():
+            if limit is not None and len(found) >= limit:
+                break
+            if video.privacy == "public" and video.id not in deleted:
+                found.append(video)
+        return found
+
+    def details(self, video_id: str) -> StandInVideo | None:
+        """The video if its details and pictures can be had (public or unlisted, not deleted), else None."""
+        with self._lock:
+            video = self._videos.get(video_id)
+            if video is None or video.privacy == "private" or video_id in self._deleted:
+                return None
+            return video
+
+    def is_deleted(self, video_id: str) -> bool:
+        """Whether the video was deleted (its placeholder may still be listed)."""
+        return video_id in self._deleted
+
+
+def channel_id_from(name: str) -> str:
+    """A channel id in YouTube's form (`UC` and 22 characters of base64url) that depends on `name` alone."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:16]
+    return "UC" + base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
+
+
+def _later(now: datetime, before: datetime) -> datetime:
+    # HTTP dates have whole seconds: two changes within one second must still differ.
+    return max(now, before.replace(microsecond=0) + timedelta(seconds=1))

@@ -1,0 +1,184 @@
+"""The stand-in's own errors, and the real API's error answers.
+
+StandInError: the root; its message says what happened and what to do.
+└── FolderError: a channel folder cannot be served.
+
+`ApiError` is not one of them: it is an answer to a client in the form of
+https://developers.google.com/youtube/v3/docs/errors, and never leaves the server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["ApiError", "FolderError", "StandInError"]
+
+
+class StandInError(Exception):
+    """Root of the stand-in's errors."""
+
+    exit_code = 1
+
+
+class FolderError(StandInError):
+    """A channel folder is incomplete or unreadable; the message names the file."""
+
+
+class ApiError(Exception):
+    """An answer of the Data API that reports an error: its HTTP status and JSON body."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        status: int,
+        message: str,
+        reason: str,
+        domain: str,
+        *,
+        location: str | None = None,
+        location_type: str = "parameter",
+        google_status: str | None = None,
+        details: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        item: dict[str, Any] = {"message": message, "domain": domain, "reason": reason}
+        if location is not None:
+            item |= {"location": location, "locationType": location_type}
+        error: dict[str, Any] = {"code": status, "message": message, "errors": [item]}
+        if google_status is not None:
+            error["status"] = google_status
+        if details is not None:
+            error["details"] = details
+        self.body: dict[str, Any] = {"error": error}
+
+    @classmethod
+    def missing_key(cls) -> ApiError:
+        """No API key at all."""
+        message = (
+            "Method doesn't allow unregistered callers (callers without established identity). "
+            "Please use API Key or other form of API consumer identity to call this API."
+        )
+        return cls(403, message, "forbidden", "global", google_status="PERMISSION_DENIED")
+
+    @classmethod
+    def invalid_key(cls) -> ApiError:
+        """A key that nobody issued."""
+        detail = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "API_KEY_INVALID",
+            "domain": "googleapis.com",
+            "metadata": {"service": "youtube.googleapis.com"},
+        }
+        return cls(
+            400,
+            "API key not valid. Please pass a valid API key.",
+            "badRequest",
+            "global",
+            google_status="INVALID_ARGUMENT",
+            details=[detail],
+        )
+
+    @classmethod
+    def quota_exceeded(cls) -> ApiError:
+        """The key's units of the day are spent."""
+        message = (
+            "The request cannot be completed because you have exceeded your "
+            '<a href="/youtube/v3/getting-started#quota">quota</a>.'
+        )
+        return cls(403, message, "quotaExceeded", "youtube.quota")
+
+    @classmethod
+    def missing_part(cls) -> ApiError:
+        """The `part` parameter, which every list method requires, is absent."""
+        return cls(400, "Required parameter: part", "required", "global", location="part")
+
+    @classmethod
+    def unknown_part(cls, part: str) -> ApiError:
+        """A `part` that the resource does not have."""
+        return cls(400, f"'{part}'", "unknownPart", "youtube.part", location="part")
+
+    @classmethod
+    def missing_filter(cls, filters: str) -> ApiError:
+        """None of the parameters that select what to list was given."""
+        return cls(
+            400,
+            f"No filter selected. Expected one of: {filters}",
+            "missingRequiredParameter",
+            "youtube.parameter",
+            location="parameters.",
+            location_type="other",
+        )
+
+    @classmethod
+    def invalid_filter(cls) -> ApiError:
+        """A filter that cannot be used, such as more than 50 ids."""
+        return cls(
+            400,
+            "The request specifies an invalid filter parameter.",
+            "invalidFilters",
+            "youtube.parameter",
+            location="parameters.",
+            location_type="other",
+        )
+
+    @classmethod
+    def incompatible(cls, names: str) -> ApiError:
+        """Two filters at once, where one is expected."""
+        return cls(
+            400,
+            f"Incompatible parameters specified in the request: {names}",
+            "incompatibleParameters",
+            "youtube.parameter",
+            location="parameters.",
+            location_type="other",
+        )
+
+    @classmethod
+    def invalid_page_token(cls) -> ApiError:
+        """A page token that was not made for this list."""
+        return cls(
+            400,
+            "The request specifies an invalid page token.",
+            "invalidPageToken",
+            "youtube.parameter",
+            location="pageToken",
+        )
+
+    @classmethod
+    def invalid_value(cls, name: str, value: str, expected: str) -> ApiError:
+        """A parameter whose value is out of range or of the wrong form."""
+        message = f"Invalid value '{value}'. {expected}"
+        return cls(400, message, "invalidParameter", "global", location=name)
+
+    @classmethod
+    def unknown_name(cls, name: str) -> ApiError:
+        """A query parameter that the method does not have."""
+        message = (
+            f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
+            f"Field '{name}' could not be found in request message."
+        )
+        violation = {"description": message}
+        detail = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
+        return cls(400, message, "badRequest", "global", google_status="INVALID_ARGUMENT", details=[detail])
+
+    @classmethod
+    def unauthorized(cls, name: str) -> ApiError:
+        """A parameter that needs a signed-in user, which an API key is not."""
+        message = f"The request uses the <code>{name}</code> parameter but is not properly authorized."
+        return cls(401, message, "authorizationRequired", "youtube.common", location=name)
+
+    @classmethod
+    def playlist_not_found(cls) -> ApiError:
+        """No such playlist (also the answer for the uploads of a channel that has none)."""
+        message = "The playlist identified with the request's <code>playlistId</code> parameter cannot be found."
+        return cls(404, message, "playlistNotFound", "youtube.playlistItem", location="playlistId")
+
+    @classmethod
+    def invalid_channel(cls) -> ApiError:
+        """`search` in a channel that does not exist."""
+        return cls(400, "Invalid channel.", "invalidChannelId", "youtube.search", location="channelId")
+
+    @classmethod
+    def unsupported(cls, what: str) -> ApiError:
+        """Something that the real API has and this server has not; said plainly rather than answered wrongly."""
+        return cls(501, f"The stand-in server does not support {what}.", "notImplemented", "thumbtune.standin")

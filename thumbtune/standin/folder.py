@@ -1,0 +1,111 @@
+"""Serve a channel from a folder: `videos.json` and `thumbnails/ID.jpg`."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
+from thumbtune.standin.errors import FolderError
+
+__all__ = ["duration_from", "load_folder"]
+
+_VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+
+
+def load_folder(path: str | Path) -> Catalogue:
+    """Read a channel folder; the pictures stay on disk until they are asked for.
+
+    `videos.json` is a list of objects with `id` (11 characters, as YouTube's), `title` and `published` (ISO 8601;
+    UTC unless it says otherwise), and optionally `description` and `tags`; each has its 480x360 picture in
+    `thumbnails/ID.jpg`. The format holds no durations: each video gets `duration_from` its id. The channel's
+    id, handle and title come from the folder's name, so the same folder is always the same channel.
+
+    Raises:
+        FolderError: a file is missing, unreadable or not of this form; the message names it.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FolderError(f"{folder} is not a folder; give one with videos.json and thumbnails/ID.jpg in it")
+    name = folder.resolve().name or "channel"
+    catalogue = Catalogue(channel_id_from(name), _handle_from(name), name)
+    videos: dict[str, StandInVideo] = {}
+    for number, entry in enumerate(_entries(folder / "videos.json")):
+        video = _video(folder, f"{folder / 'videos.json'}, entry {number}", entry)
+        if video.id in videos:
+            raise FolderError(f"{folder / 'videos.json'} has the id {video.id!r} twice; keep one of them")
+        videos[video.id] = video
+    catalogue.publish(*videos.values())
+    return catalogue
+
+
+def duration_from(video_id: str) -> int:
+    """A fixed, plausible length for a video whose real one is unknown: 180 to 1,200 seconds, by the id's CRC-32."""
+    return 180 + zlib.crc32(video_id.encode("utf-8")) % 1021
+
+
+def _entries(file: Path) -> list[Any]:
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FolderError(f"{file} is missing; it lists the channel's videos") from None
+    except OSError as error:
+        raise FolderError(f"{file} cannot be read: {error.strerror}; check its permissions") from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise FolderError(f"{file} is not valid JSON: {error}; repair it") from error
+    if not isinstance(entries, list) or not entries:
+        raise FolderError(f"{file} has to be a list of at least one video; see docs for the format")
+    return entries
+
+
+def _video(folder: Path, where: str, entry: Any) -> StandInVideo:
+    if not isinstance(entry, dict):
+        raise FolderError(f"{where} is not an object but {type(entry).__name__}; write id, title and published")
+    video_id = _text(entry, "id", where)
+    if not _VIDEO_ID.fullmatch(video_id):
+        raise FolderError(f"{where}: {video_id!r} is no video id; use 11 characters of A-Z, a-z, 0-9, - and _")
+    picture = folder / "thumbnails" / f"{video_id}.jpg"
+    if not picture.is_file():
+        raise FolderError(f"{picture} is missing; every video in videos.json needs its 480x360 picture")
+    tags = entry.get("tags") or []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise FolderError(f"{where}: tags is not a list of texts; repair it")
+    return StandInVideo(
+        id=video_id,
+        title=_text(entry, "title", where),
+        published_at=_time(_text(entry, "published", where), where),
+        duration_s=duration_from(video_id),
+        picture=partial(_read_picture, picture),
+        description=_text(entry, "description", where) if entry.get("description") is not None else "",
+        tags=tuple(tags),
+    )
+
+
+def _read_picture(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def _text(entry: dict[str, Any], name: str, where: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str):
+        raise FolderError(f"{where}: {name} is {'missing' if value is None else 'not a text'}; add it")
+    return value
+
+
+def _time(text: str, where: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise FolderError(f"{where}: published is {text!r}; write it like 2017-04-10 13:06:04-07:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _handle_from(name: str) -> str:
+    """`@` and 3 to 30 of the characters that a handle may have."""
+    handle = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:30].strip("-._")
+    return "@" + (handle if len(handle) >= 3 else f"{handle}-channel".strip("-"))

@@ -1,0 +1,121 @@
+"""The picture host's files: each thumbnail size made from the one picture that a video has."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from PIL import Image
+
+from thumbtune.standin.catalogue import StandInVideo
+from thumbtune.standin.resources import AVATAR_SIDES, PICTURE_FILES
+
+__all__ = ["FILES", "PictureFile", "Pictures", "placeholder", "thumbnail"]
+
+FILES = {name: (width, height) for name, width, height in PICTURE_FILES.values()} | {
+    f"{side}.jpg": (side, side) for side in AVATAR_SIDES.values()
+}
+"""Width and height in pixels of each file that can be made: the thumbnails by name, the avatars by side."""
+
+_HIGH = PICTURE_FILES["high"][0]
+_BARRED = 4 / 3
+_WIDE = 16 / 9
+_QUALITY = 88
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """Encoded bytes and the ETag (without quotes) that stands for them."""
+
+    body: bytes
+    etag: str
+
+
+class Pictures:
+    """Makes and keeps the files.
+
+    The `kept` files used last stay in memory. An ETag is a digest of the content, so it also holds over a restart;
+    once known it is kept for good (some hundred bytes a file), and a conditional request then draws nothing.
+    """
+
+    def __init__(self, kept: int = 128) -> None:
+        self._kept = kept
+        self._files: OrderedDict[tuple[str, str], tuple[Callable[[], bytes], PictureFile]] = OrderedDict()
+        self._etags: dict[tuple[str, str], tuple[Callable[[], bytes], str]] = {}
+
+    def known_etag(self, video: StandInVideo, file: str) -> str | None:
+        """The ETag of a file that was made before from the video's present picture, else None."""
+        picture, etag = self._etags.get((video.id, file), (None, None))
+        return etag if picture is video.picture else None
+
+    async def get(self, video: StandInVideo, file: str) -> PictureFile:
+        """One of `FILES` for a video; drawn in a thread, so the event loop goes on.
+
+        Raises:
+            KeyError: no such file name.
+        """
+        key = (video.id, file)
+        kept = self._files.get(key)
+        if kept is not None and kept[0] is video.picture:
+            self._files.move_to_end(key)
+            return kept[1]
+        made = await asyncio.to_thread(_make, video.picture, file)
+        self._etags[key] = video.picture, made.etag
+        self._files[key] = video.picture, made
+        while len(self._files) > self._kept:
+            self._files.popitem(last=False)
+        return made
+
+
+def thumbnail(high: bytes, file: str) -> bytes:
+    """One of `FILES`, as JPEG, made from the 480x360 `high` picture; `hqdefault.jpg` is that one, byte for byte.
+
+    The 4:3 sizes keep the black bars that `high` has above and below a wide picture; `mqdefault.jpg` and
+    `maxresdefault.jpg` are its 16:9 middle without them, avatars the middle of that. Bytes that are no picture
+    are passed on as they are.
+
+    Raises:
+        KeyError: no such file name.
+    """
+    width, height = FILES[file]
+    if file == _HIGH:
+        return high
+    try:
+        with Image.open(io.BytesIO(high)) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return high
+    if width / height != _BARRED:
+        picture = _middle(picture, _WIDE)
+    return _jpeg(_middle(picture, width / height).resize((width, height), Image.Resampling.LANCZOS))
+
+
+@cache
+def placeholder() -> bytes:
+    """The grey 120x90 JPEG that the picture host sends along with a 404."""
+    return _jpeg(Image.new("RGB", (120, 90), (232, 232, 232)))
+
+
+def _make(picture: Callable[[], bytes], file: str) -> PictureFile:
+    body = thumbnail(picture(), file)
+    return PictureFile(body, hashlib.sha256(body).hexdigest()[:24])
+
+
+def _middle(picture: Image.Image, ratio: float) -> Image.Image:
+    """The largest centred part of width:height = `ratio`."""
+    width, height = picture.size
+    w = min(width, max(1, round(height * ratio)))
+    h = min(height, max(1, round(width / ratio)))
+    left, top = (width - w) // 2, (height - h) // 2
+    return picture.crop((left, top, left + w, top + h))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()

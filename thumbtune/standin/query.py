@@ -1,0 +1,152 @@
+"""The parameters of a list method's call, checked as the real API checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from thumbtune.standin.errors import ApiError
+
+__all__ = ["MAX_IDS", "Query"]
+
+MAX_IDS = 50
+"""The most ids, and the most results, of one call."""
+
+_DEFAULT_PAGE = 5
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_COMMON = _names(
+    "$.xgafv access_token alt callback fields key oauth_token part prettyPrint quotaUser uploadType upload_protocol "
+    "userIp"
+)
+_PARAMETERS = {
+    "channels": _names(
+        "categoryId forHandle forUsername hl id managedByMe maxResults mine mySubscribers onBehalfOfContentOwner "
+        "pageToken"
+    ),
+    "playlistItems": _names("id maxResults onBehalfOfContentOwner pageToken playlistId videoId"),
+    "videos": _names(
+        "chart hl id locale maxHeight maxResults maxWidth myRating onBehalfOfContentOwner pageToken regionCode "
+        "videoCategoryId"
+    ),
+    "search": _names(
+        "channelId channelType eventType forContentOwner forDeveloper forMine location locationRadius maxResults "
+        "onBehalfOfContentOwner order pageToken publishedAfter publishedBefore q regionCode relevanceLanguage "
+        "safeSearch topicId type videoCaption videoCategoryId videoDefinition videoDimension videoDuration "
+        "videoEmbeddable videoLicense videoPaidProductPlacement videoSyndicated videoType"
+    ),
+}
+# Answering without applying a filter would be answering wrongly.
+_UNSUPPORTED = {
+    "channels": _names("categoryId onBehalfOfContentOwner pageToken"),
+    "playlistItems": _names("id onBehalfOfContentOwner"),
+    "videos": _names("chart onBehalfOfContentOwner pageToken"),
+    "search": _PARAMETERS["search"]
+    - _names(
+        "channelId forContentOwner forDeveloper forMine maxResults order pageToken publishedAfter publishedBefore q "
+        "regionCode relevanceLanguage safeSearch type"
+    ),
+}
+_FOR_USERS = ("mine", "managedByMe", "mySubscribers", "myRating", "forMine", "forContentOwner", "forDeveloper")
+_PARTS = {
+    "channels": _names(
+        "auditDetails brandingSettings contentDetails contentOwnerDetails id localizations snippet statistics status "
+        "topicDetails"
+    ),
+    "playlistItems": _names("contentDetails id snippet status"),
+    "videos": _names(
+        "contentDetails fileDetails id liveStreamingDetails localizations paidProductPlacementDetails player "
+        "processingDetails recordingDetails snippet statistics status suggestions topicDetails"
+    ),
+    "search": _names("id snippet"),
+}
+_FOR_OWNERS = _names("auditDetails fileDetails processingDetails suggestions")
+
+
+class Query:
+    """One call's parameters: every value given, by name.
+
+    Raises:
+        ApiError: a parameter or part that the method does not have, one that an API key has no right to, one that
+            this server does not support, or no `part`.
+    """
+
+    def __init__(self, method: str, values: Mapping[str, Sequence[str]]) -> None:
+        self._values = values
+        for name in values:
+            if name not in _COMMON and name not in _PARAMETERS[method]:
+                raise ApiError.unknown_name(name)
+        for name in _FOR_USERS:
+            if self.one(name) not in (None, "false"):
+                raise ApiError.unauthorized(name)
+        for name in values:
+            if name in _UNSUPPORTED[method]:
+                raise ApiError.unsupported(f"{name} in {method}")
+        self.parts = self.split("part")
+        if not self.parts:
+            raise ApiError.missing_part()
+        for part in self.parts:
+            if part not in _PARTS[method]:
+                raise ApiError.unknown_part(part)
+            if part in _FOR_OWNERS:
+                raise ApiError.unauthorized("part")
+
+    def one(self, name: str) -> str | None:
+        """The first value, or None when there is none or an empty one."""
+        values = self._values.get(name)
+        return (values[0] or None) if values else None
+
+    def split(self, name: str) -> list[str]:
+        """A list parameter: repeated, separated by commas, or both."""
+        values = self._values.get(name, ())
+        return [item for value in values for item in map(str.strip, value.split(",")) if item]
+
+    def ids(self) -> list[str]:
+        """The `id` parameter, each id once.
+
+        Raises:
+            ApiError: more than 50.
+        """
+        ids = self.split("id")
+        if len(ids) > MAX_IDS:
+            raise ApiError.invalid_filter()
+        return list(dict.fromkeys(ids))
+
+    def page_size(self) -> int:
+        """`maxResults`, 5 if absent; 0 is allowed and gives a page without items.
+
+        Raises:
+            ApiError: not a number of 0 to 50.
+        """
+        text = self.one("maxResults")
+        if text is None:
+            return _DEFAULT_PAGE
+        if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) > MAX_IDS:
+            raise ApiError.invalid_value("maxResults", text, f"Values must be within the range: [0, {MAX_IDS}]")
+        return int(text)
+
+    def time(self, name: str) -> datetime | None:
+        """An RFC 3339 time, or None.
+
+        Raises:
+            ApiError: not such a time, or one without a time zone.
+        """
+        text = self.one(name)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise ApiError.invalid_value(name, text, "Expected an RFC 3339 time such as 1970-01-01T00:00:00Z")
+        return moment
+
+    def listing(self) -> str:
+        """What the call lists, whichever page of it: everything but the page token, the size and the key."""
+        rest = {n: tuple(v) for n, v in self._values.items() if n not in ("pageToken", "maxResults", "key")}
+        return repr(sorted(rest.items()))

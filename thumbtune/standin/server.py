@@ -1,0 +1,183 @@
+"""The stand-in server: YouTube's Data API, feed and picture host on one loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Collection, Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from thumbtune.standin.catalogue import Catalogue
+from thumbtune.standin.errors import StandInError
+from thumbtune.standin.faults import Faults
+from thumbtune.standin.journal import Journal
+from thumbtune.standin.quota import Quota
+from thumbtune.standin.site import Site
+
+__all__ = ["DEFAULT_KEY", "HOST", "StandIn"]
+
+HOST = "127.0.0.1"
+DEFAULT_KEY = "stand-in-key"
+
+
+class StandIn:
+    """Serves channels on 127.0.0.1.
+
+    Use it as an asynchronous context manager to serve from the running event loop, or as a plain one to serve from a
+    thread of its own; not both at once, and each instance once. Catalogues may be changed from anywhere meanwhile.
+
+    Args:
+        catalogues: the channels; ids have to differ.
+        keys: the API keys that are valid; None takes any that is not empty.
+        daily_limit: units that each key may spend (None: no limit); `quota.limit` changes it later.
+        faults: what goes wrong; the attribute may be set anew at any time.
+        feed_lag: how many of the newest videos the feed does not show yet; an attribute, too.
+        port: 0 takes a free one.
+
+    `quota` counts units, `journal` requests.
+
+    Raises:
+        ValueError: no channel, or two with one id.
+    """
+
+    def __init__(
+        self,
+        *catalogues: Catalogue,
+        keys: Iterable[str] | None = None,
+        daily_limit: int | None = None,
+        faults: Faults | None = None,
+        feed_lag: int = 0,
+        port: int = 0,
+    ) -> None:
+        ids = [catalogue.channel_id for catalogue in catalogues]
+        if not ids or len(set(ids)) != len(ids):
+            raise ValueError(f"a server needs channels with different ids; got {ids!r}")
+        self.catalogues = catalogues
+        self.quota = Quota(daily_limit)
+        self.journal = Journal()
+        self.faults = faults or Faults()
+        self.feed_lag = feed_lag
+        self.keys: Collection[str] | None = None if keys is None else frozenset(keys)
+        self._wanted_port = port
+        self._port: int | None = None
+        self._runner: web.AppRunner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._released: asyncio.Event | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on.
+
+        Raises:
+            RuntimeError: the server was not started.
+        """
+        if self._port is None:
+            raise RuntimeError("the stand-in server has no address before it is started; use it in a with statement")
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The root of everything, `http://127.0.0.1:PORT`."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def api_url(self) -> str:
+        """The Data API's base, `http://127.0.0.1:PORT/youtube/v3`."""
+        return f"{self.url}/youtube/v3"
+
+    @property
+    def feed_url(self) -> str:
+        """The feed, which takes `?channel_id=`."""
+        return f"{self.url}/feeds/videos.xml"
+
+    @property
+    def thumbnail_host(self) -> str:
+        """Host and port of the pictures."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def units(self) -> int:
+        """Quota units spent so far, by all keys."""
+        return self.quota.total
+
+    def environment(self, key: str = DEFAULT_KEY) -> dict[str, str]:
+        """The environment variables that point thumbtune at this server."""
+        return {
+            "YOUTUBE_API_KEY": key,
+            "THUMBTUNE_API_URL": self.api_url,
+            "THUMBTUNE_FEED_URL": self.feed_url,
+            "THUMBTUNE_THUMBNAIL_HOSTS": self.thumbnail_host,
+        }
+
+    def release(self) -> None:
+        """Let every answer go that a `hang` fault holds back, now and from now on. From any thread."""
+        loop, released = self._loop, self._released
+        if loop is not None and released is not None:
+            loop.call_soon_threadsafe(released.set)
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    def __enter__(self) -> Self:
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="stand-in", daemon=True)
+        self._thread.start()
+        started.result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop is not None and self._stop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def _run(self, started: Future[None]) -> None:
+        async def serve() -> None:
+            try:
+                await self._start()
+            except BaseException as error:
+                started.set_exception(error)
+                return
+            started.set_result(None)
+            assert self._stop is not None
+            await self._stop.wait()
+            await self._close()
+
+        asyncio.run(serve())
+
+    async def _start(self) -> None:
+        if self._loop is not None:
+            raise RuntimeError("a stand-in server runs once; make a new one")
+        self._loop = asyncio.get_running_loop()
+        self._released, self._stop = asyncio.Event(), asyncio.Event()
+        app = Site(self, self._released).application()
+        # Cancellation is how a held answer learns that its client has left.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, HOST, self._wanted_port, backlog=512)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            message = f"port {self._wanted_port} of {HOST} cannot be used: {error.strerror}; choose another"
+            raise StandInError(message) from error
+        self._port = self._runner.addresses[0][1]
+
+    async def _close(self) -> None:
+        if self._released is not None:
+            self._released.set()
+        if self._runner is not None:
+            await self._runner.cleanup()

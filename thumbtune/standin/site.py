@@ -1,0 +1,208 @@
+"""The aiohttp application: routes, keys and quota, conditional requests, faults, and the journal of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, Protocol, cast
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from thumbtune.standin import mishaps
+from thumbtune.standin.api import CACHEABLE, Api
+from thumbtune.standin.catalogue import Catalogue, StandInVideo, ThumbnailSize
+from thumbtune.standin.errors import ApiError
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.feed import feed_xml
+from thumbtune.standin.journal import Endpoint, Journal, LoggedRequest
+from thumbtune.standin.pictures import Pictures, placeholder
+from thumbtune.standin.quota import PRICES, Quota
+from thumbtune.standin.resources import AVATAR_SIDES, PICTURE_FILES
+
+__all__ = ["Served", "Site"]
+
+_SIZES: dict[str, ThumbnailSize] = {file: size for size, (file, _, _) in PICTURE_FILES.items()}
+_AVATARS = frozenset(f"{side}.jpg" for side in AVATAR_SIDES.values())
+# What the request in hand was charged; each is handled within one task, from the middleware down.
+_units: ContextVar[int] = ContextVar("units", default=0)
+_NOT_FOUND = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)</title>\n<p><b>404.</b>\n</html>\n"
+
+
+class Served(Protocol):
+    """What a site serves and reports to; read anew for each request, so all of it may change meanwhile."""
+
+    catalogues: tuple[Catalogue, ...]
+    keys: Collection[str] | None
+    quota: Quota
+    journal: Journal
+    faults: Faults
+    feed_lag: int
+
+    @property
+    def url(self) -> str:
+        """The server's root."""
+
+
+class Site:
+    """Handles requests for one server; `released` is set when held answers shall go."""
+
+    def __init__(self, served: Served, released: asyncio.Event) -> None:
+        self._served = served
+        self._released = released
+        self._pictures = Pictures()
+        self._api = Api(lambda: served.catalogues, lambda: served.url)
+
+    def application(self) -> web.Application:
+        """The aiohttp application, ready to run."""
+        app = web.Application(middlewares=[self._observe])
+        for method in PRICES:
+            app.router.add_get(f"/youtube/v3/{method}", self._list, name=method)
+        app.router.add_get("/feeds/videos.xml", self._feed, name="feed")
+        app.router.add_get("/vi/{id}/{file}", self._picture, name="picture")
+        app.router.add_get("/avatar/{id}/{file}", self._avatar, name="avatar")
+        return app
+
+    @web.middleware
+    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Do what the plan of faults says, and write the request down however it ends."""
+        fault = self._served.faults.decide(request.path, request.query)
+        status: int | None = None
+        _units.set(0)
+        try:
+            response = await self._carry_out(fault, request, handler)
+            status = response.status if response is not None else None
+            return response if response is not None else web.Response()
+        except web.HTTPException as error:  # aiohttp's own 404 and 405
+            status = error.status
+            return web.Response(text=_NOT_FOUND, status=status, content_type="text/html", headers=_allowed(error))
+        finally:
+            self._served.journal.add(
+                LoggedRequest(
+                    endpoint=_endpoint(request),
+                    method=request.method,
+                    path=request.path,
+                    query=dict(request.query),
+                    headers={name.lower(): value for name, value in request.headers.items()},
+                    status=status,
+                    units=_units.get(),
+                    fault=fault.kind if fault else None,
+                )
+            )
+
+    async def _carry_out(
+        self, fault: Fault | None, request: web.Request, handler: Handler
+    ) -> web.StreamResponse | None:
+        """The answer, spoilt as the fault says; None when the connection was reset."""
+        if fault is None:
+            return await handler(request)
+        if fault.kind == "reset":
+            mishaps.reset(request)
+            return None
+        if (instead := mishaps.substitute(fault, request.path)) is not None:
+            return instead
+        response = await handler(request)
+        if fault.kind == "slow":
+            await asyncio.sleep(fault.delay_s)
+        elif fault.kind == "hang":
+            await mishaps.hold(fault.delay_s, self._released)
+        elif isinstance(response, web.Response):
+            return await mishaps.damage(fault, request, response)
+        return response
+
+    async def _list(self, request: web.Request) -> web.Response:
+        method = request.match_info.route.name or ""
+        try:
+            self._pay(request, method)
+            body = self._api.answer(method, {name: request.query.getall(name) for name in request.query})
+        except ApiError as error:
+            return _json(error.body, error.status)
+        headers = {
+            "ETag": f'"{body["etag"]}"',
+            "Cache-Control": "private",
+            "Vary": "Origin, X-Origin, Referer",
+        }
+        if method in CACHEABLE and _has(request, body["etag"]):
+            return web.Response(status=304, headers=headers)
+        return _json(body, headers=headers)
+
+    def _pay(self, request: web.Request, method: str) -> None:
+        key = request.headers.get("X-Goog-Api-Key") or request.query.get("key")
+        if not key:
+            raise ApiError.missing_key()
+        if self._served.keys is not None and key not in self._served.keys:
+            raise ApiError.invalid_key()
+        # A wrong call with a valid key costs as much as a right one.
+        if not self._served.quota.charge(key, PRICES[method]):
+            raise ApiError.quota_exceeded()
+        _units.set(PRICES[method])
+
+    async def _feed(self, request: web.Request) -> web.Response:
+        catalogue = _channel(self._served.catalogues, request.query.get("channel_id"))
+        if catalogue is None:
+            raise web.HTTPNotFound
+        body = feed_xml(catalogue, self._served.url, self._served.feed_lag)
+        return web.Response(body=body, content_type="text/xml", charset="UTF-8")
+
+    async def _picture(self, request: web.Request) -> web.Response:
+        video_id, file = request.match_info["id"], request.match_info["file"]
+        found = (c.details(video_id) for c in self._served.catalogues)
+        video = next((v for v in found if v is not None), None)
+        if video is None or file not in _SIZES or _SIZES[file] in video.missing_sizes:
+            return web.Response(body=placeholder(), status=404, content_type="image/jpeg")
+        return await self._image(request, video, file)
+
+    async def _avatar(self, request: web.Request) -> web.Response:
+        catalogue = _channel(self._served.catalogues, request.match_info["id"])
+        newest = catalogue.public(1) if catalogue else []
+        if not newest or request.match_info["file"] not in _AVATARS:
+            raise web.HTTPNotFound
+        return await self._image(request, newest[0], request.match_info["file"])
+
+    async def _image(self, request: web.Request, video: StandInVideo, file: str) -> web.Response:
+        changed = video.picture_updated_at or video.published_at
+        etag = self._pictures.known_etag(video, file)
+        if etag is None or not _unchanged(request, etag, changed):
+            made = await self._pictures.get(video, file)
+            etag = made.etag
+        headers = {
+            "ETag": f'"{etag}"',
+            "Last-Modified": format_datetime(changed.astimezone(UTC), usegmt=True),
+            "Cache-Control": "public, max-age=7200",
+        }
+        if _unchanged(request, etag, changed):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=made.body, content_type="image/jpeg", headers=headers)
+
+
+def _unchanged(request: web.Request, etag: str, changed: datetime) -> bool:
+    """Whether the client has this already (RFC 9110, section 13.2.2: If-None-Match goes before the date)."""
+    if request.if_none_match is not None:
+        return _has(request, etag)
+    since = request.if_modified_since
+    return since is not None and changed.replace(microsecond=0) <= since
+
+
+def _has(request: web.Request, etag: str) -> bool:
+    return any(known.value in (etag, "*") for known in request.if_none_match or ())
+
+
+def _channel(catalogues: Sequence[Catalogue], channel_id: str | None) -> Catalogue | None:
+    return next((c for c in catalogues if c.channel_id == channel_id), None)
+
+
+def _json(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return web.Response(body=text, status=status, content_type="application/json", charset="utf-8", headers=headers)
+
+
+def _endpoint(request: web.Request) -> Endpoint:
+    return cast(Endpoint, request.match_info.route.name or "other")
+
+
+def _allowed(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
