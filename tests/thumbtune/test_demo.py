@@ -1,0 +1,120 @@
+"""The demo: what it holds back and changes, where it writes, and that its server serves until it is stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from thumbtune.demo.session import DemoError, Session, hold_back, new_folder, retitle_and_repaint
+from thumbtune.standin.catalogue import Catalogue, StandInVideo
+from thumbtune.standin.server import StandIn
+
+
+def a_picture() -> bytes:
+    picture = Image.new("RGB", (480, 360), "white")
+    picture.paste("navy", (0, 0, 100, 360))
+    content = io.BytesIO()
+    picture.save(content, "JPEG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    channel = Catalogue("UC" + "d" * 22, "@demo", "Demo")
+    first = datetime(2020, 1, 1, tzinfo=UTC)
+    for n in range(20):
+        channel.publish(StandInVideo(f"video{n:06d}", f"Title {n}", first + timedelta(days=n), 300, a_picture))
+    return channel
+
+
+def test_the_newest_tenth_is_held_back(catalogue: Catalogue) -> None:
+    newest = hold_back(catalogue)
+    assert [video.id for video in newest] == ["video000018", "video000019"]
+    assert [video.id for video in catalogue.listed()][:2] == ["video000017", "video000016"]
+
+
+def test_the_oldest_video_gets_another_title_and_picture(catalogue: Catalogue) -> None:
+    catalogue.delete("video000000")
+    before = catalogue.videos["video000001"].picture()
+    assert retitle_and_repaint(catalogue) == "video000001"
+    after = catalogue.videos["video000001"]
+    assert after.title == "Title 1 (revisited)"
+    with Image.open(io.BytesIO(before)) as old, Image.open(io.BytesIO(after.picture())) as new:
+        assert old.getpixel((10, 180)) != new.getpixel((10, 180))
+        assert new.size == old.size == (480, 360)
+
+
+def test_an_earlier_demo_is_never_overwritten(tmp_path: Path) -> None:
+    assert [new_folder(tmp_path).name for _ in range(3)] == ["thumbtune-demo", "thumbtune-demo-2", "thumbtune-demo-3"]
+
+
+def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match=r"can't be made .*; name another with --dir"):
+        new_folder(tmp_path / "missing")
+
+
+def test_a_step_runs_the_real_command_and_a_failing_one_stops_the_demo(catalogue: Catalogue, tmp_path: Path) -> None:
+    shown: list[str] = []
+    with StandIn(catalogue) as server:
+        session = Session(tmp_path, server, shown.append, as_json=True)
+        session.run("sync", catalogue.handle)
+        with pytest.raises(DemoError, match="'thumbtune runs show 99' ended with code 1"):
+            session.run("runs", "show", "99")
+    assert session.results[0]["result"]["channels"][0]["new"] == 20
+    assert "$ thumbtune sync @demo" in shown
+    assert "(the server counted 3 quota units)" in shown
+
+
+def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "thumbtune", "-q", "demo", "--serve"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        lines = [server.stdout.readline().strip() for _ in range(5)]
+        exports = dict(line.removeprefix("export ").split("=", 1) for line in lines[:4])
+        address = f"{exports['THUMBTUNE_API_URL']}/channels?part=id&forHandle={lines[4].split()[-1]}"
+        request = urllib.request.Request(address, headers={"X-Goog-Api-Key": exports["YOUTUBE_API_KEY"]})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer)["items"][0]["id"].startswith("UC")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    assert set(exports) == {
+        "YOUTUBE_API_KEY",
+        "THUMBTUNE_API_URL",
+        "THUMBTUNE_FEED_URL",
+        "THUMBTUNE_THUMBNAIL_HOSTS",
+    }
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "videos.json"), ("not json", "videos.json"), ('[{"id": "abcdefghijk"}]', "videos.json")],
+)
+def test_a_folder_that_is_no_channel(tmp_path: Path, content: str | None, says: str) -> None:
+    folder = tmp_path / "channel"
+    folder.mkdir()
+    if content is not None:
+        (folder / "videos.json").write_text(content)
+    command = [sys.executable, "-m", "thumbtune", "demo", "--channel", str(folder)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert says in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["channel"]
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    command = [sys.executable, "-m", "thumbtune", "demo", "--dir", str(tmp_path)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "is not empty; name a new folder" in result.stderr

@@ -1,0 +1,84 @@
+"""`thumbtune demo`: the main job on a stand-in channel, without key or network."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from thumbtune.cli import App
+
+__all__ = ["demo"]
+
+
+@click.command()
+@click.option(
+    "--channel",
+    "channel_dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Serve this folder (videos.json, thumbnails/ID.jpg) instead of the drawn channel.",
+)
+@click.option(
+    "--dir",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="An empty folder for the store and the models.  [default: thumbtune-demo, -2, -3, ...]",
+)
+@click.option("--serve", is_flag=True, help="Only run the server, until interrupted.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0 takes a free one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: each command and what it reported.")
+@click.pass_obj
+def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, port: int, as_json: bool) -> None:
+    """Show it all on a stand-in channel: sync, train, publish, sync again, retrain.
+
+    A server on this machine plays YouTube: it answers the Data API, the feed and the picture host for a channel that
+    thumbtune draws itself, and charges quota as the real one does. The commands are the real ones, and the model is a
+    small one that ships with thumbtune; nothing is downloaded.
+    """
+    from thumbtune.demo.channel import drawn_channel  # noqa: PLC0415
+    from thumbtune.demo.session import Session, hold_back, new_folder, tell  # noqa: PLC0415
+    from thumbtune.standin.folder import load_folder  # noqa: PLC0415
+    from thumbtune.standin.server import StandIn  # noqa: PLC0415
+
+    app.console.json_wanted = as_json
+    catalogue = load_folder(channel_dir) if channel_dir else drawn_channel()
+    if serve:
+        with StandIn(catalogue, port=port) as server:
+            _serve(app, server, catalogue.handle)
+        return
+    newest = hold_back(catalogue)
+    place = _empty(folder) if folder else new_folder(Path.cwd())
+    with StandIn(catalogue, port=port) as server:
+        session = Session(place, server, app.console.say, as_json)
+        tell(session, catalogue, newest)
+    if as_json:
+        app.console.print_json({"store": session.store_url, "steps": session.results})
+
+
+def _empty(folder: Path) -> Path:
+    if folder.exists() and any(folder.iterdir()):
+        raise click.UsageError(f"{folder} is not empty; name a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _serve(app: App, server: object, handle: str) -> None:
+    from thumbtune.demo.session import ENCODER  # noqa: PLC0415
+    from thumbtune.standin.server import StandIn  # noqa: PLC0415
+
+    assert isinstance(server, StandIn)
+    for name, value in server.environment().items():
+        app.console.say(f"export {name}={value}")
+    app.console.say(f"# the channel: {handle}")
+    app.console.out.flush()
+    app.console.note(f"Serving {handle}; in another shell, paste the lines above, then:")
+    app.console.note(f"  thumbtune sync {handle}")
+    app.console.note(f"  thumbtune train --model {ENCODER} --title-model base")
+    app.console.note("Ctrl-C ends the server.")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        app.console.note("stopped")

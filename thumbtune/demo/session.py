@@ -1,0 +1,166 @@
+"""The demo's story: the real commands, run one after another against a stand-in server whose channel goes on living."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thumbtune.standin.catalogue import Catalogue, StandInVideo
+from thumbtune.standin.server import StandIn
+
+__all__ = ["ENCODER", "DemoError", "Session", "hold_back", "new_folder", "retitle_and_repaint", "tell"]
+
+ENCODER = Path(__file__).parent / "encoder"
+"""The folder of the small model that ships with thumbtune."""
+
+HELD_BACK = 0.1
+HISTORY = "SELECT run_id, n_train, n_test, base_test_recall_at_1, test_recall_at_1 FROM run_history"
+
+
+class DemoError(Exception):
+    """A step of the demo failed; the message says which."""
+
+    exit_code = 1
+
+
+@dataclass
+class Session:
+    """One run of the demo.
+
+    Args:
+        folder: where the store and the models go.
+        server: a started stand-in.
+        show: called with each line for the person who watches.
+        as_json: run every command with `--json` and keep what it printed in `results`, instead of showing it.
+    """
+
+    folder: Path
+    server: StandIn
+    show: Callable[[str], None]
+    as_json: bool = False
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the demo's store."""
+        return f"sqlite:///{self.folder / 'thumbtune.db'}"
+
+    def run(self, *arguments: str) -> None:
+        """Run one thumbtune command in a process of its own, as a person would type it.
+
+        Raises:
+            DemoError: it did not end with 0.
+        """
+        command = [*arguments, "--json"] if self.as_json else list(arguments)
+        self.show("")
+        self.show(f"$ thumbtune {' '.join(_quoted(argument) for argument in arguments)}")
+        before = self.server.units
+        process = subprocess.run(  # noqa: S603 (our own command)
+            [sys.executable, "-m", "thumbtune", "-q", *command],
+            env={**os.environ, **self.server.environment(), "THUMBTUNE_DB": self.store_url},
+            stdout=subprocess.PIPE if self.as_json else None,
+            text=True,
+            check=False,
+        )
+        if process.returncode != 0:
+            raise DemoError(
+                f"'thumbtune {' '.join(arguments)}' ended with code {process.returncode}; see above for why"
+            )
+        if self.as_json:
+            self.results.append({"command": list(arguments), "result": json.loads(process.stdout)})
+        spent = self.server.units - before
+        if arguments[0] == "sync":
+            self.show(f"(the server counted {spent} quota unit{'' if spent == 1 else 's'})")
+
+
+def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo]) -> None:
+    """Sync, train, let the channel publish and change, sync again, retrain, and show the history.
+
+    Args:
+        session: where to run.
+        catalogue: the channel as the server knows it: without `newest`.
+        newest: what it publishes in the middle of the story.
+
+    Raises:
+        DemoError: a command failed.
+    """
+    train = ("train", "--model", str(ENCODER), "--title-model", "base")
+    session.run("sync", catalogue.handle)
+    session.run(*train)
+
+    session.show("")
+    changed = retitle_and_repaint(catalogue)
+    catalogue.publish(*newest)
+    session.show(f"The channel publishes {len(newest)} videos, and gives {changed} a new title and thumbnail.")
+
+    session.run("sync")
+    session.run("sync", "--refresh")
+    session.run("sync")
+    session.run(*train)
+    session.run("runs")
+    session.run("runs", "compare", "1", "2")
+    session.run("sql", HISTORY)
+    session.show("")
+    session.show(f"The store is {session.folder / 'thumbtune.db'}. Look into it:")
+    session.show(f"  sqlite3 {session.folder / 'thumbtune.db'} 'select * from run_history'")  # noqa: S608 (shown, not run)
+    session.show(f"  thumbtune --db {session.store_url} runs show 2")
+
+
+def hold_back(catalogue: Catalogue) -> list[StandInVideo]:
+    """Take the newest tenth out of a channel, to be published later; returned oldest first."""
+    listed = catalogue.listed()
+    newest = listed[: max(1, int(len(listed) * HELD_BACK))]
+    for video in newest:
+        catalogue.remove(video.id)
+    return list(newest[::-1])
+
+
+def retitle_and_repaint(catalogue: Catalogue) -> str:
+    """Change the oldest public video's title and thumbnail, as a creator does to an old success; returns its id."""
+    oldest = next(
+        video
+        for video in reversed(catalogue.listed())
+        if video.privacy == "public" and video.id not in catalogue.deleted
+    )
+    catalogue.change(oldest.id, title=f"{oldest.title} (revisited)", picture=lambda: _mirrored(oldest.picture()))
+    return oldest.id
+
+
+def _mirrored(content: bytes) -> bytes:
+    """The same picture, left and right swapped: other bytes, same meaning."""
+    import io  # noqa: PLC0415 (only when it is served)
+
+    from PIL import Image, ImageOps  # noqa: PLC0415
+
+    swapped = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as picture:
+        ImageOps.mirror(picture).save(swapped, "JPEG", quality=90)
+    return swapped.getvalue()
+
+
+def new_folder(parent: Path) -> Path:
+    """Make a folder for one demo; never one that exists, so that no earlier result is lost.
+
+    Raises:
+        DemoError: it can't be made.
+    """
+    for number in range(1, 1000):
+        folder = parent / ("thumbtune-demo" if number == 1 else f"thumbtune-demo-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise DemoError(f"the folder {folder} can't be made ({error.strerror}); name another with --dir") from error
+        return folder
+    raise DemoError(f"{parent} holds a thousand demos; remove some, or name a folder with --dir")
+
+
+def _quoted(argument: str) -> str:
+    return f'"{argument}"' if " " in argument else argument
