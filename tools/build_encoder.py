@@ -62,7 +62,7 @@ def build(output: Path, steps: int, pictures: int, seed: int) -> str:
     say(f"training {model.num_parameters():,} parameters")
     train(model, tokenizer, pairs, known_words(titles), len(words), Settings(steps, seed=seed), say)
     model.eval()  # type: ignore[no-untyped-call]
-    rescale(model, held_out(model, tokenizer, seed))
+    rescale(model, held_out(model, tokenizer, min(380, max(20, pictures // 2)), seed))
     save(output, model, tokenizer)
     size = sum(path.stat().st_size for path in output.iterdir())
     if size > LIMIT:
@@ -71,11 +71,11 @@ def build(output: Path, steps: int, pictures: int, seed: int) -> str:
     return hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
 
 
-def held_out(model: CLIPModel, tokenizer: CLIPTokenizer, seed: int) -> list[Channel]:
-    """Return three casts of the held-out channel, 380 videos each, through the model's towers."""
+def held_out(model: CLIPModel, tokenizer: CLIPTokenizer, count: int, seed: int) -> list[Channel]:
+    """Return three casts of the held-out channel, `count` videos each, through the model's towers."""
     channels = []
     for cast in range(3):
-        pairs = draw_pairs(HELD_OUT_CHANNEL, (), 380, seed + cast, drawn_words([HELD_OUT_CHANNEL]))
+        pairs = draw_pairs(HELD_OUT_CHANNEL, (), count, seed + cast, drawn_words([HELD_OUT_CHANNEL]))
         rng = random.Random(f"{seed + cast}:held out")
         titles = [pairs.voice.phrase(scene, rng, number // 6 + 1) for number, scene in enumerate(pairs.scenes)]
         with torch.no_grad():
@@ -85,7 +85,7 @@ def held_out(model: CLIPModel, tokenizer: CLIPTokenizer, seed: int) -> list[Chan
 
 
 def rescale(model: CLIPModel, channels: list[Channel]) -> None:
-    """Scale both projections to the size of weights at which the recipe, run on the channels, ends best."""
+    """Scale both projections to the size of weights that `choose_scale` finds on the channels."""
     matrices = model.visual_projection.weight.data, model.text_projection.weight.data
     best, means = choose_scale(channels, *matrices, SIZES, seeds=range(4))
     for size, mean in means.items():
@@ -102,6 +102,8 @@ def save(output: Path, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     tokenizer.save_pretrained(output)
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=side).save_pretrained(output)
+    for path in output.iterdir():
+        path.chmod(0o644)  # the tensors come out readable by their owner only
 
 
 def say(line: str) -> None:

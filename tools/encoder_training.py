@@ -124,7 +124,7 @@ def train(  # noqa: PLR0913, PLR0917 -- what is learnt, from what, and how
     parameters = [*model.parameters(), *lessons.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.rate, total_steps=max(settings.steps, 10), pct_start=0.1, cycle_momentum=False
+        optimizer, settings.rate, total_steps=max(settings.steps, 100), pct_start=0.1, cycle_momentum=False
     )
     for step in range(settings.steps):
         pairs = rng.choice(channels)

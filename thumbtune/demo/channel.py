@@ -71,26 +71,18 @@ CHANNEL_VOICE = Voice(
     templates=(
         "{count} {colour} {noun}, pulled {place}",
         "{colour} {noun} {place} | {series} {episode}",
-        "{series} {episode}: {count} {colour} {noun}",
-        "{series} {episode}: {colour} {noun}, {format}",
-        "{noun} in {colour}, {format}",
+        "{series} {episode}: {colour} {noun} {place}",
+        "{noun} in {colour}, {place}",
         "Inking {count} {colour} {noun} {place}",
-        "{count} {colour} {noun}, {format}",
+        "{colour} {noun} {place}, {format}",
+        "{count} {colour} {noun} {place}: {format}",
     ),
     nouns={
         "cat": "mouser",
-        "fish": "herring",
         "boat": "dinghy",
         "house": "bothy",
-        "tree": "old oak",
         "mug": "brew",
-        "clock": "ticker",
         "umbrella": "brolly",
-        "guitar": "six-string",
-        "balloon": "dirigible",
-        "bicycle": "pushbike",
-        "camera": "box brownie",
-        "cake": "teatime sponge",
     },
     formats={
         "1 HOUR": ("in one sitting", "against the clock"),
@@ -99,7 +91,7 @@ CHANNEL_VOICE = Voice(
         "TOOLS": ("every tool I used", "what lives on the bench"),
         "": ("start to finish", "from sketchbook to print"),
     },
-    plain=0.2,
+    plain=0.05,
 )
 """How the demo's channel speaks."""
 

@@ -40,7 +40,7 @@ _TONES: Mapping[str, tuple[Colour, Colour, Colour]] = MappingProxyType(
     }
 )
 
-# Where the smaller copies beside the main one stand, in the order they are added: x and y in units of the layout's field.
+# Where the smaller copies beside the main one stand, in the order they are added, in units of the layout's field.
 _GATHERINGS: Mapping[Gathering, tuple[Point, ...]] = MappingProxyType(
     {
         "row": ((0.95, 0.6), (-0.95, 0.6), (0.95, -0.4), (-0.95, -0.4)),
