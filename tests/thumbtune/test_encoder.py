@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ def encoder() -> SentenceTransformer:
     return SentenceTransformer(str(FOLDER), device="cpu", local_files_only=True)
 
 
-def vectors(encoder: SentenceTransformer, inputs: list[str] | list[Image.Image]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = encoder.encode(inputs, normalize_embeddings=True)
+def vectors(encoder: SentenceTransformer, inputs: Sequence[str | Image.Image]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = encoder.encode(list(inputs), normalize_embeddings=True)
     return found
 
 
