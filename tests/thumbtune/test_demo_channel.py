@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thumbtune.demo.channel import CHANNEL_STYLE, CHANNEL_VOICE, DrawnPicture, drawn_channel, second_take
+from thumbtune.demo.channel import CHANNEL_STYLE, CHANNEL_VOICE, DrawnPicture, drawn_channel
 from thumbtune.demo.drawing_scene import COLOURS, COUNTS, Scene
 from thumbtune.demo.drawing_subjects import SUBJECTS
 from thumbtune.demo.titles import plural
@@ -136,23 +136,6 @@ def test_every_scene_has_a_title(channel: Catalogue) -> None:
     assert all(video.title and len(video.title) <= 100 for video in channel.listed())
     assert not any("  " in video.title or "{" in video.title for video in channel.listed())
     assert len(COUNTS) == len(CHANNEL_VOICE.counts)
-
-
-def test_a_second_take_changes_the_title_and_the_picture_but_not_the_scene(channel: Catalogue) -> None:
-    video = pairs(channel)[5]
-    title, picture = second_take(video)
-    assert title != video.title
-    assert picture() != video.picture()
-    assert second_take(video)[1]() == picture()
-    assert isinstance(picture, DrawnPicture)
-    assert isinstance(video.picture, DrawnPicture)
-    assert picture.scene.subject == video.picture.scene.subject
-
-
-def test_a_second_take_needs_a_drawn_picture(channel: Catalogue) -> None:
-    alien = StandInVideo("aaaaaaaaaaA", "x", channel.listed()[0].published_at, 200, lambda: b"")
-    with pytest.raises(ValueError, match="aaaaaaaaaaA has no drawn picture"):
-        second_take(alien)
 
 
 def test_the_encoder_s_channels_are_not_the_demo_s(channel: Catalogue) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +20,7 @@ from thumbtune.demo.drawing_subjects import SUBJECTS
 from thumbtune.demo.titles import Voice
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 
-__all__ = ["CHANNEL_STYLE", "CHANNEL_VOICE", "DrawnPicture", "drawn_channel", "second_take"]
+__all__ = ["CHANNEL_STYLE", "CHANNEL_VOICE", "DrawnPicture", "drawn_channel"]
 
 CHANNEL_STYLE = PictureStyle(
     "inkwell harbour",
@@ -145,23 +144,6 @@ def drawn_channel(count: int = 420, seed: int = 7) -> Catalogue:
     catalogue.publish(replace(hidden, privacy="private"), gone)
     catalogue.delete(gone.id)
     return catalogue
-
-
-def second_take(video: StandInVideo, seed: int = 7) -> tuple[str, Callable[[], bytes]]:
-    """Return another title and another drawing of the same scene, as a creator replaces them after publication.
-
-    Raises:
-        ValueError: the video's picture was not drawn by `drawn_channel`.
-    """
-    if not isinstance(video.picture, DrawnPicture):
-        raise ValueError(f"video {video.id} has no drawn picture; take one from drawn_channel")
-    rng = seeded(f"{seed}:{video.id}:second take")
-    scene = replace(video.picture.scene, series="")
-    title = next(
-        (one for one in (CHANNEL_VOICE.phrase(scene, rng) for _ in range(50)) if one != video.title),
-        f"{video.title}, again",
-    )
-    return title, DrawnPicture(scene, f"{video.picture.key}:second take")
 
 
 def _weekly(week: int, seed: int, rng: random.Random, taken: set[str], episodes: dict[str, int]) -> StandInVideo:
