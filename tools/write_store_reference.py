@@ -35,13 +35,14 @@ def reference() -> str:
         parts += [f"| `{column}` | {meaning} |" for column, meaning in view.columns.items()]
         parts.append("")
     parts.append("## Tables\n")
-    notes = _attribute_docstrings()
-    for mapper in store.tables.Base.registry.mappers:
-        model = mapper.class_
+    for name, columns in _attribute_docstrings().items():
+        model = getattr(store.tables, name)
+        if not hasattr(model, "__tablename__"):
+            continue
         parts.append(f"### `{model.__tablename__}`\n\n{inspect.getdoc(model)}\n")
         parts.append("| column | type | meaning |\n|---|---|---|")
         for column in model.__table__.columns:
-            parts.append(f"| `{column.name}` | {_type(column)} | {_meaning(column, notes[model.__name__])} |")
+            parts.append(f"| `{column.name}` | {_type(column)} | {_meaning(column, columns)} |")
         parts.append("")
     return "\n".join(parts)
 

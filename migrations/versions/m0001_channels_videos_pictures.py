@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("api_item", JSON, nullable=True),
         sa.Column("added_at", UTC_TIME, nullable=False),
         sa.Column("listing_token", sa.Text(), nullable=True),
+        sa.Column("listing_began_at", UTC_TIME, nullable=True),
         sa.Column("listed_at", UTC_TIME, nullable=True),
         sa.Column("synced_at", UTC_TIME, nullable=True),
         sa.Column("refreshed_at", UTC_TIME, nullable=True),

@@ -1,0 +1,189 @@
+"""Channels: which are kept, with which settings, and how far each one's listing has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from store.errors import NotFound
+from store.tables import Channel, SyncRun, Video
+from store.upsert import insert
+from store.videos import is_pair
+
+__all__ = [
+    "ChannelSummary",
+    "change_settings",
+    "channel_ids",
+    "finish_listing",
+    "find_by_handle",
+    "get_channel",
+    "mark_refreshed",
+    "restart_listing",
+    "save_channel",
+    "save_listing_place",
+    "summaries",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSummary:
+    """One line of `thumbtune channels`."""
+
+    id: str
+    handle: str | None
+    title: str
+    videos: int
+    pairs: int
+    last_sync_at: datetime | None
+    last_status: str | None
+    synced_at: datetime | None
+    units: int
+    """API units that all syncs of the channel have cost."""
+
+
+def get_channel(session: Session, channel_id: str) -> Channel:
+    """The channel's row.
+
+    Raises:
+        NotFound: no such channel in the store.
+    """
+    channel = session.get(Channel, channel_id)
+    if channel is None:
+        raise NotFound(f"the store has no channel {channel_id}; run 'thumbtune sync {channel_id}' first")
+    return channel
+
+
+def channel_ids(session: Session) -> list[str]:
+    """All channels, in the order in which they were added."""
+    return list(session.scalars(select(Channel.id).order_by(Channel.added_at, Channel.id)))
+
+
+def find_by_handle(session: Session, handle: str) -> str | None:
+    """The id of the one channel with this `@handle`, upper and lower case alike; None if there is none, or no one.
+
+    Compared here and not in SQL: SQLite's `lower` knows ASCII only, and handles may be in any script.
+    """
+    wanted = handle.casefold()
+    rows = session.execute(select(Channel.id, Channel.handle).where(Channel.handle.is_not(None)))
+    found = [channel_id for channel_id, known in rows if known is not None and known.casefold() == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def save_channel(
+    session: Session,
+    *,
+    channel_id: str,
+    handle: str | None,
+    title: str,
+    uploads_playlist_id: str,
+    api_item: dict[str, Any],
+    default_min_duration_s: int,
+    default_thumbnail_size: str,
+    now: datetime,
+) -> None:
+    """Write what the API says about a channel: a new row with the default settings, or an old row's new description."""
+    described = {
+        "handle": handle,
+        "title": title,
+        "uploads_playlist_id": uploads_playlist_id,
+        "api_item": api_item,
+    }
+    row = {
+        "id": channel_id,
+        **described,
+        "min_duration_s": default_min_duration_s,
+        "thumbnail_size": default_thumbnail_size,
+        "added_at": now,
+    }
+    session.execute(
+        insert(session, Channel).values(row).on_conflict_do_update(index_elements=[Channel.id], set_=described)
+    )
+
+
+def change_settings(
+    session: Session, channel_id: str, *, min_duration_s: int | None, thumbnail_size: str | None
+) -> None:
+    """Keep new settings for this and later syncs; None leaves one as it is. A new minimum sorts stored videos anew."""
+    if thumbnail_size is not None:
+        session.execute(update(Channel).where(Channel.id == channel_id).values(thumbnail_size=thumbnail_size))
+    if min_duration_s is None:
+        return
+    # Rows are locked in the order of ids, as every batch does, so that two processes can't wait for each other.
+    affected = (Video.channel_id == channel_id, Video.kind.in_(("video", "short")), Video.duration_s.is_not(None))
+    for wrong, right, condition in (
+        ("video", "short", Video.duration_s < min_duration_s),
+        ("short", "video", Video.duration_s >= min_duration_s),
+    ):
+        ids = session.scalars(
+            select(Video.id).where(*affected, Video.kind == wrong, condition).order_by(Video.id).with_for_update()
+        ).all()
+        for start in range(0, len(ids), 500):
+            session.execute(update(Video).where(Video.id.in_(ids[start : start + 500])).values(kind=right))
+    session.execute(update(Channel).where(Channel.id == channel_id).values(min_duration_s=min_duration_s))
+
+
+def save_listing_place(session: Session, channel_id: str, *, token: str, began_at: datetime | None) -> None:
+    """Remember where an unfinished listing goes on; `began_at` only for one that shall reach the very end."""
+    session.execute(
+        update(Channel).where(Channel.id == channel_id).values(listing_token=token, listing_began_at=began_at)
+    )
+
+
+def finish_listing(session: Session, channel_id: str, now: datetime) -> None:
+    """The listing is complete: everything listed so far is known, without a gap."""
+    session.execute(
+        update(Channel).where(Channel.id == channel_id).values(listing_token=None, listing_began_at=None, listed_at=now)
+    )
+
+
+def restart_listing(session: Session, channel_id: str) -> None:
+    """Forget where the listing stood (its token is no good), not that it is unfinished: `listed_at` stays."""
+    session.execute(update(Channel).where(Channel.id == channel_id).values(listing_token=None, listing_began_at=None))
+
+
+def mark_refreshed(session: Session, channel_id: str, now: datetime) -> None:
+    """Every known video was read again."""
+    session.execute(update(Channel).where(Channel.id == channel_id).values(refreshed_at=now))
+
+
+def summaries(session: Session) -> list[ChannelSummary]:
+    """All channels with their counts and last sync, in the order in which they were added."""
+    counts = (
+        select(
+            Video.channel_id,
+            func.count().label("videos"),
+            func.count().filter(is_pair()).label("pairs"),
+        )
+        .group_by(Video.channel_id)
+        .subquery()
+    )
+    costs = (
+        select(SyncRun.channel_id, func.sum(SyncRun.units).label("units"), func.max(SyncRun.id).label("last"))
+        .group_by(SyncRun.channel_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(Channel, counts.c.videos, counts.c.pairs, costs.c.units, SyncRun.started_at, SyncRun.status)
+        .outerjoin(counts, counts.c.channel_id == Channel.id)
+        .outerjoin(costs, costs.c.channel_id == Channel.id)
+        .outerjoin(SyncRun, SyncRun.id == costs.c.last)
+        .order_by(Channel.added_at, Channel.id)
+    )
+    return [
+        ChannelSummary(
+            id=channel.id,
+            handle=channel.handle,
+            title=channel.title,
+            videos=videos or 0,
+            pairs=pairs or 0,
+            last_sync_at=started_at,
+            last_status=status,
+            synced_at=channel.synced_at,
+            units=units or 0,
+        )
+        for channel, videos, pairs, units, started_at, status in rows
+    ]

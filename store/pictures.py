@@ -1,0 +1,282 @@
+"""Thumbnails: which are due, and what a batch of fetched, unchanged and failed ones changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy.orm import Session, defer
+
+from store.tables import Picture, PictureFailure, Video, VideoVersion
+from store.upsert import insert
+
+__all__ = [
+    "FailedPicture",
+    "FetchedPicture",
+    "PictureJob",
+    "PictureOutcome",
+    "PicturesResult",
+    "UnchangedPicture",
+    "add_version",
+    "count_pictures_due",
+    "current_versions",
+    "pause_after",
+    "pictures_due",
+    "record_pictures",
+]
+
+FIRST_PAUSE = timedelta(hours=1)
+PAUSE_GROWTH = 4
+LONGEST_PAUSE = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """A thumbnail to fetch: what the API names, and what the store has of it."""
+
+    video_id: str
+    thumbnails: dict[str, Any]
+    """`snippet.thumbnails` as the API gave it: {size: {"url", "width", "height"}}."""
+    url: str | None
+    etag: str | None
+    last_modified: str | None
+
+    @classmethod
+    def of(cls, video: Video, thumbnails: dict[str, Any]) -> Self:
+        """The job for a row. Without a stored picture there is nothing a conditional request could confirm."""
+        if video.picture_sha256 is None:
+            return cls(video.id, thumbnails, None, None, None)
+        return cls(video.id, thumbnails, video.picture_url, video.picture_etag, video.picture_last_modified)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedPicture:
+    """A thumbnail that was fetched, and checked by decoding it."""
+
+    video_id: str
+    url: str
+    data: bytes
+    sha256: str
+    mime: str
+    width: int
+    height: int
+    etag: str | None
+    last_modified: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnchangedPicture:
+    """The server says that the stored thumbnail still is the one."""
+
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPicture:
+    """A thumbnail that can't be had now, and why."""
+
+    video_id: str
+    url: str | None
+    reason: str
+
+
+PictureOutcome = FetchedPicture | UnchangedPicture | FailedPicture
+
+
+@dataclass(frozen=True, slots=True)
+class PicturesResult:
+    """What a batch of thumbnails brought."""
+
+    fetched: int
+    unchanged: int
+    failed: int
+    changed: int
+    """Videos whose thumbnail is another than before."""
+
+
+def pause_after(tries: int) -> timedelta:
+    """How long a thumbnail that has failed `tries` times is left alone: 1 h, 4 h, 16 h, ... at most 30 days."""
+    if tries > 6:
+        return LONGEST_PAUSE
+    growth: int = PAUSE_GROWTH ** max(0, tries - 1)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * growth)
+
+
+def pictures_due(
+    session: Session,
+    channel_id: str,
+    *,
+    after: str,
+    now: datetime,
+    read_before: datetime,
+    recheck_before: datetime | None = None,
+    limit: int = 200,
+) -> list[PictureJob]:
+    """Thumbnails to fetch of videos whose details were read before `read_before`; in the order of ids, past `after`.
+
+    Missing ones; with `recheck_before` also those not checked since. One that failed waits for its next try.
+    """
+    due: ColumnElement[bool] = Video.picture_sha256.is_(None)
+    if recheck_before is not None:
+        unchecked = or_(Video.picture_checked_at.is_(None), Video.picture_checked_at < recheck_before)
+        due = or_(due, and_(unchecked, Video.details_at >= recheck_before))
+    query = (
+        select(Video, Video.api_item[("snippet", "thumbnails")])
+        .options(defer(Video.api_item))
+        .outerjoin(PictureFailure, PictureFailure.video_id == Video.id)
+        .where(
+            Video.channel_id == channel_id,
+            Video.id > after,
+            Video.kind == "video",
+            Video.availability == "available",
+            Video.duration_s.is_not(None),
+            func.trim(Video.title) != "",
+            Video.details_at < read_before,
+            due,
+            or_(PictureFailure.video_id.is_(None), PictureFailure.next_try_at <= now),
+        )
+        .order_by(Video.id)
+        .limit(limit)
+    )
+    return [
+        PictureJob.of(video, thumbnails if isinstance(thumbnails, dict) else {})
+        for video, thumbnails in session.execute(query)
+    ]
+
+
+def count_pictures_due(session: Session, channel_id: str, now: datetime) -> int:
+    """Whether any thumbnail is due: 0 or 1, as one is enough to know."""
+    return len(pictures_due(session, channel_id, after="", now=now, read_before=now, limit=1))
+
+
+def record_pictures(
+    session: Session, outcomes: Sequence[PictureOutcome], *, now: datetime, started_at: datetime
+) -> PicturesResult:
+    """Write a batch of thumbnails: the bytes once each, the videos that show them, their history, and failures.
+
+    A version that had no picture yet gets it in place; a picture that differs makes a new version.
+    """
+    fetched = {o.video_id: o for o in outcomes if isinstance(o, FetchedPicture)}
+    unchanged = {o.video_id for o in outcomes if isinstance(o, UnchangedPicture)}
+    failed = [o for o in outcomes if isinstance(o, FailedPicture)]
+    _insert_pictures(session, fetched.values(), now)
+    ids = fetched.keys() | unchanged
+    # A failure's row refers to its video, which locks that: so the failed ones take their turn in the order, too.
+    touched = ids | {failure.video_id for failure in failed}
+    query = select(Video).options(defer(Video.api_item)).where(Video.id.in_(touched)).order_by(Video.id)
+    videos = [video for video in session.scalars(query.with_for_update()) if video.id in ids]
+    versions = current_versions(session, ids)
+    changed = same = 0
+    for video in videos:
+        video.picture_checked_at = now
+        version = versions.get(video.id)
+        picture = fetched.get(video.id)
+        if picture is None or picture.sha256 == video.picture_sha256:
+            same += 1
+            if version is not None:
+                version.last_seen_at = now
+        elif _show(session, video, version, picture, now):
+            changed += version is not None and version.first_seen_at < started_at
+        if picture is not None:
+            video.picture_url = picture.url
+            video.picture_etag = picture.etag
+            video.picture_last_modified = picture.last_modified
+    if ids:
+        session.execute(delete(PictureFailure).where(PictureFailure.video_id.in_(ids)))
+    _record_failures(session, failed, now)
+    return PicturesResult(len(videos) - same, same, len(failed), changed)
+
+
+def _show(session: Session, video: Video, version: VideoVersion | None, picture: FetchedPicture, now: datetime) -> bool:
+    """Make a new picture the video's current one; whether it takes the place of another."""
+    video.picture_sha256 = picture.sha256
+    if version is not None and version.picture_sha256 is None:
+        version.picture_sha256 = picture.sha256
+        version.last_seen_at = now
+        return False
+    if version is not None and version.picture_sha256 == picture.sha256:
+        version.last_seen_at = now
+        return False
+    add_version(session, version, video.id, video.title, picture.sha256, now)
+    return version is not None
+
+
+def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: datetime) -> None:
+    rows = {
+        picture.sha256: {
+            "sha256": picture.sha256,
+            "bytes": picture.data,
+            "mime": picture.mime,
+            "width": picture.width,
+            "height": picture.height,
+            "byte_count": len(picture.data),
+            "fetched_at": now,
+        }
+        for picture in pictures
+    }
+    if not rows:
+        return
+    known = set(session.scalars(select(Picture.sha256).where(Picture.sha256.in_(rows))))
+    missing = [rows[sha256] for sha256 in sorted(rows.keys() - known)]
+    if missing:
+        session.execute(insert(session, Picture).on_conflict_do_nothing(), missing)
+
+
+def _record_failures(session: Session, failed: Sequence[FailedPicture], now: datetime) -> None:
+    for failure in sorted(failed, key=lambda failure: failure.video_id):
+        known = session.scalar(
+            select(PictureFailure).where(PictureFailure.video_id == failure.video_id).with_for_update()
+        )
+        tries = 1 if known is None else known.tries + 1
+        latest = {
+            "url": failure.url,
+            "reason": failure.reason,
+            "tries": tries,
+            "last_failed_at": now,
+            "next_try_at": now + pause_after(tries),
+        }
+        session.execute(
+            insert(session, PictureFailure)
+            .values(video_id=failure.video_id, first_failed_at=now, **latest)
+            .on_conflict_do_update(index_elements=[PictureFailure.video_id], set_=latest)
+        )
+
+
+def current_versions(session: Session, ids: Iterable[str]) -> dict[str, VideoVersion]:
+    """{video id: its version with the highest number}; videos without any are left out."""
+    wanted = list(ids)
+    newest = (
+        select(VideoVersion.video_id, func.max(VideoVersion.number).label("number"))
+        .where(VideoVersion.video_id.in_(wanted))
+        .group_by(VideoVersion.video_id)
+        .subquery()
+    )
+    query = select(VideoVersion).join(
+        newest,
+        and_(VideoVersion.video_id == newest.c.video_id, VideoVersion.number == newest.c.number),
+    )
+    return {version.video_id: version for version in session.scalars(query)}
+
+
+def add_version(  # noqa: PLR0917
+    session: Session,
+    current: VideoVersion | None,
+    video_id: str,
+    title: str,
+    picture_sha256: str | None,
+    now: datetime,
+) -> None:
+    """Add the version that follows `current`. The caller holds the video's row locked, so numbers never collide."""
+    session.add(
+        VideoVersion(
+            video_id=video_id,
+            number=1 if current is None else current.number + 1,
+            title=title,
+            picture_sha256=picture_sha256,
+            first_seen_at=now,
+            last_seen_at=now,
+        )
+    )

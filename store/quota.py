@@ -1,0 +1,42 @@
+"""API quota units by day. The quota's day is that of Pacific time (https://developers.google.com/youtube/v3/getting-started)."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.tables import QuotaDay
+from store.upsert import insert
+
+__all__ = ["add_units", "quota_day", "units_spent"]
+
+PACIFIC = ZoneInfo("America/Los_Angeles")
+
+
+def quota_day(instant: datetime) -> date:
+    """The day that the quota counts an instant to: it starts at midnight Pacific time."""
+    return instant.astimezone(PACIFIC).date()
+
+
+def add_units(session: Session, key_fingerprint: str, units: int, now: datetime) -> None:
+    """Count units spent with one key."""
+    if units == 0:
+        return
+    row = insert(session, QuotaDay).values(day=quota_day(now), key_fingerprint=key_fingerprint, units=units)
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=[QuotaDay.day, QuotaDay.key_fingerprint],
+            set_={"units": QuotaDay.units + row.excluded.units},
+        )
+    )
+
+
+def units_spent(session: Session, day: date, key_fingerprint: str | None = None) -> int:
+    """Units spent on one day, by one key or by all."""
+    query = select(func.coalesce(func.sum(QuotaDay.units), 0)).where(QuotaDay.day == day)
+    if key_fingerprint is not None:
+        query = query.where(QuotaDay.key_fingerprint == key_fingerprint)
+    return session.scalar(query) or 0

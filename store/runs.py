@@ -1,0 +1,146 @@
+"""Training runs and their results: written while they run, read by `runs`, `evaluate` and `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from store.errors import NotFound
+from store.tables import Evaluation, Rank, TrainingRun, TrainingStep, VideoVersion
+from store.tables import SnapshotExample as Example
+from store.types import utc_now
+
+__all__ = [
+    "add_evaluations",
+    "add_ranks",
+    "add_steps",
+    "end_run",
+    "evaluations",
+    "get_run",
+    "list_runs",
+    "mark_interrupted",
+    "newest_done_run",
+    "ranks",
+    "snapshot_titles",
+    "start_run",
+    "steps",
+    "update_run",
+]
+
+
+def start_run(session: Session, **columns: Any) -> int:
+    """Insert a run with status `running`; `columns` are those of `TrainingRun` known at the start. Return its id."""
+    run = TrainingRun(status="running", started_at=utc_now(), **columns)
+    session.add(run)
+    session.flush()
+    return run.id
+
+
+def update_run(session: Session, run_id: int, **columns: Any) -> None:
+    """Set columns of a run as they become known."""
+    session.execute(update(TrainingRun).where(TrainingRun.id == run_id).values(**columns))
+
+
+def end_run(session: Session, run_id: int, status: str, **columns: Any) -> None:
+    """Close a run: its status, the time, and whatever else is known."""
+    run = get_run(session, run_id)
+    now = utc_now()
+    seconds = (now - run.started_at).total_seconds()
+    update_run(session, run_id, status=status, finished_at=now, seconds=seconds, **columns)
+
+
+def mark_interrupted(session: Session, host: str, is_alive: Callable[[int, datetime], bool]) -> list[int]:
+    """Mark this host's `running` runs whose process is gone as `interrupted`; return their ids.
+
+    Args:
+        session: a write session.
+        host: this host's name; runs of other hosts can't be judged from here.
+        is_alive: whether the process with this id, which started a run at this time, still runs.
+    """
+    query = select(TrainingRun).where(TrainingRun.status == "running", TrainingRun.host == host)
+    dead = [run for run in session.scalars(query) if not is_alive(run.pid, run.started_at)]
+    for run in dead:
+        run.status = "interrupted"
+        run.error = "the process ended without a word (killed, or the machine stopped)"
+        run.finished_at = utc_now()
+    return [run.id for run in dead]
+
+
+def add_steps(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
+    """Append optimiser steps: {"step", "epoch", "loss", "learning_rate"}."""
+    if rows:
+        session.execute(insert(TrainingStep), [{"run_id": run_id, **row} for row in rows])
+
+
+def add_evaluations(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
+    """Append metrics; keys are the columns of `Evaluation` but `run_id`."""
+    if rows:
+        session.execute(insert(Evaluation), [{"run_id": run_id, **row} for row in rows])
+
+
+def add_ranks(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
+    """Append ranks; keys are the columns of `Rank` but `run_id`."""
+    if rows:
+        session.execute(insert(Rank), [{"run_id": run_id, **row} for row in rows])
+
+
+def get_run(session: Session, run_id: int) -> TrainingRun:
+    """One run.
+
+    Raises:
+        NotFound: there is none with this id.
+    """
+    run = session.get(TrainingRun, run_id)
+    if run is None:
+        raise NotFound(f"there is no run {run_id}; 'thumbtune runs' lists them")
+    return run
+
+
+def list_runs(session: Session) -> list[TrainingRun]:
+    """All runs, oldest first."""
+    return list(session.scalars(select(TrainingRun).order_by(TrainingRun.id)))
+
+
+def newest_done_run(session: Session) -> TrainingRun | None:
+    """The run that ended `done` last, or None."""
+    query = select(TrainingRun).where(TrainingRun.status == "done").order_by(TrainingRun.id.desc()).limit(1)
+    return session.scalars(query).first()
+
+
+def steps(session: Session, run_id: int) -> list[TrainingStep]:
+    """A run's optimiser steps in order."""
+    query = select(TrainingStep).where(TrainingStep.run_id == run_id).order_by(TrainingStep.step)
+    return list(session.scalars(query))
+
+
+def evaluations(session: Session, run_id: int) -> list[Evaluation]:
+    """A run's metrics, in a fixed order."""
+    query = (
+        select(Evaluation)
+        .where(Evaluation.run_id == run_id)
+        .order_by(Evaluation.model, Evaluation.scope, Evaluation.split, Evaluation.direction, Evaluation.metric)
+    )
+    return list(session.scalars(query))
+
+
+def ranks(session: Session, run_id: int, model: str, direction: str, split: str) -> dict[str, Rank]:
+    """{video id: rank row} of one model of one run, on one split."""
+    query = select(Rank).where(
+        Rank.run_id == run_id, Rank.model == model, Rank.direction == direction, Rank.split == split
+    )
+    return {row.video_id: row for row in session.scalars(query)}
+
+
+def snapshot_titles(session: Session, snapshot_id: int, videos: Iterable[str]) -> dict[str, str]:
+    """{video id: its title in this snapshot} for those of `videos` that are in it."""
+    wanted = set(videos)
+    query = (
+        select(Example.video_id, VideoVersion.title)
+        .join(VideoVersion, VideoVersion.id == Example.version_id)
+        .where(Example.snapshot_id == snapshot_id)
+    )
+    return {video: title for video, title in session.execute(query) if video in wanted}

@@ -1,0 +1,143 @@
+"""Snapshots: immutable datasets, stored once per content, rebuilt exactly from their id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from store.errors import NotFound
+from store.tables import Snapshot, SnapshotExample, VideoVersion
+from store.types import utc_now
+
+__all__ = ["ExampleRow", "SnapshotInfo", "load_examples", "newest_snapshot", "save_snapshot", "snapshot_info"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleRow:
+    """One example of a snapshot, with the title and picture of the version that it points to."""
+
+    position: int
+    video_id: str
+    channel_id: str
+    version_id: int
+    group_id: str
+    split: str
+    title: str
+    picture_sha256: str
+    negative_position: int | None
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """A snapshot without its examples."""
+
+    id: int
+    fingerprint: str
+    created_at: datetime
+    settings: dict[str, Any]
+    counts: dict[str, int]
+    """{"train": n, "valid": n, "test": n}."""
+    excluded: dict[str, int]
+
+
+def save_snapshot(
+    session: Session,
+    fingerprint: str,
+    settings: dict[str, Any],
+    excluded: dict[str, int],
+    examples: Sequence[ExampleRow],
+) -> tuple[int, bool]:
+    """Store a snapshot unless an equal one is there; return its id, and whether it is new."""
+    known = _id_of(session, fingerprint)
+    if known is not None:
+        return known, False
+    counts = Counter(example.split for example in examples)
+    row = Snapshot(
+        fingerprint=fingerprint,
+        created_at=utc_now(),
+        settings=settings,
+        excluded=excluded,
+        n_train=counts["train"],
+        n_valid=counts["valid"],
+        n_test=counts["test"],
+    )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        # Another trainer stored the same snapshot between our look and our insert (PostgreSQL only).
+        known = _id_of(session, fingerprint)
+        if known is None:
+            raise
+        return known, False
+    if examples:
+        session.execute(insert(SnapshotExample), [_as_row(row.id, example) for example in examples])
+    return row.id, True
+
+
+def _id_of(session: Session, fingerprint: str) -> int | None:
+    return session.scalar(select(Snapshot.id).where(Snapshot.fingerprint == fingerprint))
+
+
+def _as_row(snapshot_id: int, example: ExampleRow) -> dict[str, Any]:
+    return {
+        "snapshot_id": snapshot_id,
+        "position": example.position,
+        "video_id": example.video_id,
+        "version_id": example.version_id,
+        "channel_id": example.channel_id,
+        "group_id": example.group_id,
+        "split": example.split,
+        "negative_position": example.negative_position,
+    }
+
+
+def snapshot_info(session: Session, snapshot_id: int) -> SnapshotInfo:
+    """Read one snapshot's row.
+
+    Raises:
+        NotFound: there is none with this id.
+    """
+    row = session.get(Snapshot, snapshot_id)
+    if row is None:
+        raise NotFound(f"there is no snapshot {snapshot_id}; 'thumbtune runs' shows which runs and snapshots exist")
+    counts = {"train": row.n_train, "valid": row.n_valid, "test": row.n_test}
+    return SnapshotInfo(row.id, row.fingerprint, row.created_at, row.settings, counts, row.excluded)
+
+
+def newest_snapshot(session: Session) -> int | None:
+    """The id of the snapshot that was made last, or None."""
+    return session.scalar(select(Snapshot.id).order_by(Snapshot.id.desc()).limit(1))
+
+
+def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
+    """A snapshot's examples in its own order, with titles and pictures as they were when it was made.
+
+    Raises:
+        NotFound: there is no such snapshot.
+    """
+    snapshot_info(session, snapshot_id)
+    query = (
+        select(
+            SnapshotExample.position,
+            SnapshotExample.video_id,
+            SnapshotExample.channel_id,
+            SnapshotExample.version_id,
+            SnapshotExample.group_id,
+            SnapshotExample.split,
+            VideoVersion.title,
+            VideoVersion.picture_sha256,
+            SnapshotExample.negative_position,
+        )
+        .join(VideoVersion, VideoVersion.id == SnapshotExample.version_id)
+        .where(SnapshotExample.snapshot_id == snapshot_id)
+        .order_by(SnapshotExample.position)
+    )
+    return [ExampleRow(*row) for row in session.execute(query)]  # type: ignore[arg-type]

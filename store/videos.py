@@ -1,0 +1,297 @@
+"""Videos and their history: what a page of the listing and a batch of details change, and what is still to be read.
+
+Every function that writes locks the rows it changes in the order of their ids, so that processes which sync one channel
+at the same time wait for each other instead of failing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy.orm import Session, defer
+
+from store.pictures import PictureJob, add_version, current_versions
+from store.tables import Availability, Kind, PictureFailure, Video
+from store.upsert import insert
+
+__all__ = [
+    "NOT_PAIRS",
+    "DetailsResult",
+    "ListedVideo",
+    "PageResult",
+    "VideoDetails",
+    "count_not_pairs",
+    "count_waiting",
+    "is_pair",
+    "known_available",
+    "record_details",
+    "record_page",
+    "unread_ids",
+    "unseen_ids",
+    "unsettled_ids",
+    "videos_to_refresh",
+]
+
+UNSETTLED: tuple[Kind, ...] = ("upcoming", "live", "unknown")
+"""Kinds that change by themselves: read again on later syncs."""
+
+NOT_PAIRS = ("short", "upcoming", "live", "private", "gone", "unknown", "no_picture")
+"""Why a video is no pair; the first that applies counts, private and gone before all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVideo:
+    """One entry of the uploads playlist."""
+
+    id: str
+    title: str
+    published_at: datetime | None
+    availability: Availability
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """What a page of the listing brought."""
+
+    new: int
+    gone: int
+    wanted: tuple[str, ...]
+    """Videos whose details are to be read: the new ones, and those that have come back."""
+    all_known: bool
+    """Every entry was known before the last complete listing ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoDetails:
+    """One item of the `videos` endpoint."""
+
+    id: str
+    title: str
+    published_at: datetime | None
+    duration_s: int | None
+    kind: Kind
+    api_item: dict[str, Any]
+    thumbnails: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DetailsResult:
+    """What a batch of details brought."""
+
+    changed: int
+    gone: int
+    pictures: tuple[PictureJob, ...]
+    """Pairs whose picture is to be fetched, or checked again."""
+
+
+def is_pair() -> ColumnElement[bool]:
+    """Whether a video can be trained on, picture included: the condition of the view `pairs`."""
+    return and_(_wants_picture(), Video.picture_sha256.is_not(None))
+
+
+def _wants_picture() -> ColumnElement[bool]:
+    return and_(
+        Video.kind == "video",
+        Video.availability == "available",
+        Video.duration_s.is_not(None),
+        func.trim(Video.title) != "",
+    )
+
+
+def record_page(
+    session: Session,
+    channel_id: str,
+    entries: Iterable[ListedVideo],
+    *,
+    now: datetime,
+    known_until: datetime | None,
+) -> PageResult:
+    """Write one page of the uploads playlist: new rows, and what it says about known ones.
+
+    `known_until`: when the last complete listing ended; rows first seen after it may be an interrupted listing's, with
+    a gap behind them, so they do not count as known.
+    """
+    listed = {entry.id: entry for entry in sorted(entries, key=lambda entry: entry.id)}
+    rows = [
+        {
+            "id": entry.id,
+            "channel_id": channel_id,
+            "title": entry.title,
+            "published_at": entry.published_at,
+            "kind": "unknown",
+            "availability": entry.availability,
+            "first_seen_at": now,
+            "last_seen_at": now,
+        }
+        for entry in listed.values()
+    ]
+    if not rows:
+        return PageResult(0, 0, (), all_known=True)
+    added = set(session.scalars(insert(session, Video).values(rows).on_conflict_do_nothing().returning(Video.id)))
+    known = _locked(session, listed.keys() - added)
+    gone, returned = 0, []
+    for video in known:
+        seen = listed[video.id].availability
+        video.last_seen_at = now
+        if seen == "available":
+            if video.availability != "available":
+                returned.append(video.id)
+        elif video.availability != seen:
+            gone += video.availability == "available"
+            video.availability = seen
+    all_known = known_until is not None and not added and all(v.first_seen_at <= known_until for v in known)
+    new_available = [i for i in listed if i in added and listed[i].availability == "available"]
+    return PageResult(len(added), gone, tuple(new_available + returned), all_known)
+
+
+def record_details(
+    session: Session,
+    found: Sequence[VideoDetails],
+    missing: Sequence[str],
+    *,
+    now: datetime,
+    started_at: datetime,
+    recheck_before: datetime | None = None,
+) -> DetailsResult:
+    """Write one answer of the `videos` endpoint: what was found, and which of the ids asked for are no more.
+
+    A changed title makes a new version. `recheck_before`: with `--refresh`, pictures last checked before this instant
+    are due again; otherwise only missing ones are.
+    """
+    details = {item.id: item for item in found}
+    rows = {video.id: video for video in _locked(session, details.keys() | set(missing))}
+    versions = current_versions(session, details.keys())
+    failures = _failures(session, details.keys())
+    changed = gone = 0
+    jobs = []
+    for video_id, video in rows.items():
+        video.details_at = now
+        if video_id not in details:
+            gone += video.availability == "available"
+            if video.availability == "available":
+                video.availability = "gone"
+            continue
+        item = details[video_id]
+        version = versions.get(video_id)
+        if version is None:
+            add_version(session, None, video_id, item.title, video.picture_sha256, now)
+        elif version.title != item.title:
+            add_version(session, version, video_id, item.title, video.picture_sha256, now)
+            # A video is counted once a sync, also when two of its sides have changed.
+            changed += version.first_seen_at < started_at
+        else:
+            version.last_seen_at = now
+        _apply(video, item, now)
+        due_again = recheck_before is not None and (
+            video.picture_checked_at is None or video.picture_checked_at < recheck_before
+        )
+        blocked = video_id in failures and failures[video_id] > now
+        if _is_wanted(video) and (video.picture_sha256 is None or due_again) and not blocked:
+            jobs.append(PictureJob.of(video, item.thumbnails))
+    return DetailsResult(changed, gone, tuple(jobs))
+
+
+def _apply(video: Video, item: VideoDetails, now: datetime) -> None:
+    video.title = item.title
+    video.published_at = item.published_at or video.published_at
+    video.duration_s = item.duration_s
+    video.kind = item.kind
+    video.availability = "available"
+    video.api_item = item.api_item
+    video.last_seen_at = now
+
+
+def _is_wanted(video: Video) -> bool:
+    """`_wants_picture` for a row at hand."""
+    return video.kind == "video" and video.duration_s is not None and video.title.strip(" ") != ""
+
+
+def _locked(session: Session, ids: Iterable[str]) -> list[Video]:
+    # The API item is large and only ever overwritten: not read.
+    query = select(Video).options(defer(Video.api_item)).where(Video.id.in_(list(ids))).order_by(Video.id)
+    return list(session.scalars(query.with_for_update()))
+
+
+def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
+    query = select(PictureFailure.video_id, PictureFailure.next_try_at).where(PictureFailure.video_id.in_(list(ids)))
+    return dict(session.execute(query).tuples().all())
+
+
+def known_available(session: Session, ids: Sequence[str]) -> bool:
+    """Whether the store has all of these videos, as available."""
+    query = select(func.count()).where(Video.id.in_(ids), Video.availability == "available")
+    return session.scalar(query) == len(set(ids))
+
+
+def unread_ids(session: Session, channel_id: str, *, after: str, before: datetime, limit: int = 50) -> list[str]:
+    """Videos listed before an instant whose details were never read; in the order of ids, past `after`."""
+    query = select(Video.id).where(
+        Video.channel_id == channel_id,
+        Video.id > after,
+        Video.details_at.is_(None),
+        Video.availability == "available",
+        Video.first_seen_at < before,
+    )
+    return list(session.scalars(query.order_by(Video.id).limit(limit)))
+
+
+def unsettled_ids(session: Session, channel_id: str, *, limit: int) -> list[str]:
+    """Streams, premieres and videos without a duration that have to be read again, those longest unread first."""
+    query = select(Video.id).where(
+        Video.channel_id == channel_id,
+        Video.kind.in_(UNSETTLED),
+        Video.availability == "available",
+        Video.details_at.is_not(None),
+    )
+    return list(session.scalars(query.order_by(Video.details_at, Video.id).limit(limit)))
+
+
+def unseen_ids(session: Session, channel_id: str, *, after: str, before: datetime, limit: int = 50) -> list[str]:
+    """Available videos that a listing begun at `before` did not show, in the order of ids, past `after`."""
+    query = select(Video.id).where(
+        Video.channel_id == channel_id,
+        Video.id > after,
+        Video.availability == "available",
+        Video.last_seen_at < before,
+        or_(Video.details_at.is_(None), Video.details_at < before),
+    )
+    return list(session.scalars(query.order_by(Video.id).limit(limit)))
+
+
+def videos_to_refresh(
+    session: Session, channel_id: str, *, after: str, read_before: datetime, before: datetime, limit: int = 50
+) -> list[str]:
+    """Videos listed before `before` and not read since `read_before`, whatever became of them; by id, past `after`."""
+    query = select(Video.id).where(
+        Video.channel_id == channel_id,
+        Video.id > after,
+        Video.first_seen_at < before,
+        or_(Video.details_at.is_(None), Video.details_at < read_before),
+    )
+    return list(session.scalars(query.order_by(Video.id).limit(limit)))
+
+
+def count_waiting(session: Session, channel_id: str) -> int:
+    """How many videos of a channel an API call is needed for: listed but unread, or unsettled."""
+    query = select(func.count()).where(
+        Video.channel_id == channel_id,
+        Video.availability == "available",
+        or_(Video.details_at.is_(None), Video.kind.in_(UNSETTLED)),
+    )
+    return session.scalar(query) or 0
+
+
+def count_not_pairs(session: Session, channel_id: str) -> dict[str, int]:
+    """{reason: number of the channel's videos that are no pair}, every reason of `NOT_PAIRS` present."""
+    reason = case(
+        (Video.availability != "available", Video.availability),
+        (Video.kind != "video", Video.kind),
+        else_="no_picture",
+    )
+    query = select(reason, func.count()).where(Video.channel_id == channel_id, ~is_pair()).group_by(reason)
+    counts: dict[str, int] = dict(session.execute(query).tuples().all())
+    return {why: counts.get(why, 0) for why in NOT_PAIRS}

@@ -1,0 +1,207 @@
+"""Channels: settings that are kept, handles in any script, where a listing goes on, and the counts of the list."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.channels import (
+    change_settings,
+    channel_ids,
+    find_by_handle,
+    finish_listing,
+    get_channel,
+    mark_refreshed,
+    restart_listing,
+    save_channel,
+    save_listing_place,
+    summaries,
+)
+from store.database import Database
+from store.errors import NotFound
+from store.syncs import SyncCounts, add_counts, begin_sync, finish_sync
+from store.tables import Channel
+from store.videos import count_not_pairs
+from tests.store.observations import (
+    CHANNEL,
+    T0,
+    add_channel,
+    add_video,
+    at,
+    at_once,
+    count,
+    fetched,
+    pictures,
+    the_video,
+)
+
+
+def test_a_channel_read_again_gets_its_new_description_and_keeps_its_settings_and_progress(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session, handle="@old", title="Old")
+        change_settings(session, CHANNEL, min_duration_s=60, thumbnail_size="maxres")
+        save_listing_place(session, CHANNEL, token="EAAa", began_at=T0)
+    with database.write() as session:
+        save_channel(
+            session,
+            channel_id=CHANNEL,
+            handle=None,
+            title="New ☕",
+            uploads_playlist_id="UUother",
+            api_item={"snippet": {"title": "New ☕"}},
+            default_min_duration_s=180,
+            default_thumbnail_size="high",
+            now=at(5),
+        )
+    with database.read() as session:
+        channel = get_channel(session, CHANNEL)
+        assert channel_ids(session) == [CHANNEL]
+    assert (channel.handle, channel.title, channel.uploads_playlist_id) == (None, "New ☕", "UUother")
+    assert channel.api_item == {"snippet": {"title": "New ☕"}}
+    assert (channel.min_duration_s, channel.thumbnail_size, channel.added_at) == (60, "maxres", T0)
+    assert (channel.listing_token, channel.listing_began_at) == ("EAAa", T0)
+
+
+def test_an_unknown_channel_says_what_to_run(database: Database) -> None:
+    with database.read() as session, pytest.raises(NotFound, match="no channel UCx; run 'thumbtune sync UCx' first"):
+        get_channel(session, "UCx")
+
+
+def test_channels_are_in_the_order_in_which_they_were_added(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session, "UCb", now=at(1))
+        add_channel(session, "UCc", now=at(0))
+        add_channel(session, "UCa", now=at(1))
+    with database.read() as session:
+        assert channel_ids(session) == ["UCc", "UCa", "UCb"]
+        assert [line.id for line in summaries(session)] == ["UCc", "UCa", "UCb"]
+
+
+def test_a_handle_is_found_in_any_script_and_case_when_one_channel_has_it(database: Database) -> None:
+    with database.write() as session:
+        for channel_id, known in (
+            ("UC1", "@Füchse"),
+            ("UC2", "@Лиса"),
+            ("UC3", "@キツネ"),
+            ("UC4", "@Twin"),
+            ("UC5", "@twin"),
+            ("UC6", None),
+        ):
+            add_channel(session, channel_id, handle=known)
+    expected = {
+        "@Füchse": "UC1",
+        "@FÜCHSE": "UC1",
+        "@füchse": "UC1",
+        "@лИса": "UC2",
+        "@キツネ": "UC3",
+        "@fuchse": None,
+        "@Füchs": None,
+        "@%": None,
+        "@twin": None,
+    }
+    with database.read() as session:
+        assert {handle: find_by_handle(session, handle) for handle in expected} == expected
+
+
+def test_a_listing_is_left_taken_up_restarted_and_finished(database: Database) -> None:
+    def places() -> tuple[object, ...]:
+        with database.read() as session:
+            channel = get_channel(session, CHANNEL)
+            other = get_channel(session, "UCother")
+        assert (other.listing_token, other.listing_began_at, other.listed_at) == (None, None, None)
+        return channel.listing_token, channel.listing_began_at, channel.listed_at
+
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UCother")
+        save_listing_place(session, CHANNEL, token="EAAa", began_at=at(1))
+    assert places() == ("EAAa", at(1), None)
+    with database.write() as session:
+        finish_listing(session, CHANNEL, at(2))
+    assert places() == (None, None, at(2))
+    with database.write() as session:
+        save_listing_place(session, CHANNEL, token="EAAb", began_at=None)
+    assert places() == ("EAAb", None, at(2))
+    with database.write() as session:
+        restart_listing(session, CHANNEL)
+    assert places() == (None, None, at(2))
+
+
+def test_a_refresh_is_noted_for_its_channel_alone(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UCother")
+        mark_refreshed(session, CHANNEL, at(3))
+    with database.read() as session:
+        assert get_channel(session, CHANNEL).refreshed_at == at(3)
+        assert get_channel(session, "UCother").refreshed_at is None
+
+
+def test_a_new_minimum_sorts_stored_videos_anew_and_touches_no_other_kind_or_channel(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UCother")
+        add_video(session, "v059", duration_s=59, kind="short")
+        add_video(session, "v060", duration_s=60, kind="short")
+        add_video(session, "v180", duration_s=180)
+        add_video(session, "live", duration_s=0, kind="live")
+        add_video(session, "upcoming", duration_s=None, kind="upcoming")
+        add_video(session, "listed", duration_s=None, kind="unknown")
+        add_video(session, "private", duration_s=90, kind="short", availability="private")
+        add_video(session, "other", channel_id="UCother", duration_s=90, kind="short")
+
+    def kinds_with(minimum: int | None) -> dict[str, str]:
+        with database.write() as session:
+            change_settings(session, CHANNEL, min_duration_s=minimum, thumbnail_size=None)
+        names = ("v059", "v060", "v180", "live", "upcoming", "listed", "private", "other")
+        return {name: the_video(database, name).kind for name in names}
+
+    fixed = {"live": "live", "upcoming": "upcoming", "listed": "unknown", "other": "short"}
+    assert kinds_with(60) == {"v059": "short", "v060": "video", "v180": "video", "private": "video", **fixed}
+    assert kinds_with(181) == {"v059": "short", "v060": "short", "v180": "short", "private": "short", **fixed}
+    assert kinds_with(0) == {"v059": "video", "v060": "video", "v180": "video", "private": "video", **fixed}
+    assert kinds_with(None) == kinds_with(0)
+    with database.read() as session:
+        channel = get_channel(session, CHANNEL)
+    assert (channel.min_duration_s, channel.thumbnail_size) == (0, "high")
+
+
+def test_a_new_minimum_reaches_every_video_of_a_large_channel(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        session.flush()
+        for n in range(1_101):
+            add_video(session, f"v{n:04}", duration_s=n % 2)
+    with database.write() as session:
+        change_settings(session, CHANNEL, min_duration_s=1, thumbnail_size=None)
+    with database.read() as session:
+        assert count_not_pairs(session, CHANNEL) | {"no_picture": 0} == {
+            **dict.fromkeys(count_not_pairs(session, CHANNEL), 0),
+            "short": 551,
+        }
+
+
+def test_the_list_counts_videos_pairs_and_units_of_each_channel(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session, handle="@fox")
+        add_channel(session, "UCempty", title="empty", now=at(1))
+        add_video(session, "pair")
+        add_video(session, "no_picture")
+        add_video(session, "short", kind="short")
+    pictures(database, fetched("pair"), fetched("short"))
+    with database.write() as session:
+        for hour, units in ((1, 7), (2, 2)):
+            run = begin_sync(session, CHANNEL, "incremental", host="h", pid=1, now=at(hour))
+            add_counts(session, run, SyncCounts(units=units), key_fingerprint="k", now=at(hour))
+            status = "complete" if hour == 1 else "quota"
+            finish_sync(session, run, status, seconds=1, error=None, now=at(hour + 0.5))  # type: ignore[arg-type]
+    with database.read() as session:
+        fox, empty = summaries(session)
+    assert (fox.id, fox.handle, fox.videos, fox.pairs, fox.units) == (CHANNEL, "@fox", 3, 1, 9)
+    assert (fox.last_sync_at, fox.last_status, fox.synced_at) == (at(2), "quota", at(1.5))
+    assert (empty.title, empty.videos, empty.pairs, empty.units) == ("empty", 0, 0, 0)
+    assert (empty.last_sync_at, empty.last_status, empty.synced_at) == (None, None, None)
+
+
+def test_a_channel_first_synced_by_two_at_once_is_one_row(database: Database) -> None:
+    at_once(database, *[add_channel] * 4)
+    assert count(database, Channel) == 1

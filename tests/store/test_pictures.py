@@ -1,0 +1,310 @@
+"""Thumbnails: stored once, shown by versions, checked again, and left alone for a while when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.database import Database
+from store.pictures import (
+    FailedPicture,
+    PictureOutcome,
+    PicturesResult,
+    UnchangedPicture,
+    count_pictures_due,
+    pause_after,
+    pictures_due,
+    record_pictures,
+)
+from store.tables import Picture, PictureFailure, Video, VideoVersion
+from tests.store.observations import (
+    CHANNEL,
+    T0,
+    add_channel,
+    add_video,
+    at,
+    at_once,
+    count,
+    details,
+    fetched,
+    history,
+    listed,
+    page,
+    pictures,
+    read_details,
+    sha,
+    the_video,
+    thumbnails,
+)
+
+IDS = ["v1", "v2", "v3"]
+
+
+@pytest.fixture(autouse=True)
+def _videos(database: Database) -> None:
+    """Three videos, read but without a picture."""
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UCother")
+    page(database, *(listed(video_id) for video_id in IDS))
+    read_details(database, *(details(video_id, "t") for video_id in IDS))
+
+
+def failure(database: Database, video_id: str) -> PictureFailure | None:
+    with database.read() as session:
+        return session.get(PictureFailure, video_id)
+
+
+def due(database: Database, hour: float, **changes: object) -> list[str]:
+    options: dict[str, object] = {"after": "", "now": at(hour), "read_before": at(hour)}
+    with database.read() as session:
+        return [job.video_id for job in pictures_due(session, CHANNEL, **options | changes)]  # type: ignore[arg-type]
+
+
+def test_a_first_picture_is_stored_whole_and_fills_the_version_in_place(database: Database) -> None:
+    data = bytes(range(256)) * 40
+    assert pictures(database, fetched("v1", data), now=at(1)) == PicturesResult(1, 0, 0, 0)
+    with database.read() as session:
+        picture = session.get_one(Picture, sha(data))
+        assert picture.bytes == data
+        (version,) = session.scalars(select(VideoVersion).where(VideoVersion.video_id == "v1"))
+    assert (picture.mime, picture.width, picture.height) == ("image/jpeg", 480, 360)
+    assert (picture.byte_count, picture.fetched_at) == (10_240, at(1))
+    assert (version.picture_sha256, version.first_seen_at, version.last_seen_at) == (sha(data), T0, at(1))
+    video = the_video(database, "v1")
+    assert (video.picture_sha256, video.picture_checked_at) == (sha(data), at(1))
+    assert (video.picture_url, video.picture_etag) == (thumbnails("v1")["high"]["url"], '"e1"')
+    assert video.picture_last_modified == "Mon, 01 Jul 2024 12:00:00 GMT"
+
+
+def test_one_file_that_many_videos_show_is_stored_once(database: Database) -> None:
+    assert pictures(database, fetched("v1"), fetched("v2")).fetched == 2
+    assert pictures(database, fetched("v3"), now=at(1)).fetched == 1
+    with database.read() as session:
+        (picture,) = session.scalars(select(Picture))
+        shown = set(session.scalars(select(Video.picture_sha256)))
+    assert (shown, picture.fetched_at) == ({sha(b"one")}, T0)
+
+
+def test_another_picture_makes_a_version_and_keeps_the_old_file(database: Database) -> None:
+    pictures(database, fetched("v1", b"one"))
+    assert pictures(database, fetched("v1", b"two", etag='"e2"'), now=at(1)) == PicturesResult(1, 0, 0, 1)
+    assert history(database, "v1") == [("t", sha(b"one")), ("t", sha(b"two"))]
+    assert count(database, Picture) == 2
+    video = the_video(database, "v1")
+    assert (video.picture_sha256, video.picture_etag) == (sha(b"two"), '"e2"')
+    pictures(database, fetched("v1", b"one"), now=at(2))
+    assert [picture for _, picture in history(database, "v1")] == [sha(b"one"), sha(b"two"), sha(b"one")]
+    assert count(database, Picture) == 2
+
+
+def test_a_picture_changed_twice_in_one_sync_counts_once(database: Database) -> None:
+    pictures(database, fetched("v1", b"one"))
+    assert pictures(database, fetched("v1", b"two"), now=at(1.1), started_at=at(1)).changed == 1
+    assert pictures(database, fetched("v1", b"three"), now=at(1.2), started_at=at(1)).changed == 0
+
+
+def test_equal_bytes_make_no_version_but_renew_what_a_conditional_request_needs(database: Database) -> None:
+    pictures(database, fetched("v1", etag='"e1"'))
+    again = fetched("v1", etag='"e2"')
+    assert pictures(database, again, now=at(1)) == PicturesResult(0, 1, 0, 0)
+    assert history(database, "v1") == [("t", sha(b"one"))]
+    video = the_video(database, "v1")
+    assert (video.picture_etag, video.picture_checked_at) == ('"e2"', at(1))
+    pictures(database, fetched("v1", etag=None), now=at(2))
+    assert the_video(database, "v1").picture_etag is None
+
+
+def test_an_unchanged_picture_is_noted_as_seen(database: Database) -> None:
+    pictures(database, fetched("v1"))
+    assert pictures(database, UnchangedPicture("v1"), now=at(1)) == PicturesResult(0, 1, 0, 0)
+    video = the_video(database, "v1")
+    assert (video.picture_sha256, video.picture_etag, video.picture_checked_at) == (sha(b"one"), '"e1"', at(1))
+    with database.read() as session:
+        (version,) = session.scalars(select(VideoVersion).where(VideoVersion.video_id == "v1"))
+    assert (version.first_seen_at, version.last_seen_at) == (T0, at(1))
+
+
+def test_a_title_that_changed_before_the_picture_came_leaves_the_old_version_without_one(database: Database) -> None:
+    read_details(database, details("v1", "new"), now=at(1))
+    assert pictures(database, fetched("v1"), now=at(2)).changed == 0
+    assert history(database, "v1") == [("t", None), ("new", sha(b"one"))]
+
+
+def test_a_batch_of_all_sorts_is_counted_by_sort(database: Database) -> None:
+    pictures(database, fetched("v2"))
+    outcomes = fetched("v1"), UnchangedPicture("v2"), FailedPicture("v3", "u", "404"), fetched("stranger")
+    assert pictures(database, *outcomes, now=at(1)) == PicturesResult(1, 1, 1, 0)
+
+
+def test_no_outcomes_change_nothing(database: Database) -> None:
+    assert pictures(database) == PicturesResult(0, 0, 0, 0)
+
+
+# --- failures ---
+
+
+def test_failures_in_a_row_are_counted_and_pause_ever_longer(database: Database) -> None:
+    hour, pauses = 0.0, []
+    for _ in range(8):
+        assert pictures(database, FailedPicture("v1", "u", f"after {hour} h"), now=at(hour)).failed == 1
+        row = failure(database, "v1")
+        assert row is not None
+        assert (row.first_failed_at, row.last_failed_at, row.reason) == (T0, at(hour), f"after {hour} h")
+        pauses.append((row.next_try_at - row.last_failed_at) / timedelta(hours=1))
+        hour += pauses[-1]
+    assert pauses == [1, 4, 16, 64, 256, 720, 720, 720]
+    row = failure(database, "v1")
+    assert row is not None
+    assert row.tries == 8
+    assert the_video(database, "v1").picture_checked_at is None
+
+
+@given(st.integers(min_value=1, max_value=10**9))
+def test_the_pause_never_shrinks_and_has_an_end(tries: int) -> None:
+    assert timedelta(hours=1) <= pause_after(tries) <= pause_after(tries + 1) <= timedelta(days=30)
+
+
+@pytest.mark.parametrize("success", [fetched("v1"), UnchangedPicture("v1")])
+def test_a_success_ends_the_row_of_failures(database: Database, success: PictureOutcome) -> None:
+    pictures(database, FailedPicture("v1", "u", "404"), FailedPicture("v2", None, "none named"))
+    pictures(database, FailedPicture("v1", "u", "404"), now=at(1))
+    pictures(database, success, now=at(2))
+    assert failure(database, "v1") is None
+    other = failure(database, "v2")
+    assert other is not None
+    assert (other.tries, other.url, other.reason) == (1, None, "none named")
+    pictures(database, FailedPicture("v1", "u", "404"), now=at(3))
+    anew = failure(database, "v1")
+    assert anew is not None
+    assert (anew.tries, anew.first_failed_at, anew.next_try_at) == (1, at(3), at(4))
+
+
+def test_a_failed_check_keeps_the_picture_that_is_there(database: Database) -> None:
+    pictures(database, fetched("v1"))
+    pictures(database, FailedPicture("v1", "u", "timed out"), now=at(1))
+    video = the_video(database, "v1")
+    assert (video.picture_sha256, video.picture_checked_at) == (sha(b"one"), T0)
+    assert history(database, "v1") == [("t", sha(b"one"))]
+
+
+# --- what is due ---
+
+
+def test_due_are_missing_pictures_by_id_in_pages(database: Database) -> None:
+    assert due(database, 1) == IDS
+    assert due(database, 1, limit=2) == ["v1", "v2"]
+    assert due(database, 1, after="v2", limit=2) == ["v3"]
+    assert due(database, 0) == []  # the running sync's own details bring their own jobs
+    pictures(database, fetched("v2"))
+    assert due(database, 1) == ["v1", "v3"]
+    with database.read() as session:
+        assert count_pictures_due(session, CHANNEL, at(1)) == 1
+        assert count_pictures_due(session, "UCother", at(1)) == 0
+
+
+def test_a_failed_picture_is_due_again_after_its_pause(database: Database) -> None:
+    pictures(database, *(FailedPicture(video_id, "u", "404") for video_id in IDS))
+    assert due(database, 0.99) == []
+    assert due(database, 1) == IDS
+    with database.read() as session:
+        assert count_pictures_due(session, CHANNEL, at(0.99)) == 0
+        assert count_pictures_due(session, CHANNEL, at(1)) == 1
+
+
+def test_a_job_names_what_the_api_named_and_what_the_store_has(database: Database) -> None:
+    pictures(database, fetched("v2"))
+    with database.write() as session:
+        add_video(session, "v4", api_item=None)
+        add_video(session, "v5", api_item={"snippet": {}})
+        add_video(session, "v6", api_item={"snippet": {"thumbnails": "broken"}})
+        add_video(session, "v7", api_item={"snippet": {"thumbnails": None}})
+        add_video(session, "v8", picture_url="lost", picture_etag='"lost"', picture_last_modified="lost")
+    with database.read() as session:
+        jobs = pictures_due(
+            session, CHANNEL, after="", now=at(1), read_before=at(1), recheck_before=T0 + timedelta(seconds=1)
+        )
+    by_id = {job.video_id: job for job in jobs}
+    assert by_id["v1"].thumbnails == thumbnails("v1")
+    assert (by_id["v1"].url, by_id["v1"].etag, by_id["v1"].last_modified) == (None, None, None)
+    # Without the picture, "not modified" would be an answer of no use.
+    assert (by_id["v8"].url, by_id["v8"].etag, by_id["v8"].last_modified) == (None, None, None)
+    assert [by_id[name].thumbnails for name in ("v4", "v5", "v6", "v7")] == [{}, {}, {}, {}]
+
+
+def test_a_refresh_makes_stored_pictures_due_whose_video_it_has_read(database: Database) -> None:
+    """The picture of a video whose details the refresh has yet to read comes with those details."""
+    pictures(database, *(fetched(video_id) for video_id in IDS), now=at(1))
+    begun = at(2)
+    read_details(database, details("v1", "t"), details("v2", "t"), now=at(2.1))
+    assert due(database, 3) == []
+    assert due(database, 3, recheck_before=begun) == ["v1", "v2"]
+    pictures(database, UnchangedPicture("v1"), now=at(2.2))
+    assert due(database, 3, recheck_before=begun) == ["v2"]
+    pictures(database, FailedPicture("v2", "u", "timed out"), now=at(2.5))
+    assert due(database, 3, recheck_before=begun) == []
+    assert due(database, 3.5, recheck_before=begun) == ["v2"]
+    with database.read() as session:
+        (job,) = pictures_due(session, CHANNEL, after="", now=at(4), read_before=at(4), recheck_before=begun, limit=200)
+    assert (job.url, job.etag) == (thumbnails("v2")["high"]["url"], '"e1"')
+
+
+# --- two processes at once ---
+
+
+def record(session: Session, outcomes: Sequence[PictureOutcome], hour: int) -> PicturesResult:
+    return record_pictures(session, outcomes, now=at(hour), started_at=at(hour))
+
+
+def test_pictures_recorded_by_two_at_once_are_there_once_with_one_version(database: Database) -> None:
+    names = [f"w{n:02}" for n in range(30)]
+    page(database, *(listed(name) for name in names))
+    read_details(database, *(details(name, "t") for name in names))
+    for turn in range(6):
+        batch = [fetched(name, f"{turn} {n // 2}".encode()) for n, name in enumerate(names)]
+        one, two = at_once(
+            database,
+            partial(record, outcomes=batch, hour=turn),
+            partial(record, outcomes=batch[::-1], hour=turn),
+        )
+        assert (one.fetched + two.fetched, one.unchanged + two.unchanged) == (30, 30)
+        assert one.changed + two.changed == (30 if turn else 0)
+    assert count(database, Picture) == 6 * 15
+    assert history(database, "w03") == [("t", sha(f"{turn} 1".encode())) for turn in range(6)]
+
+
+def test_what_one_fetched_and_the_other_could_not_is_written_by_both_without_a_deadlock(database: Database) -> None:
+    names = [f"w{n:02}" for n in range(40)]
+    page(database, *(listed(name) for name in names))
+
+    def outcomes(turn: int, failing: int) -> list[PictureOutcome]:
+        # Different files, or the two would queue up at the first one, before they come to the videos.
+        return [
+            FailedPicture(name, "u", "timed out") if n % 2 == failing else fetched(name, f"{turn} {failing}".encode())
+            for n, name in enumerate(names)
+        ]
+
+    for turn in range(8):
+        results = at_once(
+            database,
+            partial(record, outcomes=outcomes(turn, 0), hour=turn),
+            partial(record, outcomes=outcomes(turn, 1), hour=turn),
+        )
+        assert [(result.fetched, result.failed) for result in results] == [(20, 20), (20, 20)]
+    assert {the_video(database, name).picture_sha256 for name in names} == {sha(b"7 0"), sha(b"7 1")}
+
+
+def test_failures_met_by_two_at_once_are_one_row_each(database: Database) -> None:
+    failed = [FailedPicture(video_id, "u", "404") for video_id in IDS]
+    at_once(database, partial(record, outcomes=failed, hour=0), partial(record, outcomes=failed[::-1], hour=0))
+    for video_id in IDS:
+        row = failure(database, video_id)
+        assert row is not None
+        assert (row.tries, row.next_try_at) == (2, at(4))

@@ -1,0 +1,171 @@
+"""Sync runs: counted with what they count, closed once, and told dead from running."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from store.channels import get_channel, mark_refreshed
+from store.database import Database
+from store.quota import quota_day, units_spent
+from store.syncs import (
+    SyncCounts,
+    add_counts,
+    begin_sync,
+    end_stale_syncs,
+    finish_sync,
+    get_sync,
+    refresh_began,
+)
+from store.tables import SyncMode, SyncStatus, Video
+from store.videos import record_page
+from tests.store.observations import CHANNEL, T0, add_channel, at, at_once, count, listed
+
+
+def begin(database: Database, mode: SyncMode = "incremental", **changes: Any) -> int:
+    values: dict[str, Any] = {"host": "here", "pid": 1, "now": T0}
+    channel = changes.pop("channel", CHANNEL)
+    with database.write() as session:
+        return begin_sync(session, channel, mode, **values | changes)
+
+
+@pytest.fixture
+def run(database: Database) -> int:
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UCother")
+    return begin(database)
+
+
+def test_a_run_starts_at_zero_and_every_counter_adds_up(database: Database, run: int) -> None:
+    first = SyncCounts(1, 2, 3, 4, 5, 6, 7, 8, 9)
+    other = begin(database)
+    with database.write() as session:
+        add_counts(session, run, first, key_fingerprint="k", now=T0)
+        add_counts(session, run, SyncCounts(), key_fingerprint="k", now=T0)
+        add_counts(session, run, SyncCounts(pictures_failed=100, units=1), key_fingerprint="k", now=T0)
+    with database.read() as session:
+        row, untouched = get_sync(session, run), get_sync(session, other)
+        assert units_spent(session, quota_day(T0), "k") == 10
+    assert (row.listed, row.new, row.changed, row.gone) == (1, 2, 3, 4)
+    assert (row.pictures_fetched, row.pictures_unchanged, row.pictures_failed) == (5, 6, 107)
+    assert (row.requests, row.units, row.status) == (8, 10, "running")
+    assert (untouched.listed, untouched.units, untouched.finished_at, untouched.seconds) == (0, 0, None, None)
+
+
+def test_counters_and_what_they_count_are_kept_or_lost_together(database: Database, run: int) -> None:
+    def killed_half_way() -> None:
+        with database.write() as session:
+            brought = record_page(session, CHANNEL, [listed("v1")], now=T0, known_until=None)
+            counts = SyncCounts(listed=1, new=brought.new, units=1)
+            add_counts(session, run, counts, key_fingerprint="k", now=T0)
+            assert get_sync(session, run).new == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed_half_way()
+    with database.read() as session:
+        row = get_sync(session, run)
+        assert (row.listed, row.new, row.units, units_spent(session, quota_day(T0))) == (0, 0, 0, 0)
+    assert count(database, Video) == 0
+
+
+def test_counts_of_several_writers_at_once_are_all_there(database: Database, run: int) -> None:
+    def one_more(session: Any) -> None:
+        add_counts(session, run, SyncCounts(requests=1, units=1), key_fingerprint="k", now=T0)
+
+    for _ in range(10):
+        at_once(database, one_more, one_more, one_more)
+    with database.read() as session:
+        assert (get_sync(session, run).requests, units_spent(session, quota_day(T0))) == (30, 30)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_good"),
+    [
+        ("complete", True),
+        ("unchanged", True),
+        ("quota", False),
+        ("partial", False),
+        ("failed", False),
+        ("interrupted", False),
+    ],
+)
+def test_only_a_whole_sync_moves_the_channels_last_good_one(
+    database: Database, run: int, status: SyncStatus, is_good: bool
+) -> None:
+    with database.write() as session:
+        add_counts(session, run, SyncCounts(new=3), key_fingerprint="k", now=T0)
+        row = finish_sync(session, run, status, seconds=1.5, error="why", now=at(1))
+        assert (row.status, row.new) == (status, 3)
+    with database.read() as session:
+        row = get_sync(session, run)
+        assert (row.status, row.finished_at, row.seconds, row.error) == (status, at(1), 1.5, "why")
+        assert get_channel(session, CHANNEL).synced_at == (at(1) if is_good else None)
+        assert get_channel(session, "UCother").synced_at is None
+
+
+def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Database, run: int) -> None:
+    dead = {1, 2}
+    runs = {
+        "dead": run,
+        "also dead": begin(database, pid=2),
+        "alive": begin(database, pid=3),
+        "elsewhere": begin(database, host="there"),
+        "other channel": begin(database, channel="UCother"),
+        "done": begin(database),
+    }
+    with database.write() as session:
+        finish_sync(session, runs["done"], "complete", seconds=1, error=None, now=at(1))
+        add_counts(session, run, SyncCounts(new=4), key_fingerprint="k", now=T0)
+
+    def clean_up() -> int:
+        with database.write() as session:
+            return end_stale_syncs(session, CHANNEL, host="here", is_alive=lambda pid: pid not in dead, now=at(2))
+
+    assert (clean_up(), clean_up()) == (2, 0)
+    with database.read() as session:
+        rows = {name: get_sync(session, run_id) for name, run_id in runs.items()}
+    assert {name: row.status for name, row in rows.items()} == {
+        "dead": "interrupted",
+        "also dead": "interrupted",
+        "alive": "running",
+        "elsewhere": "running",
+        "other channel": "running",
+        "done": "complete",
+    }
+    assert (rows["dead"].finished_at, rows["dead"].new) == (at(2), 4)
+    assert "the process ended without a word" in (rows["dead"].error or "")
+    assert (rows["done"].finished_at, rows["done"].error) == (at(1), None)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "refreshed_at", "expected"),
+    [
+        ([], None, 100),
+        ([(1, "refresh", "quota")], None, 1),
+        ([(1, "refresh", "quota"), (2, "refresh", "interrupted"), (3, "refresh", "failed")], None, 1),
+        ([(1, "refresh", "quota"), (5, "refresh", "quota")], 3, 5),
+        ([(1, "refresh", "quota")], 3, 100),
+        ([(1, "incremental", "quota"), (2, "full", "failed")], None, 100),
+        ([(1, "refresh", "complete"), (2, "refresh", "running")], None, 100),
+        ([(-9, "refresh", "quota"), (4, "refresh", "quota")], None, 4),
+    ],
+)
+def test_a_refresh_goes_on_from_the_first_that_stopped_since_the_last_whole_one(
+    database: Database,
+    run: int,
+    earlier: list[tuple[int, SyncMode, SyncStatus]],
+    refreshed_at: int | None,
+    expected: int,
+) -> None:
+    with database.write() as session:
+        for hour, mode, status in [*earlier, (2, "refresh", "quota")]:
+            channel = "UCother" if (hour, mode, status) not in earlier else CHANNEL
+            run_id = begin_sync(session, channel, mode, host="here", pid=1, now=at(hour))
+            if status != "running":
+                finish_sync(session, run_id, status, seconds=1, error=None, now=at(hour + 0.5))
+        if refreshed_at is not None:
+            mark_refreshed(session, CHANNEL, at(refreshed_at))
+        assert refresh_began(session, CHANNEL, since=at(-5), now=at(100)) == at(expected)

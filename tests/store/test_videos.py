@@ -1,0 +1,558 @@
+"""What a page of the listing and a batch of details change; what is still to be read; and what a pair is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from itertools import product
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from store.channels import finish_listing, get_channel, summaries
+from store.database import Database
+from store.pictures import FailedPicture, UnchangedPicture, pictures_due, record_pictures
+from store.tables import Availability, Kind, Picture, Video, VideoVersion
+from store.videos import (
+    NOT_PAIRS,
+    DetailsResult,
+    ListedVideo,
+    PageResult,
+    VideoDetails,
+    count_not_pairs,
+    count_waiting,
+    is_pair,
+    known_available,
+    record_details,
+    record_page,
+    unread_ids,
+    unseen_ids,
+    unsettled_ids,
+    videos_to_refresh,
+)
+from tests.store.observations import (
+    CHANNEL,
+    PUBLISHED,
+    T0,
+    add_channel,
+    add_video,
+    at,
+    at_once,
+    count,
+    details,
+    fetched,
+    history,
+    listed,
+    page,
+    pictures,
+    read_details,
+    sha,
+    the_video,
+    thumbnails,
+)
+
+
+@pytest.fixture(autouse=True)
+def _channel(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UCother")
+
+
+# --- a page of the listing ---
+
+
+def test_a_first_page_makes_rows_whose_details_are_wanted(database: Database) -> None:
+    brought = page(database, listed("v2", "Füchse 🦊 \u202eabc", published_at=None), listed("v1"))
+    assert brought == PageResult(new=2, gone=0, wanted=("v1", "v2"), all_known=False)
+    video = the_video(database, "v2")
+    assert (video.title, video.published_at, video.channel_id) == ("Füchse 🦊 \u202eabc", None, CHANNEL)
+    assert (video.kind, video.availability, video.details_at) == ("unknown", "available", None)
+    assert (video.first_seen_at, video.last_seen_at) == (T0, T0)
+    assert history(database, "v2") == []
+
+
+def test_a_page_seen_again_adds_nothing_and_leaves_what_the_details_said(database: Database) -> None:
+    page(database, listed("v1", "listed"))
+    read_details(database, details("v1", "as the details say"))
+    brought = page(database, listed("v1", "listed"), now=at(1), known_until=at(0.5))
+    assert brought == PageResult(new=0, gone=0, wanted=(), all_known=True)
+    video = the_video(database, "v1")
+    assert (video.title, video.kind, video.first_seen_at, video.last_seen_at) == (
+        "as the details say",
+        "video",
+        T0,
+        at(1),
+    )
+
+
+def test_an_empty_page_is_all_known(database: Database) -> None:
+    assert page(database) == PageResult(new=0, gone=0, wanted=(), all_known=True)
+
+
+def test_an_id_twice_on_a_page_is_one_video(database: Database) -> None:
+    brought = page(database, listed("v1"), listed("v2"), listed("v1"))
+    assert (brought.new, brought.wanted) == (2, ("v1", "v2"))
+    brought = page(database, listed("v1"), listed("v1"), now=at(1), known_until=T0)
+    assert brought == PageResult(new=0, gone=0, wanted=(), all_known=True)
+    assert count(database, Video) == 2
+
+
+def test_a_video_that_another_channel_lists_stays_where_it_was(database: Database) -> None:
+    page(database, listed("v1"))
+    with database.write() as session:
+        brought = record_page(session, "UCother", [listed("v1")], now=at(1), known_until=None)
+    assert (brought.new, the_video(database, "v1").channel_id) == (0, CHANNEL)
+
+
+@pytest.mark.parametrize("state", ["private", "gone"])
+def test_an_entry_that_is_private_or_deleted_is_recorded_but_not_read(database: Database, state: Availability) -> None:
+    brought = page(database, listed("v1", "Private video", published_at=None, availability=state))
+    assert (brought.new, brought.gone, brought.wanted) == (1, 0, ())
+    assert the_video(database, "v1").availability == state
+    with database.read() as session:
+        assert unread_ids(session, CHANNEL, after="", before=at(9)) == []
+        assert count_waiting(session, CHANNEL) == 0
+
+
+def test_known_videos_that_vanish_and_come_back(database: Database) -> None:
+    states: tuple[Availability, ...] = ("available", "private", "gone")
+    for before, now in product(states, states):
+        video_id = f"{before}-{now}"
+        with database.write() as session:
+            add_video(session, video_id, title="kept", availability=before)
+        brought = page(database, listed(video_id, "Private video", availability=now), now=at(1), known_until=T0)
+        returned = before != "available" and now == "available"
+        assert brought == PageResult(
+            new=0,
+            gone=int(before == "available" and now != "available"),
+            wanted=(video_id,) if returned else (),
+            all_known=True,
+        )
+        video = the_video(database, video_id)
+        # Only the details tell whether what is listed again can really be had again.
+        after = before if returned else now
+        assert (video.title, video.availability, video.last_seen_at) == ("kept", after, at(1))
+
+
+def test_a_page_counts_as_known_only_without_a_gap_behind_it(database: Database) -> None:
+    """The second listing stops after one page: what that page brought must not end the third one early."""
+
+    def known_until() -> datetime | None:
+        with database.read() as session:
+            return get_channel(session, CHANNEL).listed_at
+
+    assert not page(database, listed("v1"), now=at(0), known_until=known_until()).all_known
+    assert not page(database, listed("v1"), now=at(1), known_until=known_until()).all_known
+    with database.write() as session:
+        finish_listing(session, CHANNEL, at(1))
+    assert page(database, listed("v1"), now=at(2), known_until=known_until()).all_known
+
+    newest = [listed("v9"), listed("v8")]
+    assert not page(database, *newest, now=at(3), known_until=known_until()).all_known
+    again = page(database, *newest, now=at(4), known_until=known_until())
+    assert (again.new, again.all_known) == (0, False)
+    assert not page(database, listed("v8"), listed("v1"), now=at(4), known_until=known_until()).all_known
+    with database.write() as session:
+        finish_listing(session, CHANNEL, at(4))
+    assert page(database, *newest, now=at(5), known_until=known_until()).all_known
+
+
+# --- a batch of details ---
+
+
+def test_first_details_fill_the_row_make_a_version_and_ask_for_the_picture(database: Database) -> None:
+    page(database, listed("v1", "listed", published_at=None))
+    brought = read_details(database, details("v1", "exact ✓", duration_s=301), now=at(1))
+    assert (brought.changed, brought.gone) == (0, 0)
+    (job,) = brought.pictures
+    assert (job.video_id, job.thumbnails) == ("v1", thumbnails("v1"))
+    assert (job.url, job.etag, job.last_modified) == (None, None, None)
+    video = the_video(database, "v1")
+    assert (video.title, video.duration_s, video.kind, video.published_at) == ("exact ✓", 301, "video", PUBLISHED)
+    assert (video.details_at, video.last_seen_at, video.first_seen_at) == (at(1), at(1), T0)
+    with database.read() as session:
+        item = session.get_one(Video, "v1").api_item
+    assert item == details("v1", "exact ✓").api_item
+    assert history(database, "v1") == [("exact ✓", None)]
+
+
+def test_the_same_title_again_makes_no_version(database: Database) -> None:
+    page(database, listed("v1"))
+    for hour in (1, 2):
+        assert read_details(database, details("v1", "same"), now=at(hour)).changed == 0
+    with database.read() as session:
+        (version,) = session.scalars(select(VideoVersion))
+    assert (version.title, version.first_seen_at, version.last_seen_at) == ("same", at(1), at(2))
+
+
+def test_a_changed_title_makes_a_version_with_the_picture_that_still_shows(database: Database) -> None:
+    page(database, listed("v1"))
+    read_details(database, details("v1", "old"))
+    pictures(database, fetched("v1", b"one"))
+    brought = read_details(database, details("v1", "OLD"), now=at(1))
+    assert (brought.changed, brought.pictures) == (1, ())
+    assert history(database, "v1") == [("old", sha(b"one")), ("OLD", sha(b"one"))]
+    assert the_video(database, "v1").title == "OLD"
+    read_details(database, details("v1", "old"), now=at(2))
+    assert [title for title, _ in history(database, "v1")] == ["old", "OLD", "old"]
+
+
+def test_a_video_is_counted_as_changed_once_a_sync(database: Database) -> None:
+    page(database, listed("v1"))
+    read_details(database, details("v1", "a"))
+    pictures(database, fetched("v1", b"one"))
+    begun = at(1)
+    assert read_details(database, details("v1", "b"), now=at(1.1), started_at=begun).changed == 1
+    assert pictures(database, fetched("v1", b"two"), now=at(1.2), started_at=begun).changed == 0
+    assert read_details(database, details("v1", "c"), now=at(1.3), started_at=begun).changed == 0
+    assert len(history(database, "v1")) == 4
+
+
+def test_a_premiere_becomes_a_pair_once_it_has_a_duration(database: Database) -> None:
+    page(database, listed("v1"))
+    read_details(database, details("v1", "soon", kind="upcoming", duration_s=None))
+    with database.read() as session:
+        assert unsettled_ids(session, CHANNEL, limit=50) == ["v1"]
+    brought = read_details(database, details("v1", "soon", published_at=None), now=at(1))
+    assert [job.video_id for job in brought.pictures] == ["v1"]
+    assert the_video(database, "v1").published_at == PUBLISHED
+    pictures(database, fetched("v1"), now=at(1))
+    with database.read() as session:
+        assert unsettled_ids(session, CHANNEL, limit=50) == []
+        assert list(session.scalars(text("SELECT video_id FROM pairs"))) == ["v1"]
+
+
+def test_an_id_that_is_asked_for_and_missing_is_gone_with_its_history_kept(database: Database) -> None:
+    page(database, listed("v1"), listed("v2"), listed("v3", availability="private"))
+    read_details(database, details("v1", "kept"), details("v2"))
+    pictures(database, fetched("v1"))
+    brought = read_details(database, details("v2"), missing=["v1", "v3", "never seen"], now=at(1))
+    assert (brought.gone, brought.changed) == (1, 0)
+    states = {name: the_video(database, name) for name in ("v1", "v2", "v3")}
+    assert {name: video.availability for name, video in states.items()} == {
+        "v1": "gone",
+        "v2": "available",
+        "v3": "private",
+    }
+    assert (states["v1"].title, states["v1"].details_at, states["v1"].last_seen_at) == ("kept", at(1), T0)
+    assert history(database, "v1") == [("kept", sha(b"one"))]
+    assert read_details(database, missing=["v1"], now=at(2)).gone == 0
+
+
+def test_what_comes_back_is_available_again_without_a_new_version(database: Database) -> None:
+    page(database, listed("v1"))
+    read_details(database, details("v1", "kept"))
+    pictures(database, fetched("v1"))
+    read_details(database, missing=["v1"], now=at(1))
+    assert page(database, listed("v1"), now=at(2)).wanted == ("v1",)
+    brought = read_details(database, details("v1", "kept"), now=at(2))
+    assert (brought.changed, brought.gone, brought.pictures) == (0, 0, ())
+    assert the_video(database, "v1").availability == "available"
+    assert history(database, "v1") == [("kept", sha(b"one"))]
+
+
+def test_details_of_a_video_that_the_store_does_not_have_are_left(database: Database) -> None:
+    assert read_details(database, details("stranger")).pictures == ()
+    assert (count(database, Video), count(database, VideoVersion)) == (0, 0)
+
+
+def test_a_failed_picture_is_not_asked_for_before_its_time(database: Database) -> None:
+    page(database, listed("v1"))
+    read_details(database, details("v1"))
+    pictures(database, FailedPicture("v1", None, "404"), now=T0)
+
+    def asked(hour: float) -> bool:
+        return bool(read_details(database, details("v1"), now=at(hour)).pictures)
+
+    assert [asked(0.99), asked(1), asked(1.01)] == [False, True, True]
+
+
+def test_a_refresh_checks_each_stored_picture_once(database: Database) -> None:
+    page(database, listed("v1"))
+    read_details(database, details("v1"))
+    pictures(database, fetched("v1", etag='"e7"'), now=at(1))
+    assert read_details(database, details("v1"), now=at(2)).pictures == ()
+    assert read_details(database, details("v1"), now=at(2), recheck_before=at(1)).pictures == ()
+    (job,) = read_details(database, details("v1"), now=at(2), recheck_before=at(2)).pictures
+    assert job.url == thumbnails("v1")["high"]["url"]
+    assert (job.etag, job.last_modified) == ('"e7"', "Mon, 01 Jul 2024 12:00:00 GMT")
+    pictures(database, UnchangedPicture("v1"), now=at(3))
+    assert read_details(database, details("v1"), now=at(4), recheck_before=at(2)).pictures == ()
+
+
+def test_a_refresh_leaves_a_picture_alone_that_failed_lately(database: Database) -> None:
+    page(database, listed("v1"))
+    read_details(database, details("v1"))
+    pictures(database, fetched("v1"), now=at(1))
+    pictures(database, FailedPicture("v1", "u", "timed out"), now=at(2))
+    assert read_details(database, details("v1"), now=at(2.5), recheck_before=at(2.5)).pictures == ()
+    assert len(read_details(database, details("v1"), now=at(3), recheck_before=at(3)).pictures) == 1
+
+
+# --- the history ---
+
+OBSERVATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("title"), st.sampled_from(["a", "A", "a ", "ä", "a\u0308"])),
+        st.tuples(st.just("picture"), st.sampled_from(["one", "two", "three"])),
+        st.tuples(st.just("unchanged"), st.just("")),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=st.sampled_from(["a", "ä"]), observations=OBSERVATIONS)
+def test_the_history_is_the_run_length_code_of_what_was_seen(
+    database: Database, first: str, observations: list[tuple[str, str]]
+) -> None:
+    video_id = f"v{count(database, Video):05}"
+    page(database, listed(video_id))
+    seen: list[tuple[str, str | None]] = []
+    title, picture = first, None
+    for hour, (side, value) in enumerate([("title", first), *observations]):
+        if side == "title":
+            title = value
+            read_details(database, details(video_id, value), now=at(hour))
+        elif side == "picture":
+            picture = sha(value.encode())
+            pictures(database, fetched(video_id, value.encode()), now=at(hour))
+        else:
+            pictures(database, UnchangedPicture(video_id), now=at(hour))
+        seen.append((title, picture))
+
+    expected: list[tuple[tuple[str, str | None], datetime, datetime]] = []
+    for hour, state in enumerate(seen):
+        if expected and expected[-1][0] in (state, (state[0], None)):
+            # The same as before, or the picture that was still missing.
+            expected[-1] = (state, expected[-1][1], at(hour))
+        else:
+            expected.append((state, at(hour), at(hour)))
+    with database.read() as session:
+        query = select(VideoVersion).where(VideoVersion.video_id == video_id).order_by(VideoVersion.number)
+        versions = list(session.scalars(query))
+        video = session.get_one(Video, video_id)
+    assert [((v.title, v.picture_sha256), v.first_seen_at, v.last_seen_at) for v in versions] == expected
+    assert [v.number for v in versions] == list(range(1, len(expected) + 1))
+    assert (video.title, video.picture_sha256) == seen[-1]
+
+
+# --- what is still to be read ---
+
+
+def test_unread_videos_come_by_id_in_pages_and_only_those(database: Database) -> None:
+    page(database, *(listed(f"v{n}") for n in range(5)), listed("x", availability="private"))
+    page(database, listed("later"), now=at(2))
+    read_details(database, details("v3"), now=at(1))
+    with database.read() as session:
+        assert unread_ids(session, CHANNEL, after="", before=at(1), limit=2) == ["v0", "v1"]
+        assert unread_ids(session, CHANNEL, after="v1", before=at(1), limit=2) == ["v2", "v4"]
+        assert unread_ids(session, CHANNEL, after="v4", before=at(1), limit=2) == []
+        assert unread_ids(session, CHANNEL, after="", before=T0) == []
+        assert unread_ids(session, "UCother", after="", before=at(9)) == []
+        assert count_waiting(session, CHANNEL) == 5
+
+
+def test_unsettled_videos_come_longest_unread_first(database: Database) -> None:
+    with database.write() as session:
+        add_video(session, "live", kind="live", details_at=at(2))
+        add_video(session, "premiere", kind="upcoming", duration_s=None, details_at=at(1))
+        add_video(session, "odd", kind="unknown", duration_s=None, details_at=at(2))
+        add_video(session, "unread", kind="unknown", duration_s=None, details_at=None)
+        add_video(session, "gone", kind="live", availability="gone", details_at=at(0))
+        add_video(session, "short", kind="short", details_at=at(0))
+        add_video(session, "done", details_at=at(0))
+        add_video(session, "other", channel_id="UCother", kind="live", details_at=at(0))
+    with database.read() as session:
+        assert unsettled_ids(session, CHANNEL, limit=50) == ["premiere", "live", "odd"]
+        assert unsettled_ids(session, CHANNEL, limit=1) == ["premiere"]
+        assert count_waiting(session, CHANNEL) == 4
+
+
+def test_what_a_whole_listing_did_not_show_is_asked_for_once(database: Database) -> None:
+    with database.write() as session:
+        add_video(session, "a", last_seen_at=at(1), details_at=at(1))
+        add_video(session, "b", last_seen_at=at(1), details_at=None)
+        add_video(session, "shown", last_seen_at=at(5), details_at=at(1))
+        add_video(session, "read since", last_seen_at=at(1), details_at=at(5))
+        add_video(session, "gone", last_seen_at=at(1), details_at=at(1), availability="gone")
+        add_video(session, "other", channel_id="UCother", last_seen_at=at(1), details_at=at(1))
+    with database.read() as session:
+        assert unseen_ids(session, CHANNEL, after="", before=at(5)) == ["a", "b"]
+        assert unseen_ids(session, CHANNEL, after="a", before=at(5)) == ["b"]
+        assert unseen_ids(session, CHANNEL, after="", before=at(5), limit=1) == ["a"]
+    read_details(database, missing=["a", "b"], now=at(6))
+    with database.read() as session:
+        assert unseen_ids(session, CHANNEL, after="", before=at(5)) == []
+
+
+def test_a_refresh_reads_every_video_of_before_once_vanished_ones_too(database: Database) -> None:
+    with database.write() as session:
+        add_video(session, "a", details_at=at(1))
+        add_video(session, "b", details_at=None)
+        add_video(session, "c", details_at=at(1), availability="gone")
+        add_video(session, "read", details_at=at(5))
+        add_video(session, "new", first_seen_at=at(6), details_at=None)
+        add_video(session, "other", channel_id="UCother", details_at=at(1))
+    with database.read() as session:
+        assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), before=at(6)) == ["a", "b", "c"]
+        assert videos_to_refresh(session, CHANNEL, after="a", read_before=at(5), before=at(6), limit=1) == ["b"]
+    read_details(database, details("a"), missing=["b", "c"], now=at(7))
+    with database.read() as session:
+        assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), before=at(6)) == []
+
+
+def test_the_feed_settles_it_only_when_all_its_videos_are_here_and_available(database: Database) -> None:
+    page(database, listed("v1"), listed("v2"), listed("v3", availability="private"))
+    with database.read() as session:
+        assert known_available(session, ["v1", "v2"])
+        assert known_available(session, ["v1", "v2", "v1"])
+        assert known_available(session, [])
+        assert not known_available(session, ["v1", "v3"])
+        assert not known_available(session, ["v1", "v9"])
+
+
+# --- what a pair is ---
+
+KINDS: tuple[Kind, ...] = ("video", "short", "upcoming", "live", "unknown")
+STATES: tuple[Availability, ...] = ("available", "private", "gone")
+TITLES = ("a", "", "  ", " a ", "\t", "\u00a0", "\u200b")
+
+
+def test_every_way_of_asking_for_pairs_agrees_with_the_view(database: Database) -> None:
+    """All combinations: the view, `is_pair`, the counts, the list of channels, and what gets its picture fetched."""
+    combinations = list(product(KINDS, STATES, (None, 0, 300), TITLES, (None, sha(b"one"))))
+    with database.write() as session:
+        session.add(
+            Picture(sha256=sha(b"one"), bytes=b"one", mime="image/jpeg", width=1, height=1, byte_count=3, fetched_at=T0)
+        )
+        session.flush()
+        for n, (kind, availability, duration_s, title, picture) in enumerate(combinations):
+            add_video(
+                session,
+                f"v{n:04}",
+                kind=kind,
+                availability=availability,
+                duration_s=duration_s,
+                title=title,
+                picture_sha256=picture,
+            )
+        add_video(session, "other", channel_id="UCother", picture_sha256=sha(b"one"))
+    expected = {
+        f"v{n:04}"
+        for n, (kind, availability, duration_s, title, picture) in enumerate(combinations)
+        if (kind, availability) == ("video", "available") and duration_s is not None and title.strip(" ") and picture
+    }
+    with database.read() as session:
+        in_view = set(session.scalars(text("SELECT video_id FROM pairs WHERE channel_id = :c"), {"c": CHANNEL}))
+        by_condition = set(session.scalars(select(Video.id).where(is_pair(), Video.channel_id == CHANNEL)))
+        not_pairs = count_not_pairs(session, CHANNEL)
+        line = summaries(session)[0]
+        due = {
+            job.video_id for job in pictures_due(session, CHANNEL, after="", now=at(1), read_before=at(1), limit=1_000)
+        }
+    assert in_view == by_condition == expected
+    assert (line.videos, line.pairs) == (len(combinations), len(expected))
+    assert sum(not_pairs.values()) == len(combinations) - len(expected)
+    # Each pair has its twin that lacks only the picture.
+    assert due == {f"v{int(name[1:]) - 1:04}" for name in expected}
+
+    available = [
+        (f"v{n:04}", kind, duration_s, title)
+        for n, (kind, availability, duration_s, title, picture) in enumerate(combinations)
+        if availability == "available" and picture is None
+    ]
+    brought = read_details(
+        database, *(details(name, title, kind=kind, duration_s=length) for name, kind, length, title in available)
+    )
+    assert {job.video_id for job in brought.pictures} == due
+
+
+def test_the_reasons_why_videos_are_no_pairs(database: Database) -> None:
+    with database.read() as session:
+        assert count_not_pairs(session, CHANNEL) == dict.fromkeys(NOT_PAIRS, 0)
+    with database.write() as session:
+        for kind in KINDS:
+            add_video(session, f"{kind}", kind=kind)
+            add_video(session, f"private {kind}", kind=kind, availability="private")
+        add_video(session, "gone short", kind="short", availability="gone")
+        add_video(session, "pair")
+        add_video(session, "other", channel_id="UCother", kind="live")
+    pictures(database, fetched("pair"), fetched("private video"))
+    with database.read() as session:
+        assert count_not_pairs(session, CHANNEL) == {
+            "short": 1,
+            "upcoming": 1,
+            "live": 1,
+            "private": 5,
+            "gone": 1,
+            "unknown": 1,
+            "no_picture": 1,
+        }
+
+
+# --- two processes at once ---
+
+
+def test_a_page_recorded_by_two_at_once_is_there_once(database: Database) -> None:
+    for turn in range(8):
+        entries = [listed(f"{turn}-{n:02}") for n in range(50)]
+
+        def record(session: Session, entries: Sequence[ListedVideo]) -> PageResult:
+            return record_page(session, CHANNEL, entries, now=T0, known_until=None)
+
+        one, two = at_once(database, partial(record, entries=entries), partial(record, entries=entries[::-1]))
+        assert one.new + two.new == 50
+        assert sorted(one.wanted + two.wanted) == [entry.id for entry in entries]
+    assert count(database, Video) == 400
+
+
+def record_read(session: Session, found: Sequence[VideoDetails], missing: Sequence[str], hour: int) -> DetailsResult:
+    return record_details(session, found, missing, now=at(hour), started_at=at(hour))
+
+
+def test_details_recorded_by_two_at_once_make_one_version(database: Database) -> None:
+    names = [f"v{n:02}" for n in range(50)]
+    page(database, *(listed(name) for name in names))
+    for turn in range(1, 9):
+        found = [details(name, f"title {turn}") for name in names[:40]]
+        one, two = at_once(
+            database,
+            partial(record_read, found=found, missing=names[40:], hour=turn),
+            partial(record_read, found=found[::-1], missing=names[:39:-1], hour=turn),
+        )
+        # Each change and each loss is counted by the one that wrote it.
+        assert one.changed + two.changed == (40 if turn > 1 else 0)
+        assert one.gone + two.gone == (10 if turn == 1 else 0)
+    for name in names[:40]:
+        assert [title for title, _ in history(database, name)] == [f"title {turn}" for turn in range(1, 9)]
+
+
+def test_pages_details_and_pictures_recorded_at_once_wait_for_each_other(database: Database) -> None:
+    names = [f"v{n:02}" for n in range(30)]
+    entries = [listed(name) for name in names]
+    page(database, *entries)
+    read_details(database, *(details(name, "t") for name in names))
+
+    def record_list(session: Session) -> None:
+        record_page(session, CHANNEL, entries[::-1], now=T0, known_until=T0)
+
+    def record_all(session: Session) -> None:
+        record_read(session, [details(name, "t") for name in names], [], 0)
+
+    def record_half(session: Session) -> None:
+        record_read(session, [details(name, "t") for name in names[:15]], names[15:], 0)
+
+    def record_files(session: Session) -> None:
+        outcomes = [fetched(name) if n % 3 else FailedPicture(name, "u", "404") for n, name in enumerate(names)]
+        record_pictures(session, outcomes[::-1], now=T0, started_at=T0)
+
+    for _ in range(8):
+        at_once(database, record_list, record_all, record_half, record_files)
+    for n, name in enumerate(names):
+        assert history(database, name) == [("t", sha(b"one") if n % 3 else None)]
