@@ -1,0 +1,1 @@
+"""The collector: syncs a channel's videos and thumbnails into the store, asynchronously."""

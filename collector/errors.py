@@ -1,0 +1,122 @@
+"""Errors of the collector.
+
+CollectorError                 the root: anything that keeps a channel from being synced
+├── BadChannel                 what was given names no channel (exit code 2)
+├── BadSetting                 an option or environment variable has a value that can't be used (exit code 2)
+├── MissingKey                 there is no API key (exit code 2)
+├── ChannelNotFound            well named, but YouTube has no such channel
+├── BadKey                     YouTube refuses the API key
+├── QuotaExceeded              the key's units of the day are spent (exit code 3)
+├── ApiError                   the API refuses a request; `status` and `reason` say why
+├── PageLoop                   the listing's pages never end
+├── PictureError               one thumbnail can't be used; stays inside the collector, as a row in the store
+└── TransientError             given up after several tries; a later sync may succeed
+    ├── NetworkError           the server can't be reached, or breaks off
+    └── BadAnswer              it answers, but not as it should: 5xx, 429, HTML, broken JSON
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ApiError",
+    "BadAnswer",
+    "BadChannel",
+    "BadKey",
+    "BadSetting",
+    "ChannelNotFound",
+    "CollectorError",
+    "MissingKey",
+    "NetworkError",
+    "PageLoop",
+    "PictureError",
+    "QuotaExceeded",
+    "TransientError",
+]
+
+
+class CollectorError(Exception):
+    """Root of the collector's errors. The message reads `what happened; what to do`."""
+
+    exit_code = 1
+
+
+class BadChannel(CollectorError):
+    """The text is no channel id, no handle and no channel's address."""
+
+    exit_code = 2
+
+
+class BadSetting(CollectorError):
+    """An option or environment variable has a value that can't be used."""
+
+    exit_code = 2
+
+
+class MissingKey(CollectorError):
+    """YOUTUBE_API_KEY is not set."""
+
+    exit_code = 2
+
+
+class ChannelNotFound(CollectorError):
+    """YouTube has no channel of that name."""
+
+
+class BadKey(CollectorError):
+    """The API key is invalid, restricted, or its project has the API switched off."""
+
+
+class QuotaExceeded(CollectorError):
+    """The day's units are spent; all that was read is kept."""
+
+    exit_code = 3
+
+
+class ApiError(CollectorError):
+    """The API refuses a request for good.
+
+    Attributes:
+        status: the HTTP status.
+        reason: the API's own word for it (`playlistNotFound`, ...), empty when it gives none.
+    """
+
+    def __init__(self, message: str, *, status: int, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class PageLoop(CollectorError):
+    """A listing that comes back to a page it has been on, or has far more pages than videos."""
+
+
+class PictureError(CollectorError):
+    """One thumbnail can't be used; the message is the reason that the store keeps.
+
+    Attributes:
+        url: what was asked for last, None when there was nothing to ask for.
+    """
+
+    def __init__(self, message: str, *, url: str | None = None) -> None:
+        super().__init__(message)
+        self.url = url
+
+
+class TransientError(CollectorError):
+    """Something that another try may heal.
+
+    Attributes:
+        retry_after_s: seconds that the server asked to be left alone, None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NetworkError(TransientError):
+    """The server can't be reached, is too slow, or breaks off in the middle."""
+
+
+class BadAnswer(TransientError):
+    """The server answers with an error of its own, or with something that is not what was asked for."""

@@ -1,0 +1,56 @@
+"""A channel's Atom feed: its newest 15 uploads or so, free of quota. It lags at times, and fails at times."""
+
+from __future__ import annotations
+
+import logging
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from collector.errors import ApiError, BadAnswer, CollectorError
+from collector.http import Answer, Http, Request
+
+__all__ = ["newest_in_feed", "parse_feed"]
+
+log = logging.getLogger(__name__)
+
+_ATOM = "{http://www.w3.org/2005/Atom}"
+_YT = "{http://www.youtube.com/xml/schemas/2015}"
+MAX_BYTES = 4 << 20
+
+
+def parse_feed(body: bytes, channel_id: str) -> list[str]:
+    """The ids of the videos in a channel's feed, newest first.
+
+    Raises:
+        BadAnswer: no XML, no feed, or another channel's.
+    """
+    try:
+        root: Element = fromstring(body, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise BadAnswer("the feed is not XML") from error
+    if root.tag != f"{_ATOM}feed":
+        raise BadAnswer("the feed is not an Atom feed")
+    owner = (root.findtext(f"{_YT}channelId") or "").strip()
+    # YouTube leaves the UC away in the feed's own element.
+    if owner and owner.removeprefix("UC") != channel_id.removeprefix("UC"):
+        raise BadAnswer("the feed is another channel's")
+    ids = [(entry.findtext(f"{_YT}videoId") or "").strip() for entry in root.iter(f"{_ATOM}entry")]
+    return [video_id for video_id in ids if video_id]
+
+
+async def newest_in_feed(http: Http, feed_url: str, channel_id: str) -> list[str] | None:
+    """The newest videos' ids, or None when the feed can't be had: then the listing has to be paged."""
+    request = Request(feed_url, params=(("channel_id", channel_id),), max_bytes=MAX_BYTES)
+
+    def read(answer: Answer) -> list[str]:
+        if answer.status != 200 or not answer.complete:
+            raise ApiError(f"the feed answered {answer.status}", status=answer.status)
+        return parse_feed(answer.body, channel_id)
+
+    try:
+        return await http.get(request, read)
+    except CollectorError as error:
+        log.info("the feed of %s is of no use, so the uploads are listed: %s", channel_id, error)
+        return None

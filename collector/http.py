@@ -1,0 +1,208 @@
+"""HTTP: one session, bounded retries, bounded answers. The one place where aiohttp's errors end.
+
+What heals by itself (connection errors, timeouts, 5xx, 429, answers that can't be read) is tried again, with
+exponential pauses and full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/); a
+`Retry-After` header (RFC 9110, section 10.2.3) is honoured up to a bound. Redirects are never followed here: who asks
+decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from collector.errors import BadAnswer, NetworkError, TransientError
+
+__all__ = ["Answer", "Http", "Pauses", "Request"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RETRIED_STATUSES = frozenset({408, 425, 429})
+CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET. `max_bytes` bounds the body, after decompression."""
+
+    url: str
+    params: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    max_bytes: int = 16 << 20
+
+    @property
+    def host(self) -> str:
+        """Who is asked; for messages."""
+        return URL(self.url).authority or self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. Header names compare without case."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool
+    """False when the body was longer than `max_bytes`; `body` then holds only the beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How often to try, and how long to wait in between: a random part of `first_s` x 2^n, at most `longest_s`."""
+
+    tries: int = 5
+    first_s: float = 0.5
+    longest_s: float = 20.0
+    longest_asked_s: float = 60.0
+    """A longer Retry-After is cut to this."""
+
+    def before(self, attempt: int, asked_s: float | None, draw: Callable[[], float]) -> float:
+        """Seconds to wait after failed attempt number `attempt` (1, 2, ...)."""
+        drawn = draw() * min(self.longest_s, self.first_s * 2.0 ** (attempt - 1))
+        return drawn if asked_s is None else max(drawn, min(asked_s, self.longest_asked_s))
+
+
+class Http:
+    """A session. `requests` counts what was sent, retries included.
+
+    Args:
+        pauses: the retry policy.
+        sleep, draw: the clock and the dice; injected so that tests neither wait nor gamble.
+        timeout_s: for one request from start to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        pauses: Pauses | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+        timeout_s: float = 60.0,
+        connections: int = 32,
+    ) -> None:
+        self.requests = 0
+        self._pauses = pauses or Pauses()
+        self._sleep = sleep
+        self._draw = draw
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(15.0, timeout_s))
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "thumbtune (gzip)", "Accept-Encoding": "gzip, deflate"},
+            trust_env=True,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, request: Request, read: Callable[[Answer], T]) -> T:
+        """Send a request until `read` can make something of the answer.
+
+        `read` gets every answer but 5xx, 408, 425 and most 429s, and raises `TransientError` for one that is worth
+        another try.
+
+        Raises:
+            NetworkError, BadAnswer: still not after the last try.
+            CollectorError: whatever else `read` raises, at once.
+        """
+        attempt = 1
+        while True:
+            try:
+                answer = await self._send(request)
+                _check_status(answer, request)
+                return read(answer)
+            except TransientError as error:
+                if attempt >= self._pauses.tries:
+                    raise type(error)(
+                        f"{request.host}: {error}, {attempt} times; check the network, or try again later"
+                    ) from error
+                pause = self._pauses.before(attempt, error.retry_after_s, self._draw)
+                log.info("%s: %s; try %d follows in %.1f s", request.host, error, attempt + 1, pause)
+            attempt += 1
+            await self._sleep(pause)
+
+    async def _send(self, request: Request) -> Answer:
+        assert self._session is not None, "use Http in an async with statement"
+        self.requests += 1
+        try:
+            async with self._session.get(
+                request.url, params=request.params or None, headers=dict(request.headers), allow_redirects=False
+            ) as response:
+                body, complete = await _body(response, request.max_bytes)
+                return Answer(str(response.url), response.status, response.headers, body, complete)
+        except TimeoutError as error:
+            raise NetworkError("no answer in time") from error
+        except aiohttp.ClientPayloadError as error:
+            raise NetworkError("the answer breaks off") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise NetworkError("its certificate is not valid") from error
+        except aiohttp.ClientConnectorDNSError as error:
+            raise NetworkError("the name can't be found") from error
+        except aiohttp.ClientConnectorError as error:
+            raise NetworkError("can't be reached") from error
+        except aiohttp.ServerDisconnectedError as error:
+            raise NetworkError("the connection was closed without an answer") from error
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
+            raise BadAnswer("the answer is not HTTP as it should be") from error
+        except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+            raise NetworkError("the connection broke") from error
+
+
+async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
+    """The body, read piece by piece so that no server decides how much memory it takes."""
+    pieces, size = [], 0
+    async for piece in response.content.iter_chunked(CHUNK_BYTES):
+        size += len(piece)
+        if size > max_bytes:
+            response.close()
+            return b"", False
+        pieces.append(piece)
+    return b"".join(pieces), True
+
+
+def _check_status(answer: Answer, request: Request) -> None:
+    if answer.status >= 500 or answer.status in RETRIED_STATUSES:
+        # The Data API answers a spent daily quota with 429 at times: that is for the reader to tell.
+        if answer.status == 429 and b'"error"' in answer.body and "json" in answer.headers.get("Content-Type", ""):
+            return
+        raise BadAnswer(f"answered {answer.status}", retry_after_s=retry_after_s(answer.headers))
+    if not answer.complete and request.max_bytes >= 1 << 24:
+        raise BadAnswer("the answer is far too long")
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """The Retry-After header in seconds from now, of either form (seconds, or a date); None without a usable one."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())

@@ -1,0 +1,243 @@
+"""The Data API's answers, from JSON to plain values. Pure; items are kept whole, so nothing that the API says is lost.
+
+Shapes: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos). Nothing is taken for granted:
+an entry without a usable id is left out, everything else that may be missing is None.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NoReturn
+
+import isodate
+
+from collector.errors import BadAnswer
+from store.tables import Availability
+from store.videos import ListedVideo
+
+__all__ = [
+    "ChannelItem",
+    "LiveState",
+    "UploadsPage",
+    "VideoItem",
+    "parse_channels",
+    "parse_duration",
+    "parse_json",
+    "parse_time",
+    "parse_uploads_page",
+    "parse_videos",
+]
+
+LiveState = Literal["none", "upcoming", "live"]
+JsonObject = dict[str, Any]
+
+_VIDEO_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_AVAILABILITY_BY_TITLE: dict[str, Availability] = {"Private video": "private", "Deleted video": "gone"}
+_LONGEST_S = 10 * 365 * 24 * 3600
+# What no database stores as text: NUL (PostgreSQL) and halves of surrogate pairs (no UTF-8 for them).
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelItem:
+    """One item of `channels`."""
+
+    id: str
+    handle: str | None
+    title: str
+    uploads_playlist_id: str
+    item: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsPage:
+    """One page of `playlistItems` of an uploads playlist."""
+
+    entries: tuple[ListedVideo, ...]
+    next_token: str | None
+    total: int | None
+    """How many entries the API says the playlist has."""
+    skipped: int
+    """Items without a usable video id."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoItem:
+    """One item of `videos`. `duration_s` is None where there is none yet, and for the `P0D` of a stream to come."""
+
+    id: str
+    title: str
+    published_at: datetime | None
+    duration_s: int | None
+    live: LiveState
+    thumbnails: JsonObject
+    item: JsonObject
+
+
+def parse_json(body: bytes) -> JsonObject:
+    """A JSON object, its texts storable on every database (NUL and lone surrogates become U+FFFD).
+
+    Raises:
+        BadAnswer: broken, or no object.
+    """
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswer("the answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise BadAnswer("the answer is JSON, but no object")
+    if b"\\u" in body or b"\x00" in body:
+        value = {_storable(name): _storable(item) for name, item in value.items()}
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return value
+
+
+def parse_channels(body: JsonObject) -> list[ChannelItem]:
+    """The channels of a `channels` answer (no `items` at all when nothing was found).
+
+    Raises:
+        BadAnswer: it is no such answer.
+    """
+    channels = []
+    for item in _items(body, "youtube#channelListResponse"):
+        snippet, channel_id = _object(item, "snippet"), _text(item, "id")
+        uploads = _text(_object(_object(item, "contentDetails"), "relatedPlaylists"), "uploads")
+        if not channel_id:
+            continue
+        custom_url = _text(snippet, "customUrl")
+        channels.append(
+            ChannelItem(
+                id=channel_id,
+                handle=custom_url if custom_url.startswith("@") else None,
+                title=_text(snippet, "title"),
+                # Every channel's uploads playlist is its id with UU for UC.
+                uploads_playlist_id=uploads or "UU" + channel_id.removeprefix("UC"),
+                item=item,
+            )
+        )
+    return channels
+
+
+def parse_uploads_page(body: JsonObject) -> UploadsPage:
+    """One page of the uploads.
+
+    Raises:
+        BadAnswer: it is no such answer.
+    """
+    items = _items(body, "youtube#playlistItemListResponse")
+    entries = [entry for item in items if (entry := _entry(item)) is not None]
+    total = _object(body, "pageInfo").get("totalResults")
+    return UploadsPage(
+        entries=tuple(entries),
+        next_token=_text(body, "nextPageToken") or None,
+        total=total if isinstance(total, int) and total >= 0 else None,
+        skipped=len(items) - len(entries),
+    )
+
+
+def _entry(item: JsonObject) -> ListedVideo | None:
+    snippet, details = _object(item, "snippet"), _object(item, "contentDetails")
+    video_id = _text(details, "videoId") or _text(_object(snippet, "resourceId"), "videoId")
+    if not _VIDEO_ID.fullmatch(video_id):
+        return None
+    # `snippet.publishedAt` is when the entry came into the playlist; the video's own time is in `contentDetails`.
+    published = parse_time(details.get("videoPublishedAt")) or parse_time(snippet.get("publishedAt"))
+    return ListedVideo(video_id, _text(snippet, "title"), published, _availability(item, snippet))
+
+
+def _availability(item: JsonObject, snippet: JsonObject) -> Availability:
+    privacy = _text(_object(item, "status"), "privacyStatus")
+    if privacy == "private":
+        return "private"
+    # Deleted videos carry a value that the API's own schema does not name.
+    if privacy == "privacyStatusUnspecified":
+        return "gone"
+    if not privacy and not _object(snippet, "thumbnails"):
+        return _AVAILABILITY_BY_TITLE.get(_text(snippet, "title"), "available")
+    return "available"
+
+
+def parse_videos(body: JsonObject) -> list[VideoItem]:
+    """The videos of a `videos` answer.
+
+    Raises:
+        BadAnswer: it is no such answer.
+    """
+    videos = []
+    for item in _items(body, "youtube#videoListResponse"):
+        snippet, video_id = _object(item, "snippet"), _text(item, "id")
+        if not _VIDEO_ID.fullmatch(video_id):
+            continue
+        live = _text(snippet, "liveBroadcastContent")
+        videos.append(
+            VideoItem(
+                id=video_id,
+                title=_text(snippet, "title"),
+                published_at=parse_time(snippet.get("publishedAt")),
+                duration_s=parse_duration(_object(item, "contentDetails").get("duration")),
+                live="upcoming" if live == "upcoming" else "live" if live == "live" else "none",
+                thumbnails=_object(snippet, "thumbnails"),
+                item=item,
+            )
+        )
+    return videos
+
+
+def parse_time(value: object) -> datetime | None:
+    """An RFC 3339 time such as `2019-03-21T20:37:49.000Z`; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def parse_duration(value: object) -> int | None:
+    """Whole seconds of an ISO 8601 duration such as `PT15M33S`; None for `P0D`, nothing, or what no video lasts."""
+    if not isinstance(value, str) or not value.isascii() or len(value) > 64:
+        return None
+    try:
+        duration = isodate.parse_duration(value)
+    except (isodate.ISO8601Error, ArithmeticError, ValueError):
+        return None
+    if not isinstance(duration, timedelta):  # years or months: of no fixed length
+        return None
+    seconds = int(duration.total_seconds())
+    return seconds if 0 < seconds <= _LONGEST_S else None
+
+
+def _items(body: JsonObject, kind: str) -> list[JsonObject]:
+    if body.get("kind") != kind:
+        raise BadAnswer("the answer is not the YouTube Data API's")
+    items = body.get("items", [])
+    if not isinstance(items, list):
+        raise BadAnswer("the answer's items are no list")
+    return [item for item in items if isinstance(item, dict)]
+
+
+def _object(value: JsonObject, name: str) -> JsonObject:
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(value: JsonObject, name: str) -> str:
+    found = value.get(name)
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,79 @@
+"""What the collector is told by its environment: the key, and where to find the API, the feed and the pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from collector.errors import BadSetting, MissingKey
+
+__all__ = ["API_URL", "FEED_URL", "Settings", "settings_from"]
+
+API_URL = "https://www.googleapis.com/youtube/v3"
+FEED_URL = "https://www.youtube.com/feeds/videos.xml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where to ask, and with which key. The key is in no `repr`.
+
+    `thumbnail_hosts`: `host` or `host:port`, allowed in addition to YouTube's own picture hosts, and by plain http too.
+    """
+
+    key: str = field(repr=False)
+    api_url: str = API_URL
+    feed_url: str = FEED_URL
+    thumbnail_hosts: tuple[str, ...] = ()
+
+    @property
+    def key_fingerprint(self) -> str:
+        """The first 12 hex digits of the key's SHA-256: tells keys apart, gives none away."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Read the settings from environment variables.
+
+    Raises:
+        MissingKey: YOUTUBE_API_KEY is not set.
+        BadSetting: a value that can't be used.
+    """
+    key = environment.get("YOUTUBE_API_KEY", "").strip()
+    if not key:
+        raise MissingKey("there is no API key; make one in the Google Cloud console and set YOUTUBE_API_KEY to it")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        # Not quoted back: it may be a key with something pasted to it.
+        raise BadSetting("YOUTUBE_API_KEY holds a space or a character no key has; copy the key again")
+    return Settings(
+        key=key,
+        api_url=_url(environment, "THUMBTUNE_API_URL", API_URL).rstrip("/"),
+        feed_url=_url(environment, "THUMBTUNE_FEED_URL", FEED_URL),
+        thumbnail_hosts=_hosts(environment.get("THUMBTUNE_THUMBNAIL_HOSTS", "")),
+    )
+
+
+def _url(environment: Mapping[str, str], name: str, default: str) -> str:
+    value = environment.get(name, "").strip() or default
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise BadSetting(f"{name} is {value!r}, which is no http or https address; correct or unset it")
+    return value
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(host.strip().lower() for host in text.split(",") if host.strip())
+    for host in hosts:
+        try:
+            parts = urlsplit(f"//{host}")
+            valid = bool(parts.hostname) and parts.netloc == host and "@" not in host and (parts.port or 1) > 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise BadSetting(f"THUMBTUNE_THUMBNAIL_HOSTS names {host!r}; write host or host:port, separated by commas")
+    return hosts

@@ -1,0 +1,173 @@
+"""Fetch and check one thumbnail: from allowed hosts only, of bounded size, in the preferred size or the next best."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
+
+from collector.errors import NetworkError, PictureError, TransientError
+from collector.http import Answer, Http, Request
+from collector.picture_check import check_picture, refuse_bombs
+from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
+
+__all__ = ["SIZES", "THUMBNAIL_CHOICES", "Thumbnails", "candidate_urls", "is_allowed"]
+
+SIZES = ("maxres", "standard", "high", "medium", "default")
+"""From largest to smallest (https://developers.google.com/youtube/v3/docs/thumbnails)."""
+THUMBNAIL_CHOICES = ("high", "maxres", "standard", "medium", "default", "best")
+
+MAX_BYTES = 8 << 20
+MAX_REDIRECTS = 5
+YOUTUBE_HOSTS = (".ytimg.com", ".ggpht.com")
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MISSING = frozenset({404, 410})
+
+
+def candidate_urls(thumbnails: Mapping[str, Any], preferred: str) -> list[str]:
+    """The addresses to try, best first: the preferred size, then the smaller ones, then the larger ones."""
+    wanted = SIZES[0] if preferred == "best" else preferred
+    place = SIZES.index(wanted)
+    order = [*SIZES[place:], *reversed(SIZES[:place])]
+    urls = []
+    for size in [*order, *sorted(thumbnails.keys() - set(SIZES))]:
+        entry = thumbnails.get(size)
+        url = entry.get("url") if isinstance(entry, dict) else None
+        if isinstance(url, str) and url and url not in urls:
+            urls.append(url)
+    return urls
+
+
+def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
+    """Whether a thumbnail may be fetched from here: YouTube's picture hosts by https, and what the user allows besides.
+
+    `extra_hosts`: `host` (any port) or `host:port`; these by http, too.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return False
+    if not host or parts.scheme not in ("http", "https") or parts.username is not None or "\\" in url:
+        return False
+    shown = f"[{host}]" if ":" in host else host
+    actual = port or (443 if parts.scheme == "https" else 80)
+    if shown in extra_hosts or f"{shown}:{actual}" in extra_hosts:
+        return True
+    return parts.scheme == "https" and port in (None, 443) and host.endswith(YOUTUBE_HOSTS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Got:
+    """One answer of a picture host."""
+
+    kind: Literal["picture", "unchanged", "missing", "redirect"]
+    body: bytes = b""
+    location: str = ""
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+class Thumbnails:
+    """Fetches thumbnails; decoding runs on its own few threads. Call `close` when done."""
+
+    def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
+        refuse_bombs()
+        self._http = http
+        self._extra_hosts = extra_hosts
+        self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
+
+    def close(self) -> None:
+        """Let the decoding threads go."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def fetch(self, job: PictureJob, preferred: str) -> tuple[PictureOutcome, bool]:
+        """Fetch one video's thumbnail, and whether its host could not be reached at all.
+
+        Never raises for a bad picture: that is an outcome, with its reason.
+        """
+        try:
+            return await self._fetch(job, candidate_urls(job.thumbnails, preferred)), False
+        except PictureError as error:
+            return FailedPicture(job.video_id, error.url, str(error)), isinstance(error.__cause__, NetworkError)
+
+    async def _fetch(self, job: PictureJob, urls: list[str]) -> PictureOutcome:
+        if not urls:
+            raise PictureError("the API names no thumbnail")
+        for url in urls:
+            got = await self._get(url, job)
+            if got.kind == "missing":
+                continue
+            if got.kind == "unchanged":
+                return UnchangedPicture(job.video_id)
+            loop = asyncio.get_running_loop()
+            try:
+                checked = await loop.run_in_executor(self._decoders, check_picture, got.body)
+            except PictureError as error:
+                raise PictureError(str(error), url=url) from error
+            return FetchedPicture(
+                video_id=job.video_id,
+                url=url,
+                data=got.body,
+                sha256=checked.sha256,
+                mime=checked.mime,
+                width=checked.width,
+                height=checked.height,
+                etag=got.etag,
+                last_modified=got.last_modified,
+            )
+        raise PictureError("no size of it is there (404)", url=urls[0])
+
+    async def _get(self, url: str, job: PictureJob) -> _Got:
+        """One size, redirects followed by hand: each step has to be allowed."""
+        headers = _conditions(job) if url == job.url else ()
+        place = url
+        for _ in range(MAX_REDIRECTS + 1):
+            if not is_allowed(place, self._extra_hosts):
+                raise PictureError(
+                    f"{_host(place)} is no allowed picture host (THUMBTUNE_THUMBNAIL_HOSTS allows more)", url=url
+                )
+            try:
+                got = await self._http.get(Request(place, headers=headers, max_bytes=MAX_BYTES), _read)
+            except TransientError as error:
+                raise PictureError(str(error), url=url) from error
+            except PictureError as error:
+                raise PictureError(str(error), url=url) from error
+            if got.kind != "redirect":
+                return got
+            place = urljoin(place, got.location)
+        raise PictureError(f"more than {MAX_REDIRECTS} redirects", url=url)
+
+
+def _read(answer: Answer) -> _Got:
+    headers = answer.headers
+    if answer.status == 200:
+        if not answer.complete:
+            raise PictureError(f"more than {MAX_BYTES >> 20} MiB")
+        return _Got("picture", answer.body, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"))
+    if answer.status == 304:
+        return _Got("unchanged")
+    if answer.status in _MISSING:
+        return _Got("missing")
+    location = headers.get("Location", "")
+    if answer.status in _REDIRECTS and location:
+        return _Got("redirect", location=location)
+    raise PictureError(f"the picture host answered {answer.status}")
+
+
+def _conditions(job: PictureJob) -> tuple[tuple[str, str], ...]:
+    # RFC 9110, section 13.1.3: a server that gets both looks at the ETag alone.
+    conditions = (("If-None-Match", job.etag), ("If-Modified-Since", job.last_modified))
+    return tuple((name, value) for name, value in conditions if value)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2] or url[:100]
+    except ValueError:
+        return url[:100]

@@ -1,0 +1,139 @@
+"""The YouTube Data API v3 client: channels, uploads, videos in batches; every call costs one unit.
+
+Prices: https://developers.google.com/youtube/v3/determine_quota_cost. The key travels in a header, never in a URL.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from collector.api_errors import error_from
+from collector.channel_names import ChannelName
+from collector.errors import ApiError, BadAnswer, ChannelNotFound, QuotaExceeded
+from collector.http import Answer, Http, Request
+from collector.parsing import (
+    ChannelItem,
+    JsonObject,
+    UploadsPage,
+    VideoItem,
+    parse_channels,
+    parse_json,
+    parse_uploads_page,
+    parse_videos,
+)
+from collector.settings import Settings
+
+__all__ = ["BATCH", "YouTube"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BATCH = 50
+"""Ids a `videos` call, and entries a page: the most that the API takes."""
+
+
+class YouTube:
+    """The client. `units` counts what was spent; once the quota is, every further call fails without being sent."""
+
+    def __init__(self, http: Http, settings: Settings) -> None:
+        self.units = 0
+        self.quota_spent: QuotaExceeded | None = None
+        self._http = http
+        self._settings = settings
+
+    async def channel(self, name: ChannelName) -> ChannelItem:
+        """Look a channel up. Old custom addresses cost up to two calls, anything else one.
+
+        Raises:
+            ChannelNotFound: there is none of that name.
+            CollectorError: see `_call`.
+        """
+        for parameter in self._lookups(name):
+            body = await self._call("channels", (("part", "snippet,contentDetails"), parameter), parse_channels)
+            if body:
+                return body[0]
+        raise ChannelNotFound(f"YouTube has no channel {name}; check the spelling, or copy its address from a browser")
+
+    @staticmethod
+    def _lookups(name: ChannelName) -> tuple[tuple[str, str], ...]:
+        if name.kind == "custom":
+            # The API can't look these up; nearly all of them became the handle of the same name.
+            return ("forHandle", f"@{name.value}"), ("forUsername", name.value)
+        return ((({"id": "id", "handle": "forHandle", "user": "forUsername"}[name.kind]), name.value),)
+
+    async def uploads_page(self, playlist_id: str, token: str | None) -> UploadsPage:
+        """One page of 50 of a channel's uploads, newest first; empty for a channel that has none.
+
+        Raises:
+            ApiError: with reason `invalidPageToken` when the token is no good (any more).
+            CollectorError: see `_call`.
+        """
+        parameters = [
+            ("part", "snippet,contentDetails,status"),
+            ("playlistId", playlist_id),
+            ("maxResults", str(BATCH)),
+        ]
+        if token is not None:
+            parameters.append(("pageToken", token))
+        try:
+            page = await self._call("playlistItems", tuple(parameters), parse_uploads_page)
+        except ApiError as error:
+            if error.status == 404 and error.reason == "playlistNotFound":
+                return UploadsPage((), None, 0, 0)
+            raise
+        if page.skipped:
+            log.warning("%d entries of the uploads have no usable video id and were left out", page.skipped)
+        return page
+
+    async def videos(self, ids: Sequence[str]) -> list[VideoItem]:
+        """The details of up to 50 videos; those that are private or deleted are missing from the answer.
+
+        Raises:
+            ValueError: no ids, or more than 50.
+            CollectorError: see `_call`.
+        """
+        if not 1 <= len(ids) <= BATCH:
+            raise ValueError(f"1 to {BATCH} ids a call; got {len(ids)}")
+        parameters = (
+            ("part", "snippet,contentDetails,status,liveStreamingDetails"),
+            ("id", ",".join(ids)),
+            ("maxResults", str(BATCH)),
+        )
+        wanted = set(ids)
+        found = await self._call("videos", parameters, parse_videos)
+        return list({video.id: video for video in found if video.id in wanted}.values())
+
+    async def _call(self, method: str, parameters: tuple[tuple[str, str], ...], parse: Callable[[JsonObject], T]) -> T:
+        """One call of a list method.
+
+        Raises:
+            BadKey, QuotaExceeded, ApiError: the API refuses it.
+            NetworkError, BadAnswer: no usable answer after several tries.
+        """
+        if self.quota_spent is not None:
+            raise self.quota_spent
+        request = Request(
+            url=f"{self._settings.api_url}/{method}",
+            params=parameters,
+            headers=(("X-Goog-Api-Key", self._settings.key), ("Accept", "application/json")),
+        )
+
+        def read(answer: Answer) -> T:
+            if answer.status >= 300:
+                error = error_from(answer, request.host, self._settings.key)
+                # Refusals cost as much as answers, except when there is nothing left to pay with, or no valid key.
+                self.units += isinstance(error, ApiError)
+                raise error
+            self.units += 1
+            if answer.headers.get("Content-Type", "").partition(";")[0].strip() == "text/html":
+                raise BadAnswer("answers with a web page, not as the YouTube Data API does (see THUMBTUNE_API_URL)")
+            return parse(parse_json(answer.body))
+
+        try:
+            return await self._http.get(request, read)
+        except QuotaExceeded as error:
+            self.quota_spent = error
+            raise
