@@ -218,7 +218,7 @@ def _locked(session: Session, ids: Iterable[str]) -> list[Video]:
 
 def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
     query = select(PictureFailure.video_id, PictureFailure.next_try_at).where(PictureFailure.video_id.in_(list(ids)))
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def known_available(session: Session, ids: Sequence[str]) -> bool:
@@ -293,5 +293,5 @@ def count_not_pairs(session: Session, channel_id: str) -> dict[str, int]:
         else_="no_picture",
     )
     query = select(reason, func.count()).where(Video.channel_id == channel_id, ~is_pair()).group_by(reason)
-    counts: dict[str, int] = dict(session.execute(query).tuples().all())
+    counts: dict[str, int] = dict(session.execute(query).all())
     return {why: counts.get(why, 0) for why in NOT_PAIRS}
