@@ -1,0 +1,115 @@
+"""Trained tensors on disk: only what training changed, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+
+from store.database import Database
+from trainer.errors import CantSave, RunUnusable
+
+__all__ = ["apply_tensors", "check_empty", "models_dir", "save_tensors", "save_whole_model"]
+
+
+def models_dir(database: Database) -> Path:
+    """Where runs' tensors go: `THUMBTUNE_MODELS`, else `thumbtune-models` beside the SQLite file or in this folder."""
+    named = os.environ.get("THUMBTUNE_MODELS")
+    if named:
+        return Path(named).expanduser().absolute()
+    beside = database.path.parent if database.path else Path()
+    return (beside / "thumbtune-models").absolute()
+
+
+def save_tensors(model: SentenceTransformer, names: Sequence[str], path: Path) -> str:
+    """Write the named parameters to `path` (safetensors); return the file's SHA-256 (hex).
+
+    Raises:
+        CantSave: the file can't be written; nothing is left at `path`.
+    """
+    wanted = set(names)
+    tensors = {
+        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters() if name in wanted
+    }
+    with can_save(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        try:
+            save_file(tensors, temporary)
+            digest = _sha256(Path(temporary))
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return digest
+
+
+def apply_tensors(model: SentenceTransformer, path: Path, sha256: str) -> None:
+    """Load a run's tensors into its base model, in place.
+
+    Raises:
+        RunUnusable: the file is gone, is not the one that was written, or does not fit the model.
+    """
+    if not path.is_file():
+        raise RunUnusable(f"the run's tensors are not at {path}; put the file back, or train again")
+    if _sha256(path) != sha256:
+        raise RunUnusable(f"{path} is not the file that the run wrote; restore it from a backup, or train again")
+    parameters = dict(model.named_parameters())
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise RunUnusable(f"{path} can't be read ({error}); restore it, or train again") from error
+    for name, tensor in tensors.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise RunUnusable(f"{path} does not fit the base model ({name}); is it another run's file?")
+        parameters[name].data.copy_(tensor)
+
+
+def check_empty(folder: Path) -> None:
+    """Refuse a folder that holds anything, before work is spent on filling it.
+
+    Raises:
+        CantSave: it is a file, or not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CantSave(f"{folder} is not an empty folder; name a new one")
+
+
+def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> None:
+    """Write the model as a folder that plain `SentenceTransformer(folder)` loads, with our own card as its README.
+
+    The library's generated card is not written: it would hold training titles, pictures and local paths.
+
+    Raises:
+        CantSave: the folder is not empty, or can't be written.
+    """
+    check_empty(folder)
+    with can_save(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(str(folder), create_model_card=False)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def can_save(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while writing to `path` into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise CantSave(f"{path} can't be written: the disk is full; make room and run again") from error
+        raise CantSave(f"{path} can't be written ({error}); check the folder's permissions") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,86 @@
+"""Errors of the trainer.
+
+TrainerError                   the root: anything the trainer can't do
+├── BadSetting                 a setting that makes no sense, quoted
+├── NotEnoughPairs             the store holds too few pairs, or too alike ones, to train or score on
+├── ModelUnavailable           a model can't be had
+│   ├── UnknownModel           no such folder, and no such name on the hub
+│   ├── NoNetwork              it is on the hub, not in the local cache, and the hub can't be reached
+│   ├── NotAClip               it loads, but does not embed pictures and text into one space
+│   └── DamagedModel           files missing, unreadable, or in an unsafe format
+├── BadPicture                 a stored picture can't be decoded
+├── RunUnusable                a run whose model can't be had again (not done, artifact lost, base changed)
+├── CantSave                   a model or dataset can't be written (folder in use, disk full)
+└── TrainingInterrupted        stopped by a signal; the run is recorded as `interrupted`
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadPicture",
+    "BadSetting",
+    "CantSave",
+    "DamagedModel",
+    "ModelUnavailable",
+    "NoNetwork",
+    "NotAClip",
+    "NotEnoughPairs",
+    "RunUnusable",
+    "TrainerError",
+    "TrainingInterrupted",
+    "UnknownModel",
+]
+
+
+class TrainerError(Exception):
+    """Root of the trainer's errors. The message reads `what happened; what to do`."""
+
+    exit_code = 1
+
+
+class BadSetting(TrainerError):
+    """A setting that makes no sense. The message quotes the value."""
+
+    exit_code = 2
+
+
+class NotEnoughPairs(TrainerError):
+    """There is nothing, or too little, to train or score on."""
+
+
+class ModelUnavailable(TrainerError):
+    """A model can't be had."""
+
+
+class UnknownModel(ModelUnavailable):
+    """Neither a folder nor a name on the hub."""
+
+
+class NoNetwork(ModelUnavailable):
+    """The hub can't be reached, and the model is not in the local cache."""
+
+
+class NotAClip(ModelUnavailable):
+    """The model does not embed pictures and text into one space by a projection each."""
+
+
+class DamagedModel(ModelUnavailable):
+    """The model's files are incomplete, unreadable, or in a format that may run code."""
+
+
+class BadPicture(TrainerError):
+    """A stored picture can't be decoded."""
+
+
+class RunUnusable(TrainerError):
+    """A run's model can't be had again."""
+
+
+class CantSave(TrainerError):
+    """A model or dataset can't be written."""
+
+
+class TrainingInterrupted(TrainerError):
+    """The run was stopped by a signal. What was learnt is lost; the run row says so."""
+
+    exit_code = 3

@@ -1,0 +1,211 @@
+"""Training: which parameters, and one function a path. Now: sentence-transformers' own trainer on the whole model."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerModelCardData,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, TrainerCallback
+
+from trainer.encoder import Encoder, as_text
+from trainer.errors import BadSetting
+from trainer.pictures import PictureSource
+from trainer.settings import TrainSettings
+
+__all__ = ["Step", "Triplets", "choose_parameters", "fit_full_model"]
+
+SCALE = 20.0
+"""Of the loss: the recipe's, and the library's default (temperature 0.05)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimiser step."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """The rows to train on.
+
+    Args:
+        pictures: digest of each row's thumbnail: the anchor.
+        titles: each row's own title: the positive.
+        negatives: each row's negative title, or None to use the batch's other titles only.
+    """
+
+    pictures: Sequence[str]
+    titles: Sequence[str]
+    negatives: Sequence[str] | None
+
+
+def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
+    """Let only the chosen parameters require gradients; return their names.
+
+    Args:
+        model: changed in place.
+        train: `all`, `projection`, or a regular expression that is searched for in parameter names.
+
+    Raises:
+        BadSetting: the expression matches none.
+    """
+    pattern = re.compile("" if train == "all" else train)
+    chosen = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(pattern.search(name) is not None)
+        if parameter.requires_grad:
+            chosen.append(name)
+    if not chosen:
+        names = [name for name, _ in model.named_parameters()]
+        shown = ", ".join((names[0], names[len(names) // 2], names[-1]))
+        raise BadSetting(f"--train {train!r} matches none of the {len(names)} parameters; there are {shown}, ...")
+    return chosen
+
+
+def fit_full_model(
+    encoder: Encoder,
+    rows: Triplets,
+    source: PictureSource,
+    settings: TrainSettings,
+    on_step: Callable[[Step], None],
+) -> None:
+    """Train `encoder.model` in place with sentence-transformers' trainer, pictures decoded batch by batch.
+
+    The recipe's loss and optimiser: MultipleNegativesRankingLoss (scale 20, cosine), AdamW, linear decay without
+    warm-up, gradients clipped at 1.0. Which parameters train is what `choose_parameters` has set.
+    """
+    columns: dict[str, list[int]] = {"anchor": list(range(len(rows.titles)))}
+    columns["positive"] = columns["anchor"]
+    if rows.negatives is not None:
+        columns["negative"] = columns["anchor"]
+    # The rows the library sees are numbers: nothing of the pictures and titles gets into its model card.
+    encoder.model.model_card_data = SentenceTransformerModelCardData(
+        local_files_only=True, generate_widget_examples=False
+    )
+    encoder.model.model_card_data.register_model(encoder.model)
+    with tempfile.TemporaryDirectory(prefix="thumbtune-") as folder:
+        trainer = SentenceTransformerTrainer(
+            model=encoder.model,
+            args=_arguments(folder, encoder.device, settings),
+            train_dataset=Dataset.from_dict(columns),
+            loss=MultipleNegativesRankingLoss(encoder.model, scale=SCALE),
+            data_collator=cast(Any, _Collator(encoder.model, rows, source)),
+            callbacks=[_Recorder(on_step)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
+            trainer.train()
+        finally:
+            encoder.model.eval()
+
+
+def _arguments(folder: str, device: str, settings: TrainSettings) -> SentenceTransformerTrainingArguments:
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=0,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        batch_sampler=_SeededBatches,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+    )
+    # One device: with more, the library would cut each batch in parts, and in-batch negatives with it.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
+class _EpochOrder(Sampler[int]):
+    """The library's own order of rows, pinned: a permutation by a generator seeded with seed + epoch."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self._n = n
+        self._seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self.epoch)
+        return iter(torch.randperm(self._n, generator=generator).tolist())
+
+
+class _SeededBatches(DefaultBatchSampler):
+    """Batches over `_EpochOrder` (the trainer's documented hook); the trainer announces each epoch here."""
+
+    def __init__(self, dataset: Dataset, **options: Any) -> None:
+        self._order = _EpochOrder(len(dataset), options["seed"])
+        super().__init__(self._order, **options)
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self._order.set_epoch(epoch)
+
+
+@dataclass
+class _Collator:
+    """Turns row numbers into model inputs: loads the batch's pictures, then lets the model preprocess them."""
+
+    model: SentenceTransformer
+    rows: Triplets
+    source: PictureSource
+    # Asked for by the trainer.
+    valid_label_columns: list[str] = field(default_factory=list)
+
+    def __call__(self, features: list[dict[str, int]]) -> dict[str, Any]:
+        numbers = [feature["anchor"] for feature in features]
+        columns: dict[str, list[Any]] = {
+            "anchor": list(self.source.load([self.rows.pictures[row] for row in numbers])),
+            "positive": [as_text(self.rows.titles[row]) for row in numbers],
+        }
+        if self.rows.negatives is not None:
+            columns["negative"] = [as_text(self.rows.negatives[row]) for row in numbers]
+        return {
+            f"{column}_{key}": value
+            for column, inputs in columns.items()
+            for key, value in self.model.preprocess(inputs).items()
+        }
+
+
+class _Recorder(TrainerCallback):
+    """Hands on every step's loss and the learning rate that it was taken with."""
+
+    def __init__(self, on_step: Callable[[Step], None]) -> None:
+        self._on_step = on_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """See the library's TrainerCallback."""
+        if logs and "loss" in logs:
+            self._on_step(Step(state.global_step, float(state.epoch), logs["loss"], logs["learning_rate"]))

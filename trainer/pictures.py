@@ -1,0 +1,63 @@
+"""Decoding stored thumbnails, a batch at a time: memory does not grow with the channel."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from store.database import Database
+from store.pairs import read_pictures
+from trainer.errors import BadPicture
+
+__all__ = ["PictureSource", "StoredPictures", "decoded"]
+
+
+class PictureSource(Protocol):
+    """Where pictures come from, by digest."""
+
+    def load(self, digests: Sequence[str]) -> list[Image.Image]:
+        """Decode these pictures, in this order, as RGB."""
+
+
+@dataclass(frozen=True)
+class StoredPictures:
+    """The pictures in the store."""
+
+    database: Database
+
+    def load(self, digests: Sequence[str]) -> list[Image.Image]:
+        """Decode these pictures, in this order, as RGB; each distinct one is read and decoded once.
+
+        Raises:
+            BadPicture: a file can't be decoded.
+            NotFound: a picture is not in the store.
+        """
+        with self.database.read() as session:
+            files = read_pictures(session, digests)
+        images = {digest: decoded(file, digest) for digest, file in files.items()}
+        return [images[digest] for digest in digests]
+
+
+def decoded(file: bytes, name: str) -> Image.Image:
+    """Decode an image file to RGB, fully read. An EXIF orientation is ignored: YouTube serves pictures upright.
+
+    Raises:
+        BadPicture: the file can't be decoded; the message has `name`.
+    """
+    try:
+        with Image.open(io.BytesIO(file)) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadPicture(
+            f"picture {name} can't be decoded ({error}); run 'thumbtune db check', and "
+            "'thumbtune sync --refresh' to fetch it again"
+        ) from error
+
+
+def batches(digests: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Cut a list into batches of `size`."""
+    return (digests[start : start + size] for start in range(0, len(digests), size))

@@ -1,0 +1,205 @@
+"""Models of recorded runs: the base with the run's tensors put in, scored again, written out whole."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.database import Database
+from store.runs import evaluations, get_run, newest_done_run
+from store.snapshots import ExampleRow, load_examples, newest_snapshot, snapshot_info
+from store.tables import TrainingRun
+from trainer.artifacts import apply_tensors, check_empty, save_whole_model
+from trainer.encoder import Encoder, load_encoder, pick_device
+from trainer.errors import NotEnoughPairs, RunUnusable
+from trainer.pictures import StoredPictures
+from trainer.progress import Progress, Silent
+from trainer.quiet import quiet_libraries
+from trainer.scoring import Scores, score_examples
+
+__all__ = ["Evaluated", "evaluate", "export_model", "load_run_model", "model_card", "parse_run", "resolve_model"]
+
+
+def parse_run(text: str) -> tuple[int, str] | None:
+    """Read `N` (a run's tuned model) or `N:base`, `N:tuned`; None for anything else, such as a model's name."""
+    found = re.fullmatch(r"(\d{1,18})(?::(base|tuned))?", text)
+    return (int(found[1]), found[2] or "tuned") if found else None
+
+
+def resolve_model(database: Database, name: str) -> str:
+    """Turn `N:base` into the base model that run N was given; any other name stays.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    run = parse_run(name)
+    if run is None or ":" not in name or run[1] != "base":
+        return name
+    with database.read() as session:
+        return get_run(session, run[0]).base_model
+
+
+def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
+    """Load a run's model: its base, and for `tuned` the tensors that it trained.
+
+    Args:
+        database: the store.
+        run_id: a run that ended `done`.
+        model: `tuned` or `base`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        NotFound: there is no such run.
+        RunUnusable: it is not done, its tensors are gone or changed, or its base is not what it was.
+        ModelUnavailable: the base can't be loaded.
+    """
+    with database.read() as session:
+        run = get_run(session, run_id)
+    if run.status != "done":
+        raise RunUnusable(
+            f"run {run_id} is {run.status}, so it has no model; 'thumbtune runs' lists those that are done"
+        )
+    encoder = load_encoder(run.base_model, pick_device(device))
+    if encoder.fingerprint != run.base_fingerprint:
+        raise RunUnusable(
+            f"{run.base_model} is not the model that run {run_id} started from (its fingerprint differs); "
+            "put the old one back, or train again"
+        )
+    if model == "tuned":
+        apply_tensors(encoder.model, Path(run.artifact_path or ""), run.artifact_sha256 or "")
+    return encoder
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model scored on a snapshot.
+
+    Args:
+        name: `run N`, `run N, base`, or the model's name.
+        run_id: the run whose model it is, or None.
+        snapshot_id: what it was scored on.
+        scores: what was found.
+        matches: whether the figures equal those that the run recorded; None where no run did.
+    """
+
+    name: str
+    run_id: int | None
+    snapshot_id: int
+    scores: Scores
+    matches: bool | None
+
+
+def evaluate(
+    database: Database, what: str | None = None, device: str = "auto", progress: Progress | None = None
+) -> Evaluated:
+    """Score a run's model on its own snapshot, or any model on the newest one. Nothing is written.
+
+    Args:
+        database: the store.
+        what: `N`, `N:base`, a folder or a hub name; None for the newest run that is done.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: told of each picture and title.
+
+    Raises:
+        NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
+        NotEnoughPairs: there is no snapshot yet.
+    """
+    progress = progress or Silent()
+    which = parse_run(what) if what is not None else _newest(database)
+    with quiet_libraries():
+        if which is None:
+            encoder = load_encoder(str(what), pick_device(device))
+        else:
+            encoder = load_run_model(database, *which, device=device)
+        snapshot_id, examples = _examples(database, which[0] if which else None)
+        name = str(what) if which is None else f"run {which[0]}" + (", base" if which[1] == "base" else "")
+        scores = score_examples(encoder, examples, StoredPictures(database), progress, name)
+    matches = None if which is None else _equals_recorded(database, *which, scores)
+    return Evaluated(name, which[0] if which else None, snapshot_id, scores, matches)
+
+
+def _newest(database: Database) -> tuple[int, str]:
+    with database.read() as session:
+        run = newest_done_run(session)
+    if run is None:
+        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model")
+    return run.id, "tuned"
+
+
+def _examples(database: Database, run_id: int | None) -> tuple[int, list[ExampleRow]]:
+    with database.read() as session:
+        snapshot_id = newest_snapshot(session) if run_id is None else get_run(session, run_id).snapshot_id
+        if snapshot_id is None:
+            raise NotEnoughPairs("there is no snapshot to score on yet; run 'thumbtune train' first")
+        return snapshot_id, load_examples(session, snapshot_id)
+
+
+def _equals_recorded(database: Database, run_id: int, model: str, scores: Scores) -> bool:
+    with database.read() as session:
+        rows = evaluations(session, run_id)
+    recorded = {(row.scope, row.split, row.direction, row.metric): row.value for row in rows if row.model == model}
+    found = {
+        (score.scope, score.split, score.direction, score.metric.name): score.metric.value for score in scores.scores
+    }
+    return recorded == found
+
+
+def export_model(database: Database, folder: Path, run_id: int | None = None, device: str = "auto") -> int:
+    """Write a run's whole model as a folder that plain `SentenceTransformer(folder)` loads; return the run's id.
+
+    Args:
+        database: the store.
+        folder: new or empty.
+        run_id: None for the newest run that is done.
+        device: where to load it.
+
+    Raises:
+        CantSave: the folder is not empty, or can't be written.
+        NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
+    """
+    check_empty(folder)
+    chosen = _newest(database)[0] if run_id is None else run_id
+    with quiet_libraries():
+        encoder = load_run_model(database, chosen, device=device)
+        save_whole_model(encoder.model, folder, model_card(database, chosen))
+    return chosen
+
+
+def model_card(database: Database, run_id: int) -> str:
+    """A short README for a run's model: data, splits, recall with intervals. No title, picture or local path."""
+    with database.read() as session:
+        run = get_run(session, run_id)
+        counts = snapshot_info(session, run.snapshot_id).counts if run.snapshot_id else {}
+        rows = evaluations(session, run_id)
+    lines = [
+        "---",
+        "library_name: sentence-transformers",
+        "pipeline_tag: sentence-similarity",
+        "tags: [sentence-transformers, clip, thumbtune]",
+        "---",
+        "",
+        "# A CLIP-style model fine-tuned by thumbtune",
+        "",
+        f"Trained on {counts.get('train', 0)} (thumbnail, title) pairs; {counts.get('valid', 0)} more to validate, "
+        f"{counts.get('test', 0)} to test.",
+        f"Base: {_public_name(run)} (fingerprint {str(run.base_fingerprint)[:12]}). Trained: `{run.trained}`, "
+        f"seed {run.seed}.",
+        "",
+        "| model | split | recall@1 (thumbnail to title) | 95 % interval | n |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.model} | {row.split} | {row.value:.3f} | {row.low:.3f} to {row.high:.3f} | {row.n} |"
+        for row in rows
+        if (row.scope, row.direction, row.metric) == ("all", "thumbnail_to_title", "recall@1")
+    ]
+    lines += ["", "```python", "from sentence_transformers import SentenceTransformer", ""]
+    lines += ['model = SentenceTransformer("path/to/this/folder")', "```", ""]
+    return "\n".join(lines)
+
+
+def _public_name(run: TrainingRun) -> str:
+    """A hub name as it is; of a local folder only its last part."""
+    is_path = run.base_model.startswith((".", "/", "~")) or Path(run.base_model).expanduser().exists()
+    return Path(run.base_model).name if is_path else run.base_model

@@ -1,0 +1,242 @@
+"""Making a snapshot: what the store holds now, grouped, split for ever, with negatives mined inside each split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.database import Database
+from store.pairs import (
+    Pair,
+    SplitVideo,
+    assign_splits,
+    channel_titles,
+    current_pairs,
+    set_groups,
+    split_videos,
+)
+from store.snapshots import ExampleRow, save_snapshot
+from store.types import utc_now
+from trainer import negatives
+from trainer.errors import BadSetting, NotEnoughPairs
+from trainer.settings import TrainSettings
+from trainer.splits import SPLITS, Member, assign, group_homes, groups_of, normalised
+
+__all__ = ["Selection", "mine", "require_trainable", "save", "select"]
+
+Vectors = NDArray[np.float32]
+
+HELD_OUT_ELSEWHERE = "group_in_more_held_out_split"
+PICTURE_PENDING = "picture_pending"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The examples of a snapshot to be, without negatives.
+
+    Args:
+        examples: newest first, positions 0, 1, ...
+        excluded: {reason: pairs left out}.
+        channels: the channel ids asked for; empty for all.
+    """
+
+    examples: list[ExampleRow]
+    excluded: dict[str, int]
+    channels: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """{split: examples}, all three splits named."""
+        found = Counter(example.split for example in self.examples)
+        return {split: found[split] for split in SPLITS}
+
+
+def select(database: Database, channels: Sequence[str] = ()) -> Selection:
+    """Group all pairs of the store, give a split to those without, and take the wanted channels' pairs.
+
+    Splits are given to the whole store, whatever is selected, so that a group that spans channels is of one mind.
+    A pair whose group came together only after its members had different splits is left out, unless it is in the most
+    held-out of them: nobody moves, and nothing held out is trained on.
+
+    Args:
+        database: the store; splits and groups are written to it.
+        channels: ids or handles; empty for all.
+
+    Raises:
+        BadSetting: a channel is not in the store.
+        NotEnoughPairs: there is nothing to take.
+    """
+    with database.read() as session:
+        known = channel_titles(session)
+        videos = split_videos(session)
+        pairs = current_pairs(session)
+    wanted = tuple(_channel_id(name, known) for name in channels)
+    members = _members(videos)
+    given = assign(members)
+    with database.write() as session:
+        set_groups(session, {member.video_id: member.group_id for member in members})
+        given = assign_splits(session, given, utc_now())
+    members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
+    return _taken(members, pairs, wanted, known)
+
+
+def _channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
+    for channel, (handle, _title) in known.items():
+        if name == channel or (handle and name.lstrip("@").casefold() == handle.lstrip("@").casefold()):
+            return channel
+    listed = ", ".join(sorted(handle or channel for channel, (handle, _) in known.items())) or "none"
+    raise BadSetting(f"channel {name!r} is not in the store; it has {listed}")
+
+
+def _members(videos: Sequence[SplitVideo]) -> list[Member]:
+    groups = groups_of((video.video_id, video.title, video.picture_sha256) for video in videos)
+    return [
+        Member(video.video_id, video.channel_id, groups[video.video_id], video.split, video.is_pair) for video in videos
+    ]
+
+
+def _taken(
+    members: Sequence[Member],
+    pairs: Sequence[Pair],
+    wanted: tuple[str, ...],
+    known: Mapping[str, tuple[str | None, str]],
+) -> Selection:
+    by_id = {member.video_id: member for member in members}
+    homes = group_homes(members)
+    in_view = [m for m in members if m.is_pair and (not wanted or m.channel_id in wanted)]
+    mine_only = [pair for pair in pairs if not wanted or pair.channel_id in wanted]
+    # A pair that appeared between our two reads is not among the members; the next snapshot takes it.
+    mine_only = [pair for pair in mine_only if pair.video_id in by_id and by_id[pair.video_id].split]
+    excluded: Counter[str] = Counter()
+    examples: list[ExampleRow] = []
+    for pair in mine_only:
+        member = by_id[pair.video_id]
+        if member.split != homes[member.group_id][0]:
+            excluded[HELD_OUT_ELSEWHERE] += 1
+            continue
+        examples.append(
+            ExampleRow(
+                len(examples),
+                pair.video_id,
+                pair.channel_id,
+                pair.version_id,
+                member.group_id,
+                str(member.split),
+                pair.title,
+                pair.picture_sha256,
+                None,
+            )
+        )
+    pending = len(in_view) - len(mine_only)
+    if pending > 0:
+        excluded[PICTURE_PENDING] = pending
+    if not examples:
+        where = "of these channels" if wanted else "in the store"
+        raise NotEnoughPairs(
+            f"no pairs {where} can be trained on ({len(known)} channels; a pair is an available video with a title and "
+            "a stored picture); run 'thumbtune sync CHANNEL' first"
+        )
+    return Selection(examples, dict(excluded), wanted)
+
+
+def require_trainable(selection: Selection) -> list[str]:
+    """Check that there is something to learn from; return what will be missing from the results.
+
+    Raises:
+        NotEnoughPairs: the training split has fewer than two groups: no title differs from a row's own.
+    """
+    train = [example for example in selection.examples if example.split == "train"]
+    total = len(selection.examples)
+    if len({example.group_id for example in train}) < 2:
+        if len(train) >= 2:
+            same = "titles" if len({normalised(row.title) for row in train}) == 1 else "titles or pictures"
+            raise NotEnoughPairs(
+                f"all {len(train)} training pairs have equal {same}, so none can be told from another; "
+                "sync more videos, or another channel"
+            )
+        raise NotEnoughPairs(
+            f"{total} pair{'s' * (total != 1)} gave {len(train)} to train on, and training needs 2 that differ; "
+            "sync more videos (a first snapshot needs 3 or more)"
+        )
+    return _gaps(selection)
+
+
+def _gaps(selection: Selection) -> list[str]:
+    told = [f"the {split} split is empty: no figures for it" for split, n in selection.counts().items() if n == 0]
+    by_channel = Counter(example.channel_id for example in selection.examples)
+    if len(by_channel) > 1:
+        told += [
+            f"channel {channel} has one pair: it takes part, but has no figures of its own"
+            for channel, n in sorted(by_channel.items())
+            if n == 1
+        ]
+    for reason, n in selection.excluded.items():
+        told.append(f"{n} pairs left out: {reason.replace('_', ' ')}")
+    return told
+
+
+def mine(
+    selection: Selection,
+    settings: TrainSettings,
+    embed: Callable[[Sequence[str]], Vectors],
+) -> list[ExampleRow]:
+    """Choose every example's negative, inside its own split.
+
+    Args:
+        selection: what to mine.
+        settings: the strategy and its numbers.
+        embed: (n, d) vectors of n titles; asked only by the strategies that compare titles.
+    """
+    rows = list(selection.examples)
+    if settings.negatives == "none":
+        return rows
+    for split in SPLITS:
+        inside = [row for row in rows if row.split == split]
+        if not inside:
+            continue
+        for row, pick in zip(inside, _chosen(inside, settings, embed), strict=True):
+            position = None if pick is None else inside[pick].position
+            rows[row.position] = replace(row, negative_position=position)
+    return rows
+
+
+def _chosen(
+    rows: Sequence[ExampleRow], settings: TrainSettings, embed: Callable[[Sequence[str]], Vectors]
+) -> negatives.Assignment:
+    groups = [row.group_id for row in rows]
+    if settings.negatives == "random":
+        return negatives.random_titles(groups, settings.seed)
+    vectors = embed([row.title for row in rows])
+    if settings.negatives == "hard":
+        return negatives.hard(vectors, groups, settings.hard_max_similarity)
+    return negatives.least_similar(vectors, groups)
+
+
+def save(
+    database: Database,
+    selection: Selection,
+    rows: Sequence[ExampleRow],
+    settings: TrainSettings,
+    title_fingerprint: str | None,
+) -> tuple[int, bool]:
+    """Store the snapshot, or find the equal one; return its id, and whether it is new."""
+    kept: dict[str, Any] = {"negatives": settings.negatives, "channels": sorted(selection.channels)}
+    if settings.negatives in ("least-similar", "hard"):
+        kept |= {"title_model": settings.title_model, "title_fingerprint": title_fingerprint}
+    if settings.negatives == "hard":
+        kept["hard_max_similarity"] = settings.hard_max_similarity
+    if settings.negatives == "random":
+        kept["seed"] = settings.seed
+    described = [(row.video_id, row.version_id, row.group_id, row.split, row.negative_position) for row in rows]
+    # What a model is called is not what it is: the fingerprint speaks for it.
+    told = {key: value for key, value in kept.items() if key != "title_model"}
+    canonical = json.dumps({"settings": told, "examples": described}, sort_keys=True, separators=(",", ":"))
+    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+    with database.write() as session:
+        return save_snapshot(session, fingerprint, kept, selection.excluded, rows)

@@ -1,0 +1,176 @@
+"""Groups and splits, pure: which videos belong together, and where new ones go. No video ever moves.
+
+Two videos that share a picture (same bytes) or a title (same after normalising) would leak from training into testing,
+so they form one group, and a group goes to one split as a whole.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+__all__ = [
+    "SPLITS",
+    "SPLIT_SEED",
+    "Member",
+    "assign",
+    "first_counts",
+    "group_homes",
+    "groups_of",
+    "normalised",
+]
+
+SPLITS = ("train", "valid", "test")
+PROPORTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
+
+SPLIT_SEED = 42
+"""The recipe's. Not `--seed`: a split lasts for ever, and must not hang on what the first run happened to be given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A video as splitting sees it."""
+
+    video_id: str
+    channel_id: str
+    group_id: str
+    split: str | None
+    is_pair: bool = True
+
+
+def normalised(title: str) -> str:
+    """A title reduced to what makes it the same title: NFKC, case folded, runs of whitespace as one space."""
+    folded = unicodedata.normalize("NFKC", title).casefold()
+    # Folding can leave a composed letter in parts (Greek iota with two accents), hence the second time.
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def groups_of(videos: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
+    """Group videos that share a picture or a title, directly or through others.
+
+    Args:
+        videos: (video id, title, picture digest or None) each; an empty title joins nothing.
+
+    Returns:
+        {video id: group id}; a group's id is the smallest video id in it.
+    """
+    parent: dict[str, str] = {}
+
+    def root(video: str) -> str:
+        while parent[video] != video:
+            parent[video] = parent[parent[video]]
+            video = parent[video]
+        return video
+
+    first_with: dict[tuple[str, str], str] = {}
+    for video, title, picture in videos:
+        parent[video] = video
+        for kind, value in (("title", normalised(title)), ("picture", picture)):
+            if not value:
+                continue
+            other = first_with.setdefault((kind, value), video)
+            low, high = sorted((root(other), root(video)))
+            parent[high] = low
+    return {video: root(video) for video in parent}
+
+
+def first_counts(n: int) -> dict[str, int]:
+    """How the recipe cuts n rows: `int(.7n)` train, `int(.15n)` valid, the rest test."""
+    train, valid = int(PROPORTIONS["train"] * n), int(PROPORTIONS["valid"] * n)
+    return {"train": train, "valid": valid, "test": n - train - valid}
+
+
+def assign(members: Sequence[Member]) -> dict[str, str]:
+    """Choose a split for each video that has none, by channel; those that have one keep it.
+
+    A channel's first videos are shuffled and cut as the recipe does. Later ones, oldest first, go where their channel
+    is furthest below its proportions. A group that has a split already, here or in another channel, passes it on to
+    its new members.
+
+    Args:
+        members: newest first: what the shuffle starts from. Members of a group are all here.
+
+    Returns:
+        {video id: split} of the newly assigned only.
+    """
+    of_group = {group: home for group, (home, _) in group_homes(members).items()}
+    given: dict[str, str] = {}
+    by_channel: dict[str, list[Member]] = defaultdict(list)
+    for member in members:
+        if member.is_pair:
+            by_channel[member.channel_id].append(member)
+    for channel in sorted(by_channel):
+        inside = by_channel[channel]
+        if any(member.split for member in inside):
+            _assign_later(inside, of_group)
+        else:
+            _assign_first(inside, of_group)
+        given.update({m.video_id: of_group[m.group_id] for m in inside if m.split is None})
+    return given
+
+
+def group_homes(members: Iterable[Member]) -> dict[str, tuple[str, bool]]:
+    """Each group's split: the most held-out one that a member has, so that nothing held out is trained on.
+
+    Returns:
+        {group id: (split, whether members are in several)}; groups without any split are left out.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for member in members:
+        if member.split is not None:
+            found[member.group_id].add(member.split)
+    return {group: (max(splits, key=SPLITS.index), len(splits) > 1) for group, splits in found.items()}
+
+
+def _assign_first(members: Sequence[Member], of_group: dict[str, str]) -> None:
+    """Cut a channel's first videos as the recipe does; groups stay whole, counts stay exact where that can be."""
+    order = pd.Series(range(len(members))).sample(frac=1, random_state=SPLIT_SEED).tolist()
+    shuffled = [members[index] for index in order]
+    sizes = Counter(member.group_id for member in shuffled)
+    targets = first_counts(len(shuffled))
+    room = dict(targets)
+    for member in shuffled:
+        if member.group_id in of_group:
+            room[of_group[member.group_id]] -= 1
+    # Groups first, where the recipe's cut puts their newest member: single videos then fill what is left exactly.
+    # (By whichever member the shuffle puts first, nearly every group would go to train, and hardly any be held out.)
+    newest = {member.group_id: member for member in reversed(members)}
+    for position, member in enumerate(shuffled):
+        group, size = member.group_id, sizes[member.group_id]
+        if size > 1 and group not in of_group and member is newest[group]:
+            natural = _split_at(position, targets)
+            home = natural if room[natural] >= size else max(SPLITS, key=lambda split: room[split])
+            of_group[group] = home
+            room[home] -= size
+    for member in shuffled:
+        if member.group_id not in of_group:
+            home = next((split for split in SPLITS if room[split] > 0), "test")
+            of_group[member.group_id] = home
+            room[home] -= 1
+
+
+def _split_at(position: int, targets: Mapping[str, int]) -> str:
+    if position < targets["train"]:
+        return "train"
+    return "valid" if position < targets["train"] + targets["valid"] else "test"
+
+
+def _assign_later(members: Sequence[Member], of_group: dict[str, str]) -> None:
+    """Put a channel's new groups, oldest first, where the channel is furthest below its proportions."""
+    counts = Counter(member.split for member in members if member.split)
+    sizes = Counter(member.group_id for member in members if member.split is None)
+    for group, size in sizes.items():
+        if group in of_group:
+            counts[of_group[group]] += size
+    for member in reversed(members):
+        group = member.group_id
+        if group in of_group:
+            continue
+        total = sum(counts.values()) + sizes[group]
+        home = max(SPLITS, key=lambda split: PROPORTIONS[split] * total - counts[split])
+        of_group[group] = home
+        counts[home] += sizes[group]
