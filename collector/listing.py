@@ -1,0 +1,99 @@
+"""The listing stage: pages of the uploads playlist into the store, and ids whose details are to be read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from collector.errors import ApiError, PageLoop
+from collector.parsing import UploadsPage
+from collector.plan import PageGuard
+from collector.run import Run
+from store.channels import finish_listing, restart_listing, save_listing_place
+from store.syncs import SyncCounts
+from store.videos import PageResult, record_page
+
+__all__ = ["Listing", "list_uploads"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Where a listing starts and ends.
+
+    Attributes:
+        token: where an unfinished one goes on; None for the head.
+        began_at: when it began, for one that goes to the very end; None for one that may stop at a known page.
+        known_until: when the last complete listing ended: what was first seen by then counts as known.
+    """
+
+    token: str | None
+    began_at: datetime | None
+    known_until: datetime | None
+
+
+async def list_uploads(run: Run, listing: Listing) -> AsyncIterator[tuple[str, ...]]:
+    """List the uploads, yielding after each page the ids whose details are to be read.
+
+    Each page is one transaction, together with the place where the listing goes on, so that whatever stops it, no page
+    is paid for twice. `run.error` is set when the pages never end.
+
+    Raises:
+        QuotaExceeded: the place is kept.
+        CollectorError: a page can't be had.
+    """
+    guard, token = PageGuard(), listing.token
+    while True:
+        page = await _page(run, token)
+        if page is None:  # the token has expired
+            await run.write(restart_listing, lambda _: SyncCounts(), run.channel_id)
+            guard, token = PageGuard(), None
+            continue
+        try:
+            guard.check(page.next_token, page.total)
+        except PageLoop as error:
+            run.error = error
+        result, done = await _save(run, listing, page)
+        run.clients.progress.listed(len(page.entries), page.total)
+        yield result.wanted
+        if done:
+            return
+        token = page.next_token
+
+
+async def _page(run: Run, token: str | None) -> UploadsPage | None:
+    try:
+        return await run.clients.youtube.uploads_page(run.playlist_id, token)
+    except ApiError as error:
+        if token is None or error.reason != "invalidPageToken":
+            raise
+        log.info("the place where the listing of %s stopped has expired; it starts over", run.channel_id)
+        return None
+
+
+async def _save(run: Run, listing: Listing, page: UploadsPage) -> tuple[PageResult, bool]:
+    """Write a page; what it brought, and whether it is the last to be read."""
+    now, looped = run.clients.now(), run.error is not None
+
+    def save(session: Session) -> tuple[PageResult, bool]:
+        result = record_page(session, run.channel_id, page.entries, now=now, known_until=listing.known_until)
+        session.flush()
+        if looped:
+            # Not finished, and its token is no good: the next sync starts over.
+            restart_listing(session, run.channel_id)
+            return result, True
+        stops = listing.began_at is None and result.all_known
+        if page.next_token is None or stops:
+            finish_listing(session, run.channel_id, now)
+            return result, True
+        save_listing_place(session, run.channel_id, token=page.next_token, began_at=listing.began_at)
+        return result, False
+
+    return await run.write(
+        save, lambda saved: SyncCounts(listed=len(page.entries), new=saved[0].new, gone=saved[0].gone)
+    )

@@ -1,0 +1,268 @@
+"""The stages of one sync, joined by bounded queues: listing, details, thumbnails and database writes overlap.
+
+    ids --(fifties)--> details --(jobs)--> thumbnails --(outcomes)--> database
+
+Memory does not grow with the channel: what is still to do is read from the store in pages, as there is room for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from collector.errors import NetworkError, QuotaExceeded
+from collector.listing import Listing, list_uploads
+from collector.parsing import VideoItem
+from collector.plan import Fifties, details_from, needs_confirming
+from collector.run import Run
+from collector.youtube import BATCH
+from store.pictures import FetchedPicture, PictureJob, PictureOutcome, PicturesResult, pictures_due, record_pictures
+from store.syncs import SyncCounts
+from store.videos import DetailsResult, record_details, unread_ids, unseen_ids, unsettled_ids, videos_to_refresh
+
+__all__ = ["Work", "run_pipeline"]
+
+DETAILS_AT_ONCE = 4
+PICTURES_AT_ONCE = 16
+PICTURES_A_WRITE = 32
+BYTES_A_WRITE = 4 << 20
+LONGEST_UNWRITTEN_S = 0.5
+JOBS_A_PAGE = 128
+MOST_UNREACHABLE = 20
+"""So many thumbnails in a row whose host can't be reached: it is the network, not the thumbnails."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a sync has to do through the API.
+
+    Attributes:
+        listings: tried one after another; each is asked for when the one before has ended.
+        settle: whether streams, premieres and videos without duration are read again.
+        api: whether the API is to be used at all; thumbnails that are due are fetched in any case.
+    """
+
+    listings: Callable[[], AsyncIterator[Listing]]
+    settle: bool
+    api: bool = True
+
+
+async def run_pipeline(run: Run, work: Work) -> None:
+    """Do the work. A spent quota ends only the stages that need it, and sets `run.quota_spent`.
+
+    Raises:
+        CollectorError, StoreError: what was committed until then is kept.
+    """
+    try:
+        await _Pipeline(run, work).run()
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that made the others stop: a group of cancelled tasks has one."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class _Pipeline:
+    def __init__(self, run: Run, work: Work) -> None:
+        self._run = run
+        self._work = work
+        self._batches: asyncio.Queue[list[str] | None] = asyncio.Queue(DETAILS_AT_ONCE)
+        self._jobs: asyncio.Queue[PictureJob | None] = asyncio.Queue(2 * JOBS_A_PAGE)
+        self._outcomes: asyncio.Queue[PictureOutcome | None] = asyncio.Queue(2 * PICTURES_AT_ONCE)
+        self._unreachable = 0
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(self._fetch_pictures()) for _ in range(PICTURES_AT_ONCE)]
+            group.create_task(self._write_pictures())
+            async with asyncio.TaskGroup() as first:
+                if self._work.api:
+                    first.create_task(self._find_ids())
+                    for _ in range(DETAILS_AT_ONCE):
+                        first.create_task(self._read_details())
+                if self._run.mode != "refresh":
+                    first.create_task(self._find_due_pictures())
+            if self._run.mode == "refresh":
+                # The batches have seen to the pictures of all that they read; now to those of all the rest.
+                await self._jobs.join()
+                await self._find_due_pictures()
+            await self._jobs.join()
+            for _ in workers:
+                await self._jobs.put(None)
+            await self._outcomes.put(None)
+
+    async def _find_ids(self) -> None:
+        """Everything whose details are to be read, in full batches until the last."""
+        fifties = Fifties()
+        try:
+            async for ids in self._ids():
+                for batch in fifties.add(ids):
+                    await self._batches.put(batch)
+            for batch in fifties.rest():
+                await self._batches.put(batch)
+        except QuotaExceeded:
+            self._run.quota_spent = True
+        for _ in range(DETAILS_AT_ONCE):
+            await self._batches.put(None)
+
+    async def _ids(self) -> AsyncIterator[Iterable[str]]:
+        run = self._run
+        read = run.clients.store.read
+        # Asked for before anything is read: what this sync finds unsettled is for the next one to settle.
+        unsettled = await read(unsettled_ids, run.channel_id, limit=BATCH) if self._work.settle else []
+        async for ids in _pages(self._known_ids):
+            yield ids
+        began_at: datetime | None = None
+        async for listing in self._work.listings():
+            async for wanted in list_uploads(run, listing):
+                yield wanted
+            began_at = began_at or listing.began_at
+        if began_at is not None and run.error is None:
+            seen_from = began_at
+
+            async def unseen(after: str) -> list[str]:
+                return await read(unseen_ids, run.channel_id, after=after, before=seen_from)
+
+            async for ids in _pages(unseen):
+                yield ids
+        yield unsettled
+
+    async def _known_ids(self, after: str) -> list[str]:
+        """Known videos to read: all that a refresh has not read yet, or those never read."""
+        run = self._run
+        if run.refresh_from is not None:
+            return await run.clients.store.read(
+                videos_to_refresh, run.channel_id, after=after, read_before=run.refresh_from, before=run.started_at
+            )
+        return await run.clients.store.read(unread_ids, run.channel_id, after=after, before=run.started_at)
+
+    async def _read_details(self) -> None:
+        while (batch := await self._batches.get()) is not None:
+            if self._run.quota_spent:
+                continue
+            try:
+                items = await self._details_of(batch)
+            except QuotaExceeded:
+                self._run.quota_spent = True
+                continue
+            for job in (await self._save_details(batch, items)).pictures:
+                self._run.clients.progress.pictures_wanted(1)
+                await self._jobs.put(job)
+
+    async def _details_of(self, batch: list[str]) -> list[VideoItem]:
+        """What the API has of a batch; asked twice before most of it is believed to be gone."""
+        youtube = self._run.clients.youtube
+        items = await youtube.videos(batch)
+        missing = [i for i in batch if i not in {item.id for item in items}]
+        if needs_confirming(len(batch), len(missing)):
+            items += await youtube.videos(missing)
+        return items
+
+    async def _save_details(self, batch: list[str], items: list[VideoItem]) -> DetailsResult:
+        run = self._run
+        found = {item.id for item in items}
+        result = await run.write(
+            record_details,
+            lambda result: SyncCounts(changed=result.changed, gone=result.gone),
+            [details_from(item, run.min_duration_s) for item in items],
+            [video_id for video_id in batch if video_id not in found],
+            now=run.clients.now(),
+            started_at=run.started_at,
+            recheck_before=run.refresh_from,
+        )
+        run.clients.progress.details(len(batch))
+        return result
+
+    async def _find_due_pictures(self) -> None:
+        """Thumbnails of videos that were read before this sync (or, after a refresh, of any) and are due."""
+        run, after = self._run, ""
+        refresh = run.refresh_from is not None
+        while True:
+            now = run.clients.now()
+            jobs = await run.clients.store.read(
+                pictures_due,
+                run.channel_id,
+                after=after,
+                now=now,
+                read_before=now if refresh else run.started_at,
+                recheck_before=run.refresh_from,
+                limit=JOBS_A_PAGE,
+            )
+            if not jobs:
+                return
+            run.clients.progress.pictures_wanted(len(jobs))
+            for job in jobs:
+                await self._jobs.put(job)
+            after = jobs[-1].video_id
+
+    async def _fetch_pictures(self) -> None:
+        run = self._run
+        while (job := await self._jobs.get()) is not None:
+            outcome, unreachable = await run.clients.thumbnails.fetch(job, run.thumbnail_size)
+            self._unreachable = self._unreachable + 1 if unreachable else 0
+            if self._unreachable >= MOST_UNREACHABLE:
+                raise NetworkError(
+                    f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; check the network, "
+                    "and run the command again: what was fetched is kept"
+                )
+            await self._outcomes.put(outcome)
+
+    async def _write_pictures(self) -> None:
+        """Write outcomes in batches: when one is full, and at the latest after a short while."""
+        batch: list[PictureOutcome] = []
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(LONGEST_UNWRITTEN_S if batch else None):
+                        outcome = await self._outcomes.get()
+                except TimeoutError:
+                    outcome = None
+                    ended = False
+                else:
+                    ended = outcome is None
+                if outcome is not None:
+                    batch.append(outcome)
+                if batch and (outcome is None or _is_full(batch)):
+                    written, batch = batch, []
+                    await self._save_pictures(written)
+                if ended:
+                    return
+        finally:
+            if batch:  # cancelled: what is at hand was paid for
+                await self._save_pictures(batch)
+
+    async def _save_pictures(self, outcomes: list[PictureOutcome]) -> None:
+        run = self._run
+
+        def counts(result: PicturesResult) -> SyncCounts:
+            return SyncCounts(
+                changed=result.changed,
+                pictures_fetched=result.fetched,
+                pictures_unchanged=result.unchanged,
+                pictures_failed=result.failed,
+            )
+
+        await run.write(record_pictures, counts, outcomes, now=run.clients.now(), started_at=run.started_at)
+        run.clients.progress.pictures_done(len(outcomes))
+        for _ in outcomes:
+            self._jobs.task_done()
+
+
+def _is_full(batch: list[PictureOutcome]) -> bool:
+    size = sum(len(outcome.data) for outcome in batch if isinstance(outcome, FetchedPicture))
+    return len(batch) >= PICTURES_A_WRITE or size >= BYTES_A_WRITE
+
+
+async def _pages(read: Callable[[str], Awaitable[list[str]]]) -> AsyncIterator[list[str]]:
+    """All of a query's ids, page by page: `read` gives those that follow an id, in order."""
+    after = ""
+    while ids := await read(after):
+        yield ids
+        after = ids[-1]

@@ -1,0 +1,100 @@
+"""What a sync reports when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from store.tables import Channel, SyncRun, SyncStatus
+
+__all__ = ["SyncReport"]
+
+STOPPED_EARLY = frozenset({"quota", "partial", "interrupted"})
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """One channel's sync, as its row in `sync_run` ended; `id` is None for a channel that was never found."""
+
+    name: str
+    """The channel as the user named it."""
+    status: SyncStatus
+    id: str | None = None
+    handle: str | None = None
+    title: str | None = None
+    listed: int = 0
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    not_pairs: Mapping[str, int] = field(default_factory=dict)
+    pictures_fetched: int = 0
+    pictures_unchanged: int = 0
+    pictures_failed: int = 0
+    requests: int = 0
+    units: int = 0
+    seconds: float = 0.0
+    error: Exception | None = None
+    """Why it failed or stopped; for the command line, which maps it to its exit code."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        run: SyncRun,
+        channel: Channel,
+        not_pairs: Mapping[str, int],
+        error: Exception | None,
+    ) -> SyncReport:
+        """The report of a finished run."""
+        return cls(
+            name=name,
+            status=run.status,  # type: ignore[arg-type]  # a CHECK holds the column to these words
+            id=channel.id,
+            handle=channel.handle,
+            title=channel.title,
+            listed=run.listed,
+            new=run.new,
+            changed=run.changed,
+            gone=run.gone,
+            not_pairs=not_pairs,
+            pictures_fetched=run.pictures_fetched,
+            pictures_unchanged=run.pictures_unchanged,
+            pictures_failed=run.pictures_failed,
+            requests=run.requests,
+            units=run.units,
+            seconds=run.seconds or 0.0,
+            error=error,
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 stopped early with everything kept, otherwise the error's own (1 failed, 2 wrong usage)."""
+        if self.status == "failed":
+            return int(getattr(self.error, "exit_code", 1))
+        return 3 if self.status in STOPPED_EARLY else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form; `error` is there only when there is one."""
+        document: dict[str, Any] = {
+            "id": self.id,
+            "handle": self.handle,
+            "title": self.title,
+            "status": self.status,
+            "listed": self.listed,
+            "new": self.new,
+            "changed": self.changed,
+            "gone": self.gone,
+            "not_pairs": dict(self.not_pairs),
+            "thumbnails": {
+                "fetched": self.pictures_fetched,
+                "unchanged": self.pictures_unchanged,
+                "failed": self.pictures_failed,
+            },
+            "requests": self.requests,
+            "units": self.units,
+            "seconds": round(self.seconds, 3),
+        }
+        if self.error is not None:
+            document["error"] = str(self.error)
+        return document

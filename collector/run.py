@@ -1,0 +1,104 @@
+"""One sync run as its stages see it: the clients, the clock, the store, and counters that go with each transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.orm import Session
+
+from collector.errors import CollectorError
+from collector.http import Http
+from collector.progress import Progress
+from collector.settings import Settings
+from collector.store_thread import StoreThread
+from collector.thumbnails import Thumbnails
+from collector.youtube import YouTube
+from store.quota import add_units
+from store.syncs import SyncCounts, add_counts
+from store.tables import SyncMode
+
+__all__ = ["Clients", "Meter", "Run"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass
+class Meter:
+    """What was spent since it was last read: requests and units."""
+
+    http: Http
+    youtube: YouTube
+    _requests: int = 0
+    _units: int = 0
+
+    def take(self) -> SyncCounts:
+        """Requests and units since the last call."""
+        requests, units = self.http.requests, self.youtube.units
+        spent = SyncCounts(requests=requests - self._requests, units=units - self._units)
+        self._requests, self._units = requests, units
+        return spent
+
+
+@dataclass
+class Clients:
+    """What all runs of one command share."""
+
+    settings: Settings
+    http: Http
+    youtube: YouTube
+    thumbnails: Thumbnails
+    store: StoreThread
+    meter: Meter
+    now: Callable[[], datetime]
+    progress: Progress
+
+    async def save_spent_units(self) -> None:
+        """Count units that no run paid for (a channel that does not exist)."""
+        spent = self.meter.take()
+        if spent.units:
+            await self.store.write(add_units, self.settings.key_fingerprint, spent.units, self.now())
+
+
+@dataclass
+class Run:
+    """One channel's sync while it runs."""
+
+    clients: Clients
+    id: int
+    channel_id: str
+    playlist_id: str
+    mode: SyncMode
+    min_duration_s: int
+    thumbnail_size: str
+    started_at: datetime
+    refresh_from: datetime | None
+    """With `--refresh`: videos read and pictures checked since then are not due again."""
+    error: CollectorError | None = None
+    """What ended the listing early while the rest could go on."""
+    quota_spent: bool = False
+
+    async def write(
+        self,
+        function: Callable[Concatenate[Session, P], T],
+        counts: Callable[[T], SyncCounts],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Write one batch, and what it counts, in one transaction."""
+        spent = self.clients.meter.take()
+        now = self.clients.now()
+        key, run_id = self.clients.settings.key_fingerprint, self.id
+
+        def both(session: Session) -> T:
+            result = function(session, *args, **kwargs)
+            # Pending changes go first: the run's and the day's rows are locked last in every transaction.
+            session.flush()
+            total = replace(counts(result), requests=spent.requests, units=spent.units)
+            add_counts(session, run_id, total, key_fingerprint=key, now=now)
+            return result
+
+        return await self.clients.store.write(both)
