@@ -101,25 +101,30 @@ def _embed(model: SentenceTransformer, inputs: Sequence[str] | Sequence[Image.Im
     return vectors
 
 
-def load_encoder(name: str, device: str) -> Encoder:
+def load_encoder(name: str, device: str, *, option: str = "--model") -> Encoder:
     """Load a CLIP-style model by hub name or folder, weights in safetensors only, remote code never run.
+
+    Args:
+        name: hub name or folder.
+        device: `cpu`, `cuda` or `mps`.
+        option: where the user named it, for messages.
 
     Raises:
         UnknownModel, NoNetwork, NotAClip, DamagedModel: see `trainer.errors`.
     """
-    model = load_model(name, device, option="--model")
-    _require_clip(model, name)
+    model = load_model(name, device, option=option)
+    _require_clip(model, name, option)
     return Encoder(model, name, fingerprint(model), device)
 
 
-def _require_clip(model: SentenceTransformer, name: str) -> None:
+def _require_clip(model: SentenceTransformer, name: str, option: str) -> None:
     inner = getattr(model[0], "model", None)
     parts = ("vision_model", "text_model", "visual_projection", "text_projection")
     if {"text", "image"} <= set(model.modalities) and all(hasattr(inner, part) for part in parts):
         return
     raise NotAClip(
         f"{name} is not a CLIP-style model: it has no towers and projections for both pictures and text; "
-        "name one with --model, for example sentence-transformers/clip-ViT-B-32"
+        f"name one with {option}, for example sentence-transformers/clip-ViT-B-32"
     )
 
 

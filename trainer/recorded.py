@@ -109,7 +109,7 @@ def evaluate(
     which = parse_run(what) if what is not None else _newest(database)
     with quiet_libraries():
         if which is None:
-            encoder = load_encoder(str(what), pick_device(device))
+            encoder = load_encoder(str(what), pick_device(device), option="MODEL")
         else:
             encoder = load_run_model(database, *which, device=device)
         snapshot_id, examples = _examples(database, which[0] if which else None)

@@ -1,0 +1,79 @@
+"""`thumbtune evaluate`: score a model again, or for the first time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.commands.train import Shown
+from trainer.settings import DEVICES
+
+if TYPE_CHECKING:
+    from trainer.recorded import Evaluated
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("what", metavar="[RUN|MODEL]", required=False)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def evaluate(app: App, what: str | None, device: str, as_json: bool) -> None:
+    """Score a run's model on its own snapshot, or any model on the newest snapshot.
+
+    RUN is a run's number (N:base for its base model), MODEL a folder or a hub name; without either, the newest run that
+    is done. Nothing is written; for a run it says whether the figures equal those recorded.
+    """
+    app.console.json_wanted = as_json
+    database = app.open_database()
+    try:
+        from trainer.recorded import evaluate as score  # noqa: PLC0415 (loads torch)
+
+        found = score(database, what, device, Shown(app.console))
+    finally:
+        database.close()
+    rows = [
+        (
+            s.split,
+            s.direction.replace("_", " "),
+            s.scope,
+            s.metric.name,
+            s.metric.value,
+            _interval(s.metric.low, s.metric.high),
+            s.metric.n,
+        )
+        for s in found.scores.scores
+    ]
+    app.console.table(
+        ("split", "direction", "channels", "metric", "value", "95 % interval", "n"),
+        rows,
+        title=f"{found.name} on snapshot {found.snapshot_id}",
+    )
+    if found.matches is not None:
+        told = "equal those that the run recorded" if found.matches else "differ from those that the run recorded"
+        app.console.say(f"the figures {told}")
+    if as_json:
+        app.console.print_json(_document(found))
+
+
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _document(found: Evaluated) -> dict[str, object]:
+    scores = found.scores
+    return {
+        "model": found.name,
+        "run_id": found.run_id,
+        "snapshot_id": found.snapshot_id,
+        "equals_recorded": found.matches,
+        "metrics": scores.table(),
+        "intervals": scores.intervals(),
+        "title_to_thumbnail": scores.table("title_to_thumbnail"),
+        "by_channel": {
+            scope: scores.table(scope=scope) for scope in sorted({s.scope for s in scores.scores} - {"all"})
+        },
+    }

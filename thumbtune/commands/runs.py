@@ -1,0 +1,192 @@
+"""`thumbtune runs`: list, show and compare training runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from store.database import rows_as_dicts
+from store.runs import evaluations, get_run, steps
+from thumbtune.cli import App
+from thumbtune.console import Console, printable
+
+if TYPE_CHECKING:
+    from store.tables import TrainingRun
+    from trainer.comparing import Compared
+
+__all__ = ["runs"]
+
+_LISTED = ("run_id", "started_at", "status", "base_model", "trained", "snapshot_id", "n_train", "n_test")
+_SHOWN_CHANGES = 20
+_SHOWN_ERRORS = 10
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def runs(ctx: click.Context, as_json: bool) -> None:
+    """List, show and compare training runs."""
+    if ctx.invoked_subcommand is not None:
+        return
+    app = ctx.find_object(App)
+    assert app is not None
+    app.console.json_wanted = as_json
+    database = app.open_database()
+    with database.read() as session:
+        rows = rows_as_dicts(session, "SELECT * FROM run_history ORDER BY run_id")
+    database.close()
+    if as_json:
+        app.console.print_json({"runs": [{**row, "settings": _plain(row["settings"])} for row in rows]})
+        return
+    if not rows:
+        app.console.say("no runs yet; 'thumbtune train' makes one")
+        return
+    app.console.table(
+        (
+            "run",
+            "started",
+            "status",
+            "base model",
+            "trained",
+            "snapshot",
+            "n train",
+            "n test",
+            "base test recall@1",
+            "test recall@1",
+            "95 % interval",
+            "seconds",
+        ),
+        [_line(row) for row in rows],
+    )
+    for row in rows:
+        if row["error"]:
+            app.console.say(f"run {row['run_id']} {row['status']}: {row['error']}")
+
+
+def _line(row: dict[str, Any]) -> list[object]:
+    low, high = row["test_recall_at_1_low"], row["test_recall_at_1_high"]
+    first: list[object] = [row[column] for column in _LISTED]
+    first[1] = str(first[1])[:16]
+    first[3] = str(first[3]) if len(str(first[3])) <= 40 else "…" + str(first[3])[-39:]
+    return [
+        *first,
+        row["base_test_recall_at_1"],
+        row["test_recall_at_1"],
+        None if low is None else f"{low:.3f} to {high:.3f}",
+        row["seconds"],
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """SQLite's views give JSON as text, PostgreSQL's as values."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID", type=int)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def show(app: App, run_id: int, as_json: bool) -> None:
+    """Show all that is known of run ID: settings, versions, metrics, losses, and what it ranks wrong."""
+    app.console.json_wanted = as_json
+    database = app.open_database()
+    with database.read() as session:
+        run = get_run(session, run_id)
+        scored = evaluations(session, run_id)
+        taken = steps(session, run_id)
+        wrong = rows_as_dicts(
+            session,
+            "SELECT video_id, title, rank, score, top_video_id, top_title, top_score FROM run_errors "
+            "WHERE run_id = :run AND model = 'tuned' AND split = 'test' ORDER BY rank DESC, video_id",
+            run=run_id,
+        )
+    database.close()
+    facts = _facts(run)
+    metrics = [
+        _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high") for row in scored
+    ]
+    losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in taken]
+    if as_json:
+        app.console.print_json({**facts, "metrics": metrics, "steps": losses, "test_errors": wrong})
+        return
+    app.console.table(("run", str(run_id)), [(name, _short(value)) for name, value in facts.items()])
+    if metrics:
+        app.console.table(tuple(metrics[0]), [tuple(row.values()) for row in metrics], title="metrics")
+    if losses:
+        app.console.say(f"loss: {losses[0]['loss']:.4f} at step 1, {losses[-1]['loss']:.4f} at step {len(losses)}")
+    if wrong:
+        shown = [(row["rank"], row["title"], row["top_title"]) for row in wrong[:_SHOWN_ERRORS]]
+        app.console.table(
+            ("rank", "own title", "ranked first"), shown, title=f"test thumbnails ranked wrong: {len(wrong)}"
+        )
+
+
+def _facts(run: TrainingRun) -> dict[str, Any]:
+    return {column.key: getattr(run, column.key) for column in run.__table__.columns}
+
+
+def _columns(row: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}
+
+
+def _short(value: object) -> object:
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+@runs.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--split", type=click.Choice(("train", "valid", "test")), default="test", show_default=True, help="On which split."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
+    """Compare two runs' models on the thumbnails that both ranked; N:base is the base model as run N scored it.
+
+    Recall@1 by the exact McNemar test: only thumbnails that one model gets right and the other wrong count.
+    """
+    from trainer.comparing import compare as look  # noqa: PLC0415 (loads SciPy)
+
+    app.console.json_wanted = as_json
+    database = app.open_database()
+    found = look(database, a, b, split)
+    database.close()
+    _tell(app.console, found)
+    if as_json:
+        app.console.print_json(
+            {
+                "a": asdict(found.a),
+                "b": asdict(found.b),
+                "split": found.split,
+                "same_pool": found.same_pool,
+                "mcnemar": asdict(found.test),
+                "changed": [{**asdict(change), "flipped": change.flipped} for change in found.changes],
+            }
+        )
+
+
+def _tell(console: Console, found: Compared) -> None:
+    test = found.test
+    sides = f"A = {found.a.name} ranked {found.a.ranked}, B = {found.b.name} {found.b.ranked}"
+    console.say(f"{found.split}: {test.n} thumbnails in common ({sides})")
+    if not found.same_pool:
+        console.say("the two ranked among different titles, so a rank in one is not quite a rank in the other")
+    hits_a, hits_b = test.both + test.only_a, test.both + test.only_b
+    console.say(f"recall@1: A {hits_a / test.n:.3f}, B {hits_b / test.n:.3f}")
+    console.say(f"right with A only: b = {test.only_a}; with B only: c = {test.only_b}; exact McNemar p = {test.p:.4g}")
+    flipped = [change for change in found.changes if change.flipped]
+    console.say(f"{len(flipped)} thumbnails changed between right and wrong, {len(found.changes)} changed rank")
+    if flipped:
+        console.table(
+            ("video", "rank A", "rank B", "title", "B ranked first"),
+            [
+                (c.video_id, c.rank_a, c.rank_b, printable(c.title, limit=50), printable(c.top_b, limit=50))
+                for c in flipped[:_SHOWN_CHANGES]
+            ],
+        )
+    if len(flipped) > _SHOWN_CHANGES:
+        console.say(f"... and {len(flipped) - _SHOWN_CHANGES} more; --json lists all")
