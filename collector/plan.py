@@ -11,7 +11,7 @@ from collector.parsing import LiveState, VideoItem
 from store.tables import Kind
 from store.videos import VideoDetails
 
-__all__ = ["FEED_TRUSTED_FOR", "Fifties", "PageGuard", "details_from", "feed_settles", "kind_of", "needs_confirming"]
+__all__ = ["FEED_TRUSTED_FOR", "Fifties", "PageGuard", "details_from", "feed_can_settle", "kind_of", "needs_confirming"]
 
 FEED_TRUSTED_FOR = timedelta(hours=24)
 """A feed that shows nothing new spares the listing only so long after the last one: feeds lag, and omit things."""
@@ -43,19 +43,9 @@ def details_from(item: VideoItem, min_duration_s: int) -> VideoDetails:
     )
 
 
-def feed_settles(*, all_known: bool, unfinished: bool, waiting: int, listed_at: datetime | None, now: datetime) -> bool:
-    """Whether a feed makes listing the uploads unnecessary.
-
-    Args:
-        all_known: the feed could be read, and shows only videos that the store has as available.
-        unfinished: a listing has not come to its end.
-        waiting: videos whose details have to be read (again).
-        listed_at: when a listing was last complete.
-        now: the present instant.
-    """
-    if not all_known or unfinished or waiting or listed_at is None:
-        return False
-    return timedelta(0) <= now - listed_at < FEED_TRUSTED_FOR
+def feed_can_settle(listed_at: datetime | None, now: datetime) -> bool:
+    """Whether a feed that shows nothing new spares the listing of the uploads: the last one is recent enough."""
+    return listed_at is not None and timedelta(0) <= now - listed_at < FEED_TRUSTED_FOR
 
 
 def needs_confirming(asked: int, missing: int) -> bool:

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -21,7 +21,7 @@ from collector.http import Http
 from collector.listing import Listing
 from collector.parsing import ChannelItem
 from collector.pipeline import Work, run_pipeline
-from collector.plan import feed_settles
+from collector.plan import feed_can_settle
 from collector.processes import is_alive
 from collector.progress import Progress, Silent
 from collector.report import SyncReport
@@ -288,17 +288,16 @@ async def _work(run: Run) -> SyncStatus | None:
     clients = run.clients
     channel = await clients.store.read(get_channel, run.channel_id)
     clients.progress.channel(channel.title)
-    listings, unfinished = _listings(run, channel), channel.listing_token is not None
+    unfinished = channel.listing_token is not None
+    work = Work(_listings(run, channel), settle=run.mode != "refresh" and not unfinished)
     if run.mode == "incremental" and not unfinished and await _settled_by_feed(run, channel):
-        idle = not await clients.store.read(count_pictures_due, run.channel_id, clients.now())
-        if idle:
+        waiting = await clients.store.read(count_waiting, run.channel_id)
+        if not waiting and not await clients.store.read(count_pictures_due, run.channel_id, clients.now()):
             return "unchanged"
-        await run_pipeline(run, Work(listings, settle=False, api=False))
-        return None
-    if run.mode == "refresh":
+        work = Work(_no_listing, settle=True, api=bool(waiting))
+    elif run.mode == "refresh":
         await _describe_again(run)
-    settle = run.mode != "refresh" and not unfinished
-    await run_pipeline(run, Work(listings, settle=settle, api=not run.quota_spent))
+    await run_pipeline(run, replace(work, api=work.api and not run.quota_spent))
     if run.quota_spent:
         return "quota"
     if run.error is not None:
@@ -336,11 +335,15 @@ def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]
     return listings
 
 
+async def _no_listing() -> AsyncIterator[Listing]:
+    """Nothing to list: the feed has shown that there is nothing new."""
+    none: tuple[Listing, ...] = ()
+    for listing in none:
+        yield listing
+
+
 async def _settled_by_feed(run: Run, channel: Channel) -> bool:
-    waiting = await run.clients.store.read(count_waiting, run.channel_id)
-    recent = feed_settles(
-        all_known=True, unfinished=False, waiting=waiting, listed_at=channel.listed_at, now=run.clients.now()
-    )
+    recent = feed_can_settle(channel.listed_at, run.clients.now())
     return recent and await _feed_shows_known_only(run)
 
 

@@ -1,0 +1,131 @@
+"""Thumbnails that are none: each is refused with its reason, and the others are fetched."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from collector.errors import PictureError
+from collector.picture_check import MAX_PIXELS, check_picture
+from store.database import Database
+from tests.collector.channels import channel, failures, jpeg, sync
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+
+def png(width: int, height: int, mode: int = 2) -> bytes:
+    """A PNG of any announced size, without a byte of its pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, mode, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def saved(picture: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+WHOLE = jpeg("whole", (480, 360))
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"<html>not found</html>", "not a picture"),
+    "cut": (WHOLE[: len(WHOLE) // 2], "can't be decoded"),
+    "a header alone": (WHOLE[:30], "can't be decoded"),
+    "a bomb": (png(30_000, 30_000), "too many"),
+    "a small bomb": (png(8_000, 6_000), "too many"),
+    "between Pillow's two bounds": (png(10_000, 10_000), "too many"),
+    "a format that no thumbnail has": (saved(Image.new("RGB", (8, 8)), "BMP"), "not a picture"),
+    "a PNG without pixels": (png(64, 64), "can't be decoded"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_picture_is_refused(name: str) -> None:
+    data, reason = BAD[name]
+    with pytest.raises(PictureError, match=reason):
+        check_picture(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "mime", "size"),
+    [
+        (WHOLE, "image/jpeg", (480, 360)),
+        (saved(Image.new("CMYK", (40, 30)), "JPEG"), "image/jpeg", (40, 30)),
+        (saved(Image.new("I;16", (40, 30)), "PNG"), "image/png", (40, 30)),
+        (saved(Image.new("P", (1, 1)), "PNG"), "image/png", (1, 1)),
+        (saved(Image.new("RGBA", (40, 30)), "WEBP"), "image/webp", (40, 30)),
+        (
+            saved(Image.new("RGB", (9, 9)), "GIF", save_all=True, append_images=[Image.new("RGB", (9, 9), "red")]),
+            "image/gif",
+            (9, 9),
+        ),
+        (saved(Image.new("L", (3000, 2000)), "JPEG"), "image/jpeg", (3000, 2000)),
+    ],
+    ids=["jpeg", "cmyk", "16 bit", "1x1", "webp", "animated", "large"],
+)
+def test_unusual_pictures_are_pictures(data: bytes, mime: str, size: tuple[int, int]) -> None:
+    checked = check_picture(data)
+    assert (checked.mime, (checked.width, checked.height)) == (mime, size)
+
+
+def test_a_large_jpeg_that_is_cut_short_is_found_out() -> None:
+    noise = Image.effect_noise((3000, 2000), 50)
+    data = saved(noise, "JPEG")
+    check_picture(data)
+    with pytest.raises(PictureError):
+        check_picture(data[:-2000])
+
+
+def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
+    assert MAX_PIXELS == 8000 * 5000
+    with pytest.raises(PictureError, match="decoded"):
+        check_picture(png(8000, 5000))
+    with pytest.raises(PictureError, match="too many"):
+        check_picture(png(8000, 5001))
+
+
+async def test_one_bad_picture_does_not_stop_the_rest(sqlite_database: Database) -> None:
+    names = list(BAD)
+    rules = [
+        Fault("body", path=f"/vi/video{number:06d}/", body=BAD[name][0], content_type="image/jpeg")
+        for number, name in enumerate(names)
+    ]
+    rules += [
+        Fault("body", path=f"/vi/video{len(names):06d}/", body=b"\xff" * (9 << 20)),
+        Fault("status", path=f"/vi/video{len(names) + 1:06d}/", status=403),
+        Fault("status", path=f"/vi/video{len(names) + 2:06d}/", status=404),
+        Fault("reset", path=f"/vi/video{len(names) + 3:06d}/"),
+    ]
+    async with StandIn(channel(30), faults=Faults(rules, most_in_a_row=None)) as server:
+        report = await sync(sqlite_database, server)
+    assert (report.status, report.pictures_fetched, report.pictures_failed) == ("partial", 16, 14)
+    reasons = failures(sqlite_database)
+    for number, name in enumerate(names):
+        assert BAD[name][1] in reasons[f"video{number:06d}"], name
+    assert "8 MiB" in reasons["video000010"]
+    assert "403" in reasons["video000011"]
+    assert "404" in reasons["video000012"]
+    assert "5 times" in reasons["video000013"]
+
+
+async def test_a_picture_host_that_is_down_ends_the_sync_instead_of_blaming_each_picture(
+    sqlite_database: Database,
+) -> None:
+    faults = Faults([Fault("reset", path="/vi/")], most_in_a_row=None)
+    async with StandIn(channel(120), faults=faults) as server:
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.exit_code) == ("failed", 1)
+        assert "check the network" in str(report.error)
+        assert report.pictures_failed < 20
+        server.faults = Faults()
+        report = await sync(sqlite_database, server)
+        assert report.pictures_fetched >= 100

@@ -1,0 +1,181 @@
+"""`--refresh`: changes are found, history is kept, and nothing that was is thrown away."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import func, select
+
+from store.channels import get_channel
+from store.database import Database
+from store.tables import Picture, VideoVersion
+from tests.collector.channels import channel, contents, drawn, failures, kinds, later, sync, video
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+ONE, TWO, THREE = "video000001", "video000002", "video000003"
+
+
+def versions(database: Database, video_id: str) -> list[tuple[str, str | None]]:
+    with database.read() as session:
+        query = select(VideoVersion).where(VideoVersion.video_id == video_id).order_by(VideoVersion.number)
+        return [(version.title, version.picture_sha256) for version in session.scalars(query)]
+
+
+async def test_nothing_changed_costs_one_unit_for_each_fifty_and_no_picture(database: Database) -> None:
+    async with StandIn(channel(120)) as server:
+        await sync(database, server)
+        before, spent = contents(database), server.units
+        server.journal.clear()
+        report = await sync(database, server, mode="refresh")
+        assert server.units - spent == report.units == 1 + 1 + 3  # the channel, the head, the details
+        assert (report.changed, report.gone) == (0, 0)
+        assert (report.pictures_fetched, report.pictures_unchanged) == (0, 120)
+        assert server.journal.count("picture", 304) == server.journal.count("picture") == 120
+    assert contents(database) == before
+
+
+async def test_a_changed_title_and_picture_make_versions(database: Database) -> None:
+    catalogue = channel(5)
+    async with StandIn(catalogue) as server:
+        await sync(database, server)
+        (_, first_picture), (_, second_picture) = versions(database, ONE)[0], versions(database, TWO)[0]
+        catalogue.change(ONE, title="Another title")
+        catalogue.change(TWO, picture=drawn("another picture"))
+        catalogue.change(THREE, title="Both", picture=drawn("both"))
+        report = await sync(database, server, mode="refresh")
+        assert report.changed == 3
+        assert (report.pictures_fetched, report.pictures_unchanged) == (2, 3)
+    assert versions(database, ONE) == [("Title 1", first_picture), ("Another title", first_picture)]
+    found = versions(database, TWO)
+    assert [title for title, _ in found] == ["Title 2", "Title 2"]
+    assert found[0][1] == second_picture != found[1][1]
+    title, *_, picture, _, history = contents(database)[THREE]
+    assert title == "Both"
+    assert history[-1][1:] == ("Both", picture)
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Picture)) == 7  # none was deleted
+
+
+async def test_what_vanishes_is_marked_and_what_returns_is_back(database: Database) -> None:
+    catalogue = channel(60)
+    async with StandIn(catalogue) as server:
+        await sync(database, server)
+        catalogue.delete("video000055")
+        catalogue.change("video000056", privacy="private")
+        catalogue.remove(ONE)
+        report = await sync(database, server, mode="refresh")
+        assert report.gone == 3
+        found = kinds(database)
+        assert found["video000055"] == ("video", "gone")
+        assert found["video000056"] == ("video", "private")
+        assert found[ONE] == ("video", "gone")
+        assert report.not_pairs["gone"] + report.not_pairs["private"] == 3
+        assert (await sync(database, server, mode="refresh")).gone == 0
+        catalogue.publish(video(55), video(56), video(1))
+        await sync(database, server, mode="refresh")
+    assert set(kinds(database).values()) == {("video", "available")}
+    assert [len(versions(database, i)) for i in ("video000055", "video000056", ONE)] == [1, 1, 1]
+
+
+async def test_a_private_video_at_the_head_that_returns_is_seen_without_refresh(sqlite_database: Database) -> None:
+    catalogue = channel(3)
+    catalogue.change(TWO, privacy="private")
+    async with StandIn(catalogue) as server:
+        report = await sync(sqlite_database, server)
+        assert report.not_pairs["private"] == 1
+        catalogue.change(TWO, privacy="public")
+        report = await sync(sqlite_database, server)
+        assert report.status == "complete"
+    assert contents(sqlite_database)[TWO][:3] == ("Title 2", "video", "available")
+
+
+async def test_an_empty_answer_is_asked_for_again_before_it_is_believed(sqlite_database: Database) -> None:
+    async with StandIn(channel(50)) as server:
+        await sync(sqlite_database, server)
+        empty: dict[str, Any] = {"kind": "youtube#videoListResponse", "items": []}
+        glitch = Fault(
+            "body",
+            path="/youtube/v3/videos",
+            body=json.dumps(empty).encode(),
+            content_type="application/json",
+            times=1,
+        )
+        server.faults = Faults([glitch])
+        report = await sync(sqlite_database, server, mode="refresh")
+        assert (report.status, report.gone) == ("complete", 0)
+    assert set(kinds(sqlite_database).values()) == {("video", "available")}
+
+
+async def test_a_channel_whose_videos_are_all_gone_is_believed_in_the_end(sqlite_database: Database) -> None:
+    catalogue = channel(50)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        for video_id in list(catalogue.videos):
+            catalogue.delete(video_id)
+        report = await sync(sqlite_database, server, mode="refresh")
+    assert report.gone == 50
+    assert report.pictures_failed == 0
+
+
+async def test_a_refresh_that_the_quota_stops_goes_on_where_it_stopped(sqlite_database: Database) -> None:
+    catalogue = channel(220)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.change(ONE, title="Changed")
+        spent = server.units
+        server.quota.limit = spent + 4
+        report = await sync(sqlite_database, server, mode="refresh")
+        assert (report.status, report.units) == ("quota", 4)
+        server.quota.limit = None
+        report = await sync(sqlite_database, server, mode="refresh")
+        assert report.status == "complete"
+        # Whole price 1 + 1 + 5; the channel and the head are read by both.
+        assert server.units - spent <= 1 + 1 + 5 + 2
+    assert versions(sqlite_database, ONE)[-1][0] == "Changed"
+    with sqlite_database.read() as session:
+        assert get_channel(session, catalogue.channel_id).refreshed_at is not None
+
+
+async def test_another_size_replaces_stored_pictures_at_the_next_refresh(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server)
+        assert (await sync(sqlite_database, server, thumbnail="medium")).status == "unchanged"
+        report = await sync(sqlite_database, server, mode="refresh")
+        assert (report.pictures_fetched, report.changed) == (3, 3)
+        assert server.journal.requests("picture")[-1].path.endswith("mqdefault.jpg")
+
+
+async def test_a_picture_without_validators_is_compared_by_its_bytes(sqlite_database: Database) -> None:
+    async with StandIn(channel(2)) as server:
+        await sync(sqlite_database, server)
+        with sqlite_database.write() as session:
+            session.connection().exec_driver_sql("UPDATE video SET picture_etag = NULL, picture_last_modified = NULL")
+        report = await sync(sqlite_database, server, mode="refresh")
+        assert (report.pictures_fetched, report.pictures_unchanged, report.changed) == (0, 2, 0)
+        assert server.journal.count("picture", 200) == 4
+
+
+async def test_a_failed_picture_is_tried_again_when_it_is_due(database: Database) -> None:
+    catalogue = channel(20)
+    broken = Fault("body", path="/vi/video000007/", body=b"no picture", content_type="image/jpeg")
+    async with StandIn(catalogue, faults=Faults([broken], most_in_a_row=None)) as server:
+        report = await sync(database, server)
+        assert (report.status, report.exit_code) == ("partial", 3)
+        assert (report.pictures_fetched, report.pictures_failed) == (19, 1)
+        assert report.not_pairs["no_picture"] == 1
+        assert "not a picture" in failures(database)["video000007"]
+        # Not due yet: not asked for, and no reason to complain again.
+        server.journal.clear()
+        assert (await sync(database, server)).status == "unchanged"
+        assert (await sync(database, server, mode="refresh")).status == "complete"
+        assert not any("video000007" in r.path for r in server.journal.requests("picture"))
+        report = await sync(database, server, now=later(2))
+        assert (report.status, report.units, report.pictures_failed) == ("partial", 0, 1)
+        # The pause has grown to four hours.
+        assert (await sync(database, server, now=later(5))).status == "unchanged"
+        server.faults = Faults()
+        report = await sync(database, server, now=later(7))
+        assert (report.status, report.pictures_fetched) == ("complete", 1)
+        assert failures(database) == {}

@@ -1,0 +1,452 @@
+"""Whole syncs against the stand-in server: what they cost, what they keep, and how they go on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text
+
+from collector.channel_names import parse_channel_name
+from collector.errors import BadChannel, BadKey, ChannelNotFound
+from collector.settings import settings_from
+from collector.sync import SyncOptions, sync_channels
+from store.channels import get_channel
+from store.database import Database, open_database, rows_as_dicts
+from store.quota import quota_day, units_spent
+from store.tables import Picture
+from store.types import utc_now
+from tests.collector.channels import When, channel, contents, hasty_http, kinds, later, sync, sync_runs, video
+from thumbtune.standin.catalogue import Catalogue
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.folder import load_folder
+from thumbtune.standin.server import StandIn
+
+
+def clean_price(videos: int) -> int:
+    return 1 + 2 * -(-videos // 50)
+
+
+@pytest.mark.parametrize("count", [1, 49, 50, 51, 120])
+async def test_a_first_sync_costs_one_and_two_for_each_fifty(sqlite_database: Database, count: int) -> None:
+    async with StandIn(channel(count)) as server:
+        report = await sync(sqlite_database, server)
+        assert server.units == report.units == clean_price(count)
+    assert report.status == "complete"
+    assert (report.listed, report.new, report.pictures_fetched) == (count, count, count)
+    assert report.requests == server.journal.count()
+    with sqlite_database.read() as session:
+        assert units_spent(session, quota_day(utc_now())) == report.units
+        assert session.scalar(text("SELECT COUNT(*) FROM pairs")) == count
+
+
+async def test_an_empty_channel_is_kept_too(sqlite_database: Database) -> None:
+    async with StandIn(channel(0)) as server:
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.new) == ("complete", 0)
+        assert server.units == report.units <= 2
+
+
+async def test_private_and_deleted_entries_need_no_details(sqlite_database: Database) -> None:
+    catalogue = channel(60)
+    for number in range(5):
+        catalogue.change(f"video{number:06d}", privacy="private")
+        catalogue.delete(f"video{number + 5:06d}")
+    async with StandIn(catalogue) as server:
+        report = await sync(sqlite_database, server)
+        assert server.units == 1 + 2 + 1
+    assert report.not_pairs["private"] == report.not_pairs["gone"] == 5
+    assert report.pictures_fetched == 50
+
+
+async def test_nothing_new_costs_nothing_when_the_feed_says_so(database: Database) -> None:
+    async with StandIn(channel(70)) as server:
+        await sync(database, server)
+        before = contents(database)
+        server.journal.clear()
+        for name in ("@TESTS", server.catalogues[0].channel_id, "youtube.com/@tests/videos"):
+            report = await sync(database, server, name)
+            assert (report.status, report.units, report.requests) == ("unchanged", 0, 1)
+        assert server.journal.count("feed") == server.journal.count() == 3
+    assert contents(database) == before
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", path="/feeds", status=404),
+        Fault("status", path="/feeds", status=500),
+        Fault("body", path="/feeds", body=b"<html>no feed", content_type="text/html"),
+        Fault("reset", path="/feeds"),
+    ],
+    ids=["404", "500", "html", "reset"],
+)
+async def test_nothing_new_costs_one_unit_when_the_feed_fails(sqlite_database: Database, fault: Fault) -> None:
+    async with StandIn(channel(70)) as server:
+        await sync(sqlite_database, server)
+        spent = server.units
+        server.faults = Faults([fault], most_in_a_row=None)
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.listed, report.new) == ("complete", 50, 0)
+        assert server.units - spent == report.units == 1
+
+
+async def test_the_feed_is_not_trusted_for_ever(sqlite_database: Database) -> None:
+    async with StandIn(channel(70)) as server:
+        await sync(sqlite_database, server)
+        assert (await sync(sqlite_database, server, now=later(23))).units == 0
+        assert (await sync(sqlite_database, server, now=later(25))).units == 1
+
+
+async def test_new_videos_behind_a_lagging_feed_are_found_by_paging(sqlite_database: Database) -> None:
+    catalogue = channel(70)
+    async with StandIn(catalogue, feed_lag=2) as server:
+        await sync(sqlite_database, server)
+        catalogue.publish(video(70), video(71))
+        assert (await sync(sqlite_database, server)).status == "unchanged"
+        report = await sync(sqlite_database, server, now=later(25))
+        assert (report.new, report.units) == (2, 3)  # two pages, until one is known; one batch
+
+
+async def test_an_update_lists_until_a_whole_page_is_known(sqlite_database: Database) -> None:
+    catalogue = channel(300)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        # 60 at the head, and one that was published long ago but is listed only now.
+        catalogue.publish(*(video(number) for number in range(300, 360)))
+        catalogue.publish(video(0, id="latecomer01", published_at=video(280).published_at + timedelta(minutes=1)))
+        spent = server.units
+        report = await sync(sqlite_database, server)
+        assert report.new == 61
+        assert server.units - spent == 3 + 2  # two pages with new ones, one known; 61 details
+        assert len(contents(sqlite_database)) == 361
+
+
+async def test_quota_stops_at_every_unit_and_no_unit_is_spent_twice(tmp_path: Path) -> None:
+    catalogue = channel(120)
+    clean = open_database(f"sqlite:///{tmp_path / 'clean.db'}")
+    async with StandIn(catalogue) as server:
+        await sync(clean, server)
+        wanted = contents(clean)
+        for limit in range(clean_price(120)):
+            database = open_database(f"sqlite:///{tmp_path / f'{limit}.db'}")
+            server.quota.reset()
+            server.quota.limit = limit
+            report = await sync(database, server)
+            assert (report.status, report.units) == ("quota", limit)
+            assert report.exit_code == 3
+            server.quota.limit = None
+            assert (await sync(database, server)).status == "complete"
+            assert server.units == clean_price(120)
+            assert contents(database) == wanted
+            database.close()
+    clean.close()
+
+
+async def test_an_interrupted_update_leaves_no_gap(sqlite_database: Database) -> None:
+    catalogue = channel(60)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.publish(*(video(number) for number in range(60, 220)))
+        server.quota.limit = server.units + 1  # the first of four pages
+        assert (await sync(sqlite_database, server)).status == "quota"
+        server.quota.limit = None
+        report = await sync(sqlite_database, server)
+        assert report.status == "complete"
+        assert len(contents(sqlite_database)) == 220
+
+
+async def test_quota_spent_for_good_still_fetches_known_pictures(sqlite_database: Database) -> None:
+    async with StandIn(channel(50), faults=Faults([Fault("status", path="/vi", status=404)])) as server:
+        await sync(sqlite_database, server)
+        server.faults = Faults()
+        server.quota.limit = server.units
+        report = await sync(sqlite_database, server, now=later(26))
+        assert (report.status, report.units, report.pictures_fetched) == ("quota", 0, 50)
+
+
+async def test_an_expired_place_starts_over_from_the_head(sqlite_database: Database) -> None:
+    async with StandIn(channel(170)) as server:
+        server.quota.limit = 3
+        await sync(sqlite_database, server)
+        server.quota.limit = None
+        with sqlite_database.write() as session:
+            place = get_channel(session, server.catalogues[0].channel_id)
+            assert place.listing_token is not None
+            place.listing_token = "expired"
+        report = await sync(sqlite_database, server)
+        assert report.status == "complete"
+        assert len(contents(sqlite_database)) == 170
+        with sqlite_database.read() as session:
+            assert get_channel(session, server.catalogues[0].channel_id).listing_token is None
+
+
+async def test_full_finds_what_is_no_longer_listed(database: Database) -> None:
+    catalogue = channel(120)
+    async with StandIn(catalogue) as server:
+        await sync(database, server)
+        catalogue.remove("video000003")
+        catalogue.change("video000004", privacy="unlisted")  # not listed, but still to be had
+        catalogue.change("video000005", privacy="private")
+        assert (await sync(database, server)).status == "unchanged"
+        spent = server.units
+        report = await sync(database, server, mode="full")
+        assert server.units - spent == 3 + 1
+    assert (report.gone, report.listed) == (2, 118)
+    found = kinds(database)
+    assert found["video000003"] == ("video", "gone")
+    assert found["video000004"] == ("video", "available")
+    assert found["video000005"] == ("video", "private")
+    assert len(found) == 120
+
+
+async def test_an_interrupted_full_listing_still_finds_what_has_vanished(sqlite_database: Database) -> None:
+    catalogue = channel(220)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.remove("video000003")
+        server.quota.limit = server.units + 2
+        assert (await sync(sqlite_database, server, mode="full")).status == "quota"
+        server.quota.limit = None
+        spent = server.units
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.gone) == ("complete", 1)
+        assert server.units - spent == 3 + 1
+
+
+async def test_kinds(sqlite_database: Database) -> None:
+    catalogue = channel(3)
+    catalogue.publish(
+        video(10, duration_s=179),
+        video(11, duration_s=180),
+        video(12, duration_s=None, live="upcoming"),
+        video(13, duration_s=None, live="live"),
+        video(14, duration_s=None),
+        video(15, duration_s=0),
+    )
+    async with StandIn(catalogue) as server:
+        report = await sync(sqlite_database, server)
+        assert server.journal.count("picture") == 4
+    assert report.not_pairs == {
+        "short": 1,
+        "upcoming": 1,
+        "live": 1,
+        "private": 0,
+        "gone": 0,
+        "unknown": 2,
+        "no_picture": 0,
+    }
+
+
+async def test_a_premiere_becomes_a_pair_once_it_has_a_duration(sqlite_database: Database) -> None:
+    catalogue = channel(60)
+    catalogue.publish(video(60, duration_s=None, live="upcoming"))
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        spent = server.units
+        assert (await sync(sqlite_database, server)).units == server.units - spent == 1  # its details; the feed is free
+        catalogue.change("video000060", duration_s=700, live="none")
+        report = await sync(sqlite_database, server)
+        assert report.pictures_fetched == 1
+        assert kinds(sqlite_database)["video000060"] == ("video", "available")
+        assert (await sync(sqlite_database, server)).units == 0
+
+
+async def test_many_unsettled_videos_do_not_cost_more_than_two_units_a_sync(sqlite_database: Database) -> None:
+    async with StandIn(channel(160, duration_s=None)) as server:
+        await sync(sqlite_database, server)
+        spent = server.units
+        report = await sync(sqlite_database, server)
+        assert server.units - spent == report.units == 1
+        assert (await sync(sqlite_database, server, now=later(25))).units == 2
+
+
+async def test_a_new_minimum_sorts_stored_videos_without_a_request(database: Database) -> None:
+    catalogue = channel(10)
+    catalogue.publish(*(video(number, duration_s=100) for number in range(10, 15)))
+    async with StandIn(catalogue) as server:
+        report = await sync(database, server)
+        assert report.not_pairs["short"] == 5
+        report = await sync(database, server, min_duration_s=60)
+        assert (report.units, report.pictures_fetched, report.not_pairs["short"]) == (0, 5, 0)
+        assert (await sync(database, server)).not_pairs["short"] == 0  # kept
+        report = await sync(database, server, min_duration_s=601)
+        assert (report.units, report.not_pairs["short"]) == (0, 15)
+
+
+async def test_a_missing_size_falls_back(sqlite_database: Database) -> None:
+    catalogue = channel(1, missing_sizes=frozenset({"maxres", "standard"}))
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server, thumbnail="maxres")
+        assert [r.path.rpartition("/")[2] for r in server.journal.requests("picture")] == ["hqdefault.jpg"]
+        # Named by the API, but not there.
+        server.faults = Faults([Fault("status", path="/vi/video000001/hqdefault.jpg", status=404)], most_in_a_row=None)
+        catalogue.publish(video(1))
+        await sync(sqlite_database, server, thumbnail="high")
+    urls = rows_as_dicts_of(sqlite_database, "SELECT picture_url FROM video ORDER BY id")
+    assert urls[1].endswith("/mqdefault.jpg")
+
+
+def rows_as_dicts_of(database: Database, sql: str) -> list[str]:
+    with database.read() as session:
+        return [next(iter(row.values())) for row in rows_as_dicts(session, sql)]
+
+
+async def test_two_videos_with_one_picture_store_it_once(sqlite_database: Database) -> None:
+    same = video(0).picture
+    async with StandIn(channel(30, picture=same)) as server:
+        report = await sync(sqlite_database, server)
+    assert report.pictures_fetched == 30
+    with sqlite_database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Picture)) == 1
+
+
+async def test_pages_that_never_end_are_left(sqlite_database: Database) -> None:
+    async with StandIn(channel(120)) as server:
+        page = server_page(server, next_token="again")
+        server.faults = Faults(
+            [Fault("body", path="/youtube/v3/playlistItems", body=page, content_type="application/json")],
+            most_in_a_row=None,
+        )
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.exit_code) == ("failed", 1)
+        assert "does not end" in str(report.error)
+        assert server.journal.count("playlistItems") == 2
+        # What was listed is complete, and the next sync starts over.
+        assert len(contents(sqlite_database)) == 1
+        server.faults = Faults()
+        assert (await sync(sqlite_database, server)).status == "complete"
+        assert len(contents(sqlite_database)) == 120
+
+
+def server_page(server: StandIn, next_token: str) -> bytes:
+    return (
+        '{"kind": "youtube#playlistItemListResponse", "nextPageToken": "' + next_token + '", "items": ['
+        '{"contentDetails": {"videoId": "video000001"}}, {"contentDetails": {"videoId": "video000001"}},'
+        '{"snippet": {"title": "no id"}}, 7, {"contentDetails": {"videoId": "../etc/passwd"}}]}'
+    ).encode()
+
+
+async def test_each_channel_is_apart_from_the_others_failures(sqlite_database: Database) -> None:
+    one, two = channel(3, name="one-one"), channel(4, name="two-two")
+    async with StandIn(one, two) as server:
+        reports = await sync_channels(
+            sqlite_database,
+            [parse_channel_name(name) for name in ("@one-one", "@nobody", "@two-two")],
+            settings_from(server.environment()),
+            http=hasty_http(),
+        )
+        assert [report.status for report in reports] == ["complete", "failed", "complete"]
+        assert isinstance(reports[1].error, ChannelNotFound)
+        assert [report.id for report in reports] == [one.channel_id, None, two.channel_id]
+        # A spent quota is asked about once, and reported for each.
+        server.quota.limit = server.units
+        for catalogue in (one, two):
+            catalogue.publish(video(100, id=f"{catalogue.handle[1:]}-new"))
+        server.journal.clear()
+        reports = await sync_channels(
+            sqlite_database,
+            [parse_channel_name("@one-one"), parse_channel_name("@two-two")],
+            settings_from(server.environment()),
+            http=hasty_http(),
+        )
+        assert [report.status for report in reports] == ["quota", "quota"]
+        assert server.journal.count("playlistItems") == 1
+
+
+async def test_units_are_counted_also_for_a_channel_that_is_not_there(sqlite_database: Database) -> None:
+    async with StandIn(channel(1)) as server:
+        await sync(sqlite_database, server, "@nobody")
+        assert server.units == 1
+    with sqlite_database.read() as session:
+        assert units_spent(session, quota_day(utc_now())) == 1
+
+
+async def test_a_refused_key_is_said_so_at_once(sqlite_database: Database) -> None:
+    async with StandIn(channel(1), keys=["right"]) as server:
+        report = await sync(sqlite_database, server, key="wrong")
+        assert isinstance(report.error, BadKey)
+        assert server.journal.count() == 1
+
+
+async def test_names_of_all_forms_find_the_channel(sqlite_database: Database) -> None:
+    catalogue = channel(1)
+    async with StandIn(catalogue) as server:
+        for name in ("youtube.com/c/tests", f"https://m.youtube.com/channel/{catalogue.channel_id}", "@Tests"):
+            assert (await sync(sqlite_database, server, name)).id == catalogue.channel_id
+        assert server.journal.count("channels") == 1
+
+
+async def test_a_video_that_moves_to_the_next_page_meanwhile_is_stored_once(sqlite_database: Database) -> None:
+    catalogue = channel(60)
+    async with StandIn(catalogue) as server:
+        published = When("listed", lambda: catalogue.publish(video(60)))
+        report = await sync(sqlite_database, server, progress=published)
+        assert (report.status, report.listed, report.new) == ("complete", 61, 60)
+        assert server.units == 1 + 2 + 2
+        assert (await sync(sqlite_database, server)).new == 1
+
+
+async def test_stopping_ends_the_run_in_order_and_the_next_sync_completes(sqlite_database: Database) -> None:
+    catalogue = channel(200)
+    async with StandIn(catalogue) as server:
+        server.faults = Faults([Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=30)])
+        stop = asyncio.Event()
+        reports = await sync_channels(
+            sqlite_database,
+            [parse_channel_name(catalogue.handle)],
+            settings_from(server.environment()),
+            http=hasty_http(),
+            progress=When("pictures", stop.set),
+            stop=stop,
+        )
+        assert [(report.status, report.exit_code) for report in reports] == [("interrupted", 3)]
+        server.release()
+        assert (await sync(sqlite_database, server)).status == "complete"
+    assert [run.status for run in sync_runs(sqlite_database)] == ["interrupted", "complete"]
+    assert len(contents(sqlite_database)) == 200
+
+
+async def test_cancelling_from_outside_marks_the_run_and_is_passed_on(sqlite_database: Database) -> None:
+    catalogue = channel(200)
+    async with StandIn(catalogue) as server:
+        server.faults = Faults([Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=30)])
+        running = asyncio.current_task()
+        assert running is not None
+        with pytest.raises(asyncio.CancelledError):
+            await sync(sqlite_database, server, progress=When("listed", running.cancel))
+        running.uncancel()
+    assert [run.status for run in sync_runs(sqlite_database)] == ["interrupted"]
+
+
+async def test_a_run_of_a_dead_process_is_marked(sqlite_database: Database) -> None:
+    async with StandIn(channel(1)) as server:
+        await sync(sqlite_database, server)
+        with sqlite_database.write() as session:
+            session.execute(text("UPDATE sync_run SET status = 'running', pid = 999999999, finished_at = NULL"))
+        await sync(sqlite_database, server)
+    assert [run.status for run in sync_runs(sqlite_database)] == ["interrupted", "unchanged"]
+
+
+async def test_the_shared_channel(sqlite_database: Database, shared_channel: Path) -> None:
+    catalogue: Catalogue = load_folder(shared_channel)
+    async with StandIn(catalogue) as server:
+        report = await sync(sqlite_database, server)
+        assert (report.units, report.pictures_fetched, sum(report.not_pairs.values())) == (7, 120, 0)
+        assert (await sync(sqlite_database, server)).units == 0
+
+
+def test_a_name_that_is_none_is_refused_before_anything_is_asked() -> None:
+    with pytest.raises(BadChannel):
+        parse_channel_name("https://www.youtube.com/watch?v=abc")
+
+
+async def test_settings_are_checked_when_made() -> None:
+    options = SyncOptions(min_duration_s=5, thumbnail="best")
+    with pytest.raises(Exception, match="one of high, maxres"):
+        replace(options, thumbnail="huge")
+    with pytest.raises(Exception, match="-1 s"):
+        replace(options, min_duration_s=-1)
