@@ -101,6 +101,8 @@ def fit_full_model(
         local_files_only=True, generate_widget_examples=False
     )
     encoder.model.model_card_data.register_model(encoder.model)
+    # With examples for its widget at hand the library does not look for any, behind a bar of its own.
+    encoder.model.model_card_data.widget = [{}]
     with tempfile.TemporaryDirectory(prefix="thumbtune-") as folder:
         trainer = SentenceTransformerTrainer(
             model=encoder.model,

@@ -74,14 +74,14 @@ def select(database: Database, channels: Sequence[str] = ()) -> Selection:
     """
     with database.read() as session:
         known = channel_titles(session)
-        videos = split_videos(session)
-        pairs = current_pairs(session)
     wanted = tuple(_channel_id(name, known) for name in channels)
-    members = _members(videos)
-    given = assign(members)
+    # Read and decided in one transaction: of two trainers at once, the second sees what the first gave, so that the
+    # members of a group can't end in different splits.
     with database.write() as session:
+        members = _members(split_videos(session))
         set_groups(session, {member.video_id: member.group_id for member in members})
-        given = assign_splits(session, given, utc_now())
+        given = assign_splits(session, assign(members), utc_now())
+        pairs = current_pairs(session)
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
     return _taken(members, pairs, wanted, known)
 

@@ -20,7 +20,6 @@ ENCODER = Path(__file__).parent / "encoder"
 """The folder of the small model that ships with thumbtune."""
 
 HELD_BACK = 0.1
-HISTORY = "SELECT run_id, n_train, n_test, base_test_recall_at_1, test_recall_at_1 FROM run_history"
 
 
 class DemoError(Exception):
@@ -104,8 +103,7 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
     session.run("sync")
     session.run(*train)
     session.run("runs")
-    session.run("runs", "compare", "1", "2")
-    session.run("sql", HISTORY)
+    session.run("runs", "compare", "2:base", "2")
     session.show("")
     session.show(f"The store is {session.folder / 'thumbtune.db'}. Look into it:")
     session.show(f"  sqlite3 {session.folder / 'thumbtune.db'} 'select * from run_history'")  # noqa: S608 (shown, not run)
