@@ -15,7 +15,6 @@ __all__ = ["error_from"]
 
 _QUOTA = frozenset({"quotaExceeded", "dailyLimitExceeded", "dailyLimitExceededUnreg"})
 _TOO_FAST = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"})
-_PASSING = frozenset({"backendError", "internalError", "processingFailure"})
 
 # The first of these that is among an answer's reasons says what is wrong with the key.
 _KEY_PROBLEMS: tuple[tuple[frozenset[str], str], ...] = (
@@ -69,7 +68,7 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
             "the API key's quota of the day is spent, everything so far is kept; "
             "run the command again after midnight Pacific time"
         )
-    if answer.status == 429 or _TOO_FAST.intersection(reasons) or _PASSING.intersection(reasons):
+    if answer.status == 429 or _TOO_FAST.intersection(reasons):
         return BadAnswer(f"answered {answer.status} ({message})", retry_after_s=retry_after_s(answer.headers))
     if "key expired" in message.lower():
         reasons.insert(0, "keyExpired")

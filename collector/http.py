@@ -78,7 +78,7 @@ class Pauses:
 
 
 class Http:
-    """A session. `requests` counts what was sent, retries included.
+    """A session. `requests` counts what was sent, whoever repeated it.
 
     Args:
         pauses: the retry policy.
@@ -104,7 +104,10 @@ class Http:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(self._count)
         self._session = aiohttp.ClientSession(
+            trace_configs=[trace],
             connector=aiohttp.TCPConnector(limit=self._connections),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -145,9 +148,12 @@ class Http:
             attempt += 1
             await self._sleep(pause)
 
+    async def _count(self, *_: object) -> None:
+        # Counted here and not in `_send`: aiohttp repeats a request by itself when a kept connection turns out closed.
+        self.requests += 1
+
     async def _send(self, request: Request) -> Answer:
         assert self._session is not None, "use Http in an async with statement"
-        self.requests += 1
         try:
             async with self._session.get(
                 request.url, params=request.params or None, headers=dict(request.headers), allow_redirects=False

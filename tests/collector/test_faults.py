@@ -1,0 +1,235 @@
+"""A server that fails in every way: what is tried again, what never is, and what is said."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.channel_names import parse_channel_name
+from collector.errors import ApiError, BadAnswer, BadKey, NetworkError, QuotaExceeded
+from collector.http import Http, Pauses
+from collector.report import SyncReport
+from collector.settings import settings_from
+from collector.sync import sync_channels
+from store.database import Database, open_database
+from tests.collector.channels import channel, contents, hasty_http, later, sync
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+API = "/youtube/v3/"
+TRANSIENT = {
+    "500": Fault("status", path=API, status=500, times=2),
+    "503": Fault("status", path=API, status=503, times=2),
+    "429": Fault("status", path=API, status=429, retry_after=7, times=2),
+    "reset": Fault("reset", path=API, times=2),
+    "cut": Fault("cut", path=API, times=2),
+    "cut json": Fault("cut_json", path=API, times=2),
+    "html": Fault("html", path=API, times=2),
+    "array": Fault("body", path=API, body=b"[]", content_type="application/json", times=2),
+    "nan": Fault("body", path=API, body=b'{"kind": NaN}', content_type="application/json", times=2),
+    "deep": Fault("body", path=API, body=b'{"a":' + b"[" * 200_000, content_type="application/json", times=2),
+    "another": Fault("body", path=API, body=b'{"kind": "x"}', content_type="application/json", times=2),
+}
+
+
+def refusal(http_status: int, reason: str, message: str = "No.", **more: Any) -> Fault:
+    error = {"code": http_status, "message": message, "errors": [{"reason": reason, "message": message}], **more}
+    body = json.dumps({"error": error}).encode()
+    return Fault("body", path=API, status=http_status, body=body, content_type="application/json")
+
+
+@pytest.mark.parametrize("name", TRANSIENT)
+async def test_what_heals_is_tried_again(sqlite_database: Database, name: str) -> None:
+    async with StandIn(channel(3), faults=Faults([TRANSIENT[name]])) as server:
+        report = await sync(sqlite_database, server)
+        assert report.status == "complete"
+        assert report.requests == server.journal.count() == 3 + 2 + 3
+    assert len(contents(sqlite_database)) == 3
+
+
+@pytest.mark.parametrize("reason", ["rateLimitExceeded", "userRateLimitExceeded"])
+async def test_too_many_requests_are_slowed_down_and_not_given_up(sqlite_database: Database, reason: str) -> None:
+    fault = replace(refusal(403, reason), times=2)
+    async with StandIn(channel(3), faults=Faults([fault])) as server:
+        assert (await sync(sqlite_database, server)).status == "complete"
+
+
+@pytest.mark.parametrize("fault", [TRANSIENT["500"], TRANSIENT["html"], TRANSIENT["cut"]], ids=["500", "html", "cut"])
+async def test_tries_end(sqlite_database: Database, fault: Fault) -> None:
+    for_good = Faults([replace(fault, times=None)], most_in_a_row=None)
+    async with StandIn(channel(3), faults=for_good) as server:
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.exit_code) == ("failed", 1)
+        assert isinstance(report.error, BadAnswer | NetworkError)
+        assert "5 times" in str(report.error)
+        assert server.journal.count() == 5
+
+
+REFUSED: dict[str, tuple[Fault, type[Exception], str]] = {
+    "keyInvalid": (refusal(400, "keyInvalid"), BadKey, "does not know this API key"),
+    "badRequest": (
+        refusal(400, "badRequest", "API key not valid.", details=[{"reason": "API_KEY_INVALID"}]),
+        BadKey,
+        "does not know this API key",
+    ),
+    "expired": (
+        refusal(400, "badRequest", "API key expired. Renew it.", details=[{"reason": "API_KEY_INVALID"}]),
+        BadKey,
+        "has expired",
+    ),
+    "ip": (refusal(403, "ipRefererBlocked"), BadKey, "restricted"),
+    "off": (refusal(403, "accessNotConfigured"), BadKey, "switched off"),
+    "400": (refusal(400, "invalidParameter", "Bad <code>part</code>."), ApiError, "Bad part."),
+    "404": (refusal(404, "notFound"), ApiError, "404"),
+    "401": (refusal(401, "authError"), BadKey, "does not accept"),
+    "403": (refusal(403, "SERVICE_UNAVAILABLE", status="PERMISSION_DENIED"), ApiError, "403"),
+    "html 404": (
+        Fault("body", path=API, status=404, body=b"<p>Not here", content_type="text/html"),
+        ApiError,
+        "THUMBTUNE_API_URL",
+    ),
+    "redirect": (Fault("redirect", path=API, location="http://127.0.0.1:9/"), ApiError, "THUMBTUNE_API_URL"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_refusal_is_never_tried_again(sqlite_database: Database, name: str) -> None:
+    fault, kind, said = REFUSED[name]
+    async with StandIn(channel(3), faults=Faults([fault], most_in_a_row=None)) as server:
+        report = await sync(sqlite_database, server)
+        assert server.journal.count() == 1
+    assert (report.status, report.exit_code) == ("failed", 1)
+    assert isinstance(report.error, kind)
+    assert said in str(report.error)
+    assert str(report.error).isprintable()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refusal(403, "quotaExceeded"),
+        refusal(403, "dailyLimitExceeded"),
+        refusal(429, "rateLimitExceeded", details=[{"metadata": {"quota_limit": "defaultPerDayPerProject"}}]),
+    ],
+    ids=["403", "daily", "429"],
+)
+async def test_a_spent_quota_is_told_from_a_rate(sqlite_database: Database, fault: Fault) -> None:
+    async with StandIn(channel(3), faults=Faults([fault], most_in_a_row=None)) as server:
+        report = await sync(sqlite_database, server)
+        assert server.journal.count() == 1
+    assert (report.status, report.exit_code) == ("quota", 3)
+    assert isinstance(report.error, QuotaExceeded)
+
+
+async def test_every_fault_at_once_leaves_what_a_clean_sync_leaves(tmp_path: Path) -> None:
+    shares: Sequence[Fault] = [
+        Fault("status", status=500, share=0.10),
+        Fault("status", status=503, share=0.05),
+        Fault("status", status=429, retry_after=1, share=0.05),
+        Fault("reset", share=0.05),
+        Fault("cut", share=0.05),
+        Fault("cut_json", path=API, share=0.05),
+        Fault("html", share=0.02),
+        Fault("slow", share=0.05, delay_s=0.01),
+    ]
+    stores = [open_database(f"sqlite:///{tmp_path / name}.db") for name in ("clean", "faulty")]
+    async with StandIn(channel(300)) as server:
+        clean = await sync(stores[0], server)
+        server.faults = Faults(shares, seed=1, most_in_a_row=2)
+        report = await sync(stores[1], server)
+        # A page of HTML instead of a picture is a bad picture, tried again when it is due.
+        assert report.status in ("complete", "partial")
+        assert report.requests < 1.7 * clean.requests
+        if report.status == "partial":
+            server.faults = Faults()
+            assert (await sync(stores[1], server, now=later(2))).status == "complete"
+    assert contents(stores[0]) == contents(stores[1])
+    for store in stores:
+        store.close()
+
+
+async def test_pauses_grow_are_bounded_and_honour_what_the_server_asks(sqlite_database: Database) -> None:
+    waited: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waited.append(seconds)
+
+    for_good = Faults([Fault("status", path=API, status=500)], most_in_a_row=None)
+    async with StandIn(channel(1), faults=for_good) as server:
+        pauses = Pauses(tries=7, first_s=1, longest_s=10)
+        await sync(sqlite_database, server, http=Http(sleep=note, draw=lambda: 1.0, pauses=pauses))
+        assert waited == [1, 2, 4, 8, 10, 10]
+        waited.clear()
+        server.faults = Faults(
+            [
+                Fault("status", path=API, status=429, retry_after=30, times=1),
+                Fault("status", path=API, status=503, retry_after=100_000, times=1),
+            ]
+        )
+        await sync(sqlite_database, server, http=Http(sleep=note, draw=lambda: 0.0, pauses=pauses))
+        assert waited == [30, 60]
+
+
+async def test_a_server_that_is_down_is_one_clear_error(sqlite_database: Database) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        reports = await sync_channels(
+            sqlite_database,
+            [parse_channel_name("@tests")],
+            settings_from({"YOUTUBE_API_KEY": "k", "THUMBTUNE_API_URL": f"http://127.0.0.1:{port}"}),
+            http=hasty_http(),
+        )
+    assert isinstance(reports[0].error, NetworkError)
+    assert f"127.0.0.1:{port}: can't be reached, 5 times; check the network" in str(reports[0].error)
+
+
+async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: Database) -> None:
+    dies = Fault("reset", path="/", after=60)
+    async with StandIn(channel(230), faults=Faults([dies], most_in_a_row=None)) as server:
+        report: SyncReport = await sync(sqlite_database, server)
+        assert (report.status, report.exit_code) == ("failed", 1)
+        assert isinstance(report.error, NetworkError)
+        kept = contents(sqlite_database)
+        assert kept
+        server.faults = Faults()
+        assert (await sync(sqlite_database, server)).status == "complete"
+        assert len(contents(sqlite_database)) == 230
+
+
+async def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = "AIzaSECRETsecretSECRET0123456789"
+    caplog.set_level(logging.DEBUG)
+    database = open_database(f"sqlite:///{tmp_path / 'store.db'}")
+    said = []
+    async with StandIn(channel(60)) as server:
+        settings = settings_from(server.environment(key))
+        said.append(repr(settings))
+        server.faults = Faults([TRANSIENT["500"]])
+        said.append(str((await sync(database, server, key=key)).as_dict()))
+        quoting = f"Requests from consumer 'api_key:{key}' are blocked."
+        for fault in (refusal(403, "forbidden", quoting), refusal(500, "x", quoting), refusal(400, "x", key)):
+            server.faults = Faults([fault], most_in_a_row=None)
+            report = await sync(database, server, "@another", key=key)
+            assert report.error is not None
+            said += [str(report.as_dict()), repr(report.error), repr(report.error.__cause__)]
+        for request in server.journal.requests():
+            assert key not in request.path + str(request.query)
+            headers = [name for name, value in request.headers.items() if key in value]
+            assert headers == (["x-goog-api-key"] if request.path.startswith(API) else [])
+    database.close()
+    assert key not in "".join(said)
+    assert key not in caplog.text
+    assert key.encode() not in store_bytes(tmp_path)
+    assert settings.key_fingerprint.encode() in store_bytes(tmp_path)
+
+
+def store_bytes(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir())
