@@ -106,10 +106,11 @@ def _newest_first(query: Select[tuple[object, ...]] | Select) -> Select:  # type
 def _lock_videos(session: Session) -> None:
     """Lock every video in the order of the ids, as syncs do, so that writers wait for each other and never deadlock.
 
-    SQLite has no row locks: there a write transaction is alone from its start.
+    Not against rows that refer to a video (a snapshot's examples): those don't mind what is changed here. SQLite has
+    no row locks: there a write transaction is alone from its start.
     """
     if session.get_bind().dialect.name != "sqlite":
-        session.execute(select(Video.id).order_by(Video.id).with_for_update()).all()
+        session.execute(select(Video.id).order_by(Video.id).with_for_update(key_share=True)).all()
 
 
 def set_groups(session: Session, groups: Mapping[str, str]) -> None:

@@ -1,0 +1,25 @@
+"""Fixtures of the trainer's tests: a tiny CLIP that was saved once, loaded where a test asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.tiny import build_clip
+from trainer.encoder import Encoder, load_encoder
+from trainer.quiet import quiet_libraries
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny CLIP with random weights."""
+    with quiet_libraries():
+        return build_clip(tmp_path_factory.mktemp("clip") / "tiny-clip")
+
+
+@pytest.fixture
+def encoder(tiny_clip: Path) -> Encoder:
+    """The tiny CLIP, freshly loaded: a test may train it."""
+    with quiet_libraries():
+        return load_encoder(str(tiny_clip), "cpu")

@@ -1,0 +1,75 @@
+"""Trained tensors on disk: whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from store.database import Database
+from trainer.artifacts import apply_tensors, can_save, check_empty, models_dir, save_tensors, save_whole_model
+from trainer.encoder import Encoder, load_encoder
+from trainer.errors import CantSave, RunUnusable
+
+NAME = "0.model.text_projection.weight"
+
+
+def test_what_was_saved_comes_back(encoder: Encoder, tiny_clip: Path, tmp_path: Path) -> None:
+    weight = dict(encoder.model.named_parameters())[NAME]
+    weight.data += 1
+    path = tmp_path / "models" / "run-1.safetensors"
+    digest = save_tensors(encoder.model, [NAME], path)
+    assert list(load_file(path)) == [NAME]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    fresh = load_encoder(str(tiny_clip), "cpu")
+    apply_tensors(fresh.model, path, digest)
+    assert torch.equal(dict(fresh.model.named_parameters())[NAME], weight)
+
+
+def test_a_lost_changed_or_foreign_file_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    digest = save_tensors(encoder.model, [NAME], path)
+    with pytest.raises(RunUnusable, match="are not at"):
+        apply_tensors(encoder.model, tmp_path / "lost", digest)
+    with pytest.raises(RunUnusable, match="does not fit the base model"):
+        apply_tensors(torch.nn.Linear(2, 2), path, digest)  # type: ignore[arg-type]
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(RunUnusable, match="is not the file that the run wrote"):
+        apply_tensors(encoder.model, path, digest)
+
+
+def test_a_place_that_cant_be_written_is_one_line(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CantSave, match=r"can't be written \("):
+        save_tensors(encoder.model, [NAME], tmp_path / "file" / "run.safetensors")
+
+
+def test_a_full_disk_is_said_in_words() -> None:
+    """/dev/full fails each write as a full disk does."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(CantSave, match="the disk is full; make room"), can_save(Path("there")):
+        Path("/dev/full").write_bytes(b"x")
+    with pytest.raises(CantSave, match="the disk is full"), can_save(Path("there")):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+
+def test_a_folder_in_use_is_left_alone(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(CantSave, match="is not an empty folder"):
+        save_whole_model(encoder.model, tmp_path, "card")
+    with pytest.raises(CantSave, match="is not an empty folder"):
+        check_empty(tmp_path / "kept")
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+
+
+def test_models_live_beside_the_store(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THUMBTUNE_MODELS", raising=False)
+    assert models_dir(sqlite_database) == tmp_path / "thumbtune-models"
+    monkeypatch.setenv("THUMBTUNE_MODELS", "elsewhere")
+    assert models_dir(sqlite_database) == Path.cwd() / "elsewhere"

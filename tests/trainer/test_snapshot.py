@@ -1,0 +1,214 @@
+"""Snapshots end to end on real stores: what is in, what is left out, what stays the same for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from store.database import Database, open_database, rows_as_dicts
+from store.pairs import channel_titles
+from store.snapshots import load_examples
+from store.tables import Video
+from tests.store.builders import add_channel, add_video, change_video, url_of
+from tests.trainer.tiny import fill
+from trainer import snapshot
+from trainer.errors import BadSetting, NotEnoughPairs
+from trainer.settings import STRATEGIES, Strategy, TrainSettings
+
+
+def embed(titles: Sequence[str]) -> np.ndarray:
+    """Random vectors that hang on the title alone."""
+    return np.stack(
+        [np.random.default_rng(list(title.encode())).standard_normal(8).astype(np.float32) for title in titles]
+    )
+
+
+def make(database: Database, settings: TrainSettings) -> tuple[int, bool]:
+    chosen = snapshot.select(database, settings.channels)
+    rows = snapshot.mine(chosen, settings, embed)
+    return snapshot.save(database, chosen, rows, settings, "f" * 64)
+
+
+def splits(database: Database) -> dict[str, str]:
+    with database.read() as session:
+        return {row["video_id"]: row["split"] for row in rows_as_dicts(session, "SELECT video_id, split FROM pairs")}
+
+
+def test_a_first_snapshot_is_cut_as_the_recipe_cuts_it(database: Database) -> None:
+    fill(database, 76)
+    chosen = snapshot.select(database)
+    assert chosen.counts() == {"train": 53, "valid": 11, "test": 12}
+    assert chosen.excluded == {}
+    assert {row.video_id: row.split for row in chosen.examples} == splits(database)
+    assert [row.position for row in chosen.examples] == list(range(76))
+    assert chosen.examples[0].video_id == "UC1-075", "newest first"
+
+
+def test_what_comes_later_moves_nobody(database: Database) -> None:
+    fill(database, 20)
+    before = {row.video_id: row.split for row in snapshot.select(database).examples}
+    fill_more(database, 20, 40)
+    after = snapshot.select(database)
+    assert before.items() <= {row.video_id: row.split for row in after.examples}.items()
+    assert after.counts() == {"train": 28, "valid": 6, "test": 6}
+
+
+def fill_more(database: Database, first: int, end: int) -> None:
+    with database.write() as session:
+        for number in range(first, end):
+            add_video(session, f"UC1-{number:03}", day=number)
+
+
+@pytest.mark.parametrize("negatives", STRATEGIES)
+def test_the_triplets_can_be_rebuilt_after_titles_changed(sqlite_database: Database, negatives: Strategy) -> None:
+    fill(sqlite_database, 30)
+    snapshot_id, new = make(sqlite_database, TrainSettings(negatives=negatives))
+    assert new
+    with sqlite_database.read() as session:
+        before = load_examples(session, snapshot_id)
+    with sqlite_database.write() as session:
+        for row in before[::2]:
+            change_video(
+                session, row.video_id, title="renamed " + row.video_id, picture=b"redrawn " + row.video_id.encode()
+            )
+    with sqlite_database.read() as session:
+        assert load_examples(session, snapshot_id) == before
+    by_position = {row.position: row for row in before}
+    for row in before:
+        if negatives == "none":
+            assert row.negative_position is None
+        else:
+            assert row.negative_position is not None
+            assert by_position[row.negative_position].split == row.split
+            assert by_position[row.negative_position].title != row.title
+    other, new = make(sqlite_database, TrainSettings(negatives=negatives))
+    assert new
+    assert other != snapshot_id
+
+
+def test_equal_data_and_settings_are_one_snapshot(database: Database) -> None:
+    fill(database, 12)
+    first, _ = make(database, TrainSettings())
+    assert make(database, TrainSettings(seed=3, epochs=9, lr=1.0)) == (first, False)
+    assert make(database, TrainSettings(negatives="random"))[1]
+    assert make(database, TrainSettings(negatives="random", seed=3))[1]
+    assert not make(database, TrainSettings(negatives="random", seed=3))[1]
+
+
+def test_groups_that_come_to_share_a_title_move_nobody_and_leak_nothing(database: Database) -> None:
+    fill(database, 20)
+    before = {row.video_id: row.split for row in snapshot.select(database).examples}
+    one_of = {split: next(video for video, where in before.items() if where == split) for split in ("train", "test")}
+    with database.write() as session:
+        for video in one_of.values():
+            change_video(session, video, title="Now the same")
+    after = snapshot.select(database)
+    assert after.excluded == {"group_in_more_held_out_split": 1}
+    assert {row.video_id for row in after.examples} == before.keys() - {one_of["train"]}
+    assert splits(database) == before
+    assert "1 pairs left out: group in more held out split" in snapshot.require_trainable(after)
+
+
+def test_a_group_spans_channels_even_where_one_is_selected(database: Database) -> None:
+    fill(database, 20)
+    fill(database, 20, "UC2")
+    with database.write() as session:
+        for number in range(20):
+            change_video(session, f"UC2-{number:03}", title=f"Shared {number}")
+            change_video(session, f"UC1-{number:03}", title=f"shared  {number}")
+    snapshot.select(database, ["@uc1"])
+    found = splits(database)
+    assert all(found[f"UC1-{number:03}"] == found[f"UC2-{number:03}"] for number in range(20))
+
+
+def test_a_reupload_of_a_vanished_video_joins_its_split(database: Database) -> None:
+    fill(database, 20)
+    before = {row.video_id: row.split for row in snapshot.select(database).examples}
+    with database.write() as session:
+        session.execute(update(Video).values(availability="gone"))
+        titles = rows_as_dicts(session, "SELECT id, title FROM video")
+        for row in titles:
+            add_video(session, "again-" + row["id"], title=row["title"])
+    after = {row.video_id: row.split for row in snapshot.select(database).examples}
+    assert after == {f"again-{video}": split for video, split in before.items()}
+
+
+def test_a_channel_is_named_by_id_or_handle(database: Database) -> None:
+    fill(database, 10)
+    fill(database, 10, "UC2")
+    for name in ("UC2", "@uc2", "uc2", "@UC2"):
+        assert {row.channel_id for row in snapshot.select(database, [name]).examples} == {"UC2"}
+    with pytest.raises(BadSetting, match="channel '@nobody' is not in the store; it has @uc1, @uc2"):
+        snapshot.select(database, ["@nobody"])
+
+
+def test_an_empty_store_says_what_to_do(database: Database) -> None:
+    with pytest.raises(NotEnoughPairs, match=r"no pairs in the store .*\(0 channels.*run 'thumbtune sync CHANNEL'"):
+        snapshot.select(database)
+
+
+def test_a_channel_without_pictures_says_so(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        for number in range(5):
+            add_video(session, str(number), picture=None)
+    with pytest.raises(NotEnoughPairs, match="a stored picture"):
+        snapshot.select(database)
+
+
+@pytest.mark.parametrize(("n", "train"), [(1, 0), (2, 1)])
+def test_too_few_pairs(database: Database, n: int, train: int) -> None:
+    fill(database, n)
+    with pytest.raises(NotEnoughPairs, match=rf"^{n} pairs? gave {train} to train on, and training needs 2"):
+        snapshot.require_trainable(snapshot.select(database))
+
+
+def test_a_column_of_equal_titles(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        for number in range(10):
+            add_video(session, str(number), title="Live!" if number % 2 else " LIVE! ")
+    with pytest.raises(NotEnoughPairs, match=r"all 10 training pairs have equal titles"):
+        snapshot.require_trainable(snapshot.select(database))
+
+
+def test_one_picture_for_all(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        for number in range(10):
+            add_video(session, str(number), picture=b"the same")
+    with pytest.raises(NotEnoughPairs, match=r"equal titles or pictures"):
+        snapshot.require_trainable(snapshot.select(database))
+
+
+def test_what_will_be_missing_is_told(database: Database) -> None:
+    fill(database, 3)
+    fill(database, 1, "UC2")
+    told = snapshot.require_trainable(snapshot.select(database))
+    assert "the valid split is empty: no figures for it" in told
+    assert "channel UC2 has one pair: it takes part, but has no figures of its own" in told
+
+
+def test_two_trainers_at_once_agree(database: Database) -> None:
+    fill(database, 60)
+    url = url_of(database)
+
+    def other(_number: int) -> tuple[int, dict[str, str]]:
+        opened = open_database(url)
+        try:
+            snapshot_id, _ = make(opened, TrainSettings())
+            with opened.read() as session:
+                return snapshot_id, {row.video_id: row.split for row in load_examples(session, snapshot_id)}
+        finally:
+            opened.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(other, range(4)))
+    assert all(result == results[0] for result in results)
+    assert results[0][1] == splits(database)
+    with database.read() as session:
+        assert list(channel_titles(session)) == ["UC1"]

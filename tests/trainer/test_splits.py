@@ -1,0 +1,286 @@
+"""Splits: the recipe's own cut at first, proportions kept later, groups whole, and no video ever moves."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
+
+from trainer.splits import SPLITS, Member, assign, first_counts, group_homes, groups_of, normalised
+
+PROPORTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
+
+
+def ungrouped(ids: Iterable[str], splits: dict[str, str] | None = None, channel: str = "UC1") -> list[Member]:
+    known = splits or {}
+    return [Member(video, channel, video, known.get(video)) for video in ids]
+
+
+def recipe_split(ids: Sequence[str]) -> dict[str, str]:
+    """The published recipe: shuffle the table, then cut it at 70 % and 85 %."""
+    shuffled = pd.DataFrame({"id": ids}).sample(frac=1, random_state=42)["id"].tolist()
+    n_train, n_valid = int(0.7 * len(ids)), int(0.15 * len(ids))
+    names = ["train"] * n_train + ["valid"] * n_valid + ["test"] * (len(ids) - n_train - n_valid)
+    return dict(zip(shuffled, names, strict=True))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 13, 20, 40, 76, 99, 120, 1000])
+def test_a_first_snapshot_is_cut_as_the_recipe_cuts_it(n: int) -> None:
+    ids = [f"video {index}" for index in range(n)]
+    splits = assign(ungrouped(ids))
+    assert splits == recipe_split(ids)
+    counts = Counter(splits.values())
+    assert [counts[split] for split in SPLITS] == [int(0.7 * n), int(0.15 * n), n - int(0.7 * n) - int(0.15 * n)]
+
+
+def test_the_recipes_76_videos_give_its_53_11_12() -> None:
+    assert first_counts(76) == {"train": 53, "valid": 11, "test": 12}
+
+
+def test_nothing_gives_nothing() -> None:
+    assert assign([]) == {}
+    assert groups_of([]) == {}
+
+
+def test_each_channel_is_cut_by_itself() -> None:
+    one = [f"a{index}" for index in range(60)]
+    two = [f"b{index}" for index in range(20)]
+    mixed = ungrouped(two[:10], channel="UC2") + ungrouped(one, channel="UC1") + ungrouped(two[10:], channel="UC2")
+    assert assign(mixed) == recipe_split(one) | recipe_split(two)
+
+
+def test_a_new_channel_is_cut_as_the_recipe_does_while_another_grows() -> None:
+    old = [f"a{index}" for index in range(20)]
+    splits = assign(ungrouped(old))
+    new = [f"b{index}" for index in range(40)]
+    given_now = assign(ungrouped(["a20"]) + ungrouped(old, splits) + ungrouped(new, channel="UC2"))
+    assert set(given_now) == {"a20", *new}
+    assert {video: given_now[video] for video in new} == recipe_split(new)
+
+
+def test_a_video_that_is_no_pair_gets_no_split_and_counts_for_nothing() -> None:
+    pairs = [f"video {index}" for index in range(20)]
+    shorts = [Member(f"short {index}", "UC1", f"short {index}", None, is_pair=False) for index in range(20)]
+    assert assign([*shorts, *ungrouped(pairs)]) == recipe_split(pairs)
+
+
+def test_series_stay_whole_and_single_videos_fill_the_counts_exactly() -> None:
+    n = 200
+    members = [
+        Member(f"v{index:03}", "UC1", f"v{index % 40:03}" if index < 100 else f"v{index:03}", None)
+        for index in range(n)
+    ]
+    splits = assign(members)
+    assert Counter(splits.values()) == first_counts(n)
+    homes = defaultdict(set)
+    for member in members:
+        homes[member.group_id].add(splits[member.video_id])
+    assert all(len(home) == 1 for home in homes.values())
+    # Series are held out about as often as single videos are: 12 of 40 expected.
+    assert 6 <= sum(splits[f"v{index:03}"] != "train" for index in range(40)) <= 18
+
+
+@pytest.mark.parametrize("size", [16, 30, 60, 71, 99, 100])
+def test_a_group_too_big_to_be_held_out_is_trained_on_whole(size: int) -> None:
+    """Wherever the shuffle puts it; what is left fills valid and test as far as it goes."""
+    for first in range(0, 101 - size, 3):
+        group = range(first, first + size)
+        members = [Member(f"v{row}", "UC1", "group" if row in group else f"v{row}", None) for row in range(100)]
+        splits = assign(members)
+        assert {splits[f"v{row}"] for row in group} == {"train"}
+        assert Counter(splits.values())["train"] == max(size, 70)
+
+
+@pytest.mark.parametrize("first", range(1, 41))
+def test_later_videos_keep_the_proportions(first: int) -> None:
+    """From any first size, one video after the other, up to 240."""
+    names = [f"video {index}" for index in range(240)]  # oldest first
+    splits = assign(ungrouped(reversed(names[:first])))
+    splits |= assign(ungrouped(reversed(names), splits))
+    counts: Counter[str] = Counter(splits[name] for name in names[:first])
+    for total, name in enumerate(names[first:], start=first + 1):
+        counts[splits[name]] += 1
+        for split in SPLITS:
+            off = abs(counts[split] - PROPORTIONS[split] * total)
+            assert off < 2, (total, split)
+            assert off < 1 or total < first + 20, (total, split)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.lists(st.integers(1, 12), max_size=6))
+def test_growing_in_small_steps_or_at_once_is_the_same(first: int, steps: list[int]) -> None:
+    names = [f"video {index}" for index in range(first + sum(steps))]  # oldest first
+    start = assign(ungrouped(reversed(names[:first])))
+    slowly = dict(start)
+    end = first
+    for step in steps:
+        end += step
+        slowly |= assign(ungrouped(reversed(names[:end]), slowly))
+    assert slowly == start | assign(ungrouped(reversed(names), start))
+
+
+Upload = tuple[int, int, int, bool]  # channel, title, picture, whether it can be a pair
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 60), st.booleans()), max_size=25),
+            st.lists(st.tuples(st.integers(0, 100), st.integers(0, 60)), max_size=4),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_whatever_is_uploaded_or_renamed_no_video_moves(
+    steps: list[tuple[list[Upload], list[tuple[int, int]]]],
+) -> None:
+    """Channels grow and rename videos; groups form, grow and join across channels and splits."""
+    videos: dict[str, list[int]] = {}  # id -> [channel, title, picture, is pair]; oldest first
+    splits: dict[str, str] = {}
+    for uploads, renames in steps:
+        for channel, title, picture, is_pair in uploads:
+            videos[f"v{len(videos):04}"] = [channel, title, picture, is_pair]
+        for which, title in renames:
+            if videos:
+                videos[sorted(videos)[which % len(videos)]][1] = title
+        groups = groups_of((video, f"title {row[1]}", f"picture {row[2]}") for video, row in videos.items())
+        members = [
+            Member(video, f"UC{row[0]}", groups[video], splits.get(video), is_pair=bool(row[3]))
+            for video, row in reversed(videos.items())
+        ]
+        before = group_homes(members)
+        new = assign(members)
+
+        assert new == assign(members)
+        assert set(new) == {video for video, row in videos.items() if row[3] and video not in splits}
+        splits |= new
+        inside: dict[str, set[str]] = defaultdict(set)
+        for video, split in splits.items():
+            inside[groups[video]].add(split)
+        for group, found in inside.items():
+            if group not in before:
+                assert len(found) == 1
+        for video, split in new.items():
+            if groups[video] in before:
+                assert split == before[groups[video]][0]
+
+
+def test_a_new_video_joins_its_groups_split_even_where_that_is_far_from_the_proportions() -> None:
+    old = [f"video {index}" for index in range(40)]
+    splits = assign(ungrouped(old))
+    home = next(video for video in old if splits[video] == "test")
+    reuploads = [Member(f"again {index}", "UC1", home, None) for index in range(30)]
+    others = [f"other {index}" for index in range(10)]
+    now = [*reuploads, *ungrouped(others), *ungrouped(old, splits)]
+    given_now = assign(now)
+    assert {given_now[member.video_id] for member in reuploads} == {"test"}
+    # The channel then has far too few training videos: all that is free goes there.
+    assert {given_now[video] for video in others} == {"train"}
+
+
+def test_a_group_is_followed_into_another_channel() -> None:
+    old = ungrouped(["a1"], {"a1": "valid"})
+    new = [Member("b1", "UC2", "a1", None), *ungrouped([f"b{index}" for index in range(2, 11)], channel="UC2")]
+    given_now = assign([*new, *old])
+    assert given_now["b1"] == "valid"
+    assert Counter(given_now.values()) == first_counts(10)
+
+
+def test_a_vanished_videos_split_binds_its_reupload() -> None:
+    gone = Member("gone", "UC1", "again", "test", is_pair=False)
+    kept = ungrouped(["kept"], {"kept": "train"})
+    assert assign([Member("again", "UC1", "again", None), *kept, gone]) == {"again": "test"}
+
+
+def test_two_splits_whose_videos_come_to_share_a_title_move_nobody() -> None:
+    members = [Member("a", "UC1", "a", "train"), Member("b", "UC1", "a", "test"), Member("c", "UC1", "c", "valid")]
+    assert assign(members) == {}
+    assert group_homes(members) == {"a": ("test", True), "c": ("valid", False)}
+    # A third one goes where nothing held out is trained on.
+    assert assign([Member("d", "UC1", "a", None), *members]) == {"d": "test"}
+    members[1] = Member("b", "UC1", "a", "valid")
+    assert assign([Member("d", "UC1", "a", None), *members]) == {"d": "valid"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Hello World", "  hello \t WORLD\n"),
+        ("Top 10 tips", "Top\u00a010\u2003tips"),  # no-break and em space
+        ("ＨＥＬＬＯ", "hello"),  # full width
+        ("Straße", "STRASSE"),
+        ("caf\u00e9", "cafe\u0301"),  # composed, and letter + combining accent
+        ("½ price", "1⁄2 PRICE"),
+        ("№ 5", "No 5"),
+        ("\u0390", "\u03aa\u0301"),  # Greek small iota with dialytika and tonos, and its capital
+    ],
+)
+def test_spellings_of_one_title(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Part 1", "Part 2"), ("a b", "ab"), ("resume", "résumé"), ("Go", "Go!")])
+def test_different_titles_stay_different(one: str, other: str) -> None:
+    assert normalised(one) != normalised(other)
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_normalising_twice_changes_nothing(title: str) -> None:
+    assert normalised(normalised(title)) == normalised(title)
+
+
+Row = tuple[str, str, str | None]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", " ", "one", "ONE", "two", "Two ", "three", "four"]),
+            st.sampled_from([None, "p1", "p2", "p3", "p4", "p5"]),
+        ),
+        max_size=12,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_groups_are_the_connected_components(facts: list[tuple[str, str | None]], shuffler: object) -> None:
+    rows: list[Row] = [(f"v{index:02}", title, picture) for index, (title, picture) in enumerate(facts)]
+    shuffler.shuffle(rows)  # type: ignore[attr-defined]
+    linked = np.zeros((len(rows), len(rows)), dtype=bool)
+    for (i, one), (j, other) in combinations(enumerate(rows), 2):
+        same_title = one[1].strip() != "" and one[1].strip().lower() == other[1].strip().lower()
+        linked[i, j] = same_title or (one[2] is not None and one[2] == other[2])
+    expected = {}
+    if rows:
+        labels = connected_components(linked, directed=False)[1]
+        for label in set(labels):
+            inside = [row[0] for row, its in zip(rows, labels, strict=True) if its == label]
+            expected.update(dict.fromkeys(inside, min(inside)))
+    assert groups_of(rows) == expected
+
+
+def test_a_group_joins_through_others_and_is_named_after_its_smallest_id() -> None:
+    chain = [("d", "one", "p1"), ("c", "two", "p1"), ("b", "Two", "p2"), ("a", "three", "p2"), ("z", "alone", None)]
+    assert groups_of(chain) == {"a": "a", "b": "a", "c": "a", "d": "a", "z": "z"}
+
+
+def test_a_title_never_joins_a_picture_of_the_same_text() -> None:
+    assert groups_of([("a", "same", "other"), ("b", "different", "same")]) == {"a": "a", "b": "b"}
+
+
+def test_a_long_chain_of_shared_pictures_and_titles_is_one_group() -> None:
+    """20,000 videos, each linked to the next: no recursion, and no quadratic time."""
+    n = 20_000
+    chain = [(f"v{index:05}", f"title {index // 2}", f"picture {(index + 1) // 2}") for index in range(n)]
+    assert set(groups_of(chain).values()) == {"v00000"}
+    assert set(groups_of(reversed(chain)).values()) == {"v00000"}
