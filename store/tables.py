@@ -147,6 +147,8 @@ class Video(Base):
         CheckConstraint(_one_of("availability", "available", "private", "gone"), name="availability"),
         CheckConstraint(_one_of("split", "train", "valid", "test"), name="split"),
         Index("ix_video_channel_id_published_at", "channel_id", "published_at"),
+        # Work that is still to do is read in pages in the order of ids.
+        Index("ix_video_channel_id_id", "channel_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

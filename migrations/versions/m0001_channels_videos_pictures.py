@@ -113,6 +113,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_video")),
     )
     op.create_index("ix_video_channel_id_published_at", "video", ["channel_id", "published_at"], unique=False)
+    op.create_index("ix_video_channel_id_id", "video", ["channel_id", "id"], unique=False)
     op.create_index(op.f("ix_video_group_id"), "video", ["group_id"], unique=False)
     op.create_index(op.f("ix_video_picture_sha256"), "video", ["picture_sha256"], unique=False)
     op.create_table(
