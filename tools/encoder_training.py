@@ -109,7 +109,7 @@ def title_vectors(model: CLIPModel, tokenizer: CLIPTokenizer, titles: Sequence[s
     return vectors
 
 
-def train(  # noqa: PLR0913, PLR0917 -- what is learnt, from what, and how
+def train(  # noqa: PLR0917 -- what is learnt, from what, and how
     model: CLIPModel,
     tokenizer: CLIPTokenizer,
     channels: Sequence[Pairs],

@@ -26,7 +26,8 @@ def reference() -> str:
 
 def _sections(command: click.Command, name: str, parent: click.Context | None) -> list[str]:
     # A fixed width: the reference must not depend on the terminal it is made in.
-    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+    settings = {**command.context_settings, "terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     sections = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]
     if isinstance(command, click.Group):
         for child in command.list_commands(context):

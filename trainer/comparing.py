@@ -11,7 +11,7 @@ from store.runs import get_run, ranks, snapshot_titles
 from store.tables import Rank
 from trainer.errors import BadSetting, RunUnusable
 from trainer.evaluation import Comparison, mcnemar
-from trainer.recorded import parse_run
+from trainer.run_names import parse_run
 from trainer.splits import SPLITS
 
 __all__ = ["Change", "ComparedModel", "Compared", "compare"]

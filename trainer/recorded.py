@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +15,10 @@ from trainer.errors import NotEnoughPairs, RunUnusable
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
+from trainer.run_names import parse_run
 from trainer.scoring import Scores, score_examples
 
-__all__ = ["Evaluated", "evaluate", "export_model", "load_run_model", "model_card", "parse_run", "resolve_model"]
-
-
-def parse_run(text: str) -> tuple[int, str] | None:
-    """Read `N` (a run's tuned model) or `N:base`, `N:tuned`; None for anything else, such as a model's name."""
-    found = re.fullmatch(r"(\d{1,18})(?::(base|tuned))?", text)
-    return (int(found[1]), found[2] or "tuned") if found else None
+__all__ = ["Evaluated", "evaluate", "export_model", "load_run_model", "model_card", "resolve_model"]
 
 
 def resolve_model(database: Database, name: str) -> str:

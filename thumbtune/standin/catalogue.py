@@ -64,7 +64,7 @@ class Catalogue:
     readers get is never changed afterwards.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(  # noqa: PLR0917
         self,
         channel_id: str,
         handle: str,

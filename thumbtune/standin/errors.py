@@ -27,7 +27,7 @@ class FolderError(StandInError):
 class ApiError(Exception):
     """An answer of the Data API that reports an error: its HTTP status and JSON body."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         status: int,
         message: str,
