@@ -131,7 +131,8 @@ def record_page(
     ]
     if not rows:
         return PageResult(0, 0, (), all_known=True)
-    added = set(session.scalars(insert(session, Video).values(rows).on_conflict_do_nothing().returning(Video.id)))
+    statement = insert(session, Video).on_conflict_do_nothing().returning(Video.id)
+    added = set(session.scalars(statement, rows))
     known = _locked(session, listed.keys() - added)
     gone, returned = 0, []
     for video in known:
