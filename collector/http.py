@@ -136,7 +136,7 @@ class Http:
         while True:
             try:
                 answer = await self._send(request)
-                _check_status(answer, request)
+                _check_status(answer)
                 return read(answer)
             except TransientError as error:
                 if attempt >= self._pauses.tries:
@@ -190,14 +190,12 @@ async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes
     return b"".join(pieces), True
 
 
-def _check_status(answer: Answer, request: Request) -> None:
+def _check_status(answer: Answer) -> None:
     if answer.status >= 500 or answer.status in RETRIED_STATUSES:
         # The Data API answers a spent daily quota with 429 at times: that is for the reader to tell.
         if answer.status == 429 and b'"error"' in answer.body and "json" in answer.headers.get("Content-Type", ""):
             return
         raise BadAnswer(f"answered {answer.status}", retry_after_s=retry_after_s(answer.headers))
-    if not answer.complete and request.max_bytes >= 1 << 24:
-        raise BadAnswer("the answer is far too long")
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

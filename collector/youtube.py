@@ -122,6 +122,8 @@ class YouTube:
         )
 
         def read(answer: Answer) -> T:
+            if not answer.complete:
+                raise BadAnswer("the answer is far too long")
             if answer.status >= 300:
                 error = error_from(answer, request.host, self._settings.key)
                 # Refusals cost as much as answers, except when there is nothing left to pay with, or no valid key.

@@ -1,0 +1,103 @@
+"""Every way in which people name a channel, and many in which they don't."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.channel_names import ChannelName, parse_channel_name
+from collector.errors import BadChannel
+
+ID = "UC_x5XG1OV2P6uZZ5FSM9Ttw"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        (ID, "id", ID),
+        (f"  {ID}\n", "id", ID),
+        (f"https://www.youtube.com/channel/{ID}", "id", ID),
+        (f"http://m.youtube.com/channel/{ID}/videos?view=0#x", "id", ID),
+        (f"youtube.com/channel/{ID}", "id", ID),
+        ("@GoogleDevelopers", "handle", "@GoogleDevelopers"),
+        ("https://www.youtube.com/@GoogleDevelopers", "handle", "@GoogleDevelopers"),
+        ("https://www.youtube.com/@GoogleDevelopers/videos", "handle", "@GoogleDevelopers"),
+        ("www.youtube.com/@a.b-c_d·e", "handle", "@a.b-c_d·e"),
+        ("@日本語チャンネル", "handle", "@日本語チャンネル"),
+        ("https://www.youtube.com/@%E6%97%A5%E6%9C%AC%E8%AA%9E", "handle", "@日本語"),
+        ("HTTPS://YouTube.com/@abc", "handle", "@abc"),
+        ("https://www.youtube.com/user/GoogleDevelopers", "user", "GoogleDevelopers"),
+        ("https://www.youtube.com/c/GoogleDevelopers/about", "custom", "GoogleDevelopers"),
+        ("https://www.youtube.com/GoogleDevelopers", "custom", "GoogleDevelopers"),
+    ],
+)
+def test_names_of_channels(text: str, kind: str, value: str) -> None:
+    name = parse_channel_name(text)
+    assert (name.kind, name.value) == (kind, value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "@",
+        "@ab",
+        "@" + "a" * 31,
+        "@with space",
+        "@a/b/c",
+        "UC123",
+        ID + "x",
+        "UU_x5XG1OV2P6uZZ5FSM9Ttw",
+        "https://www.youtube.com",
+        "https://www.youtube.com/",
+        "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+        "https://youtu.be/dQw4w9WgXcQ",
+        "https://www.youtube.com/playlist?list=UU_x5XG1OV2P6uZZ5FSM9Ttw",
+        "https://www.youtube.com/shorts/dQw4w9WgXcQ",
+        "https://www.youtube.com/channel/UC123",
+        "https://www.youtube.com/channel/",
+        "https://www.youtube.com/user/",
+        "https://www.youtube.com/c",
+        "https://example.com/@GoogleDevelopers",
+        "https://youtube.com.example.com/@GoogleDevelopers",
+        "https://user@youtube.com/@GoogleDevelopers",
+        "https://youtube.com:8080/@GoogleDevelopers",
+        "ftp://youtube.com/@GoogleDevelopers",
+        "file:///etc/passwd",
+        "https://[youtube.com/@x",
+        "'; DROP TABLE channel; --",
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(BadChannel) as error:
+        parse_channel_name(text)
+    assert error.value.exit_code == 2
+    assert ";" in str(error.value)
+
+
+def test_a_bare_name_gets_a_hint() -> None:
+    with pytest.raises(BadChannel, match="did you mean @GoogleDevelopers"):
+        parse_channel_name("GoogleDevelopers")
+
+
+@given(st.text())
+def test_any_text_is_a_name_or_refused(text: str) -> None:
+    try:
+        name = parse_channel_name(text)
+    except BadChannel:
+        return
+    assert isinstance(name, ChannelName)
+    assert name.value
+    assert "/" not in name.value
+
+
+@given(st.from_regex(r"UC[0-9A-Za-z_-]{22}", fullmatch=True), st.sampled_from(["", "/videos", "/about?x=1"]))
+def test_every_id_is_found_in_its_address(channel_id: str, tab: str) -> None:
+    assert parse_channel_name(channel_id) == parse_channel_name(f"https://www.youtube.com/channel/{channel_id}{tab}")
+
+
+@given(st.from_regex(r"@[A-Za-z0-9_.-]{3,30}", fullmatch=True))
+def test_what_is_shown_of_a_handle_names_it_again(handle: str) -> None:
+    assert parse_channel_name(str(parse_channel_name(handle))) == ChannelName("handle", handle)

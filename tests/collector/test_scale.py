@@ -1,0 +1,55 @@
+"""A large channel: synced to the end, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from store.database import open_database, rows_as_dicts
+from tests.collector.channels import drawn, video
+from thumbtune.standin.catalogue import Catalogue, channel_id_from
+from thumbtune.standin.server import StandIn
+
+COUNT = 20_000
+PAIRS = COUNT // 100
+PEAK_MIB = 150
+
+# The command itself, which then says how much memory it has had at most (ru_maxrss is in KiB on Linux, bytes on macOS).
+MEASURED = """
+import resource, sys
+from thumbtune.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), file=sys.stderr)
+"""
+
+
+def test_twenty_thousand_videos(sqlite_url: str) -> None:
+    same = drawn("all alike")
+    videos = [video(n, picture=same, duration_s=600 if n % 100 == 0 else 60) for n in range(COUNT)]
+    catalogue = Catalogue(channel_id_from("large"), "@large", "Large", videos={v.id: v for v in videos})
+    with StandIn(catalogue) as server:
+        for units in (1 + 2 * COUNT // 50, 0):
+            done = subprocess.run(
+                [sys.executable, "-c", MEASURED, "-q", "--db", sqlite_url, "sync", "@large", "--json"],
+                env={**os.environ, **server.environment()},
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            (report,) = json.loads(done.stdout)["channels"]
+            assert report["units"] == units
+            assert float(done.stderr.split()[-1]) < PEAK_MIB
+    database = open_database(sqlite_url)
+    with database.read() as session:
+        (counts,) = rows_as_dicts(
+            session, "SELECT COUNT(*) AS videos, (SELECT COUNT(*) FROM pairs) AS pairs FROM video"
+        )
+    database.close()
+    assert counts == {"videos": COUNT, "pairs": PAIRS}

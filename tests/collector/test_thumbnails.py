@@ -1,0 +1,166 @@
+"""Where thumbnails may come from, and which one of several."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.thumbnails import SIZES, THUMBNAIL_CHOICES, Thumbnails, candidate_urls, is_allowed
+from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
+from tests.collector.channels import channel, hasty_http
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StandIn]:
+    async with StandIn(channel(3)) as running:
+        yield running
+
+
+async def fetch(server: StandIn, url: str, hosts: tuple[str, ...] | None = None) -> PictureOutcome:
+    async with hasty_http() as http:
+        thumbnails = Thumbnails(http, (server.thumbnail_host,) if hosts is None else hosts)
+        try:
+            job = PictureJob("video000000", {"high": {"url": url}}, None, None, None)
+            outcome, _ = await thumbnails.fetch(job, "high")
+            return outcome
+        finally:
+            thumbnails.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://i.ytimg.com/vi/x/hqdefault.jpg",
+        "https://i9.ytimg.com:443/vi/x/hqdefault.jpg",
+        "https://yt3.ggpht.com/x",
+        "https://I.YTIMG.COM/x",
+        "http://127.0.0.1:8080/x",
+        "http://pictures.example/x",
+        "https://pictures.example:9/x",
+        "http://[::1]:8080/x",
+    ],
+)
+def test_allowed(url: str) -> None:
+    assert is_allowed(url, ("127.0.0.1:8080", "pictures.example", "[::1]:8080"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://i.ytimg.com/vi/x/hqdefault.jpg",
+        "https://i.ytimg.com:8443/x",
+        "https://ytimg.com.example.com/x",
+        "https://evilytimg.com/x",
+        "https://example.com/i.ytimg.com",
+        "https://i.ytimg.com@example.com/x",
+        "https://user:pass@i.ytimg.com/x",
+        "https://example.com\\.ytimg.com/x",
+        "file:///etc/passwd",
+        "data:image/png;base64,AAAA",
+        "ftp://i.ytimg.com/x",
+        "//i.ytimg.com/x",
+        "i.ytimg.com/x",
+        "http://127.0.0.1/x",
+        "http://127.0.0.1:8081/x",
+        "http://127.1:8080/x",
+        "http://2130706433:8080/x",
+        "http://169.254.169.254/latest/meta-data",
+        "http://10.0.0.1/x",
+        "http://[::1]/x",
+        "http://localhost:8080/x",
+        "https://[bad/x",
+        "https://i.ytimg.com:port/x",
+        "",
+    ],
+)
+def test_refused(url: str) -> None:
+    assert not is_allowed(url, ("127.0.0.1:8080",))
+
+
+@given(st.text())
+def test_no_text_breaks_the_check(url: str) -> None:
+    is_allowed(url, ("127.0.0.1:8080",))
+
+
+async def test_redirects_are_followed_within_what_is_allowed(server: StandIn) -> None:
+    picture = f"{server.url}/vi/video000001/hqdefault.jpg"
+    server.faults = Faults([Fault("redirect", path="/vi/video000000/", location="/vi/video000001/hqdefault.jpg")])
+    outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
+    assert isinstance(outcome, FetchedPicture)
+    assert outcome.data == server.catalogues[0].videos["video000001"].picture()
+    assert outcome.url != picture  # what the next conditional request asks for is what the API names
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://localhost:1/x",
+        "http://169.254.169.254/latest/meta-data",
+        "file:///etc/passwd",
+        "https://example.com/x.jpg",
+        "//example.com/x.jpg",
+        "http://i.ytimg.com/x",
+    ],
+)
+async def test_a_redirect_elsewhere_is_not_followed(server: StandIn, location: str) -> None:
+    server.faults = Faults([Fault("redirect", path="/vi/", location=location)], most_in_a_row=None)
+    outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
+    assert isinstance(outcome, FailedPicture)
+    assert "no allowed picture host" in outcome.reason
+    assert server.journal.count() == 1
+
+
+async def test_redirects_end(server: StandIn) -> None:
+    server.faults = Faults([Fault("redirect", path="/vi/", location="/vi/video000000/x.jpg")], most_in_a_row=None)
+    outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
+    assert isinstance(outcome, FailedPicture)
+    assert "redirects" in outcome.reason
+    assert server.journal.count() == 6
+
+
+async def test_a_host_that_is_not_allowed_is_not_asked(server: StandIn) -> None:
+    outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg", hosts=())
+    assert isinstance(outcome, FailedPicture)
+    assert server.journal.count() == 0
+
+
+ALL = {size: {"url": size} for size in SIZES}
+
+
+@pytest.mark.parametrize(
+    ("preferred", "order"),
+    [
+        ("high", ["high", "medium", "default", "standard", "maxres"]),
+        ("maxres", ["maxres", "standard", "high", "medium", "default"]),
+        ("best", ["maxres", "standard", "high", "medium", "default"]),
+        ("default", ["default", "medium", "high", "standard", "maxres"]),
+    ],
+)
+def test_the_order_in_which_sizes_are_tried(preferred: str, order: list[str]) -> None:
+    assert candidate_urls(ALL, preferred) == order
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*SIZES, "other"]), st.none() | st.text() | st.fixed_dictionaries({"url": st.text()})
+    ),
+    st.sampled_from(THUMBNAIL_CHOICES),
+)
+def test_whatever_the_api_names_gives_each_address_once(thumbnails: dict[str, object], preferred: str) -> None:
+    urls = candidate_urls(thumbnails, preferred)
+    assert len(urls) == len(set(urls))
+    assert all(urls)
+
+
+async def test_no_thumbnail_at_all_is_a_reason(server: StandIn) -> None:
+    async with hasty_http() as http:
+        thumbnails = Thumbnails(http, ())
+        outcome, unreachable = await thumbnails.fetch(PictureJob("v", {}, None, None, None), "high")
+        thumbnails.close()
+    assert outcome == FailedPicture("v", None, "the API names no thumbnail")
+    assert not unreachable
