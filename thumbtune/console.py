@@ -78,6 +78,8 @@ class Console:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
         """Write a table of results: boxed on a terminal, aligned plain columns elsewhere. Numbers align right."""
+        if self.json_wanted and self.verbosity < 0:
+            return
         stream = self.err if self.json_wanted else self.out
         cells = [[_shown(cell) for cell in row] for row in rows]
         if stream.isatty():

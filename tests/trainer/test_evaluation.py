@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import evaluation
+from trainer.encoder import Vectors
 from trainer.evaluation import mcnemar, measure, rank_rows
 
 
-def unit(rows: list[list[float]] | np.ndarray) -> np.ndarray:
-    vectors = np.asarray(rows, dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def unit(rows: list[list[float]]) -> Vectors:
+    vectors: Vectors = np.asarray(rows, dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 @settings(deadline=None)

@@ -37,7 +37,7 @@ class Drawn:
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
         self.most = max(self.most, len(digests))
-        return [decoded(draw(*name.split()), name) for name in digests]
+        return [decoded(draw(name.split()[0], name.split()[1]), name) for name in digests]
 
 
 def run(encoder: Encoder, rows: Triplets, settings: TrainSettings) -> list[Step]:

@@ -14,6 +14,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from store.database import Database
 from tests.store.builders import add_channel, add_video
 
+# Operations this small wait longer for a second thread than they compute, the more so beside other tests.
+torch.set_num_threads(1)
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "pink", "brown", "navy")
 SHAPES = ("circle", "square", "bar")
@@ -31,7 +34,7 @@ def build_clip(folder: Path, seed: int = 0) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|startoftext|> $A <|endoftext|>", special_tokens=[("<|startoftext|>", 2), ("<|endoftext|>", 3)]
     )
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token="<|startoftext|>",
         eos_token="<|endoftext|>",
@@ -50,7 +53,8 @@ def build_clip(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     CLIPModel(config).save_pretrained(folder)
     images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(image_processor=images, tokenizer=fast).save_pretrained(folder)
+    processor = CLIPProcessor(image_processor=images, tokenizer=fast)  # type: ignore[no-untyped-call]
+    processor.save_pretrained(folder)
     return folder
 
 

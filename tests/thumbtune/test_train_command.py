@@ -1,0 +1,207 @@
+"""`thumbtune train`, `evaluate`, `runs` and `export` as users and scripts run them, output and exit codes included."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from store.database import open_database
+from store.tables import Channel
+from tests.trainer.tiny import build_clip, fill
+from thumbtune.cli import main
+from trainer.quiet import quiet_libraries
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+METRICS = {"recall@1", "recall@5", "recall@10", "mrr", "median_rank"}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP's folder."""
+    with quiet_libraries():
+        return build_clip(tmp_path_factory.mktemp("clip") / "tiny-clip")
+
+
+@pytest.fixture
+def store(migrated_sqlite_url: str) -> str:
+    """The URL of a store with 40 pairs."""
+    database = open_database(migrated_sqlite_url)
+    fill(database, 40)
+    database.close()
+    return migrated_sqlite_url
+
+
+@pytest.fixture
+def thumbtune(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on that store, in a folder of its own, without network; in this process, which has torch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    def run(*arguments: str, db: str = store) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            main(["--db", db, *arguments])
+        told = capfd.readouterr()
+        return Done(int(exited.value.code or 0), told.out, told.err)
+
+    return run
+
+
+def command(store: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "thumbtune", "--db", store, *arguments]
+
+
+def alone() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def train_arguments(clip: Path) -> tuple[str, ...]:
+    return ("train", "--model", str(clip), "--title-model", "base", "--device", "cpu", "--lr", "0.01")
+
+
+def document(done: Done) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) -> None:
+    found = document(thumbtune(*train_arguments(clip), "--output", "whole", "--json"))
+    assert {"run_id", "snapshot_id", "model_path", "parameters", "examples", "metrics", "seconds"} <= found.keys()
+    assert found["parameters"]["trainable"] == 1024 < found["parameters"]["total"]
+    assert found["examples"] == {"train": 28, "valid": 6, "test": 6}
+    for model in ("base", "tuned"):
+        assert set(found["metrics"][model]) == {"train", "valid", "test"}
+        assert set(found["metrics"][model]["test"]) == METRICS
+    assert set(found["seconds"]) == {"load", "snapshot", "mine", "fit", "evaluate", "save"}
+    assert (tmp_path / "whole" / "model.safetensors").is_file()
+    shell = sqlite3.connect(store.removeprefix("sqlite:///"))
+    row = shell.execute("select run_id, status, test_recall_at_1 from run_history").fetchone()
+    shell.close()
+    assert row == (1, "done", found["metrics"]["tuned"]["test"]["recall@1"])
+
+    again = document(thumbtune("evaluate", "--json"))
+    assert again["equals_recorded"] is True
+    assert again["metrics"] == found["metrics"]["tuned"]
+    whole = document(thumbtune("evaluate", "whole", "--json"))
+    assert (whole["run_id"], whole["metrics"]) == (None, found["metrics"]["tuned"])
+
+    listed = document(thumbtune("runs", "--json"))["runs"]
+    assert [(run["run_id"], run["settings"]["lr"]) for run in listed] == [(1, 0.01)]
+    shown = document(thumbtune("runs", "show", "1", "--json"))
+    assert [step["step"] for step in shown["steps"]] == [1, 2, 3, 4]
+    wrong = 6 - round(6 * found["metrics"]["tuned"]["test"]["recall@1"])
+    assert len(shown["test_errors"]) == wrong
+    compared = document(thumbtune("runs", "compare", "1:base", "1", "--json"))
+    assert compared["mcnemar"]["n"] == 6
+    assert 0 < compared["mcnemar"]["p"] <= 1
+
+    exported = document(thumbtune("export", "data", "--json"))
+    assert exported["examples"] == {"train": 28, "valid": 6, "test": 6}
+    assert document(thumbtune("export", "model", "--model", "--json"))["run_id"] == 1
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_a_process_of_its_own_says_nothing_else(store: str, clip: Path, tmp_path: Path) -> None:
+    arguments = command(store, "-q", *train_arguments(clip), "--json")
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path, env=alone())
+    assert json.loads(done.stdout)["run_id"] == 1
+    assert done.stderr == ""
+
+
+def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None:
+    done = thumbtune(*train_arguments(clip))
+    assert done.returncode == 0
+    assert done.stdout.startswith("run 1: 1,024 of ")
+    assert "base recall@1" in done.stdout
+    assert "thumbtune-models/run-1.safetensors" in done.stdout
+    known = ("Loading", "Comparing titles", "Scoring", "Training")
+    assert all(line.startswith(known) for line in done.stderr.splitlines()), "no library speaks"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["thumbtune-models"]
+    assert thumbtune("-q", *train_arguments(clip)).stderr == ""
+    assert "the figures equal those that the run recorded" in thumbtune("evaluate").stdout
+    assert "exact McNemar p = 1" in thumbtune("runs", "compare", "1", "2").stdout
+    assert len(thumbtune("runs").stdout.splitlines()) == 3
+    assert "loss: " in thumbtune("runs", "show", "2").stdout
+    assert thumbtune("export", "data", "--parquet").stdout == "snapshot 1: 28 train, 6 valid, 6 test examples in data\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("train",), 1, "error: sentence-transformers/clip-ViT-L-14 is not in the local cache and the model hub can't"),
+        (("train", "--model", "./none"), 1, "error: ./none is not a model's folder; name a folder or a hub name with"),
+        (("train", "--train", "("), 2, "error: --train '(' is not a regular expression"),
+        (("train", "--epochs", "0"), 2, "error: epochs 0 is too few; use 1 or more"),
+        (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1"),
+        (("evaluate",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model"),
+        (("evaluate", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
+        (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
+        (("runs", "compare", "1", "two"), 1, "error: there is no run 1; 'thumbtune runs' lists them"),
+        (("export", "."), 1, "error: . is not an empty folder; name a new one"),
+        (("export", "x", "--model", "--parquet"), 2, "error: --model writes a model; it goes with --run only."),
+    ],
+)
+def test_errors_are_one_line(thumbtune: Run, arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = thumbtune(*arguments)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(message)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_no_store(thumbtune: Run, tmp_path: Path) -> None:
+    done = thumbtune("train", db=f"sqlite:///{tmp_path}/none.db")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no store at")
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_and_leaves_it_recorded(
+    thumbtune: Run, store: str, clip: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
+    arguments = command(store, *train_arguments(clip), "--epochs", "100000")
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=alone())
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Training"):
+            break
+    process.send_signal(kind)
+    _, told = process.communicate()
+    assert process.returncode == 3
+    assert told.splitlines()[-1].startswith("error: run 1 was interrupted and is recorded so")
+    assert [run["status"] for run in document(thumbtune("runs", "--json"))["runs"]] == ["interrupted"]
+
+
+def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Path, clip: Path) -> None:
+    assert thumbtune("runs").stdout == "no runs yet; 'thumbtune train' makes one\n"
+    other = f"sqlite:///{tmp_path}/empty.db"
+    database = open_database(other)
+    with database.read() as session:
+        assert session.query(Channel).count() == 0
+    database.close()
+    done = thumbtune(*train_arguments(clip), db=other)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no pairs in the store can be trained on")

