@@ -89,7 +89,7 @@ async def _save(run: Run, listing: Listing, page: UploadsPage) -> tuple[PageResu
             return result, True
         stops = listing.began_at is None and result.all_known
         if page.next_token is None or stops:
-            finish_listing(session, run.channel_id, now)
+            finish_listing(session, run.channel_id, now, began_at=listing.began_at)
             return result, True
         save_listing_place(session, run.channel_id, token=page.next_token, began_at=listing.began_at)
         return result, False

@@ -40,11 +40,13 @@ class Work:
 
     Attributes:
         listings: tried one after another; each is asked for when the one before has ended.
+        whole_since: when a listing to the very end began, in this sync or before: what it does not show is looked for.
         settle: whether streams, premieres and videos without duration are read again.
         api: whether the API is to be used at all; thumbnails that are due are fetched in any case.
     """
 
     listings: Callable[[], AsyncIterator[Listing]]
+    whole_since: datetime | None
     settle: bool
     api: bool = True
 
@@ -119,18 +121,11 @@ class _Pipeline:
         unsettled = await read(unsettled_ids, run.channel_id, limit=BATCH) if self._work.settle else []
         async for ids in _pages(self._known_ids):
             yield ids
-        began_at: datetime | None = None
         async for listing in self._work.listings():
             async for wanted in list_uploads(run, listing):
                 yield wanted
-            began_at = began_at or listing.began_at
-        if began_at is not None and run.error is None:
-            seen_from = began_at
-
-            async def unseen(after: str) -> list[str]:
-                return await read(unseen_ids, run.channel_id, after=after, before=seen_from)
-
-            async for ids in _pages(unseen):
+        if self._work.whole_since is not None and run.error is None:
+            async for ids in _pages(self._unseen_ids):
                 yield ids
         yield unsettled
 
@@ -142,6 +137,12 @@ class _Pipeline:
                 videos_to_refresh, run.channel_id, after=after, read_before=run.refresh_from, before=run.started_at
             )
         return await run.clients.store.read(unread_ids, run.channel_id, after=after, before=run.started_at)
+
+    async def _unseen_ids(self, after: str) -> list[str]:
+        assert self._work.whole_since is not None
+        return await self._run.clients.store.read(
+            unseen_ids, self._run.channel_id, after=after, before=self._work.whole_since
+        )
 
     async def _read_details(self) -> None:
         while (batch := await self._batches.get()) is not None:

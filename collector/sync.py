@@ -30,7 +30,7 @@ from collector.settings import Settings
 from collector.store_thread import StoreThread
 from collector.thumbnails import THUMBNAIL_CHOICES, Thumbnails
 from collector.youtube import YouTube
-from store.channels import change_settings, find_by_handle, get_channel, mark_refreshed, save_channel
+from store.channels import change_settings, find_by_handle, finish_check, get_channel, mark_refreshed, save_channel
 from store.database import Database
 from store.errors import NotFound, StoreError
 from store.pictures import count_pictures_due
@@ -288,13 +288,15 @@ async def _work(run: Run) -> SyncStatus | None:
     clients = run.clients
     channel = await clients.store.read(get_channel, run.channel_id)
     clients.progress.channel(channel.title)
-    unfinished = channel.listing_token is not None
-    work = Work(_listings(run, channel), settle=run.mode != "refresh" and not unfinished)
+    whole_since = _whole_since(run, channel)
+    unfinished = channel.listing_token is not None or channel.listing_began_at is not None
+    settle = run.mode == "full" or (run.mode == "incremental" and not unfinished)
+    work = Work(_listings(run, channel), whole_since, settle)
     if run.mode == "incremental" and not unfinished and await _settled_by_feed(run, channel):
         waiting = await clients.store.read(count_waiting, run.channel_id)
         if not waiting and not await clients.store.read(count_pictures_due, run.channel_id, clients.now()):
             return "unchanged"
-        work = Work(_no_listing, settle=True, api=bool(waiting))
+        work = Work(_no_listing, None, settle=True, api=bool(waiting))
     elif run.mode == "refresh":
         await _describe_again(run)
     await run_pipeline(run, replace(work, api=work.api and not run.quota_spent))
@@ -302,6 +304,8 @@ async def _work(run: Run) -> SyncStatus | None:
         return "quota"
     if run.error is not None:
         return "failed"
+    if work.whole_since is not None:
+        await run.write(finish_check, lambda _: SyncCounts(), run.channel_id)
     if run.mode == "refresh":
         await run.write(mark_refreshed, lambda _: SyncCounts(), run.channel_id, clients.now())
     return None
@@ -317,20 +321,32 @@ async def _describe_again(run: Run) -> None:
     await run.write(_save, lambda _: SyncCounts(), item, run.clients.now())
 
 
+def _whole_since(run: Run, channel: Channel) -> datetime | None:
+    """When the listing to the very end began that this sync makes or goes on with; None for none."""
+    if channel.listing_began_at is not None and not _starts_over(run, channel):
+        return channel.listing_began_at
+    return run.started_at if channel.listed_at is None or run.mode == "full" else None
+
+
+def _starts_over(run: Run, channel: Channel) -> bool:
+    """Whether `--full` has nothing to go on with: only a listing to the very end that was cut short will do."""
+    return run.mode == "full" and (channel.listing_token is None or channel.listing_began_at is None)
+
+
 def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]]:
     """The listings that this sync needs, each decided when it is its turn."""
 
     async def listings() -> AsyncIterator[Listing]:
-        token, whole = channel.listing_token, channel.listed_at is None or run.mode == "full"
-        goes_on = token is not None and (run.mode != "full" or channel.listing_began_at is not None)
-        if not goes_on:
-            yield Listing(None, run.started_at if whole else None, channel.listed_at)
+        token, began_at = channel.listing_token, channel.listing_began_at
+        if _starts_over(run, channel) or (token is None and began_at is None):
+            yield Listing(None, _whole_since(run, channel), channel.listed_at)
             return
-        yield Listing(token, channel.listing_began_at, channel.listed_at)
+        if token is not None:
+            yield Listing(token, began_at, channel.listed_at)
         # Meanwhile, something may have been published: the head was read when the listing began.
         if run.error is None and not await _feed_shows_known_only(run):
-            listed = await run.clients.store.read(get_channel, run.channel_id)
-            yield Listing(None, None, listed.listed_at)
+            place = await run.clients.store.read(get_channel, run.channel_id)
+            yield Listing(None, None, place.listed_at)
 
     return listings
 

@@ -18,6 +18,7 @@ __all__ = [
     "ChannelSummary",
     "change_settings",
     "channel_ids",
+    "finish_check",
     "finish_listing",
     "find_by_handle",
     "get_channel",
@@ -133,11 +134,21 @@ def save_listing_place(session: Session, channel_id: str, *, token: str, began_a
     )
 
 
-def finish_listing(session: Session, channel_id: str, now: datetime) -> None:
-    """The listing is complete: everything listed so far is known, without a gap."""
+def finish_listing(session: Session, channel_id: str, now: datetime, *, began_at: datetime | None = None) -> None:
+    """The listing is complete: everything listed so far is known, without a gap.
+
+    `began_at` of one that reached the very end is kept until `finish_check`: what it did not show is to be looked for.
+    """
     session.execute(
-        update(Channel).where(Channel.id == channel_id).values(listing_token=None, listing_began_at=None, listed_at=now)
+        update(Channel)
+        .where(Channel.id == channel_id)
+        .values(listing_token=None, listing_began_at=began_at, listed_at=now)
     )
+
+
+def finish_check(session: Session, channel_id: str) -> None:
+    """What the last whole listing did not show was looked for."""
+    session.execute(update(Channel).where(Channel.id == channel_id).values(listing_began_at=None))
 
 
 def restart_listing(session: Session, channel_id: str) -> None:

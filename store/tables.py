@@ -108,7 +108,7 @@ class Channel(Base):
     listing_token: Mapped[str | None]
     """Page token at which an unfinished listing goes on; NULL when the last one reached the end."""
     listing_began_at: Mapped[datetime | None]
-    """When the unfinished listing began, if it shall reach the very end (the first one, `--full`); NULL otherwise."""
+    """When a listing to the very end (the first one, `--full`) began, until all that it did not show was looked for."""
     listed_at: Mapped[datetime | None]
     """When a listing of the uploads was last complete."""
     synced_at: Mapped[datetime | None]

@@ -16,15 +16,16 @@ COUNT = 20_000
 PAIRS = COUNT // 100
 PEAK_MIB = 150
 
-# The command itself, which then says how much memory it has had at most (ru_maxrss is in KiB on Linux, bytes on macOS).
+# The command itself, which then says how much memory it has had at most, in KiB. (Not by getrusage: its maximum begins
+# with that of the process which started this one.)
 MEASURED = """
-import resource, sys
+import pathlib, re, sys
 from thumbtune.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), file=sys.stderr)
+    status = pathlib.Path("/proc/self/status")
+    print(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1] if status.exists() else 0, file=sys.stderr)
 """
 
 
@@ -45,7 +46,7 @@ def test_twenty_thousand_videos(sqlite_url: str) -> None:
             assert done.returncode == 0, done.stderr
             (report,) = json.loads(done.stdout)["channels"]
             assert report["units"] == units
-            assert float(done.stderr.split()[-1]) < PEAK_MIB
+            assert int(done.stderr.split()[-1]) < PEAK_MIB << 10
     database = open_database(sqlite_url)
     with database.read() as session:
         (counts,) = rows_as_dicts(

@@ -217,6 +217,39 @@ async def test_an_interrupted_full_listing_still_finds_what_has_vanished(sqlite_
         assert server.units - spent == 3 + 1
 
 
+@pytest.mark.parametrize("units", range(1, 5))
+async def test_a_full_sync_that_the_quota_stops_anywhere_still_finds_what_has_vanished(
+    sqlite_database: Database, units: int
+) -> None:
+    catalogue = channel(120)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        for number in range(60):
+            catalogue.remove(f"video{number:06d}")  # listed no more: two pages, and two batches to be sure
+        spent = server.units
+        server.quota.limit = spent + units
+        first = await sync(sqlite_database, server, mode="full")
+        server.quota.limit = None
+        second = await sync(sqlite_database, server)
+        assert (first.gone + second.gone, second.status) == (60, "complete")
+        # A batch of which all is missing is asked for twice; the quota may come in between, for both batches.
+        assert server.units - spent <= 2 + 2 + 2 + 2
+        assert (await sync(sqlite_database, server)).status == "unchanged"
+
+
+async def test_full_after_an_interrupted_update_lists_everything(sqlite_database: Database) -> None:
+    catalogue = channel(60)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.publish(*(video(number) for number in range(60, 170)))
+        server.quota.limit = server.units + 1
+        await sync(sqlite_database, server)
+        server.quota.limit = None
+        report = await sync(sqlite_database, server, mode="full")
+        assert (report.status, report.listed, report.gone) == ("complete", 170, 0)
+        assert len(contents(sqlite_database)) == 170
+
+
 async def test_kinds(sqlite_database: Database) -> None:
     catalogue = channel(3)
     catalogue.publish(

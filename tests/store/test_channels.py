@@ -8,6 +8,7 @@ from store.channels import (
     change_settings,
     channel_ids,
     find_by_handle,
+    finish_check,
     finish_listing,
     get_channel,
     mark_refreshed,
@@ -116,7 +117,10 @@ def test_a_listing_is_left_taken_up_restarted_and_finished(database: Database) -
         save_listing_place(session, CHANNEL, token="EAAa", began_at=at(1))
     assert places() == ("EAAa", at(1), None)
     with database.write() as session:
-        finish_listing(session, CHANNEL, at(2))
+        finish_listing(session, CHANNEL, at(2), began_at=at(1))
+    assert places() == (None, at(1), at(2))
+    with database.write() as session:
+        finish_check(session, CHANNEL)
     assert places() == (None, None, at(2))
     with database.write() as session:
         save_listing_place(session, CHANNEL, token="EAAb", began_at=None)
