@@ -20,7 +20,7 @@ demo: $(INSTALLED) ## The main job on the embedded default: no key, no network
 	$(BIN)/thumbtune demo
 
 test: $(INSTALLED) ## The whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED) ## Style
 	$(BIN)/ruff check .

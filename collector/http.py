@@ -159,6 +159,7 @@ class Http:
                 request.url, params=request.params or None, headers=dict(request.headers), allow_redirects=False
             ) as response:
                 body, complete = await _body(response, request.max_bytes)
+                log.debug("GET %s: %d, %d bytes", response.url, response.status, len(body))
                 return Answer(str(response.url), response.status, response.headers, body, complete)
         except TimeoutError as error:
             raise NetworkError("no answer in time") from error

@@ -295,10 +295,14 @@ async def _work(run: Run) -> SyncStatus | None:
     if run.mode == "incremental" and not unfinished and await _settled_by_feed(run, channel):
         waiting = await clients.store.read(count_waiting, run.channel_id)
         if not waiting and not await clients.store.read(count_pictures_due, run.channel_id, clients.now()):
+            log.info("%s: the feed shows nothing new and the last listing is recent: nothing is read", channel.id)
             return "unchanged"
+        log.info("%s: the feed shows nothing new: only what is waiting is read", channel.id)
         work = Work(_no_listing, None, settle=True, api=bool(waiting))
     elif run.mode == "refresh":
         await _describe_again(run)
+    else:
+        log.info("%s: %s listing%s", channel.id, run.mode, ", from where the last one stopped" if unfinished else "")
     await run_pipeline(run, replace(work, api=work.api and not run.quota_spent))
     if run.quota_spent:
         return "quota"

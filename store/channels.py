@@ -120,7 +120,10 @@ def change_settings(
         ("short", "video", Video.duration_s >= min_duration_s),
     ):
         ids = session.scalars(
-            select(Video.id).where(*affected, Video.kind == wrong, condition).order_by(Video.id).with_for_update()
+            select(Video.id)
+            .where(*affected, Video.kind == wrong, condition)
+            .order_by(Video.id)
+            .with_for_update(key_share=True)
         ).all()
         for start in range(0, len(ids), 500):
             session.execute(update(Video).where(Video.id.in_(ids[start : start + 500])).values(kind=right))

@@ -167,7 +167,7 @@ def record_pictures(
     # A failure's row refers to its video, which locks that: so the failed ones take their turn in the order, too.
     touched = ids | {failure.video_id for failure in failed}
     query = select(Video).options(defer(Video.api_item)).where(Video.id.in_(touched)).order_by(Video.id)
-    videos = [video for video in session.scalars(query.with_for_update()) if video.id in ids]
+    videos = [video for video in session.scalars(query.with_for_update(key_share=True)) if video.id in ids]
     versions = current_versions(session, ids)
     changed = same = 0
     for video in videos:
@@ -228,7 +228,7 @@ def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: 
 def _record_failures(session: Session, failed: Sequence[FailedPicture], now: datetime) -> None:
     for failure in sorted(failed, key=lambda failure: failure.video_id):
         known = session.scalar(
-            select(PictureFailure).where(PictureFailure.video_id == failure.video_id).with_for_update()
+            select(PictureFailure).where(PictureFailure.video_id == failure.video_id).with_for_update(key_share=True)
         )
         tries = 1 if known is None else known.tries + 1
         latest = {

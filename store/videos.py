@@ -1,7 +1,8 @@
 """Videos and their history: what a page of the listing and a batch of details change, and what is still to be read.
 
 Every function that writes locks the rows it changes in the order of their ids, so that processes which sync one channel
-at the same time wait for each other instead of failing.
+at the same time wait for each other instead of failing. Locks leave the keys alone (`key_share`): rows of other tables
+that point to a locked video can be written meanwhile.
 """
 
 from __future__ import annotations
@@ -214,7 +215,7 @@ def _is_wanted(video: Video) -> bool:
 def _locked(session: Session, ids: Iterable[str]) -> list[Video]:
     # The API item is large and only ever overwritten: not read.
     query = select(Video).options(defer(Video.api_item)).where(Video.id.in_(list(ids))).order_by(Video.id)
-    return list(session.scalars(query.with_for_update()))
+    return list(session.scalars(query.with_for_update(key_share=True)))
 
 
 def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:

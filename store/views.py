@@ -31,7 +31,7 @@ VIEWS = {
         },
     ),
     "sync_history": View(
-        "One row for each sync of a channel.",
+        "One row for each sync of a channel, oldest first.",
         {
             "sync_id": "ascending",
             "channel_id": "`UC...`",
@@ -55,7 +55,8 @@ VIEWS = {
         },
     ),
     "run_history": View(
-        "One row for each training run. Recalls are recall@1 from thumbnail to title, over all channels of the run.",
+        "One row for each training run, oldest first. Recalls are recall@1 from thumbnail to title, over all channels "
+        "of the run.",
         {
             "run_id": "ascending",
             "started_at": "UTC",

@@ -151,6 +151,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except click.exceptions.Abort:
         console.error("interrupted; everything so far is kept, run the command again to go on")
         return STOPPED_EARLY
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             print(error.ctx.get_usage(), file=sys.stderr)
@@ -169,7 +172,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """One line for a person, and the exit code. Our own errors carry both; anything else is a bug or a missing extra."""
+    """One line for a person, and the exit code: our own errors carry both; else it is a bug, or an extra is missing."""
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -292,7 +293,8 @@ def _fit(run: _Run, encoder: Encoder, rows: Sequence[ExampleRow], source: Stored
 
 
 def _save(run: _Run, encoder: Encoder, names: Sequence[str]) -> Path:
-    path = models_dir(run.database) / f"run-{run.id}.safetensors"
+    # Stores that share a folder count their runs alike: the token keeps one from replacing another's file.
+    path = models_dir(run.database) / f"run-{run.id}-{secrets.token_hex(4)}.safetensors"
     with run.timed("save"):
         digest = save_tensors(encoder.model, names, path)
         run.note(artifact_path=str(path), artifact_sha256=digest)

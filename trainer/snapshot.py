@@ -24,6 +24,7 @@ from store.pairs import (
 )
 from store.snapshots import ExampleRow, save_snapshot
 from store.types import utc_now
+from store.videos import count_not_pairs
 from trainer import negatives
 from trainer.errors import BadSetting, NotEnoughPairs
 from trainer.settings import TrainSettings
@@ -83,7 +84,24 @@ def select(database: Database, channels: Sequence[str] = ()) -> Selection:
         given = assign_splits(session, assign(members), utc_now())
         pairs = current_pairs(session)
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
-    return _taken(members, pairs, wanted, known)
+    selection = _taken(members, pairs, wanted)
+    if not selection.examples:
+        raise NotEnoughPairs(_why_none(database, wanted or tuple(known)))
+    return selection
+
+
+def _why_none(database: Database, channels: Sequence[str]) -> str:
+    """Say what the channels have instead of pairs, and what would help."""
+    if not channels:
+        return "the store has no channel yet; run 'thumbtune sync CHANNEL' first"
+    reasons: Counter[str] = Counter()
+    with database.read() as session:
+        for channel in channels:
+            reasons.update(count_not_pairs(session, channel))
+    found = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.items() if n)
+    if not found:
+        return "no video can be trained on: the store lists none; run 'thumbtune sync' when the channel has published"
+    return f"no video can be trained on: {found}; run 'thumbtune sync' again, with a lower --min-duration for shorts"
 
 
 def _channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
@@ -105,7 +123,6 @@ def _taken(
     members: Sequence[Member],
     pairs: Sequence[Pair],
     wanted: tuple[str, ...],
-    known: Mapping[str, tuple[str | None, str]],
 ) -> Selection:
     by_id = {member.video_id: member for member in members}
     homes = group_homes(members)
@@ -136,12 +153,6 @@ def _taken(
     pending = len(in_view) - len(mine_only)
     if pending > 0:
         excluded[PICTURE_PENDING] = pending
-    if not examples:
-        where = "of these channels" if wanted else "in the store"
-        raise NotEnoughPairs(
-            f"no pairs {where} can be trained on ({len(known)} channels; a pair is an available video with a title and "
-            "a stored picture); run 'thumbtune sync CHANNEL' first"
-        )
     return Selection(examples, dict(excluded), wanted)
 
 

@@ -56,6 +56,7 @@ SELECT
     sync_run.error
 FROM sync_run
 JOIN channel ON channel.id = sync_run.channel_id
+ORDER BY sync_run.id
 """
 
 
@@ -100,6 +101,7 @@ SELECT
     training_run.error
 FROM training_run
 LEFT JOIN snapshot ON snapshot.id = training_run.snapshot_id
+ORDER BY training_run.id
 """
 
 RUN_ERRORS = """

@@ -118,3 +118,19 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.stdout, result.stderr) == ("i\n1\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["db"]])
+def test_without_a_command_the_help_is_shown(tmp_path: Path, arguments: list[str]) -> None:
+    result = thumbtune(*arguments, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Commands:\n" in result.stderr
+    assert "error:" not in result.stderr
+
+
+def test_json_columns_read_the_same_on_both_databases(tmp_path: Path, migrated_postgres_url: str) -> None:
+    query = "SELECT '{\"lr\": 0.0001}'::jsonb AS settings"
+    result = thumbtune("--db", migrated_postgres_url, "sql", query, cwd=tmp_path)
+    assert result.stdout.splitlines() == ["settings", '{"lr": 0.0001}']
+    listed = thumbtune("--db", migrated_postgres_url, "sql", query, "--json", cwd=tmp_path)
+    assert json.loads(listed.stdout) == [{"settings": {"lr": 0.0001}}]

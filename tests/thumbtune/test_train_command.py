@@ -134,7 +134,7 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     assert done.returncode == 0
     assert done.stdout.startswith("run 1: 1,024 of ")
     assert "base recall@1" in done.stdout
-    assert "thumbtune-models/run-1.safetensors" in done.stdout
+    assert "thumbtune-models/run-1-" in done.stdout
     known = ("Loading", "Comparing titles", "Scoring", "Training")
     assert all(line.startswith(known) for line in done.stderr.splitlines()), "no library speaks"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["thumbtune-models"]
@@ -204,4 +204,4 @@ def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Pat
     database.close()
     done = thumbtune(*train_arguments(clip), db=other)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: no pairs in the store can be trained on")
+    assert done.stderr.startswith("error: the store has no channel yet; run 'thumbtune sync CHANNEL' first")

@@ -62,12 +62,16 @@ def check(app: App, as_json: bool) -> int:
 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
-def backup(app: App, file: Path) -> None:
+def backup(app: App, file: Path, as_json: bool) -> None:
     """Copy the store to FILE, consistent even while a sync or a training run goes on."""
     from store.maintenance import backup as copy  # noqa: PLC0415
 
     database = app.open_database(read_only=True)
     size = copy(database, file)
     database.close()
-    app.console.say(f"{file}: {size:,} bytes")
+    if as_json:
+        app.console.print_json({"file": str(file), "bytes": size})
+    else:
+        app.console.say(f"{file}: {size:,} bytes")

@@ -70,15 +70,15 @@ def _serve(app: App, server: object, handle: str) -> None:
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
     assert isinstance(server, StandIn)
-    for name, value in server.environment().items():
-        app.console.say(f"export {name}={value}")
-    app.console.say(f"# the channel: {handle}")
-    app.console.out.flush()
-    app.console.note(f"Serving {handle}; in another shell, paste the lines above, then:")
-    app.console.note(f"  thumbtune sync {handle}")
-    app.console.note(f"  thumbtune train --model {ENCODER} --title-model base")
-    app.console.note("Ctrl-C ends the server.")
     try:
+        for name, value in server.environment().items():
+            app.console.say(f"export {name}={value}")
+        app.console.say(f"# the channel: {handle}")
+        app.console.out.flush()
+        app.console.note(f"Serving {handle}; in another shell, paste the lines above, then:")
+        app.console.note(f"  thumbtune sync {handle}")
+        app.console.note(f"  thumbtune train --model {ENCODER} --title-model base")
+        app.console.note("Ctrl-C ends the server.")
         signal.pause()
     except KeyboardInterrupt:
         app.console.note("stopped")

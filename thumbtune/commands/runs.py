@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ from thumbtune.cli import App
 from thumbtune.console import Console, printable
 
 if TYPE_CHECKING:
-    from store.tables import TrainingRun
+    from store.tables import Evaluation, TrainingRun
     from trainer.comparing import Compared
 
 __all__ = ["runs"]
@@ -39,7 +40,7 @@ def runs(ctx: click.Context, as_json: bool) -> None:
         rows = rows_as_dicts(session, "SELECT * FROM run_history ORDER BY run_id")
     database.close()
     if as_json:
-        app.console.print_json({"runs": [{**row, "settings": _plain(row["settings"])} for row in rows]})
+        app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
         return
     if not rows:
         app.console.say("no runs yet; 'thumbtune train' makes one")
@@ -80,9 +81,13 @@ def _line(row: dict[str, Any]) -> list[object]:
     ]
 
 
-def _plain(value: Any) -> Any:
-    """SQLite's views give JSON as text, PostgreSQL's as values."""
-    return json.loads(value) if isinstance(value, str) else value
+def _values(row: dict[str, Any]) -> dict[str, Any]:
+    """SQLite's views give JSON and times as text, PostgreSQL's as values."""
+    settings, started = row["settings"], row["started_at"]
+    return {
+        "settings": json.loads(settings) if isinstance(settings, str) else settings,
+        "started_at": datetime.fromisoformat(started).replace(tzinfo=UTC) if isinstance(started, str) else started,
+    }
 
 
 @runs.command()
@@ -106,13 +111,14 @@ def show(app: App, run_id: int, as_json: bool) -> None:
     database.close()
     facts = _facts(run)
     metrics = [
-        _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high") for row in scored
+        _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")
+        for row in sorted(scored, key=_reading_order)
     ]
     losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in taken]
     if as_json:
         app.console.print_json({**facts, "metrics": metrics, "steps": losses, "test_errors": wrong})
         return
-    app.console.table(("run", str(run_id)), [(name, _short(value)) for name, value in facts.items()])
+    app.console.table(("fact", "value"), [(name, _short(value)) for name, value in facts.items()])
     if metrics:
         app.console.table(tuple(metrics[0]), [tuple(row.values()) for row in metrics], title="metrics")
     if losses:
@@ -124,8 +130,15 @@ def show(app: App, run_id: int, as_json: bool) -> None:
         )
 
 
+def _reading_order(row: Evaluation) -> tuple[object, ...]:
+    """Base before tuned, train before test, recall@1 before recall@10."""
+    split = ("train", "valid", "test").index(row.split)
+    metric = ("recall", "mrr", "median_rank").index(row.metric.partition("@")[0])
+    return row.model, row.scope, split, row.direction, metric, row.k or 0
+
+
 def _facts(run: TrainingRun) -> dict[str, Any]:
-    return {column.key: getattr(run, column.key) for column in run.__table__.columns}
+    return {"run_id" if key == "id" else key: getattr(run, key) for key in run.__table__.columns.keys()}  # noqa: SIM118
 
 
 def _columns(row: object, *names: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Sequence
 
@@ -42,9 +43,9 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
             elif as_csv:
                 writer = csv.writer(sys.stdout, lineterminator="\n")
                 writer.writerow(answer.columns)
-                writer.writerows(_plain(row) for row in answer.rows)
+                writer.writerows(_text(row) for row in answer.rows)
             else:
-                shown = [_plain(row) for row in islice(answer.rows, TABLE_ROWS)]
+                shown = [_text(row) for row in islice(answer.rows, TABLE_ROWS)]
                 app.console.table([printable(column) for column in answer.columns], shown)
                 if next(answer.rows, None) is not None:
                     app.console.note(f"only the first {TABLE_ROWS} rows are shown; use --csv or --json for all")
@@ -54,3 +55,8 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
 
 def _plain(row: Sequence[object]) -> list[object]:
     return [f"<{len(cell)} bytes>" if isinstance(cell, bytes | memoryview) else cell for cell in row]
+
+
+def _text(row: Sequence[object]) -> list[object]:
+    """A row without structure: PostgreSQL gives JSON columns as values, SQLite as the text that both show."""
+    return [json.dumps(cell) if isinstance(cell, dict | list) else cell for cell in _plain(row)]
