@@ -101,7 +101,8 @@ def _why_none(database: Database, channels: Sequence[str]) -> str:
     found = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.items() if n)
     if not found:
         return "no video can be trained on: the store lists none; run 'thumbtune sync' when the channel has published"
-    return f"no video can be trained on: {found}; run 'thumbtune sync' again, with a lower --min-duration for shorts"
+    shorter = ", or for the shorts with a lower --min-duration" if reasons["short"] else ""
+    return f"no video can be trained on: {found}; run 'thumbtune sync' again{shorter}"
 
 
 def _channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:

@@ -66,6 +66,8 @@ def hub() -> Iterator[str]:
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    # Whatever another test module, imported by the same process, has asked for.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
 def test_vectors_are_the_librarys_own(encoder: Encoder, tiny_clip: Path) -> None:
