@@ -33,7 +33,7 @@ from collector.youtube import YouTube
 from store.channels import change_settings, find_by_handle, finish_check, get_channel, mark_refreshed, save_channel
 from store.database import Database
 from store.errors import NotFound, StoreError
-from store.pictures import count_pictures_due
+from store.pictures import any_picture_due
 from store.syncs import SyncCounts, add_counts, begin_sync, end_stale_syncs, finish_sync, get_sync, refresh_began
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
 from store.types import utc_now
@@ -294,7 +294,7 @@ async def _work(run: Run) -> SyncStatus | None:
     work = Work(_listings(run, channel), whole_since, settle)
     if run.mode == "incremental" and not unfinished and await _settled_by_feed(run, channel):
         waiting = await clients.store.read(count_waiting, run.channel_id)
-        if not waiting and not await clients.store.read(count_pictures_due, run.channel_id, clients.now()):
+        if not waiting and not await clients.store.read(any_picture_due, run.channel_id, clients.now()):
             log.info("%s: the feed shows nothing new and the last listing is recent: nothing is read", channel.id)
             return "unchanged"
         log.info("%s: the feed shows nothing new: only what is waiting is read", channel.id)

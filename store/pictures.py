@@ -14,6 +14,7 @@ from store.tables import Picture, PictureFailure, Video, VideoVersion
 from store.upsert import insert
 
 __all__ = [
+    "any_picture_due",
     "FailedPicture",
     "FetchedPicture",
     "PictureJob",
@@ -21,7 +22,6 @@ __all__ = [
     "PicturesResult",
     "UnchangedPicture",
     "add_version",
-    "count_pictures_due",
     "current_versions",
     "pause_after",
     "pictures_due",
@@ -147,9 +147,9 @@ def pictures_due(
     ]
 
 
-def count_pictures_due(session: Session, channel_id: str, now: datetime) -> int:
-    """Whether any thumbnail is due: 0 or 1, as one is enough to know."""
-    return len(pictures_due(session, channel_id, after="", now=now, read_before=now, limit=1))
+def any_picture_due(session: Session, channel_id: str, now: datetime) -> bool:
+    """Whether any thumbnail is to be fetched now."""
+    return bool(pictures_due(session, channel_id, after="", now=now, read_before=now, limit=1))
 
 
 def record_pictures(
