@@ -28,8 +28,13 @@ TRAINING_STACK = frozenset(
     {
         "accelerate",
         "datasets",
+        "faiss",
+        "matplotlib",
         "numpy",
+        "optuna",
         "pandas",
+        "peft",
+        "psutil",
         "safetensors",
         "scipy",
         "sentence_transformers",
