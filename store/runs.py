@@ -106,8 +106,13 @@ def list_runs(session: Session) -> list[TrainingRun]:
 
 
 def newest_done_run(session: Session) -> TrainingRun | None:
-    """The run that ended `done` last, or None."""
-    query = select(TrainingRun).where(TrainingRun.status == "done").order_by(TrainingRun.id.desc()).limit(1)
+    """The run that ended `done` last and kept its model, or None: a sweep's trials keep none."""
+    query = (
+        select(TrainingRun)
+        .where(TrainingRun.status == "done", TrainingRun.trial.is_(None))
+        .order_by(TrainingRun.id.desc())
+        .limit(1)
+    )
     return session.scalars(query).first()
 
 

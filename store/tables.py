@@ -30,9 +30,12 @@ __all__ = [
     "Channel",
     "Direction",
     "Evaluation",
+    "Feature",
     "Kind",
+    "KnownModel",
     "Picture",
     "PictureFailure",
+    "Promotion",
     "QuotaDay",
     "Rank",
     "RunStatus",
@@ -40,11 +43,13 @@ __all__ = [
     "Snapshot",
     "SnapshotExample",
     "Split",
+    "Sweep",
     "SyncMode",
     "SyncRun",
     "SyncStatus",
     "TrainingRun",
     "TrainingStep",
+    "Tower",
     "Video",
     "VideoVersion",
 ]
@@ -55,8 +60,9 @@ Split = Literal["train", "valid", "test"]
 SyncMode = Literal["incremental", "full", "refresh"]
 SyncStatus = Literal["running", "complete", "unchanged", "quota", "partial", "failed", "interrupted"]
 RunStatus = Literal["running", "done", "failed", "interrupted"]
-ScoredModel = Literal["base", "tuned"]
+ScoredModel = Literal["base", "tuned", "champion"]
 Direction = Literal["thumbnail_to_title", "title_to_thumbnail"]
+Tower = Literal["vision", "text"]
 
 
 def _one_of(column: str, *values: str) -> str:
@@ -397,6 +403,12 @@ class TrainingRun(Base):
     """The machine's name."""
     pid: Mapped[int]
     """With `host`: whether a run that reads `running` still is."""
+    champion_run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
+    """The run that was in use then, scored beside this one as the model `champion`; NULL when there was none."""
+    sweep_id: Mapped[int | None] = mapped_column(ForeignKey("sweep.id"), index=True)
+    """The sweep that this run is part of."""
+    trial: Mapped[int | None]
+    """In a sweep: 0, 1, ... for the settings that were tried (one run a seed); NULL for the winner's own run."""
 
 
 class TrainingStep(Base):
@@ -426,7 +438,7 @@ class Evaluation(Base):
 
     run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), primary_key=True)
     model: Mapped[str] = mapped_column(primary_key=True)
-    """`base` or `tuned`."""
+    """`base`, `tuned` or `champion`."""
     scope: Mapped[str] = mapped_column(primary_key=True)
     """`all`, or a channel id: then only that channel's rows are ranked, among themselves."""
     split: Mapped[str] = mapped_column(primary_key=True)
@@ -458,7 +470,7 @@ class Rank(Base):
 
     run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), primary_key=True)
     model: Mapped[str] = mapped_column(primary_key=True)
-    """`base` or `tuned`."""
+    """`base`, `tuned` or `champion`."""
     direction: Mapped[str] = mapped_column(primary_key=True)
     """`thumbnail_to_title` or `title_to_thumbnail`."""
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
@@ -472,3 +484,77 @@ class Rank(Base):
     """Whose title (or thumbnail) was ranked first."""
     top_score: Mapped[float]
     """Cosine similarity of what was ranked first."""
+
+
+class Feature(Base):
+    """What a frozen tower made of one picture or title: a cache. All rows may be deleted; runs make them again."""
+
+    __tablename__ = "feature"
+    __table_args__ = (CheckConstraint(_one_of("tower", "vision", "text"), name="tower"),)
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 over the tower's frozen weights, its preprocessing and the precision it ran in."""
+    tower: Mapped[str] = mapped_column(primary_key=True)
+    """`vision` or `text`."""
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of the picture's bytes, or of the title in UTF-8."""
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    """The pooled vector before the projection: little-endian float32."""
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    """CRC-32 of `vector`, so that a damaged row is noticed and made again."""
+
+
+class KnownModel(Base):
+    """What a model's files held when they were last loaded: a cache, so that a rerun need not load them."""
+
+    __tablename__ = "known_model"
+
+    files: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 over the paths, sizes and times of the model's files and the versions of the libraries that read them."""
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    """Of the model that they hold."""
+    facts: Mapped[dict[str, Any]]
+    """Fingerprints of its towers, names and sizes of its parameters."""
+    heads: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """Its two projections (safetensors); NULL for a model that only compares titles."""
+    checksum: Mapped[int | None] = mapped_column(BigInteger)
+    """CRC-32 of `heads`."""
+
+
+class Promotion(Base):
+    """One time that a run's model came into use: it is the champion until the next row. Never changed or deleted."""
+
+    __tablename__ = "promotion"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending: the last one is the champion's."""
+    run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), index=True)
+    """Whose model."""
+    promoted_at: Mapped[datetime]
+    """Since when."""
+    reason: Mapped[str]
+    """Why: the figures that decided it, or that it was done by hand."""
+
+
+class Sweep(Base):
+    """One search over settings: its runs have its id."""
+
+    __tablename__ = "sweep"
+    __table_args__ = (CheckConstraint(_one_of("status", "running", "done", "failed", "interrupted"), name="status"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
+    status: Mapped[str]
+    """`running`, `done`, `failed` or `interrupted`."""
+    started_at: Mapped[datetime]
+    """When the row was written."""
+    finished_at: Mapped[datetime | None]
+    """NULL while it runs."""
+    settings: Mapped[dict[str, Any]]
+    """What was searched, how, with how many trials and seeds, and the settings that all trials share."""
+    error: Mapped[str | None]
+    """Why it failed, as the user read it."""
+    host: Mapped[str]
+    """The machine's name."""
+    pid: Mapped[int]
+    """With `host`: whether a sweep that reads `running` still is."""

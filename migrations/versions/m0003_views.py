@@ -60,7 +60,7 @@ ORDER BY sync_run.id
 """
 
 
-def _recall(model: str, split: str, column: str) -> str:
+def recall(model: str, split: str, column: str) -> str:
     """One figure of recall@1, thumbnail to title, over all channels of the run."""
     return f"""(
         SELECT evaluation.{column} FROM evaluation
@@ -84,14 +84,14 @@ SELECT
     snapshot.n_train,
     snapshot.n_valid,
     snapshot.n_test,
-    {_recall("base", "valid", "value")} AS base_valid_recall_at_1,
-    {_recall("tuned", "valid", "value")} AS valid_recall_at_1,
-    {_recall("tuned", "valid", "low")} AS valid_recall_at_1_low,
-    {_recall("tuned", "valid", "high")} AS valid_recall_at_1_high,
-    {_recall("base", "test", "value")} AS base_test_recall_at_1,
-    {_recall("tuned", "test", "value")} AS test_recall_at_1,
-    {_recall("tuned", "test", "low")} AS test_recall_at_1_low,
-    {_recall("tuned", "test", "high")} AS test_recall_at_1_high,
+    {recall("base", "valid", "value")} AS base_valid_recall_at_1,
+    {recall("tuned", "valid", "value")} AS valid_recall_at_1,
+    {recall("tuned", "valid", "low")} AS valid_recall_at_1_low,
+    {recall("tuned", "valid", "high")} AS valid_recall_at_1_high,
+    {recall("base", "test", "value")} AS base_test_recall_at_1,
+    {recall("tuned", "test", "value")} AS test_recall_at_1,
+    {recall("tuned", "test", "low")} AS test_recall_at_1_low,
+    {recall("tuned", "test", "high")} AS test_recall_at_1_high,
     training_run.trained,
     training_run.seed,
     training_run.device,

@@ -18,7 +18,7 @@ from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.migrate import alembic_config, bring_up_to_date, current_revision, head_revision
 from store.tables import Base
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -49,6 +49,13 @@ ROWS = {
         " VALUES (1, 'tuned', 'all', 'test', 'thumbnail_to_title', 'recall@1', 1, 0.75, 12, 0.47, 0.91)",
     ],
     "0003": [],
+    "0004": [
+        f"INSERT INTO feature VALUES ('{'e' * 64}', 'vision', '{'a' * 64}', '\x41', 1)",
+        f"INSERT INTO known_model VALUES ('{'d' * 64}', '{'e' * 64}', '{{}}', '\x41', 1)",
+        f"INSERT INTO promotion VALUES (1, 1, '{NOW}', 'the first')",
+        f"INSERT INTO sweep VALUES (1, 'done', '{NOW}', '{NOW}', '{{}}', NULL, 'h', 1)",
+        "UPDATE training_run SET sweep_id = 1, trial = 0, champion_run_id = 1",
+    ],
 }
 
 

@@ -1,0 +1,53 @@
+"""What is known of models whose files were loaded before: a cache. A row that is damaged counts as missing."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.tables import KnownModel
+from store.upsert import insert
+
+__all__ = ["ModelFacts", "read_known_model", "write_known_model"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model without its towers.
+
+    Args:
+        fingerprint: SHA-256 (hex) of the whole model.
+        facts: plain JSON values.
+        heads: its projections as a safetensors file, or None for a model that only compares titles.
+    """
+
+    fingerprint: str
+    facts: dict[str, Any]
+    heads: bytes | None
+
+
+def read_known_model(session: Session, files: str) -> ModelFacts | None:
+    """What the files with this digest were found to hold, or None."""
+    query = select(KnownModel.fingerprint, KnownModel.facts, KnownModel.heads, KnownModel.checksum).where(
+        KnownModel.files == files
+    )
+    row = session.execute(query).one_or_none()
+    if row is None or (row.heads is not None and zlib.crc32(row.heads) != row.checksum):
+        return None
+    return ModelFacts(row.fingerprint, row.facts, row.heads)
+
+
+def write_known_model(session: Session, files: str, found: ModelFacts) -> None:
+    """Keep what these files were found to hold; a row that is there is replaced."""
+    values = {
+        "fingerprint": found.fingerprint,
+        "facts": found.facts,
+        "heads": found.heads,
+        "checksum": None if found.heads is None else zlib.crc32(found.heads),
+    }
+    statement = insert(session, KnownModel).values(files=files, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=[KnownModel.files], set_=values))

@@ -1,0 +1,101 @@
+"""Champions, sweeps and known models: their history as rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from store.champions import champion, champion_ids, promote
+from store.database import Database, rows_as_dicts
+from store.errors import NotFound
+from store.known_models import ModelFacts, read_known_model, write_known_model
+from store.runs import end_run, newest_done_run, start_run
+from store.sweeps import end_sweep, get_sweep, mark_sweeps_interrupted, start_sweep, sweep_runs
+from store.tables import KnownModel
+
+
+def new_run(database: Database, **columns: Any) -> int:
+    known = {
+        "base_model": "m",
+        "trained": "projection",
+        "seed": 1,
+        "settings": {},
+        "packages": {},
+        "host": "h",
+        "pid": 1,
+    }
+    with database.write() as session:
+        run_id = start_run(session, **known, **columns)
+        end_run(session, run_id, "done")
+    return run_id
+
+
+def test_the_champion_is_the_run_promoted_last_and_the_others_stay_on_record(database: Database) -> None:
+    with database.read() as session:
+        assert champion(session) is None
+    first, second = new_run(database), new_run(database)
+    for run_id, reason in ((first, "the first"), (second, "better"), (first, "by hand")):
+        with database.write() as session:
+            promote(session, run_id, reason)
+    with database.read() as session:
+        current = champion(session)
+        assert current is not None
+        assert current.id == first
+        assert champion_ids(session) == [first, second, first]
+        rows = rows_as_dicts(session, "SELECT * FROM champions")
+    assert [(row["run_id"], row["reason"]) for row in rows] == [
+        (first, "the first"),
+        (second, "better"),
+        (first, "by hand"),
+    ]
+    assert [row["replaced_at"] for row in rows] == [rows[1]["promoted_at"], rows[2]["promoted_at"], None]
+
+
+def test_only_a_run_that_exists_is_promoted(database: Database) -> None:
+    with database.write() as session, pytest.raises(NotFound, match="no run 7"):
+        promote(session, 7, "by hand")
+
+
+def test_a_sweeps_runs_are_its_own_and_its_trials_keep_no_model(database: Database) -> None:
+    with database.write() as session:
+        sweep_id = start_sweep(session, {"trials": 2}, "h", 1)
+    winner = new_run(database, sweep_id=sweep_id)
+    trials = [new_run(database, sweep_id=sweep_id, trial=0), new_run(database, sweep_id=sweep_id, trial=1)]
+    with database.write() as session:
+        end_sweep(session, sweep_id, "done")
+    with database.read() as session:
+        assert [run.id for run in sweep_runs(session, sweep_id)] == [winner, *trials]
+        newest = newest_done_run(session)
+        assert newest is not None
+        assert newest.id == winner
+        assert get_sweep(session, sweep_id).finished_at is not None
+        with pytest.raises(NotFound, match="no sweep 99"):
+            get_sweep(session, 99)
+
+
+def test_a_sweep_whose_process_is_gone_is_marked(database: Database) -> None:
+    with database.write() as session:
+        ours = start_sweep(session, {}, "here", 1)
+        start_sweep(session, {}, "here", 2)
+        start_sweep(session, {}, "elsewhere", 1)
+    with database.write() as session:
+        assert mark_sweeps_interrupted(session, "here", lambda pid, _at: pid == 2) == [ours]
+    with database.read() as session:
+        assert get_sweep(session, ours).status == "interrupted"
+
+
+def test_a_known_model_is_read_back_replaced_and_missed_when_damaged(database: Database) -> None:
+    files, found = "f" * 64, ModelFacts("a" * 64, {"parameters": [["w", 3]]}, b"heads")
+    with database.write() as session:
+        write_known_model(session, files, ModelFacts("b" * 64, {}, None))
+        assert read_known_model(session, files) == ModelFacts("b" * 64, {}, None)
+        write_known_model(session, files, found)
+    with database.read() as session:
+        assert read_known_model(session, files) == found
+        assert read_known_model(session, "e" * 64) is None
+    with database.write() as session:
+        session.execute(update(KnownModel).values(heads=b"other"))
+    with database.read() as session:
+        assert read_known_model(session, files) is None
