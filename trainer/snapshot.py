@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,8 @@ from store.snapshots import ExampleRow, save_snapshot
 from store.types import utc_now
 from store.videos import count_not_pairs
 from trainer import negatives
-from trainer.errors import BadSetting, NotEnoughPairs
+from trainer.channel_names import channel_id
+from trainer.errors import NotEnoughPairs
 from trainer.settings import TrainSettings
 from trainer.splits import SPLITS, Member, assign, group_homes, groups_of, normalised
 
@@ -75,7 +76,7 @@ def select(database: Database, channels: Sequence[str] = ()) -> Selection:
     """
     with database.read() as session:
         known = channel_titles(session)
-    wanted = tuple(_channel_id(name, known) for name in channels)
+    wanted = tuple(channel_id(name, known) for name in channels)
     # Read and decided in one transaction: of two trainers at once, the second sees what the first gave, so that the
     # members of a group can't end in different splits.
     with database.write() as session:
@@ -103,14 +104,6 @@ def _why_none(database: Database, channels: Sequence[str]) -> str:
         return "no video can be trained on: the store lists none; run 'thumbtune sync' when the channel has published"
     shorter = ", or for the shorts with a lower --min-duration" if reasons["short"] else ""
     return f"no video can be trained on: {found}; run 'thumbtune sync' again{shorter}"
-
-
-def _channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
-    for channel, (handle, _title) in known.items():
-        if name == channel or (handle and name.lstrip("@").casefold() == handle.lstrip("@").casefold()):
-            return channel
-    listed = ", ".join(sorted(handle or channel for channel, (handle, _) in known.items())) or "none"
-    raise BadSetting(f"channel {name!r} is not in the store; it has {listed}")
 
 
 def _members(videos: Sequence[SplitVideo]) -> list[Member]:

@@ -1,0 +1,26 @@
+"""How users name a channel of the store: its id, or its handle with or without the `@`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainer.errors import BadSetting
+
+__all__ = ["channel_id"]
+
+
+def channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
+    """The id of the channel that `name` means.
+
+    Args:
+        name: an id, or a handle in upper or lower case.
+        known: {channel id: (handle, title)} of the store, see `store.pairs.channel_titles`.
+
+    Raises:
+        BadSetting: it is none of these; the message lists them.
+    """
+    for channel, (handle, _title) in known.items():
+        if name == channel or (handle and name.lstrip("@").casefold() == handle.lstrip("@").casefold()):
+            return channel
+    listed = ", ".join(sorted(handle or channel for channel, (handle, _) in known.items())) or "none"
+    raise BadSetting(f"channel {name!r} is not in the store; it has {listed}")
