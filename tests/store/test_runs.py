@@ -230,6 +230,8 @@ def test_run_history_shows_the_right_figures(database: Database) -> None:
                 metric(0.5, model="base", low=0.25, high=0.75),
                 metric(0.875, split="valid", low=0.6, high=0.97),
                 metric(0.625, model="base", split="valid", low=0.4, high=0.8),
+                metric(0.25, model="champion", low=0.1, high=0.5),
+                metric(0.375, model="champion", split="valid", low=0.2, high=0.6),
             ],
         )
         add_evaluations(session, other, [metric(0.125)])
@@ -238,7 +240,7 @@ def test_run_history_shows_the_right_figures(database: Database) -> None:
     with database.read() as session:
         first, second = rows_as_dicts(session, "SELECT * FROM run_history ORDER BY run_id")
         seconds = get_run(session, run_id).seconds
-        assert len(evaluations(session, run_id)) == 10
+        assert len(evaluations(session, run_id)) == 12
         assert [row.value for row in evaluations(session, other)] == [0.125]
     figures = {name: value for name, value in first.items() if "recall" in name}
     assert figures == {
@@ -250,6 +252,8 @@ def test_run_history_shows_the_right_figures(database: Database) -> None:
         "test_recall_at_1": 0.75,
         "test_recall_at_1_low": 0.47,
         "test_recall_at_1_high": 0.91,
+        "champion_valid_recall_at_1": 0.375,
+        "champion_test_recall_at_1": 0.25,
     }
     assert (first["run_id"], first["status"], first["base_model"]) == (run_id, "done", "clip")
     assert (first["n_train"], first["n_valid"], first["n_test"]) == (3, 2, 1)
