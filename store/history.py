@@ -1,0 +1,83 @@
+"""Finished runs over time: what a plot of them shows, read in one query each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.tables import Evaluation, TrainingRun, TrainingStep
+
+__all__ = ["FinishedRun", "Recall", "finished_runs", "losses_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Recall@1 from thumbnail to title, over all channels of a run: a share of `n` with its 95 % Wilson interval."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that is done.
+
+    Args:
+        run_id: the run.
+        started_at: when.
+        recalls: {(model, split): what was found}, for the models `base` and `tuned`; what was not scored is not there.
+    """
+
+    run_id: int
+    started_at: datetime
+    recalls: dict[tuple[str, str], Recall] = field(default_factory=dict)
+
+
+def finished_runs(session: Session) -> list[FinishedRun]:
+    """All runs that are done and were scored on `valid` or `test`, oldest first."""
+    query = (
+        select(
+            TrainingRun.id,
+            TrainingRun.started_at,
+            Evaluation.model,
+            Evaluation.split,
+            Evaluation.value,
+            Evaluation.n,
+            Evaluation.low,
+            Evaluation.high,
+        )
+        .join(Evaluation, Evaluation.run_id == TrainingRun.id)
+        .where(
+            TrainingRun.status == "done",
+            Evaluation.model.in_(("base", "tuned")),
+            Evaluation.scope == "all",
+            Evaluation.split.in_(("valid", "test")),
+            Evaluation.direction == "thumbnail_to_title",
+            Evaluation.metric == "recall@1",
+        )
+        .order_by(TrainingRun.started_at, TrainingRun.id)
+    )
+    found: dict[int, FinishedRun] = {}
+    for run_id, started_at, model, split, value, n, low, high in session.execute(query):
+        run = found.setdefault(run_id, FinishedRun(run_id, started_at))
+        run.recalls[model, split] = Recall(value, n, value if low is None else low, value if high is None else high)
+    return list(found.values())
+
+
+def losses_of(session: Session, run_ids: Sequence[int]) -> dict[int, list[tuple[float, float]]]:
+    """{run id: [(epoch, loss) of each step, in order]}, in the order asked; runs without steps are left out."""
+    query = (
+        select(TrainingStep.run_id, TrainingStep.epoch, TrainingStep.loss)
+        .where(TrainingStep.run_id.in_(run_ids))
+        .order_by(TrainingStep.run_id, TrainingStep.step)
+    )
+    found: dict[int, list[tuple[float, float]]] = {run_id: [] for run_id in run_ids}
+    for run_id, epoch, loss in session.execute(query):
+        found[run_id].append((epoch, loss))
+    return {run_id: taken for run_id, taken in found.items() if taken}
