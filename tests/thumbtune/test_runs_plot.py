@@ -1,0 +1,71 @@
+"""`thumbtune runs plot` as users and scripts run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from store.database import open_database
+from tests.store.test_history import add_run
+from thumbtune.cli import main
+
+
+@pytest.fixture
+def store(migrated_sqlite_url: str) -> str:
+    """The URL of a store with two finished runs."""
+    database = open_database(migrated_sqlite_url)
+    with database.write() as session:
+        for day in range(2):
+            add_run(session, day, base_valid=0.5, tuned_valid=0.75, base_test=0.5, tuned_test=0.5)
+    database.close()
+    return migrated_sqlite_url
+
+
+def plot(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: str, *arguments: str
+) -> tuple[int, str, str]:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as exited:
+        main(["--db", store, "runs", "plot", *arguments])
+    told = capfd.readouterr()
+    return int(exited.value.code or 0), told.out, told.err
+
+
+def test_a_plot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: str, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plot(capfd, monkeypatch, store) == (0, "2 runs: thumbtune-runs.png\n", "")
+    assert (tmp_path / "thumbtune-runs.png").read_bytes().startswith(b"\x89PNG")
+    code, out, err = plot(capfd, monkeypatch, store, "--out", "a.svg", "--json")
+    assert (code, json.loads(out), err) == (0, {"plot": "a.svg", "runs": 2}, "2 runs: a.svg\n")
+    assert (tmp_path / "a.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("a.jpg", 2, "error: the plot's file 'a.jpg' ends in none of .png, .svg, .pdf; name it so\n"),
+        ("no/a.png", 1, "error: no/a.png can't be written (No such file or directory); name another file\n"),
+    ],
+)
+def test_errors_are_one_line(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    store: str,
+    tmp_path: Path,
+    name: str,
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plot(capfd, monkeypatch, store, "--out", name) == (code, "", message)
+
+
+def test_a_store_without_runs(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, migrated_sqlite_url: str, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = "error: no run has finished yet, so there is nothing to plot; run 'thumbtune train' first\n"
+    assert plot(capfd, monkeypatch, migrated_sqlite_url) == (1, "", message)
+    assert list(tmp_path.glob("*.png")) == []
