@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
-from store.tables import Snapshot, SnapshotExample, VideoVersion
+from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
 from store.types import utc_now
 
-__all__ = ["ExampleRow", "SnapshotInfo", "load_examples", "newest_snapshot", "save_snapshot", "snapshot_info"]
+__all__ = [
+    "ExampleRow",
+    "SnapshotInfo",
+    "SnapshotSpan",
+    "load_examples",
+    "newest_snapshot",
+    "save_snapshot",
+    "snapshot_info",
+    "snapshot_span",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,18 @@ class SnapshotInfo:
     counts: dict[str, int]
     """{"train": n, "valid": n, "test": n}."""
     excluded: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SnapshotSpan:
+    """How wide a snapshot is, without a word of what is in it."""
+
+    channels: int
+    groups: int
+    """Sets of videos that share a picture or a title; each lies in one split."""
+    first_published_at: datetime | None
+    """UTC; None where no publishing time is known."""
+    last_published_at: datetime | None
 
 
 def save_snapshot(
@@ -110,6 +131,26 @@ def snapshot_info(session: Session, snapshot_id: int) -> SnapshotInfo:
         raise NotFound(f"there is no snapshot {snapshot_id}; 'thumbtune runs' shows which runs and snapshots exist")
     counts = {"train": row.n_train, "valid": row.n_valid, "test": row.n_test}
     return SnapshotInfo(row.id, row.fingerprint, row.created_at, row.settings, counts, row.excluded)
+
+
+def snapshot_span(session: Session, snapshot_id: int) -> SnapshotSpan:
+    """Count a snapshot's channels and groups, and find when its first and last videos were published.
+
+    Raises:
+        NotFound: there is no such snapshot.
+    """
+    snapshot_info(session, snapshot_id)
+    query = (
+        select(
+            func.count(SnapshotExample.channel_id.distinct()),
+            func.count(SnapshotExample.group_id.distinct()),
+            func.min(Video.published_at),
+            func.max(Video.published_at),
+        )
+        .join(Video, Video.id == SnapshotExample.video_id)
+        .where(SnapshotExample.snapshot_id == snapshot_id)
+    )
+    return SnapshotSpan(*session.execute(query).one())
 
 
 def newest_snapshot(session: Session) -> int | None:

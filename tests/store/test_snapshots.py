@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -12,10 +14,18 @@ from sqlalchemy.orm import Session
 from store.database import Database, open_database
 from store.errors import NotFound, StoreError
 from store.pairs import current_pairs
-from store.snapshots import ExampleRow, load_examples, newest_snapshot, save_snapshot, snapshot_info
+from store.snapshots import (
+    ExampleRow,
+    SnapshotSpan,
+    load_examples,
+    newest_snapshot,
+    save_snapshot,
+    snapshot_info,
+    snapshot_span,
+)
 from store.tables import Snapshot, SnapshotExample
 from store.types import utc_now
-from tests.store.builders import add_channel, add_video, change_video, url_of
+from tests.store.builders import DAY_ONE, add_channel, add_video, change_video, url_of
 
 SETTINGS = {"negatives": "least-similar", "seed": 42, "channels": ["UC1"], "title_model": None}
 EXCLUDED = {"group_in_several_splits": 2}
@@ -148,3 +158,17 @@ def test_a_snapshot_that_is_not_there_is_named(database: Database) -> None:
             snapshot_info(session, 7)
         with pytest.raises(NotFound, match="there is no snapshot 7"):
             load_examples(session, 7)
+
+
+def test_a_snapshots_span(database: Database) -> None:
+    with database.write() as session:
+        examples = [replace(row, group_id="g") if row.position < 3 else row for row in fill(session)]
+        snapshot, _ = save_snapshot(session, "f" * 64, {}, {}, examples)
+        empty, _ = save_snapshot(session, "0" * 64, {}, {}, [])
+    with database.read() as session:
+        span = snapshot_span(session, snapshot)
+        assert (span.channels, span.groups) == (1, 6)
+        assert (span.first_published_at, span.last_published_at) == (DAY_ONE - timedelta(days=7), DAY_ONE)
+        assert snapshot_span(session, empty) == SnapshotSpan(0, 0, None, None)
+        with pytest.raises(NotFound, match="there is no snapshot 9"):
+            snapshot_span(session, 9)
