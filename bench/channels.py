@@ -1,0 +1,46 @@
+"""The channel that is measured on: 120 real pairs where they are at hand, else as many that thumbtune draws."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from thumbtune.demo.channel import drawn_channel
+from thumbtune.standin.catalogue import Catalogue
+from thumbtune.standin.folder import load_folder
+from thumbtune.standin.server import StandIn
+
+__all__ = ["REAL_CHANNEL", "channel_of_pairs", "write_table"]
+
+REAL_CHANNEL = Path(__file__).resolve().parents[2] / "shared" / "channel"
+
+
+def channel_of_pairs(pairs: int, folder: Path | None = None) -> Catalogue:
+    """A channel of exactly `pairs` ordinary videos, the oldest ones.
+
+    Args:
+        pairs: how many.
+        folder: with `videos.json` and `thumbnails/`; None: the real channel if it is there, else the drawn one.
+
+    Raises:
+        SystemExit: the folder has fewer.
+    """
+    if folder is None and REAL_CHANNEL.is_dir():
+        folder = REAL_CHANNEL
+    catalogue = drawn_channel(pairs) if folder is None else load_folder(folder)
+    # Shorts and the premiere are no pairs; what is private or deleted is not public.
+    ordinary = [v for v in catalogue.public() if (v.duration_s or 0) >= 180 and v.live == "none"][::-1]
+    if len(ordinary) < pairs:
+        raise SystemExit(f"the channel has {len(ordinary)} pairs, not {pairs}; ask for fewer with --pairs")
+    kept = {video.id for video in ordinary[:pairs]}
+    for video_id in set(catalogue.videos) - kept:
+        catalogue.remove(video_id)
+    return catalogue
+
+
+def write_table(catalogue: Catalogue, server: StandIn, path: Path) -> None:
+    """Write the recipe's list of videos, newest first: the title, and where its picture is."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("title", "url"))
+        writer.writerows((video.title, f"{server.url}/vi/{video.id}/hqdefault.jpg") for video in catalogue.listed())
