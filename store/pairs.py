@@ -18,6 +18,7 @@ __all__ = [
     "assign_splits",
     "channel_titles",
     "current_pairs",
+    "find_video",
     "read_pictures",
     "set_groups",
     "split_videos",
@@ -75,6 +76,12 @@ def current_pairs(session: Session) -> list[Pair]:
         .join(VideoVersion, and_(VideoVersion.video_id == Video.id, VideoVersion.number == newest))
     )
     return [Pair(*row) for row in session.execute(_newest_first(query))]
+
+
+def find_video(session: Session, video_id: str) -> tuple[str, str | None] | None:
+    """(title, digest of the picture or None) of a video as it is now, a pair or not; None: not in the store."""
+    row = session.execute(select(Video.title, Video.picture_sha256).where(Video.id == video_id)).first()
+    return None if row is None else (row[0], row[1])
 
 
 def split_videos(session: Session) -> list[SplitVideo]:
