@@ -1,0 +1,170 @@
+"""`thumbtune match`: which of some titles fits a picture best."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.commands.train import Shown
+from thumbtune.console import Console
+from trainer.settings import DEVICES
+
+if TYPE_CHECKING:
+    from trainer.in_use import InUse
+    from trainer.matching import Matched, Placed
+
+__all__ = ["match"]
+
+STDIN = "-"
+
+
+@click.command()
+@click.argument("image")
+@click.argument("titles", metavar="[TITLE]...", nargs=-1)
+@click.option(
+    "--titles",
+    "file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Read titles from this file too, one a line, UTF-8; - is standard input.",
+)
+@click.option(
+    "--run",
+    "model",
+    metavar="N|N:base|NAME",
+    help="Match with run N's model, its base, or any model by name or folder.  [default: the model in use]",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="ID|@HANDLE",
+    help="Compare with this channel's titles only (repeatable).  [default: all]",
+)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def match(
+    app: App,
+    /,
+    image: str,
+    titles: tuple[str, ...],
+    file: Path | None,
+    model: str | None,
+    channels: tuple[str, ...],
+    device: str,
+    as_json: bool,
+) -> None:
+    """Rank title ideas by how well they fit a picture.
+
+    IMAGE is a file, or the id of a video in the store; put -- before an id that begins with a dash. Without a TITLE,
+    or for a TITLE that is -, titles are read from standard input, one a line. "3 of 121" means: among the titles of
+    the store's 120 other pairs, two fit the picture better. The titles that the picture has now are shown for
+    reference, marked `current`.
+    """
+    app.console.json_wanted = as_json
+    ideas = _ideas(titles, file)
+    database = app.open_database()
+    try:
+        from trainer.in_use import open_in_use  # noqa: PLC0415 (loads torch)
+        from trainer.library import all_pairs, resolve_channels  # noqa: PLC0415
+        from trainer.matching import match_titles  # noqa: PLC0415
+        from trainer.query_picture import open_picture  # noqa: PLC0415
+        from trainer.quiet import quiet_libraries  # noqa: PLC0415
+
+        picture = open_picture(database, image)
+        wanted = resolve_channels(database, channels)
+        shown = Shown(app.console)
+        with quiet_libraries():
+            used = open_in_use(database, model, device, shown)
+            found = match_titles(used.embedder, picture, ideas, all_pairs(database), channels=wanted, progress=shown)
+    finally:
+        database.close()
+    _report(app.console, found)
+    if as_json:
+        app.console.print_json(_document(found, used, image))
+
+
+def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
+    """All titles given, in order.
+
+    Raises:
+        click.UsageError: there is none, or a file that can't be read.
+    """
+    ideas = [title for title in titles if title != STDIN]
+    sources = [] if file is None else [str(file)]
+    piped = sys.stdin is not None and not sys.stdin.isatty()
+    if STDIN in titles or (not titles and file is None and piped):
+        sources.append(STDIN)
+    for name in dict.fromkeys(sources):
+        ideas += _read(name)
+    if not any(title.strip() for title in ideas):
+        where = " (standard input holds none)" if STDIN in sources else f" ({file} holds none)" if file else ""
+        raise click.UsageError(f"there is no title to match{where}; give one or more after IMAGE, or --titles FILE.")
+    return ideas
+
+
+def _read(name: str) -> list[str]:
+    from trainer.title_list import titles_in  # noqa: PLC0415
+
+    if name == STDIN:
+        return titles_in(sys.stdin.buffer.read(), "standard input")
+    try:
+        content = Path(name).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"--titles {name} can't be read ({error.strerror}); check the file.") from error
+    return titles_in(content, name)
+
+
+def _stands(placed: Placed, compared: int) -> str | None:
+    return None if placed.stands is None else f"{placed.stands} of {compared + 1}"
+
+
+def _report(console: Console, found: Matched) -> None:
+    lines: list[tuple[float, tuple[object, ...]]] = [
+        (idea.score, (rank, f"{idea.score:.3f}", _stands(idea, found.compared), idea.title))
+        for rank, idea in enumerate(found.ideas, start=1)
+    ]
+    lines += [
+        (now.score, ("current", f"{now.score:.3f}", _stands(now, found.compared), now.title)) for now in found.current
+    ]
+    # Stable: at equal scores an idea stands before what is there now.
+    console.table(("rank", "score", "stands", "title"), [cells for _, cells in sorted(lines, key=lambda at: -at[0])])
+    if not found.compared:
+        console.note(
+            "note: the store has no other pair whose title to stand among; run 'thumbtune sync', or leave out --channel"
+        )
+
+
+def _document(found: Matched, used: InUse, image: str) -> dict[str, Any]:
+    return {
+        "image": image,
+        "model": used.name,
+        "run_id": used.run_id,
+        "compared": found.compared,
+        "titles": [
+            {
+                "rank": rank,
+                "title": idea.title,
+                "score": idea.score,
+                "stands": idea.stands,
+                "of": found.compared + 1 if idea.stands else None,
+                "times": idea.times,
+            }
+            for rank, idea in enumerate(found.ideas, start=1)
+        ],
+        "current": [
+            {
+                "title": now.title,
+                "score": now.score,
+                "stands": now.stands,
+                "of": found.compared + 1 if now.stands else None,
+                "video_ids": list(now.video_ids),
+            }
+            for now in found.current
+        ],
+    }

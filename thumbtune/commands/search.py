@@ -1,0 +1,186 @@
+"""`thumbtune search`: thumbnails by text, or by another picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.commands.train import Shown
+from thumbtune.console import Console
+from trainer.settings import DEVICES
+
+if TYPE_CHECKING:
+    from store.database import Database
+    from trainer.in_use import InUse
+    from trainer.library import Found, Library
+    from trainer.query_picture import QueryPicture
+
+__all__ = ["search"]
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--like", metavar="IMAGE", help="Search by a picture instead: a file, or the id of a video in the store.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many answers.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the answers as a contact sheet."
+)
+@click.option(
+    "--run",
+    "model",
+    metavar="N|N:base|NAME",
+    help="Search with run N's model, its base, or any model by name or folder.  [default: the model in use]",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="ID|@HANDLE",
+    help="Search this channel only (repeatable).  [default: all]",
+)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def search(
+    app: App,
+    /,
+    text: str | None,
+    like: str | None,
+    k: int,
+    out: Path | None,
+    model: str | None,
+    channels: tuple[str, ...],
+    device: str,
+    as_json: bool,
+) -> None:
+    """Find the thumbnails that show TEXT, or that are like IMAGE.
+
+    The library is every current pair in the store. Scores are cosine similarities: they order the answers of one
+    search, and mean little between searches. A video that was named by its id is left out of its own answers.
+    """
+    if (text is None) == (like is None):
+        raise click.UsageError("give either TEXT to search for, or --like IMAGE.")
+    if text is not None and not text.strip():
+        raise click.UsageError("the TEXT to search for is empty.")
+    app.console.json_wanted = as_json
+    database = app.open_database()
+    try:
+        from trainer import library as libraries  # noqa: PLC0415 (loads torch)
+        from trainer.contact_sheet import check_sheet_path  # noqa: PLC0415
+        from trainer.in_use import open_in_use  # noqa: PLC0415
+        from trainer.query_picture import open_picture  # noqa: PLC0415
+        from trainer.quiet import quiet_libraries  # noqa: PLC0415
+
+        if out is not None:
+            check_sheet_path(out)
+        picture = None if like is None else open_picture(database, like)
+        pairs = libraries.searchable(database, channels)
+        shown = Shown(app.console)
+        with quiet_libraries():
+            used = open_in_use(database, model, device, shown)
+            if picture is None:
+                query = libraries.text_vector(used.embedder, str(text))
+            else:
+                query = libraries.picture_vector(used.embedder, picture)
+            library = libraries.load_library(database, used.embedder, pairs, shown)
+        found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
+        drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
+    finally:
+        database.close()
+    _report(app.console, found, library, drawn)
+    if as_json:
+        app.console.print_json(_document(found, library, used, text, like, drawn))
+
+
+def _draw(
+    console: Console,
+    database: Database,
+    found: list[Found],
+    text: str | None,
+    picture: QueryPicture | None,
+    used: InUse,
+    out: Path,
+) -> Path | None:
+    from trainer.contact_sheet import MAX_TILES, Tile, draw_sheet, write_sheet  # noqa: PLC0415
+    from trainer.pictures import StoredPictures  # noqa: PLC0415
+
+    if not found:
+        console.note(f"note: nothing was found, so {out} was not written")
+        return None
+    if len(found) > MAX_TILES:
+        console.note(f"note: the contact sheet shows the first {MAX_TILES} of {len(found)}")
+    tiles = [
+        Tile(answer.pair.picture_sha256, answer.pair.video_id, rank, answer.score, answer.pair.title)
+        for rank, answer in enumerate(found[:MAX_TILES], start=1)
+    ]
+    asked = f"“{text}”" if picture is None else f"like {picture.title or Path(picture.name).name}"
+    # A sheet is made to be shown around: of a model's folder or a picture's path, the last part is enough.
+    by = used.name if used.run_id is not None else Path(used.name).name
+    sheet = draw_sheet(
+        f"{asked} · {by}",
+        tiles,
+        StoredPictures(database),
+        query=None if picture is None else picture.image,
+    )
+    write_sheet(sheet, out)
+    return out
+
+
+def _url(video_id: str) -> str:
+    return f"https://youtu.be/{video_id}"
+
+
+def _report(console: Console, found: list[Found], library: Library, drawn: Path | None) -> None:
+    if library.left_out:
+        n = len(library.left_out)
+        console.note(
+            f"note: {n} video{'s' * (n != 1)} left out, whose picture can't be decoded (first: "
+            f"{library.left_out[0].video_id}); run 'thumbtune db check'"
+        )
+    several = len({pair.channel_id for pair in library.pairs}) > 1
+    columns = ["rank", "id", *(["channel"] if several else []), "score", "title", "url"]
+    rows = [
+        [
+            rank,
+            answer.pair.video_id,
+            *([answer.pair.channel_id] if several else []),
+            f"{answer.score:.3f}",
+            answer.pair.title,
+            _url(answer.pair.video_id),
+        ]
+        for rank, answer in enumerate(found, start=1)
+    ]
+    if rows:
+        console.table(columns, rows)
+    else:
+        console.say("nothing else is in the library")
+    if drawn is not None:
+        console.say(f"contact sheet: {drawn}")
+
+
+def _document(
+    found: list[Found], library: Library, used: InUse, text: str | None, like: str | None, drawn: Path | None
+) -> dict[str, Any]:
+    return {
+        "text": text,
+        "like": like,
+        "model": used.name,
+        "run_id": used.run_id,
+        "searched": len(library.pairs),
+        "left_out": [pair.video_id for pair in library.left_out],
+        "contact_sheet": None if drawn is None else str(drawn),
+        "results": [
+            {
+                "rank": rank,
+                "video_id": answer.pair.video_id,
+                "channel_id": answer.pair.channel_id,
+                "title": answer.pair.title,
+                "score": answer.score,
+                "url": _url(answer.pair.video_id),
+            }
+            for rank, answer in enumerate(found, start=1)
+        ],
+    }
