@@ -10,6 +10,7 @@ earlier run had trained on. A row's ratio is the median over the rounds of recip
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -152,6 +153,15 @@ def result_of(row: Row, rounds: Sequence[Round], bench: Bench, command: str) -> 
     )
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """`lr=0.001` as a name and a value: a JSON value if it is one, else the text itself."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -174,7 +184,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     rows = [row for row in ROWS if arguments.row in (None, row.name)]
-    settings = dict(pair.split("=", 1) for pair in arguments.set)
+    settings = dict(setting(text) for text in arguments.set)
     catalogue = channel_of_pairs(arguments.pairs, arguments.channel)
     with tempfile.TemporaryDirectory() as scratch, StandIn(catalogue) as server:
         folder = Path(scratch)
