@@ -7,18 +7,18 @@ from pathlib import Path
 
 from store.database import Database
 from store.runs import evaluations, get_run, newest_done_run
-from store.snapshots import ExampleRow, load_examples, newest_snapshot, snapshot_info
-from store.tables import TrainingRun
+from store.snapshots import ExampleRow, load_examples, newest_snapshot
 from trainer.artifacts import apply_tensors, check_empty, save_whole_model
 from trainer.encoder import Encoder, load_encoder, pick_device
 from trainer.errors import NotEnoughPairs, RunUnusable
+from trainer.model_card import model_card
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.run_names import parse_run
 from trainer.scoring import Scores, score_examples
 
-__all__ = ["Evaluated", "evaluate", "export_model", "load_run_model", "model_card", "resolve_model"]
+__all__ = ["Evaluated", "evaluate", "export_model", "load_run_model", "resolve_model"]
 
 
 def resolve_model(database: Database, name: str) -> str:
@@ -158,42 +158,3 @@ def export_model(database: Database, folder: Path, run_id: int | None = None, de
         encoder = load_run_model(database, chosen, device=device)
         save_whole_model(encoder.model, folder, model_card(database, chosen))
     return chosen
-
-
-def model_card(database: Database, run_id: int) -> str:
-    """A short README for a run's model: data, splits, recall with intervals. No title, picture or local path."""
-    with database.read() as session:
-        run = get_run(session, run_id)
-        counts = snapshot_info(session, run.snapshot_id).counts if run.snapshot_id else {}
-        rows = evaluations(session, run_id)
-    lines = [
-        "---",
-        "library_name: sentence-transformers",
-        "pipeline_tag: sentence-similarity",
-        "tags: [sentence-transformers, clip, thumbtune]",
-        "---",
-        "",
-        "# A CLIP-style model fine-tuned by thumbtune",
-        "",
-        f"Trained on {counts.get('train', 0)} (thumbnail, title) pairs; {counts.get('valid', 0)} more to validate, "
-        f"{counts.get('test', 0)} to test.",
-        f"Base: {_public_name(run)} (fingerprint {str(run.base_fingerprint)[:12]}). Trained: `{run.trained}`, "
-        f"seed {run.seed}.",
-        "",
-        "| model | split | recall@1 (thumbnail to title) | 95 % interval | n |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.model} | {row.split} | {row.value:.3f} | {row.low:.3f} to {row.high:.3f} | {row.n} |"
-        for row in rows
-        if (row.scope, row.direction, row.metric) == ("all", "thumbnail_to_title", "recall@1")
-    ]
-    lines += ["", "```python", "from sentence_transformers import SentenceTransformer", ""]
-    lines += ['model = SentenceTransformer("path/to/this/folder")', "```", ""]
-    return "\n".join(lines)
-
-
-def _public_name(run: TrainingRun) -> str:
-    """A hub name as it is; of a local folder only its last part."""
-    is_path = run.base_model.startswith((".", "/", "~")) or Path(run.base_model).expanduser().exists()
-    return Path(run.base_model).name if is_path else run.base_model

@@ -36,11 +36,12 @@ from trainer.encoder import Encoder, Vectors, fingerprint, load_encoder, pick_de
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.fit import Step, Triplets, choose_parameters, fit_full_model
 from trainer.loading import load_model
+from trainer.model_card import model_card
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.provenance import git_commit, host, package_versions, process_is_alive
 from trainer.quiet import quiet_libraries
-from trainer.recorded import model_card, resolve_model
+from trainer.recorded import resolve_model
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
 
