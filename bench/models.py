@@ -35,7 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
             "projection_dim": 768,
         },
     },
-    # As wide as ViT-B/32, so its batches and vectors take the same memory, in a twelfth of the time.
+    # As wide as ViT-B/32: its batches and vectors take as much memory, and a fraction of the time.
     "vit-b-32-one-layer": {
         "projection_dim": 512,
         "text": {"num_hidden_layers": 1},

@@ -1,0 +1,99 @@
+"""The memory that a large channel's first run takes on top of the model.
+
+    python -m bench.memory [--videos 20000]
+
+Syncs a channel of that many videos, all with pictures and titles of their own, and runs a whole first training run:
+encoding everything, mining, fitting, scoring, so its peak is encoding's or more. The model is as wide as ViT-B/32 with
+one layer a tower: its batches and pooled vectors are as large, its work a fraction. What it takes by itself is
+measured by a process that loads it and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from bench.child import measure
+from bench.models import model_folder
+from bench.results import Result, Target, add_json_option, show
+from thumbtune.demo.channel import drawn_channel
+from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
+from thumbtune.standin.server import StandIn
+
+MODEL = "vit-b-32-one-layer"
+DRAWN = 400
+
+
+def large_channel(videos: int) -> Catalogue:
+    """A channel of so many pairs: drawn ones over and over, each copy with other bytes in the file and in the title."""
+    drawn = drawn_channel(DRAWN).public()
+    files = [video.picture() for video in drawn]
+    first = datetime(2000, 1, 1, tzinfo=UTC)
+    catalogue = Catalogue(channel_id_from("large"), "@large", "Large")
+    catalogue.publish(
+        *(
+            StandInVideo(
+                id=urlsafe_b64encode(hashlib.sha256(str(number).encode()).digest()[:8]).decode().rstrip("="),
+                title=f"{drawn[number % len(drawn)].title}, number {number}",
+                published_at=first + timedelta(hours=number),
+                duration_s=600,
+                picture=partial(_copy, files, number),
+            )
+            for number in range(videos)
+        )
+    )
+    return catalogue
+
+
+def _copy(files: list[bytes], number: int) -> bytes:
+    # Decoders ignore what follows the end of the image; the digest does not.
+    return files[number % len(files)] + number.to_bytes(4, "big")
+
+
+def sync(catalogue: Catalogue, store: str) -> None:
+    with StandIn(catalogue) as server:
+        environment = {**os.environ, **server.environment(), "THUMBTUNE_DB": store}
+        command = [sys.executable, "-m", "thumbtune", "-q", "sync", catalogue.handle, "--json"]
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+def compare(videos: int, models: Callable[[Path], Path]) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        store, model = f"sqlite:///{Path(folder) / 'thumbtune.db'}", str(models(Path(folder)))
+        sync(large_channel(videos), store)
+        alone = measure("loaded_model", model=model)
+        settings = {"model": model, "title_model": "base", "device": "cpu"}
+        run = measure("training_run", store=store, settings=settings)
+    return Result(
+        what=f"memory of a first run on {videos:,} videos, on top of the model",
+        recipe=None,
+        thumbtune=(run.peak_rss_mb - alone.peak_rss_mb) / 1000,
+        unit="GB",
+        target=Target("<=", 1.5, of="thumbtune"),
+        how="`python -m bench.memory`: peak resident memory less that of loading the model",
+        raw={"model_alone": asdict(alone), "run": asdict(run)},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=int, default=20_000)
+    parser.add_argument("--models", type=Path, help="keep the model here, to use it again")
+    add_json_option(parser)
+    arguments = parser.parse_args()
+    result = compare(arguments.videos, lambda scratch: model_folder(MODEL, arguments.models or scratch))
+    show([result], arguments.json)
+
+
+if __name__ == "__main__":
+    main()
