@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,22 @@ __all__ = ["MAX_PIXELS", "QueryPicture", "open_picture"]
 MAX_PIXELS = 40_000_000
 """As for thumbnails: a larger picture is refused before it is decoded."""
 _MAX_BYTES = 200_000_000
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_KINDS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_KINDS = "JPEG, PNG, WebP, GIF or BMP"
+# A decoder that meets damaged bytes raises whatever its parser stumbles over.
+_DECODER_ERRORS = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,9 @@ def open_picture(database: Database, name: str) -> QueryPicture:
     """
     path = Path(name)
     try:
-        is_folder, is_there = path.is_dir(), path.exists()
+        # The path of an empty name would be this folder.
+        is_there = bool(name) and path.exists()
+        is_folder = is_there and path.is_dir()
     except (OSError, ValueError):
         # A name that no file can have: too long, or with a NUL.
         is_folder = is_there = False
@@ -90,16 +108,15 @@ def _from_file(path: Path, name: str) -> QueryPicture:
         raise BadPicture(f"{name} can't be read ({reason}); check the file, or name another") from error
     if len(content) > _MAX_BYTES:
         raise BadPicture(f"{name} is larger than {_MAX_BYTES // 1_000_000} MB; name a smaller picture")
-    width, height = _size(content, name)
-    if width * height > MAX_PIXELS:
-        raise BadPicture(
-            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; make it smaller"
-        )
-    try:
-        image = decoded(content, name)
-    except BadPicture as error:
-        # Its advice is for pictures of the store.
-        raise BadPicture(f"{name} can't be decoded ({error.__cause__}); save it anew, or name another file") from error
+    with warnings.catch_warnings():
+        # What is wrong with the file is told by an error or not at all; Pillow also warns of less than we refuse.
+        warnings.simplefilter("ignore")
+        width, height = _size(content, name)
+        if width * height > MAX_PIXELS:
+            raise BadPicture(
+                f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; make it smaller"
+            )
+        image = _decoded(content, name)
     return QueryPicture(name, hashlib.sha256(content).hexdigest(), image)
 
 
@@ -108,12 +125,20 @@ def _size(content: bytes, name: str) -> tuple[int, int]:
     if not content:
         raise BadPicture(f"{name} is empty; name a picture ({_KINDS})")
     try:
-        with warnings.catch_warnings():
-            # We refuse what is too large ourselves, and less large than what Pillow warns of.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                return image.size
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return image.size
     except Image.DecompressionBombError as error:
         raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except _DECODER_ERRORS as error:
         raise BadPicture(f"{name} is not a picture that can be read; name a {_KINDS} file") from error
+
+
+def _decoded(content: bytes, name: str) -> Image.Image:
+    try:
+        return decoded(content, name)
+    except BadPicture as error:
+        # Its advice is for pictures of the store.
+        reason: BaseException | None = error.__cause__
+    except _DECODER_ERRORS as error:
+        reason = error
+    raise BadPicture(f"{name} can't be decoded ({reason}); save it anew, or name another file") from reason

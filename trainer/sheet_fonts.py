@@ -107,8 +107,7 @@ def installed_fonts() -> list[Path]:
 
 def _order(path: Path) -> tuple[bool, bool, str] | None:
     font = _opened(path)
-    if font is None or "Last Resort" in font.family_name:
-        # That one has a box for every character there is.
+    if font is None:
         return None
     plain = not font.style_flags & (StyleFlags.ITALIC | StyleFlags.BOLD)
     return (not plain, "sans" not in font.family_name.casefold(), path.name)
@@ -124,8 +123,9 @@ def _covered(path: Path, wanted: frozenset[str]) -> frozenset[str]:
 def _opened(path: Path) -> FT2Font | None:
     try:
         font = FT2Font(path)
-        # Pictures of emoji have sizes of their own, which Pillow does not scale.
-        return font if font.scalable else None
+        # The sizes of a bitmap font (of emoji) are its own: Pillow does not scale it. And Last Resort has a box for
+        # every character there is, which is worse than our own.
+        return font if font.scalable and "Last Resort" not in font.family_name else None
     except (OSError, RuntimeError, ValueError):
         # A damaged font of this machine is no reason to draw nothing.
         return None
