@@ -1,0 +1,231 @@
+"""Searching the store's thumbnails: an exact order, ties, channels, damaged pictures, and a real model that finds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import thumbtune.demo
+from store.database import Database
+from tests.store.builders import add_channel, add_video
+from tests.trainer.tiny import draw, fill
+from thumbtune.demo.channel import drawn_channel
+from trainer.encoder import Encoder, Vectors, load_encoder
+from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
+from trainer.library import (
+    Library,
+    cosines,
+    load_library,
+    picture_vector,
+    rank_library,
+    search,
+    searchable,
+    text_vector,
+)
+from trainer.pictures import PictureSource
+from trainer.query_picture import open_picture
+from trainer.quiet import quiet_libraries
+
+DEMO_ENCODER = Path(thumbtune.demo.__file__).parent / "encoder"
+
+
+def unit(rows: int, d: int, seed: int = 0) -> Vectors:
+    found = np.random.default_rng(seed).standard_normal((rows, d)).astype(np.float32)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found
+
+
+def library(database: Database, embedder: Encoder, *channels: str) -> Library:
+    return load_library(database, embedder, searchable(database, channels))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 300),
+    d=st.integers(1, 40),
+    k=st.integers(1, 320),
+    distinct=st.integers(1, 300),
+    seed=st.integers(0, 9),
+)
+def test_the_order_is_that_of_a_full_sort(n: int, d: int, k: int, distinct: int, seed: int) -> None:
+    vectors = unit(distinct, d, seed)[np.random.default_rng(seed).integers(0, distinct, n)]
+    query = unit(1, d, seed + 100)[0]
+    rows, scores = rank_library(query, vectors, k)
+    exact = cosines(query, vectors)
+    expected = sorted(range(n), key=lambda row: (-exact[row], row))[:k]
+    assert rows.tolist() == expected
+    assert scores.tolist() == exact[expected].tolist()
+    assert np.allclose(exact, vectors.astype(np.float64) @ query.astype(np.float64), atol=1e-12)
+
+
+def test_equal_vectors_score_alike_wherever_they_stand() -> None:
+    vectors = unit(20_011, 67)
+    copies = [3, 4_095, 4_096, 9_001, 20_010]
+    vectors[copies] = vectors[7]
+    rows, scores = rank_library(vectors[7], vectors, 4)
+    assert rows.tolist() == [3, 7, 4_095, 4_096], "the lowest rows, cut inside the tie"
+    assert len(set(scores.tolist())) == 1
+    assert scores[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_all_vectors_equal() -> None:
+    vectors = np.repeat(unit(1, 16), 10_000, axis=0)
+    rows, scores = rank_library(unit(1, 16, 5)[0], vectors, 3)
+    assert rows.tolist() == [0, 1, 2]
+    assert len(set(scores.tolist())) == 1
+
+
+@pytest.mark.parametrize(("n", "k", "expected"), [(0, 3, 0), (2, 3, 2), (3, 3, 3)])
+def test_more_answers_than_vectors_are_all_of_them(n: int, k: int, expected: int) -> None:
+    rows, scores = rank_library(unit(1, 8)[0], unit(n, 8, 1), k)
+    assert sorted(rows.tolist()) == list(range(n))
+    assert len(scores) == expected
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_no_answers_wanted(k: int) -> None:
+    with pytest.raises(BadSetting, match=f"-k {k} is too few; use 1 or more"):
+        rank_library(unit(1, 8)[0], unit(3, 8), k)
+
+
+@dataclass
+class Recording:
+    """The tiny CLIP, and which pictures it was given."""
+
+    encoder: Encoder
+    digests: list[str] = field(default_factory=list)
+
+    def picture_vectors(self, digests: Sequence[str], source: PictureSource, count: Callable[[int], None]) -> Vectors:
+        self.digests += digests
+        return self.encoder.picture_vectors(digests, source, count)
+
+    def title_vectors(self, titles: Sequence[str], count: Callable[[int], None]) -> Vectors:
+        return self.encoder.title_vectors(titles, count)
+
+
+def test_a_picture_of_several_videos_is_embedded_once_and_lists_them_all(database: Database, encoder: Encoder) -> None:
+    fill(database, 5)
+    with database.write() as session:
+        for day, name in ((50, "newer"), (40, "older")):
+            add_video(session, name, day=day, picture=draw("red", "circle", 3))
+    recording = Recording(encoder)
+    loaded = load_library(database, recording, searchable(database))
+    assert len(recording.digests) == len(set(recording.digests)) == 6
+    assert [pair.video_id for pair in loaded.pairs[:2]] == ["newer", "older"]
+    named = open_picture(database, "older")
+    found = search(loaded, picture_vector(encoder, named), 3)
+    assert [answer.pair.video_id for answer in found[:2]] == ["newer", "older"]
+    assert found[0].score == found[1].score == pytest.approx(1.0, abs=1e-5)
+    # Only the video that was named leaves its own answers; another that shows the same picture is one.
+    others = search(loaded, picture_vector(encoder, named), 100, without="older")
+    assert [answer.pair.video_id for answer in others][:1] == ["newer"]
+    assert len(others) == 6
+
+
+def test_the_best_answer_to_a_picture_is_itself(database: Database, encoder: Encoder) -> None:
+    fill(database, 30)
+    loaded = library(database, encoder)
+    assert loaded.vectors.shape == (30, 16)
+    for video in ("UC1-004", "UC1-017"):
+        query = picture_vector(encoder, open_picture(database, video))
+        assert search(loaded, query, 1)[0].pair.video_id == video
+        assert video not in [answer.pair.video_id for answer in search(loaded, query, 29, without=video)]
+        assert len(search(loaded, query, 29, without=video)) == 29
+
+
+def test_channels(database: Database, encoder: Encoder) -> None:
+    fill(database, 4)
+    fill(database, 3, "UC2")
+    query = text_vector(encoder, "red circle")
+    assert {found.pair.channel_id for found in search(library(database, encoder), query, 99)} == {"UC1", "UC2"}
+    only = search(library(database, encoder, "@UC2"), query, 99)
+    assert [found.pair.channel_id for found in only] == ["UC2"] * 3
+    assert len(search(library(database, encoder, "uc1", "UC2"), query, 99)) == 7
+    with pytest.raises(BadSetting, match="channel '@who' is not in the store; it has @uc1, @uc2"):
+        searchable(database, ["@who"])
+
+
+def test_nothing_to_search(database: Database) -> None:
+    with pytest.raises(NotEnoughPairs, match="the store has no thumbnail to search; run 'thumbtune sync' first"):
+        searchable(database)
+    with database.write() as session:
+        add_channel(session)
+        add_video(session, "short", kind="short")
+    with pytest.raises(NotEnoughPairs, match="the store has no thumbnail of @one to search"):
+        searchable(database, ["@one"])
+
+
+def test_damaged_pictures_are_left_out_and_the_rest_is_found(database: Database, encoder: Encoder) -> None:
+    fill(database, 40)
+    with database.write() as session:
+        add_video(session, "bad-1", day=200, picture=b"no picture")
+        add_video(session, "bad-2", day=201, picture=draw("red", "bar")[:60])
+    loaded = library(database, encoder)
+    assert [pair.video_id for pair in loaded.left_out] == ["bad-2", "bad-1"]
+    assert (len(loaded.pairs), loaded.vectors.shape) == (40, (40, 16))
+    query = picture_vector(encoder, open_picture(database, "UC1-039"))
+    assert search(loaded, query, 1)[0].pair.video_id == "UC1-039"
+
+
+def test_only_damaged_pictures(database: Database, encoder: Encoder) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_video(session, "bad", picture=b"no picture")
+    with pytest.raises(BadPicture, match="can't be decoded"):
+        library(database, encoder)
+
+
+def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, encoder: Encoder) -> None:
+    fill(sqlite_database, 3)
+    weights = dict(encoder.model.named_parameters())
+    with torch.no_grad():
+        weights["0.model.text_projection.weight"].fill_(float("nan"))
+        weights["0.model.visual_projection.weight"].fill_(float("nan"))
+    for ask in (lambda: text_vector(encoder, "red"), lambda: library(sqlite_database, encoder)):
+        with pytest.raises(RunUnusable, match="vectors are no numbers"):
+            ask()
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "\N{NO-BREAK SPACE}"])
+def test_a_blank_text(encoder: Encoder, text: str) -> None:
+    with pytest.raises(BadSetting, match="the text to search for is empty"):
+        text_vector(encoder, text)
+
+
+def test_a_text_in_another_encoding(encoder: Encoder) -> None:
+    latin = "caf\xe9".encode("latin-1").decode("utf-8", "surrogateescape")
+    with pytest.raises(BadSetting, match="is not UTF-8 text; use a UTF-8 terminal"):
+        text_vector(encoder, latin)
+
+
+@pytest.mark.parametrize("text", ["word " * 5_000, "http://example.org/a.png", "日本語 🎈 \x00\x1b[31m", "photo.jpg"])
+def test_any_other_text_is_a_query(encoder: Encoder, text: str) -> None:
+    vector = text_vector(encoder, text)
+    assert vector.shape == (16,)
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_model_that_knows_pictures_finds_them_by_title(sqlite_database: Database) -> None:
+    videos = [video for video in drawn_channel().listed() if (video.duration_s or 0) >= 180][:40]
+    with sqlite_database.write() as session:
+        add_channel(session)
+        for day, video in enumerate(videos):
+            add_video(session, video.id, day=day, title=video.title, picture=video.picture())
+    with quiet_libraries():
+        model = load_encoder(str(DEMO_ENCODER), "cpu")
+        loaded = library(sqlite_database, model)
+        ranks = []
+        for video in videos:
+            found = search(loaded, text_vector(model, video.title), 40)
+            ranks.append([answer.pair.video_id for answer in found].index(video.id) + 1)
+    # By chance the median would be 20, and one in 40 first.
+    assert statistics.median(ranks) <= 5
+    assert ranks.count(1) >= 8

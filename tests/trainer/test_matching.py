@@ -1,0 +1,161 @@
+"""Title ideas: their order, where they stand among the channel's own titles, and lists of titles in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from store.database import Database
+from tests.store.builders import add_video
+from tests.trainer.tiny import draw, fill
+from trainer.encoder import Encoder
+from trainer.errors import BadSetting
+from trainer.library import all_pairs, cosines, picture_vector, resolve_channels
+from trainer.matching import Matched, match_titles
+from trainer.query_picture import QueryPicture, open_picture
+from trainer.title_list import titles_in
+
+IDEAS = ("red circle", "navy bar 3", "a pink square", "zebra")
+
+
+@pytest.fixture
+def store(sqlite_database: Database) -> Database:
+    """20 pairs of one channel and 5 of another."""
+    fill(sqlite_database, 20)
+    fill(sqlite_database, 5, "UC2")
+    return sqlite_database
+
+
+@pytest.fixture
+def cover(tmp_path: Path, store: Database) -> QueryPicture:
+    """A picture that no video shows."""
+    (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
+    return open_picture(store, str(tmp_path / "cover.png"))
+
+
+def match(
+    store: Database, encoder: Encoder, picture: QueryPicture, titles: Sequence[str], channels: Sequence[str] = ()
+) -> Matched:
+    return match_titles(encoder, picture, titles, all_pairs(store), channels=resolve_channels(store, channels))
+
+
+def score(encoder: Encoder, picture: QueryPicture, title: str) -> float:
+    vectors = encoder.title_vectors([title], lambda _n: None)
+    return float(cosines(picture_vector(encoder, picture), vectors)[0])
+
+
+def test_ideas_are_ranked_and_placed(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+    found = match(store, encoder, cover, IDEAS)
+    own = [score(encoder, cover, pair.title) for pair in all_pairs(store)]
+    assert (found.compared, found.current) == (25, [])
+    assert {idea.title for idea in found.ideas} == set(IDEAS)
+    for idea in found.ideas:
+        assert idea.score == pytest.approx(score(encoder, cover, idea.title), abs=1e-5)
+        assert idea.stands == 1 + sum(known > idea.score for known in own)
+    scores = [idea.score for idea in found.ideas]
+    assert scores == sorted(scores, reverse=True)
+    assert len({idea.stands for idea in found.ideas}) > 1
+
+
+def test_channels_restrict_what_ideas_stand_among(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+    found = match(store, encoder, cover, IDEAS, ["@uc2"])
+    own = [score(encoder, cover, pair.title) for pair in all_pairs(store) if pair.channel_id == "UC2"]
+    assert found.compared == len(own) == 5
+    assert [idea.stands for idea in found.ideas] == [
+        1 + sum(known > idea.score for known in own) for idea in found.ideas
+    ]
+
+
+def test_the_title_of_a_named_video_is_set_apart(store: Database, encoder: Encoder) -> None:
+    picture = open_picture(store, "UC1-007")
+    now = str(picture.title)
+    found = match(store, encoder, picture, ["zebra", now])
+    assert found.compared == 24
+    assert [(title.title, title.video_ids) for title in found.current] == [(now, ("UC1-007",))]
+    same = next(idea for idea in found.ideas if idea.title == now)
+    # An idea that is the present title gets its very score and place.
+    assert (same.score, same.stands) == (found.current[0].score, found.current[0].stands)
+    rivals = [score(encoder, picture, pair.title) for pair in all_pairs(store) if pair.video_id != "UC1-007"]
+    assert same.stands == 1 + sum(rival > same.score for rival in rivals)
+
+
+def test_a_file_equal_to_stored_pictures_has_their_titles(store: Database, encoder: Encoder, tmp_path: Path) -> None:
+    shared = draw("pink", "bar", 6)
+    with store.write() as session:
+        add_video(session, "one", title="First upload", picture=shared)
+        add_video(session, "two", title="Again", picture=shared, channel_id="UC2")
+        add_video(session, "three", title="Again", picture=shared, channel_id="UC2")
+    (tmp_path / "same.png").write_bytes(shared)
+    picture = open_picture(store, str(tmp_path / "same.png"))
+    found = match(store, encoder, picture, IDEAS)
+    # Newest first; days are equal, so by id.
+    assert {title.title: title.video_ids for title in found.current} == {
+        "First upload": ("one",),
+        "Again": ("three", "two"),
+    }
+    assert found.compared == 25
+    restricted = match(store, encoder, picture, IDEAS, ["UC2"])
+    assert (len(restricted.current), restricted.compared) == (2, 5), "what it is called now, wherever it is"
+    assert len(match(store, encoder, open_picture(store, "one"), IDEAS).current) == 1
+
+
+def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+    found = match(store, encoder, cover, ["zebra", " zebra\n", "", "Zebra", "  "])
+    assert sorted((idea.title, idea.times) for idea in found.ideas) == [("Zebra", 1), ("zebra", 2)]
+
+
+def test_equal_scores_keep_the_order_given(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+    # The tokenizer lowers case: one vector.
+    ideas = ["ZEBRA", "zebra", "Zebra"]
+    assert [idea.title for idea in match(store, encoder, cover, ideas).ideas] == ideas
+
+
+def test_without_pairs_titles_are_ranked_but_stand_nowhere(
+    database: Database, encoder: Encoder, tmp_path: Path
+) -> None:
+    (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
+    found = match(database, encoder, open_picture(database, str(tmp_path / "cover.png")), IDEAS)
+    assert (found.compared, found.current) == (0, [])
+    assert [idea.stands for idea in found.ideas] == [None] * 4
+    assert len({idea.score for idea in found.ideas}) == 4
+
+
+def test_a_video_alone_in_the_store_stands_nowhere(database: Database, encoder: Encoder) -> None:
+    fill(database, 1)
+    found = match(database, encoder, open_picture(database, "UC1-000"), ["zebra"])
+    assert (found.compared, found.current[0].stands, found.ideas[0].stands) == (0, None, None)
+
+
+@pytest.mark.parametrize("titles", [[], ["", " \t"]])
+def test_no_title(store: Database, encoder: Encoder, cover: QueryPicture, titles: list[str]) -> None:
+    with pytest.raises(BadSetting, match="there is no title to match; give one or more"):
+        match(store, encoder, cover, titles)
+
+
+def test_a_title_in_another_encoding(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+    with pytest.raises(BadSetting, match="is not UTF-8 text"):
+        match(store, encoder, cover, ["fine", "caf\udce9"])
+
+
+@pytest.mark.parametrize(
+    ("content", "titles"),
+    [
+        (b"one\ntwo\n", ["one", "two"]),
+        (b"\xef\xbb\xbfone\r\n\r\n  \t\r\ntwo", ["one", "two"]),
+        (b"one\rtwo\r", ["one", "two"]),
+        ("日本語 🎈\n  voilà \n".encode(), ["日本語 🎈", "voilà"]),
+        ("one\N{LINE SEPARATOR}line\x0bstill".encode(), ["one\N{LINE SEPARATOR}line\x0bstill"]),
+        (b"", []),
+        (b"\xef\xbb\xbf\n\n", []),
+    ],
+)
+def test_titles_in_a_file(content: bytes, titles: list[str]) -> None:
+    assert titles_in(content, "ideas.txt") == titles
+
+
+@pytest.mark.parametrize(("content", "at"), [("voilà".encode("latin-1"), 5), ("one".encode("utf-16"), 1)])
+def test_titles_in_another_encoding(content: bytes, at: int) -> None:
+    with pytest.raises(BadSetting, match=rf"ideas.txt is not UTF-8 text \(byte {at}\); save it as UTF-8"):
+        titles_in(content, "ideas.txt")
