@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from thumbtune.demo.channel import drawn_channel
@@ -10,7 +14,7 @@ from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.folder import load_folder
 from thumbtune.standin.server import StandIn
 
-__all__ = ["REAL_CHANNEL", "channel_of_pairs", "write_table"]
+__all__ = ["REAL_CHANNEL", "channel_of_pairs", "sync", "write_table"]
 
 REAL_CHANNEL = Path(__file__).resolve().parents[2] / "shared" / "channel"
 
@@ -44,3 +48,12 @@ def write_table(catalogue: Catalogue, server: StandIn, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(("title", "url"))
         writer.writerows((video.title, f"{server.url}/vi/{video.id}/hqdefault.jpg") for video in catalogue.listed())
+
+
+def sync(catalogue: Catalogue, server: StandIn, store: str) -> float:
+    """Bring a store (its URL) up to date with a channel by the real command; its process's seconds."""
+    environment = {**os.environ, **server.environment(), "THUMBTUNE_DB": store}
+    command = [sys.executable, "-m", "thumbtune", "-q", "sync", catalogue.handle, "--json"]
+    started = time.perf_counter()
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started

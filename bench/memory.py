@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-import subprocess
-import sys
 import tempfile
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from bench.channels import sync
 from bench.child import measure
 from bench.models import model_folder
 from bench.results import Result, Target, add_json_option, show
@@ -60,17 +58,12 @@ def _copy(files: list[bytes], number: int) -> bytes:
     return files[number % len(files)] + number.to_bytes(4, "big")
 
 
-def sync(catalogue: Catalogue, store: str) -> None:
-    with StandIn(catalogue) as server:
-        environment = {**os.environ, **server.environment(), "THUMBTUNE_DB": store}
-        command = [sys.executable, "-m", "thumbtune", "-q", "sync", catalogue.handle, "--json"]
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-
-
 def compare(videos: int, models: Callable[[Path], Path]) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         store, model = f"sqlite:///{Path(folder) / 'thumbtune.db'}", str(models(Path(folder)))
-        sync(large_channel(videos), store)
+        catalogue = large_channel(videos)
+        with StandIn(catalogue) as server:
+            sync(catalogue, server, store)
         alone = measure("loaded_model", model=model)
         settings = {"model": model, "title_model": "base", "device": "cpu"}
         run = measure("training_run", store=store, settings=settings)

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.channels import channel_of_pairs, write_table
+from bench.channels import channel_of_pairs, sync, write_table
 from bench.child import Measured, measure
 from bench.models import SIZES, TITLE_MODEL, model_folder
 from bench.results import Result, Target, add_json_option, show
@@ -101,7 +98,7 @@ class Bench:
         found = Round(measure("recipe", table=str(table), model=model, title_model=TITLE_MODEL))
         if wanted & {"first", "reruns"}:
             store = f"sqlite:///{self.folder / f'round-{number}.db'}"
-            found.sync_s["all"] = self._sync(store)
+            found.sync_s["all"] = sync(self.catalogue, self.server, store)
             found.first = [self._train(store, model, 42, "first run")]
             seeds = range(1, self.reruns + 1) if "reruns" in wanted else ()
             found.reruns = [self._train(store, model, seed, "rerun") for seed in seeds]
@@ -113,19 +110,11 @@ class Bench:
         newest: list[StandInVideo] = list(self.catalogue.listed()[: self.new])
         for video in newest:
             self.catalogue.remove(video.id)
-        self._sync(store)
+        sync(self.catalogue, self.server, store)
         self._train(store, model, 42, "run before the new videos")
         self.catalogue.publish(*newest)
-        found.sync_s[f"{self.new} new"] = self._sync(store)
+        found.sync_s[f"{self.new} new"] = sync(self.catalogue, self.server, store)
         found.after_sync = [self._train(store, model, 42, f"rerun with {self.new} new videos")]
-
-    def _sync(self, store: str) -> float:
-        """Bring a store up to date by the real command; its process's seconds."""
-        environment = {**os.environ, **self.server.environment(), "THUMBTUNE_DB": store}
-        command = [sys.executable, "-m", "thumbtune", "-q", "sync", self.catalogue.handle, "--json"]
-        started = time.perf_counter()
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-        return time.perf_counter() - started
 
     def _train(self, store: str, model: str, seed: int, what: str) -> Measured:
         say(f"{self.model}: {what}, seed {seed}")
