@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint types imports docs docs-check wheel-check check clean
+.PHONY: help install demo test lint types imports docs docs-check wheel-check bench check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ docs-check: $(INSTALLED) ## The generated documents are up to date
 
 wheel-check: $(INSTALLED) ## Build the wheel and use it in an empty environment, without the training stack
 	$(BIN)/python tools/check_wheel.py
+
+bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FULL=1: ViT-L/14 too
+	$(BIN)/python -m bench $(if $(BENCH_FULL),--full)
 
 check: lint types imports docs-check test wheel-check ## All that CI checks
 
