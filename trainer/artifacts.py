@@ -6,18 +6,19 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from torch import Tensor
 
 from store.database import Database
 from trainer.errors import CantSave, RunUnusable
 
-__all__ = ["apply_tensors", "check_empty", "models_dir", "save_tensors", "save_whole_model"]
+__all__ = ["check_empty", "load_tensors", "models_dir", "put_tensors", "save_tensors", "save_whole_model"]
 
 
 def models_dir(database: Database) -> Path:
@@ -29,22 +30,18 @@ def models_dir(database: Database) -> Path:
     return (beside / "thumbtune-models").absolute()
 
 
-def save_tensors(model: SentenceTransformer, names: Sequence[str], path: Path) -> str:
-    """Write the named parameters to `path` (safetensors); return the file's SHA-256 (hex).
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Write tensors to `path` (safetensors); return the file's SHA-256 (hex).
 
     Raises:
         CantSave: the file can't be written; nothing is left at `path`.
     """
-    wanted = set(names)
-    tensors = {
-        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters() if name in wanted
-    }
     with can_save(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
         try:
-            save_file(tensors, temporary)
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
             digest = _sha256(Path(temporary))
             Path(temporary).replace(path)
         finally:
@@ -52,24 +49,33 @@ def save_tensors(model: SentenceTransformer, names: Sequence[str], path: Path) -
     return digest
 
 
-def apply_tensors(model: SentenceTransformer, path: Path, sha256: str) -> None:
-    """Load a run's tensors into its base model, in place.
+def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Read a run's tensors.
 
     Raises:
-        RunUnusable: the file is gone, is not the one that was written, or does not fit the model.
+        RunUnusable: the file is gone, or is not the one that was written.
     """
     if not path.is_file():
         raise RunUnusable(f"the run's tensors are not at {path}; put the file back, or train again")
     if _sha256(path) != sha256:
         raise RunUnusable(f"{path} is not the file that the run wrote; restore it from a backup, or train again")
-    parameters = dict(model.named_parameters())
     try:
-        tensors = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
         raise RunUnusable(f"{path} can't be read ({error}); restore it, or train again") from error
+    return tensors
+
+
+def put_tensors(model: SentenceTransformer, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Put tensors into a model's parameters, in place.
+
+    Raises:
+        RunUnusable: they don't fit; the message has `origin`.
+    """
+    parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
-            raise RunUnusable(f"{path} does not fit the base model ({name}); is it another run's file?")
+            raise RunUnusable(f"{origin} does not fit the base model ({name}); is it another run's file?")
         parameters[name].data.copy_(tensor)
 
 

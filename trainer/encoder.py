@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,23 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from trainer.errors import BadSetting, NotAClip
+from trainer.framing import framed
 from trainer.loading import load_model
 from trainer.pictures import PictureSource, batches
+from trainer.settings import Fit
 
-__all__ = ["Encoder", "Vectors", "as_text", "fingerprint", "load_encoder", "pick_device", "title_vectors"]
+__all__ = [
+    "Embedder",
+    "Encoder",
+    "Fingerprints",
+    "Vectors",
+    "as_text",
+    "fingerprint",
+    "fingerprints",
+    "load_encoder",
+    "pick_device",
+    "title_vectors",
+]
 
 Vectors = NDArray[np.float32]
 Count = Callable[[int], None]
@@ -52,6 +65,18 @@ def as_text(title: str) -> str:
     return f" {title}" if risky else title
 
 
+class Embedder(Protocol):
+    """Embeds pictures and titles into one space, whatever it runs for that."""
+
+    def picture_vectors(
+        self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
+    ) -> Vectors:
+        """Embed pictures, streamed from `source`: (n, d) float32, of length 1; `keep`: they may be cached."""
+
+    def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
+        """Embed titles: (n, d) float32, of length 1; `keep`: they may be cached."""
+
+
 @dataclass(frozen=True)
 class Encoder:
     """A CLIP-style model in memory, float32.
@@ -61,24 +86,52 @@ class Encoder:
         name: hub name or folder, as given.
         fingerprint: SHA-256 (hex) over weights, configuration, preprocessing and tokenizer, as loaded.
         device: where it runs.
+        fit: how a wide picture gets into the model's square.
     """
 
     model: SentenceTransformer
     name: str
     fingerprint: str
     device: str
+    fit: Fit = "crop"
 
-    def picture_vectors(self, digests: Sequence[str], source: PictureSource, count: Count) -> Vectors:
-        """Embed pictures, streamed from `source`: (n, d) float32, of length 1."""
-        parts = []
+    def framed(self, source: PictureSource) -> PictureSource:
+        """The pictures as `fit` has them, before the model's own preprocessing."""
+        return source if self.fit == "crop" else _Framed(source, self.fit, *_frame(self.model))
+
+    def picture_vectors(
+        self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
+    ) -> Vectors:
+        """Embed pictures, streamed from `source`: (n, d) float32, of length 1; nothing is kept."""
+        shown, parts = self.framed(source), []
         for batch in batches(digests, _BATCH):
-            parts.append(_embed(self.model, source.load(batch)))
+            parts.append(_embed(self.model, shown.load(batch)))
             count(len(batch))
         return np.concatenate(parts)
 
-    def title_vectors(self, titles: Sequence[str], count: Count) -> Vectors:
-        """Embed titles: (n, d) float32, of length 1."""
+    def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
+        """Embed titles: (n, d) float32, of length 1; nothing is kept."""
         return title_vectors(self.model, titles, count)
+
+
+@dataclass(frozen=True)
+class _Framed:
+    source: PictureSource
+    fit: Fit
+    side: int
+    fill: tuple[int, int, int]
+
+    def load(self, digests: Sequence[str]) -> list[Image.Image]:
+        return [framed(image, self.fit, side=self.side, fill=self.fill) for image in self.source.load(digests)]
+
+
+def _frame(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]]:
+    """The side in pixels of the square that the model sees, and its mean colour, which preprocessing turns to zeros."""
+    images: Any = getattr(model[0], "processor").image_processor  # noqa: B009 (modules differ in what they have)
+    size = images.crop_size or images.size
+    side = int(size["height"] if "height" in size else size["shortest_edge"])
+    red, green, blue = (round(255 * value) for value in images.image_mean)
+    return side, (red, green, blue)
 
 
 def title_vectors(model: SentenceTransformer, titles: Sequence[str], count: Count) -> Vectors:
@@ -128,37 +181,73 @@ def _require_clip(model: SentenceTransformer, name: str, option: str) -> None:
     )
 
 
-def fingerprint(model: SentenceTransformer) -> str:
-    """SHA-256 (hex) over all that decides a model's output; equal for a folder and its copy, whatever they are called.
+@dataclass(frozen=True)
+class Fingerprints:
+    """SHA-256 (hex) over all that decides a model's output, and over what decides each tower's.
 
-    Covers tensors (name, dtype, shape, bytes), configuration, picture preprocessing and tokenizer.
+    Equal for a folder and its copy, whatever they are called. The projections are in `whole` only.
     """
+
+    whole: str
+    vision: str
+    text: str
+
+
+def fingerprint(model: SentenceTransformer) -> str:
+    """SHA-256 (hex) over all that decides a model's output: tensors, configuration, preprocessing and tokenizer."""
+    return _sha256([*_tensor_lines(model).values(), *(part for module in model for part in _described(module))])
+
+
+def fingerprints(model: SentenceTransformer) -> Fingerprints:
+    """The fingerprints of a CLIP and of its two towers."""
+    lines = _tensor_lines(model)
+    module: Any = model[0]
+    config, kind = module.model.config, type(module.model).__name__.encode()
+    vision = [kind, _canonical(config.vision_config.to_dict()), *_image_processing(module)]
+    text = [kind, _canonical(config.text_config.to_dict()), *_tokenizing(module)]
+    return Fingerprints(
+        _sha256([*lines.values(), *(part for each in model for part in _described(each))]),
+        _sha256([*(line for name, line in lines.items() if ".vision_model." in name), *vision]),
+        _sha256([*(line for name, line in lines.items() if ".text_model." in name), *text]),
+    )
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for part in _described(model):
-        digest.update(part)
+    for part in parts:
+        digest.update(part + b"\n")
     return digest.hexdigest()
 
 
-def _described(model: SentenceTransformer) -> Iterable[bytes | memoryview]:
+def _tensor_lines(model: SentenceTransformer) -> dict[str, bytes]:
+    """{name: a line that says all of the tensor}, in the order of the names."""
+    lines = {}
     for name, tensor in sorted(model.state_dict().items()):
-        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
         # A view of the tensor's own bytes: no copy of a large model.
-        yield memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    for module in model:
-        yield from _described_module(module)
+        content = memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        lines[name] = f"{name} {tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}".encode()
+    return lines
 
 
-def _described_module(module: Any) -> Iterable[bytes]:
+def _described(module: Any) -> Iterable[bytes]:
     """A module's settings: of a transformer, its configuration, preprocessing and tokenizer."""
     yield type(module).__name__.encode()
     if hasattr(module, "config_keys"):
         yield _canonical({key: getattr(module, key, None) for key in module.config_keys})
     if hasattr(module, "model"):
         yield _canonical(module.model.config.to_dict())
-    processor = getattr(module, "processor", None)
-    images = getattr(processor, "image_processor", None)
+    yield from _image_processing(module)
+    yield from _tokenizing(module)
+
+
+def _image_processing(module: Any) -> Iterable[bytes]:
+    images = getattr(getattr(module, "processor", None), "image_processor", None)
     if images is not None:
         yield _canonical(images.to_dict())
+
+
+def _tokenizing(module: Any) -> Iterable[bytes]:
+    processor = getattr(module, "processor", None)
     tokenizer: Any = getattr(processor, "tokenizer", processor)
     if hasattr(tokenizer, "backend_tokenizer"):
         backend = json.loads(tokenizer.backend_tokenizer.to_str())

@@ -1,4 +1,4 @@
-"""Training: which parameters, and one function a path. Now: sentence-transformers' own trainer on the whole model."""
+"""Training the whole model with sentence-transformers' own trainer; which parameters learn; the order of the rows."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from trainer.encoder import Encoder, as_text
 from trainer.errors import BadSetting
+from trainer.loss import RankingLoss, title_labels
 from trainer.pictures import PictureSource
 from trainer.settings import TrainSettings
 
-__all__ = ["Step", "Triplets", "choose_parameters", "fit_full_model"]
-
-SCALE = 20.0
-"""Of the loss: the recipe's, and the library's default (temperature 0.05)."""
+__all__ = ["Step", "Triplets", "chosen_names", "choose_parameters", "epoch_order", "fit_full_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +55,44 @@ class Triplets:
     negatives: Sequence[str] | None
 
 
-def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
-    """Let only the chosen parameters require gradients; return their names.
+def chosen_names(names: Sequence[str], train: str) -> list[str]:
+    """The parameters that a run trains.
 
     Args:
-        model: changed in place.
+        names: all of the model's, in its order.
         train: `all`, `projection`, or a regular expression that is searched for in parameter names.
 
     Raises:
         BadSetting: the expression matches none.
     """
     pattern = re.compile("" if train == "all" else train)
-    chosen = []
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(pattern.search(name) is not None)
-        if parameter.requires_grad:
-            chosen.append(name)
+    chosen = [name for name in names if pattern.search(name)]
     if not chosen:
-        names = [name for name, _ in model.named_parameters()]
         shown = ", ".join((names[0], names[len(names) // 2], names[-1]))
         raise BadSetting(f"--train {train!r} matches none of the {len(names)} parameters; there are {shown}, ...")
     return chosen
+
+
+def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
+    """Let only the chosen parameters require gradients; return their names.
+
+    Args:
+        model: changed in place.
+        train: see `chosen_names`.
+
+    Raises:
+        BadSetting: the expression matches none.
+    """
+    chosen = chosen_names([name for name, _ in model.named_parameters()], train)
+    wanted = set(chosen)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in wanted)
+    return chosen
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of n rows in an epoch, (n,) int64: the library's own, a permutation seeded with seed + epoch."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed + epoch))
 
 
 def fit_full_model(
@@ -89,8 +104,8 @@ def fit_full_model(
 ) -> None:
     """Train `encoder.model` in place with sentence-transformers' trainer, pictures decoded batch by batch.
 
-    The recipe's loss and optimiser: MultipleNegativesRankingLoss (scale 20, cosine), AdamW, linear decay without
-    warm-up, gradients clipped at 1.0. Which parameters train is what `choose_parameters` has set.
+    The recipe's optimiser: AdamW, linear decay without warm-up, gradients clipped at 1.0; the loss is `trainer.loss`.
+    Which parameters train is what `choose_parameters` has set.
     """
     columns: dict[str, list[int]] = {"anchor": list(range(len(rows.titles)))}
     columns["positive"] = columns["anchor"]
@@ -108,7 +123,7 @@ def fit_full_model(
             model=encoder.model,
             args=_arguments(folder, encoder.device, settings),
             train_dataset=Dataset.from_dict(columns),
-            loss=MultipleNegativesRankingLoss(encoder.model, scale=SCALE),
+            loss=RankingLoss(encoder.model, 1 / settings.temperature, settings.mask),
             data_collator=cast(Any, _Collator(encoder.model, rows, source)),
             callbacks=[_Recorder(on_step)],
         )
@@ -146,7 +161,7 @@ def _arguments(folder: str, device: str, settings: TrainSettings) -> SentenceTra
 
 
 class _EpochOrder(Sampler[int]):
-    """The library's own order of rows, pinned: a permutation by a generator seeded with seed + epoch."""
+    """The library's own order of rows, pinned: see `epoch_order`."""
 
     def __init__(self, n: int, seed: int) -> None:
         self._n = n
@@ -160,8 +175,7 @@ class _EpochOrder(Sampler[int]):
         return self._n
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self.epoch)
-        return iter(torch.randperm(self._n, generator=generator).tolist())
+        return iter(epoch_order(self._n, self._seed, self.epoch).tolist())
 
 
 class _SeededBatches(DefaultBatchSampler):
@@ -186,19 +200,25 @@ class _Collator:
     # Asked for by the trainer.
     valid_label_columns: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._labels = title_labels([*self.rows.titles, *(self.rows.negatives or ())])
+
     def __call__(self, features: list[dict[str, int]]) -> dict[str, Any]:
         numbers = [feature["anchor"] for feature in features]
         columns: dict[str, list[Any]] = {
             "anchor": list(self.source.load([self.rows.pictures[row] for row in numbers])),
             "positive": [as_text(self.rows.titles[row]) for row in numbers],
         }
+        labels = [[self._labels[self.rows.titles[row]] for row in numbers]]
         if self.rows.negatives is not None:
             columns["negative"] = [as_text(self.rows.negatives[row]) for row in numbers]
-        return {
+            labels.append([self._labels[self.rows.negatives[row]] for row in numbers])
+        inputs = {
             f"{column}_{key}": value
-            for column, inputs in columns.items()
-            for key, value in self.model.preprocess(inputs).items()
+            for column, values in columns.items()
+            for key, value in self.model.preprocess(values).items()
         }
+        return {**inputs, "label": torch.tensor(labels).T}
 
 
 class _Recorder(TrainerCallback):

@@ -6,14 +6,11 @@ out. Of a 16:9 picture that leaves the middle 56 %, of YouTube's 4:3 sizes 75 %,
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from PIL import Image, ImageStat
 
-__all__ = ["FITS", "Fit", "framed", "without_bars"]
+from trainer.settings import Fit
 
-Fit = Literal["crop", "pad", "squash"]
-FITS: tuple[Fit, ...] = get_args(Fit)
+__all__ = ["framed", "without_bars"]
 
 # JPEG codes blocks of 8 x 8 pixels: the blocks that a bar's edge goes through are noisy, those beside it are not.
 _BLOCK = 8

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from store.champions import champion
 from store.database import Database
 from store.runs import evaluations, get_run, newest_done_run
 from store.snapshots import ExampleRow, load_examples, newest_snapshot
-from trainer.artifacts import apply_tensors, check_empty, save_whole_model
-from trainer.encoder import Encoder, load_encoder, pick_device
+from store.tables import TrainingRun
+from trainer.artifacts import check_empty, load_tensors, put_tensors, save_whole_model
+from trainer.encoder import Embedder, Encoder, pick_device
 from trainer.errors import NotEnoughPairs, RunUnusable
+from trainer.features import CachedEmbedder, Features
+from trainer.heads import Heads
+from trainer.lazy import LazyModel
+from trainer.lora import merge_adapters
 from trainer.model_card import model_card
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.run_names import parse_run
 from trainer.scoring import Scores, score_examples
+from trainer.settings import TrainSettings
+from trainer.towers import pick_precision
 
-__all__ = ["Evaluated", "evaluate", "export_model", "load_run_model", "resolve_model"]
+__all__ = [
+    "Evaluated",
+    "embedder_of",
+    "evaluate",
+    "export_model",
+    "load_run_model",
+    "model_embedder",
+    "resolve_model",
+    "run_in_use",
+    "run_settings",
+]
 
 
 def resolve_model(database: Database, name: str) -> str:
@@ -34,14 +52,22 @@ def resolve_model(database: Database, name: str) -> str:
         return get_run(session, run[0]).base_model
 
 
-def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
-    """Load a run's model: its base, and for `tuned` the tensors that it trained.
+def run_settings(run: TrainingRun) -> TrainSettings:
+    """The settings that a run recorded; what it did not know yet has today's default."""
+    known = {field.name for field in fields(TrainSettings)}
+    kept = {name: value for name, value in run.settings.items() if name in known}
+    return TrainSettings(**{**kept, "channels": tuple(kept.get("channels", ()))})
 
-    Args:
-        database: the store.
-        run_id: a run that ended `done`.
-        model: `tuned` or `base`.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+
+def run_in_use(database: Database) -> int | None:
+    """The champion, or the newest run that is done; None before the first."""
+    with database.read() as session:
+        run = champion(session) or newest_done_run(session)
+    return None if run is None else run.id
+
+
+def _run_model(database: Database, run_id: int, model: str, device: str) -> tuple[LazyModel, Heads | None]:
+    """A run's model, not loaded yet: with the heads to put into it, or None where they are its own.
 
     Raises:
         NotFound: there is no such run.
@@ -54,15 +80,89 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
         raise RunUnusable(
             f"run {run_id} is {run.status}, so it has no model; 'thumbtune runs' lists those that are done"
         )
-    encoder = load_encoder(run.base_model, pick_device(device))
-    if encoder.fingerprint != run.base_fingerprint:
+    settings = run_settings(run)
+    base = LazyModel(database, run.base_model, pick_device(device), fit=settings.fit)
+    if base.facts.fingerprint != run.base_fingerprint:
         raise RunUnusable(
             f"{run.base_model} is not the model that run {run_id} started from (its fingerprint differs); "
             "put the old one back, or train again"
         )
-    if model == "tuned":
-        apply_tensors(encoder.model, Path(run.artifact_path or ""), run.artifact_sha256 or "")
+    if model == "base":
+        return base, None
+    if run.artifact_path is None or run.artifact_sha256 is None:
+        raise RunUnusable(f"run {run_id} is a sweep's trial, which keeps no model; train with its settings")
+    tensors = load_tensors(Path(run.artifact_path), run.artifact_sha256)
+    heads = None if base.facts.heads is None else base.facts.heads.with_tensors(tensors)
+    if heads is not None:
+        return base, heads
+
+    origin, digest = run.artifact_path, run.artifact_sha256
+    whole = LazyModel(
+        database,
+        run.base_model,
+        pick_device(device),
+        fit=settings.fit,
+        changed=(
+            digest,
+            lambda loaded: (
+                merge_adapters(loaded, settings, tensors)
+                if settings.train == "lora"
+                else put_tensors(loaded, tensors, origin)
+            ),
+        ),
+    )
+    return whole, None
+
+
+def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
+    """Load a run's whole model: its base, and for `tuned` the tensors that it trained.
+
+    Args:
+        database: the store.
+        run_id: a run that ended `done`.
+        model: `tuned` or `base`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        NotFound: there is no such run.
+        RunUnusable: it is not done, its tensors are gone or changed, or its base is not what it was.
+        ModelUnavailable: the base can't be loaded.
+    """
+    lazy, heads = _run_model(database, run_id, model, device)
+    encoder = lazy.encoder()
+    if heads is not None:
+        put_tensors(encoder.model, heads.tensors(), "the run's file")
     return encoder
+
+
+def embedder_of(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Embedder:
+    """A run's model to embed with, through the feature cache: its towers are loaded only for what is not there.
+
+    Arguments and errors are those of `load_run_model`.
+    """
+    lazy, heads = _run_model(database, run_id, model, device)
+    with database.read() as session:
+        settings = run_settings(get_run(session, run_id))
+    return model_embedder(database, lazy, heads, settings)
+
+
+def model_embedder(
+    database: Database, model: LazyModel, heads: Heads | None = None, settings: TrainSettings | None = None
+) -> Embedder:
+    """Any model to embed with: through the feature cache where its projections are plain matrices, else by running it.
+
+    Args:
+        database: the store.
+        model: the model.
+        heads: projections to use instead of its own.
+        settings: whose precision and fit to use; a precision that this device does not have becomes fp32.
+    """
+    chosen = heads or model.facts.heads
+    if chosen is None:
+        return model.encoder()
+    settings = settings or TrainSettings()
+    wanted = "auto" if settings.precision == "bf16" else settings.precision
+    return CachedEmbedder(Features(database, model, pick_precision(wanted, model.device), settings.fit), chosen)
 
 
 @dataclass(frozen=True)
@@ -87,7 +187,7 @@ class Evaluated:
 def evaluate(
     database: Database, what: str | None = None, device: str = "auto", progress: Progress | None = None
 ) -> Evaluated:
-    """Score a run's model on its own snapshot, or any model on the newest one. Nothing is written.
+    """Score a run's model on its own snapshot, or any model on the newest one. Only the feature cache is written.
 
     Args:
         database: the store.
@@ -103,12 +203,13 @@ def evaluate(
     which = parse_run(what) if what is not None else _newest(database)
     with quiet_libraries():
         if which is None:
-            encoder = load_encoder(str(what), pick_device(device), option="MODEL")
+            lazy = LazyModel(database, str(what), pick_device(device), option="MODEL")
+            embedder = model_embedder(database, lazy)
         else:
-            encoder = load_run_model(database, *which, device=device)
+            embedder = embedder_of(database, *which, device=device)
         snapshot_id, examples = _examples(database, which[0] if which else None)
         name = str(what) if which is None else f"run {which[0]}" + (", base" if which[1] == "base" else "")
-        scores = score_examples(encoder, examples, StoredPictures(database), progress, name)
+        scores = score_examples(embedder, examples, StoredPictures(database), progress, name)
     matches = None if which is None else _equals_recorded(database, *which, scores)
     return Evaluated(name, which[0] if which else None, snapshot_id, scores, matches)
 
@@ -145,7 +246,7 @@ def export_model(database: Database, folder: Path, run_id: int | None = None, de
     Args:
         database: the store.
         folder: new or empty.
-        run_id: None for the newest run that is done.
+        run_id: None for the champion, else the newest run that is done.
         device: where to load it.
 
     Raises:
@@ -153,7 +254,9 @@ def export_model(database: Database, folder: Path, run_id: int | None = None, de
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
     """
     check_empty(folder)
-    chosen = _newest(database)[0] if run_id is None else run_id
+    chosen = run_in_use(database) if run_id is None else run_id
+    if chosen is None:
+        raise RunUnusable("no run has ended yet; run 'thumbtune train' first")
     with quiet_libraries():
         encoder = load_run_model(database, chosen, device=device)
         save_whole_model(encoder.model, folder, model_card(database, chosen))

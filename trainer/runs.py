@@ -1,53 +1,43 @@
-"""One training run from start to end: snapshot, mine, fit, evaluate, save, recorded under one id throughout."""
+"""One training run from start to end: snapshot, encode, mine, fit, evaluate, save, recorded under one id throughout."""
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import secrets
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from torch import Tensor
 from transformers import set_seed
 
+from store.champions import champion, promote
 from store.database import Database
-from store.errors import StoreError
-from store.runs import (
-    add_evaluations,
-    add_ranks,
-    add_steps,
-    end_run,
-    mark_interrupted,
-    start_run,
-    update_run,
-)
+from store.runs import add_evaluations, add_ranks, add_steps, end_run
 from store.snapshots import ExampleRow
+from store.tables import TrainingRun
 from trainer import snapshot
-from trainer.artifacts import check_empty, models_dir, save_tensors, save_whole_model
-from trainer.encoder import Encoder, Vectors, fingerprint, load_encoder, pick_device, title_vectors
-from trainer.errors import TrainerError, TrainingInterrupted
-from trainer.fit import Step, Triplets, choose_parameters, fit_full_model
-from trainer.loading import load_model
+from trainer.artifacts import check_empty, load_tensors, models_dir, save_tensors, save_whole_model
+from trainer.encoder import Vectors, pick_device
+from trainer.errors import BadSetting, RunUnusable, TrainerError
+from trainer.features import Features, TitleFeatures
+from trainer.fit import Step, chosen_names
+from trainer.heads import Heads
+from trainer.lazy import LazyModel, TitleModel
+from trainer.learners import HeadsLearner, Learner, Pooled, WholeLearner, triplets
 from trainer.model_card import model_card
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
-from trainer.provenance import git_commit, host, package_versions, process_is_alive
 from trainer.quiet import quiet_libraries
-from trainer.recorded import resolve_model
+from trainer.recorded import embedder_of, load_run_model, resolve_model
+from trainer.recording import Run, begin, mark_stale, recorded
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
+from trainer.towers import pick_precision
 
-__all__ = ["TrainResult", "train"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Prepared", "TrainResult", "encode", "mine", "resolved", "train"]
 
 # Random state is the process's, and a run marks this process's earlier ones as ended: one run at a time.
 _ONE_AT_A_TIME = threading.Lock()
@@ -63,6 +53,9 @@ class TrainResult:
         total, trainable: parameter counts.
         examples: {split: rows}.
         base, tuned: the scores before and after.
+        champion_id, champion: the run that was in use, and its scores on the same valid and test rows; None where there
+            was none, or its model can't be had.
+        promoted: whether this run's model came into use, as the first one does.
         seconds: {phase: wall-clock seconds}.
         warnings: what the run could not do, in words.
     """
@@ -75,33 +68,28 @@ class TrainResult:
     examples: dict[str, int]
     base: Scores
     tuned: Scores
+    champion_id: int | None
+    champion: Scores | None
+    promoted: bool
     seconds: dict[str, float]
     warnings: list[str]
 
 
-@dataclass
-class _Run:
-    """What one run carries from phase to phase."""
+@dataclass(frozen=True)
+class Prepared:
+    """What stands before training: rows with negatives, and what the towers made of them.
 
-    database: Database
-    settings: TrainSettings
-    output: Path | None
-    progress: Progress
-    id: int
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    Args:
+        rows: the snapshot's examples.
+        snapshot_id: its row.
+        counts: {split: rows}.
+        pooled: the features; None where the model's projections are no plain matrices.
+    """
 
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
-
-    def note(self, **columns: Any) -> None:
-        with self.database.write() as session:
-            update_run(session, self.id, **columns)
+    rows: list[ExampleRow]
+    snapshot_id: int
+    counts: dict[str, int]
+    pooled: Pooled | None
 
 
 def train(
@@ -110,173 +98,233 @@ def train(
     *,
     output: Path | None = None,
     progress: Progress | None = None,
+    sweep_id: int | None = None,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record everything about it.
 
     The run's row is there from the start, and ends `done`, `failed` (with the error) or `interrupted`. Runs that a
-    dead process of this machine left `running` are marked first. The trained tensors go to `models_dir(database)`.
+    dead process of this machine left `running` are marked first. The trained tensors go to `models_dir(database)`. The
+    store's first model comes into use; a later one is scored beside the one in use, and replaces it only when it is
+    promoted.
 
     Args:
         database: the store, writable.
         settings: what to do.
         output: also write the whole model to this new or empty folder.
         progress: told of what goes on.
+        sweep_id: the sweep whose winner this run trains.
 
     Raises:
         TrainerError: see `trainer.errors`; the run has ended `failed`.
         TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`.
         StoreError: the store failed.
     """
-    device = pick_device(settings.device)
     if output is not None:
         check_empty(output)
-    settings = replace(settings, model=_named(resolve_model(database, settings.model)))
+    settings, device = resolved(database, settings)
     with _ONE_AT_A_TIME, quiet_libraries():
-        with database.write() as session:
-            for stale in mark_interrupted(session, host(), process_is_alive):
-                logger.warning("run %d was never ended: marked interrupted", stale)
-            run_id = start_run(session, **_known_at_start(settings, device, output))
-        run = _Run(database, settings, output, progress or Silent(), run_id)
-        with _recorded(run):
-            return _train(run, device)
+        mark_stale(database)
+        with database.read() as session:
+            in_use = champion(session)
+        run_id = begin(database, settings, device, output, sweep_id=sweep_id)
+        run = Run(database, settings, progress or Silent(), run_id)
+        with recorded(run):
+            return _train(run, device, in_use, output)
 
 
-def _named(model: str) -> str:
-    """A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is."""
+def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
+    """Settings with names made definite (base of a run, folder, champion's base, precision), and the device.
+
+    Raises:
+        BadSetting: the device or the precision is not available here, or there is no champion to start from.
+        NotFound: there is no such run.
+    """
+    device = pick_device(settings.device)
+    model = resolve_model(database, settings.model)
+    if settings.start == "champion":
+        with database.read() as session:
+            in_use = champion(session)
+        if in_use is None:
+            raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
+        model = in_use.base_model
     folder = Path(model).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else model
+    # A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is.
+    model = str(folder.absolute()) if folder.is_dir() else model
+    precision: Any = pick_precision(settings.precision, device)
+    return replace(settings, model=model, precision=precision), device
 
 
-def _known_at_start(settings: TrainSettings, device: str, output: Path | None) -> dict[str, Any]:
-    return {
-        "base_model": settings.model,
-        "trained": settings.train,
-        "seed": settings.seed,
-        "settings": settings.as_dict(),
-        "packages": package_versions(),
-        "device": device,
-        "git_commit": git_commit(),
-        "output_path": None if output is None else str(output.absolute()),
-        "host": host(),
-        "pid": os.getpid(),
-    }
-
-
-@contextmanager
-def _recorded(run: _Run) -> Iterator[None]:
-    """End the run's row as the block ends."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        _end(run, "interrupted", "stopped by a signal")
-        raise TrainingInterrupted(
-            f"run {run.id} was interrupted and is recorded so; run the command again to train anew"
-        ) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        _end(run, "failed", "out of memory")
-        raise TrainerError(
-            f"run {run.id} ran out of memory; use a smaller --batch-size, or another --device"
-        ) from error
-    except BaseException as error:
-        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
-        _end(run, "failed", " ".join(str(error).split()) or type(error).__name__)
-        raise
-
-
-def _end(run: _Run, status: str, error: str | None) -> None:
-    try:
-        with run.database.write() as session:
-            end_run(session, run.id, status, error=error, phase_seconds=run.seconds)
-    except StoreError:
-        # What stopped the run may be the store itself; that error is the one to tell of.
-        logger.warning("run %d could not be marked %s", run.id, status, exc_info=True)
-
-
-def _train(run: _Run, device: str) -> TrainResult:
+def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | None) -> TrainResult:
     settings, source = run.settings, StoredPictures(run.database)
     with run.timed("snapshot"):
         chosen = snapshot.select(run.database, settings.channels)
         for text in snapshot.require_trainable(chosen):
-            run.warnings.append(text)
-            run.progress.warn(text)
-    with run.timed("load"), run.progress.phase(f"Loading {settings.model}"):
+            run.warn(text)
+    with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
         set_seed(settings.seed)
-        encoder = load_encoder(settings.model, device)
-        names = choose_parameters(encoder.model, settings.train)
-    total, trainable = _parameters(encoder)
-    run.note(base_fingerprint=encoder.fingerprint, parameters_total=total, parameters_trainable=trainable)
+        model = LazyModel(run.database, settings.model, device, fit=settings.fit)
+        run.note(base_fingerprint=model.facts.fingerprint)
+        names = _names(model, settings)
+    with run.timed("encode"):
+        pooled = encode(run.database, model, chosen, settings, run.progress)
     with run.timed("mine"):
-        rows, snapshot_id = _mined(run, chosen, encoder)
+        rows, snapshot_id = mine(run.database, model, chosen, settings, run.progress)
+        run.note(snapshot_id=snapshot_id)
+    prepared = Prepared(rows, snapshot_id, chosen.counts(), pooled)
     with run.timed("evaluate"):
-        base = score_examples(encoder, rows, source, run.progress, "the base model")
+        base = _score_base(run, model, prepared, source)
+        beside = _score_champion(run, in_use, prepared.rows, source)
+    with run.timed("load"):
+        learner = _learner(run, model, names, prepared.pooled, in_use)
+        run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
     with run.timed("fit"):
-        _fit(run, encoder, rows, source)
+        _fit(run, learner, prepared)
     with run.timed("evaluate"):
-        tuned = score_examples(encoder, rows, source, run.progress, "the tuned model")
-    with run.database.write() as session:
-        for model, scores in (("base", base), ("tuned", tuned)):
-            add_evaluations(session, run.id, scores.rows(model))
-            add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
-    path = _save(run, encoder, names)
-    with run.database.write() as session:
-        end_run(session, run.id, "done", phase_seconds=run.seconds)
+        tuned = learner.score(prepared.rows, run.progress)
+    _record(run, base, tuned, beside, in_use)
+    path = _save(run, learner, output)
+    promoted = _end(run, in_use)
     return TrainResult(
         run.id,
         snapshot_id,
         path,
-        total,
-        trainable,
-        chosen.counts(),
+        learner.total,
+        learner.trainable,
+        prepared.counts,
         base,
         tuned,
+        None if beside is None or in_use is None else in_use.id,
+        beside,
+        promoted,
         dict(run.seconds),
         run.warnings,
     )
 
 
-def _parameters(encoder: Encoder) -> tuple[int, int]:
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in encoder.model.parameters()]
-    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+def _names(model: LazyModel, settings: TrainSettings) -> list[str]:
+    """The parameters to train, checked before anything is encoded; none by name for LoRA, which adds its own."""
+    return (
+        [] if settings.train == "lora" else chosen_names([name for name, _ in model.facts.parameters], settings.train)
+    )
 
 
-def _mined(run: _Run, chosen: snapshot.Selection, encoder: Encoder) -> tuple[list[ExampleRow], int]:
-    settings = run.settings
-    compares = settings.negatives in ("least-similar", "hard")
+def encode(
+    database: Database, model: LazyModel, chosen: snapshot.Selection, settings: TrainSettings, progress: Progress
+) -> Pooled | None:
+    """Bring the features of all chosen examples into memory; None where the projections are no plain matrices."""
+    if model.facts.heads is None:
+        return None
+    features = Features(database, model, settings.precision, settings.fit)
+    digests = sorted({example.picture_sha256 for example in chosen.examples})
+    titles = sorted({example.title for example in chosen.examples})
+    with progress.phase("Encoding pictures", len(digests)) as count:
+        pictures = features.pictures(digests, StoredPictures(database), count)
+    with progress.phase("Encoding titles", len(titles)) as count:
+        texts = features.titles(titles, count)
+    return Pooled(pictures, texts, _numbered(digests), _numbered(titles))
+
+
+def _numbered(values: Sequence[str]) -> dict[str, int]:
+    return {value: number for number, value in enumerate(values)}
+
+
+def mine(
+    database: Database, model: LazyModel, chosen: snapshot.Selection, settings: TrainSettings, progress: Progress
+) -> tuple[list[ExampleRow], int]:
+    """Choose the negatives and store the snapshot; return its rows and its id."""
     title_fingerprint: str | None = None
-    vectors: dict[str, Vectors] = {}
-    if compares:
+    embed: Callable[[Sequence[str]], Vectors] = _never
+    if settings.negatives in ("least-similar", "hard"):
         titles = sorted({example.title for example in chosen.examples})
-        with run.progress.phase("Comparing titles", len(titles)) as count:
-            if settings.title_model == "base":
-                found, title_fingerprint = encoder.title_vectors(titles, count), encoder.fingerprint
-            else:
-                model = load_model(settings.title_model, encoder.device, option="--title-model")
-                found, title_fingerprint = title_vectors(model, titles, count), fingerprint(model)
-                del model
-        vectors = dict(zip(titles, found, strict=True))
+        with progress.phase("Comparing titles", len(titles)) as count:
+            found, title_fingerprint = _title_vectors(database, model, titles, settings, count)
+        at = _numbered(titles)
 
-    def embed(titles: Sequence[str]) -> Vectors:
-        return np.stack([vectors[title] for title in titles])
+        def embed(wanted: Sequence[str]) -> Vectors:
+            return found[[at[title] for title in wanted]]
 
     rows = snapshot.mine(chosen, settings, embed)
-    snapshot_id, _new = snapshot.save(run.database, chosen, rows, settings, title_fingerprint)
-    run.note(snapshot_id=snapshot_id)
+    snapshot_id, _new = snapshot.save(database, chosen, rows, settings, title_fingerprint)
     return rows, snapshot_id
 
 
-def _fit(run: _Run, encoder: Encoder, rows: Sequence[ExampleRow], source: StoredPictures) -> None:
-    train_rows = [row for row in rows if row.split == "train"]
-    titles: dict[int | None, str] = {row.position: row.title for row in train_rows}
-    # All rows have a negative, or none: two groups are required, and each is the other's.
-    mined = run.settings.negatives != "none"
-    triplets = Triplets(
-        [row.picture_sha256 for row in train_rows],
-        [row.title for row in train_rows],
-        [titles[row.negative_position] for row in train_rows] if mined else None,
-    )
-    batches = -(-len(train_rows) // run.settings.batch_size)
+def _never(_titles: Sequence[str]) -> Vectors:
+    raise AssertionError("only strategies that compare titles ask for vectors")
+
+
+def _title_vectors(
+    database: Database, model: LazyModel, titles: list[str], settings: TrainSettings, count: Callable[[int], None]
+) -> tuple[Vectors, str]:
+    if settings.title_model != "base":
+        other = TitleModel(database, settings.title_model, model.device)
+        return TitleFeatures(database, other).vectors(titles, count), other.fingerprint
+    facts = model.facts
+    if facts.heads is None:
+        return model.encoder().title_vectors(titles, count), facts.fingerprint
+    features = Features(database, model, settings.precision, settings.fit)
+    return facts.heads.titles(features.titles(titles, count)), facts.fingerprint
+
+
+def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:
+    heads = model.facts.heads
+    if prepared.pooled is not None and heads is not None:
+        return prepared.pooled.score(heads, prepared.rows)
+    return score_examples(model.encoder(), prepared.rows, source, run.progress, "the base model")
+
+
+def _score_champion(
+    run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow], source: StoredPictures
+) -> Scores | None:
+    """The champion on the rows that were held out, on which the new model is measured too."""
+    if in_use is None:
+        return None
+    held_out = [row for row in rows if row.split != "train"]
+    if not held_out:
+        return None
+    try:
+        embedder = embedder_of(run.database, in_use.id, device=run.settings.device)
+        return score_examples(embedder, held_out, source, run.progress, f"the champion, run {in_use.id}")
+    except TrainerError as error:
+        run.warn(f"the champion, run {in_use.id}, can't be scored: {error}")
+        return None
+
+
+def _learner(
+    run: Run,
+    model: LazyModel,
+    names: Sequence[str],
+    pooled: Pooled | None,
+    in_use: TrainingRun | None,
+) -> Learner:
+    settings, source = run.settings, StoredPictures(run.database)
+    changed = _champions_tensors(in_use) if settings.start == "champion" and in_use is not None else {}
+    heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
+    if heads is not None and pooled is not None and _only_heads(names, heads):
+        return HeadsLearner(model, heads, names, pooled, settings)
+    if changed and in_use is not None:
+        encoder = replace(load_run_model(run.database, in_use.id, device=settings.device), fit=settings.fit)
+    else:
+        encoder = model.encoder()
+    return WholeLearner(encoder, list(changed), encoder.framed(source), settings)
+
+
+def _only_heads(names: Sequence[str], heads: Heads) -> bool:
+    return bool(names) and set(names) <= heads.tensors().keys()
+
+
+def _champions_tensors(in_use: TrainingRun) -> dict[str, Tensor]:
+    if in_use.trained == "lora":
+        raise RunUnusable(
+            f"run {in_use.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
+        )
+    return load_tensors(Path(in_use.artifact_path or ""), in_use.artifact_sha256 or "")
+
+
+def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
+    rows = triplets(prepared.rows, mined=run.settings.negatives != "none")
+    total = -(-len(rows.titles) // run.settings.batch_size) * run.settings.epochs
     steps: list[Step] = []
-    with run.progress.phase("Training", batches * run.settings.epochs) as count:
+    with run.progress.phase("Training", total) as count:
 
         def on_step(step: Step) -> None:
             if not math.isfinite(step.loss):
@@ -284,22 +332,45 @@ def _fit(run: _Run, encoder: Encoder, rows: Sequence[ExampleRow], source: Stored
             steps.append(step)
             count(1)
 
-        fit_full_model(encoder, triplets, source, run.settings, on_step)
-    recorded = [
-        {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
-        for step in steps
-    ]
+        learner.fit(rows, on_step)
     with run.database.write() as session:
-        add_steps(session, run.id, recorded)
+        add_steps(
+            session,
+            run.id,
+            [
+                {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
+                for step in steps
+            ],
+        )
 
 
-def _save(run: _Run, encoder: Encoder, names: Sequence[str]) -> Path:
+def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use: TrainingRun | None) -> None:
+    scored = {"base": base, "tuned": tuned} | ({} if beside is None else {"champion": beside})
+    with run.database.write() as session:
+        for model, scores in scored.items():
+            add_evaluations(session, run.id, scores.rows(model))
+            add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
+    if beside is not None and in_use is not None:
+        run.note(champion_run_id=in_use.id)
+
+
+def _save(run: Run, learner: Learner, output: Path | None) -> Path:
     # Stores that share a folder count their runs alike: the token keeps one from replacing another's file.
     path = models_dir(run.database) / f"run-{run.id}-{secrets.token_hex(4)}.safetensors"
     with run.timed("save"):
-        digest = save_tensors(encoder.model, names, path)
+        digest = save_tensors(learner.tensors(), path)
         run.note(artifact_path=str(path), artifact_sha256=digest)
-        if run.output is None:
+        if output is None:
             return path
-        save_whole_model(encoder.model, run.output, model_card(run.database, run.id))
-        return run.output
+        save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
+        return output
+
+
+def _end(run: Run, in_use: TrainingRun | None) -> bool:
+    """End the run; the store's first model comes into use."""
+    with run.database.write() as session:
+        end_run(session, run.id, "done", phase_seconds=run.seconds)
+        first = in_use is None and champion(session) is None
+        if first:
+            promote(session, run.id, "the first model")
+    return first

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.snapshots import ExampleRow
-from trainer.encoder import Encoder, Vectors
+from trainer.encoder import Embedder, Vectors
 from trainer.evaluation import Metric, Ranking, measure, rank_rows
 from trainer.pictures import PictureSource
 from trainer.progress import Progress
 from trainer.splits import SPLITS, normalised
 
-__all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "score_examples"]
+__all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "score_examples", "score_vectors"]
 
 ALL = "all"
 """The scope of figures over every channel of the snapshot."""
@@ -83,14 +83,12 @@ class Scores:
 
 
 def score_examples(
-    encoder: Encoder, examples: Sequence[ExampleRow], source: PictureSource, progress: Progress, what: str
+    embedder: Embedder, examples: Sequence[ExampleRow], source: PictureSource, progress: Progress, what: str
 ) -> Scores:
-    """Embed every distinct picture and title once, then rank each split's rows in both directions.
-
-    With several channels, each one that has two rows or more in a split is also ranked among its own rows.
+    """Embed every distinct picture and title once, then `score_vectors`.
 
     Args:
-        encoder: the model to score.
+        embedder: the model to score.
         examples: of all splits.
         source: where the pictures come from.
         progress: told of each picture and title embedded.
@@ -100,9 +98,22 @@ def score_examples(
     titles = sorted({example.title for example in examples})
     with progress.phase(f"Scoring {what}", len(digests) + len(titles)) as count:
         picture_at = _at(digests, [example.picture_sha256 for example in examples])
-        pictures = encoder.picture_vectors(digests, source, count)[picture_at]
+        pictures = embedder.picture_vectors(digests, source, count)[picture_at]
         title_at = _at(titles, [example.title for example in examples])
-        texts = encoder.title_vectors(titles, count)[title_at]
+        texts = embedder.title_vectors(titles, count)[title_at]
+    return score_vectors(examples, pictures, texts)
+
+
+def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vectors) -> Scores:
+    """Rank each split's rows in both directions.
+
+    With several channels, each one that has two rows or more in a split is also ranked among its own rows.
+
+    Args:
+        examples: n, of any splits.
+        pictures: (n, d) float32 of length 1: each example's thumbnail.
+        texts: (n, d) float32 of length 1: each example's title.
+    """
     scores: list[Score] = []
     ranks: list[dict[str, Any]] = []
     for split in SPLITS:

@@ -9,11 +9,28 @@ from typing import Any, Literal
 
 from trainer.errors import BadSetting
 
-__all__ = ["DEFAULT_MODEL", "DEFAULT_TITLE_MODEL", "DEVICES", "STRATEGIES", "Strategy", "TrainSettings"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "DEFAULT_TITLE_MODEL",
+    "DEVICES",
+    "FITS",
+    "PRECISIONS",
+    "STARTS",
+    "STRATEGIES",
+    "Fit",
+    "Precision",
+    "Strategy",
+    "TrainSettings",
+]
 
 Strategy = Literal["least-similar", "hard", "random", "none"]
 STRATEGIES: tuple[Strategy, ...] = ("least-similar", "hard", "random", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+Precision = Literal["fp32", "bf16", "auto"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "auto")
+Fit = Literal["crop", "pad", "squash"]
+FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
+STARTS = ("base", "champion")
 
 DEFAULT_MODEL = "sentence-transformers/clip-ViT-L-14"
 """What the recipe fine-tunes."""
@@ -23,20 +40,27 @@ DEFAULT_TITLE_MODEL = "sentence-transformers/all-mpnet-base-v2"
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """All that decides what a run does. The defaults are the recipe's.
+    """All that decides what a run does. The defaults are the recipe's, but that equal titles are masked.
 
     Args:
         model: hub name or folder of a CLIP-style model, or `N:base`, the base of run N.
-        train: `projection`, `all`, or a regular expression searched for in parameter names.
+        train: `projection`, `all`, `lora`, or a regular expression searched for in parameter names.
+        start: `base`, or `champion` to go on from the model in use (whose base `model` then is).
         negatives: how each row's negative title is chosen.
         title_model: compares titles for `least-similar` and `hard`: hub name, folder, or `base` for the text tower
             of `model`.
         hard_max_similarity: `hard` takes titles at most this similar (cosine); more alike ones may be paraphrases.
+        mask: leave a row's own title out of its candidates where another row brings it in; False is the recipe's loss.
+        temperature: cosines are divided by it in the loss, above 0.
         epochs: passes over the training split, at least 1.
         batch_size: rows a step, at least 2 (in-batch negatives need a second row).
         lr: AdamW's learning rate at the start; it falls linearly to 0.
         seed: of batch order, weights' randomness and `random` negatives. Splits don't depend on it.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: of the frozen towers: `fp32`, `bf16`, or `auto` for bf16 where the device computes in it.
+        fit: how a wide thumbnail gets into the model's square: `crop` (the model's own), `pad` or `squash`.
+        lora_rank, lora_alpha, lora_targets: with `train="lora"`: the adapters' rank, their scale times the rank, and a
+            regular expression that whole names of linear layers match.
         channels: train on these channel ids only; empty: on all.
 
     Raises:
@@ -45,14 +69,22 @@ class TrainSettings:
 
     model: str = DEFAULT_MODEL
     train: str = "projection"
+    start: str = "base"
     negatives: Strategy = "least-similar"
     title_model: str = DEFAULT_TITLE_MODEL
     hard_max_similarity: float = 0.9
+    mask: bool = True
+    temperature: float = 0.05
     epochs: int = 2
     batch_size: int = 16
     lr: float = 1e-4
     seed: int = 42
     device: str = "auto"
+    precision: Precision = "fp32"
+    fit: Fit = "crop"
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_targets: str = r".*\.(q_proj|v_proj)|.*_projection"
     channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -64,17 +96,23 @@ class TrainSettings:
             raise BadSetting("the model is an empty name; give a folder or a hub name with --model")
         if not self.title_model.strip():
             raise BadSetting("the title model is an empty name; give a folder, a hub name or 'base'")
-        if self.negatives not in STRATEGIES:
-            raise BadSetting(f"negatives {self.negatives!r} are not known; use one of {', '.join(STRATEGIES)}")
-        if self.device not in DEVICES:
-            raise BadSetting(f"device {self.device!r} is not known; use one of {', '.join(DEVICES)}")
-        try:
-            re.compile(self.train)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise BadSetting(
-                f"--train {self.train!r} is not a regular expression ({error}); "
-                "use projection, all, or an expression that matches parameter names"
-            ) from error
+        for name, value, known in (
+            ("negatives", self.negatives, STRATEGIES),
+            ("device", self.device, DEVICES),
+            ("precision", self.precision, PRECISIONS),
+            ("fit", self.fit, FITS),
+            ("start", self.start, STARTS),
+        ):
+            if value not in known:
+                raise BadSetting(f"{name} {value!r} is not known; use one of {', '.join(known)}")
+        for option, pattern in (("--train", self.train), ("--lora-targets", self.lora_targets)):
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                raise BadSetting(
+                    f"{option} {pattern!r} is not a regular expression ({error}); "
+                    "use a name, or an expression that matches names"
+                ) from error
         if not self.train:
             raise BadSetting("--train is empty; use projection, all, or an expression for parameter names")
 
@@ -87,6 +125,12 @@ class TrainSettings:
             raise BadSetting(f"learning rate {self.lr!r} is out of range; use a number above 0")
         if not 0 <= self.seed < 2**32:
             raise BadSetting(f"seed {self.seed!r} is out of range; use 0 to 4294967295")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise BadSetting(f"temperature {self.temperature!r} is out of range; use a number above 0")
+        if self.lora_rank < 1:
+            raise BadSetting(f"LoRA rank {self.lora_rank!r} is too small; use 1 or more")
+        if not (math.isfinite(self.lora_alpha) and self.lora_alpha > 0):
+            raise BadSetting(f"LoRA alpha {self.lora_alpha!r} is out of range; use a number above 0")
         if not -1 <= self.hard_max_similarity <= 1:
             raise BadSetting(f"hard_max_similarity {self.hard_max_similarity!r} is out of range; use -1 to 1")
 

@@ -10,7 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from store.database import Database
-from trainer.artifacts import apply_tensors, can_save, check_empty, models_dir, save_tensors, save_whole_model
+from trainer.artifacts import (
+    can_save,
+    check_empty,
+    load_tensors,
+    models_dir,
+    put_tensors,
+    save_tensors,
+    save_whole_model,
+)
 from trainer.encoder import Encoder, load_encoder
 from trainer.errors import CantSave, RunUnusable
 
@@ -18,33 +26,33 @@ NAME = "0.model.text_projection.weight"
 
 
 def test_what_was_saved_comes_back(encoder: Encoder, tiny_clip: Path, tmp_path: Path) -> None:
-    weight = dict(encoder.model.named_parameters())[NAME]
-    weight.data += 1
+    weight = dict(encoder.model.named_parameters())[NAME] + 1
     path = tmp_path / "models" / "run-1.safetensors"
-    digest = save_tensors(encoder.model, [NAME], path)
+    digest = save_tensors({NAME: weight}, path)
     assert list(load_file(path)) == [NAME]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     fresh = load_encoder(str(tiny_clip), "cpu")
-    apply_tensors(fresh.model, path, digest)
+    put_tensors(fresh.model, load_tensors(path, digest), str(path))
     assert torch.equal(dict(fresh.model.named_parameters())[NAME], weight)
 
 
 def test_a_lost_changed_or_foreign_file_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
-    digest = save_tensors(encoder.model, [NAME], path)
+    digest = save_tensors({NAME: torch.ones(2, 3)}, path)
     with pytest.raises(RunUnusable, match="are not at"):
-        apply_tensors(encoder.model, tmp_path / "lost", digest)
-    with pytest.raises(RunUnusable, match="does not fit the base model"):
-        apply_tensors(torch.nn.Linear(2, 2), path, digest)  # type: ignore[arg-type]
+        load_tensors(tmp_path / "lost", digest)
+    for misfit in ({NAME: torch.ones(2, 3)}, {"no.such.parameter": torch.ones(1)}):
+        with pytest.raises(RunUnusable, match="run 1's file does not fit the base model"):
+            put_tensors(encoder.model, misfit, "run 1's file")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(RunUnusable, match="is not the file that the run wrote"):
-        apply_tensors(encoder.model, path, digest)
+        load_tensors(path, digest)
 
 
-def test_a_place_that_cant_be_written_is_one_line(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_place_that_cant_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CantSave, match=r"can't be written \("):
-        save_tensors(encoder.model, [NAME], tmp_path / "file" / "run.safetensors")
+        save_tensors({NAME: torch.ones(1)}, tmp_path / "file" / "run.safetensors")
 
 
 def test_a_full_disk_is_said_in_words() -> None:

@@ -26,7 +26,7 @@ from trainer.settings import TrainSettings
 
 NAMES = [f"{colour} {shape}" for shape in SHAPES[:2] for colour in COLOURS]
 ROWS = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
-SETTINGS = TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=7)
+SETTINGS = TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)
 
 
 class Drawn:

@@ -21,10 +21,10 @@ from tests.trainer.tiny import draw, fill
 from trainer import snapshot
 from trainer.artifacts import save_whole_model
 from trainer.encoder import Encoder
-from trainer.framing import Fit, framed
+from trainer.framing import framed
 from trainer.model_card import hub_name, model_card, public_name
 from trainer.quiet import quiet_libraries
-from trainer.settings import TrainSettings
+from trainer.settings import Fit, TrainSettings
 
 FINGERPRINT = "c0ffee" + "0" * 58
 

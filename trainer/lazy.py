@@ -1,0 +1,248 @@
+"""A model that is known by its files: what a rerun needs is remembered, and the towers are loaded only to run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from sentence_transformers import SentenceTransformer
+
+from store.database import Database
+from store.known_models import ModelFacts, read_known_model, write_known_model
+from trainer.encoder import Encoder, fingerprint, fingerprints, load_encoder, title_vectors
+from trainer.errors import DamagedModel
+from trainer.heads import Heads, heads_of
+from trainer.loading import load_model
+from trainer.settings import Fit
+
+__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest"]
+
+logger = logging.getLogger(__name__)
+
+_READERS = ("pillow", "sentence-transformers", "tokenizers", "torchvision", "transformers")
+"""Whose versions may change what a model's files mean."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is to be known of a CLIP without running it.
+
+    Args:
+        fingerprint: of the whole model; `vision` and `text` of its towers, each with its preprocessing.
+        parameters: (name, count) of each, in the model's order.
+        heads: its projections; None when they are no plain matrices.
+    """
+
+    fingerprint: str
+    vision: str
+    text: str
+    parameters: tuple[tuple[str, int], ...]
+    heads: Heads | None
+
+    @classmethod
+    def of(cls, model: SentenceTransformer) -> Facts:
+        """Look at a loaded model."""
+        found = fingerprints(model)
+        sizes = tuple((name, parameter.numel()) for name, parameter in model.named_parameters())
+        core: Any = model[0].model
+        return cls(found.whole, found.vision, found.text, sizes, heads_of(core))
+
+    def stored(self) -> ModelFacts:
+        """As the store keeps it."""
+        facts = {"vision": self.vision, "text": self.text, "parameters": [list(pair) for pair in self.parameters]}
+        return ModelFacts(self.fingerprint, facts, None if self.heads is None else self.heads.as_bytes())
+
+    @classmethod
+    def read(cls, row: ModelFacts) -> Facts | None:
+        """What `stored` made; None for a row of another kind."""
+        try:
+            sizes = tuple((str(name), int(size)) for name, size in row.facts["parameters"])
+            vision, text = str(row.facts["vision"]), str(row.facts["text"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        return cls(row.fingerprint, vision, text, sizes, None if row.heads is None else Heads.from_bytes(row.heads))
+
+
+class LazyModel:
+    """A CLIP by name, loaded at the first call of `encoder`, or never.
+
+    Args:
+        database: where facts are remembered.
+        name: hub name or folder.
+        device: `cpu`, `cuda` or `mps`.
+        option: where the user named it, for messages.
+        fit: how a wide picture gets into the model's square.
+        changed: what is put into the model after loading, and the digest that tells it apart; None for nothing.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        device: str,
+        *,
+        option: str = "--model",
+        fit: Fit = "crop",
+        changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
+    ) -> None:
+        self._database = database
+        self.name = name
+        self.device = device
+        self._option = option
+        self._fit: Fit = fit
+        self._changed = changed
+        self._loaded: Encoder | None = None
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What is known of the model; it is loaded if nothing is.
+
+        Raises:
+            ModelUnavailable: it can't be loaded.
+        """
+        files = self._files()
+        if files is not None:
+            with self._database.read() as session:
+                row = read_known_model(session, files)
+            known = None if row is None else Facts.read(row)
+            if known is not None:
+                return known
+        found = Facts.of(self._load().model)
+        if files is not None and files == self._files():
+            with self._database.write() as session:
+                write_known_model(session, files, found.stored())
+        return found
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._loaded is not None
+
+    def encoder(self) -> Encoder:
+        """The whole model, loaded once.
+
+        Raises:
+            ModelUnavailable: it can't be loaded.
+            DamagedModel: its files are not what they were a moment ago.
+        """
+        encoder = self._load()
+        if encoder.fingerprint != self.facts.fingerprint:
+            files = self._files()
+            if files is not None:
+                with self._database.write() as session:
+                    write_known_model(session, files, Facts.of(encoder.model).stored())
+            raise DamagedModel(f"{self.name} is another model than when it was last loaded; run the command again")
+        return encoder
+
+    def _load(self) -> Encoder:
+        if self._loaded is None:
+            encoder = load_encoder(self.name, self.device, option=self._option)
+            if self._changed is not None:
+                self._changed[1](encoder.model)
+                encoder = replace(encoder, fingerprint=fingerprint(encoder.model))
+            self._loaded = replace(encoder, fit=self._fit)
+        return self._loaded
+
+    def _files(self) -> str | None:
+        files = files_digest(self.name)
+        if files is None or self._changed is None:
+            return files
+        return hashlib.sha256(f"{files} {self._changed[0]}".encode()).hexdigest()
+
+
+class TitleModel:
+    """A model that only compares titles, loaded at the first call of `vectors`, or never.
+
+    Args:
+        database: where its fingerprint is remembered.
+        name: hub name or folder.
+        device: `cpu`, `cuda` or `mps`.
+    """
+
+    def __init__(self, database: Database, name: str, device: str) -> None:
+        self._database = database
+        self.name = name
+        self._device = device
+        self._loaded: SentenceTransformer | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the model.
+
+        Raises:
+            ModelUnavailable: it can't be loaded.
+        """
+        files = files_digest(self.name)
+        if files is not None:
+            with self._database.read() as session:
+                row = read_known_model(session, files)
+            if row is not None:
+                return row.fingerprint
+        found = fingerprint(self._load())
+        if files is not None and files == files_digest(self.name):
+            with self._database.write() as session:
+                write_known_model(session, files, ModelFacts(found, {}, None))
+        return found
+
+    def vectors(self, titles: list[str], count: Callable[[int], None]) -> Any:
+        """Embed titles: (n, d) float32, of length 1.
+
+        Raises:
+            ModelUnavailable: it can't be loaded.
+        """
+        return title_vectors(self._load(), titles, count)
+
+    def _load(self) -> SentenceTransformer:
+        if self._loaded is None:
+            self._loaded = load_model(self.name, self._device, option="--title-model")
+        return self._loaded
+
+
+def files_digest(name: str) -> str | None:
+    """SHA-256 (hex) over the paths, sizes, times and inodes of a model's files and the versions of what reads them.
+
+    As git tells whether a file has changed (https://git-scm.com/docs/racy-git), and for the same reason: reading
+    gigabytes to find that nothing did would take longer than what they are for.
+
+    Returns:
+        None for a model whose files are not here.
+    """
+    folder = _folder(name)
+    if folder is None:
+        return None
+    digest = hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape"))
+    for reader in _READERS:
+        digest.update(f"{reader} {_version(reader)}\n".encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            at = path.stat()
+            told = (path.relative_to(folder), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
+            digest.update(repr(told).encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _folder(name: str) -> Path | None:
+    """Where a model's files are: the folder itself, or its place in the hub's cache."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    full = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        return Path(snapshot_download(full, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError, OSError, ValueError):
+        return None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

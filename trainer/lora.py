@@ -1,0 +1,81 @@
+"""Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685) by peft: put in, trained, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from peft import LoraConfig, get_peft_model
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from trainer.errors import BadSetting, RunUnusable
+from trainer.settings import TrainSettings
+
+__all__ = ["Adapters", "merge_adapters"]
+
+
+class Adapters:
+    """Adapters in a model: its other weights are frozen, and the adapters are what trains.
+
+    Args:
+        model: changed in place; `merge` makes it an ordinary model again.
+        settings: rank, alpha and which linear layers.
+
+    Raises:
+        BadSetting: no linear layer's name matches the targets.
+    """
+
+    def __init__(self, model: SentenceTransformer, settings: TrainSettings) -> None:
+        self._model = model
+        core: Any = model[0].model
+        config = LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # a scale; peft divides it by the rank
+            target_modules=settings.lora_targets,
+            lora_dropout=0.0,
+            bias="none",
+        )
+        with _mapped(settings.lora_targets):
+            self._wrapped = get_peft_model(core, config)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """{parameter name: weights} of the adapters."""
+        return {name: tensor for name, tensor in self._model.named_parameters() if tensor.requires_grad}
+
+    def merge(self) -> None:
+        """Add the adapters to the weights that they are on, and take them out."""
+        merged: Any = self._wrapped.merge_and_unload()
+        self._model[0].model = merged
+
+
+def merge_adapters(model: SentenceTransformer, settings: TrainSettings, tensors: Mapping[str, Tensor]) -> None:
+    """Put a run's adapters into its base model and merge them, in place.
+
+    Raises:
+        RunUnusable: the tensors don't fit the model and the settings.
+    """
+    try:
+        adapters = Adapters(model, settings)
+    except BadSetting as error:
+        raise RunUnusable(f"the run's adapters do not fit its base model ({error}); train again") from error
+    mine = adapters.tensors()
+    if mine.keys() != tensors.keys() or any(mine[name].shape != tensors[name].shape for name in mine):
+        raise RunUnusable("the run's adapters do not fit its base model; is it another run's file?")
+    for name, tensor in tensors.items():
+        mine[name].data.copy_(tensor)
+    adapters.merge()
+
+
+@contextmanager
+def _mapped(targets: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        # peft: no module matches, or one that does is no linear layer.
+        first = str(error).splitlines()[0][:200]
+        raise BadSetting(
+            f"--lora-targets {targets!r} fits no linear layer of the model ({first}); "
+            "match whole names, for example '.*q_proj|.*v_proj'"
+        ) from error

@@ -1,0 +1,125 @@
+"""A run's row while it works: phases timed, facts noted as they become known, and an end whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from store.database import Database
+from store.errors import StoreError
+from store.runs import end_run, mark_interrupted, start_run, update_run
+from store.sweeps import mark_sweeps_interrupted
+from trainer.errors import TrainerError, TrainingInterrupted
+from trainer.progress import Progress
+from trainer.provenance import git_commit, host, package_versions, process_is_alive
+from trainer.settings import TrainSettings
+
+__all__ = ["Run", "begin", "known_at_start", "mark_stale", "recorded"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """What one run carries from phase to phase."""
+
+    database: Database
+    settings: TrainSettings
+    progress: Progress
+    id: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the block's wall-clock seconds to a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def note(self, **columns: Any) -> None:
+        """Set columns of the run's row."""
+        with self.database.write() as session:
+            update_run(session, self.id, **columns)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning for the result, and tell it."""
+        self.warnings.append(text)
+        self.progress.warn(text)
+
+
+def mark_stale(database: Database) -> None:
+    """Mark runs and sweeps of this host whose process is gone as `interrupted`."""
+    with database.write() as session:
+        for stale in mark_interrupted(session, host(), process_is_alive):
+            logger.warning("run %d was never ended: marked interrupted", stale)
+        for stale in mark_sweeps_interrupted(session, host(), process_is_alive):
+            logger.warning("sweep %d was never ended: marked interrupted", stale)
+
+
+def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
+    """The columns of a run that are known before any work."""
+    return {
+        "base_model": settings.model,
+        "trained": settings.train,
+        "seed": settings.seed,
+        "settings": settings.as_dict(),
+        "packages": package_versions(),
+        "device": device,
+        "git_commit": git_commit(),
+        "host": host(),
+        "pid": os.getpid(),
+    }
+
+
+def begin(database: Database, settings: TrainSettings, device: str, output: Path | None, **columns: Any) -> int:
+    """Insert the run's row; return its id."""
+    known = known_at_start(settings, device)
+    with database.write() as session:
+        path = None if output is None else str(output.absolute())
+        return start_run(session, **known, output_path=path, **columns)
+
+
+@contextmanager
+def recorded(run: Run) -> Iterator[None]:
+    """End the run's row as the block ends, unless it ended it itself.
+
+    Raises:
+        TrainingInterrupted: KeyboardInterrupt came.
+        TrainerError: the machine ran out of memory.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        _end(run, "interrupted", "stopped by a signal")
+        raise TrainingInterrupted(
+            f"run {run.id} was interrupted and is recorded so; run the command again: what was encoded is kept"
+        ) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        _end(run, "failed", "out of memory")
+        raise TrainerError(
+            f"run {run.id} ran out of memory; use a smaller --batch-size, or another --device"
+        ) from error
+    except BaseException as error:
+        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
+        _end(run, "failed", " ".join(str(error).split()) or type(error).__name__)
+        raise
+
+
+def _end(run: Run, status: str, error: str | None) -> None:
+    try:
+        with run.database.write() as session:
+            end_run(session, run.id, status, error=error, phase_seconds=run.seconds)
+    except StoreError:
+        # What stopped the run may be the store itself; that error is the one to tell of.
+        logger.warning("run %d could not be marked %s", run.id, status, exc_info=True)
