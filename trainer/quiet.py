@@ -24,9 +24,11 @@ def quiet_libraries() -> Iterator[None]:
         return
     # Read by the tokenizers library when a process forks; a loader worker would warn on every start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from datasets import disable_progress_bars, enable_progress_bars  # noqa: PLC0415 (heavy)
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # noqa: PLC0415 (heavy)
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415
 
+    # Blocks nest: the inner one must not let the outer one's noise through when it ends.
+    datasets_had, transformers_had = not are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -39,5 +41,7 @@ def quiet_libraries() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-        enable_progress_bars()
-        transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        if datasets_had:
+            enable_progress_bars()
+        if transformers_had:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

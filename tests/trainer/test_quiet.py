@@ -1,0 +1,26 @@
+"""Keeping other libraries quiet: while a block runs, in blocks within blocks, and not a moment longer."""
+
+from __future__ import annotations
+
+import logging
+
+from datasets import are_progress_bars_disabled
+from transformers.utils import logging as transformers_logging
+
+from trainer.quiet import quiet_libraries
+
+
+def bars() -> tuple[bool, bool]:
+    return not are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
+
+
+def test_blocks_nest_and_leave_what_they_found() -> None:
+    before, level = bars(), logging.getLogger("transformers").level
+    with quiet_libraries():
+        assert bars() == (False, False)
+        with quiet_libraries():
+            assert bars() == (False, False)
+        assert bars() == (False, False), "the inner block's end is not the outer one's"
+        assert logging.getLogger("transformers").level == logging.ERROR
+    assert bars() == before
+    assert logging.getLogger("transformers").level == level
