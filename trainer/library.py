@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +11,13 @@ from numpy.typing import NDArray
 from store.database import Database
 from store.pairs import Pair, channel_titles, current_pairs
 from trainer.channel_names import channel_id
-from trainer.encoder import Vectors
+from trainer.encoder import Embedder, Vectors
 from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
 from trainer.pictures import PictureSource, StoredPictures, batches
 from trainer.progress import Progress, Silent
 from trainer.query_picture import QueryPicture
 
 __all__ = [
-    "Embeds",
     "Found",
     "Library",
     "all_pairs",
@@ -39,16 +37,6 @@ __all__ = [
 _BLOCK = 4096
 # A float32 product of unit vectors is off by less than this, in whichever order a BLAS adds it up.
 _SLACK = 1e-5
-
-
-class Embeds(Protocol):
-    """What is needed of a model here."""
-
-    def picture_vectors(self, digests: Sequence[str], source: PictureSource, count: Callable[[int], None]) -> Vectors:
-        """(n, d) float32, of length 1."""
-
-    def title_vectors(self, titles: Sequence[str], count: Callable[[int], None]) -> Vectors:
-        """(n, d) float32, of length 1."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +97,7 @@ def searchable(database: Database, channels: Sequence[str] = ()) -> list[Pair]:
 
 
 def load_library(
-    database: Database, embedder: Embeds, pairs: Sequence[Pair], progress: Progress | None = None
+    database: Database, embedder: Embedder, pairs: Sequence[Pair], progress: Progress | None = None
 ) -> Library:
     """Embed the thumbnails of these pairs, each distinct picture once.
 
@@ -153,7 +141,7 @@ def _decodable(digests: Sequence[str], source: PictureSource) -> list[str]:
     return kept
 
 
-def text_vector(embedder: Embeds, text: str) -> Vectors:
+def text_vector(embedder: Embedder, text: str) -> Vectors:
     """Embed a text to search by: (d,) float32 of length 1.
 
     Raises:
@@ -163,16 +151,18 @@ def text_vector(embedder: Embeds, text: str) -> Vectors:
     if not text.strip():
         raise BadSetting("the text to search for is empty; say what the thumbnails should show")
     require_unicode(text)
-    return _one(embedder.title_vectors([text], lambda _n: None))
+    return _one(embedder.title_vectors([text], lambda _n: None, keep=False))
 
 
-def picture_vector(embedder: Embeds, picture: QueryPicture) -> Vectors:
+def picture_vector(embedder: Embedder, picture: QueryPicture) -> Vectors:
     """Embed a picture to ask about: (d,) float32 of length 1.
 
     Raises:
         RunUnusable: the model's vectors are no numbers.
     """
-    return _one(embedder.picture_vectors([picture.digest], picture, lambda _n: None))
+    # What is not in the store is not to stay in its cache.
+    keep = picture.video_id is not None
+    return _one(embedder.picture_vectors([picture.digest], picture, lambda _n: None, keep=keep))
 
 
 def require_unicode(text: str) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from store.pairs import Pair
-from trainer.encoder import Vectors
+from trainer.encoder import Embedder, Vectors
 from trainer.errors import BadSetting
-from trainer.library import Embeds, cosines, finite, picture_vector, require_unicode
+from trainer.library import cosines, finite, picture_vector, require_unicode
 from trainer.progress import Progress, Silent
 from trainer.query_picture import QueryPicture
 
@@ -54,7 +54,7 @@ class Matched:
 
 
 def match_titles(
-    embedder: Embeds,
+    embedder: Embedder,
     picture: QueryPicture,
     titles: Sequence[str],
     pairs: Sequence[Pair],
@@ -118,7 +118,7 @@ def _current(pairs: Sequence[Pair], picture: QueryPicture) -> dict[str, tuple[st
 
 
 def _scores(
-    embedder: Embeds, query: Vectors, ideas: Sequence[str], stored: Sequence[str], progress: Progress
+    embedder: Embedder, query: Vectors, ideas: Sequence[str], stored: Sequence[str], progress: Progress
 ) -> dict[str, float]:
     """{title: cosine similarity}. A title of the store is embedded as such, also where it is an idea too."""
     known = list(dict.fromkeys(stored))
@@ -126,8 +126,8 @@ def _scores(
     new = [title for title in ideas if title not in seen]
     scores: dict[str, float] = {}
     with progress.phase("Comparing titles", len(known) + len(new)) as count:
-        for titles in (known, new):
+        for titles, keep in ((known, True), (new, False)):
             if titles:
-                vectors = finite(embedder.title_vectors(titles, count))
+                vectors = finite(embedder.title_vectors(titles, count, keep=keep))
                 scores.update(zip(titles, cosines(query, vectors).tolist(), strict=True))
     return scores

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import thumbtune.demo
 from store.database import Database
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw, fill
 from thumbtune.demo.channel import drawn_channel
-from trainer.encoder import Encoder, Vectors, load_encoder
+from thumbtune.demo.session import ENCODER
+from trainer.encoder import Embedder, Encoder, Vectors, load_encoder
 from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
 from trainer.library import (
     Library,
@@ -34,8 +33,6 @@ from trainer.pictures import PictureSource
 from trainer.query_picture import open_picture
 from trainer.quiet import quiet_libraries
 
-DEMO_ENCODER = Path(thumbtune.demo.__file__).parent / "encoder"
-
 
 def unit(rows: int, d: int, seed: int = 0) -> Vectors:
     found = np.random.default_rng(seed).standard_normal((rows, d)).astype(np.float32)
@@ -43,7 +40,7 @@ def unit(rows: int, d: int, seed: int = 0) -> Vectors:
     return found
 
 
-def library(database: Database, embedder: Encoder, *channels: str) -> Library:
+def library(database: Database, embedder: Embedder, *channels: str) -> Library:
     return load_library(database, embedder, searchable(database, channels))
 
 
@@ -103,12 +100,14 @@ class Recording:
     encoder: Encoder
     digests: list[str] = field(default_factory=list)
 
-    def picture_vectors(self, digests: Sequence[str], source: PictureSource, count: Callable[[int], None]) -> Vectors:
+    def picture_vectors(
+        self, digests: Sequence[str], source: PictureSource, count: Callable[[int], None], *, keep: bool = True
+    ) -> Vectors:
         self.digests += digests
-        return self.encoder.picture_vectors(digests, source, count)
+        return self.encoder.picture_vectors(digests, source, count, keep=keep)
 
-    def title_vectors(self, titles: Sequence[str], count: Callable[[int], None]) -> Vectors:
-        return self.encoder.title_vectors(titles, count)
+    def title_vectors(self, titles: Sequence[str], count: Callable[[int], None], *, keep: bool = True) -> Vectors:
+        return self.encoder.title_vectors(titles, count, keep=keep)
 
 
 def test_a_picture_of_several_videos_is_embedded_once_and_lists_them_all(database: Database, encoder: Encoder) -> None:
@@ -220,7 +219,7 @@ def test_a_model_that_knows_pictures_finds_them_by_title(sqlite_database: Databa
         for day, video in enumerate(videos):
             add_video(session, video.id, day=day, title=video.title, picture=video.picture())
     with quiet_libraries():
-        model = load_encoder(str(DEMO_ENCODER), "cpu")
+        model = load_encoder(str(ENCODER), "cpu")
         loaded = library(sqlite_database, model)
         ranks = []
         for video in videos:

@@ -81,10 +81,11 @@ def search(
         shown = Shown(app.console)
         with quiet_libraries():
             used = open_in_use(database, model, device, shown)
-            if picture is None:
-                query = libraries.text_vector(used.embedder, str(text))
-            else:
-                query = libraries.picture_vector(used.embedder, picture)
+            with shown.phase("Embedding the query"):
+                if picture is None:
+                    query = libraries.text_vector(used.embedder, str(text))
+                else:
+                    query = libraries.picture_vector(used.embedder, picture)
             library = libraries.load_library(database, used.embedder, pairs, shown)
         found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
