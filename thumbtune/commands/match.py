@@ -112,7 +112,7 @@ def _read(name: str) -> list[str]:
     from trainer.title_list import titles_in  # noqa: PLC0415
 
     if name == STDIN:
-        return titles_in(sys.stdin.buffer.read(), "standard input")
+        return titles_in(b"" if sys.stdin is None else sys.stdin.buffer.read(), "standard input")
     try:
         content = Path(name).read_bytes()
     except OSError as error:

@@ -1,0 +1,197 @@
+"""`thumbtune match` as users and scripts run it: titles from everywhere, output and exit codes included."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from store.database import open_database
+from tests.store.builders import add_video
+from tests.thumbtune.asking import Run, fill_store, make_clip, runner
+from tests.trainer.tiny import draw
+
+IDEAS = ("red circle", "navy bar", "a pink square")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_clip(tmp_path_factory.mktemp("clip")))
+
+
+@pytest.fixture
+def store(migrated_sqlite_url: str) -> str:
+    return fill_store(migrated_sqlite_url)
+
+
+@pytest.fixture
+def thumbtune(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    Path("cover.png").write_bytes(draw("purple", "circle", 3))
+    return runner(store, monkeypatch, capfd)
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+
+
+def titles(document: dict[str, list[dict[str, str]]]) -> set[str]:
+    return {title["title"] for title in document["titles"]}
+
+
+def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
+    found = thumbtune("match", "cover.png", *IDEAS, "--run", clip, "--json").document()
+    assert (found["image"], found["model"], found["run_id"]) == ("cover.png", clip, None)
+    assert (found["compared"], found["current"]) == (15, [])
+    assert titles(found) == set(IDEAS)
+    assert [title["rank"] for title in found["titles"]] == [1, 2, 3]
+    for title in found["titles"]:
+        assert set(title) == {"rank", "title", "score", "stands", "of", "times"}
+        assert 1 <= title["stands"] <= title["of"] == 16
+    stands = [title["stands"] for title in found["titles"]]
+    assert stands == sorted(stands), "the better one of two never stands lower"
+    own = thumbtune("match", "cover.png", *IDEAS, "--channel", "@UC2", "--run", clip, "--json").document()
+    assert (own["compared"], own["titles"][0]["of"]) == (3, 4)
+
+
+def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: str) -> None:
+    found = thumbtune("match", "UC1-004", *IDEAS, "--run", clip, "--json").document()
+    (current,) = found["current"]
+    assert (current["title"], current["video_ids"], current["of"]) == ("purple circle 4 UC1", ["UC1-004"], 15)
+    done = thumbtune("match", "UC1-004", *IDEAS, "--run", clip)
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["rank", "score", "stands", "title"]
+    assert len(lines) == 4
+    marked = [line for line in lines if line.startswith("current")]
+    assert len(marked) == 1
+    assert marked[0].endswith("purple circle 4 UC1")
+    assert f"{current['stands']} of 15" in marked[0]
+    shown = [float(line.split()[1]) for line in lines]
+    assert shown == sorted(shown, reverse=True)
+    assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Comparing"}, "no library speaks"
+
+
+def test_a_video_whose_id_begins_with_a_dash(thumbtune: Run, clip: str, store: str) -> None:
+    database = open_database(store)
+    with database.write() as session:
+        add_video(session, "-dashed", title="A dash", picture=draw("navy", "bar"))
+    database.close()
+    found = thumbtune("match", "--run", clip, "--json", "--", "-dashed", *IDEAS).document()
+    assert [current["title"] for current in found["current"]] == ["A dash"]
+    assert titles(found) == set(IDEAS)
+
+
+def test_titles_from_a_file_and_from_standard_input(
+    thumbtune: Run, clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ideas.txt").write_bytes("\ufeffvoilà\r\n\r\n日本\r\n".encode())
+
+    def asked(*arguments: str) -> set[str]:
+        pipe(monkeypatch, "piped 🎈\n\n".encode())
+        return titles(thumbtune("match", "cover.png", *arguments, "--run", clip, "--json").document())
+
+    assert asked("--titles", "ideas.txt") == {"voilà", "日本"}
+    assert asked("--titles", "ideas.txt", "mine") == {"voilà", "日本", "mine"}
+    assert asked() == asked("-") == asked("--titles", "-") == {"piped 🎈"}
+    assert asked("mine", "-") == asked("mine", "--titles", "-") == {"mine", "piped 🎈"}
+    assert asked("mine") == {"mine"}, "what nobody asked for is not read"
+
+
+def test_duplicates_are_listed_once(thumbtune: Run, clip: str) -> None:
+    found = thumbtune("match", "cover.png", "zebra", "apple", " zebra ", "", "--run", clip, "--json").document()
+    assert sorted((title["title"], title["times"]) for title in found["titles"]) == [("apple", 1), ("zebra", 2)]
+
+
+def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
+    open_database(url).close()
+    done = thumbtune("match", "cover.png", *IDEAS, "--run", clip, db=url)
+    assert done.returncode == 0
+    assert [line.split()[:3:2] for line in done.stdout.splitlines()[1:]] == [["1", "-"], ["2", "-"], ["3", "-"]]
+    assert done.stderr.splitlines()[-1].startswith("note: the store has no other pair whose title to stand among")
+    found = thumbtune("match", "cover.png", *IDEAS, "--run", clip, "--json", db=url).document()
+    assert [(title["stands"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
+
+
+def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str) -> None:
+    title = "red\x1b[31m \u202eevil"
+    shown = thumbtune("match", "cover.png", title, "--run", clip).stdout
+    assert "red\\x1b[31m \\u202eevil" in shown
+    assert "\x1b" not in shown
+    assert titles(thumbtune("match", "cover.png", title, "--run", clip, "--json").document()) == {title}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "error: Missing argument 'IMAGE'."),
+        (("cover.png",), 2, "error: there is no title to match (standard input holds none); give one or more"),
+        (("cover.png", " "), 2, "error: there is no title to match; give one or more after IMAGE, or --titles FILE."),
+        (("cover.png", "--titles", "blank.txt"), 2, "error: there is no title to match (blank.txt holds none)"),
+        (("cover.png", "--titles", "none.txt"), 2, "error: --titles none.txt can't be read (No such file or directory"),
+        (("cover.png", "--titles", "."), 2, "error: --titles . can't be read (Is a directory); check the file."),
+        (("cover.png", "--titles", "latin.txt"), 2, "error: latin.txt is not UTF-8 text (byte 5); save it as UTF-8"),
+        (("cover.png", "caf\udce9", "--run", "CLIP"), 2, "error: 'caf\\udce9' is not UTF-8 text; use a UTF-8 terminal"),
+        (("none.png", "a"), 2, "error: 'none.png' is neither a file nor a video in the store; check the path"),
+        ((".", "a"), 2, "error: . is a folder; name a picture's file, or the id of a video in the store"),
+        (("latin.txt", "a"), 1, "error: latin.txt is not a picture that can be read; name a JPEG, PNG, WebP"),
+        (("cut.png", "a"), 1, "error: cut.png can't be decoded ("),
+        (("bare", "a"), 2, "error: video bare has no picture in the store yet; run 'thumbtune sync', or name a file"),
+        (("cover.png", "a"), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model with --run"),
+        (("cover.png", "a", "--run", "2"), 1, "error: there is no run 2; 'thumbtune runs' lists them"),
+        (("cover.png", "a", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1, @uc2"),
+    ],
+)
+def test_errors_are_one_line(
+    thumbtune: Run,
+    clip: str,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    (tmp_path / "blank.txt").write_bytes(b"\xef\xbb\xbf \n\n")
+    (tmp_path / "latin.txt").write_bytes("voilà".encode("latin-1"))
+    (tmp_path / "cut.png").write_bytes(draw("red", "bar")[:-30])
+    database = open_database(store)
+    with database.write() as session:
+        add_video(session, "bare", picture=None)
+    database.close()
+    pipe(monkeypatch, b"\n")
+    done = thumbtune("match", *(clip if argument == "CLIP" else argument for argument in arguments))
+    assert done.error().startswith(message)
+    assert done.returncode == code
+
+
+def test_standard_input_in_another_encoding_or_closed(
+    thumbtune: Run, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, "voilà".encode("latin-1"))
+    assert thumbtune("match", "cover.png").error().startswith("error: standard input is not UTF-8 text (byte 5)")
+    monkeypatch.setattr("sys.stdin", None)
+    for arguments in ((), ("-",)):
+        done = thumbtune("match", "cover.png", *arguments)
+        assert done.error().startswith("error: there is no title to match")
+        assert done.returncode == 2
+
+
+def test_a_pipeline_of_processes(store: str, clip: str, tmp_path: Path) -> None:
+    (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
+    done = subprocess.run(
+        [sys.executable, "-m", "thumbtune", "--db", store, "-q", "match", "cover.png", "--run", clip, "--json"],
+        input="voilà\nzebra\n".encode(),
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        # Not UTF-8: titles are read as UTF-8 whatever the terminal speaks.
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.stderr == b""
+    assert titles(json.loads(done.stdout.decode("latin-1"))) == {"voilà", "zebra"}

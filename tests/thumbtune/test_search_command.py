@@ -1,0 +1,234 @@
+"""`thumbtune search` as users and scripts run it, contact sheets, output and exit codes included."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from store.database import open_database
+from tests.store.builders import add_channel, add_video
+from tests.thumbtune.asking import Run, fill_store, make_clip, runner
+from tests.trainer.tiny import draw
+from thumbtune.demo.session import ENCODER
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_clip(tmp_path_factory.mktemp("clip")))
+
+
+@pytest.fixture
+def store(migrated_sqlite_url: str) -> str:
+    return fill_store(migrated_sqlite_url)
+
+
+@pytest.fixture
+def thumbtune(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return runner(store, monkeypatch, capfd)
+
+
+def test_by_text(thumbtune: Run, clip: str) -> None:
+    found = thumbtune("search", "red circle", "--run", clip, "--json").document()
+    assert (found["text"], found["like"], found["model"], found["run_id"]) == ("red circle", None, clip, None)
+    assert (found["searched"], found["left_out"], found["contact_sheet"]) == (15, [], None)
+    results = found["results"]
+    assert [answer["rank"] for answer in results] == list(range(1, 11))
+    scores = [answer["score"] for answer in results]
+    assert scores == sorted(scores, reverse=True)
+    first = results[0]
+    assert set(first) == {"rank", "video_id", "channel_id", "title", "score", "url"}
+    assert first["url"] == f"https://youtu.be/{first['video_id']}"
+    assert thumbtune("search", "red circle", "--run", clip, "--json").document() == found, "the same each time"
+    assert len(thumbtune("search", "red circle", "-k", "99", "--run", clip, "--json").document()["results"]) == 15
+
+
+def test_what_a_person_reads(thumbtune: Run, clip: str) -> None:
+    done = thumbtune("search", "red circle", "-k", "2", "--run", clip)
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["rank", "id", "channel", "score", "title", "url"]
+    assert [line.split()[0] for line in lines] == ["1", "2"]
+    assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Embedding", "Reading"}, (
+        "no library speaks"
+    )
+    one = thumbtune("-q", "search", "red circle", "-k", "1", "--channel", "@UC2", "--run", clip)
+    assert one.stdout.splitlines()[0].split() == ["rank", "id", "score", "title", "url"]
+    assert one.stderr == ""
+
+
+def test_by_a_file_s_picture(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
+    shell = sqlite3.connect(store.removeprefix("sqlite:///"))
+    (content,) = shell.execute(
+        "select bytes from picture join video on sha256 = picture_sha256 where video.id = 'UC1-004'"
+    ).fetchone()
+    shell.close()
+    (tmp_path / "cover.png").write_bytes(content)
+    found = thumbtune("search", "--like", "cover.png", "--run", clip, "--json").document()
+    assert (found["text"], found["like"]) == (None, "cover.png")
+    assert found["results"][0]["video_id"] == "UC1-004"
+    assert found["results"][0]["score"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_by_a_video_s_picture(thumbtune: Run, clip: str, store: str) -> None:
+    database = open_database(store)
+    with database.write() as session:
+        add_video(session, "-dashed", day=90, picture=draw("navy", "bar"))
+    database.close()
+    found = thumbtune("search", "--like", "-dashed", "-k", "99", "--run", clip, "--json").document()
+    assert len(found["results"]) == 15
+    assert "-dashed" not in [answer["video_id"] for answer in found["results"]]
+    assert found["results"][-1]["rank"] == 15
+
+
+def test_a_contact_sheet(thumbtune: Run, clip: str, tmp_path: Path) -> None:
+    done = thumbtune("search", "red circle", "-k", "7", "--run", clip, "--out", "sheet.png")
+    assert done.stdout.splitlines()[-1] == "contact sheet: sheet.png"
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        by_text = sheet.size
+    found = thumbtune("search", "--like", "UC1-003", "-k", "7", "--run", clip, "--out", "sheet.png", "--json")
+    assert found.document()["contact_sheet"] == "sheet.png"
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (by_text[0], by_text[1] + 50), "with room for the picture that was asked for"
+
+
+def test_the_model_in_use_and_others(thumbtune: Run, clip: str) -> None:
+    trained = thumbtune("train", "--model", clip, "--title-model", "base", "--lr", "0.05", "--epochs", "8")
+    assert trained.returncode == 0, trained.stderr
+    by_name = {
+        name: thumbtune("search", "red circle", *arguments, "--json").document()
+        for name, arguments in {
+            "in use": (),
+            "run": ("--run", "1"),
+            "base": ("--run", "1:base"),
+            "folder": ("--run", clip),
+        }.items()
+    }
+    assert by_name["in use"] == by_name["run"]
+    assert (by_name["run"]["model"], by_name["run"]["run_id"]) == ("run 1", 1)
+    assert by_name["base"]["results"] == by_name["folder"]["results"] != by_name["run"]["results"]
+
+
+def kept(store: str) -> dict[str, int]:
+    """{tower: vectors in the cache}."""
+    shell = sqlite3.connect(store.removeprefix("sqlite:///"))
+    counts = dict(shell.execute("select tower, count(*) from feature group by tower").fetchall())
+    shell.close()
+    return counts
+
+
+def test_the_library_is_embedded_once_and_queries_are_not_kept(
+    thumbtune: Run, clip: str, store: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cover.png").write_bytes(draw("navy", "bar"))
+    first = thumbtune("search", "red circle", "--run", clip, "--json").document()
+    assert kept(store) == {"vision": 15}
+    assert thumbtune("search", "red circle", "--run", clip, "--json").document() == first
+    assert thumbtune("search", "--like", "cover.png", "--run", clip).returncode == 0
+    assert kept(store) == {"vision": 15}
+    assert thumbtune("match", "cover.png", "a new idea", "--run", clip).returncode == 0
+    assert kept(store) == {"vision": 15, "text": 15}
+
+
+def test_a_real_channel(thumbtune: Run, shared_channel: Path, store: str, tmp_path: Path) -> None:
+    videos = json.loads((shared_channel / "videos.json").read_text(encoding="utf-8"))[:20]
+    database = open_database(store)
+    with database.write() as session:
+        add_channel(session, "UC9", "@real")
+        for day, video in enumerate(videos):
+            picture = (shared_channel / "thumbnails" / f"{video['id']}.jpg").read_bytes()
+            add_video(session, video["id"], day=day, title=video["title"], picture=picture, channel_id="UC9")
+    database.close()
+    options = ("--channel", "@real", "--run", str(ENCODER), "--json")
+    found = thumbtune("search", "orange", "-k", "20", "--out", "sheet.png", *options).document()
+    titles = {video["id"]: video["title"] for video in videos}
+    assert {answer["video_id"]: answer["title"] for answer in found["results"]} == titles
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 1_600
+    first = videos[0]["id"]
+    itself = thumbtune("search", "--like", str(shared_channel / "thumbnails" / f"{first}.jpg"), *options).document()
+    assert itself["results"][0]["video_id"] == first
+    matched = thumbtune("match", first, "An idea", *options).document()
+    assert (matched["compared"], matched["current"][0]["title"]) == (19, titles[first])
+
+
+def test_damaged_pictures_are_noted_and_the_rest_is_found(thumbtune: Run, clip: str, store: str) -> None:
+    database = open_database(store)
+    with database.write() as session:
+        add_video(session, "bad", day=90, picture=b"no picture")
+    database.close()
+    done = thumbtune("search", "red circle", "-k", "99", "--run", clip, "--out", "sheet.png")
+    assert done.returncode == 0
+    assert (
+        "note: 1 video left out, whose picture can't be decoded (first: bad); run 'thumbtune db check'" in done.stderr
+    )
+    assert len(done.stdout.splitlines()) == 1 + 15 + 1
+    found = thumbtune("search", "red circle", "--run", clip, "--json").document()
+    assert (found["searched"], found["left_out"]) == (15, ["bad"])
+
+
+def test_a_video_alone_in_the_library(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
+    shell = sqlite3.connect(store.removeprefix("sqlite:///"))
+    shell.execute("update video set availability = 'gone' where id <> 'UC1-000'")
+    shell.commit()
+    shell.close()
+    done = thumbtune("search", "--like", "UC1-000", "--run", clip, "--out", "sheet.png")
+    assert (done.returncode, done.stdout) == (0, "nothing else is in the library\n")
+    assert "note: nothing was found, so sheet.png was not written" in done.stderr
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str, store: str) -> None:
+    title = "red\x1b[31m circle \u202eevil 日本"
+    database = open_database(store)
+    with database.write() as session:
+        add_video(session, "odd", day=90, title=title, picture=draw("navy", "bar"))
+    database.close()
+    arguments = ("search", "red circle", "-k", "99", "--run", clip)
+    shown = thumbtune(*arguments, "--out", "sheet.png").stdout
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "red\\x1b[31m circle \\u202eevil 日本" in shown
+    assert title in [answer["title"] for answer in thumbtune(*arguments, "--json").document()["results"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "error: give either TEXT to search for, or --like IMAGE."),
+        (("red", "--like", "UC1-001"), 2, "error: give either TEXT to search for, or --like IMAGE."),
+        (("  ",), 2, "error: the TEXT to search for is empty."),
+        (("red", "-k", "0"), 2, "error: Invalid value for '-k': 0 is not in the range x>=1."),
+        (("caf\udce9", "--run", "CLIP"), 2, "error: 'caf\\udce9' is not UTF-8 text; use a UTF-8 terminal"),
+        (("red",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model with --run"),
+        (("red", "--run", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
+        (("red", "--run", "./none"), 1, "error: ./none is not a model's folder; name a folder or a hub name with"),
+        (("red", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1, @uc2"),
+        (("--like", "none.png"), 2, "error: 'none.png' is neither a file nor a video in the store; check the path"),
+        (("--like", "."), 2, "error: . is a folder; name a picture's file, or the id of a video in the store"),
+        (("--like", "words.txt"), 1, "error: words.txt is not a picture that can be read; name a JPEG, PNG, WebP"),
+        (("red", "--out", "sheet.jpg"), 2, "error: --out sheet.jpg is not the name of a PNG file; end it in .png"),
+        (("red", "--out", "none/sheet.png"), 2, "error: --out none/sheet.png: there is no folder none; make it first"),
+    ],
+)
+def test_errors_are_one_line(
+    thumbtune: Run, clip: str, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (tmp_path / "words.txt").write_text("words")
+    done = thumbtune("search", *(clip if argument == "CLIP" else argument for argument in arguments))
+    assert done.error().startswith(message)
+    assert done.returncode == code
+
+
+def test_an_empty_store(thumbtune: Run, clip: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
+    open_database(url).close()
+    done = thumbtune("search", "red", "--run", clip, db=url)
+    assert done.error() == "error: the store has no thumbnail to search; run 'thumbtune sync' first"
+    assert done.returncode == 1
+    missing = thumbtune("search", "red", db=f"sqlite:///{tmp_path}/none.db")
+    assert missing.error().startswith("error: there is no store at")
