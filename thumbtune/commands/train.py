@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.training_options import training_options
 from thumbtune.console import Console
-from trainer.settings import DEVICES, STRATEGIES, TrainSettings
+from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
 
 __all__ = ["Shown", "train"]
-
-_DEFAULTS = TrainSettings()
 
 
 class Shown:
@@ -39,74 +38,24 @@ class Shown:
 
 
 @click.command()
-@click.option(
-    "--model",
-    default=_DEFAULTS.model,
-    show_default=True,
-    metavar="NAME|DIR",
-    help="The CLIP-style base model: a hub name or a folder; N:base is run N's.",
-)
-@click.option(
-    "--train",
-    "train_what",
-    default=_DEFAULTS.train,
-    show_default=True,
-    metavar="WHAT",
-    help="What to train: projection, all, or a regular expression over parameter names.",
-)
-@click.option(
-    "--negatives",
-    type=click.Choice(STRATEGIES),
-    default=_DEFAULTS.negatives,
-    show_default=True,
-    help="How each row's negative title is chosen.",
-)
-@click.option(
-    "--title-model",
-    default=_DEFAULTS.title_model,
-    show_default=True,
-    metavar="NAME|DIR|base",
-    help="What compares titles for least-similar and hard; base: the base model's own text tower.",
-)
-@click.option("--epochs", type=int, default=_DEFAULTS.epochs, show_default=True, help="Passes over the training split.")
-@click.option("--batch-size", type=int, default=_DEFAULTS.batch_size, show_default=True, help="Rows a step.")
-@click.option(
-    "--lr",
-    type=float,
-    default=_DEFAULTS.lr,
-    show_default=True,
-    help="Learning rate at the start; it falls linearly to 0.",
-)
-@click.option(
-    "--seed",
-    type=int,
-    default=_DEFAULTS.seed,
-    show_default=True,
-    help="Of all that is random in training. Splits don't depend on it.",
-)
-@click.option(
-    "--device", type=click.Choice(DEVICES), default=_DEFAULTS.device, show_default=True, help="Where to compute."
-)
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="ID|@HANDLE",
-    help="Train on this channel only (repeatable); default: one model for all.",
-)
+@training_options(defaults=True)
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Also write the whole model to this new folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
-def train(app: App, /, *, as_json: bool, output: Path | None, train_what: str, **options: Any) -> None:
+def train(app: App, /, *, as_json: bool, output: Path | None, **options: Any) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
-    The defaults are the published recipe's. The run keeps only the tensors that it trained; --output writes the whole
+    Each thumbnail and title goes through the model's towers once, ever: what they make of it is kept in the store, so
+    that a run after the first takes seconds. The run keeps only the tensors that it trained; --output writes the whole
     model as a folder that SentenceTransformer(DIR) loads.
+
+    The defaults are the published recipe's, but that a row's own title is masked where another row brings it into the
+    batch. The first model comes into use by itself; a later one by 'thumbtune retrain' or 'thumbtune runs promote'.
     """
     app.console.json_wanted = as_json
-    settings = TrainSettings(train=train_what, **options)
+    settings = TrainSettings(**options)
     database = app.open_database()
     try:
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
@@ -140,11 +89,28 @@ def _report(console: Console, result: TrainResult) -> None:
         for split in tuned
     ]
     console.table(("split", "n", "base recall@1", "recall@1", "95 % interval", "recall@5", "mrr", "median rank"), rows)
+    if result.champion is not None:
+        console.say(_beside(result))
     console.say(f"model: {result.model_path}")
+    if result.promoted:
+        console.say(f"run {result.run_id} is in use: the store's first model")
+
+
+def _beside(result: TrainResult) -> str:
+    """How the new model stands to the one in use, on the same rows."""
+    assert result.champion is not None
+    other, own = result.champion.table(), result.tuned.table()
+    parts = [f"{split} {own[split]['recall@1']:.3f} against {other[split]['recall@1']:.3f}" for split in other]
+    return (
+        f"recall@1 against the champion's (run {result.champion_id}) on the same rows: {', '.join(parts)}; "
+        f"to take this one into use: thumbtune runs promote {result.run_id}"
+    )
 
 
 def _document(result: TrainResult) -> dict[str, Any]:
     scored = {"base": result.base, "tuned": result.tuned}
+    if result.champion is not None:
+        scored["champion"] = result.champion
     channels = sorted({score.scope for score in result.tuned.scores} - {"all"})
     return {
         "run_id": result.run_id,
@@ -158,6 +124,8 @@ def _document(result: TrainResult) -> dict[str, Any]:
         "by_channel": {
             channel: {name: scores.table(scope=channel) for name, scores in scored.items()} for channel in channels
         },
+        "champion_run_id": result.champion_id,
+        "promoted": result.promoted,
         "seconds": result.seconds,
         "warnings": result.warnings,
     }

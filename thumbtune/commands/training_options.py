@@ -1,0 +1,118 @@
+"""The options that say how to train, defined once for every command that does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from trainer.settings import DEVICES, FITS, PRECISIONS, STARTS, STRATEGIES, TrainSettings
+
+__all__ = ["training_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DEFAULTS = TrainSettings()
+
+# The field of `TrainSettings`, then what click takes.
+_OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
+    (
+        "model",
+        ("--model",),
+        {"metavar": "NAME|DIR", "help": "The CLIP-style base model: a hub name or a folder; N:base is run N's."},
+    ),
+    (
+        "train",
+        ("--train",),
+        {"metavar": "WHAT", "help": "projection, all, lora, or a regular expression over parameter names."},
+    ),
+    (
+        "start",
+        ("--from",),
+        {"type": click.Choice(STARTS), "help": "Start from the base model, or go on from the champion."},
+    ),
+    (
+        "negatives",
+        ("--negatives",),
+        {"type": click.Choice(STRATEGIES), "help": "How each row's negative title is chosen."},
+    ),
+    (
+        "title_model",
+        ("--title-model",),
+        {
+            "metavar": "NAME|DIR|base",
+            "help": "What compares titles for least-similar and hard; base: the base model's own text tower.",
+        },
+    ),
+    (
+        "hard_max_similarity",
+        ("--hard-max-similarity",),
+        {"type": float, "help": "hard takes titles of at most this cosine: more alike ones may be paraphrases."},
+    ),
+    ("epochs", ("--epochs",), {"type": int, "help": "Passes over the training split."}),
+    ("batch_size", ("--batch-size",), {"type": int, "help": "Rows a step."}),
+    ("lr", ("--lr",), {"type": float, "help": "Learning rate at the start; it falls linearly to 0."}),
+    ("temperature", ("--temperature",), {"type": float, "help": "Divides the cosines in the loss."}),
+    (
+        "mask",
+        ("--mask/--no-mask",),
+        {"help": "Leave a row's own title out of its in-batch candidates; --no-mask is the recipe's loss."},
+    ),
+    (
+        "seed",
+        ("--seed",),
+        {"type": int, "help": "Of all that is random in training. Splits don't depend on it."},
+    ),
+    ("device", ("--device",), {"type": click.Choice(DEVICES), "help": "Where to compute."}),
+    (
+        "precision",
+        ("--precision",),
+        {"type": click.Choice(PRECISIONS), "help": "Of the frozen towers; auto: bf16 where the hardware has it."},
+    ),
+    (
+        "fit",
+        ("--fit",),
+        {
+            "type": click.Choice(FITS),
+            "help": "How a wide thumbnail becomes a square: the model's own centre crop, or, without letterbox bars, "
+            "padded or squashed.",
+        },
+    ),
+    ("lora_rank", ("--lora-rank",), {"type": int, "help": "With --train lora: the adapters' rank."}),
+    (
+        "lora_alpha",
+        ("--lora-alpha",),
+        {"type": float, "help": "With --train lora: the adapters' scale times the rank."},
+    ),
+    (
+        "lora_targets",
+        ("--lora-targets",),
+        {"metavar": "REGEX", "help": "With --train lora: which linear layers, by their whole names."},
+    ),
+)
+
+
+def training_options(*, defaults: bool, without: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Add the options; the command gets them by the names of `TrainSettings`' fields.
+
+    Args:
+        defaults: show the defaults and pass them; else an option that was not given is passed as None.
+        without: fields to leave out.
+    """
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "--channel",
+            "channels",
+            multiple=True,
+            metavar="ID|@HANDLE",
+            help="Train on this channel only (repeatable); default: one model for all.",
+        )(command)
+        for field, names, options in reversed(_OPTIONS):
+            if field not in without:
+                value = getattr(_DEFAULTS, field) if defaults else None
+                command = click.option(*names, field, default=value, show_default=defaults, **options)(command)
+        return command
+
+    return decorate
