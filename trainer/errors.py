@@ -11,6 +11,12 @@ TrainerError                   the root: anything the trainer can't do
 ├── BadPicture                 a stored picture can't be decoded
 ├── RunUnusable                a run whose model can't be had again (not done, artifact lost, base changed)
 ├── CantSave                   a model or dataset can't be written (folder in use, disk full)
+├── PushFailed                 a model or dataset can't be put on the hub
+│   ├── NoToken                this machine has no access token for the hub
+│   ├── TokenRefused           the hub does not know the token, or does not let it write there
+│   ├── BadRepository          a name that no repository can have
+│   ├── PublicRepository       the repository is public, and private was wanted
+│   └── HubUnreachable         no network, or no answer in time
 └── TrainingInterrupted        stopped by a signal; the run is recorded as `interrupted`
 """
 
@@ -18,14 +24,20 @@ from __future__ import annotations
 
 __all__ = [
     "BadPicture",
+    "BadRepository",
     "BadSetting",
     "CantSave",
     "DamagedModel",
+    "HubUnreachable",
     "ModelUnavailable",
     "NoNetwork",
+    "NoToken",
     "NotAClip",
     "NotEnoughPairs",
+    "PublicRepository",
+    "PushFailed",
     "RunUnusable",
+    "TokenRefused",
     "TrainerError",
     "TrainingInterrupted",
     "UnknownModel",
@@ -78,6 +90,32 @@ class RunUnusable(TrainerError):
 
 class CantSave(TrainerError):
     """A model or dataset can't be written."""
+
+
+class PushFailed(TrainerError):
+    """A model or dataset can't be put on the hub."""
+
+
+class NoToken(PushFailed):
+    """There is no access token for the hub, neither in the environment nor from a login."""
+
+
+class TokenRefused(PushFailed):
+    """The hub does not know the token, or the token may not write where it should."""
+
+
+class BadRepository(PushFailed):
+    """No repository can have this name. The message quotes it."""
+
+    exit_code = 2
+
+
+class PublicRepository(PushFailed):
+    """Everyone can read the repository, and what is pushed was to be private."""
+
+
+class HubUnreachable(PushFailed):
+    """The hub can't be reached, or does not answer in time."""
 
 
 class TrainingInterrupted(TrainerError):

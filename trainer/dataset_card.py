@@ -1,0 +1,62 @@
+"""The README of a dataset on the Hugging Face Hub: what its files are, how it came to be, and whose its content is.
+
+Source: https://huggingface.co/docs/hub/datasets-cards
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from huggingface_hub import DatasetCardData
+
+from store.database import Database
+from store.snapshots import snapshot_info, snapshot_span
+from trainer.model_card import snapshot_lines
+
+__all__ = ["dataset_card"]
+
+
+def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], name: str) -> str:
+    """Write the card of a snapshot that lies beside it as one Parquet file a split.
+
+    Args:
+        database: the store.
+        snapshot_id: which one.
+        splits: those that have a file.
+        name: the dataset's name on the hub.
+
+    Raises:
+        NotFound: there is no such snapshot.
+    """
+    with database.read() as session:
+        info, span = snapshot_info(session, snapshot_id), snapshot_span(session, snapshot_id)
+    # Named one by one: guessed from the files' names, the split `valid` would come back as `validation`.
+    files = [{"split": split, "path": f"{split}.parquet"} for split in splits]
+    data = DatasetCardData(
+        pretty_name="Thumbnails and titles",
+        tags=["image-text-retrieval", "thumbtune"],
+        configs=[{"config_name": "default", "data_files": files}],
+    )
+    lines = [
+        *("---", data.to_yaml(), "---", "", "# Thumbnails and titles of videos", ""),
+        *snapshot_lines(info, span),
+        *("```python", "from datasets import load_dataset", "", f'pairs = load_dataset("{name}")', "```", ""),
+        "| column | what it is |",
+        "|---|---|",
+        "| anchor | the thumbnail, its file's bytes as they were fetched |",
+        "| positive | the video's own title |",
+    ]
+    if info.settings.get("negatives", "none") != "none":
+        lines += ["| negative | another video's title |"]
+    lines += [
+        "| video_id, channel_id | YouTube's |",
+        "",
+        "For sentence-transformers keep the first two or three columns: its trainer takes every column as an input.",
+        "",
+        "## Rights",
+        "",
+        "The thumbnails and titles belong to their creators. Nobody but them may say who else can have them: keep this "
+        "dataset private unless they agreed.",
+        "",
+    ]
+    return "\n".join(lines)
