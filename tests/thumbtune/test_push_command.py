@@ -1,0 +1,153 @@
+"""`thumbtune push` as users and scripts run it, against a stand-in hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from huggingface_hub import close_session
+
+from tests.fakes.hub import FakeHub, Repository, serving
+from tests.trainer.test_hub import trained_store, use_hub
+from tests.trainer.tiny import build_clip
+from thumbtune.cli import main
+from trainer.quiet import quiet_libraries
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> str:
+    """The URL of a store of 20 pairs with one run, 1, on snapshot 1."""
+    folder = tmp_path_factory.mktemp("push")
+    with quiet_libraries():
+        clip = build_clip(folder / "tiny-clip")
+    return trained_store(migrated_file, folder, clip)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    with serving(FakeHub()) as served:
+        use_hub(monkeypatch, served, tmp_path)
+        yield served
+        close_session()
+
+
+@pytest.fixture
+def push(hub: FakeHub, store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, which has torch."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    def run(*arguments: str) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            main(["--db", store, "push", *arguments])
+        told = capfd.readouterr()
+        assert hub.token not in told.out + told.err
+        return Done(int(exited.value.code or 0), told.out, told.err)
+
+    return run
+
+
+def test_a_model(push: Run, hub: FakeHub) -> None:
+    done = push("clip", "--model")
+    assert (done.returncode, done.stdout) == (0, f"run 1's model: {hub.url}/creator/clip (private)\n")
+    assert done.stderr.splitlines() == ["Asking the hub ...", "Uploading to creator/clip ..."]
+    assert hub.repository("creator/clip").private
+
+
+def test_a_dataset(push: Run, hub: FakeHub) -> None:
+    done = push("creator/pairs", "--dataset", "--run", "1", "--json")
+    assert json.loads(done.stdout) == {
+        "what": "dataset",
+        "repo": "creator/pairs",
+        "url": f"{hub.url}/datasets/creator/pairs",
+        "private": True,
+        "commit": f"{1:040}",
+        "source_id": 1,
+    }
+    said = "the dataset holds titles and thumbnails, their creators' own; only those whom you let in can read it"
+    assert done.stderr.splitlines()[0] == said
+    assert done.stderr.splitlines()[-1] == f"snapshot 1: {hub.url}/datasets/creator/pairs (private)"
+
+
+def test_public_is_said_and_done(push: Run, hub: FakeHub) -> None:
+    done = push("pairs", "--dataset", "--public")
+    assert done.stdout.endswith("/creator/pairs (public)\n")
+    assert done.stderr.startswith(
+        "the dataset holds titles and thumbnails, their creators' own; everyone can read it\n"
+    )
+    assert not hub.repository("creator/pairs", "dataset").private
+
+
+def test_a_private_repository_is_not_opened(push: Run, hub: FakeHub) -> None:
+    hub.repositories["model", "creator/clip"] = Repository("model", private=True)
+    done = push("clip", "--model", "--public")
+    assert done.stdout.endswith("/creator/clip (private)\n")
+    assert done.stderr.splitlines()[-1].startswith("the repository was private before, and stays so")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("clip",), 2, "error: say what to push: --model or --dataset."),
+        (("a/b/c", "--model"), 2, "error: 'a/b/c' is no repository's name; use OWNER/NAME or NAME"),
+        (("clip", "--model", "--run", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
+        (("open", "--dataset"), 1, "error: creator/open is there already and everyone can read it; name another"),
+        (("other/clip", "--model"), 1, "error: the hub's token may not write to other/clip (You don't have the rights"),
+    ],
+)
+def test_errors_are_one_line(push: Run, hub: FakeHub, arguments: tuple[str, ...], code: int, message: str) -> None:
+    hub.repositories["dataset", "creator/open"] = Repository("dataset", private=False)
+    done = push(*arguments)
+    assert done.stderr.splitlines()[-1].startswith(message)
+    assert (done.returncode, done.stdout) == (code, "")
+
+
+def test_without_a_token(push: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    done = push("clip", "--model")
+    assert done.stderr.splitlines()[-1].startswith("error: there is no access token for the hub on this machine; run")
+    assert (done.returncode, hub.asked) == (1, [])
+
+
+def alone(store: str, hub: FakeHub, home: Path, *arguments: str) -> Done:
+    """Run it in a process of its own, which finds hub and token in its environment."""
+    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    unset = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    command = [sys.executable, "-m", "thumbtune", "--db", store, *arguments]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**unset, **own, "OMP_NUM_THREADS": "1"}
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_process_of_its_own_says_nothing_else(hub: FakeHub, store: str, tmp_path: Path) -> None:
+    done = alone(store, hub, tmp_path, "-q", "push", "clip", "--model", "--json")
+    assert json.loads(done.stdout)["repo"] == "creator/clip"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "model.safetensors" in hub.repository("creator/clip").files
+
+
+def test_the_token_is_not_in_what_debugging_shows(hub: FakeHub, store: str, tmp_path: Path) -> None:
+    hub.answers["whoami"] = [403]
+    done = alone(store, hub, tmp_path, "--debug", "push", "clip", "--model")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "TokenRefused" in done.stderr
+    assert hub.token not in done.stdout + done.stderr
