@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from thumbtune.demo.session import ENCODER
+from trainer.quiet import quiet_libraries
 
 __all__ = ["SIZES", "TITLE_MODEL", "model_folder"]
 
@@ -67,7 +68,8 @@ def model_folder(name: str, parent: Path) -> Path:
         vision_config=size.get("vision", {}),
     )
     torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(folder)
+    with quiet_libraries():
+        CLIPModel(config).save_pretrained(folder)
     # Last: where it is, the folder is whole.
     CLIPProcessor(image_processor=CLIPImageProcessorPil(), tokenizer=tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
     return folder

@@ -129,6 +129,9 @@ def result_of(row: Row, rounds: Sequence[Round], bench: Bench, command: str) -> 
     count = f"median of {len(rounds)} round{'s' if len(rounds) > 1 else ''}"
     if len(runs[0]) > 1:
         count += f" of {len(runs[0])} reruns"
+    synced = {"first": "all", "after_sync": f"{bench.new} new"}.get(row.of)
+    if synced is not None:
+        count += f"; the sync before, not counted, took {median(found.sync_s[synced] for found in rounds):.1f} s"
     stated = row.at_least is None or bench.model != "vit-b-32"
     return Result(
         what=f"{row.what.format(new=bench.new)}, {bench.model}, {len(bench.catalogue.videos)} pairs",
