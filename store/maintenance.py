@@ -1,4 +1,4 @@
-"""Looking after a store: check that it is sound, copy it while it is in use."""
+"""Looking after a store: check that it is sound, copy it while it is in use, drop what can be made again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select
+from sqlalchemy import delete, func, select
 
 from store.database import Database, mapped_errors
 from store.errors import DatabaseUnavailable, StoreError
 from store.migrate import current_revision
-from store.tables import Base, Picture
+from store.tables import Base, Feature, KnownModel, Picture
 
-__all__ = ["Check", "backup", "check"]
+__all__ = ["Check", "backup", "check", "clear_cache"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +87,15 @@ def backup(database: Database, target: Path) -> int:
     finally:
         partial.unlink(missing_ok=True)
     return target.stat().st_size
+
+
+def clear_cache(database: Database) -> int:
+    """Delete what frozen towers made of pictures and titles; returns how many vectors. Runs make them again.
+
+    Vectors of models that are no longer used stay until this is called. SQLite keeps the room in the file for later rows.
+    """
+    with database.write() as session:
+        vectors = session.scalar(select(func.count()).select_from(Feature)) or 0
+        session.execute(delete(Feature))
+        session.execute(delete(KnownModel))
+    return vectors

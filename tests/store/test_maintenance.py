@@ -7,11 +7,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 
 from store.database import Database, open_database
 from store.errors import DatabaseUnavailable, StoreError
-from store.maintenance import backup, check
+from store.features import read_features, write_features
+from store.maintenance import backup, check, clear_cache
 from store.tables import Picture
 from store.types import utc_now
 
@@ -101,3 +102,14 @@ def test_postgres_has_its_own_backups(postgres_url: str, tmp_path: Path) -> None
     with pytest.raises(StoreError, match="pg_dump"):
         backup(database, tmp_path / "copy.db")
     database.close()
+
+
+def test_clearing_the_cache_deletes_features_and_nothing_else(database: Database) -> None:
+    add_picture(database, b"picture")
+    with database.write() as session:
+        write_features(session, "a" * 64, "vision", {"1" * 64: b"\0" * 8})
+    assert clear_cache(database) == 1
+    assert clear_cache(database) == 0
+    with database.read() as session:
+        assert read_features(session, "a" * 64, "vision", ["1" * 64], 2) == {}
+        assert session.scalar(select(func.count()).select_from(Picture)) == 1

@@ -13,7 +13,7 @@ __all__ = ["db"]
 
 @click.group()
 def db() -> None:
-    """Upgrade, check or back up the store."""
+    """Upgrade, check or back up the store, or clear its cache."""
 
 
 @db.command()
@@ -75,3 +75,23 @@ def backup(app: App, file: Path, as_json: bool) -> None:
         app.console.print_json({"file": str(file), "bytes": size})
     else:
         app.console.say(f"{file}: {size:,} bytes")
+
+
+@db.command("clear-cache")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def clear_cache(app: App, as_json: bool) -> None:
+    """Delete cached features: what models' frozen towers made of thumbnails and titles.
+
+    Nothing is lost but time: the next run encodes again what it needs. Worth it when models were tried that are no
+    longer used; the room in the store is used for later rows.
+    """
+    from store.maintenance import clear_cache as clear  # noqa: PLC0415
+
+    database = app.open_database()
+    vectors = clear(database)
+    database.close()
+    if as_json:
+        app.console.print_json({"vectors": vectors})
+    else:
+        app.console.say(f"{vectors:,} cached vectors deleted")
