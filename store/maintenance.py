@@ -92,7 +92,7 @@ def backup(database: Database, target: Path) -> int:
 def clear_cache(database: Database) -> int:
     """Delete what frozen towers made of pictures and titles; returns how many vectors. Runs make them again.
 
-    Vectors of models that are no longer used stay until this is called. SQLite keeps the room in the file for later rows.
+    Vectors of models that are no longer used stay until this is called. SQLite keeps the room for later rows.
     """
     with database.write() as session:
         vectors = session.scalar(select(func.count()).select_from(Feature)) or 0
