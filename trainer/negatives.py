@@ -2,6 +2,9 @@
 
 A row's negative is never its own title nor one of its group (equal titles, and titles of the same picture). So either
 every row of a split has one, or, where the whole split is one group, none has.
+
+No choice hangs on rounding: how a matrix product is cut, or on which processor, moves the last bits of its float32
+numbers, so titles that these can't tell apart are compared again in float64 (`trainer.cosines`).
 """
 
 from __future__ import annotations
@@ -11,13 +14,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Assignment", "hard", "least_similar", "random_titles"]
+from trainer.cosines import Cosines, Numbers, Vectors
 
-Vectors = NDArray[np.float32]
+__all__ = ["EXACT_UP_TO", "Assignment", "hard", "least_similar", "random_titles"]
+
 Assignment = list[int | None]
 
-# Rows of the similarity matrix held at once: 1,024 x 50,000 float32 are 205 MB.
+EXACT_UP_TO = 50_000
+"""Titles that `hard` compares each with each; with more, it looks among each title's neighbours in a faiss index."""
+
+# What is held of the similarity matrix at once: 1,024 rows, fewer where they are longer than 50,000 float32.
 _BLOCK_ROWS = 1024
+_BLOCK_BYTES = _BLOCK_ROWS * 50_000 * 4
 
 
 def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
@@ -26,48 +34,85 @@ def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
     Where the recipe would give a row its own title (its last rows can have nothing else left), or one of its group, a
     row takes the least similar title that is allowed, though another row uses it too.
 
+    Takes n^2 d multiplications, half of the full matrix: titles in use are left out of the later rows' product.
+
     Args:
         vectors: (n, d) title embeddings, float32, any length; compared by cosine.
         groups: n group labels; titles of one label are never each other's negative.
 
     Returns:
         n row numbers, or None for a row without any allowed title. Ties go to the lowest row number.
+
+    Raises:
+        DamagedModel: a vector is not finite.
     """
-    labels = _codes(groups)
-    used = np.zeros(len(labels), dtype=bool)
+    cosines, labels = Cosines(vectors), _codes(groups)
     chosen: Assignment = []
-    for start, block in _similarities(vectors):
-        for offset, row in enumerate(block):
-            forbidden = labels == labels[start + offset]
-            pick = _lowest(row, forbidden | used)
-            if pick is None:
-                pick = _lowest(row, forbidden)
-            if pick is not None:
-                used[pick] = True
-            chosen.append(pick)
+    unused = np.arange(len(labels))
+    while len(chosen) < len(labels):
+        rows = np.arange(len(chosen), len(labels))[: _rows_at_once(len(unused))]
+        picks = _greedy(cosines, labels, rows, unused)
+        chosen += picks
+        unused = np.setdiff1d(unused, [pick for pick in picks if pick is not None], assume_unique=True)
+    # Whatever these rows take is in use already, so that they come last changes nothing for the others.
+    left = np.asarray([row for row, pick in enumerate(chosen) if pick is None], dtype=np.intp)
+    for row, similar in _allowed(cosines, labels, left):
+        chosen[row] = cosines.lowest(row, similar)
     return chosen
 
 
-def hard(vectors: Vectors, groups: Sequence[str], max_similarity: float) -> Assignment:
+def _greedy(cosines: Cosines, labels: Numbers, rows: Numbers, columns: Numbers) -> Assignment:
+    """Give each of `rows` in turn the least similar of `columns` that is allowed and that none before it took."""
+    own, used = labels[columns], np.zeros(len(columns), dtype=bool)
+    picks: Assignment = []
+    for row, similar in zip(rows, cosines.between(rows, columns), strict=True):
+        similar[used | (own == labels[row])] = np.inf
+        pick = cosines.lowest(row, similar, columns)
+        if pick is not None:
+            used[np.searchsorted(columns, pick)] = True
+        picks.append(pick)
+    return picks
+
+
+def hard(
+    vectors: Vectors,
+    groups: Sequence[str],
+    max_similarity: float,
+    *,
+    exact_up_to: int = EXACT_UP_TO,
+    neighbours: int = 64,
+) -> Assignment:
     """Give each row the most similar title that is not a likely paraphrase; a title may serve many rows.
 
     A row whose allowed titles are all more alike than `max_similarity` takes the least similar of them.
+
+    Beyond `exact_up_to` titles, each row's nearest `neighbours` come from an approximate index, so that a row may miss
+    a somewhat nearer title, but what it takes keeps every rule. A row none of whose neighbours is allowed is compared
+    with all titles.
 
     Args:
         vectors: (n, d) title embeddings, float32; compared by cosine.
         groups: n group labels; titles of one label are never each other's negative.
         max_similarity: cosine above which two titles are taken for paraphrases.
+        exact_up_to: the most titles that are compared each with each.
+        neighbours: titles that a row looks at beyond that.
 
     Returns:
         n row numbers, or None for a row without any allowed title. Ties go to the lowest row number.
+
+    Raises:
+        DamagedModel: a vector is not finite.
     """
-    labels = _codes(groups)
-    chosen: Assignment = []
-    for start, block in _similarities(vectors):
-        for offset, row in enumerate(block):
-            forbidden = labels == labels[start + offset]
-            pick = _lowest(-row, forbidden | (row > max_similarity))
-            chosen.append(_lowest(row, forbidden) if pick is None else pick)
+    cosines, labels = Cosines(vectors), _codes(groups)
+    chosen: Assignment = [None] * len(labels)
+    if len(labels) > exact_up_to:
+        for row, (similar, columns) in enumerate(cosines.nearest(neighbours)):
+            similar[labels[columns] == labels[row]] = np.inf
+            chosen[row] = cosines.highest(row, similar, max_similarity, columns)
+    left = np.asarray([row for row, pick in enumerate(chosen) if pick is None], dtype=np.intp)
+    for row, similar in _allowed(cosines, labels, left):
+        pick = cosines.highest(row, similar, max_similarity)
+        chosen[row] = cosines.lowest(row, similar) if pick is None else pick
     return chosen
 
 
@@ -82,7 +127,7 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
         n row numbers, or None for a row without any allowed title.
     """
     labels = _codes(groups)
-    members = {int(code): np.flatnonzero(labels == code) for code in np.unique(labels)}
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
     generator = np.random.default_rng(seed)
     chosen: Assignment = []
     for code in labels:
@@ -99,19 +144,20 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
     return chosen
 
 
-def _codes(groups: Sequence[str]) -> NDArray[np.intp]:
+def _codes(groups: Sequence[str]) -> Numbers:
     return np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1].reshape(-1)
 
 
-def _similarities(vectors: Vectors) -> Iterator[tuple[int, Vectors]]:
-    """Cosine similarities in blocks of rows: (first row, (rows, n) float32)."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    for start in range(0, len(unit), _BLOCK_ROWS):
-        yield start, unit[start : start + _BLOCK_ROWS] @ unit.T
+def _allowed(cosines: Cosines, labels: Numbers, rows: Numbers) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each of `rows` with its n cosines, those of its own group at infinity; a block of rows in memory at a time."""
+    everything = np.arange(len(labels))
+    step = _rows_at_once(len(labels))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        for row, similar in zip(block, cosines.between(block, everything), strict=True):
+            similar[labels == labels[row]] = np.inf
+            yield int(row), similar
 
 
-def _lowest(row: Vectors, forbidden: NDArray[np.bool_]) -> int | None:
-    if forbidden.all():
-        return None
-    return int(np.argmin(np.where(forbidden, np.inf, row)))
+def _rows_at_once(columns: int) -> int:
+    return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * max(1, columns))))

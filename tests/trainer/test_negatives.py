@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +20,9 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from trainer import negatives
-from trainer.negatives import Assignment, Vectors, hard, least_similar, random_titles
+from trainer.cosines import Vectors
+from trainer.errors import DamagedModel
+from trainer.negatives import Assignment, hard, least_similar, random_titles
 from trainer.splits import Member, assign, groups_of
 
 TITLES = [
@@ -70,6 +75,29 @@ def recipe(vectors: Vectors) -> list[int]:
     for row in table.index:
         taken.append(int(table.loc[row].drop(taken).idxmin()))
     return taken
+
+
+# Ten times what float32 products of unit vectors are off in practice; a tie only if closer.
+ROUNDING = 1e-6
+
+
+def near_ties(vectors: Vectors, chosen: Sequence[int]) -> int:
+    """Rows that might have taken another unused title as well, as far as float32 can tell."""
+    similar, used, ties = cosines(vectors), np.zeros(len(vectors), dtype=bool), 0
+    for row, pick in enumerate(chosen):
+        unused = np.where(used, np.inf, similar[row])
+        assert unused[pick] <= unused.min() + ROUNDING
+        ties += int(np.count_nonzero(unused <= unused[pick] + ROUNDING) > 1)
+        used[pick] = True
+    return ties
+
+
+def themed(n: int, d: int, seed: int, themes: int) -> Vectors:
+    """Vectors around a few themes, as titles are: many near each other, some very."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(themes, d))[generator.integers(themes, size=n)]
+    spread = generator.uniform(0.1, 1.5, size=(n, 1))
+    return (centres + spread * generator.normal(size=(n, d))).astype(np.float32)
 
 
 def check_against_recipe(vectors: Vectors, groups: Sequence[str]) -> int:
@@ -264,6 +292,160 @@ def test_random_titles_are_all_equally_likely() -> None:
         share = 1 / len(allowed)
         spread = 5 * (5000 * share * (1 - share)) ** 0.5
         assert all(abs(count - 5000 * share) < spread for count in counts[row].values())
+
+
+@pytest.mark.parametrize("vectors", [themed(2000, 384, 1, 45), themed(2000, 768, 5, 2000)], ids=["themes", "none"])
+def test_it_is_the_recipes_assignment_at_2000_titles(vectors: Vectors) -> None:
+    """Nowhere on the recipe's way are two titles so close that the rounding of its matrix would have decided."""
+    theirs = recipe(vectors)
+    assert near_ties(vectors, theirs) == 0
+    assert check_against_recipe(vectors, alone(2000)) >= 1999
+
+
+def test_it_is_the_recipes_assignment_at_2000_titles_full_of_exact_ties() -> None:
+    vectors = random_signs(2000, 16, 3)
+    assert near_ties(vectors, recipe(vectors)) > 1000
+    assert check_against_recipe(vectors, alone(2000)) >= 1999
+
+
+def nearly_tied(n: int) -> Vectors:
+    """Each vector several times, some copies changed in a last bit, so that float32 products can't order them."""
+    generator = np.random.default_rng(4)
+    vectors = generator.normal(size=(n // 5, 96)).astype(np.float32)[generator.integers(n // 5, size=n)]
+    changed = generator.choice(n, n // 2, replace=False)
+    vectors[changed, 0] = np.nextafter(vectors[changed, 0], np.float32(np.inf))
+    return vectors
+
+
+def test_where_float32_cannot_tell_the_exact_cosine_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the recipe's matrix nor any cut of it into blocks, each rounded in its own way, has a say."""
+    vectors = nearly_tied(600)
+    groups = [f"group {row % 550}" for row in range(600)]
+    least, most = least_similar(vectors, alone(600)), hard(vectors, groups, 0.2)
+    ours = [pick for pick in least if pick is not None]
+    assert near_ties(vectors, ours[:-1]) > 100
+    assert ours != recipe(vectors)
+
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1)
+    similar = np.round(wide @ wide.T / np.outer(lengths, lengths), 14)
+    used = np.zeros(600, dtype=bool)
+    for row, pick in enumerate(ours[:-1]):
+        free = np.where(used | (np.arange(600) == row), np.inf, similar[row])
+        assert pick == int(np.argmin(free))
+        used[pick] = True
+
+    for rows in (1, 7, 256):
+        monkeypatch.setattr(negatives, "_BLOCK_ROWS", rows)
+        assert least_similar(vectors, alone(600)) == least
+        assert hard(vectors, groups, 0.2) == most
+
+
+@settings(deadline=None)
+@given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
+def test_without_groups_each_title_serves_once(flat: list[int]) -> None:
+    """But for a last row whose own title is the only one left."""
+    chosen = least_similar(signs(np.asarray(flat), 4), alone(len(flat) // 4))
+    last = len(chosen) - 1
+    assert len(set(chosen[:-1])) == last
+    left = set(range(last + 1)) - set(chosen[:-1])
+    assert chosen[-1] in left or left == {last}
+
+
+def test_a_title_may_be_used_again_by_many_rows_of_a_large_group() -> None:
+    """More rows than a block holds have only used titles left; each still gets the least similar allowed one."""
+    vectors = themed(3000, 16, 2, 10)
+    groups = ["large"] * 2500 + alone(500)
+    chosen = least_similar(vectors, groups)
+    assert set(chosen[:500]) == set(range(2500, 3000))
+    allowed = cosines(vectors)[500:2500, 2500:]
+    assert chosen[500:2500] == (2500 + allowed.argmin(axis=1)).tolist()
+    assert len(set(chosen[2500:])) == 500
+
+
+def test_the_matrix_is_never_held_whole() -> None:
+    """Of 6,000 titles it would take 144 MB."""
+    vectors, groups = random_signs(6000, 4, 6), alone(6000)
+    tracemalloc.start()
+    try:
+        least_similar(vectors, groups)
+        hard(vectors, groups, 0.9)
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_vector_of_no_numbers_is_named(bad: float) -> None:
+    vectors = np.ones((3, 4), dtype=np.float32)
+    vectors[1, 2] = bad
+    with pytest.raises(DamagedModel, match="vector 1 is not finite"):
+        least_similar(vectors, alone(3))
+    with pytest.raises(DamagedModel, match="vector 1 is not finite"):
+        hard(vectors, alone(3), 0.9)
+
+
+def test_the_index_finds_what_comparing_all_finds() -> None:
+    """For nearly every row; a row that misses it takes one hardly less similar."""
+    n = 4000
+    vectors, groups = themed(n, 64, 8, 60), [f"group {row % 3500}" for row in range(n)]
+    exact, found = hard(vectors, groups, 0.9), hard(vectors, groups, 0.9, exact_up_to=n - 1)
+    assert_allowed(found, groups)
+    similar = cosines(vectors)
+    rows = np.arange(n)
+    best, near = (similar[rows, np.asarray(picks, dtype=np.intp)] for picks in (exact, found))
+    assert near.max() <= 0.9
+    assert np.mean(np.asarray(exact) == np.asarray(found)) > 0.98
+    assert np.mean(best - near) < 0.001
+    assert hard(vectors, groups, 0.9, exact_up_to=n - 1) == found
+    assert hard(vectors, groups, 0.9, exact_up_to=n) == exact
+
+
+def test_a_row_whose_neighbours_are_all_forbidden_is_compared_with_all() -> None:
+    """Rows 0 to 99 are paraphrases of each other, 100 to 199 one group: none is among the 16 next to itself."""
+    vectors, groups = themed(1000, 32, 9, 20), alone(1000)
+    jitter = np.random.default_rng(10).normal(size=(200, 32)).astype(np.float32)
+    vectors[:100] = vectors[0] + 0.05 * jitter[:100]
+    vectors[100:200] = vectors[100] + 0.05 * jitter[100:]
+    groups[100:200] = ["group"] * 100
+    similar = cosines(vectors)
+    assert similar[:100, :100].min() > 0.9
+    chosen = hard(vectors, groups, 0.9, exact_up_to=0, neighbours=16)
+    assert chosen[:200] == hard(vectors, groups, 0.9)[:200]
+    assert_allowed(chosen, groups)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(0, 20), min_size=1, max_size=60),
+    st.sampled_from([-1.0, 0.0, 0.3, 0.75, 1.0]),
+    st.integers(1, 80),
+)
+def test_no_rule_is_broken_by_way_of_the_index(seed: int, labels: list[int], margin: float, neighbours: int) -> None:
+    groups = [f"group {label}" for label in labels]
+    vectors = random_signs(len(groups), 16, seed)
+    similar = cosines(vectors)
+    chosen = hard(vectors, groups, margin, exact_up_to=0, neighbours=neighbours)
+    assert_allowed(chosen, groups)
+    for row, pick in enumerate(chosen):
+        allowed = [similar[row, other] for other in range(len(groups)) if groups[other] != groups[row]]
+        if pick is not None and min(allowed) <= margin:
+            assert similar[row, pick] <= margin
+        elif pick is not None:
+            assert similar[row, pick] == min(allowed)
+
+
+def test_the_index_is_loaded_only_where_it_is_used() -> None:
+    program = (
+        "import sys, numpy; from trainer.negatives import hard\n"
+        "vectors = numpy.eye(4, dtype=numpy.float32)\n"
+        "hard(vectors, list('abcd'), 0.9); print('faiss' in sys.modules)\n"
+        "hard(vectors, list('abcd'), 0.9, exact_up_to=3); print('faiss' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    assert not done.stderr
 
 
 def test_more_rows_than_a_block_give_what_one_block_gives() -> None:
