@@ -27,8 +27,8 @@ def without_bars(image: Image.Image) -> Image.Image:
     scaling may have mixed with it.
 
     Returns:
-        The image itself where it is not 4:3 to within a pixel, has no such bars, or is too small to tell (less than
-        64 pixels high).
+        The image itself where it is not 4:3 to within a pixel, has no such bars, or is too small to tell (bars of less
+        than 8 rows).
     """
     width, height = image.size
     bar = (height - width * 9 // 16 - (width * 9 % 16 > 0)) // 2
