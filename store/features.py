@@ -18,7 +18,7 @@ _BATCH = 500
 
 
 def read_features(
-    session: Session, fingerprint: str, tower: Tower, digests: Sequence[str], width: int | None
+    session: Session, fingerprint: str, tower: Tower, digests: Sequence[str], width: int
 ) -> dict[str, bytes]:
     """The vectors that are there, whole: {digest: little-endian float32}.
 
@@ -27,8 +27,7 @@ def read_features(
         fingerprint: of the tower, its preprocessing and its precision.
         tower: `vision` or `text`.
         digests: of the pictures or titles wanted, in hex.
-        width: values in a vector; a row of another length is left out, as is one whose checksum is wrong. None where
-            the fingerprint alone decides it.
+        width: values in a vector; a row of another length is left out, as is one whose checksum is wrong.
     """
     found: dict[str, bytes] = {}
     for start in range(0, len(digests), _BATCH):
@@ -40,7 +39,7 @@ def read_features(
         found |= {
             digest: vector
             for digest, vector, checksum in session.execute(query)
-            if width in (None, len(vector) / 4) and zlib.crc32(vector) == checksum
+            if len(vector) == 4 * width and zlib.crc32(vector) == checksum
         }
     return found
 

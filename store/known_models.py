@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +36,15 @@ def read_known_model(session: Session, files: str) -> ModelFacts | None:
     query = select(KnownModel.fingerprint, KnownModel.facts, KnownModel.heads, KnownModel.checksum).where(
         KnownModel.files == files
     )
-    row = session.execute(query).one_or_none()
-    if row is None or (row.heads is not None and zlib.crc32(row.heads) != row.checksum):
+    try:
+        row = session.execute(query).one_or_none()
+    except ValueError:
+        # The facts are no JSON; SQLite keeps any text.
         return None
-    return ModelFacts(row.fingerprint, row.facts, row.heads)
+    if row is None:
+        return None
+    found = ModelFacts(row.fingerprint, row.facts, row.heads)
+    return found if _checksum(found) == row.checksum else None
 
 
 def write_known_model(session: Session, files: str, found: ModelFacts) -> None:
@@ -47,7 +53,12 @@ def write_known_model(session: Session, files: str, found: ModelFacts) -> None:
         "fingerprint": found.fingerprint,
         "facts": found.facts,
         "heads": found.heads,
-        "checksum": None if found.heads is None else zlib.crc32(found.heads),
+        "checksum": _checksum(found),
     }
     statement = insert(session, KnownModel).values(files=files, **values)
     session.execute(statement.on_conflict_do_update(index_elements=[KnownModel.files], set_=values))
+
+
+def _checksum(found: ModelFacts) -> int:
+    known = json.dumps([found.fingerprint, found.facts], sort_keys=True)
+    return zlib.crc32(found.heads or b"", zlib.crc32(known.encode()))

@@ -518,7 +518,7 @@ class KnownModel(Base):
     heads: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     """Its two projections (safetensors); NULL for a model that only compares titles."""
     checksum: Mapped[int | None] = mapped_column(BigInteger)
-    """CRC-32 of `heads`."""
+    """CRC-32 of the others, so that a damaged row is noticed and made again."""
 
 
 class Promotion(Base):

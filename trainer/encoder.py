@@ -203,7 +203,9 @@ def fingerprints(model: SentenceTransformer) -> Fingerprints:
     lines = _tensor_lines(model)
     module: Any = model[0]
     config, kind = module.model.config, type(module.model).__name__.encode()
-    vision = [kind, _canonical(config.vision_config.to_dict()), *_image_processing(module)]
+    # With or without torchvision pictures are resized by other code, to slightly other pixels.
+    resizer = type(getattr(module, "processor").image_processor).__name__.encode()  # noqa: B009
+    vision = [kind, resizer, _canonical(config.vision_config.to_dict()), *_image_processing(module)]
     text = [kind, _canonical(config.text_config.to_dict()), *_tokenizing(module)]
     return Fingerprints(
         _sha256([*lines.values(), *(part for each in model for part in _described(each))]),

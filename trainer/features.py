@@ -30,8 +30,6 @@ Count = Callable[[int], None]
 Encoded = Iterator[tuple[Sequence[str], Vectors]]
 
 _READ = 512
-_WRITE = 256
-"""Vectors in one transaction."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class TitleFeatures:
         """Embeddings of titles, (n, d) float32, of length 1."""
         by_digest = {_digest(title): title for title in titles}
         key = hashlib.sha256(f"titles {self.model.fingerprint}".encode()).hexdigest()
-        cache = _Cache(self.database, key, "text", None, True)
+        cache = _Cache(self.database, key, "text", self.model.width, True)
 
         def encode(missing: Sequence[str]) -> Encoded:
             for batch in batches(sorted(missing, key=lambda digest: len(by_digest[digest])), BATCH):
@@ -161,7 +159,7 @@ class _Cache:
     database: Database
     fingerprint: str
     tower: Tower
-    width: int | None
+    width: int
     keep: bool
 
     def filled(self, digests: Sequence[str], encode: Callable[[Sequence[str]], Encoded], count: Count) -> Vectors:
@@ -171,16 +169,12 @@ class _Cache:
         known = self._read(rows, table)
         count(sum(digest in known for digest in digests))
         missing = [digest for digest in rows if digest not in known]
-        fresh: dict[str, bytes] = {}
         for batch, vectors in encode(missing) if missing else ():
             for digest, vector in zip(batch, vectors, strict=True):
                 table.put(rows[digest], vector)
-                fresh[digest] = vector.astype("<f4").tobytes()
+            # At once, whatever comes next: encoding a batch takes far longer than keeping it.
+            self._write({digest: vector.astype("<f4").tobytes() for digest, vector in zip(batch, vectors, strict=True)})
             count(len(batch))
-            if len(fresh) >= _WRITE:
-                self._write(fresh)
-                fresh = {}
-        self._write(fresh)
         return table.take([rows[digest] for digest in digests])
 
     def _read(self, rows: Mapping[str, int], table: _Table) -> set[str]:
@@ -195,7 +189,7 @@ class _Cache:
         return known
 
     def _write(self, vectors: Mapping[str, bytes]) -> None:
-        if vectors and self.keep:
+        if self.keep:
             with self.database.write() as session:
                 write_features(session, self.fingerprint, self.tower, vectors)
 

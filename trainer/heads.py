@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -70,12 +72,19 @@ class Heads:
             return None
 
 
-def heads_of(core: Any) -> Heads | None:
-    """The projections of a CLIP, copied; None when they are no plain matrices, and only the whole model can be run.
+def heads_of(model: SentenceTransformer) -> Heads | None:
+    """The projections of a CLIP, copied; None when an embedding is not just one of them times what a tower gives.
 
-    Args:
-        core: transformers' model: `SentenceTransformer(...)[0].model`.
+    Then only the whole model can be run: its kin (model types `chinese_clip`, `altclip`, ...) pool otherwise, and a
+    further module (`Dense`), a default prompt or a cut to fewer dimensions would be left out.
     """
+    core: Any = model[0].model
+    _first, *others = model
+    prompt = model.prompts.get(model.default_prompt_name or "")
+    if core.config.model_type != "clip" or prompt or model.truncate_dim is not None:
+        return None
+    if any(not isinstance(other, Normalize) for other in others):
+        return None
     projections = [getattr(core, name, None) for name in ("visual_projection", "text_projection")]
     if not all(isinstance(head, nn.Linear) and head.bias is None for head in projections):
         return None

@@ -52,8 +52,7 @@ class Facts:
         """Look at a loaded model."""
         found = fingerprints(model)
         sizes = tuple((name, parameter.numel()) for name, parameter in model.named_parameters())
-        core: Any = model[0].model
-        return cls(found.whole, found.vision, found.text, sizes, heads_of(core))
+        return cls(found.whole, found.vision, found.text, sizes, heads_of(model))
 
     def stored(self) -> ModelFacts:
         """As the store keeps it."""
@@ -68,7 +67,10 @@ class Facts:
             vision, text = str(row.facts["vision"]), str(row.facts["text"])
         except (KeyError, TypeError, ValueError):
             return None
-        return cls(row.fingerprint, vision, text, sizes, None if row.heads is None else Heads.from_bytes(row.heads))
+        heads = None if row.heads is None else Heads.from_bytes(row.heads)
+        if heads is None and row.heads is not None:
+            return None
+        return cls(row.fingerprint, vision, text, sizes, heads)
 
 
 class LazyModel:
@@ -173,37 +175,58 @@ class TitleModel:
         self._device = device
         self._loaded: SentenceTransformer | None = None
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the model.
 
         Raises:
             ModelUnavailable: it can't be loaded.
         """
-        files = files_digest(self.name)
-        if files is not None:
-            with self._database.read() as session:
-                row = read_known_model(session, files)
-            if row is not None:
-                return row.fingerprint
-        found = fingerprint(self._load())
-        if files is not None and files == files_digest(self.name):
-            with self._database.write() as session:
-                write_known_model(session, files, ModelFacts(found, {}, None))
-        return found
+        return self._known[0]
+
+    @property
+    def width(self) -> int:
+        """Values in a vector; errors as for `fingerprint`."""
+        return self._known[1]
 
     def vectors(self, titles: list[str], count: Callable[[int], None]) -> Any:
         """Embed titles: (n, d) float32, of length 1.
 
         Raises:
             ModelUnavailable: it can't be loaded.
+            DamagedModel: its files are not what they were a moment ago.
         """
         return title_vectors(self._load(), titles, count)
 
+    @cached_property
+    def _known(self) -> tuple[str, int]:
+        files = self._files()
+        if files is not None:
+            with self._database.read() as session:
+                row = read_known_model(session, files)
+            width = None if row is None else row.facts.get("width")
+            if row is not None and isinstance(width, int):
+                return row.fingerprint, width
+        model = self._loaded = load_model(self.name, self._device, option="--title-model")
+        found, width = fingerprint(model), title_vectors(model, ["title"], lambda _n: None).shape[1]
+        if files is not None and files == self._files():
+            with self._database.write() as session:
+                write_known_model(session, files, ModelFacts(found, {"width": width}, None))
+        return found, width
+
     def _load(self) -> SentenceTransformer:
+        known, _width = self._known
         if self._loaded is None:
-            self._loaded = load_model(self.name, self._device, option="--title-model")
+            loaded = load_model(self.name, self._device, option="--title-model")
+            if fingerprint(loaded) != known:
+                raise DamagedModel(f"{self.name} is another model than when it was last loaded; run the command again")
+            self._loaded = loaded
         return self._loaded
+
+    def _files(self) -> str | None:
+        # Not the same row as of a CLIP in the same folder.
+        files = files_digest(self.name)
+        return None if files is None else hashlib.sha256(f"{files} titles".encode()).hexdigest()
 
 
 def files_digest(name: str) -> str | None:
@@ -221,11 +244,15 @@ def files_digest(name: str) -> str | None:
     digest = hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape"))
     for reader in _READERS:
         digest.update(f"{reader} {_version(reader)}\n".encode())
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            at = path.stat()
-            told = (path.relative_to(folder), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
-            digest.update(repr(told).encode(errors="surrogateescape"))
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                at = path.stat()
+                told = (str(path.relative_to(folder)), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
+                digest.update(repr(told).encode())
+    except OSError:
+        # A file is gone again: they are being replaced, or can't be read.
+        return None
     return digest.hexdigest()
 
 
