@@ -157,7 +157,7 @@ class WholeLearner:
 
     Args:
         encoder: the base, or the champion to go on from; it is changed.
-        changed: names of parameters that differ from the base already.
+        changed: parameters that differ from the base already.
         source: where the pictures come from.
         settings: the run's.
 
@@ -166,10 +166,12 @@ class WholeLearner:
     """
 
     def __init__(
-        self, encoder: Encoder, changed: Sequence[str], source: PictureSource, settings: TrainSettings
+        self, encoder: Encoder, changed: Mapping[str, Tensor], source: PictureSource, settings: TrainSettings
     ) -> None:
         self._encoder, self._source, self._settings = encoder, source, settings
         self._adapters: Adapters | None = None
+        # Adapters leave the weights that they are on as they are: those are kept as they came.
+        self._tensors = dict(changed)
         if settings.train == "lora":
             self._adapters = Adapters(encoder.model, settings)
             self._kept = list(self._adapters.tensors())
@@ -178,13 +180,12 @@ class WholeLearner:
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in encoder.model.parameters()]
         self.total = sum(size for size, _ in sizes)
         self.trainable = sum(size for size, trained in sizes if trained)
-        self._tensors: dict[str, Tensor] = {}
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train; adapters are merged afterwards, so that what is scored is what is loaded again."""
         fit_full_model(self._encoder, rows, self._source, self._settings, on_step)
         wanted = set(self._kept)
-        self._tensors = {
+        self._tensors |= {
             name: parameter.detach().cpu().clone()
             for name, parameter in self._encoder.model.named_parameters()
             if name in wanted
@@ -197,7 +198,7 @@ class WholeLearner:
         return score_examples(self._encoder, examples, self._source, progress, "the tuned model")
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters that were trained, or differ from the base's already; the adapters with LoRA."""
+        """What was trained, adapters or parameters, and the parameters that differ from the base's already."""
         return self._tensors
 
     def whole_model(self) -> SentenceTransformer:

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from trainer.artifacts import put_tensors
 from trainer.errors import BadSetting, RunUnusable
 from trainer.settings import TrainSettings
 
@@ -53,17 +54,24 @@ class Adapters:
 def merge_adapters(model: SentenceTransformer, settings: TrainSettings, tensors: Mapping[str, Tensor]) -> None:
     """Put a run's adapters into its base model and merge them, in place.
 
+    Args:
+        model: the base.
+        settings: the run's.
+        tensors: the adapters, and the model's own parameters that already differed where the run started.
+
     Raises:
         RunUnusable: the tensors don't fit the model and the settings.
     """
+    own = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
+    put_tensors(model, own, "the run's file")
     try:
         adapters = Adapters(model, settings)
     except BadSetting as error:
         raise RunUnusable(f"the run's adapters do not fit its base model ({error}); train again") from error
-    mine = adapters.tensors()
-    if mine.keys() != tensors.keys() or any(mine[name].shape != tensors[name].shape for name in mine):
+    mine, theirs = adapters.tensors(), {name: tensor for name, tensor in tensors.items() if name not in own}
+    if mine.keys() != theirs.keys() or any(mine[name].shape != theirs[name].shape for name in mine):
         raise RunUnusable("the run's adapters do not fit its base model; is it another run's file?")
-    for name, tensor in tensors.items():
+    for name, tensor in theirs.items():
         mine[name].data.copy_(tensor)
     adapters.merge()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from store.champions import champion
@@ -143,6 +143,9 @@ def embedder_of(database: Database, run_id: int, model: str = "tuned", device: s
     lazy, heads = _run_model(database, run_id, model, device)
     with database.read() as session:
         settings = run_settings(get_run(session, run_id))
+    if model == "tuned" and heads is None:
+        # The whole model was trained and scored in fp32; the precision is that of frozen towers.
+        settings = replace(settings, precision="fp32")
     return model_embedder(database, lazy, heads, settings)
 
 

@@ -297,7 +297,7 @@ def _learner(
     in_use: TrainingRun | None,
 ) -> Learner:
     settings, source = run.settings, StoredPictures(run.database)
-    changed = _champions_tensors(in_use) if settings.start == "champion" and in_use is not None else {}
+    changed = _champions_tensors(in_use, model) if settings.start == "champion" and in_use is not None else {}
     heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
     if heads is not None and pooled is not None and _only_heads(names, heads):
         return HeadsLearner(model, heads, names, pooled, settings)
@@ -305,14 +305,21 @@ def _learner(
         encoder = replace(load_run_model(run.database, in_use.id, device=settings.device), fit=settings.fit)
     else:
         encoder = model.encoder()
-    return WholeLearner(encoder, list(changed), encoder.framed(source), settings)
+    # Adapters begin at random: the same whatever was loaded and encoded on the way.
+    set_seed(settings.seed)
+    return WholeLearner(encoder, changed, encoder.framed(source), settings)
 
 
 def _only_heads(names: Sequence[str], heads: Heads) -> bool:
     return bool(names) and set(names) <= heads.tensors().keys()
 
 
-def _champions_tensors(in_use: TrainingRun) -> dict[str, Tensor]:
+def _champions_tensors(in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
+    if in_use.base_fingerprint != base.facts.fingerprint:
+        raise RunUnusable(
+            f"{base.name} is not the model that the champion, run {in_use.id}, started from (its fingerprint differs); "
+            "put the old one back, or use --from base"
+        )
     if in_use.trained == "lora":
         raise RunUnusable(
             f"run {in_use.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
