@@ -49,7 +49,7 @@ SIZES: dict[str, dict[str, Any]] = {
 def model_folder(name: str, parent: Path) -> Path:
     """The folder of a model of `SIZES` below `parent`; made if it is not there. The same weights each time.
 
-    The tokenizer is the demo encoder's: its 1,024 words cut titles into about twice as many tokens as CLIP's own would.
+    The tokenizer is the demo encoder's: its 1,024 words cut titles into more tokens than CLIP's own would.
     """
     folder = parent / name
     if (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file():
