@@ -133,8 +133,8 @@ def _results(recalls: Sequence[Evaluation]) -> list[str]:
         "## Results",
         "",
         "Recall@1 from thumbnail to title: the share of a split's thumbnails whose own title ranks first among all of "
-        "the split's titles (equal titles count as one), with its 95 % Wilson interval. `base` is the model before "
-        "training, on the same rows.",
+        "the split's titles (equal titles count as one), with its 95 % Wilson interval. `base` is the base model "
+        "on the same rows, `tuned` this one.",
         "",
         "| split | model | recall@1 | 95 % interval | n |",
         "|---|---|---|---|---|",
@@ -191,7 +191,8 @@ _BARS_OFF = [
     "def framed(picture):",
     '    """Take the black bars of YouTube\'s 4:3 sizes off, and make the square that the model sees."""',
     "    processor = model[0].processor.image_processor",
-    '    side = processor.crop_size["height"]',
+    "    size = processor.crop_size or processor.size",
+    '    side = size["height"] if "height" in size else size["shortest_edge"]',
     "    width, height = picture.size",
     "    bar = (height + -width * 9 // 16) // 2",
     "    if abs(height - width * 3 / 4) <= 1 and bar >= 8:",

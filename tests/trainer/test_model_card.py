@@ -107,6 +107,9 @@ def test_settings_that_matter_elsewhere_only(sqlite_database: Database) -> None:
     assert "| precision of frozen towers | bf16 |" in card
     assert "cosines divided by 0.1" in card
     assert "is left out of its candidates" not in card
+    assert "started from" not in card
+    card = model_card(sqlite_database, add_run(sqlite_database, start="champion"))
+    assert "| started from | an earlier run's model, itself tuned from the base |" in card
 
 
 def test_a_regular_expression_stays_in_its_cell(sqlite_database: Database) -> None:
