@@ -298,9 +298,8 @@ class _Repository:
                 return HubUnreachable(
                     f"the hub can't be reached at {self.api.endpoint}; check the network, and run again later"
                 )
-            return PushFailed(
-                f"the hub was asked {asked}, and its answer can't be read ({self._told(error)}); run again later"
-            )
+            # An answer in another form than the library expects, or its native uploader's own errors.
+            return PushFailed(f"the hub was asked {asked}, which failed ({self._told(error)}); run again later")
         status = answer.response.status_code
         why = f" ({self._told(answer.server_message)})" if answer.server_message else ""
         if status == 401:

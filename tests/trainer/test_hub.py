@@ -278,7 +278,7 @@ def test_trying_again_ends(hub: FakeHub, trained: Database, caplog: pytest.LogCa
         ("blob", 403, TokenRefused, "may not write to creator/pairs"),
         ("batch", 401, TokenRefused, "does not accept its token"),
         ("commit", 413, PushFailed, r"answered 413 .*; run again later"),
-        ("whoami", 200, PushFailed, "asked who is asking, and its answer can't be read"),
+        ("whoami", 200, PushFailed, r"asked who is asking, which failed \('name'\)"),
     ],
 )
 def test_answers_that_are_no_help(
