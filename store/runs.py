@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
@@ -22,9 +22,11 @@ __all__ = [
     "evaluations",
     "get_run",
     "list_runs",
+    "lock_runs",
     "mark_interrupted",
     "newest_done_run",
     "ranks",
+    "run_at_work",
     "snapshot_titles",
     "start_run",
     "steps",
@@ -68,6 +70,28 @@ def mark_interrupted(session: Session, host: str, is_alive: Callable[[int, datet
         run.error = "the process ended without a word (killed, or the machine stopped)"
         run.finished_at = utc_now()
     return [run.id for run in dead]
+
+
+def run_at_work(session: Session, host: str, is_alive: Callable[[int, datetime], bool]) -> TrainingRun | None:
+    """The oldest run of this host that is `running` in a living process, or None; a sweep's trials apart.
+
+    Args:
+        session: any session.
+        host: this host's name; runs of other hosts can't be judged from here.
+        is_alive: whether the process with this id, which started a run at this time, still runs.
+    """
+    query = (
+        select(TrainingRun)
+        .where(TrainingRun.status == "running", TrainingRun.host == host, TrainingRun.trial.is_(None))
+        .order_by(TrainingRun.id)
+    )
+    return next((run for run in session.scalars(query) if is_alive(run.pid, run.started_at)), None)
+
+
+def lock_runs(session: Session) -> None:
+    """Let nobody start a run until this write transaction ends; on SQLite it is alone from its start."""
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(text("LOCK TABLE training_run IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def add_steps(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:

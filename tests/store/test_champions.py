@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from store.champions import champion, champion_ids, promote
+from store.champions import champion, champion_ids, promote, replace_champion
 from store.database import Database, rows_as_dicts
 from store.errors import NotFound
 from store.known_models import ModelFacts, read_known_model, write_known_model
@@ -51,6 +53,48 @@ def test_the_champion_is_the_run_promoted_last_and_the_others_stay_on_record(dat
         (first, "by hand"),
     ]
     assert [row["replaced_at"] for row in rows] == [rows[1]["promoted_at"], rows[2]["promoted_at"], None]
+
+
+def test_a_promotion_tells_who_was_replaced(database: Database) -> None:
+    first, second = new_run(database), new_run(database)
+    with database.write() as session:
+        assert promote(session, first, "the first") is None
+    with database.write() as session:
+        assert promote(session, second, "by hand") == first
+
+
+def test_a_champion_that_is_no_longer_in_use_is_not_replaced(database: Database) -> None:
+    first, second, third = (new_run(database) for _ in range(3))
+    with database.write() as session:
+        assert not replace_champion(session, second, first, "better than one that never was in use")
+    with database.write() as session:
+        assert replace_champion(session, first, None, "the first")
+    with database.write() as session:
+        assert not replace_champion(session, second, None, "the first, too")
+    with database.write() as session:
+        assert replace_champion(session, second, first, "better")
+    with database.write() as session:
+        assert not replace_champion(session, third, first, "better than the one before")
+    with database.read() as session:
+        assert champion_ids(session) == [first, second]
+
+
+def test_of_two_that_replace_the_champion_at_once_one_does(database: Database) -> None:
+    first, *others = (new_run(database) for _ in range(9))
+    with database.write() as session:
+        promote(session, first, "the first")
+    barrier = threading.Barrier(len(others))
+
+    def replace(run_id: int) -> bool:
+        barrier.wait()
+        with database.write() as session:
+            return replace_champion(session, run_id, first, "better")
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        replaced = list(pool.map(replace, others))
+    assert replaced.count(True) == 1
+    with database.read() as session:
+        assert champion_ids(session) == [first, others[replaced.index(True)]]
 
 
 def test_only_a_run_that_exists_is_promoted(database: Database) -> None:

@@ -1,0 +1,132 @@
+"""What counts as new since a run: new videos, changed ones, and nothing that no run will ever see."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from store.database import Database
+from store.novelty import NewPairs, new_pairs_since
+from store.pairs import current_pairs
+from store.runs import end_run, start_run
+from store.snapshots import ExampleRow, save_snapshot
+from store.tables import Video
+from tests.store.builders import add_channel, add_video, change_video
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """Two channels: five videos and one."""
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UC2", "@two", "Two")
+        for number in range(5):
+            add_video(session, f"v{number}", day=number)
+        add_video(session, "other", channel_id="UC2")
+    return database
+
+
+def add_run(session: Session, status: str = "done", *, without: tuple[str, ...] = (), trial: int | None = None) -> int:
+    """A run on all pairs there are now but `without`."""
+    rows = [pair for pair in current_pairs(session) if pair.video_id not in without]
+    examples = [
+        ExampleRow(
+            at,
+            pair.video_id,
+            pair.channel_id,
+            pair.version_id,
+            pair.video_id,
+            "train",
+            pair.title,
+            pair.picture_sha256,
+            None,
+        )
+        for at, pair in enumerate(rows)
+    ]
+    fingerprint = hashlib.sha256(repr([(row.video_id, row.version_id) for row in examples]).encode()).hexdigest()
+    snapshot_id, _new = save_snapshot(session, fingerprint, {}, {}, examples)
+    known = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}, "host": "h", "pid": 1}
+    run_id = start_run(session, **known, snapshot_id=snapshot_id, trial=trial)
+    if status != "running":
+        end_run(session, run_id, status)
+    return run_id
+
+
+def new(database: Database, run_id: int | None, *channels: str) -> NewPairs:
+    with database.read() as session:
+        return new_pairs_since(session, run_id, channels)
+
+
+def test_before_the_first_run_all_is_new(filled: Database) -> None:
+    assert new(filled, None) == NewPairs(videos=6, changed=0)
+    assert new(filled, None, "UC2") == NewPairs(videos=1, changed=0)
+
+
+def test_new_videos_and_changed_ones_count_each_in_its_channel(filled: Database) -> None:
+    with filled.write() as session:
+        run_id = add_run(session)
+    assert new(filled, run_id) == NewPairs(0, 0)
+    with filled.write() as session:
+        add_video(session, "v5")
+        add_video(session, "without a picture", picture=None)
+        add_video(session, "a short", kind="short")
+        change_video(session, "v0", title="Another title")
+        change_video(session, "v1", picture=b"another picture")
+        change_video(session, "other", title="Another", picture=b"both")
+    assert new(filled, run_id) == NewPairs(videos=1, changed=3)
+    assert new(filled, run_id).total == 4
+    assert new(filled, run_id, "UC2") == NewPairs(videos=0, changed=1)
+    assert new(filled, run_id, "UC1", "UC2") == NewPairs(videos=1, changed=3)
+
+
+def test_a_title_that_came_back_is_not_new(filled: Database) -> None:
+    with filled.write() as session:
+        run_id = add_run(session)
+        change_video(session, "v0", title="For a day")
+        change_video(session, "v0", title="The title of v0")
+    assert new(filled, run_id) == NewPairs(0, 0)
+
+
+def test_what_vanished_is_not_new(filled: Database) -> None:
+    with filled.write() as session:
+        run_id = add_run(session, without=("v0", "v1"))
+        session.execute(update(Video).where(Video.id == "v0").values(availability="gone"))
+    assert new(filled, run_id) == NewPairs(1, 0)
+
+
+def test_a_later_run_that_is_done_has_seen_what_it_was_given(filled: Database) -> None:
+    """Else a model that was no better would be trained again, on the same pairs, every night."""
+    with filled.write() as session:
+        champion = add_run(session)
+        add_video(session, "v5")
+        for status in ("failed", "interrupted", "running"):
+            add_run(session, status)
+        add_run(session, trial=0)
+    assert new(filled, champion) == NewPairs(1, 0), "none of these is a finished run with a model"
+    with filled.write() as session:
+        later = add_run(session)
+        add_video(session, "v6")
+    assert new(filled, champion) == new(filled, later) == NewPairs(1, 0)
+
+
+def test_an_earlier_run_has_nothing_to_say(filled: Database) -> None:
+    with filled.write() as session:
+        add_run(session)
+        champion = add_run(session, without=("v3",))
+    assert new(filled, champion) == NewPairs(1, 0)
+
+
+def test_a_pair_that_snapshots_leave_out_is_not_new(filled: Database) -> None:
+    """Its group came to have a more held-out member after its own split was given."""
+    with filled.write() as session:
+        run_id = add_run(session, without=("v0", "v1"))
+        session.execute(update(Video).where(Video.id.in_(["v0", "v1", "v2"])).values(group_id="v0"))
+        for video, split in (("v0", "train"), ("v1", "valid"), ("v2", "test")):
+            session.execute(update(Video).where(Video.id == video).values(split=split))
+    assert new(filled, run_id) == NewPairs(0, 0)
+    with filled.write() as session:
+        session.execute(update(Video).where(Video.id == "v1").values(split="test"))
+    assert new(filled, run_id) == NewPairs(1, 0), "beside its equals it is taken"
