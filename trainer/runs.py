@@ -37,10 +37,10 @@ from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
 from trainer.towers import pick_precision
 
-__all__ = ["Prepared", "TrainResult", "encode", "mine", "resolved", "train"]
+__all__ = ["ONE_AT_A_TIME", "Prepared", "TrainResult", "encode", "mine", "resolved", "train"]
 
-# Random state is the process's, and a run marks this process's earlier ones as ended: one run at a time.
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.RLock()
+"""Random state is the process's, and a run marks this process's earlier ones as ended: one run, or sweep, at a time."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,10 @@ def train(
     if output is not None:
         check_empty(output)
     settings, device = resolved(database, settings)
-    with _ONE_AT_A_TIME, quiet_libraries():
-        mark_stale(database)
+    with ONE_AT_A_TIME, quiet_libraries():
+        if sweep_id is None:
+            # A sweep has looked itself, and would be marked as one that this process left.
+            mark_stale(database)
         with database.read() as session:
             in_use = champion(session)
         run_id = begin(database, settings, device, output, sweep_id=sweep_id)
