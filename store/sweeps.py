@@ -2,18 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
-from store.tables import Sweep, TrainingRun
+from store.runs import add_evaluations, add_steps
+from store.tables import Evaluation, Sweep, TrainingRun
 from store.types import utc_now
 
-__all__ = ["end_sweep", "get_sweep", "mark_sweeps_interrupted", "start_sweep", "sweep_runs"]
+__all__ = [
+    "TrialRun",
+    "TrialScore",
+    "add_trial_runs",
+    "end_sweep",
+    "get_sweep",
+    "mark_sweeps_interrupted",
+    "reopen_sweep",
+    "start_sweep",
+    "sweep_runs",
+    "trial_scores",
+    "winner_run",
+]
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A trial's run that has ended, to be written.
+
+    Args:
+        columns: of its row in `training_run`, but `sweep_id` and `trial`.
+        steps: as `store.runs.add_steps` takes them.
+        evaluations: as `store.runs.add_evaluations` takes them.
+    """
+
+    columns: Mapping[str, Any]
+    steps: Sequence[dict[str, Any]] = field(default_factory=list)
+    evaluations: Sequence[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialScore:
+    """What one run of a trial found: thumbnail to title, over all channels, on the validation split.
+
+    Args:
+        run_id, trial: the run, and whose it is.
+        seed: of the run.
+        status: `done`, or `failed`; the figures are then None.
+        settings: every setting.
+        recall_at_1, mrr: of the tuned model.
+        n: rows ranked.
+        snapshot_id: what it was trained on.
+    """
+
+    run_id: int
+    trial: int
+    seed: int
+    status: str
+    settings: dict[str, Any]
+    recall_at_1: float | None
+    mrr: float | None
+    n: int | None
+    snapshot_id: int | None
 
 
 def start_sweep(session: Session, settings: dict[str, Any], host: str, pid: int) -> int:
@@ -34,6 +88,25 @@ def get_sweep(session: Session, sweep_id: int) -> Sweep:
     if sweep is None:
         raise NotFound(f"there is no sweep {sweep_id}; the table sweep has those that are")
     return sweep
+
+
+def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host: str, pid: int) -> bool:
+    """Let a sweep that was stopped run again, in this process; False, and nothing done, where it runs or is done.
+
+    It starts anew: what tells whether its process lives is when that process began.
+
+    Raises:
+        NotFound: there is no such sweep.
+    """
+    # Of two processes that go on with one sweep at once, the second finds it running.
+    sweep = session.scalars(select(Sweep).where(Sweep.id == sweep_id).with_for_update()).first()
+    if sweep is None:
+        get_sweep(session, sweep_id)
+    if sweep is None or sweep.status not in ("interrupted", "failed"):
+        return False
+    sweep.status, sweep.error, sweep.finished_at = "running", None, None
+    sweep.started_at, sweep.settings, sweep.host, sweep.pid = utc_now(), settings, host, pid
+    return True
 
 
 def end_sweep(session: Session, sweep_id: int, status: str, error: str | None = None) -> None:
@@ -59,6 +132,55 @@ def mark_sweeps_interrupted(session: Session, host: str, is_alive: Callable[[int
     return [sweep.id for sweep in dead]
 
 
+def add_trial_runs(session: Session, sweep_id: int, trial: int, runs: Sequence[TrialRun]) -> list[int]:
+    """Insert a trial's runs with all that they left; return their ids."""
+    ids = []
+    for run in runs:
+        row = TrainingRun(sweep_id=sweep_id, trial=trial, **run.columns)
+        session.add(row)
+        session.flush()
+        add_steps(session, row.id, run.steps)
+        add_evaluations(session, row.id, run.evaluations)
+        ids.append(row.id)
+    return ids
+
+
 def sweep_runs(session: Session, sweep_id: int) -> Sequence[TrainingRun]:
     """A sweep's runs, oldest first."""
     return session.scalars(select(TrainingRun).where(TrainingRun.sweep_id == sweep_id).order_by(TrainingRun.id)).all()
+
+
+def trial_scores(session: Session, sweep_id: int) -> list[TrialScore]:
+    """What all runs of a sweep's trials found, by trial, then in the order of the runs."""
+    recall, mrr = aliased(Evaluation), aliased(Evaluation)
+    query = select(
+        TrainingRun.id,
+        TrainingRun.trial,
+        TrainingRun.seed,
+        TrainingRun.status,
+        TrainingRun.settings,
+        recall.value,
+        mrr.value,
+        recall.n,
+        TrainingRun.snapshot_id,
+    ).where(TrainingRun.sweep_id == sweep_id, TrainingRun.trial.is_not(None))
+    for figure, metric in ((recall, "recall@1"), (mrr, "mrr")):
+        query = query.outerjoin(
+            figure,
+            (figure.run_id == TrainingRun.id)
+            & (figure.model == "tuned")
+            & (figure.scope == "all")
+            & (figure.split == "valid")
+            & (figure.direction == "thumbnail_to_title")
+            & (figure.metric == metric),
+        )
+    rows = session.execute(query.order_by(TrainingRun.trial, TrainingRun.id))
+    return [TrialScore(*row) for row in rows]
+
+
+def winner_run(session: Session, sweep_id: int) -> TrainingRun | None:
+    """The run that a sweep's winning settings were trained in, once it is done."""
+    query = select(TrainingRun).where(
+        TrainingRun.sweep_id == sweep_id, TrainingRun.trial.is_(None), TrainingRun.status == "done"
+    )
+    return session.scalars(query.order_by(TrainingRun.id.desc()).limit(1)).first()
