@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 __all__ = ["quiet_libraries"]
 
-_LOGGERS = ("accelerate", "datasets", "huggingface_hub", "sentence_transformers", "transformers")
+_LOGGERS = ("accelerate", "datasets", "huggingface_hub", "optuna", "sentence_transformers", "transformers")
 
 
 @contextmanager

@@ -1,0 +1,223 @@
+"""What a sweep searches: each setting fixed, one of several values, or a range; read from text, checked, and sampled.
+
+Optuna samples (TPE, Bergstra et al. 2011, https://papers.nips.cc/paper/4443, multivariate as Falkner et al. 2018):
+https://optuna.readthedocs.io/en/stable/reference/samplers/generated/optuna.samplers.TPESampler.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import TPESampler
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from trainer.errors import BadSetting, TrainerError
+from trainer.settings import STRATEGIES, TrainSettings
+
+__all__ = ["Choices", "Point", "Range", "Space", "ask", "params", "parse"]
+
+Value = float | int | str
+Point = Mapping[str, Any]
+"""{setting: value} of one trial: those that the sweep searches or fixes."""
+
+_NAMES = ("lr", "epochs", "batch_size", "negatives", "temperature")
+_WHOLE = ("epochs", "batch_size")
+_ATTEMPTS = 20
+_LOOKED_AT = 10_000
+
+
+@dataclass(frozen=True)
+class Range:
+    """All numbers from `low` to `high`, both included; real ones as likely at each order of magnitude."""
+
+    low: float
+    high: float
+
+    def distribution(self) -> BaseDistribution:
+        """As Optuna has it."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return IntDistribution(self.low, self.high)
+        return FloatDistribution(self.low, self.high, log=True)
+
+    def values(self) -> list[Value] | None:
+        """All values, where they can be counted."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return list(range(self.low, self.high + 1))
+        return None
+
+    def ends(self) -> tuple[Value, ...]:
+        """The values that have to be possible."""
+        return self.low, self.high
+
+    def __str__(self) -> str:
+        return f"{self.low!r}:{self.high!r}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of these values; with one it is fixed."""
+
+    of: tuple[Value, ...]
+
+    def distribution(self) -> BaseDistribution:
+        """As Optuna has it."""
+        return CategoricalDistribution(self.of)
+
+    def values(self) -> list[Value] | None:
+        """All values."""
+        return list(self.of)
+
+    def ends(self) -> tuple[Value, ...]:
+        """The values that have to be possible."""
+        return self.of
+
+    def __str__(self) -> str:
+        return ",".join(str(value) for value in self.of)
+
+
+Dimension = Range | Choices
+
+
+def parse(name: str, text: str) -> Dimension:
+    """Read `LOW:HIGH`, `VALUE` or `VALUE,VALUE,...`.
+
+    Args:
+        name: the setting: `lr`, `epochs`, `batch_size`, `negatives` or `temperature`.
+        text: what the user wrote.
+
+    Raises:
+        BadSetting: it is none of these, or the range is empty; the message quotes it.
+    """
+    option = "--" + name.replace("_", "-")
+    if name == "negatives":
+        return Choices(tuple(dict.fromkeys(part.strip() for part in text.split(","))))
+    number, words = (int, "whole numbers") if name in _WHOLE else (float, "numbers")
+    try:
+        if ":" not in text:
+            return Choices(tuple(dict.fromkeys(number(part) for part in text.split(","))))
+        low, high = (number(part) for part in text.split(":"))
+    except ValueError as error:
+        raise BadSetting(f"{option} {text!r} is not understood; write {words} as LOW:HIGH or VALUE,VALUE") from error
+    if not low < high:
+        raise BadSetting(f"{option} {text!r} is an empty range; write the lower end first, as LOW:HIGH")
+    return Range(low, high)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The settings that a sweep may try. The defaults are wide: what helps differs from channel to channel.
+
+    Args:
+        lr, epochs, batch_size, negatives, temperature: as in `TrainSettings`.
+
+    Raises:
+        BadSetting: a value is out of the setting's range.
+    """
+
+    lr: Dimension = Range(1e-5, 1e-2)
+    epochs: Dimension = Range(1, 10)
+    batch_size: Dimension = Choices((8, 16, 32, 64))
+    negatives: Dimension = Choices(STRATEGIES)
+    temperature: Dimension = Range(0.01, 0.2)
+
+    def __post_init__(self) -> None:
+        for name, dimension in self.dimensions().items():
+            for value in dimension.ends():
+                replace(TrainSettings(), **{name: value})  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, texts: Mapping[str, str]) -> Space:
+        """From {setting: text}, as `parse` reads it and `as_dict` writes it; what is not named has its default.
+
+        Raises:
+            BadSetting: see `parse`.
+        """
+        return cls(**{name: parse(name, text) for name, text in texts.items()})
+
+    def as_dict(self) -> dict[str, str]:
+        """{setting: text}, for the store."""
+        return {name: str(dimension) for name, dimension in self.dimensions().items()}
+
+    def dimensions(self) -> dict[str, Dimension]:
+        """{setting: what it may be}."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+    def strategies(self) -> list[str]:
+        """The strategies among `negatives`."""
+        return [str(value) for value in self.negatives.values() or ()]
+
+    def searched(self) -> dict[str, BaseDistribution]:
+        """What there is to choose: settings that are not fixed."""
+        return {
+            name: dimension.distribution()
+            for name, dimension in self.dimensions().items()
+            if isinstance(dimension, Range) or len(dimension.of) > 1
+        }
+
+    def fixed(self) -> dict[str, Any]:
+        """{setting: value} of those that are not searched."""
+        return {
+            name: dimension.of[0]
+            for name, dimension in self.dimensions().items()
+            if isinstance(dimension, Choices) and len(dimension.of) == 1
+        }
+
+    def size(self) -> int | None:
+        """How many settings there are; None where they can't be counted."""
+        columns = [dimension.values() for dimension in self.dimensions().values()]
+        return None if None in columns else math.prod(len(column) for column in columns if column is not None)
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """All settings, where they can be counted."""
+        columns = [dimension.values() or () for dimension in self.dimensions().values()]
+        return (dict(zip(_NAMES, values, strict=True)) for values in itertools.product(*columns))
+
+    def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a run's settings are in this space."""
+        return {name: settings[name] for name in _NAMES}
+
+
+def ask(
+    study: Study, space: Space, seed: int, number: int, tried: Collection[tuple[Value, ...]]
+) -> tuple[Trial, Point]:
+    """Choose a trial's settings by what the study knows, none of them a second time.
+
+    The sampler is made anew for each trial, seeded by the sweep's seed and the trial's number: what it chooses depends
+    on these and on the earlier trials alone. So a sweep that was stopped goes on as if it had not been.
+
+    Args:
+        study: with all earlier trials.
+        space: not all of it tried.
+        seed: of the sweep.
+        number: of the trial.
+        tried: the values of earlier trials' points.
+    """
+    distributions = space.searched()
+    for attempt in range(_ATTEMPTS):
+        words = np.random.SeedSequence([seed, number, attempt]).generate_state(1)
+        study.sampler = TPESampler(seed=int(words[0]))
+        trial = study.ask(distributions)
+        point = space.point({**space.fixed(), **trial.params})
+        if tuple(point.values()) not in tried:
+            return trial, point
+        # Failed ones don't count: the sampler takes no notice of them.
+        study.tell(trial, state=TrialState.FAIL)
+    # Few are left, or the sampler is sure of itself: any of the others.
+    unseen = [*itertools.islice((p for p in space.points() if tuple(p.values()) not in tried), _LOOKED_AT)]
+    if not unseen:
+        raise TrainerError("the sweep found no settings that it has not tried; use a wider range")
+    chosen = unseen[np.random.default_rng([seed, number]).integers(len(unseen))]
+    study.enqueue_trial({name: chosen[name] for name in distributions})
+    return study.ask(distributions), chosen
+
+
+def params(space: Space, point: Point) -> dict[str, Any]:
+    """What Optuna knows of a point: the settings that are searched."""
+    return {name: point[name] for name in space.searched()}

@@ -1,0 +1,113 @@
+"""How a sweep's trials stand, pure: means over seeds with their spread, the objective, the order of the trials."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from store.sweeps import TrialRun, TrialScore
+
+__all__ = ["Standing", "Tried", "by_trial", "in_order", "objective", "score_of"]
+
+# Means of equal recalls in another order may differ in the last bit.
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a trial's runs found on the valid split.
+
+    Args:
+        trial: its number.
+        settings: every setting of its first run.
+        seeds: runs that it was tried with.
+        recall_at_1, mrr: means over them.
+        sd: standard deviation of recall@1 over the seeds (of a sample, n - 1); None with one.
+        n: rows ranked.
+    """
+
+    trial: int
+    settings: dict[str, Any]
+    seeds: int
+    recall_at_1: float
+    sd: float | None
+    mrr: float
+    n: int
+
+
+@dataclass
+class Tried:
+    """A trial, and what its runs found so far, in their order."""
+
+    number: int
+    scores: list[TrialScore]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the training diverged with one of the seeds."""
+        return any(score.status != "done" for score in self.scores)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the first run."""
+        return self.scores[0].settings
+
+    def standing(self, seeds: Collection[int] | None = None) -> Standing | None:
+        """Where it stands by the runs with these seeds, or by all; None where one failed, or there are none."""
+        counted = [score for score in self.scores if seeds is None or score.seed in seeds]
+        recalls = [score.recall_at_1 for score in counted if score.recall_at_1 is not None]
+        ranks = [score.mrr for score in counted if score.mrr is not None]
+        if not counted or not len(recalls) == len(ranks) == len(counted):
+            return None
+        spread = stdev(recalls) if len(recalls) > 1 else None
+        n = counted[0].n or 0
+        mean, mrr = round(fmean(recalls), _DIGITS), round(fmean(ranks), _DIGITS)
+        return Standing(self.number, self.settings, len(counted), mean, spread, mrr, n)
+
+
+def objective(standing: Standing) -> float:
+    """What the sampler is to make large: the mean recall@1, and, among equal ones, the mean reciprocal rank.
+
+    Mean recalls differ by 1 / (n * seeds) or not at all, and a reciprocal rank is at most 1.
+    """
+    return standing.recall_at_1 + standing.mrr / (2 * standing.n * standing.seeds)
+
+
+def in_order(trials: Iterable[Tried], seeds: Collection[int] | None = None) -> list[Standing]:
+    """The trials that did not fail, best first: those with more seeds before others, then by recall, rank, number."""
+    found = [trial.standing(seeds) for trial in trials if not trial.failed]
+    return sorted(
+        (standing for standing in found if standing is not None),
+        key=lambda standing: (-standing.seeds, -standing.recall_at_1, -standing.mrr, standing.trial),
+    )
+
+
+def by_trial(scores: Sequence[TrialScore]) -> dict[int, Tried]:
+    """{number: trial}, of rows in the order of the trials and runs."""
+    found: dict[int, Tried] = {}
+    for score in scores:
+        found.setdefault(score.trial, Tried(score.trial, [])).scores.append(score)
+    return found
+
+
+def score_of(run_id: int, trial: int, run: TrialRun) -> TrialScore:
+    """What the store will say of a run that was just written."""
+    figures = {
+        row["metric"]: row
+        for row in run.evaluations
+        if (row["scope"], row["split"], row["direction"]) == ("all", "valid", "thumbnail_to_title")
+    }
+    recall, mrr = figures.get("recall@1"), figures.get("mrr")
+    return TrialScore(
+        run_id,
+        trial,
+        run.columns["seed"],
+        run.columns["status"],
+        run.columns["settings"],
+        None if recall is None else recall["value"],
+        None if mrr is None else mrr["value"],
+        None if recall is None else recall["n"],
+        run.columns["snapshot_id"],
+    )

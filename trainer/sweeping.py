@@ -1,0 +1,358 @@
+"""A search over settings on cached features: every trial a run, the winner by the valid split, test scored once.
+
+The store's own tables are the truth. Optuna chooses what to try, in its in-memory storage, filled from the store's rows
+when a sweep goes on: its database storage would put a migration table of its own into the store, `alembic_version`, of
+the same name as ours, and break our migrations.
+
+A trial is one setting, trained with several seeds. It is worth the mean recall@1 of its runs on the valid split; equal
+ones are told apart by the mean reciprocal rank. The best of many is also the luckiest: so the best few are trained with
+more seeds, and the winner is the best of them over all seeds. Only then it is trained as any run is, with the first
+seed, and the test split is scored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from optuna.study import Study, create_study
+from optuna.trial import TrialState, create_trial
+
+from store.database import Database
+from store.errors import StoreError
+from store.snapshots import load_examples
+from store.sweeps import (
+    TrialRun,
+    add_trial_runs,
+    end_sweep,
+    get_sweep,
+    reopen_sweep,
+    start_sweep,
+    sweep_runs,
+    trial_scores,
+    winner_run,
+)
+from trainer import snapshot
+from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted
+from trainer.lazy import LazyModel
+from trainer.progress import Progress, Silent
+from trainer.provenance import host
+from trainer.quiet import quiet_libraries
+from trainer.recording import mark_stale
+from trainer.runs import ONE_AT_A_TIME, resolved, train
+from trainer.search_space import Point, ask, params
+from trainer.standings import Standing, Tried, by_trial, in_order, objective, score_of
+from trainer.sweep_settings import SweepSettings
+from trainer.trials import Trials
+
+__all__ = ["SweepResult", "SweepSettings", "resume", "sweep"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a finished sweep found.
+
+    Args:
+        sweep_id: its row.
+        run_id: the winner's run, with its model.
+        settings: every setting of that run.
+        standings: the trials that did not diverge, best first; the winner is the first one.
+        failed: trials that diverged.
+        runs: runs of all trials.
+        n_valid: rows that they were ranked on.
+        seconds: wall-clock time since the sweep started, or went on.
+        warnings: what it could not do, in words.
+    """
+
+    sweep_id: int
+    run_id: int
+    settings: dict[str, Any]
+    standings: list[Standing]
+    failed: int
+    runs: int
+    n_valid: int
+    seconds: float
+    warnings: list[str]
+
+
+def sweep(
+    database: Database,
+    settings: SweepSettings,
+    *,
+    timeout_s: float | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Search, choose, and train the winner. The sweep's row ends `done`, `failed` or `interrupted`.
+
+    Args:
+        database: the store, writable.
+        settings: what to do.
+        timeout_s: no further trial begins after these seconds.
+        progress: told of what goes on.
+
+    Raises:
+        TrainerError: see `trainer.errors`; the sweep has ended `failed`.
+        TrainingInterrupted: KeyboardInterrupt came; the sweep has ended `interrupted`, and `resume` goes on with it.
+        StoreError: the store failed.
+    """
+    shared, device = resolved(database, settings.shared)
+    settings = replace(settings, shared=shared)
+    with ONE_AT_A_TIME, quiet_libraries():
+        mark_stale(database)
+        with database.write() as session:
+            sweep_id = start_sweep(session, settings.as_dict(), host(), os.getpid())
+        with _recorded(database, sweep_id):
+            return _Sweep(database, sweep_id, settings, device, progress or Silent()).run(timeout_s)
+
+
+def resume(
+    database: Database,
+    sweep_id: int,
+    *,
+    trials: int | None = None,
+    timeout_s: float | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Go on with a sweep that was interrupted or failed, on the examples that it began with.
+
+    Args:
+        database: the store, writable.
+        sweep_id: which.
+        trials: how many in all, those done included; None for as many as it was to do.
+        timeout_s: no further trial begins after these seconds.
+        progress: told of what goes on.
+
+    Raises:
+        NotFound: there is no such sweep.
+        RunUnusable: it is done, or still runs, or its base model is not what it was.
+        TrainerError, TrainingInterrupted, StoreError: as `sweep`.
+    """
+    with ONE_AT_A_TIME, quiet_libraries():
+        mark_stale(database)
+        with database.read() as session:
+            settings = SweepSettings.from_dict(get_sweep(session, sweep_id).settings)
+        settings = replace(settings, trials=settings.trials if trials is None else trials)
+        shared, device = resolved(database, settings.shared)
+        settings = replace(settings, shared=shared)
+        with database.write() as session:
+            reopened = reopen_sweep(session, sweep_id, settings.as_dict(), host(), os.getpid())
+        if not reopened:
+            raise RunUnusable(_why_not(database, sweep_id))
+        with _recorded(database, sweep_id):
+            return _Sweep(database, sweep_id, settings, device, progress or Silent()).run(timeout_s)
+
+
+def _why_not(database: Database, sweep_id: int) -> str:
+    with database.read() as session:
+        row, winner = get_sweep(session, sweep_id), winner_run(session, sweep_id)
+    if row.status == "running":
+        return f"sweep {sweep_id} runs now (process {row.pid} of {row.host}); let it end, or stop it"
+    run = "" if winner is None else f" with run {winner.id}"
+    return f"sweep {sweep_id} is done{run}, and its test split is scored; start a new one"
+
+
+@contextmanager
+def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
+    """End the sweep's row as the block ends; what ends it early is told with how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, TrainingInterrupted) as error:
+        _end(database, sweep_id, "interrupted", "stopped by a signal")
+        raise TrainingInterrupted(
+            f"sweep {sweep_id} was interrupted, and its trials so far are recorded; "
+            f"go on with 'thumbtune sweep --resume {sweep_id}'"
+        ) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        _end(database, sweep_id, "failed", "out of memory")
+        raise TrainerError(f"sweep {sweep_id} ran out of memory; use a smaller --batch-size, or --device") from error
+    except BaseException as error:
+        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
+        _end(database, sweep_id, "failed", " ".join(str(error).split()) or type(error).__name__)
+        raise
+    _end(database, sweep_id, "done", None)
+
+
+def _end(database: Database, sweep_id: int, status: str, error: str | None) -> None:
+    try:
+        with database.write() as session:
+            end_sweep(session, sweep_id, status, error)
+    except StoreError:
+        # What stopped the sweep may be the store itself; that error is the one to tell of.
+        logger.warning("sweep %d could not be marked %s", sweep_id, status, exc_info=True)
+
+
+class _Sweep:
+    """A sweep at work, new or gone on with."""
+
+    def __init__(
+        self, database: Database, sweep_id: int, settings: SweepSettings, device: str, progress: Progress
+    ) -> None:
+        self._database, self._id, self._settings = database, sweep_id, settings
+        self._device, self._progress = device, progress
+        self._started = time.monotonic()
+        self._warnings: list[str] = []
+        with database.read() as session:
+            self._tried = by_trial(trial_scores(session, sweep_id))
+
+    def run(self, timeout_s: float | None) -> SweepResult:
+        """Do what is left to do."""
+        with self._database.read() as session:
+            winner = winner_run(session, self._id)
+        # Else it was stopped after its last work: what is left is to say so.
+        if winner is None:
+            self._work(timeout_s)
+        return self._result()
+
+    def _work(self, timeout_s: float | None) -> None:
+        settings = self._settings
+        chosen = self._examples()
+        for text in snapshot.require_trainable(chosen):
+            self._warn(text)
+        with self._progress.phase(f"Opening {settings.shared.model}"):
+            model = LazyModel(self._database, settings.shared.model, self._device, fit=settings.shared.fit)
+            self._check_base(model)
+            trials = Trials(self._database, model, chosen, settings.shared, self._device, self._progress)
+        trials.prepare(settings.space.strategies())
+        self._search(trials, timeout_s)
+        winner = self._choose(trials)
+        point = settings.space.point(winner.settings)
+        train(
+            self._database,
+            replace(settings.shared, **point),
+            progress=self._progress,
+            sweep_id=self._id,
+        )
+
+    def _examples(self) -> snapshot.Selection:
+        """Those that the sweep began with, whatever was synced since: its figures have to be of one split."""
+        first = next((score for trial in self._tried.values() for score in trial.scores), None)
+        if first is None or first.snapshot_id is None:
+            return snapshot.select(self._database, self._settings.shared.channels)
+        with self._database.read() as session:
+            rows = load_examples(session, first.snapshot_id)
+        rows = [replace(row, negative_position=None) for row in rows]
+        return snapshot.Selection(rows, {}, self._settings.shared.channels)
+
+    def _check_base(self, model: LazyModel) -> None:
+        with self._database.read() as session:
+            known = {run.base_fingerprint for run in sweep_runs(session, self._id)} - {None}
+        if known - {model.facts.fingerprint}:
+            raise RunUnusable(
+                f"{model.name} is not the model that sweep {self._id} started with (its fingerprint differs); "
+                "put the old one back, or start a new sweep"
+            )
+
+    def _warn(self, text: str) -> None:
+        self._warnings.append(text)
+        self._progress.warn(text)
+
+    def _search(self, trials: Trials, timeout_s: float | None) -> None:
+        settings, study = self._settings, self._study()
+        points = {self._key(trial.settings) for trial in self._tried.values()}
+        size = settings.space.size()
+        first = max(self._tried, default=-1) + 1
+        with self._progress.phase("Trying settings", max(0, settings.trials - first)) as count:
+            for number in range(first, settings.trials):
+                if size is not None and len(points) >= size:
+                    self._warn(f"there are {size} settings in all, and each was tried")
+                    return
+                if timeout_s is not None and self._tried and time.monotonic() - self._started >= timeout_s:
+                    self._warn(f"the time was up after {len(self._tried)} trials")
+                    return
+                asked, point = ask(study, settings.space, settings.shared.seed, number, points)
+                points.add(tuple(point.values()))
+                tried = self._try(trials, number, point, settings.search_seeds())
+                standing = tried.standing()
+                # A setting that diverges counts as worse than all others, and not as if it had not been tried.
+                study.tell(
+                    asked,
+                    None if standing is None else objective(standing),
+                    state=TrialState.PRUNED if standing is None else TrialState.COMPLETE,
+                )
+                count(1)
+
+    def _study(self) -> Study:
+        """Optuna's view of the trials so far."""
+        space = self._settings.space
+        study = create_study(direction="maximize")
+        for trial in self._tried.values():
+            standing = trial.standing(self._settings.search_seeds())
+            study.add_trial(
+                create_trial(
+                    state=TrialState.PRUNED if standing is None else TrialState.COMPLETE,
+                    value=None if standing is None else objective(standing),
+                    params=params(space, space.point(trial.settings)),
+                    distributions=space.searched(),
+                )
+            )
+        return study
+
+    def _key(self, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(self._settings.space.point(settings).values())
+
+    def _try(self, trials: Trials, number: int, point: Point, seeds: Sequence[int]) -> Tried:
+        """Run a setting with these seeds, until it diverges, and write it all at once: a trial is there, or not."""
+        runs: list[TrialRun] = []
+        for seed in seeds:
+            runs.append(trials.run(replace(self._settings.shared, **point, seed=seed)))
+            if runs[-1].columns["status"] != "done":
+                break
+        with self._database.write() as session:
+            ids = add_trial_runs(session, self._id, number, runs)
+        tried = self._tried.setdefault(number, Tried(number, []))
+        tried.scores += [score_of(run_id, number, run) for run_id, run in zip(ids, runs, strict=True)]
+        return tried
+
+    def _choose(self, trials: Trials) -> Standing:
+        """Train the best few with more seeds; return the best of them over all seeds."""
+        settings = self._settings
+        while True:
+            best = in_order(self._tried.values(), settings.search_seeds())[: settings.finalists]
+            if not best:
+                raise TrainerError(f"all {len(self._tried)} trials diverged; lower the ends of --lr")
+            finalists = [self._tried[standing.trial] for standing in best]
+            with self._progress.phase("Training the best with more seeds", len(finalists)) as count:
+                for trial in finalists:
+                    done = {score.seed for score in trial.scores}
+                    more = [seed for seed in settings.all_seeds() if seed not in done]
+                    if more:
+                        self._try(trials, trial.number, settings.space.point(trial.settings), more)
+                    count(1)
+            left = in_order(finalists)
+            # A finalist that diverged with a later seed is none; if all did, others take their places.
+            if left:
+                return left[0]
+
+    def _result(self) -> SweepResult:
+        with self._database.read() as session:
+            winner = winner_run(session, self._id)
+        assert winner is not None, "it was trained, or there already"
+        tried = self._tried.values()
+        standings = in_order(tried)
+        chosen = self._key(winner.settings)
+        trial = next(standing for standing in standings if self._key(standing.settings) == chosen)
+        known = {score.snapshot_id for score in self._tried[trial.trial].scores if score.seed == winner.seed}
+        if winner.snapshot_id not in known:
+            self._warn(
+                "pairs came, went or changed since the sweep began: the winner was trained and scored on snapshot "
+                f"{winner.snapshot_id}, which its trial did not see"
+            )
+        return SweepResult(
+            sweep_id=self._id,
+            run_id=winner.id,
+            settings=winner.settings,
+            standings=[trial, *(standing for standing in standings if standing is not trial)],
+            failed=sum(trial.failed for trial in tried),
+            runs=sum(len(trial.scores) for trial in tried),
+            n_valid=trial.n,
+            seconds=time.monotonic() - self._started,
+            warnings=self._warnings,
+        )

@@ -1,0 +1,202 @@
+"""One setting tried on features that are in memory: trained, scored on the validation split, told as rows of the store.
+
+The test split takes no part: not one of its rows is projected here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from store.database import Database
+from store.snapshots import ExampleRow
+from store.sweeps import TrialRun
+from store.types import utc_now
+from trainer.errors import BadSetting, NotEnoughPairs
+from trainer.fit import Step, chosen_names
+from trainer.fit_heads import PooledTriplets, fit_heads
+from trainer.heads import Heads
+from trainer.lazy import LazyModel
+from trainer.learners import Pooled, triplets
+from trainer.progress import Progress
+from trainer.recording import known_at_start
+from trainer.runs import encode, mine
+from trainer.scoring import Scores
+from trainer.settings import TrainSettings
+from trainer.snapshot import Selection
+
+__all__ = ["Trials", "heads_to_train"]
+
+
+class _Diverged(Exception):
+    """The loss or the weights are not finite; the message says so."""
+
+
+def heads_to_train(model: LazyModel, settings: TrainSettings) -> tuple[Heads, list[str]]:
+    """The base's projections, and the names of those that are trained.
+
+    Raises:
+        BadSetting: something else would be trained, for which each trial would have to run the towers.
+    """
+    heads = model.facts.heads
+    why = "a sweep trains projections on cached features"
+    if heads is None:
+        raise BadSetting(f"{settings.model} has projections that are no plain matrices, and {why}; use 'train' instead")
+    if settings.train == "lora":
+        raise BadSetting(f"--train 'lora' adapts the towers, and {why}; use --train projection")
+    names = chosen_names([name for name, _ in model.facts.parameters], settings.train)
+    others = [name for name in names if name not in heads.tensors()]
+    if others:
+        raise BadSetting(
+            f"--train {settings.train!r} matches {others[0]}, and {why}; use --train projection, or name one of them"
+        )
+    return heads, names
+
+
+@dataclass(frozen=True)
+class _Mined:
+    rows: PooledTriplets
+    snapshot_id: int
+
+
+@dataclass
+class Trials:
+    """Runs trials of one sweep.
+
+    Args:
+        database: the store; snapshots are written to it, runs are not.
+        model: the base.
+        chosen: the examples.
+        settings: what all trials share.
+        device: where to compute.
+        progress: told of the encoding and mining.
+    """
+
+    database: Database
+    model: LazyModel
+    chosen: Selection
+    settings: TrainSettings
+    device: str
+    progress: Progress
+    _mined: dict[tuple[str, int | None], _Mined] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._valid = [row for row in self.chosen.examples if row.split == "valid"]
+        if len(self._valid) < 2:
+            raise NotEnoughPairs(
+                f"a sweep chooses by how the valid split is ranked, and that has {len(self._valid)} of the "
+                f"{len(self.chosen.examples)} pairs, where 2 are needed; sync more videos"
+            )
+        self._heads, self._names = heads_to_train(self.model, self.settings)
+        # The same for all runs, and slow to find out: a git process, and each distribution's metadata.
+        self._known = known_at_start(self.settings, self.device)
+
+    @property
+    def n_valid(self) -> int:
+        """Rows that a trial is scored on."""
+        return len(self._valid)
+
+    def prepare(self, strategies: Sequence[str]) -> None:
+        """Encode, and mine by all strategies that don't hang on the seed: what can't be had is missed at the start.
+
+        Raises:
+            ModelUnavailable: the base's towers, or the title model, can't be loaded.
+        """
+        pooled = encode(self.database, self.model, self.chosen, self.settings, self.progress)
+        assert pooled is not None, "the model has plain heads"
+        self._pooled = pooled
+        self._seen = _part(pooled, self._valid)
+        for strategy in strategies:
+            if strategy != "random":
+                self._rows(replace(self.settings, negatives=strategy))  # type: ignore[arg-type]
+
+    def run(self, settings: TrainSettings) -> TrialRun:
+        """Train and score one setting with one seed.
+
+        Returns:
+            What to write: a run that is `done`, or `failed` where the training diverged.
+        """
+        mined = self._rows(settings)
+        clock = _Clock()
+        steps: list[Step] = []
+        columns = {**self._columns(settings, mined), "started_at": clock.started_at}
+        try:
+            heads = self._fit(settings, mined.rows, steps)
+        except _Diverged as error:
+            return TrialRun({**columns, **clock.ended("fit"), "status": "failed", "error": str(error)}, _rows_of(steps))
+        clock.ended("fit")
+        scores: Scores = self._seen.score(heads, self._valid)
+        return TrialRun({**columns, **clock.ended("evaluate"), "status": "done"}, _rows_of(steps), scores.rows("tuned"))
+
+    def _fit(self, settings: TrainSettings, rows: PooledTriplets, steps: list[Step]) -> Heads:
+        def on_step(step: Step) -> None:
+            if not math.isfinite(step.loss):
+                raise _Diverged(f"the loss became {step.loss} at step {step.step}; use a smaller --lr")
+            steps.append(step)
+
+        heads = fit_heads(self._heads, rows, self._names, settings, device=self.device, on_step=on_step)
+        # The last step's loss is of the weights before it, and not a number ranks nothing: it would pass for a hit.
+        if not all(torch.isfinite(tensor).all() for tensor in heads.tensors().values()):
+            raise _Diverged(f"the weights are not finite after step {len(steps)}; use a smaller --lr")
+        return heads
+
+    def _rows(self, settings: TrainSettings) -> _Mined:
+        """The rows to train on, mined once for each strategy, and for each seed where it decides."""
+        key = (settings.negatives, settings.seed if settings.negatives == "random" else None)
+        if key not in self._mined:
+            rows, snapshot_id = mine(self.database, self.model, self.chosen, settings, self.progress)
+            chosen = triplets(rows, mined=settings.negatives != "none")
+            self._mined[key] = _Mined(self._pooled.triplets(chosen), snapshot_id)
+        return self._mined[key]
+
+    def _columns(self, settings: TrainSettings, mined: _Mined) -> dict[str, Any]:
+        sizes = dict(self.model.facts.parameters)
+        return {
+            **self._known,
+            "seed": settings.seed,
+            "settings": settings.as_dict(),
+            "snapshot_id": mined.snapshot_id,
+            "base_fingerprint": self.model.facts.fingerprint,
+            "parameters_total": sum(sizes.values()),
+            "parameters_trainable": sum(sizes[name] for name in self._names),
+        }
+
+
+class _Clock:
+    """A run's times."""
+
+    def __init__(self) -> None:
+        self.started_at = utc_now()
+        self._started = self._last = time.perf_counter()
+        self._phases: dict[str, float] = {}
+
+    def ended(self, phase: str) -> dict[str, Any]:
+        """Close a phase; return the columns that tell of all so far."""
+        now = time.perf_counter()
+        self._phases[phase] = now - self._last
+        self._last = now
+        return {"finished_at": utc_now(), "seconds": now - self._started, "phase_seconds": dict(self._phases)}
+
+
+def _part(pooled: Pooled, examples: Sequence[ExampleRow]) -> Pooled:
+    """The features of these examples alone: nothing else is projected to score them."""
+    digests = sorted({example.picture_sha256 for example in examples})
+    titles = sorted({example.title for example in examples})
+    return Pooled(
+        pooled.pictures[[pooled.picture_rows[digest] for digest in digests]],
+        pooled.titles[[pooled.title_rows[title] for title in titles]],
+        {digest: row for row, digest in enumerate(digests)},
+        {title: row for row, title in enumerate(titles)},
+    )
+
+
+def _rows_of(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [
+        {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
+        for step in steps
+    ]
