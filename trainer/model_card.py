@@ -134,7 +134,7 @@ def _results(recalls: Sequence[Evaluation]) -> list[str]:
         "",
         "Recall@1 from thumbnail to title: the share of a split's thumbnails whose own title ranks first among all of "
         "the split's titles (equal titles count as one), with its 95 % Wilson interval. `base` is the base model "
-        "on the same rows, `tuned` this one.",
+        "on the same rows, `tuned` this one. Models are chosen by `valid`, never by `test`.",
         "",
         "| split | model | recall@1 | 95 % interval | n |",
         "|---|---|---|---|---|",

@@ -82,6 +82,7 @@ def test_it_states_what_was_done_and_measured(database: Database) -> None:
     assert "Negative titles (`least-similar`): the title that is least similar" in card
     assert "| valid | base | 0.500 | 0.250 to 0.625 | 6 |\n| valid | tuned | 0.750 | 0.500 to 0.875 | 6 |" in card
     assert "| test | tuned | 0.750 | 0.500 to 0.875 | 6 |" in card
+    assert "Models are chosen by `valid`, never by `test`." in card
     assert "0.987" not in card
     assert "champion" not in card
     assert f"| fingerprint of the base | `{FINGERPRINT}` |" in card
