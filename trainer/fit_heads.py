@@ -80,7 +80,7 @@ def fit_heads(
     per_epoch = -(-len(rows.anchor) // settings.batch_size)
     total = per_epoch * settings.epochs
     for number, batch in enumerate(_batches(len(rows.anchor), settings)):
-        rate = settings.lr * (total - number) / total
+        rate = settings.lr * ((total - number) / total)
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss = _batch_loss(pooled, batch.to(device), weights, settings)

@@ -1,0 +1,101 @@
+"""The oracle: sentence-transformers' trainer as its users run it, with its own collator, batch order and loss."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from PIL import Image
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from tests.trainer.tiny import COLOURS, SHAPES, draw
+from trainer.fit import Triplets
+from trainer.fit_heads import PooledTriplets
+from trainer.loss import title_labels
+from trainer.pictures import decoded
+from trainer.quiet import quiet_libraries
+from trainer.settings import TrainSettings
+from trainer.towers import Towers
+
+__all__ = ["NAMES", "Drawn", "Recipe", "pooled", "recipe"]
+
+NAMES = [f"{colour} {shape}" for shape in SHAPES[:2] for colour in COLOURS]
+
+
+class Drawn:
+    """Pictures by name ("red circle"); remembers every name that was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def load(self, digests: Sequence[str]) -> list[Image.Image]:
+        """Draw these."""
+        self.asked += digests
+        return [decoded(draw(*name.split()[:2]), name) for name in digests]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the library's trainer did: each step's loss and learning rate, and the model it made."""
+
+    losses: list[float]
+    rates: list[float]
+    model: SentenceTransformer
+
+
+def recipe(folder: Path, rows: Triplets, images: list[Image.Image], settings: TrainSettings) -> Recipe:
+    """Train the model in `folder` as the recipe does, all pictures in a dataset column."""
+    with quiet_libraries(), tempfile.TemporaryDirectory() as made:
+        model = SentenceTransformer(str(folder), device="cpu")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(bool(re.search(settings.train, name)))
+        columns: dict[str, list[object]] = {"anchor": list(images), "positive": list(rows.titles)}
+        if rows.negatives is not None:
+            columns["negative"] = list(rows.negatives)
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=made,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.lr,
+            seed=settings.seed,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict(columns),
+            loss=MultipleNegativesRankingLoss(model, scale=1 / settings.temperature),
+        )
+        trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return Recipe([entry["loss"] for entry in logged], [entry["learning_rate"] for entry in logged], model)
+
+
+def pooled(model: SentenceTransformer, rows: Triplets, images: list[Image.Image]) -> PooledTriplets:
+    """The rows as the cached path has them: what the towers make of each picture, and of each distinct title."""
+    towers = Towers(model, "cpu")
+    titles = sorted({*rows.titles, *(rows.negatives or ())})
+    at = {title: row for row, title in enumerate(titles)}
+    labels = title_labels(titles)
+    return PooledTriplets(
+        towers.pooled_pictures(towers.prepared_pictures(images)),
+        towers.pooled_titles(towers.prepared_titles(titles)),
+        np.array([labels[title] for title in titles], np.int64),
+        np.arange(len(rows.titles)),
+        np.array([at[title] for title in rows.titles]),
+        None if rows.negatives is None else np.array([at[title] for title in rows.negatives]),
+    )

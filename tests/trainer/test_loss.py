@@ -1,0 +1,119 @@
+"""The loss: the library's where nothing is masked; a row's own title, met again, takes no part where it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from torch import Tensor, nn
+
+from trainer.loss import RankingLoss, equal_titles, ranking_loss, title_labels
+
+
+def unit(*degrees: float) -> Tensor:
+    """Vectors in the plane, by their angles."""
+    angles = torch.tensor(degrees).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 20.0, 100.0])
+@pytest.mark.parametrize("negatives", [0, 6])
+def test_unmasked_it_is_the_librarys_loss(negatives: int, scale: float) -> None:
+    torch.manual_seed(1)
+    anchors, candidates = torch.randn(6, 8), torch.randn(6 + negatives, 8)
+    theirs = MultipleNegativesRankingLoss(SentenceTransformer(modules=[nn.Identity()]), scale=scale)
+    expected = theirs.compute_loss_from_embeddings([anchors, *candidates.split(6)], torch.empty(0))
+    assert ranking_loss(anchors, candidates, scale, None).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_masked_candidate_by_hand() -> None:
+    """Row 0 (0 degrees) among its own title (60), row 1's (90), and negatives at 0 and 180: the one at 0 is masked."""
+    anchors, candidates = unit(0, 90) * 3, unit(60, 90, 0, 180) * 0.1
+    masked = torch.tensor([[False, False, True, False], [False, False, False, False]])
+    cosines = [[0.5, 0.0, None, -1.0], [math.sqrt(0.75), 1.0, 0.0, 0.0]]
+    each = []
+    for row, own in ((0, 0.5), (1, 1.0)):
+        sum_of_all = sum(math.exp(2 * cosine) for cosine in cosines[row] if cosine is not None)
+        each.append(-math.log(math.exp(2 * own) / sum_of_all))
+    assert ranking_loss(anchors, candidates, 2.0, masked).item() == pytest.approx(sum(each) / 2, rel=1e-6)
+    assert ranking_loss(anchors, candidates, 2.0, None).item() > sum(each) / 2, "the loss pushed row 0 from its title"
+
+
+def test_titles_are_equal_after_normalisation() -> None:
+    composed, in_parts = "caf\u00e9", "cafe\u0301"
+    labels = title_labels(["Big  Trees", "big trees ", composed, in_parts, "cafe"])
+    assert labels["Big  Trees"] == labels["big trees "]
+    assert labels[composed] == labels[in_parts]
+    assert len(set(labels.values())) == 3
+
+
+def test_a_rows_own_title_is_masked_elsewhere_and_never_in_its_place() -> None:
+    own = torch.tensor([5, 7, 5])
+    candidates = torch.tensor([5, 7, 5, 7, 9, 5])
+    assert equal_titles(own, candidates).tolist() == [
+        [False, False, True, False, False, True],
+        [False, False, False, True, False, False],
+        [True, False, False, False, False, True],
+    ]
+
+
+def test_without_equal_titles_a_mask_changes_nothing() -> None:
+    torch.manual_seed(2)
+    anchors, candidates = torch.randn(4, 8), torch.randn(8, 8)
+    masked = equal_titles(torch.arange(4), torch.arange(8))
+    assert not masked.any()
+    assert torch.equal(ranking_loss(anchors, candidates, 20.0, masked), ranking_loss(anchors, candidates, 20.0, None))
+
+
+def test_a_batch_of_one_title_has_loss_0_and_no_gradient() -> None:
+    """Everything but each row's own title is masked: there is nothing to tell it from."""
+    anchors = unit(10, 50, 200).requires_grad_()
+    candidates = unit(20, 80, 300, 20, 100, 250).requires_grad_()
+    masked = equal_titles(torch.zeros(3, dtype=torch.int64), torch.zeros(6, dtype=torch.int64))
+    loss = ranking_loss(anchors, candidates, 20.0, masked)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert anchors.grad is not None
+    assert candidates.grad is not None
+    assert anchors.grad.tolist() == [[0, 0]] * 3
+    assert candidates.grad.tolist() == [[0, 0]] * 6
+
+
+def test_a_masked_candidate_is_neither_pushed_nor_pulled() -> None:
+    anchors, candidates = unit(10), unit(20, 15, 90).requires_grad_()
+    ranking_loss(anchors, candidates, 20.0, torch.tensor([[False, True, False]])).backward()  # type: ignore[no-untyped-call]
+    assert candidates.grad is not None
+    assert torch.isfinite(candidates.grad).all()
+    assert candidates.grad[1].tolist() == [0, 0]
+    assert candidates.grad[2].abs().sum() > 0
+
+
+class _Given(nn.Module):
+    """Gives the features back: a model whose embeddings the test chooses."""
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sentence_embedding": features["vectors"]}
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("mined", [True, False])
+def test_as_a_module_it_takes_labels_by_column(mask: bool, mined: bool) -> None:
+    """Rows 0 and 2 have one title, which is row 1's negative too."""
+    torch.manual_seed(3)
+    columns = [torch.randn(3, 4) for _ in range(3 if mined else 2)]
+    labels = torch.tensor([[1, 8], [2, 1], [1, 9]])[:, : len(columns) - 1]
+
+    def features() -> Iterator[dict[str, Tensor]]:
+        return ({"vectors": column} for column in columns)
+
+    found = RankingLoss(_Given(), 20.0, mask)(features(), labels)  # type: ignore[arg-type]
+    masked = torch.zeros(3, 3 * (len(columns) - 1), dtype=torch.bool)
+    masked[0, 2] = masked[2, 0] = True
+    if mined:
+        masked[0, 4] = masked[2, 4] = True
+    assert torch.equal(found, ranking_loss(columns[0], torch.cat(columns[1:]), 20.0, masked if mask else None))
+    assert not torch.equal(found, ranking_loss(columns[0], torch.cat(columns[1:]), 20.0, None if mask else masked))
