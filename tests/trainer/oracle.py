@@ -41,7 +41,7 @@ class Drawn:
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
         """Draw these."""
         self.asked += digests
-        return [decoded(draw(*name.split()[:2]), name) for name in digests]
+        return [decoded(draw(name.split()[0], name.split()[1]), name) for name in digests]
 
 
 @dataclass(frozen=True)
