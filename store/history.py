@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from store.tables import Evaluation, TrainingRun, TrainingStep
 
-__all__ = ["FinishedRun", "Recall", "finished_runs", "losses_of"]
+__all__ = ["FinishedRun", "Recall", "finished_runs", "losses_of", "recalls_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class FinishedRun:
 
 
 def finished_runs(session: Session) -> list[FinishedRun]:
-    """All runs that are done and were scored on `valid` or `test`, oldest first."""
+    """All runs that are done and were scored on `valid` or `test`, oldest first; no sweep's trials."""
     query = (
         select(
             TrainingRun.id,
@@ -55,6 +55,7 @@ def finished_runs(session: Session) -> list[FinishedRun]:
         .join(Evaluation, Evaluation.run_id == TrainingRun.id)
         .where(
             TrainingRun.status == "done",
+            TrainingRun.trial.is_(None),
             Evaluation.model.in_(("base", "tuned")),
             Evaluation.scope == "all",
             Evaluation.split.in_(("valid", "test")),
@@ -68,6 +69,21 @@ def finished_runs(session: Session) -> list[FinishedRun]:
         run = found.setdefault(run_id, FinishedRun(run_id, started_at))
         run.recalls[model, split] = Recall(value, n, value if low is None else low, value if high is None else high)
     return list(found.values())
+
+
+def recalls_of(session: Session, run_id: int) -> dict[str, dict[str, Recall]]:
+    """{model: {split: recall@1}} of one run, for every model and split that it scored."""
+    query = select(Evaluation).where(
+        Evaluation.run_id == run_id,
+        Evaluation.scope == "all",
+        Evaluation.direction == "thumbnail_to_title",
+        Evaluation.metric == "recall@1",
+    )
+    found: dict[str, dict[str, Recall]] = {}
+    for row in session.scalars(query):
+        low, high = (row.value if end is None else end for end in (row.low, row.high))
+        found.setdefault(row.model, {})[row.split] = Recall(row.value, row.n, low, high)
+    return found
 
 
 def losses_of(session: Session, run_ids: Sequence[int]) -> dict[int, list[tuple[float, float]]]:

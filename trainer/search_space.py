@@ -1,27 +1,17 @@
-"""What a sweep searches: each setting fixed, one of several values, or a range; read from text, checked, and sampled.
-
-Optuna samples (TPE, Bergstra et al. 2011, https://papers.nips.cc/paper/4443, multivariate as Falkner et al. 2018):
-https://optuna.readthedocs.io/en/stable/reference/samplers/generated/optuna.samplers.TPESampler.html
-"""
+"""What a sweep searches: each setting fixed, one of several values, or a range; read from text and checked."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import TPESampler
-from optuna.study import Study
-from optuna.trial import Trial, TrialState
-
-from trainer.errors import BadSetting, TrainerError
+from trainer.errors import BadSetting
 from trainer.settings import STRATEGIES, TrainSettings
 
-__all__ = ["Choices", "Point", "Range", "Space", "ask", "params", "parse"]
+__all__ = ["Choices", "Dimension", "Point", "Range", "Space", "Value", "parse"]
 
 Value = float | int | str
 Point = Mapping[str, Any]
@@ -29,8 +19,6 @@ Point = Mapping[str, Any]
 
 _NAMES = ("lr", "epochs", "batch_size", "negatives", "temperature")
 _WHOLE = ("epochs", "batch_size")
-_ATTEMPTS = 20
-_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -39,12 +27,6 @@ class Range:
 
     low: float
     high: float
-
-    def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high)
-        return FloatDistribution(self.low, self.high, log=True)
 
     def values(self) -> list[Value] | None:
         """All values, where they can be counted."""
@@ -65,10 +47,6 @@ class Choices:
     """One of these values; with one it is fixed."""
 
     of: tuple[Value, ...]
-
-    def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
-        return CategoricalDistribution(self.of)
 
     def values(self) -> list[Value] | None:
         """All values."""
@@ -153,13 +131,10 @@ class Space:
         """The strategies among `negatives`."""
         return [str(value) for value in self.negatives.values() or ()]
 
-    def searched(self) -> dict[str, BaseDistribution]:
+    def searched(self) -> dict[str, Dimension]:
         """What there is to choose: settings that are not fixed."""
-        return {
-            name: dimension.distribution()
-            for name, dimension in self.dimensions().items()
-            if isinstance(dimension, Range) or len(dimension.of) > 1
-        }
+        fixed = self.fixed()
+        return {name: dimension for name, dimension in self.dimensions().items() if name not in fixed}
 
     def fixed(self) -> dict[str, Any]:
         """{setting: value} of those that are not searched."""
@@ -182,42 +157,3 @@ class Space:
     def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a run's settings are in this space."""
         return {name: settings[name] for name in _NAMES}
-
-
-def ask(
-    study: Study, space: Space, seed: int, number: int, tried: Collection[tuple[Value, ...]]
-) -> tuple[Trial, Point]:
-    """Choose a trial's settings by what the study knows, none of them a second time.
-
-    The sampler is made anew for each trial, seeded by the sweep's seed and the trial's number: what it chooses depends
-    on these and on the earlier trials alone. So a sweep that was stopped goes on as if it had not been.
-
-    Args:
-        study: with all earlier trials.
-        space: not all of it tried.
-        seed: of the sweep.
-        number: of the trial.
-        tried: the values of earlier trials' points.
-    """
-    distributions = space.searched()
-    for attempt in range(_ATTEMPTS):
-        words = np.random.SeedSequence([seed, number, attempt]).generate_state(1)
-        study.sampler = TPESampler(seed=int(words[0]))
-        trial = study.ask(distributions)
-        point = space.point({**space.fixed(), **trial.params})
-        if tuple(point.values()) not in tried:
-            return trial, point
-        # Failed ones don't count: the sampler takes no notice of them.
-        study.tell(trial, state=TrialState.FAIL)
-    # Few are left, or the sampler is sure of itself: any of the others.
-    unseen = [*itertools.islice((p for p in space.points() if tuple(p.values()) not in tried), _LOOKED_AT)]
-    if not unseen:
-        raise TrainerError("the sweep found no settings that it has not tried; use a wider range")
-    chosen = unseen[np.random.default_rng([seed, number]).integers(len(unseen))]
-    study.enqueue_trial({name: chosen[name] for name in distributions})
-    return study.ask(distributions), chosen
-
-
-def params(space: Space, point: Point) -> dict[str, Any]:
-    """What Optuna knows of a point: the settings that are searched."""
-    return {name: point[name] for name in space.searched()}

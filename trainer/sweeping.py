@@ -24,8 +24,10 @@ import torch
 from optuna.study import Study, create_study
 from optuna.trial import TrialState, create_trial
 
+from store.champions import champion
 from store.database import Database
 from store.errors import StoreError
+from store.history import Recall, recalls_of
 from store.snapshots import load_examples
 from store.sweeps import (
     TrialRun,
@@ -46,7 +48,8 @@ from trainer.provenance import host
 from trainer.quiet import quiet_libraries
 from trainer.recording import mark_stale
 from trainer.runs import ONE_AT_A_TIME, resolved, train
-from trainer.search_space import Point, ask, params
+from trainer.sampling import ask, distributions_of, params
+from trainer.search_space import Point
 from trainer.standings import Standing, Tried, by_trial, in_order, objective, score_of
 from trainer.sweep_settings import SweepSettings
 from trainer.trials import Trials
@@ -65,6 +68,8 @@ class SweepResult:
         run_id: the winner's run, with its model.
         settings: every setting of that run.
         standings: the trials that did not diverge, best first; the winner is the first one.
+        recalls: {model: {split: recall@1}} of that run, thumbnail to title, for the base and the tuned model.
+        in_use: whether its model is the champion, as the store's first is at once.
         failed: trials that diverged.
         runs: runs of all trials.
         n_valid: rows that they were ranked on.
@@ -76,6 +81,8 @@ class SweepResult:
     run_id: int
     settings: dict[str, Any]
     standings: list[Standing]
+    recalls: dict[str, dict[str, Recall]]
+    in_use: bool
     failed: int
     runs: int
     n_valid: int
@@ -290,7 +297,7 @@ class _Sweep:
                     state=TrialState.PRUNED if standing is None else TrialState.COMPLETE,
                     value=None if standing is None else objective(standing),
                     params=params(space, space.point(trial.settings)),
-                    distributions=space.searched(),
+                    distributions=distributions_of(space),
                 )
             )
         return study
@@ -334,7 +341,9 @@ class _Sweep:
     def _result(self) -> SweepResult:
         with self._database.read() as session:
             winner = winner_run(session, self._id)
-        assert winner is not None, "it was trained, or there already"
+            assert winner is not None, "it was trained, or there already"
+            recalls = recalls_of(session, winner.id)
+            in_use = champion(session)
         tried = self._tried.values()
         standings = in_order(tried)
         chosen = self._key(winner.settings)
@@ -350,6 +359,8 @@ class _Sweep:
             run_id=winner.id,
             settings=winner.settings,
             standings=[trial, *(standing for standing in standings if standing is not trial)],
+            recalls=recalls,
+            in_use=in_use is not None and in_use.id == winner.id,
             failed=sum(trial.failed for trial in tried),
             runs=sum(len(trial.scores) for trial in tried),
             n_valid=trial.n,
