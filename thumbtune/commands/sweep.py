@@ -1,0 +1,186 @@
+"""`thumbtune sweep`: try many settings on cached features, and train the best."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from thumbtune.cli import App
+from thumbtune.commands.train import Shown
+from thumbtune.commands.training_options import training_options
+from thumbtune.console import Console
+from trainer.search_space import Space
+from trainer.settings import TrainSettings
+from trainer.sweep_settings import SweepSettings
+
+if TYPE_CHECKING:
+    from store.history import Recall
+    from trainer.standings import Standing
+    from trainer.sweeping import SweepResult
+
+__all__ = ["sweep"]
+
+_SPACE = Space().as_dict()
+_SWEEP = SweepSettings()
+_SHOWN = 10
+_RESUMED = ("resume", "trials", "timeout", "as_json")
+"""The options that go with --resume."""
+
+
+@click.command()
+@click.option("--trials", type=int, default=_SWEEP.trials, show_default=True, help="Settings to try.")
+@click.option("--seeds", type=int, default=_SWEEP.seeds, show_default=True, help="Runs of each, with other seeds.")
+@click.option(
+    "--finalists", type=int, default=_SWEEP.finalists, show_default=True, help="How many of the best get more seeds."
+)
+@click.option("--final-seeds", type=int, default=_SWEEP.final_seeds, show_default=True, help="How many more they get.")
+@click.option("--timeout", type=float, metavar="MIN", help="Begin no further trial after these minutes.")
+@click.option("--resume", type=int, metavar="ID", help="Go on with sweep ID, up to --trials in all.")
+@click.option("--lr", default=_SPACE["lr"], show_default=True, metavar="SPACE", help="Learning rates to try.")
+@click.option("--epochs", default=_SPACE["epochs"], show_default=True, metavar="SPACE", help="Epochs to try.")
+@click.option(
+    "--batch-size", default=_SPACE["batch_size"], show_default=True, metavar="SPACE", help="Rows a step to try."
+)
+@click.option(
+    "--negatives", default=_SPACE["negatives"], show_default=True, metavar="SPACE", help="Ways to choose negatives."
+)
+@click.option(
+    "--temperature", default=_SPACE["temperature"], show_default=True, metavar="SPACE", help="Temperatures to try."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=_SWEEP.shared.seed,
+    show_default=True,
+    help="Of what is tried; the runs' seeds count up from it.",
+)
+@click.option(
+    "--train",
+    default=_SWEEP.shared.train,
+    show_default=True,
+    metavar="WHAT",
+    help="projection for both, or a regular expression over their names.",
+)
+@training_options(
+    defaults=True,
+    without=(
+        "train",
+        "lr",
+        "epochs",
+        "batch_size",
+        "negatives",
+        "temperature",
+        "seed",
+        "start",
+        "lora_rank",
+        "lora_alpha",
+        "lora_targets",
+    ),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def sweep(
+    ctx: click.Context,
+    /,
+    *,
+    trials: int,
+    seeds: int,
+    finalists: int,
+    final_seeds: int,
+    timeout: float | None,
+    resume: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    r"""Try many settings on cached features, choose by valid recall@1 over seeds, and train the best.
+
+    SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is some runs in the store, one a seed; none of them is
+    scored on the test split, nor keeps a model. The best few are run with more seeds, and the best of these over all
+    its seeds is trained once more, as 'thumbtune train' does, and scored on test. It comes into use by 'thumbtune runs
+    promote'.
+
+    A sweep that was stopped goes on with --resume. How the trials of sweep 1 stand, by SQL:
+
+    \b
+    SELECT trial, count(*) AS runs, avg(valid_recall_at_1) AS mean,
+           min(valid_recall_at_1) AS low, max(valid_recall_at_1) AS high
+    FROM run_history WHERE sweep_id = 1 AND trial IS NOT NULL
+    GROUP BY trial ORDER BY mean DESC
+    """
+    app = ctx.find_object(App)
+    assert app is not None
+    app.console.json_wanted = as_json
+    if timeout is not None and not timeout >= 0:
+        raise click.UsageError(f"--timeout {timeout:g} is no time; give minutes.")
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if resume is not None and given - set(_RESUMED):
+        raise click.UsageError(
+            "--resume goes on with the sweep's own settings; only --trials and --timeout go with it."
+        )
+    settings = _settings(options, trials=trials, seeds=seeds, finalists=finalists, final_seeds=final_seeds)
+    database = app.open_database()
+    try:
+        from trainer import sweeping  # noqa: PLC0415 (loads torch)
+
+        timeout_s = None if timeout is None else timeout * 60
+        if resume is None:
+            result = sweeping.sweep(database, settings, timeout_s=timeout_s, progress=Shown(app.console))
+        else:
+            wanted = trials if "trials" in given else None
+            result = sweeping.resume(database, resume, trials=wanted, timeout_s=timeout_s, progress=Shown(app.console))
+    finally:
+        database.close()
+    _report(app.console, result)
+    if as_json:
+        app.console.print_json(_document(result))
+
+
+def _settings(options: dict[str, Any], **counts: int) -> SweepSettings:
+    space = Space.read({name: options.pop(name) for name in _SPACE})
+    return SweepSettings(TrainSettings(**options), space, **counts)
+
+
+def _report(console: Console, result: SweepResult) -> None:
+    told = f"; {result.failed} diverged" if result.failed else ""
+    tried = len(result.standings) + result.failed
+    console.say(
+        f"sweep {result.sweep_id}: {tried} trials, {result.runs} runs in {result.seconds:.0f} s, "
+        f"ranked on {result.n_valid} valid pairs{told}"
+    )
+    columns = [*_SPACE, "seeds", "valid recall@1", "sd", "mrr"]
+    console.table(
+        ("trial", *(name.replace("_", " ") for name in columns)),
+        [_line(standing) for standing in result.standings[:_SHOWN]],
+        title=f"the best of {len(result.standings)}",
+    )
+    best, tuned, base = result.standings[0], result.recalls["tuned"], result.recalls["base"]
+    spread = "" if best.sd is None else f" (sd {best.sd:.3f})"
+    console.say(
+        f"winner: trial {best.trial}, valid recall@1 {best.recall_at_1:.3f}{spread} over {best.seeds} seeds, "
+        f"the base's {base['valid'].value:.3f}"
+    )
+    if "test" in tuned:
+        console.say(f"run {result.run_id}: test recall@1 {_told(tuned['test'])}, the base's {_told(base['test'])}")
+    if result.in_use:
+        console.say(f"run {result.run_id} is in use: the store's first model")
+    else:
+        console.say(f"to take run {result.run_id} into use: thumbtune runs promote {result.run_id}")
+
+
+def _line(standing: Standing) -> tuple[object, ...]:
+    tried = [standing.settings[name] for name in _SPACE]
+    return (standing.trial, *tried, standing.seeds, standing.recall_at_1, standing.sd, standing.mrr)
+
+
+def _told(recall: Recall) -> str:
+    return f"{recall.value:.3f} (95 % {recall.low:.3f} to {recall.high:.3f}, n = {recall.n})"
+
+
+def _document(result: SweepResult) -> dict[str, Any]:
+    document = asdict(result)
+    document["trials"] = len(result.standings) + result.failed
+    document["recall_at_1"] = document.pop("recalls")
+    return document
