@@ -9,6 +9,7 @@ TrainerError                   the root: anything the trainer can't do
 │   ├── NotAClip               it loads, but does not embed pictures and text into one space
 │   └── DamagedModel           files missing, unreadable, or in an unsafe format
 ├── BadPicture                 a stored picture can't be decoded
+├── AlreadyTraining            another process trains on this store now, and this command starts only one
 ├── RunUnusable                a run whose model can't be had again (not done, artifact lost, base changed)
 ├── CantSave                   a model or dataset can't be written (folder in use, disk full)
 ├── PushFailed                 a model or dataset can't be put on the hub
@@ -23,6 +24,7 @@ TrainerError                   the root: anything the trainer can't do
 from __future__ import annotations
 
 __all__ = [
+    "AlreadyTraining",
     "BadPicture",
     "BadRepository",
     "BadSetting",
@@ -82,6 +84,12 @@ class DamagedModel(ModelUnavailable):
 
 class BadPicture(TrainerError):
     """A stored picture can't be decoded."""
+
+
+class AlreadyTraining(TrainerError):
+    """Another process trains on this store now. The new pairs stay new for the next command."""
+
+    exit_code = 3
 
 
 class RunUnusable(TrainerError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from store.champions import champion
@@ -54,9 +54,7 @@ def resolve_model(database: Database, name: str) -> str:
 
 def run_settings(run: TrainingRun) -> TrainSettings:
     """The settings that a run recorded; what it did not know yet has today's default."""
-    known = {field.name for field in fields(TrainSettings)}
-    kept = {name: value for name, value in run.settings.items() if name in known}
-    return TrainSettings(**{**kept, "channels": tuple(kept.get("channels", ()))})
+    return TrainSettings.from_dict(run.settings)
 
 
 def run_in_use(database: Database) -> int | None:

@@ -15,8 +15,9 @@ import torch
 
 from store.database import Database
 from store.errors import StoreError
-from store.runs import end_run, mark_interrupted, start_run, update_run
+from store.runs import end_run, lock_runs, mark_interrupted, start_run, update_run
 from store.sweeps import mark_sweeps_interrupted
+from trainer.alone import require_alone
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.progress import Progress
 from trainer.provenance import git_commit, host, package_versions, process_is_alive
@@ -82,10 +83,25 @@ def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
     }
 
 
-def begin(database: Database, settings: TrainSettings, device: str, output: Path | None, **columns: Any) -> int:
-    """Insert the run's row; return its id."""
+def begin(
+    database: Database,
+    settings: TrainSettings,
+    device: str,
+    output: Path | None,
+    *,
+    alone: bool = False,
+    **columns: Any,
+) -> int:
+    """Insert the run's row; return its id.
+
+    Raises:
+        AlreadyTraining: with `alone`, when another process of this machine trains on this store.
+    """
     known = known_at_start(settings, device)
     with database.write() as session:
+        if alone:
+            lock_runs(session)
+            require_alone(session)
         path = None if output is None else str(output.absolute())
         return start_run(session, **known, output_path=path, **columns)
 

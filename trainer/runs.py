@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from transformers import set_seed
 
-from store.champions import champion, promote
+from store.champions import champion, replace_champion
 from store.database import Database
 from store.runs import add_evaluations, add_ranks, add_steps, end_run
 from store.snapshots import ExampleRow
@@ -30,6 +30,7 @@ from trainer.learners import HeadsLearner, Learner, Pooled, WholeLearner, triple
 from trainer.model_card import model_card
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
+from trainer.promotion import Decision, Judge
 from trainer.quiet import quiet_libraries
 from trainer.recorded import embedder_of, load_run_model, resolve_model
 from trainer.recording import Run, begin, mark_stale, recorded
@@ -56,6 +57,8 @@ class TrainResult:
         champion_id, champion: the run that was in use, and its scores on the same valid and test rows; None where there
             was none, or its model can't be had.
         promoted: whether this run's model came into use, as the first one does.
+        decision: what the judge said; None where none was asked. One that says to promote was not followed when another
+            run had come into use meanwhile.
         seconds: {phase: wall-clock seconds}.
         warnings: what the run could not do, in words.
     """
@@ -71,6 +74,7 @@ class TrainResult:
     champion_id: int | None
     champion: Scores | None
     promoted: bool
+    decision: Decision | None
     seconds: dict[str, float]
     warnings: list[str]
 
@@ -99,6 +103,8 @@ def train(
     output: Path | None = None,
     progress: Progress | None = None,
     sweep_id: int | None = None,
+    judge: Judge | None = None,
+    alone: bool = False,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record everything about it.
 
@@ -113,8 +119,11 @@ def train(
         output: also write the whole model to this new or empty folder.
         progress: told of what goes on.
         sweep_id: the sweep whose winner this run trains.
+        judge: asked, where a run is in use, whether this one takes its place; None: it does not.
+        alone: start only if no other process of this machine trains on this store.
 
     Raises:
+        AlreadyTraining: with `alone`; no run was started.
         TrainerError: see `trainer.errors`; the run has ended `failed`.
         TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`.
         StoreError: the store failed.
@@ -128,10 +137,10 @@ def train(
             mark_stale(database)
         with database.read() as session:
             in_use = champion(session)
-        run_id = begin(database, settings, device, output, sweep_id=sweep_id)
+        run_id = begin(database, settings, device, output, alone=alone, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
-            return _train(run, device, in_use, output)
+            return _train(run, device, in_use, output, judge)
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
@@ -156,7 +165,7 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     return replace(settings, model=model, precision=precision), device
 
 
-def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | None) -> TrainResult:
+def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | None, judge: Judge | None) -> TrainResult:
     settings, source = run.settings, StoredPictures(run.database)
     with run.timed("snapshot"):
         chosen = snapshot.select(run.database, settings.channels)
@@ -185,7 +194,8 @@ def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | Non
         tuned = learner.score(prepared.rows, run.progress)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner, output)
-    promoted = _end(run, in_use)
+    decision = None if judge is None or in_use is None else judge(in_use, tuned, beside)
+    promoted = _end(run, in_use, decision)
     return TrainResult(
         run.id,
         snapshot_id,
@@ -198,6 +208,7 @@ def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | Non
         None if beside is None or in_use is None else in_use.id,
         beside,
         promoted,
+        decision,
         dict(run.seconds),
         run.warnings,
     )
@@ -375,11 +386,12 @@ def _save(run: Run, learner: Learner, output: Path | None) -> Path:
         return output
 
 
-def _end(run: Run, in_use: TrainingRun | None) -> bool:
-    """End the run; the store's first model comes into use."""
+def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
+    """End the run, and with it bring its model into use: as the store's first, or in place of the one in use."""
     with run.database.write() as session:
         end_run(session, run.id, "done", phase_seconds=run.seconds)
-        first = in_use is None and champion(session) is None
-        if first:
-            promote(session, run.id, "the first model")
-    return first
+        if in_use is None:
+            return replace_champion(session, run.id, None, "the first model")
+        if decision is None or not decision.promote:
+            return False
+        return replace_champion(session, run.id, in_use.id, decision.reason)

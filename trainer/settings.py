@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from trainer.errors import BadSetting
@@ -137,3 +138,9 @@ class TrainSettings:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the store."""
         return {**asdict(self), "channels": list(self.channels)}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> TrainSettings:
+        """What `as_dict` gave, read back; a setting that it did not know yet has today's default."""
+        known = {field.name: kept[field.name] for field in fields(cls) if field.name in kept}
+        return cls(**{**known, "channels": tuple(known.get("channels", ()))})

@@ -1,0 +1,50 @@
+"""Who is taken into use, from plain figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.evaluation import mcnemar
+from trainer.promotion import decide, decide_unmeasured
+
+
+@pytest.mark.parametrize(
+    ("old_hits", "new_hits", "promoted"), [(3, 4, True), (4, 4, True), (4, 3, False), (0, 0, True), (8, 0, False)]
+)
+def test_a_model_that_is_not_worse_on_valid_replaces_the_champion(old_hits: int, new_hits: int, promoted: bool) -> None:
+    rows = [f"v{number}" for number in range(8)]
+    old = {row: 1 if at < old_hits else 2 for at, row in enumerate(rows)}
+    new = {row: 1 if at >= 8 - new_hits else 3 for at, row in enumerate(rows)}
+    decision = decide(3, old_hits / 8, new_hits / 8, mcnemar(old, new))
+    assert decision.promote is promoted
+    start = f"valid recall@1 {new_hits / 8:.3f} against the champion's (run 3) {old_hits / 8:.3f} on the same 8 rows; "
+    assert decision.reason.startswith(start)
+
+
+def test_the_reason_says_how_far_chance_explains_it() -> None:
+    old = {f"v{number}": 2 for number in range(6)}
+    decision = decide(12, 0.0, 1.0, mcnemar(old, dict.fromkeys(old, 1)))
+    assert decision.reason == (
+        "valid recall@1 1.000 against the champion's (run 12) 0.000 on the same 6 rows; exact McNemar p = 0.031"
+    )
+    assert "on the same 1 row; exact McNemar p = 1" in decide(1, 1.0, 1.0, mcnemar({"v": 1}, {"v": 1})).reason
+
+
+@pytest.mark.parametrize(
+    ("new", "why", "promoted", "reason"),
+    [
+        (None, None, False, "the valid split is empty, so nothing tells this model from the champion's (run 3)"),
+        (None, "its file is gone", False, "the valid split is empty, so nothing tells this model from the champion's"),
+        (
+            0.5,
+            "its file is gone",
+            True,
+            "valid recall@1 0.500; the champion's model (run 3) can't be had any more: its",
+        ),
+        (0.5, None, False, "the champion (run 3) could not be scored this time, though its model is there"),
+    ],
+)
+def test_without_two_figures(new: float | None, why: str | None, promoted: bool, reason: str) -> None:
+    decision = decide_unmeasured(3, new, why)
+    assert decision.promote is promoted
+    assert decision.reason.startswith(reason)

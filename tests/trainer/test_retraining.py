@@ -1,0 +1,406 @@
+"""Retraining on real stores with a real (tiny) model: when it trains, with what, and whose model is in use after."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from store.champions import champion, champion_ids, promote
+from store.database import Database, rows_as_dicts
+from store.errors import NotFound
+from store.novelty import NewPairs
+from store.runs import evaluations, get_run, list_runs, ranks, start_run
+from store.tables import Promotion, TrainingRun
+from tests.store.builders import add_video, change_video, url_of
+from tests.trainer.tiny import build_clip, draw, fill
+from trainer.errors import AlreadyTraining, BadSetting, RunUnusable, TrainingInterrupted
+from trainer.evaluation import mcnemar
+from trainer.recording import known_at_start
+from trainer.retraining import Promoted, inherited_settings, new_pairs, promote_run, retrain
+from trainer.runs import train
+from trainer.settings import TrainSettings
+
+Make = Callable[..., TrainSettings]
+
+LEARNT = {"epochs": 60, "lr": 0.03}
+"""Settings that find more thumbnails' titles than the base does, on valid and test too."""
+UNTOUCHED = {"epochs": 1, "lr": 1e-12}
+"""Settings that leave the base as it was."""
+
+
+@pytest.fixture
+def settings_for(tiny_clip: Path) -> Make:
+    """Settings that train the tiny CLIP in moments; anything can be set otherwise."""
+
+    def make(**other: Any) -> TrainSettings:
+        return TrainSettings(**{"model": str(tiny_clip), "title_model": "base", "device": "cpu", **other})
+
+    return make
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    """A store of 40 pairs."""
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+def publish(database: Database, numbers: range) -> None:
+    """Add pairs, as a later sync does."""
+    with database.write() as session:
+        for number in numbers:
+            picture = draw("navy", "bar", number) + str(number).encode()
+            add_video(session, f"UC1-{number:03}", day=number, title=f"navy bar {number}", picture=picture)
+
+
+def in_use(database: Database) -> int | None:
+    with database.read() as session:
+        run = champion(session)
+    return None if run is None else run.id
+
+
+def reasons(database: Database) -> list[str]:
+    with database.read() as session:
+        return [row["reason"] for row in rows_as_dicts(session, "SELECT reason FROM champions")]
+
+
+def test_the_first_model_comes_into_use_and_a_later_one_that_is_not_worse_replaces_it(
+    database: Database, settings_for: Make
+) -> None:
+    fill(database, 40)
+    first = retrain(database, settings_for(**UNTOUCHED))
+    assert first.new == NewPairs(videos=40, changed=0)
+    assert first.result is not None
+    assert (first.result.promoted, first.champion_id) == (True, 1)
+
+    publish(database, range(40, 60))
+    second = retrain(database, settings_for(**LEARNT))
+    assert second.new == NewPairs(videos=20, changed=0)
+    assert second.result is not None
+    assert second.result.decision is not None
+    assert (second.result.promoted, second.champion_id) == (True, 2)
+    assert reasons(database) == ["the first model", second.result.decision.reason]
+    with database.read() as session:
+        run = get_run(session, 2)
+        own = ranks(session, 2, "tuned", "thumbnail_to_title", "valid")
+        beside = ranks(session, 2, "champion", "thumbnail_to_title", "valid")
+        shares = {
+            (row.model, row.split): (row.value, row.n)
+            for row in evaluations(session, 2)
+            if (row.scope, row.direction, row.metric) == ("all", "thumbnail_to_title", "recall@1")
+        }
+    assert run.champion_run_id == 1
+    assert own.keys() == beside.keys(), "both on the same rows"
+    assert {key[1] for key in shares if key[0] == "champion"} == {"valid", "test"}
+    p = mcnemar({v: row.rank for v, row in beside.items()}, {v: row.rank for v, row in own.items()}).p
+    new, old = shares["tuned", "valid"], shares["champion", "valid"]
+    assert new[0] > old[0], "else this test shows nothing"
+    assert second.result.decision.reason == (
+        f"valid recall@1 {new[0]:.3f} against the champion's (run 1) {old[0]:.3f} on the same {len(own)} rows; "
+        f"exact McNemar p = {p:.2g}"
+    )
+
+
+def test_a_worse_model_does_not_come_into_use_and_is_not_tried_again(filled: Database, settings_for: Make) -> None:
+    publish(filled, range(40, 60))
+    retrain(filled, settings_for(**LEARNT))
+    publish(filled, range(60, 70))
+    done = retrain(filled, settings_for(**UNTOUCHED))
+    assert done.result is not None
+    assert done.result.decision is not None
+    assert not done.result.decision.promote
+    assert (done.result.promoted, done.champion_id, in_use(filled)) == (False, 1, 1)
+    assert "against the champion's (run 1)" in done.result.decision.reason
+    again = retrain(filled, settings_for(**UNTOUCHED))
+    assert (again.new.total, again.result, again.champion_id) == (0, None, 1)
+
+
+def test_an_equal_model_replaces_the_champion(filled: Database, settings_for: Make) -> None:
+    retrain(filled, settings_for())
+    done = retrain(filled, settings_for(), min_new=0)
+    assert done.new.total == 0
+    assert done.result is not None
+    assert done.result.promoted
+    assert "exact McNemar p = 1" in reasons(filled)[-1]
+
+
+def test_it_trains_when_enough_is_new_and_changed_pairs_count(filled: Database, settings_for: Make) -> None:
+    retrain(filled, settings_for())
+    with filled.write() as session:
+        change_video(session, "UC1-000", title="another title")
+        change_video(session, "UC1-001", picture=draw("pink", "square", 5) + b"other")
+    publish(filled, range(40, 41))
+    idle = retrain(filled, settings_for(), min_new=4)
+    assert (idle.new, idle.result, idle.champion_id) == (NewPairs(videos=1, changed=2), None, 1)
+    with filled.read() as session:
+        assert len(list_runs(session)) == 1
+    assert retrain(filled, settings_for(), min_new=3).result is not None
+    assert new_pairs(filled) == NewPairs(0, 0)
+
+
+def test_only_the_channels_that_are_trained_on_count(filled: Database, settings_for: Make) -> None:
+    fill(filled, 20, "UC2")
+    retrain(filled, settings_for(channels=("@uc2",)))
+    assert new_pairs(filled, ["UC2"]) == NewPairs(0, 0)
+    assert new_pairs(filled) == NewPairs(40, 0)
+    assert retrain(filled, settings_for(channels=("uc2",)), min_new=1).result is None
+    with pytest.raises(BadSetting, match="channel '@who' is not in the store; it has @uc1, @uc2"):
+        new_pairs(filled, ["@who"])
+
+
+def test_nothing_new_loads_nothing_heavy(filled: Database, settings_for: Make) -> None:
+    retrain(filled, settings_for())
+    code = f"""
+import sys
+from store.database import open_database
+from trainer.retraining import inherited_settings, retrain
+database = open_database({url_of(filled)!r})
+chosen = inherited_settings(database, {{}})
+print(retrain(database, chosen.settings).result, chosen.run_id)
+print([name for name in ("torch", "transformers", "numpy", "scipy", "pandas") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["None 1", "[]"]
+
+
+def test_settings_come_from_the_options_then_the_champion_then_the_defaults(
+    filled: Database, settings_for: Make, tiny_clip: Path
+) -> None:
+    assert inherited_settings(filled, {"lr": None, "channels": ()}).settings == TrainSettings()
+    assert inherited_settings(filled, {}).run_id is None
+    first = train(filled, settings_for(lr=0.02, seed=7, mask=False, channels=("UC1",)))
+    train(filled, settings_for(lr=0.5))
+    found = inherited_settings(filled, {"seed": 3, "lr": None, "device": None, "mask": None, "channels": ()})
+    assert found.run_id == first.run_id, "the run in use, not the newest"
+    assert found.settings == settings_for(
+        model=str(tiny_clip.absolute()), lr=0.02, seed=3, mask=False, channels=("UC1",), device="auto"
+    )
+    with pytest.raises(BadSetting, match="epochs 0 is too few"):
+        inherited_settings(filled, {"epochs": 0})
+
+
+def test_where_to_start_and_what_only_one_machine_has_are_not_carried_over(
+    filled: Database, settings_for: Make
+) -> None:
+    train(filled, settings_for())
+    train(filled, settings_for(start="champion"))
+    promote_run(filled, 2, "by hand")
+    with filled.write() as session:
+        kept = get_run(session, 2).settings
+        session.execute(update(TrainingRun).values(settings={**kept, "precision": "bf16", "device": "cuda"}))
+    found = inherited_settings(filled, {}).settings
+    assert (found.start, found.device, found.precision) == ("base", "auto", "auto")
+    assert inherited_settings(filled, {"start": "champion"}).settings.start == "champion"
+    assert inherited_settings(filled, {"precision": "bf16"}).settings.precision == "bf16"
+
+
+def test_from_the_champion(filled: Database, settings_for: Make, tiny_clip: Path) -> None:
+    first = retrain(filled, settings_for(**LEARNT))
+    assert first.result is not None
+    further = retrain(filled, settings_for(**UNTOUCHED, start="champion"), min_new=0)
+    assert further.result is not None
+    assert further.result.tuned.table() == first.result.tuned.table(), "it goes on where the champion stands"
+    assert further.result.base.table() != first.result.tuned.table()
+    with pytest.raises(BadSetting, match="leave --model out"):
+        inherited_settings(filled, {"start": "champion", "model": str(tiny_clip)})
+
+
+def test_a_store_from_before_there_were_champions(filled: Database, settings_for: Make) -> None:
+    train(filled, settings_for(lr=0.02))
+    with filled.write() as session:
+        session.query(Promotion).delete()
+    assert inherited_settings(filled, {}).settings.lr == 0.02
+    assert new_pairs(filled) == NewPairs(0, 0)
+    assert retrain(filled, settings_for(), min_new=0).champion_id == 2
+
+
+def test_without_valid_rows_nothing_is_replaced(sqlite_database: Database, settings_for: Make) -> None:
+    fill(sqlite_database, 3)
+    assert retrain(sqlite_database, settings_for(), min_new=1).champion_id == 1, "the first is better than none"
+    done = retrain(sqlite_database, settings_for(), min_new=0)
+    assert done.result is not None
+    assert done.result.decision is not None
+    assert "the valid split is empty" in done.result.decision.reason
+    assert (done.result.promoted, done.champion_id) == (False, 1)
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed", "another base"])
+def test_a_champion_that_is_lost_is_replaced(
+    filled: Database, settings_for: Make, tmp_path: Path, tiny_clip: Path, damage: str
+) -> None:
+    base = build_clip(tmp_path / "base")
+    retrain(filled, settings_for(model=str(base), **LEARNT))
+    with filled.read() as session:
+        tensors = Path(str(get_run(session, 1).artifact_path))
+    if damage == "gone":
+        tensors.unlink()
+    elif damage == "changed":
+        tensors.write_bytes(tensors.read_bytes()[:-4] + b"\0\0\0\0")
+    else:
+        build_clip(base, seed=5)
+    done = retrain(filled, settings_for(model=str(tiny_clip), **UNTOUCHED), min_new=0)
+    assert done.result is not None
+    assert (done.result.promoted, done.champion_id) == (True, 2)
+    assert "the champion's model (run 1) can't be had any more: " in reasons(filled)[-1]
+    assert any("the champion, run 1, can't be scored" in text for text in done.result.warnings)
+
+
+def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
+    filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    retrain(filled, settings_for())
+    with filled.write() as session:
+        session.execute(update(TrainingRun).values(base_model="sentence-transformers/clip-ViT-L-14"))
+    done = retrain(filled, settings_for(), min_new=0)
+    assert done.result is not None
+    assert done.result.decision is not None
+    assert "the champion (run 1) could not be scored this time" in done.result.decision.reason
+    assert done.champion_id == 1
+
+
+class During:
+    """Progress that calls something when a phase begins."""
+
+    def __init__(self, phase: str, call: Callable[[], object]) -> None:
+        self._phase, self._call = phase, call
+
+    @contextmanager
+    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        if description == self._phase:
+            self._call()
+        yield lambda _count: None
+
+    def warn(self, text: str) -> None:
+        pass
+
+
+def test_a_champion_of_the_meantime_stays(database: Database, settings_for: Make) -> None:
+    fill(database, 40)
+    train(database, settings_for(**UNTOUCHED))
+    train(database, settings_for())
+
+    def by_hand() -> None:
+        with database.write() as session:
+            promote(session, 2, "by hand, while run 3 trained")
+
+    done = retrain(database, settings_for(**LEARNT), min_new=0, progress=During("Training", by_hand))
+    assert done.result is not None
+    assert done.result.decision is not None
+    assert done.result.decision.promote
+    assert "the champion's (run 1)" in done.result.decision.reason, "what was scored is what is told"
+    assert (done.result.promoted, done.champion_id) == (False, 2)
+    with database.read() as session:
+        assert champion_ids(session) == [1, 2]
+        assert get_run(session, 3).status == "done"
+
+
+def test_of_two_first_models_the_one_that_ends_first_is_in_use(filled: Database, settings_for: Make) -> None:
+    with filled.write() as session:
+        other = start_run(session, **known_at_start(settings_for(), "cpu"))
+
+    def by_hand() -> None:
+        with filled.write() as session:
+            promote(session, other, "the first model")
+
+    done = retrain(filled, settings_for(), progress=During("Training", by_hand))
+    assert done.result is not None
+    assert (done.result.promoted, done.result.decision, done.champion_id) == (False, None, other)
+
+
+def test_an_interrupted_run_leaves_the_champion_and_its_pairs_new(filled: Database, settings_for: Make) -> None:
+    retrain(filled, settings_for())
+    publish(filled, range(40, 60))
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterrupted):
+        retrain(filled, settings_for(), progress=During("Training", stop))
+    assert (in_use(filled), new_pairs(filled)) == (1, NewPairs(20, 0))
+    assert retrain(filled, settings_for()).result is not None
+
+
+@contextmanager
+def another_process(database: Database, settings: TrainSettings, **columns: Any) -> Iterator[int]:
+    """A run that a living process of this machine has begun; yields its id."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
+    try:
+        with database.write() as session:
+            known = {**known_at_start(settings, "cpu"), "pid": process.pid, **columns}
+            run_id = start_run(session, **known)
+        yield run_id
+    finally:
+        process.communicate("\n")
+
+
+def test_beside_a_run_at_work_nothing_is_started(database: Database, settings_for: Make) -> None:
+    fill(database, 40)
+    with another_process(database, settings_for()) as run_id:
+        with pytest.raises(AlreadyTraining, match=rf"run {run_id} \(process \d+\) is training on this store") as caught:
+            retrain(database, settings_for())
+        assert caught.value.exit_code == 3
+        assert retrain(database, settings_for(), min_new=41).result is None, "nothing to do anyway"
+        with pytest.raises(AlreadyTraining):
+            train(database, settings_for(), alone=True)
+        with database.read() as session:
+            assert [run.id for run in list_runs(session)] == [run_id]
+    done = retrain(database, settings_for())
+    assert done.champion_id == 2
+    with database.read() as session:
+        assert [run.status for run in list_runs(session)] == ["interrupted", "done"]
+
+
+def test_neither_a_sweeps_trial_nor_another_machines_run_keeps_it_from_training(
+    filled: Database, settings_for: Make
+) -> None:
+    with another_process(filled, settings_for(), trial=0), another_process(filled, settings_for(), host="elsewhere"):
+        assert retrain(filled, settings_for()).result is not None
+
+
+def test_promoting_by_hand(database: Database, settings_for: Make) -> None:
+    fill(database, 40)
+    for _ in range(2):
+        train(database, settings_for())
+    assert promote_run(database, 2, "it looks better") == Promoted(replaced=1, changed=True)
+    assert promote_run(database, 2, "again") == Promoted(replaced=None, changed=False)
+    assert promote_run(database, 1, "no, it does not") == Promoted(replaced=2, changed=True)
+    assert reasons(database) == ["the first model", "it looks better", "no, it does not"]
+
+
+def test_what_cant_be_promoted(filled: Database, settings_for: Make) -> None:
+    train(filled, settings_for())
+    with filled.write() as session:
+        started = start_run(session, **known_at_start(settings_for(), "cpu"))
+    train(filled, settings_for())
+    with filled.write() as session:
+        kept = get_run(session, 1)
+        trial = start_run(session, **known_at_start(settings_for(), "cpu"), trial=0)
+        session.execute(
+            update(TrainingRun)
+            .where(TrainingRun.id == trial)
+            .values(status="done", base_fingerprint=kept.base_fingerprint, pid=os.getpid())
+        )
+        tensors = Path(str(get_run(session, 3).artifact_path))
+    with pytest.raises(NotFound, match="there is no run 9"):
+        promote_run(filled, 9, "by hand")
+    with pytest.raises(RunUnusable, match=f"run {started} is interrupted, so it has no model"):
+        promote_run(filled, started, "by hand")
+    with pytest.raises(RunUnusable, match=f"run {trial} is a sweep's trial, which keeps no model"):
+        promote_run(filled, trial, "by hand")
+    tensors.write_bytes(b"something else")
+    with pytest.raises(RunUnusable, match="is not the file that the run wrote"):
+        promote_run(filled, 3, "by hand")
+    tensors.unlink()
+    with pytest.raises(RunUnusable, match="the run's tensors are not at"):
+        promote_run(filled, 3, "by hand")
+    assert in_use(filled) == 1

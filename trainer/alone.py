@@ -1,0 +1,39 @@
+"""One run at a time on a store, for commands that a clock starts: the second would train on the same pairs again."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from store.runs import run_at_work
+from store.tables import TrainingRun
+from trainer.errors import AlreadyTraining
+from trainer.provenance import host, process_is_alive
+
+__all__ = ["already_training", "require_alone", "run_here"]
+
+
+def run_here(session: Session) -> TrainingRun | None:
+    """The run that another process of this machine trains on this store now, or None; other machines are not seen."""
+    return run_at_work(session, host(), process_is_alive)
+
+
+def require_alone(session: Session) -> None:
+    """Check that no other process of this machine trains on this store now.
+
+    Args:
+        session: a write session after `store.runs.lock_runs`: what it finds holds until the transaction ends.
+
+    Raises:
+        AlreadyTraining: one does.
+    """
+    busy = run_here(session)
+    if busy is not None:
+        raise already_training(busy)
+
+
+def already_training(busy: TrainingRun) -> AlreadyTraining:
+    """The error that tells of a run at work."""
+    return AlreadyTraining(
+        f"run {busy.id} (process {busy.pid}) is training on this store now, so nothing more was started; "
+        "run the command again when it has ended"
+    )

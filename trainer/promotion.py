@@ -1,0 +1,69 @@
+"""Whether a new model takes the champion's place: by valid recall@1 on the same rows, never by test. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from store.tables import TrainingRun
+    from trainer.evaluation import Comparison
+    from trainer.scoring import Scores
+
+__all__ = ["Decision", "Judge", "decide", "decide_unmeasured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to take the new model into use, and why, in one line with the figures."""
+
+    promote: bool
+    reason: str
+
+
+class Judge(Protocol):
+    """Decides for a run that has ended; asked outside of any transaction."""
+
+    def __call__(self, in_use: TrainingRun, tuned: Scores, beside: Scores | None, /) -> Decision:
+        """Say whether the model scored `tuned` replaces that of `in_use`, scored `beside` (None: it could not be)."""
+
+
+def decide(champion_id: int, champion: float, new: float, test: Comparison) -> Decision:
+    """Compare two models that ranked the same valid rows: one that is not worse takes the other's place.
+
+    The test says how far chance explains the difference; it decides nothing. Ties go to the new model, which has seen
+    the newer pairs.
+
+    Args:
+        champion_id: the run in use.
+        champion: its valid recall@1, thumbnail to title.
+        new: the new model's.
+        test: the exact McNemar test over these rows.
+    """
+    rows = "row" if test.n == 1 else "rows"
+    return Decision(
+        new >= champion,
+        f"valid recall@1 {new:.3f} against the champion's (run {champion_id}) {champion:.3f} "
+        f"on the same {test.n} {rows}; exact McNemar p = {test.p:.2g}",
+    )
+
+
+def decide_unmeasured(champion_id: int, new: float | None, why: str | None) -> Decision:
+    """Decide where there are not two figures to compare.
+
+    Args:
+        champion_id: the run in use.
+        new: the new model's valid recall@1; None where no row is in the valid split.
+        why: why the champion's model can't be had again; None when it is there and only could not be scored this time.
+    """
+    if new is None:
+        return Decision(
+            False, f"the valid split is empty, so nothing tells this model from the champion's (run {champion_id})"
+        )
+    if why is None:
+        return Decision(
+            False, f"the champion (run {champion_id}) could not be scored this time, though its model is there"
+        )
+    return Decision(
+        True, f"valid recall@1 {new:.3f}; the champion's model (run {champion_id}) can't be had any more: {why}"
+    )

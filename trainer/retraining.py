@@ -1,0 +1,220 @@
+"""Training again when enough is new, and taking the better model into use: what a clock starts, so cheap when idle.
+
+Nothing heavy is imported until there is something to train on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from store.champions import champion, promote
+from store.database import Database
+from store.novelty import NewPairs, new_pairs_since
+from store.pairs import channel_titles
+from store.runs import newest_done_run
+from store.tables import TrainingRun
+from trainer.alone import already_training, run_here
+from trainer.channel_names import channel_id
+from trainer.errors import BadSetting, ModelUnavailable, NoNetwork, RunUnusable, TrainerError
+from trainer.progress import Progress
+from trainer.promotion import Decision, decide, decide_unmeasured
+from trainer.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from trainer.runs import TrainResult
+    from trainer.scoring import Scores
+
+__all__ = ["Inherited", "Promoted", "Retrained", "inherited_settings", "new_pairs", "promote_run", "retrain"]
+
+_DIRECTION = "thumbnail_to_title"
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Settings to train again with, and where they are from.
+
+    Args:
+        settings: what was asked for, completed.
+        run_id: the run whose settings complete them; None: the defaults do.
+    """
+
+    settings: TrainSettings
+    run_id: int | None
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What came of it.
+
+    Args:
+        new: the pairs that no finished run had seen.
+        result: the run; None where too little was new.
+        champion_id: the run in use now, or None.
+    """
+
+    new: NewPairs
+    result: TrainResult | None
+    champion_id: int | None
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A promotion by hand: the run in use before, or None; `changed` is False where it was this one already."""
+
+    replaced: int | None
+    changed: bool
+
+
+def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherited:
+    """Complete the settings that were given by those of the run in use, else by the defaults.
+
+    Where to start from and the device are of the moment: they are never inherited. A run's `bf16` becomes `auto`, for a
+    machine that has none.
+
+    Args:
+        database: the store.
+        given: fields of `TrainSettings`; None and () are not given.
+
+    Raises:
+        BadSetting: a value is out of range, or a model is named beside `start="champion"`.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None and value != ()}
+    if chosen.get("start") == "champion" and "model" in chosen:
+        raise BadSetting("--from champion goes on with the model in use; leave --model out, or train --from base")
+    run = _reference(database)
+    if run is None:
+        return Inherited(TrainSettings(**chosen), None)
+    today = TrainSettings()
+    kept = replace(TrainSettings.from_dict(run.settings), start=today.start, device=today.device)
+    if kept.precision == "bf16":
+        kept = replace(kept, precision="auto")
+    return Inherited(replace(kept, **chosen), run.id)
+
+
+def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
+    """Count the pairs, as they are now, that no finished run has seen since the one in use (itself included).
+
+    Args:
+        database: the store.
+        channels: ids or handles; empty for all.
+
+    Raises:
+        BadSetting: a channel is not in the store.
+    """
+    run = _reference(database)
+    with database.read() as session:
+        known = channel_titles(session)
+        wanted = {channel_id(name, known) for name in channels}
+        return new_pairs_since(session, None if run is None else run.id, wanted)
+
+
+def retrain(
+    database: Database,
+    settings: TrainSettings,
+    *,
+    min_new: int = 10,
+    output: Path | None = None,
+    progress: Progress | None = None,
+) -> Retrained:
+    """Train if enough pairs are new, score the run in use on the same rows, and replace it unless that was better.
+
+    Too few are no error. The run's end and its promotion are one transaction: a killed process leaves the champion as
+    it was, and its pairs new.
+
+    Args:
+        database: the store, writable.
+        settings: what to do.
+        min_new: pairs that must be new; 0 trains in any case.
+        output: also write the whole model to this new or empty folder.
+        progress: told of what goes on.
+
+    Raises:
+        AlreadyTraining: another process trains on this store now.
+        TrainerError, StoreError: see `trainer.runs.train`.
+    """
+    with database.read() as session:
+        busy = run_here(session)
+    # Counted after that look: of a run that ends in between, one of the two knows.
+    found = new_pairs(database, settings.channels)
+    if found.total < min_new:
+        return Retrained(found, None, _champion_id(database))
+    if busy is not None:
+        raise already_training(busy)
+    from trainer.runs import train  # noqa: PLC0415 (loads torch)
+
+    def judge(in_use: TrainingRun, tuned: Scores, beside: Scores | None) -> Decision:
+        return _decision(database, settings.device, in_use, tuned, beside)
+
+    result = train(database, settings, output=output, progress=progress, judge=judge, alone=True)
+    return Retrained(found, result, _champion_id(database))
+
+
+def promote_run(database: Database, run_id: int, reason: str) -> Promoted:
+    """Take a run's model into use by hand, after checking that it can be had.
+
+    Raises:
+        NotFound: there is no such run.
+        RunUnusable: it is not done, is a sweep's trial, its tensors are gone or changed, or its base is another now.
+        ModelUnavailable: its base can't be loaded.
+    """
+    error = _unusable(database, run_id, "cpu")
+    if error is not None:
+        raise error
+    with database.write() as session:
+        current = champion(session)
+        if current is not None and current.id == run_id:
+            return Promoted(None, changed=False)
+        return Promoted(promote(session, run_id, reason), changed=True)
+
+
+def _reference(database: Database) -> TrainingRun | None:
+    """The run in use, else the newest that is done (of a store from before there were champions)."""
+    with database.read() as session:
+        return champion(session) or newest_done_run(session)
+
+
+def _champion_id(database: Database) -> int | None:
+    with database.read() as session:
+        run = champion(session)
+    return None if run is None else run.id
+
+
+def _decision(database: Database, device: str, in_use: TrainingRun, tuned: Scores, beside: Scores | None) -> Decision:
+    new = _valid_recall(tuned)
+    old = None if beside is None else _valid_recall(beside)
+    if new is None or old is None or beside is None:
+        error = None if new is None else _unusable(database, in_use.id, device)
+        # For want of a network it may be back tomorrow: only what is lost is given up.
+        lost = error is not None and not isinstance(error, NoNetwork)
+        return decide_unmeasured(in_use.id, new, str(error) if lost else None)
+    from trainer.evaluation import mcnemar  # noqa: PLC0415 (loads SciPy)
+
+    return decide(in_use.id, old, new, mcnemar(_valid_ranks(beside), _valid_ranks(tuned)))
+
+
+def _valid_recall(scores: Scores) -> float | None:
+    return scores.table(_DIRECTION).get("valid", {}).get("recall@1")
+
+
+def _valid_ranks(scores: Scores) -> dict[str, int]:
+    return {
+        row["video_id"]: row["rank"]
+        for row in scores.ranks
+        if (row["split"], row["direction"]) == ("valid", _DIRECTION)
+    }
+
+
+def _unusable(database: Database, run_id: int, device: str) -> TrainerError | None:
+    """Why a run's model can't be had again, or None where it can."""
+    from trainer.quiet import quiet_libraries  # noqa: PLC0415 (loads torch)
+    from trainer.recorded import embedder_of  # noqa: PLC0415
+
+    try:
+        with quiet_libraries():
+            embedder_of(database, run_id, device=device)
+    except (ModelUnavailable, RunUnusable) as error:
+        return error
+    return None
