@@ -1,0 +1,217 @@
+"""What `sync` and `retrain` share: syncing channels with progress, stopping in order, and telling what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from thumbtune.console import Console, Progress
+
+if TYPE_CHECKING:
+    from collector.channel_names import ChannelName
+    from collector.report import SyncReport
+    from collector.settings import Settings
+    from collector.sync import SyncOptions
+    from store.database import Database
+
+__all__ = ["Asked", "Synced", "read_request", "sync_channels"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What came of a sync.
+
+    Args:
+        reports: one for each channel that was begun.
+        asked: how many channels were to be synced.
+    """
+
+    reports: list[SyncReport]
+    asked: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 stopped early with everything kept, otherwise the first failure's own."""
+        codes = [report.exit_code for report in self.reports]
+        failures = [code for code in codes if code not in (0, 3)]
+        if failures:
+            return failures[0]
+        return 3 if 3 in codes or len(self.reports) < self.asked else 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it: the user wants no more of the command."""
+        return len(self.reports) < self.asked or any(report.status == "interrupted" for report in self.reports)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """The JSON form: one document for each channel."""
+        return [report.as_dict() for report in self.reports]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known before the store is opened: the channels named (none: all of the store), key and addresses."""
+
+    names: list[ChannelName]
+    settings: Settings
+
+
+def read_request(channels: Sequence[str]) -> Asked:
+    """Read the channels that a user named, each once, and the environment.
+
+    Raises:
+        CollectorError: one of them is no channel's name, or the environment's settings are wrong.
+    """
+    from collector.settings import settings_from  # noqa: PLC0415 (aiohttp is slow to import)
+
+    return Asked(_parsed(channels), settings_from(os.environ))
+
+
+def _parsed(channels: Sequence[str]) -> list[ChannelName]:
+    from collector.channel_names import parse_channel_name  # noqa: PLC0415
+
+    return list(dict.fromkeys(parse_channel_name(channel) for channel in channels))
+
+
+def sync_channels(console: Console, database: Database, asked: Asked, options: SyncOptions, *, command: str) -> Synced:
+    """Sync the channels named, or every one of the store, and tell what came of it.
+
+    Args:
+        console: where to.
+        database: the store.
+        asked: see `read_request`.
+        options: for all of the channels.
+        command: what the user typed, for the error that there is no channel.
+
+    Raises:
+        StoreError: the database failed.
+        click.UsageError: there is nothing to sync.
+    """
+    from collector.sync import sync_channels as sync  # noqa: PLC0415
+    from store.channels import channel_ids  # noqa: PLC0415
+
+    names = asked.names
+    if not names:
+        with database.read() as session:
+            names = _parsed(channel_ids(session))
+    if not names:
+        raise click.UsageError(f"The store has no channels yet; name one: {command} @HANDLE")
+    with _shown(console, len(names)) as shown:
+        reports = _run_until_stopped(
+            lambda stop: sync(database, names, asked.settings, options, progress=shown, stop=stop)
+        )
+    _tell(console, reports)
+    return Synced(reports, len(names))
+
+
+def _run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Run with Ctrl-C and SIGTERM setting an event, so that the sync ends in order. A second one interrupts at once."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in signals}
+
+    async def run() -> T:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def end() -> None:
+            stop.set()
+            _restore(loop, previous)
+
+        for number in signals:
+            try:
+                loop.add_signal_handler(number, end)
+            except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+                break
+        try:
+            return await start(stop)
+        finally:
+            _restore(loop, previous)
+
+    return asyncio.run(run())
+
+
+def _restore(loop: asyncio.AbstractEventLoop, previous: dict[signal.Signals, Any]) -> None:
+    for number, handler in previous.items():
+        try:
+            if loop.remove_signal_handler(number):
+                signal.signal(number, handler)
+        except (NotImplementedError, RuntimeError, ValueError):
+            return
+
+
+def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
+    columns = ("channel", "status", "listed", "new", "changed", "gone", "thumbnails", "failed", "units", "seconds")
+    rows = [
+        (
+            report.handle or report.id or report.name,
+            report.status,
+            report.listed,
+            report.new,
+            report.changed,
+            report.gone,
+            report.pictures_fetched,
+            report.pictures_failed,
+            report.units,
+            f"{report.seconds:.1f}",
+        )
+        for report in reports
+        if report.id is not None
+    ]
+    if rows:
+        console.table(columns, rows)
+    for report in reports:
+        kept_out = [f"{count} {kind.replace('_', ' ')}" for kind, count in report.not_pairs.items() if count]
+        if kept_out:
+            console.say(f"{report.handle or report.id}: no training pairs are {', '.join(kept_out)}")
+        if report.pictures_failed:
+            console.note(
+                f"{report.pictures_failed} thumbnails failed and are tried again on a later sync; "
+                "the table picture_failure says why"
+            )
+        if report.error is not None:
+            console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
+        elif report.status == "interrupted":
+            console.error("interrupted; everything so far is kept, run the command again to go on")
+
+
+class _Shown:
+    """The collector's progress as one bar: thumbnails, which take nearly all of the time."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._title = ""
+        self._wanted = 0
+
+    def channel(self, title: str) -> None:
+        """Name the channel at work."""
+        self._title = title
+        self._bar.update(description=f"Syncing {title}")
+
+    def listed(self, entries: int, total: int | None) -> None:
+        """Show nothing: listing is quick."""
+
+    def details(self, videos: int) -> None:
+        """Show nothing: the thumbnails that follow are counted."""
+
+    def pictures_wanted(self, pictures: int) -> None:
+        """Raise the total."""
+        self._wanted += pictures
+        self._bar.update(total=self._wanted)
+
+    def pictures_done(self, pictures: int) -> None:
+        """Advance the bar."""
+        self._bar.advance(pictures)
+
+
+@contextmanager
+def _shown(console: Console, channels: int) -> Iterator[_Shown]:
+    with console.progress(f"Syncing {channels} channel{'' if channels == 1 else 's'}") as bar:
+        yield _Shown(bar)
