@@ -5,8 +5,10 @@ CollectorError                 the root: anything that keeps a channel from bein
 ├── BadSetting                 an option or environment variable has a value that can't be used (exit code 2)
 ├── MissingKey                 there is no API key (exit code 2)
 ├── ChannelNotFound            well named, but YouTube has no such channel
+├── ChannelBusy                another process is syncing it; stays inside the collector, as a report
 ├── BadKey                     YouTube refuses the API key
 ├── QuotaExceeded              the key's units of the day are spent (exit code 3)
+│   └── BudgetSpent            those that were allowed are
 ├── ApiError                   the API refuses a request; `status` and `reason` say why
 ├── PageLoop                   the listing's pages never end
 ├── PictureError               one thumbnail can't be used; stays inside the collector, as a row in the store
@@ -23,6 +25,8 @@ __all__ = [
     "BadChannel",
     "BadKey",
     "BadSetting",
+    "BudgetSpent",
+    "ChannelBusy",
     "ChannelNotFound",
     "CollectorError",
     "MissingKey",
@@ -62,6 +66,10 @@ class ChannelNotFound(CollectorError):
     """YouTube has no channel of that name."""
 
 
+class ChannelBusy(CollectorError):
+    """Another process is syncing the channel, or has just done so."""
+
+
 class BadKey(CollectorError):
     """The API key is invalid, restricted, or its project has the API switched off."""
 
@@ -70,6 +78,10 @@ class QuotaExceeded(CollectorError):
     """The day's units are spent; all that was read is kept."""
 
     exit_code = 3
+
+
+class BudgetSpent(QuotaExceeded):
+    """The units that the caller allowed are spent."""
 
 
 class ApiError(CollectorError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from store.tables import Channel, SyncRun, SyncStatus
 
@@ -19,7 +19,8 @@ class SyncReport:
 
     name: str
     """The channel as the user named it."""
-    status: SyncStatus
+    status: SyncStatus | Literal["busy"]
+    """As in `sync_run`; `busy`: left to another process, which is syncing the channel or has just done so."""
     id: str | None = None
     handle: str | None = None
     title: str | None = None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -15,14 +13,14 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from collector.channel_names import ChannelName
-from collector.errors import BadSetting, CollectorError, QuotaExceeded
+from collector.errors import BadSetting, ChannelBusy, CollectorError, QuotaExceeded
 from collector.feed import newest_in_feed
 from collector.http import Http
+from collector.lease import signs_of_life, take_channel
 from collector.listing import Listing
 from collector.parsing import ChannelItem
 from collector.pipeline import Work, run_pipeline
 from collector.plan import feed_can_settle
-from collector.processes import is_alive
 from collector.progress import Progress, Silent
 from collector.report import SyncReport
 from collector.run import Clients, Meter, Run
@@ -34,7 +32,13 @@ from store.channels import change_settings, find_by_handle, finish_check, get_ch
 from store.database import Database
 from store.errors import NotFound, StoreError
 from store.pictures import any_picture_due
-from store.syncs import SyncCounts, add_counts, begin_sync, end_stale_syncs, finish_sync, get_sync, refresh_began
+from store.syncs import (
+    SyncCounts,
+    add_counts,
+    finish_sync,
+    get_sync,
+    refresh_began,
+)
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
 from store.types import utc_now
 from store.videos import count_not_pairs, count_waiting, known_available
@@ -59,6 +63,9 @@ class SyncOptions:
         min_duration_s: below it, a video is a short; kept for later syncs. None: as stored, 180 for a new channel.
         thumbnail: the preferred size; kept for later syncs. None: as stored, `high` for a new channel. Stored pictures
             of another size are replaced by the next refresh.
+        alone_since: leave a channel alone that another process is syncing, or has synced since then; its report says
+            `busy`. None: sync it all the same, which costs units twice and harms nothing else.
+        most_units: end as with a spent quota before more than so many units are spent, all channels together.
 
     Raises:
         BadSetting: a value that can't be used.
@@ -67,6 +74,8 @@ class SyncOptions:
     mode: SyncMode = "incremental"
     min_duration_s: int | None = None
     thumbnail: str | None = None
+    alone_since: datetime | None = None
+    most_units: int | None = None
 
     def __post_init__(self) -> None:
         if self.min_duration_s is not None and not 0 <= self.min_duration_s <= LONGEST_MIN_DURATION_S:
@@ -109,7 +118,7 @@ async def sync_channels(
     """
     options = options or SyncOptions()
     reports: list[SyncReport] = []
-    async with _clients(database, settings, http or Http(), progress or Silent(), now) as clients:
+    async with _clients(database, settings, options, http or Http(), progress=progress or Silent(), now=now) as clients:
         for name in names:
             if stop is not None and stop.is_set():
                 break
@@ -119,11 +128,17 @@ async def sync_channels(
 
 @asynccontextmanager
 async def _clients(
-    database: Database, settings: Settings, http: Http, progress: Progress, now: Callable[[], datetime]
+    database: Database,
+    settings: Settings,
+    options: SyncOptions,
+    http: Http,
+    *,
+    progress: Progress,
+    now: Callable[[], datetime],
 ) -> AsyncIterator[Clients]:
     with StoreThread(database) as store:
         async with http:
-            youtube = YouTube(http, settings)
+            youtube = YouTube(http, settings, options.most_units)
             thumbnails = Thumbnails(http, settings.thumbnail_hosts)
             try:
                 yield Clients(settings, http, youtube, thumbnails, store, Meter(http, youtube), now, progress)
@@ -156,6 +171,10 @@ async def _sync_one(
     try:
         item, channel_id = await _find(clients, name)
         run = await _begin(clients, channel_id, item, options)
+    except ChannelBusy as busy:
+        log.info("%s: %s", name, busy, extra={"channel": channel_id})
+        await clients.save_spent_units()
+        return SyncReport(str(name), "busy", id=channel_id, seconds=time.monotonic() - began)
     except CollectorError as error:
         status: SyncStatus = "quota" if isinstance(error, QuotaExceeded) else "failed"
         await clients.save_spent_units()
@@ -172,7 +191,8 @@ async def _run_to_end(run: Run, name: str, began: float, stop: asyncio.Event | N
     status: SyncStatus | None = None
     error: Exception | None = None
     try:
-        status = await _work(run)
+        async with signs_of_life(run):
+            status = await _work(run)
         error = run.error
     except QuotaExceeded as quota:
         status, error = "quota", quota
@@ -241,17 +261,16 @@ def _known(session: Session, name: ChannelName) -> str | None:
 
 
 async def _begin(clients: Clients, channel_id: str, item: ChannelItem | None, options: SyncOptions) -> Run:
-    now, host, pid = clients.now(), socket.gethostname(), os.getpid()
+    now = clients.now()
 
     def begin(session: Session) -> Run:
         if item is not None:
             _save(session, item, now)
-        change_settings(session, channel_id, min_duration_s=options.min_duration_s, thumbnail_size=options.thumbnail)
-        end_stale_syncs(session, channel_id, host=host, is_alive=is_alive, now=now)
+        run_id = take_channel(session, channel_id, options.mode, alone_since=options.alone_since, now=now)
         refresh_from = None
         if options.mode == "refresh":
             refresh_from = refresh_began(session, channel_id, since=now - REFRESH_GOES_ON_FOR, now=now)
-        run_id = begin_sync(session, channel_id, options.mode, host=host, pid=pid, now=now)
+        change_settings(session, channel_id, min_duration_s=options.min_duration_s, thumbnail_size=options.thumbnail)
         channel = get_channel(session, channel_id)
         session.refresh(channel)
         return Run(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from collector.api_errors import error_from
 from collector.channel_names import ChannelName
-from collector.errors import ApiError, BadAnswer, ChannelNotFound, QuotaExceeded
+from collector.errors import ApiError, BadAnswer, BudgetSpent, ChannelNotFound, QuotaExceeded, TransientError
 from collector.http import Answer, Http, Request
 from collector.parsing import (
     ChannelItem,
@@ -36,10 +36,18 @@ BATCH = 50
 
 
 class YouTube:
-    """The client. `units` counts what was spent; once the quota is, every further call fails without being sent."""
+    """The client. `units` counts what was spent; once the quota is, every further call fails without being sent.
 
-    def __init__(self, http: Http, settings: Settings) -> None:
+    Args:
+        http: a session.
+        settings: key and address.
+        most_units: units that may be spent; what would cost more counts as a spent quota. None: no such limit.
+    """
+
+    def __init__(self, http: Http, settings: Settings, most_units: int | None = None) -> None:
         self.units = 0
+        self._most_units = most_units
+        self._in_flight = 0
         self.quota_spent: QuotaExceeded | None = None
         self._http = http
         self._settings = settings
@@ -111,6 +119,7 @@ class YouTube:
 
         Raises:
             BadKey, QuotaExceeded, ApiError: the API refuses it.
+            BudgetSpent: it could cost more than is allowed.
             NetworkError, BadAnswer: no usable answer after several tries.
         """
         if self.quota_spent is not None:
@@ -134,8 +143,27 @@ class YouTube:
                 raise BadAnswer("answers with a web page, not as the YouTube Data API does (see THUMBTUNE_API_URL)")
             return parse(parse_json(answer.body))
 
+        def read_within_budget(answer: Answer) -> T:
+            try:
+                return read(answer)
+            except TransientError as error:
+                self._check_budget(error)  # paid for in vain, and another try costs another unit
+                raise
+
+        self._in_flight += 1
         try:
-            return await self._http.get(request, read)
+            self._check_budget()
+            return await self._http.get(request, read_within_budget)
         except QuotaExceeded as error:
             self.quota_spent = error
             raise
+        finally:
+            self._in_flight -= 1
+
+    def _check_budget(self, cause: Exception | None = None) -> None:
+        """Raise `BudgetSpent` unless all calls that are under way may cost a unit each."""
+        if self._most_units is not None and self.units + self._in_flight > self._most_units:
+            raise BudgetSpent(
+                "the units allowed for the day are spent, everything so far is kept; "
+                "allow more, or go on after midnight Pacific time"
+            ) from cause

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from store.tables import QuotaDay
 from store.upsert import insert
 
-__all__ = ["add_units", "quota_day", "units_spent"]
+__all__ = ["add_units", "next_quota_day", "quota_day", "units_spent"]
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 
@@ -19,6 +19,12 @@ PACIFIC = ZoneInfo("America/Los_Angeles")
 def quota_day(instant: datetime) -> date:
     """The day that the quota counts an instant to: it starts at midnight Pacific time."""
     return instant.astimezone(PACIFIC).date()
+
+
+def next_quota_day(instant: datetime) -> datetime:
+    """When the quota's next day starts, in UTC: 23 to 25 hours after this one did."""
+    midnight = datetime.combine(quota_day(instant) + timedelta(days=1), time(), tzinfo=PACIFIC)
+    return midnight.astimezone(UTC)
 
 
 def add_units(session: Session, key_fingerprint: str, units: int, now: datetime) -> None:

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.quota import add_units
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
 
-__all__ = ["SyncCounts", "add_counts", "begin_sync", "end_stale_syncs", "finish_sync", "get_sync", "refresh_began"]
+__all__ = [
+    "LEASE",
+    "LastSync",
+    "SyncCounts",
+    "add_counts",
+    "begin_sync",
+    "end_stale_syncs",
+    "finish_sync",
+    "get_sync",
+    "last_syncs",
+    "refresh_began",
+    "say_alive",
+    "sync_of_another",
+]
+
+LEASE = timedelta(minutes=10)
+"""A sync that was not heard of for so long counts as dead, whatever its machine says of its process."""
+
+DONE = ("complete", "unchanged", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +48,96 @@ class SyncCounts:
     units: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LastSync:
+    """How a channel's syncs went of late.
+
+    Attributes:
+        done_at: when the last one ended that did all it could; None for none.
+        failed_at: when the last one after that failed; None when none did.
+        failures: how many have failed since.
+    """
+
+    done_at: datetime | None = None
+    failed_at: datetime | None = None
+    failures: int = 0
+
+
 def begin_sync(session: Session, channel_id: str, mode: SyncMode, *, host: str, pid: int, now: datetime) -> int:
     """Open a run, `running`, and return its id."""
-    run = SyncRun(channel_id=channel_id, mode=mode, status="running", started_at=now, host=host, pid=pid)
+    run = SyncRun(channel_id=channel_id, mode=mode, status="running", started_at=now, host=host, pid=pid, seen_at=now)
     session.add(run)
     session.flush()
     return run.id
 
 
 def end_stale_syncs(
-    session: Session, channel_id: str, *, host: str, is_alive: Callable[[int], bool], now: datetime
+    session: Session, channel_id: str, *, host: str, is_alive: Callable[[int, datetime], bool], now: datetime
 ) -> int:
-    """Mark runs of this host whose process is gone as `interrupted`; how many there were."""
-    query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running", SyncRun.host == host)
-    stale = [run for run in session.scalars(query.order_by(SyncRun.id)) if not is_alive(run.pid)]
-    for run in stale:
-        run.status = "interrupted"
-        run.finished_at = now
-        run.error = "the process ended without a word (killed, or the machine stopped)"
-    return len(stale)
+    """Mark runs as `interrupted` whose process is gone, or was not heard of for `LEASE`; how many there were.
+
+    Args:
+        session: in a write transaction.
+        channel_id: whose runs.
+        host: this machine's name; only its processes can be asked for.
+        is_alive: whether the process with this id, which started a run at this time, still runs.
+        now: the time.
+    """
+    query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").order_by(SyncRun.id)
+    stale = 0
+    for run in session.scalars(query):
+        if run.host == host and not is_alive(run.pid, run.started_at):
+            run.error = "the process ended without a word (killed, or the machine stopped)"
+        elif (run.seen_at or run.started_at) < now - LEASE:
+            run.error = f"nothing was heard of its process for {LEASE.seconds // 60} minutes"
+        else:
+            continue
+        run.status, run.finished_at = "interrupted", now
+        stale += 1
+    return stale
+
+
+def sync_of_another(session: Session, channel_id: str, since: datetime) -> SyncRun | None:
+    """A run of the channel that is at work, or that ended well after `since`; None leaves the channel to the caller.
+
+    Call it in the write transaction that begins the caller's own run, after `end_stale_syncs`: the channel's row is
+    locked until that one ends, so that of several processes that ask at once, one gets None.
+    """
+    session.scalar(select(Channel.id).where(Channel.id == channel_id).with_for_update(key_share=True))
+    query = select(SyncRun).where(
+        SyncRun.channel_id == channel_id,
+        or_(SyncRun.status == "running", SyncRun.status.in_(DONE) & (SyncRun.finished_at > since)),
+    )
+    return session.scalar(query.order_by(SyncRun.id.desc()).limit(1))
+
+
+def say_alive(session: Session, run_id: int, now: datetime) -> None:
+    """Note that a run still runs."""
+    session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=now))
+
+
+def last_syncs(session: Session) -> dict[str, LastSync]:
+    """{channel id: how its syncs went of late} for all channels that were ever synced to an end.
+
+    Runs that were stopped, by a spent quota or a signal, say nothing: there is more to do.
+    """
+    done = (
+        select(SyncRun.channel_id, func.max(SyncRun.id).label("run_id"))
+        .where(SyncRun.status.in_(DONE))
+        .group_by(SyncRun.channel_id)
+        .subquery()
+    )
+    good = select(SyncRun.channel_id, SyncRun.finished_at).join(done, done.c.run_id == SyncRun.id)
+    found = {channel_id: LastSync(finished_at) for channel_id, finished_at in session.execute(good)}
+    bad = (
+        select(SyncRun.channel_id, func.max(SyncRun.finished_at), func.count())
+        .outerjoin(done, done.c.channel_id == SyncRun.channel_id)
+        .where(SyncRun.status == "failed", SyncRun.id > func.coalesce(done.c.run_id, 0))
+        .group_by(SyncRun.channel_id)
+    )
+    for channel_id, failed_at, failures in session.execute(bad):
+        found[channel_id] = LastSync(found.get(channel_id, LastSync()).done_at, failed_at, failures)
+    return found
 
 
 def add_counts(session: Session, run_id: int, counts: SyncCounts, *, key_fingerprint: str, now: datetime) -> None:
@@ -56,7 +145,7 @@ def add_counts(session: Session, run_id: int, counts: SyncCounts, *, key_fingerp
     added = {field.name: getattr(counts, field.name) for field in fields(counts)}
     values = {name: getattr(SyncRun, name) + n for name, n in added.items() if n}
     if values:
-        session.execute(update(SyncRun).where(SyncRun.id == run_id).values(values))
+        session.execute(update(SyncRun).where(SyncRun.id == run_id).values(**values, seen_at=now))
     add_units(session, key_fingerprint, counts.units, now)
 
 

@@ -289,6 +289,8 @@ class SyncRun(Base):
     """The machine's name."""
     pid: Mapped[int]
     """With `host`: whether a run that reads `running` still is."""
+    seen_at: Mapped[datetime | None]
+    """When its process last wrote something, or just said that it still runs."""
 
 
 class QuotaDay(Base):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.database import Database
-from store.quota import add_units, quota_day, units_spent
+from store.quota import add_units, next_quota_day, quota_day, units_spent
 from store.tables import QuotaDay
 from tests.store.observations import at_once, count
 
@@ -40,6 +40,14 @@ def test_the_day_is_that_of_the_instant_whatever_zone_it_is_given_in(instant: da
     utc = instant.astimezone(UTC)
     assert quota_day(instant) == quota_day(utc)
     assert timedelta(0) <= utc.date() - quota_day(utc) <= timedelta(days=1)
+
+
+@given(st.datetimes(timezones=st.timezones(), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
+def test_the_next_day_starts_where_this_one_ends(instant: datetime) -> None:
+    start = next_quota_day(instant)
+    assert timedelta(0) < start - instant.astimezone(UTC) <= timedelta(hours=25)
+    assert quota_day(start) == quota_day(instant) + timedelta(days=1)
+    assert quota_day(start - timedelta(microseconds=1)) == quota_day(instant)
 
 
 def test_units_add_up_by_day_and_key(database: Database) -> None:

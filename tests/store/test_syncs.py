@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from store.channels import get_channel, mark_refreshed
 from store.database import Database
 from store.quota import quota_day, units_spent
 from store.syncs import (
+    LastSync,
     SyncCounts,
     add_counts,
     begin_sync,
     end_stale_syncs,
     finish_sync,
     get_sync,
+    last_syncs,
     refresh_began,
+    say_alive,
+    sync_of_another,
 )
-from store.tables import SyncMode, SyncStatus, Video
+from store.tables import SyncMode, SyncRun, SyncStatus, Video
 from store.videos import record_page
 from tests.store.observations import CHANNEL, T0, add_channel, at, at_once, count, listed
 
@@ -120,9 +126,13 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Datab
         finish_sync(session, runs["done"], "complete", seconds=1, error=None, now=at(1))
         add_counts(session, run, SyncCounts(new=4), key_fingerprint="k", now=T0)
 
+    def is_alive(pid: int, started_at: datetime) -> bool:
+        assert started_at == T0
+        return pid not in dead
+
     def clean_up() -> int:
         with database.write() as session:
-            return end_stale_syncs(session, CHANNEL, host="here", is_alive=lambda pid: pid not in dead, now=at(2))
+            return end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=at(0.1))
 
     assert (clean_up(), clean_up()) == (2, 0)
     with database.read() as session:
@@ -135,9 +145,86 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Datab
         "other channel": "running",
         "done": "complete",
     }
-    assert (rows["dead"].finished_at, rows["dead"].new) == (at(2), 4)
+    assert (rows["dead"].finished_at, rows["dead"].new) == (at(0.1), 4)
     assert "the process ended without a word" in (rows["dead"].error or "")
     assert (rows["done"].finished_at, rows["done"].error) == (at(1), None)
+
+
+@pytest.mark.parametrize("host", ["here", "there"])
+def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(database: Database, host: str) -> None:
+    with database.write() as session:
+        add_channel(session)
+    silent, counting, telling, old = (begin(database, host=host) for _ in range(4))
+    with database.write() as session:
+        add_counts(session, counting, SyncCounts(listed=1), key_fingerprint="k", now=at(1))
+        say_alive(session, telling, at(1))
+        # A row of a version that gave no signs of life.
+        session.execute(update(SyncRun).where(SyncRun.id == old).values(seen_at=None))
+    with database.write() as session:
+        stale = end_stale_syncs(session, CHANNEL, host="here", is_alive=lambda _pid, _began: True, now=at(1.1))
+        assert stale == 2
+    with database.read() as session:
+        rows = {run_id: get_sync(session, run_id) for run_id in (silent, counting, telling, old)}
+    assert [row.status for row in rows.values()] == ["interrupted", "running", "running", "interrupted"]
+    assert rows[silent].error == "nothing was heard of its process for 10 minutes"
+
+
+def test_a_channel_is_left_to_who_is_at_work_or_has_just_been(database: Database, run: int) -> None:
+    def other(since: datetime, channel: str = CHANNEL) -> int | None:
+        with database.write() as session:
+            found = sync_of_another(session, channel, since)
+            return None if found is None else found.id
+
+    assert (other(at(5)), other(at(5), "UCother")) == (run, None)
+    with database.write() as session:
+        finish_sync(session, run, "complete", seconds=1, error=None, now=at(1))
+    assert (other(at(0.9)), other(at(1.1))) == (run, None)
+    failed = begin(database)
+    with database.write() as session:
+        finish_sync(session, failed, "failed", seconds=1, error="why", now=at(3))
+    assert other(at(2)) is None
+
+
+def test_of_processes_that_ask_for_a_channel_at_once_one_gets_it(database: Database, run: int) -> None:
+    with database.write() as session:
+        finish_sync(session, run, "complete", seconds=1, error=None, now=T0)
+    for hour in range(1, 11):
+        begun: list[int] = []
+
+        def take(session: Any, begun: list[int] = begun, hour: int = hour) -> None:
+            if sync_of_another(session, CHANNEL, at(hour)) is None:
+                begun.append(begin_sync(session, CHANNEL, "incremental", host="here", pid=1, now=at(hour)))
+
+        at_once(database, take, take, take, take)
+        assert len(begun) == 1
+        with database.write() as session:
+            finish_sync(session, begun[0], "complete", seconds=1, error=None, now=at(hour))
+
+
+def test_how_the_last_syncs_went(database: Database, run: int) -> None:
+    def add(hour: float, status: SyncStatus, channel: str = CHANNEL) -> None:
+        run_id = begin(database, channel=channel, now=at(hour))
+        with database.write() as session:
+            finish_sync(session, run_id, status, seconds=1, error=None, now=at(hour + 0.5))
+
+    def last() -> dict[str, LastSync]:
+        with database.read() as session:
+            return last_syncs(session)
+
+    assert last() == {}
+    for status in ("interrupted", "quota"):
+        add(1, status)
+    assert last() == {}
+    add(2, "failed")
+    add(3, "failed")
+    add(3, "failed", "UCother")
+    assert last() == {CHANNEL: LastSync(None, at(3.5), 2), "UCother": LastSync(None, at(3.5), 1)}
+    for hour, done in ((4, "complete"), (5, "unchanged"), (6, "partial")):
+        add(hour, done)  # type: ignore[arg-type]
+        assert last()[CHANNEL] == LastSync(at(hour + 0.5), None, 0)
+    add(7, "failed")
+    add(8, "quota")
+    assert last()[CHANNEL] == LastSync(at(6.5), at(7.5), 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""Telling the process that began a run from a later one that got its number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+from collector.processes import is_alive
+from store.types import utc_now
+
+
+def sleeper() -> subprocess.Popen[bytes]:
+    """A process that ends when its input does."""
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
+def test_a_process_lives_until_it_ends() -> None:
+    with sleeper() as process:
+        now = utc_now()
+        assert is_alive(process.pid, now + timedelta(seconds=5))
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        if sys.platform == "linux":
+            assert not is_alive(process.pid, now + timedelta(seconds=5)), "it has ended, though its number is kept"
+        process.wait()
+        assert not is_alive(process.pid, now)
+
+
+def test_this_process_has_not_begun_yet() -> None:
+    assert not is_alive(os.getpid(), utc_now())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's age is told on Linux only")
+def test_a_number_that_is_used_again_is_another_process() -> None:
+    with sleeper() as process:
+        assert not is_alive(process.pid, utc_now() - timedelta(minutes=1))
+        process.kill()
+
+
+def test_a_process_that_may_not_be_asked_lives() -> None:
+    assert is_alive(1, utc_now())
