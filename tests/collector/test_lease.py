@@ -1,0 +1,168 @@
+"""Several processes on one store, and a budget of units: what is left to others, and where a sync stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+import collector.lease
+from collector.errors import BudgetSpent
+from store.database import Database, open_database
+from store.syncs import begin_sync, finish_sync
+from store.tables import SyncRun
+from store.types import utc_now
+from tests.collector.channels import channel, contents, later, sync, sync_runs
+from tests.collector.test_sync_processes import start, wait_for_requests
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+
+def statuses(database: Database) -> list[str]:
+    return [run.status for run in sync_runs(database)]
+
+
+async def test_a_channel_that_another_process_syncs_is_left_to_it(store_url: str) -> None:
+    hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
+    database = open_database(store_url)
+    with StandIn(channel(120), faults=Faults([hang])) as server:
+        other = start(store_url, server, "@tests")
+        await asyncio.to_thread(wait_for_requests, server, other, 10)
+        spent = server.units
+        for name in ("@tests", server.catalogues[0].channel_id):
+            report = await sync(database, server, name, alone_since=utc_now())
+            assert (report.status, report.exit_code, report.units, report.requests) == ("busy", 0, 0, 0)
+        assert (server.units, statuses(database)) == (spent, ["running"])
+        server.release()
+        assert await asyncio.to_thread(other.wait, 60) == 0
+        assert len(contents(database)) == 120
+        # It may begin again now, but need not: the other has just been there.
+        assert (await sync(database, server, alone_since=utc_now() - timedelta(minutes=5))).status == "busy"
+        assert (await sync(database, server, alone_since=utc_now())).status == "unchanged"
+        other.communicate()
+    assert statuses(database) == ["complete", "unchanged"]
+    database.close()
+
+
+async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
+    hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
+    database = open_database(sqlite_url)
+    with StandIn(channel(120), faults=Faults([hang])) as server:
+        other = start(sqlite_url, server, "@tests")
+        await asyncio.to_thread(wait_for_requests, server, other, 10)
+        other.send_signal(signal.SIGKILL)
+        other.communicate()
+        server.release()
+        assert (await sync(database, server, alone_since=utc_now())).status == "complete"
+    assert statuses(database) == ["interrupted", "complete"]
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "silent_minutes", "status"),
+    [
+        ("elsewhere", 1, 5, "busy"),
+        ("elsewhere", 1, 11, "unchanged"),
+        (socket.gethostname(), os.getppid(), 5, "busy"),
+        (socket.gethostname(), os.getppid(), 11, "unchanged"),
+        (socket.gethostname(), os.getpid(), 5, "unchanged"),  # a run that this process could not close
+    ],
+)
+async def test_who_holds_a_channel(database: Database, host: str, pid: int, silent_minutes: int, status: str) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(database, server)
+        with database.write() as session:
+            run_id = begin_sync(
+                session, server.catalogues[0].channel_id, "incremental", host=host, pid=pid, now=utc_now()
+            )
+            session.execute(
+                update(SyncRun)
+                .where(SyncRun.id == run_id)
+                .values(seen_at=utc_now() - timedelta(minutes=silent_minutes))
+            )
+        assert (await sync(database, server, alone_since=utc_now())).status == status
+        left = "running" if status == "busy" else "interrupted"
+        assert statuses(database)[1] == left
+
+
+async def test_a_number_that_is_used_again_holds_no_channel(sqlite_database: Database) -> None:
+    """The parent process is alive, but far younger than the run that had its number."""
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server)
+        long_ago = utc_now() - timedelta(days=400)
+        with sqlite_database.write() as session:
+            run_id = begin_sync(
+                session,
+                server.catalogues[0].channel_id,
+                "incremental",
+                host=socket.gethostname(),
+                pid=os.getppid(),
+                now=long_ago,
+            )
+            session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=utc_now()))
+        assert (await sync(sqlite_database, server, alone_since=utc_now())).status == "unchanged"
+    assert statuses(sqlite_database) == ["complete", "interrupted", "unchanged"]
+
+
+async def test_a_sync_that_waits_long_gives_signs_of_life(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector.lease, "SIGN_OF_LIFE_S", 0.01)
+    hang = Fault("hang", path="/youtube/v3/playlistItems", times=1, delay_s=60)
+    async with StandIn(channel(3), faults=Faults([hang])) as server:
+        task = asyncio.create_task(sync(sqlite_database, server))
+        deadline = time.monotonic() + 30
+        while not any(run.seen_at and run.seen_at > run.started_at for run in sync_runs(sqlite_database)):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0)
+        server.release()
+        assert (await task).status == "complete"
+
+
+async def test_every_budget_is_kept_and_no_unit_is_spent_twice(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    async with StandIn(channel(120)) as server:
+        for budget, spent in ((0, 0), (1, 1), (2, 3), (0, 3)):
+            report = await sync(database, server, most_units=budget)
+            assert (report.status, report.units, server.units) == ("quota", budget, spent)
+            assert isinstance(report.error, BudgetSpent)
+            assert "units allowed for the day are spent" in str(report.error)
+        report = await sync(database, server, most_units=4)
+        assert (report.status, server.units) == ("complete", 7)
+    assert len(contents(database)) == 120
+    database.close()
+
+
+async def test_answers_that_can_not_be_read_stay_within_the_budget(sqlite_database: Database) -> None:
+    """They are charged for, and tried again."""
+    cut = Faults([Fault("cut_json", path="/youtube/v3/videos", times=10)])
+    async with StandIn(channel(230)) as server:
+        server.faults = cut
+        report = await sync(sqlite_database, server, most_units=9)
+        assert (report.status, server.units) == ("quota", 9)
+
+
+async def test_a_spent_budget_leaves_the_free_work(sqlite_database: Database) -> None:
+    async with StandIn(channel(50), faults=Faults([Fault("status", path="/vi", status=404)])) as server:
+        await sync(sqlite_database, server)
+        server.faults = Faults()
+        report = await sync(sqlite_database, server, now=later(26), most_units=0)
+        assert (report.status, report.units, report.pictures_fetched) == ("quota", 0, 50)
+
+
+async def test_a_run_that_ended_badly_is_no_reason_to_leave_a_channel(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server)
+        with sqlite_database.write() as session:
+            run_id = begin_sync(
+                session, server.catalogues[0].channel_id, "incremental", host="elsewhere", pid=1, now=utc_now()
+            )
+            finish_sync(session, run_id, "failed", seconds=1, error="why", now=utc_now())
+        since = sync_runs(sqlite_database)[0].finished_at
+        assert (await sync(sqlite_database, server, alone_since=since)).status == "unchanged"
