@@ -1,0 +1,282 @@
+"""Models known by their files: loaded when something is to run, or when what is remembered is not theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from sqlalchemy import func, select, update
+
+from store.database import Database
+from store.known_models import ModelFacts, read_known_model, write_known_model
+from store.tables import KnownModel
+from tests.trainer.oracle import NAMES
+from tests.trainer.tiny import build_clip
+from trainer.encoder import fingerprints, load_encoder
+from trainer.errors import DamagedModel, NoNetwork
+from trainer.heads import TEXT, VISUAL, heads_of
+from trainer.lazy import Facts, LazyModel, TitleModel, files_digest
+from trainer.quiet import quiet_libraries
+
+
+def lazy(database: Database, folder: Path, **other: Any) -> LazyModel:
+    return LazyModel(database, str(folder), "cpu", **other)
+
+
+def loads(database: Database, folder: Path) -> bool:
+    """Whether the facts need the model to be loaded."""
+    model = lazy(database, folder)
+    assert model.facts.parameters
+    return model.is_loaded
+
+
+def known_rows(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(KnownModel)) or 0
+
+
+@pytest.fixture
+def clip(tiny_clip: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny CLIP that a test may change."""
+    return Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+
+
+def test_facts_are_the_models_and_are_remembered(database: Database, clip: Path) -> None:
+    first = lazy(database, clip)
+    found = first.facts
+    model = load_encoder(str(clip), "cpu").model
+    expected = fingerprints(model)
+    assert (found.fingerprint, found.vision, found.text) == (expected.whole, expected.vision, expected.text)
+    assert found.parameters == tuple((name, weight.numel()) for name, weight in model.named_parameters())
+    assert found.heads is not None
+    weights = model.state_dict()
+    assert torch.equal(found.heads.visual, weights[VISUAL])
+    assert torch.equal(found.heads.text, weights[TEXT])
+    again = lazy(database, clip)
+    assert again.facts.parameters == found.parameters
+    assert again.facts.heads is not None
+    assert torch.equal(again.facts.heads.text, found.heads.text)
+    assert again.is_loaded is False
+    assert again.encoder().fingerprint == found.fingerprint
+    assert again.encoder() is again.encoder()
+
+
+def rewrite(folder: Path) -> None:
+    build_clip(folder, seed=5)
+
+
+def touch(folder: Path) -> None:
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+
+
+def replace_by_its_copy(folder: Path) -> None:
+    shutil.copy2(folder / "config.json", folder / "copy")
+    (folder / "copy").replace(folder / "config.json")
+
+
+def add_a_file(folder: Path) -> None:
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "file").touch()
+
+
+@pytest.mark.parametrize("change", [rewrite, touch, replace_by_its_copy, add_a_file])
+def test_files_that_may_have_changed_are_loaded_again(
+    sqlite_database: Database, clip: Path, change: Callable[[Path], None]
+) -> None:
+    assert loads(sqlite_database, clip)
+    assert not loads(sqlite_database, clip)
+    before, digest = lazy(sqlite_database, clip).facts, files_digest(str(clip))
+    change(clip)
+    assert files_digest(str(clip)) != digest
+    assert loads(sqlite_database, clip)
+    assert not loads(sqlite_database, clip)
+    assert (lazy(sqlite_database, clip).facts.fingerprint != before.fingerprint) == (change is rewrite)
+
+
+def test_another_version_of_a_library_is_looked_at_again(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = files_digest(str(clip))
+    assert digest == files_digest(str(clip))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "transformers" else "1")
+    assert files_digest(str(clip)) != digest
+
+
+FOREIGN: list[dict[str, object]] = [
+    {"heads": b"not the heads"},
+    {"heads": None},
+    {"checksum": 1},
+    {"facts": {}},
+    {"facts": []},
+    {"facts": {"vision": "a" * 64, "text": "b" * 64, "parameters": [["w", 1]]}},
+    {"fingerprint": "c" * 64},
+]
+
+
+@pytest.mark.parametrize("damage", FOREIGN, ids=lambda damage: "-".join(damage) + str(len(str(damage))))
+def test_a_damaged_row_is_made_again(database: Database, clip: Path, damage: dict[str, object]) -> None:
+    expected = lazy(database, clip).facts
+    with database.write() as session:
+        session.execute(update(KnownModel).values(damage))
+    model = lazy(database, clip)
+    assert model.facts.fingerprint == expected.fingerprint
+    assert model.facts.vision == expected.vision
+    assert model.facts.heads is not None
+    assert model.is_loaded
+    assert not loads(database, clip)
+
+
+def test_facts_that_are_no_json_are_made_again(sqlite_database: Database, clip: Path) -> None:
+    assert loads(sqlite_database, clip)
+    with sqlite3.connect(str(sqlite_database.path)) as raw:
+        raw.execute("UPDATE known_model SET facts = 'not json'")
+    raw.close()
+    assert loads(sqlite_database, clip)
+    assert not loads(sqlite_database, clip)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        ModelFacts("a" * 64, {"parameters": [["w", "many"]], "vision": "v", "text": "t"}, None),
+        ModelFacts("a" * 64, {"parameters": [["w", 1, 2]], "vision": "v", "text": "t"}, None),
+        ModelFacts("a" * 64, {"parameters": [["w", 1]], "vision": "v", "text": "t"}, b"no safetensors"),
+        ModelFacts("a" * 64, {"parameters": [["w", 1]], "vision": "v", "text": "t"}, save({"x": torch.zeros(1)})),
+        ModelFacts("a" * 64, {"width": 384}, None),
+    ],
+)
+def test_a_whole_row_of_another_kind_is_made_again(sqlite_database: Database, clip: Path, found: ModelFacts) -> None:
+    files = files_digest(str(clip))
+    assert files is not None
+    with sqlite_database.write() as session:
+        write_known_model(session, files, found)
+    assert Facts.read(found) is None
+    assert loads(sqlite_database, clip)
+    assert not loads(sqlite_database, clip)
+
+
+def test_files_that_change_before_the_towers_are_needed(sqlite_database: Database, clip: Path) -> None:
+    old = lazy(sqlite_database, clip)
+    assert old.facts
+    late = lazy(sqlite_database, clip)
+    assert late.facts.fingerprint == old.facts.fingerprint
+    rewrite(clip)
+    with pytest.raises(DamagedModel, match=r"is another model than when it was last loaded; run the command again$"):
+        late.encoder()
+    assert lazy(sqlite_database, clip).encoder().fingerprint != old.facts.fingerprint
+
+
+def test_facts_that_are_wrong_of_unchanged_files_are_corrected(sqlite_database: Database, clip: Path) -> None:
+    """As where a file changed within the clock's resolution: the run that loads the model notices."""
+    right = lazy(sqlite_database, clip).facts
+    files = files_digest(str(clip))
+    assert files is not None
+    with sqlite_database.write() as session:
+        stored = read_known_model(session, files)
+        assert stored is not None
+        write_known_model(session, files, ModelFacts("d" * 64, stored.facts, stored.heads))
+    assert not loads(sqlite_database, clip)
+    with pytest.raises(DamagedModel):
+        lazy(sqlite_database, clip).encoder()
+    assert lazy(sqlite_database, clip).encoder().fingerprint == right.fingerprint
+
+
+def test_a_model_with_something_put_in_is_another_model(sqlite_database: Database, clip: Path) -> None:
+    def shift(by: float) -> Callable[[SentenceTransformer], None]:
+        def change(model: SentenceTransformer) -> None:
+            core: Any = model[0].model
+            core.visual_projection.weight.data += by
+
+        return change
+
+    plain = lazy(sqlite_database, clip)
+    one, two = (lazy(sqlite_database, clip, changed=(name, shift(by))) for name, by in (("one", 0.5), ("two", 1.0)))
+    heads = [model.facts.heads for model in (plain, one, two)]
+    assert known_rows(sqlite_database) == 3
+    assert heads[0] is not None
+    assert heads[1] is not None
+    assert heads[2] is not None
+    assert torch.allclose(heads[1].visual, heads[0].visual + 0.5)
+    assert torch.allclose(heads[2].visual, heads[0].visual + 1.0)
+    again = lazy(sqlite_database, clip, changed=("one", shift(0.5)))
+    assert again.facts.fingerprint == one.facts.fingerprint != plain.facts.fingerprint
+    assert not again.is_loaded
+    assert again.encoder().fingerprint == one.facts.fingerprint
+
+
+def test_a_hub_name_without_files_here_has_no_digest(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("clip-ViT-B-32", "someone/some-clip", "not a/name at all/"):
+        assert files_digest(name) is None
+    with pytest.raises(NoNetwork):
+        assert LazyModel(sqlite_database, "someone/some-clip", "cpu").facts
+    assert known_rows(sqlite_database) == 0
+
+
+def test_a_file_that_goes_away_is_no_digest(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing and the look: what a copy that replaces the folder does."""
+    real = Path.is_file
+
+    def is_file_until_now(path: Path) -> bool:
+        found = real(path)
+        if path.name == "config.json":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", is_file_until_now)
+    assert files_digest(str(clip)) is None
+
+
+def test_only_a_plain_clips_projections_are_projected_by_hand(tiny_clip: Path) -> None:
+    with quiet_libraries():
+        plain = SentenceTransformer(str(tiny_clip), device="cpu")
+        assert heads_of(plain) is not None
+        assert heads_of(SentenceTransformer(modules=[plain[0], Normalize()])) is not None
+        assert heads_of(SentenceTransformer(modules=[plain[0], Dense(16, 8)])) is None
+        assert heads_of(SentenceTransformer(str(tiny_clip), device="cpu", truncate_dim=8)) is None
+        prompts = {"query": "a picture of "}
+        assert heads_of(SentenceTransformer(str(tiny_clip), device="cpu", prompts=prompts)) is not None
+        prompted = SentenceTransformer(str(tiny_clip), device="cpu", prompts=prompts, default_prompt_name="query")
+        assert heads_of(prompted) is None
+        loaded = SentenceTransformer(str(tiny_clip), device="cpu")
+        core: Any = loaded[0].model
+        core.config.model_type = "chinese_clip"
+        assert heads_of(loaded) is None
+
+
+def test_a_title_model_is_remembered_apart_from_a_clip_in_its_folder(database: Database, clip: Path) -> None:
+    assert loads(database, clip)
+    first = TitleModel(database, str(clip), "cpu")
+    assert (first.fingerprint, first.width) == (lazy(database, clip).facts.fingerprint, 16)
+    assert not loads(database, clip), "each has its row"
+    again = TitleModel(database, str(clip), "cpu")
+    assert (again.fingerprint, again.width) == (first.fingerprint, 16)
+    vectors = again.vectors(NAMES, lambda _n: None)
+    assert np.array_equal(vectors, load_encoder(str(clip), "cpu").title_vectors(NAMES, lambda _n: None))
+
+
+def test_a_title_model_that_changed_before_it_was_needed(sqlite_database: Database, clip: Path) -> None:
+    assert TitleModel(sqlite_database, str(clip), "cpu").width
+    model = TitleModel(sqlite_database, str(clip), "cpu")
+    assert model.fingerprint
+    rewrite(clip)
+    with pytest.raises(DamagedModel, match="run the command again"):
+        model.vectors(NAMES, lambda _n: None)
+    assert TitleModel(sqlite_database, str(clip), "cpu").vectors(NAMES, lambda _n: None).shape == (20, 16)
+
+
+def test_facts_are_plain_json(sqlite_database: Database, clip: Path) -> None:
+    stored = lazy(sqlite_database, clip).facts.stored()
+    assert json.loads(json.dumps(stored.facts)) == stored.facts
