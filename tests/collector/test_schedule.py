@@ -1,0 +1,150 @@
+"""The schedule, whatever the times: nothing too early, nothing forgotten, nothing that depends on chance."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.errors import BadSetting
+from collector.schedule import FIRST_PAUSE, JITTER, Rhythm, Turn, due_at, next_turn, parse_duration
+
+NOW = datetime(2024, 7, 1, 12, tzinfo=UTC)
+
+instants = st.datetimes(
+    min_value=datetime(2020, 1, 1),  # noqa: DTZ001 (a zone is given below)
+    max_value=datetime(2030, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
+rhythms = st.builds(
+    Rhythm, st.timedeltas(min_value=timedelta(minutes=1), max_value=timedelta(days=30)), st.text(max_size=5)
+)
+turns = st.builds(
+    Turn,
+    channel=st.text(min_size=1, max_size=8),
+    done_at=st.none() | instants,
+    failed_at=st.none() | instants,
+    failures=st.integers(0, 2000),
+    not_before=st.none() | instants,
+)
+
+
+@given(rhythms, st.text(max_size=8), instants, st.timedeltas(timedelta(), timedelta(days=60)))
+def test_a_channel_is_due_one_interval_after_its_sync_give_or_take_a_tenth(
+    rhythm: Rhythm, channel: str, done_at: datetime, since: timedelta
+) -> None:
+    wait = due_at(rhythm, Turn(channel, done_at), done_at + since) - done_at
+    assert rhythm.every * (1 - JITTER) <= wait <= rhythm.every * (1 + JITTER)
+
+
+@given(rhythms, turns, instants)
+def test_a_schedule_depends_on_nothing_else(rhythm: Rhythm, turn: Turn, now: datetime) -> None:
+    assert due_at(rhythm, turn, now) == due_at(Rhythm(rhythm.every, rhythm.seed), turn, now)
+
+
+@given(rhythms, turns, instants)
+def test_no_clock_and_no_failure_makes_a_channel_wait_for_longer_than_the_interval(
+    rhythm: Rhythm, turn: Turn, now: datetime
+) -> None:
+    assert due_at(rhythm, turn, now) <= now + rhythm.every * (1 + JITTER)
+
+
+@given(rhythms, st.text(max_size=8), instants, st.integers(1, 2000))
+def test_pauses_after_failures_double_up_to_the_interval(
+    rhythm: Rhythm, channel: str, failed_at: datetime, failures: int
+) -> None:
+    wait = due_at(rhythm, Turn(channel, None, failed_at, failures), failed_at) - failed_at
+    wanted = min(rhythm.every, FIRST_PAUSE * (1 << min(failures - 1, 20)))
+    assert wanted * (1 - JITTER) <= wait <= wanted * (1 + JITTER)
+
+
+@given(rhythms, st.lists(turns, max_size=10), instants)
+def test_the_next_is_the_one_that_is_due_first(rhythm: Rhythm, several: list[Turn], now: datetime) -> None:
+    found = next_turn(rhythm, several, now)
+    if not several:
+        assert found is None
+        return
+    assert found is not None
+    turn, due = found
+    assert due == due_at(rhythm, turn, now) == min(due_at(rhythm, other, now) for other in several)
+
+
+@given(rhythms, st.integers(2, 8), st.integers(1, 60))
+def test_every_channel_gets_its_turns(rhythm: Rhythm, count: int, minutes: int) -> None:
+    """Simulated: syncs that take long, one of the channels failing for ever, never starve another."""
+    states = {f"UC{number}": Turn(f"UC{number}") for number in range(count)}
+    now, synced = NOW, dict.fromkeys(states, 0)
+    for _ in range(8 * count):
+        found = next_turn(rhythm, states.values(), now)
+        assert found is not None
+        turn, due = found
+        now = max(now, due) + timedelta(minutes=minutes)
+        synced[turn.channel] += 1
+        failed = turn.channel == "UC0"
+        states[turn.channel] = (
+            Turn(turn.channel, None, now, turn.failures + 1) if failed else Turn(turn.channel, done_at=now)
+        )
+    assert min(synced.values()) >= 2
+
+
+def test_jitter_spreads_channels_seeds_and_days() -> None:
+    rhythm = Rhythm(timedelta(hours=6), "a")
+    by_channel = {due_at(rhythm, Turn(f"UC{number}", NOW), NOW) for number in range(100)}
+    by_seed = {due_at(Rhythm(timedelta(hours=6), str(seed)), Turn("UC", NOW), NOW) for seed in range(100)}
+    by_day = {
+        due_at(rhythm, Turn("UC", NOW + timedelta(days=day)), NOW + timedelta(days=day)) - timedelta(days=day)
+        for day in range(100)
+    }
+    for moments in (by_channel, by_seed, by_day):
+        assert len(moments) == 100
+        assert max(moments) - min(moments) > timedelta(hours=6) * JITTER
+
+
+def test_a_channel_that_was_never_synced_is_due_first() -> None:
+    late = Turn("late", NOW - timedelta(days=20))
+    found = next_turn(Rhythm(timedelta(hours=1)), [late, Turn("new")], NOW)
+    assert found is not None
+    assert found[0].channel == "new"
+    assert found[1] <= NOW
+
+
+def test_a_channel_that_is_to_be_left_alone_is() -> None:
+    rhythm, soon = Rhythm(timedelta(hours=1)), NOW + timedelta(minutes=5)
+    assert due_at(rhythm, Turn("new", not_before=soon), NOW) == soon
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("60s", timedelta(minutes=1)),
+        ("90m", timedelta(minutes=90)),
+        ("6h", timedelta(hours=6)),
+        (" 1 d ", timedelta(days=1)),
+        ("30d", timedelta(days=30)),
+    ],
+)
+def test_durations(text: str, expected: timedelta) -> None:
+    assert parse_duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "6", "h", "6 hours", "-6h", "6.5h", "1h30m", "6H", "٦h", "1e3s", "99999999999h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(BadSetting, match="is no duration; write a whole number and s, m, h or d"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "59s", "0h", "31d", "999999999d"])
+def test_durations_out_of_range(text: str) -> None:
+    with pytest.raises(BadSetting, match="is not between a minute and 30 days"):
+        parse_duration(text)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        found = parse_duration(text)
+    except BadSetting:
+        return
+    assert timedelta(minutes=1) <= found <= timedelta(days=30)
