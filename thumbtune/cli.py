@@ -46,13 +46,14 @@ TRAINING_STACK = frozenset(
 # name -> where its click command lives. Modules are imported only when their command runs, or its help is asked for.
 COMMANDS = {
     "channels": ("thumbtune.commands.channels:channels", "List the channels in the store."),
-    "db": ("thumbtune.commands.db:db", "Upgrade, check or back up the store."),
+    "db": ("thumbtune.commands.db:db", "Upgrade, check or back up the store, or clear its cache."),
     "demo": ("thumbtune.commands.demo:demo", "Show it all on a stand-in channel: no key, no network."),
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any model."),
     "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a folder."),
     "match": ("thumbtune.commands.match:match", "Rank title ideas by how well they fit a thumbnail."),
     "push": ("thumbtune.commands.push:push", "Put a model or the dataset on the Hugging Face Hub."),
-    "runs": ("thumbtune.commands.runs:runs", "List, show, compare and plot training runs."),
+    "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and use the better model."),
+    "runs": ("thumbtune.commands.runs:runs", "List, show, compare and plot training runs; take one into use."),
     "search": ("thumbtune.commands.search:search", "Find thumbnails by text, or by another picture."),
     "sql": ("thumbtune.commands.sql:sql", "Run a read-only SQL query on the store."),
     "sync": ("thumbtune.commands.sync:sync", "Bring channels' videos and thumbnails up to date."),

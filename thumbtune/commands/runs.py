@@ -1,4 +1,4 @@
-"""`thumbtune runs`: list, show, compare and plot training runs."""
+"""`thumbtune runs`: list, show, compare and plot training runs, and take one into use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from store.champions import champion
 from store.database import rows_as_dicts
 from store.runs import evaluations, get_run, steps
 from thumbtune.cli import App
+from thumbtune.commands.champions import champions, promote
 from thumbtune.console import Console, printable
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _SHOWN_ERRORS = 10
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def runs(ctx: click.Context, as_json: bool) -> None:
-    """List, show, compare and plot training runs."""
+    """List, show, compare and plot training runs, and take one into use."""
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
@@ -39,7 +41,9 @@ def runs(ctx: click.Context, as_json: bool) -> None:
     database = app.open_database()
     with database.read() as session:
         rows = rows_as_dicts(session, "SELECT * FROM run_history ORDER BY run_id")
+        in_use = champion(session)
     database.close()
+    rows = [{**row, "in_use": in_use is not None and row["run_id"] == in_use.id} for row in rows]
     if as_json:
         app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
         return
@@ -49,6 +53,7 @@ def runs(ctx: click.Context, as_json: bool) -> None:
     app.console.table(
         (
             "run",
+            "in use",
             "started",
             "status",
             "base model",
@@ -74,7 +79,9 @@ def _line(row: dict[str, Any]) -> list[object]:
     first[1] = str(first[1])[:16]
     first[3] = str(first[3]) if len(str(first[3])) <= 40 else "…" + str(first[3])[-39:]
     return [
-        *first,
+        first[0],
+        "*" if row["in_use"] else "",
+        *first[1:],
         row["base_test_recall_at_1"],
         row["test_recall_at_1"],
         None if low is None else f"{low:.3f} to {high:.3f}",
@@ -234,3 +241,7 @@ def plot(app: App, out: Path, as_json: bool) -> None:
     app.console.say(f"{drawn} run{'s' * (drawn != 1)}: {out}")
     if as_json:
         app.console.print_json({"plot": str(out), "runs": drawn})
+
+
+runs.add_command(champions)
+runs.add_command(promote)

@@ -17,7 +17,7 @@ from trainer.settings import TrainSettings
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
 
-__all__ = ["Shown", "train"]
+__all__ = ["Shown", "document", "report", "train"]
 
 
 class Shown:
@@ -63,12 +63,17 @@ def train(app: App, /, *, as_json: bool, output: Path | None, **options: Any) ->
         result = run_training(database, settings, output=output, progress=Shown(app.console))
     finally:
         database.close()
-    _report(app.console, result)
+    report(app.console, result)
+    if result.champion is not None:
+        app.console.say(_beside(result))
+    if result.promoted:
+        app.console.say(f"run {result.run_id} is in use: the store's first model")
     if as_json:
-        app.console.print_json(_document(result))
+        app.console.print_json(document(result))
 
 
-def _report(console: Console, result: TrainResult) -> None:
+def report(console: Console, result: TrainResult) -> None:
+    """Tell what a run found and where its model is."""
     share = 100 * result.trainable / result.total
     console.say(
         f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
@@ -89,11 +94,7 @@ def _report(console: Console, result: TrainResult) -> None:
         for split in tuned
     ]
     console.table(("split", "n", "base recall@1", "recall@1", "95 % interval", "recall@5", "mrr", "median rank"), rows)
-    if result.champion is not None:
-        console.say(_beside(result))
     console.say(f"model: {result.model_path}")
-    if result.promoted:
-        console.say(f"run {result.run_id} is in use: the store's first model")
 
 
 def _beside(result: TrainResult) -> str:
@@ -107,7 +108,8 @@ def _beside(result: TrainResult) -> str:
     )
 
 
-def _document(result: TrainResult) -> dict[str, Any]:
+def document(result: TrainResult) -> dict[str, Any]:
+    """The JSON form of a run's result."""
     scored = {"base": result.base, "tuned": result.tuned}
     if result.champion is not None:
         scored["champion"] = result.champion

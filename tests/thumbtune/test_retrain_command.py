@@ -1,0 +1,386 @@
+"""`thumbtune retrain`, `runs promote` and `runs champions` as cron and people run them, against a stand-in server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from store.champions import champion_ids
+from store.database import open_database
+from store.runs import list_runs
+from tests.collector.channels import channel, video
+from tests.trainer.tiny import COLOURS, SHAPES, build_clip, draw
+from thumbtune.cli import main
+from thumbtune.standin.catalogue import StandInVideo
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+from trainer.quiet import quiet_libraries
+
+
+def drawn(numbers: range) -> list[StandInVideo]:
+    """Videos whose titles say what their thumbnails show, so that there is something to learn."""
+    found = []
+    for number in numbers:
+        colour, shape = COLOURS[number % 10], SHAPES[number // 10 % 3]
+        picture = draw(colour, shape, number) + str(number).encode()
+        found.append(video(number, title=f"{colour} {shape} {number}", picture=partial(bytes, picture)))
+    return found
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def document(self) -> Any:
+        """The JSON document on stdout, and nothing else there."""
+        return json.loads(self.stdout)
+
+    def error(self) -> str:
+        """The one line that says why it failed."""
+        assert "Traceback" not in self.stderr
+        (line,) = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        return line
+
+
+class Shell:
+    """Runs commands on one store against one server."""
+
+    def __init__(self, url: str, server: StandIn, clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        self.url = url
+        self.server = server
+        self.model = ("--model", str(clip), "--title-model", "base", "--device", "cpu")
+        self._capfd = capfd
+
+    def run(self, *arguments: str) -> Done:
+        """In this process, which has torch."""
+        self._capfd.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            main(["--db", self.url, *arguments])
+        told = self._capfd.readouterr()
+        return Done(int(exited.value.code or 0), told.out, told.err)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """In a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def start_training(self) -> subprocess.Popen[str]:
+        """A retraining that lasts for ever; returns when it trains."""
+        process = self.start("retrain", "--no-sync", "--force", *self.model, "--epochs", "1000000")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Training"):
+                break
+        assert process.poll() is None
+        return process
+
+    def publish(self, numbers: range) -> None:
+        self.server.catalogues[0].publish(*drawn(numbers))
+
+    def statuses(self) -> list[str]:
+        database = open_database(self.url)
+        with database.read() as session:
+            found = [run.status for run in list_runs(session)]
+        database.close()
+        return found
+
+    def champions(self) -> list[int]:
+        database = open_database(self.url)
+        with database.read() as session:
+            found = champion_ids(session)
+        database.close()
+        return found
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP's folder."""
+    with quiet_libraries():
+        return build_clip(tmp_path_factory.mktemp("clip") / "tiny-clip")
+
+
+@pytest.fixture
+def shell(
+    migrated_sqlite_url: str,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Iterator[Shell]:
+    """A store without anything in it, and a channel of 40 videos."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    catalogue = channel(0)
+    catalogue.publish(*drawn(range(40)))
+    with StandIn(catalogue, keys=["stand-in-key"]) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield Shell(migrated_sqlite_url, server, clip, capfd)
+
+
+def test_every_week_of_a_channel(shell: Shell, clip: Path) -> None:
+    first = shell.run("retrain", "@tests", *shell.model, "--lr", "0.01", "--json")
+    assert first.returncode == 0, first.stderr
+    found = first.document()
+    assert found["sync"][0]["status"] == "complete"
+    assert found["new_pairs"] == {"videos": 40, "changed": 0, "total": 40}
+    assert (found["run"]["run_id"], found["promoted"], found["champion_run_id"]) == (1, True, 1)
+    assert (found["settings_from_run"], found["reason"]) == (None, None)
+
+    shell.publish(range(40, 44))
+    idle = shell.run("retrain", "--json")
+    assert idle.returncode == 0, idle.stderr
+    assert idle.document() == {
+        "sync": idle.document()["sync"],
+        "new_pairs": {"videos": 4, "changed": 0, "total": 4},
+        "min_new": 10,
+        "settings_from_run": 1,
+        "run": None,
+        "promoted": False,
+        "reason": None,
+        "champion_run_id": 1,
+    }
+    assert shell.statuses() == ["done"]
+
+    shell.publish(range(44, 50))
+    third = shell.run("retrain", "--seed", "7", "--output", "whole", "--json")
+    assert third.returncode == 0, third.stderr
+    found = third.document()
+    assert found["new_pairs"]["total"] == 10
+    assert (found["settings_from_run"], found["run"]["champion_run_id"]) == (1, 1)
+    new, old = (found["run"]["metrics"][model]["valid"]["recall@1"] for model in ("tuned", "champion"))
+    assert found["promoted"] is (new >= old)
+    assert f"valid recall@1 {new:.3f} against the champion's (run 1) {old:.3f}" in found["reason"]
+    assert Path("whole/model.safetensors").is_file()
+    settings = [run["settings"] for run in shell.run("runs", "--json").document()["runs"]]
+    assert [(s["lr"], s["seed"], s["model"]) for s in settings] == [(0.01, 42, str(clip)), (0.01, 7, str(clip))]
+
+
+def test_what_a_person_reads(shell: Shell) -> None:
+    first = shell.run("retrain", "@tests", *shell.model)
+    assert "40 new pairs (40 of new videos, 0 with a new title or thumbnail)\n" in first.stdout
+    assert "settings that were not given: the defaults\n" in first.stdout
+    assert first.stdout.endswith("run 1 is in use now: the first model\n")
+    shell.publish(range(40, 41))
+    idle = shell.run("-q", "retrain")
+    assert idle.stdout.splitlines()[-1] == (
+        "1 new pair (1 of new videos, 0 with a new title or thumbnail): fewer than --min-new 10, nothing to train; "
+        "run 1 stays in use"
+    )
+    same = shell.run("retrain", "--min-new", "1", "--no-sync", "--device", "cpu")
+    assert "settings that were not given: those of run 1\n" in same.stdout
+    assert "run 2: 1,024 of " in same.stdout
+    listed = shell.run("runs").stdout.splitlines()
+    assert listed[0].split()[:3] == ["run", "in", "use"]
+    marked = [line.split()[0] for line in listed[1:] if line.split()[1] == "*"]
+    assert marked == [str(shell.champions()[-1])]
+
+
+def test_a_model_that_is_worse_is_told_of_and_left(shell: Shell) -> None:
+    shell.run("retrain", "@tests", *shell.model, "--epochs", "1", "--lr", "1e-12")
+    shell.run("retrain", "--no-sync", "--force", "--device", "cpu", "--train", "all", "--epochs", "40", "--lr", "0.003")
+    assert shell.champions() == [1, 2]
+    done = shell.run("retrain", "--no-sync", "--force", "--device", "cpu", "--epochs", "1", "--lr", "1e-12")
+    assert done.returncode == 0
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("run 2 stays in use: valid recall@1 ")
+    assert "against the champion's (run 2) " in last
+    assert last.endswith("; to take run 3 into use: thumbtune runs promote 3")
+    assert shell.champions() == [1, 2]
+
+
+def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+
+def test_with_nothing_new_nothing_heavy_is_loaded(shell: Shell) -> None:
+    shell.run("retrain", "@tests", *shell.model)
+    command = [sys.executable, "-X", "importtime", "-m", "thumbtune", "--db", shell.url, "retrain"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "nothing to train" in done.stdout
+    assert "aiohttp" in imported(done)
+    assert not imported(done) & {"torch", "transformers", "numpy", "scipy", "pandas"}
+    without = subprocess.run([*command, "--no-sync"], capture_output=True, text=True, check=True)
+    assert "nothing to train" in without.stdout
+    assert not imported(without) & {"aiohttp", "collector", "torch", "transformers", "numpy"}
+
+
+def test_a_sync_that_kept_everything_it_could_does_not_stop_the_training(shell: Shell) -> None:
+    shell.server.faults = Faults([Fault("body", path="/vi/video000001/", body=b"GIF89a")], most_in_a_row=None)
+    done = shell.run("retrain", "@tests", *shell.model, "--json")
+    assert done.returncode == 3
+    found = done.document()
+    assert (found["sync"][0]["status"], found["new_pairs"]["total"], found["promoted"]) == ("partial", 39, True)
+
+    shell.publish(range(40, 45))
+    shell.server.quota.limit = shell.server.units
+    spent = shell.run("retrain", "--force", "--json")
+    assert spent.returncode == 3
+    assert "quota of the day is spent" in spent.error()
+    assert spent.document()["run"]["run_id"] == 2
+
+
+def test_a_failed_sync_ends_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.run("sync", "@tests")
+    shell.publish(range(40, 41))
+    monkeypatch.setenv("YOUTUBE_API_KEY", "another-key")
+    done = shell.run("retrain", *shell.model, "--json")
+    assert done.returncode == 1
+    assert "YouTube does not know this API key" in done.error()
+    assert done.document()["sync"][0]["status"] == "failed"
+    assert (done.document()["run"], done.document()["new_pairs"]) == (None, None)
+    assert shell.statuses() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["@tests", "--no-sync"], 2, "CHANNEL is what to sync, and --no-sync syncs nothing"),
+        (["tests"], 2, "did you mean @tests?"),
+        ([], 2, "no channels yet; name one: thumbtune retrain @HANDLE"),
+        (["@tests", "--min-new", "-1"], 2, "--min-new"),
+        (["@tests", "--epochs", "0"], 2, "epochs 0 is too few; use 1 or more"),
+        (["--no-sync", "--channel", "@who"], 2, "channel '@who' is not in the store"),
+        (["--no-sync", "--force"], 1, "sentence-transformers/clip-ViT-L-14 is not in the local cache"),
+    ],
+)
+def test_wrong_calls(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    if said.startswith("sentence"):
+        shell.run("sync", "@tests")
+        shell.server.journal.clear()
+    done = shell.run("retrain", *arguments)
+    assert said in done.error()
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert shell.server.journal.count() == 0, "nothing was asked for"
+
+
+def test_there_is_no_champion_to_go_on_from(shell: Shell) -> None:
+    done = shell.run("retrain", "@tests", "--from", "champion")
+    assert done.returncode == 2
+    assert "there is no champion to start from; train --from base" in done.error()
+
+
+def test_no_store(shell: Shell, tmp_path: Path) -> None:
+    shell.url = f"sqlite:///{tmp_path}/none.db"
+    done = shell.run("retrain")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no store at" in done.error()
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_sync_ends_it_all(shell: Shell, number: signal.Signals) -> None:
+    shell.server.faults = Faults([Fault("hang", path="/vi/video000001/", times=1, delay_s=60)])
+    process = shell.start("retrain", "@tests", "--min-new", "0", *shell.model)
+    deadline = time.monotonic() + 60
+    while shell.server.journal.count("picture") < 10 and process.poll() is None:
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    shell.server.release()
+    assert process.returncode == 3, told
+    assert "error: interrupted; everything so far is kept" in told
+    assert shell.statuses() == []
+
+
+def test_a_killed_retraining_leaves_the_champion_and_is_done_again(shell: Shell) -> None:
+    shell.run("retrain", "@tests", *shell.model)
+    shell.publish(range(40, 60))
+    shell.run("sync")
+    process = shell.start_training()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (shell.statuses(), shell.champions()) == (["done", "running"], [1])
+    done = shell.run("retrain", "--no-sync", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.document()["new_pairs"]["total"] == 20
+    assert done.document()["run"]["champion_run_id"] == 1
+    assert shell.statuses() == ["done", "interrupted", "done"]
+
+
+def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
+    shell.run("sync", "@tests")
+    process = shell.start_training()
+    try:
+        done = shell.run("retrain", *shell.model)
+        assert done.returncode == 3
+        assert f"error: run 1 (process {process.pid}) is training on this store now" in done.error()
+        assert shell.statuses() == ["running"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode == 3
+    assert "run 1 was interrupted and is recorded so" in told
+    assert shell.run("retrain", *shell.model).returncode == 0
+
+
+def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
+    assert shell.run("runs", "champions").stdout == "no model is in use yet; 'thumbtune train' makes the first\n"
+    shell.run("sync", "@tests")
+    for seed in ("1", "2"):
+        shell.run("train", *shell.model, "--seed", seed)
+    done = shell.run("runs", "promote", "2", "--reason", "it reads\x1b[31m better")
+    assert (done.returncode, done.stdout) == (0, "run 2 is in use now, in place of run 1\n")
+    assert shell.run("runs", "promote", "2").stdout == "run 2 is in use already\n"
+    back = shell.run("runs", "promote", "1", "--json").document()
+    assert back == {"run_id": 1, "replaced_run_id": 2, "changed": True}
+    assert [run["in_use"] for run in shell.run("runs", "--json").document()["runs"]] == [True, False]
+
+    rows = shell.run("runs", "champions", "--json").document()["champions"]
+    assert [(row["run_id"], row["reason"]) for row in rows] == [
+        (1, "the first model"),
+        (2, "it reads\x1b[31m better"),
+        (1, "by hand"),
+    ]
+    assert [row["replaced_at"] for row in rows] == [rows[1]["promoted_at"], rows[2]["promoted_at"], None]
+    assert rows[0]["promoted_at"].endswith("+00:00")
+    shown = shell.run("runs", "champions").stdout
+    assert "\x1b" not in shown
+    assert [line.split()[0] for line in shown.splitlines()] == ["run", "1", "2", "1"]
+    assert " now " in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["7"], 1, "there is no run 7; 'thumbtune runs' lists them"),
+        (["one"], 2, "'one' is not a valid integer"),
+        (["1", "--reason", " "], 2, "--reason is empty; say why, or leave it out"),
+        (["1"], 1, "run 1 is failed, so it has no model"),
+        (["2"], 1, "the run's tensors are not at"),
+    ],
+)
+def test_what_cant_be_promoted(shell: Shell, arguments: list[str], code: int, said: str) -> None:
+    shell.run("sync", "@tests")
+    shell.run("train", *shell.model, "--train", "no such parameter")
+    shell.run("train", *shell.model)
+    for file in Path("thumbtune-models").iterdir():
+        file.unlink()
+    done = shell.run("runs", "promote", *arguments)
+    assert said in done.error()
+    assert (done.returncode, done.stdout) == (code, "")
+    assert shell.champions() == [2]

@@ -1,0 +1,86 @@
+"""`thumbtune runs champions` and `runs promote`: which model was in use when, and taking another into use by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.console import printable
+
+__all__ = ["champions", "promote"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def champions(app: App, as_json: bool) -> None:
+    """List every run whose model was ever in use: from when to when, why, and its recall@1."""
+    from store.database import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
+
+    app.console.json_wanted = as_json
+    database = app.open_database()
+    with database.read() as session:
+        rows = [_in_time(row) for row in rows_as_dicts(session, "SELECT * FROM champions")]
+    database.close()
+    if as_json:
+        app.console.print_json({"champions": rows})
+        return
+    if not rows:
+        app.console.say("no model is in use yet; 'thumbtune train' makes the first")
+        return
+    app.console.table(
+        ("run", "in use from", "until", "valid recall@1", "test recall@1", "reason"),
+        [
+            (
+                row["run_id"],
+                row["promoted_at"],
+                row["replaced_at"] or "now",
+                row["valid_recall_at_1"],
+                row["test_recall_at_1"],
+                printable(row["reason"], limit=160),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _in_time(row: dict[str, Any]) -> dict[str, Any]:
+    """SQLite's views give times as text, PostgreSQL's as values."""
+    times = {
+        name: datetime.fromisoformat(row[name]).replace(tzinfo=UTC) if isinstance(row[name], str) else row[name]
+        for name in ("promoted_at", "replaced_at")
+    }
+    return {**row, **times}
+
+
+@click.command()
+@click.argument("run_id", metavar="ID", type=int)
+@click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Kept with the promotion.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
+    """Take run ID's model into use: the one that search, match, export and the next retraining go by.
+
+    The run must be done, and its model at hand: that is checked before.
+    """
+    from trainer.retraining import promote_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
+
+    app.console.json_wanted = as_json
+    if not reason.strip():
+        raise click.UsageError("--reason is empty; say why, or leave it out.")
+    database = app.open_database()
+    try:
+        done = promote_run(database, run_id, reason)
+    finally:
+        database.close()
+    if not done.changed:
+        app.console.say(f"run {run_id} is in use already")
+    elif done.replaced is None:
+        app.console.say(f"run {run_id} is in use now, as the first")
+    else:
+        app.console.say(f"run {run_id} is in use now, in place of run {done.replaced}")
+    if as_json:
+        app.console.print_json({"run_id": run_id, "replaced_run_id": done.replaced, "changed": done.changed})

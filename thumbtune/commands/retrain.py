@@ -1,0 +1,145 @@
+"""`thumbtune retrain`: sync, train if enough is new, and take the better model into use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.commands.train import Shown, document, report
+from thumbtune.commands.training_options import training_options
+from thumbtune.console import Console
+from thumbtune.syncing import Asked, Synced, read_request, sync_channels
+
+if TYPE_CHECKING:
+    from store.database import Database
+    from trainer.retraining import Inherited, Retrained
+    from trainer.runs import TrainResult
+
+__all__ = ["retrain"]
+
+
+@click.command()
+@click.argument("to_sync", metavar="[CHANNEL]...", nargs=-1)
+@click.option(
+    "--min-new",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Train only if so many pairs are new: of new videos, or with a new title or thumbnail.",
+)
+@click.option("--force", is_flag=True, help="Train however few are new.")
+@click.option("--no-sync", is_flag=True, help="Train on what the store has.")
+@training_options(defaults=False)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Also write the whole model to this new folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def retrain(
+    app: App,
+    /,
+    *,
+    to_sync: tuple[str, ...],
+    min_new: int,
+    force: bool,
+    no_sync: bool,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Sync, train if enough is new, and take the new model into use unless the old one is better.
+
+    Made for cron: with nothing new it costs a look at the feed. CHANNEL is what to sync, as in 'thumbtune sync';
+    without any, every channel in the store. --channel is what to train on; without any, what the model in use was
+    trained on.
+
+    A setting that is not given is that of the run in use, or the default before there is one; --from and --device are
+    not carried over. Both models are scored on the same valid and test rows: the new one comes into use if its valid
+    recall@1 is not lower. 'thumbtune runs champions' says which run was in use when, and why.
+
+    Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and the training was done on what there
+    is; or another process trains on this store now and nothing was trained; or it was interrupted.
+    """
+    from trainer.retraining import inherited_settings  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from trainer.retraining import retrain as run_retraining  # noqa: PLC0415
+
+    app.console.json_wanted = as_json
+    if no_sync and to_sync:
+        raise click.UsageError("CHANNEL is what to sync, and --no-sync syncs nothing; --channel is what to train on.")
+    asked = None if no_sync else read_request(to_sync)
+    database = app.open_database(create=bool(to_sync))
+    try:
+        # Before the sync too, so that a wrong option costs no quota.
+        inherited_settings(database, options)
+        synced = _sync(app, database, asked)
+        if synced is not None and (synced.interrupted or synced.exit_code not in (0, 3)):
+            if as_json:
+                app.console.print_json(_document(synced, min_new, None, None))
+            return synced.exit_code
+        inherited = inherited_settings(database, options)
+        least = 0 if force else min_new
+        done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=Shown(app.console))
+    finally:
+        database.close()
+    _tell(app.console, min_new, inherited, done)
+    if as_json:
+        app.console.print_json(_document(synced, min_new, inherited, done))
+    return 0 if synced is None else synced.exit_code
+
+
+def _sync(app: App, database: Database, asked: Asked | None) -> Synced | None:
+    if asked is None:
+        return None
+    from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
+
+    return sync_channels(app.console, database, asked, SyncOptions(), command="thumbtune retrain")
+
+
+def _tell(console: Console, min_new: int, inherited: Inherited, done: Retrained) -> None:
+    new, result = done.new, done.result
+    kinds = f"{new.videos} of new videos, {new.changed} with a new title or thumbnail"
+    found = f"{new.total} new pair{'s' * (new.total != 1)} ({kinds})"
+    stays = "" if done.champion_id is None else f"; run {done.champion_id} stays in use"
+    if result is None:
+        console.say(f"{found}: fewer than --min-new {min_new}, nothing to train{stays}")
+        return
+    console.say(found)
+    console.say(
+        "settings that were not given: "
+        + ("the defaults" if inherited.run_id is None else f"those of run {inherited.run_id}")
+    )
+    report(console, result)
+    console.say(_outcome(result, done.champion_id))
+
+
+def _outcome(result: TrainResult, champion_id: int | None) -> str:
+    decision, run_id = result.decision, result.run_id
+    why = "" if decision is None else f": {decision.reason}"
+    if result.promoted:
+        return f"run {run_id} is in use now{why or ': the first model'}"
+    by_hand = f"to take run {run_id} into use: thumbtune runs promote {run_id}"
+    if decision is not None and not decision.promote:
+        return f"run {champion_id} stays in use{why}; {by_hand}"
+    return f"run {champion_id} came into use meanwhile and stays, not compared with run {run_id}{why}; {by_hand}"
+
+
+def _document(
+    synced: Synced | None, min_new: int, inherited: Inherited | None, done: Retrained | None
+) -> dict[str, Any]:
+    result = None if done is None else done.result
+    decision = None if result is None else result.decision
+    new = None if done is None else done.new
+    return {
+        "sync": None if synced is None else synced.as_list(),
+        "new_pairs": None if new is None else {"videos": new.videos, "changed": new.changed, "total": new.total},
+        "min_new": min_new,
+        "settings_from_run": None if inherited is None else inherited.run_id,
+        "run": None if result is None else document(result),
+        "promoted": result is not None and result.promoted,
+        "reason": None if decision is None else decision.reason,
+        "champion_run_id": None if done is None else done.champion_id,
+    }
