@@ -1,0 +1,121 @@
+"""LoRA: adapters put in, trained, merged, and put in again from what a run kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from tests.trainer.oracle import NAMES, Drawn
+from trainer.encoder import Encoder, load_encoder
+from trainer.errors import BadSetting, RunUnusable
+from trainer.fit import fit_full_model
+from trainer.heads import VISUAL
+from trainer.lora import Adapters, merge_adapters
+from trainer.quiet import quiet_libraries
+from trainer.settings import TrainSettings
+from trainer.steps import Triplets
+
+SETTINGS = TrainSettings(train="lora", lora_rank=2, lora_alpha=8, lr=1e-2, batch_size=8)
+ROWS = Triplets(NAMES, NAMES, None)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """As runs are: peft uses what transformers warns of."""
+    with quiet_libraries():
+        yield
+
+
+def trained(encoder: Encoder, settings: TrainSettings = SETTINGS) -> tuple[Adapters, dict[str, Tensor]]:
+    """Adapters that were trained, and a copy of their weights."""
+    adapters = Adapters(encoder.model, settings)
+    fit_full_model(encoder, ROWS, Drawn(), settings, lambda _step: None)
+    return adapters, {name: tensor.detach().clone() for name, tensor in adapters.tensors().items()}
+
+
+def embedded(model: SentenceTransformer) -> list[Any]:
+    images = Drawn().load(NAMES)
+    return [model.encode(inputs, show_progress_bar=False) for inputs in (list(images), NAMES)]
+
+
+def fresh(folder: Path) -> SentenceTransformer:
+    return load_encoder(str(folder), "cpu").model
+
+
+def test_adapters_alone_train_and_start_without_effect(encoder: Encoder) -> None:
+    base = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
+    before = embedded(encoder.model)
+    adapters = Adapters(encoder.model, SETTINGS)
+    assert all(np.array_equal(a, b) for a, b in zip(before, embedded(encoder.model), strict=True))
+    names = adapters.tensors()
+    assert all(".lora_A." in name or ".lora_B." in name for name in names)
+    # Four attention layers have queries and values, and there are two projections; two matrices of rank 2 each.
+    assert len(names) == 2 * (2 * 4 + 2)
+    assert {min(tensor.shape) for tensor in names.values()} == {2}
+    fit_full_model(encoder, ROWS, Drawn(), SETTINGS, lambda _step: None)
+    after = encoder.model.state_dict()
+    frozen = {name.replace(".base_layer", "").replace(".base_model.model", ""): name for name in after}
+    assert all(torch.equal(after[frozen[name]], tensor) for name, tensor in base.items()), "the base is frozen"
+
+
+def test_the_merged_model_is_the_adapted_one_and_an_ordinary_one(encoder: Encoder, tiny_clip: Path) -> None:
+    start = embedded(encoder.model)
+    adapters, _ = trained(encoder)
+    adapted = embedded(encoder.model)
+    assert not np.allclose(adapted[0], start[0], atol=1e-3), "training did something"
+    adapters.merge()
+    merged = embedded(encoder.model)
+    assert all(np.allclose(a, b, rtol=0, atol=1e-5) for a, b in zip(adapted, merged, strict=True))
+    assert list(encoder.model.state_dict()) == list(fresh(tiny_clip).state_dict())
+
+
+def test_a_runs_adapters_give_its_model_again(encoder: Encoder, tiny_clip: Path) -> None:
+    adapters, tensors = trained(encoder)
+    adapters.merge()
+    loaded = fresh(tiny_clip)
+    merge_adapters(loaded, SETTINGS, tensors)
+    mine, theirs = encoder.model.state_dict(), loaded.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_parameters_that_differed_at_the_start_are_put_in_too(encoder: Encoder, tiny_clip: Path) -> None:
+    moved = encoder.model.state_dict()[VISUAL]
+    moved += 0.5
+    kept = {VISUAL: moved.clone()}
+    adapters, tensors = trained(encoder)
+    adapters.merge()
+    loaded = fresh(tiny_clip)
+    merge_adapters(loaded, SETTINGS, {**kept, **tensors})
+    mine, theirs = encoder.model.state_dict(), loaded.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("targets", ["no_such_layer", "q_proj", r".*layer_norm1", r".*patch_embedding.*norm"])
+def test_targets_that_fit_no_linear_layer_are_refused(encoder: Encoder, targets: str) -> None:
+    """Whole names count, as peft has it: a part of a name matches nothing; and a norm can't be adapted."""
+    with pytest.raises(BadSetting) as caught:
+        Adapters(encoder.model, TrainSettings(train="lora", lora_targets=targets))
+    assert f"--lora-targets {targets!r} fits no linear layer of the model" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_that_do_not_fit_are_refused(encoder: Encoder, tiny_clip: Path) -> None:
+    _, tensors = trained(encoder)
+    name = next(iter(tensors))
+    less = {other: tensor for other, tensor in tensors.items() if other != name}
+    wide = {**tensors, name: torch.zeros(3, 3)}
+    strange = {**tensors, "0.model.no_such": torch.zeros(1)}
+    for wrong in (less, wide, strange, {}):
+        with pytest.raises(RunUnusable, match=r"is it another run's file\?$"):
+            merge_adapters(fresh(tiny_clip), SETTINGS, wrong)
+    with pytest.raises(RunUnusable, match=r"is it another run's file\?$"):
+        merge_adapters(fresh(tiny_clip), TrainSettings(train="lora", lora_rank=3), tensors)
+    with pytest.raises(RunUnusable, match="the run's adapters do not fit its base model .*; train again$"):
+        merge_adapters(fresh(tiny_clip), TrainSettings(train="lora", lora_targets="no_such_layer"), tensors)
