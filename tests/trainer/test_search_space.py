@@ -1,0 +1,119 @@
+"""What a sweep may try: read from text, checked, counted, and chosen from without trying anything twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from optuna.study import create_study
+from optuna.trial import TrialState
+
+from trainer.errors import BadSetting, TrainerError
+from trainer.quiet import quiet_libraries
+from trainer.sampling import ask, distributions_of
+from trainer.search_space import Choices, Range, Space, parse
+from trainer.settings import TrainSettings
+from trainer.sweep_settings import SweepSettings
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("lr", "1e-5:1e-2", Range(1e-5, 1e-2)),
+        ("lr", "0.001", Choices((0.001,))),
+        ("temperature", "0.02, 0.05", Choices((0.02, 0.05))),
+        ("epochs", "1:10", Range(1, 10)),
+        ("batch_size", "8,16,8", Choices((8, 16))),
+        ("negatives", "none, hard", Choices(("none", "hard"))),
+    ],
+)
+def test_what_is_read(name: str, text: str, found: Range | Choices) -> None:
+    assert parse(name, text) == found
+    assert parse(name, str(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("lr", "fast", r"--lr 'fast' is not understood; write numbers as LOW:HIGH or VALUE,VALUE"),
+        ("lr", "", r"--lr '' is not understood"),
+        ("lr", "1:2:3", r"--lr '1:2:3' is not understood"),
+        ("lr", "0.1:0.01", r"--lr '0.1:0.01' is an empty range; write the lower end first"),
+        ("lr", "nan:1", r"--lr 'nan:1' is an empty range"),
+        ("lr", "0:1", r"learning rate 0.0 is out of range"),
+        ("lr", "0.1:inf", r"learning rate inf is out of range"),
+        ("epochs", "1.5", r"--epochs '1.5' is not understood; write whole numbers"),
+        ("epochs", "0:3", r"epochs 0 is too few"),
+        ("batch_size", "1,8", r"batch size 1 is too small"),
+        ("batch_size", "8,", r"--batch-size '8,' is not understood"),
+        ("negatives", "none,easy", r"negatives 'easy' is not known; use one of least-similar, hard"),
+        ("temperature", "-1:1", r"temperature -1.0 is out of range"),
+    ],
+)
+def test_what_makes_no_sense_is_quoted(name: str, text: str, message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        Space.read({name: text})
+
+
+@pytest.mark.parametrize("other", [{"trials": 0}, {"seeds": 0}, {"finalists": 0}, {"final_seeds": -1}])
+def test_too_few_of_anything(other: dict[str, int]) -> None:
+    with pytest.raises(BadSetting, match=r"is too few; use"):
+        SweepSettings(**other)  # type: ignore[arg-type]
+
+
+def test_settings_come_back_from_the_store() -> None:
+    space = Space.read({"lr": "0.00012345678901234567:0.3", "epochs": "2", "negatives": "none"})
+    settings = SweepSettings(TrainSettings(seed=7, channels=("UC1",)), space, trials=9, final_seeds=0)
+    assert SweepSettings.from_dict(settings.as_dict()) == settings
+
+
+def test_seeds_count_up_and_around() -> None:
+    settings = SweepSettings(TrainSettings(seed=2**32 - 2), seeds=3, final_seeds=1)
+    assert settings.search_seeds() == [2**32 - 2, 2**32 - 1, 0]
+    assert settings.all_seeds() == [2**32 - 2, 2**32 - 1, 0, 1]
+
+
+FINITE = {"lr": "0.1,0.2", "epochs": "1:3", "batch_size": "8", "negatives": "none", "temperature": "0.05"}
+
+
+def test_what_can_be_counted() -> None:
+    assert Space().size() is None
+    space = Space.read(FINITE)
+    assert space.size() == 6 == len(list(space.points()))
+    assert set(distributions_of(space)) == {"lr", "epochs"}
+    assert space.fixed() == {"batch_size": 8, "negatives": "none", "temperature": 0.05}
+
+
+def chosen(space: Space, trials: int, seed: int = 1) -> list[dict[str, Any]]:
+    """What is tried when small learning rates are best, and epochs make no difference."""
+    found: list[dict[str, Any]] = []
+    with quiet_libraries():
+        study = create_study(direction="maximize")
+        for number in range(trials):
+            trial, point = ask(study, space, seed, number, {tuple(point.values()) for point in found})
+            assert trial.params == {name: point[name] for name in space.searched()}
+            study.tell(trial, -float(point["lr"]))
+            found.append(dict(point))
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.FAIL) for trial in study.trials)
+    return found
+
+
+def test_a_small_space_is_tried_whole_and_nothing_twice() -> None:
+    space = Space.read({**FINITE, "batch_size": "8,16,32,64"})
+    found = {tuple(point.values()) for point in chosen(space, 24)}
+    assert found == {tuple(point.values()) for point in space.points()}
+    with pytest.raises(TrainerError, match="found no settings that it has not tried"):
+        chosen(space, 25)
+
+
+def test_a_seed_gives_the_same_choices_and_good_ones() -> None:
+    space = Space.read({"negatives": "none"})
+    first = chosen(space, 40)
+    assert first == chosen(space, 40)
+    assert first != chosen(space, 40, seed=2)
+    late, early = (sorted(float(point["lr"]) for point in part) for part in (first[20:], first[:10]))
+    assert late[10] < early[5], "the sampler learns where good ones are"
+    for point in first:
+        assert 1e-5 <= float(point["lr"]) <= 1e-2
+        assert point["epochs"] in range(1, 11)
+        assert point["batch_size"] in (8, 16, 32, 64)

@@ -1,0 +1,363 @@
+"""Whole sweeps on real stores with a real (tiny) model: what is tried, recorded, chosen, gone on with, refused."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.database import Database, rows_as_dicts
+from store.runs import get_run
+from store.sweeps import end_sweep, get_sweep, start_sweep, sweep_runs, trial_scores
+from tests.trainer.tiny import build_clip, fill
+from trainer.errors import BadSetting, NoNetwork, NotEnoughPairs, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.provenance import host
+from trainer.search_space import Space
+from trainer.settings import TrainSettings
+from trainer.standings import objective
+from trainer.sweep_settings import SweepSettings
+from trainer.sweeping import SweepResult, resume, sweep
+
+FAST = {"lr": "0.001:0.1", "epochs": "1:3", "batch_size": "8,16", "negatives": "least-similar,none"}
+
+Make = Callable[..., SweepSettings]
+
+
+@pytest.fixture
+def settings_for(tiny_clip: Path) -> Make:
+    """Settings of a small sweep; anything can be set otherwise, `space` and `shared` in part."""
+
+    def make(space: dict[str, str] | None = None, shared: dict[str, Any] | None = None, **other: Any) -> SweepSettings:
+        base = {"model": str(tiny_clip), "title_model": "base", "device": "cpu", **(shared or {})}
+        counts = {"trials": 6, "seeds": 2, "finalists": 2, "final_seeds": 2, **other}
+        return SweepSettings(TrainSettings(**base), Space.read({**FAST, **(space or {})}), **counts)
+
+    return make
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    """A store of 40 pairs."""
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+class Stops:
+    """Progress that stops the sweep, as Ctrl-C would, once a phase has counted so far; -1: as it begins."""
+
+    def __init__(self, phase: str, after: int) -> None:
+        self._phase, self._left = phase, after
+        self.told: list[str] = []
+
+    def phase(self, description: str, total: int | None = None) -> Any:
+        if description != self._phase:
+            return nullcontext(lambda _n: None)
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return nullcontext(self._count)
+
+    def _count(self, n: int) -> None:
+        self._left -= n
+        if self._left <= 0:
+            raise KeyboardInterrupt
+
+    def warn(self, said: str) -> None:
+        self.told.append(said)
+
+
+def tried(database: Database, sweep_id: int) -> list[tuple[int, int, dict[str, Any], float | None]]:
+    """(trial, seed, settings, recall@1) of every run of a sweep's trials."""
+    with database.read() as session:
+        scores = trial_scores(session, sweep_id)
+    return [(score.trial, score.seed, score.settings, score.recall_at_1) for score in scores]
+
+
+def status(database: Database, sweep_id: int) -> str:
+    with database.read() as session:
+        return get_sweep(session, sweep_id).status
+
+
+def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: Database, settings_for: Make) -> None:
+    fill(database, 40)
+    settings = settings_for()
+    result = sweep(database, settings)
+    with database.read() as session:
+        runs = list(sweep_runs(session, result.sweep_id))
+        scored = rows_as_dicts(
+            session,
+            "SELECT run_id, model, split, count(*) AS n FROM evaluation GROUP BY run_id, model, split ORDER BY 1, 2, 3",
+        )
+        ranked = {row["run_id"] for row in rows_as_dicts(session, "SELECT DISTINCT run_id FROM rank")}
+        counted = rows_as_dicts(session, "SELECT run_id, count(*) AS n FROM training_step GROUP BY run_id")
+    trials, winner = runs[:-1], runs[-1]
+    assert len(trials) == result.runs == 6 * 2 + 2 * 2
+    assert winner.id == result.run_id
+    assert (winner.trial, winner.sweep_id, winner.status) == (None, result.sweep_id, "done")
+    assert {(row["model"], row["split"]) for row in scored if row["run_id"] != winner.id} == {("tuned", "valid")}
+    assert {(row["model"], row["split"]) for row in scored if row["run_id"] == winner.id} == {
+        (model, split) for model in ("base", "tuned") for split in ("train", "valid", "test")
+    }
+    assert ranked == {winner.id}
+    for run in trials:
+        assert (run.status, run.artifact_path, run.base_model) == ("done", None, settings.shared.model)
+        assert run.settings == {**settings.shared.as_dict(), **settings.space.point(run.settings), "seed": run.seed}
+        assert {"run_id": run.id, "n": run.settings["epochs"] * -(-28 // run.settings["batch_size"])} in counted
+        assert run.base_fingerprint == winner.base_fingerprint
+        assert run.packages == winner.packages
+        assert (run.parameters_total, run.parameters_trainable) == (
+            winner.parameters_total,
+            winner.parameters_trainable,
+        )
+        assert run.snapshot_id is not None
+        assert set(run.phase_seconds or {}) == {"fit", "evaluate"}
+    assert status(database, result.sweep_id) == "done"
+    assert result.in_use, "the store's first model"
+
+
+def test_the_winner_is_the_best_mean_over_all_seeds(filled: Database, settings_for: Make) -> None:
+    settings = settings_for(trials=8, finalists=3, final_seeds=3)
+    result = sweep(filled, settings)
+    by_trial: dict[int, list[float]] = {}
+    for trial, _seed, _settings, recall in tried(filled, result.sweep_id):
+        assert recall is not None
+        by_trial.setdefault(trial, []).append(recall)
+    first = {trial: statistics.fmean(recalls[:2]) for trial, recalls in by_trial.items()}
+    finalists = {trial for trial, recalls in by_trial.items() if len(recalls) == 5}
+    assert len(finalists) == 3
+    assert min(first[trial] for trial in finalists) >= max(
+        mean for trial, mean in first.items() if trial not in finalists
+    )
+    best = result.standings[0]
+    assert best.recall_at_1 == pytest.approx(max(statistics.fmean(by_trial[trial]) for trial in finalists))
+    assert best.sd == pytest.approx(statistics.stdev(by_trial[best.trial]))
+    assert (best.seeds, best.n, result.n_valid) == (5, 6, 6)
+    assert [standing.seeds for standing in result.standings] == [5] * 3 + [2] * 5
+
+
+def test_the_winners_run_repeats_its_trials_first_run(filled: Database, settings_for: Make) -> None:
+    result = sweep(filled, settings_for())
+    first = next(row for row in tried(filled, result.sweep_id) if row[0] == result.standings[0].trial and row[1] == 42)
+    assert result.settings == first[2]
+    assert result.recalls["tuned"]["valid"].value == first[3]
+    assert {split: recall.n for split, recall in result.recalls["tuned"].items()} == {
+        "train": 28,
+        "valid": 6,
+        "test": 6,
+    }
+    assert result.recalls["tuned"]["test"].low < result.recalls["tuned"]["test"].high
+    assert result.warnings == []
+
+
+def test_equal_recalls_are_told_apart_by_rank_and_never_outweighed(filled: Database, settings_for: Make) -> None:
+    standing = sweep(filled, settings_for(trials=1)).standings[0]
+    step = 1 / (standing.n * standing.seeds)
+    for recall in (0.0, 0.5):
+        low = replace(standing, recall_at_1=recall, mrr=1.0)
+        high = replace(standing, recall_at_1=recall + step, mrr=0.0)
+        assert objective(low) < objective(high)
+    assert objective(replace(standing, mrr=0.5)) < objective(replace(standing, mrr=0.6))
+
+
+def test_a_seed_tries_the_same_settings(filled: Database, settings_for: Make) -> None:
+    first, second = sweep(filled, settings_for()), sweep(filled, settings_for())
+    assert tried(filled, first.sweep_id) == tried(filled, second.sweep_id)
+    other = sweep(filled, settings_for(shared={"seed": 7}))
+    assert {row[1] for row in tried(filled, other.sweep_id)} == {7, 8, 9, 10}
+    points = [
+        [settings_for().space.point(row[2]) for row in tried(filled, result.sweep_id)] for result in (first, other)
+    ]
+    assert points[0] != points[1]
+
+
+@pytest.mark.parametrize(
+    ("phase", "after"),
+    [("Trying settings", 3), ("Training the best with more seeds", 1), ("Training", -1)],
+)
+def test_a_stopped_sweep_goes_on_as_if_it_had_not_been(
+    filled: Database, settings_for: Make, phase: str, after: int
+) -> None:
+    whole = sweep(filled, settings_for())
+    with pytest.raises(TrainingInterrupted, match=r"go on with 'thumbtune sweep --resume 2'"):
+        sweep(filled, settings_for(), progress=Stops(phase, after))
+    assert status(filled, 2) == "interrupted"
+    known = tried(filled, 2)
+    result = resume(filled, 2)
+    assert status(filled, 2) == "done"
+    assert tried(filled, 2) == tried(filled, whole.sweep_id)
+    assert known, "something was known before, and is as it was"
+    assert all(row in tried(filled, 2) for row in known)
+    assert result.standings == whole.standings
+    assert result.settings == whole.settings
+
+
+def test_a_sweep_goes_on_to_more_trials(filled: Database, settings_for: Make) -> None:
+    with pytest.raises(TrainingInterrupted):
+        sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
+    result = resume(filled, 1, trials=9)
+    assert {row[0] for row in tried(filled, 1)} == set(range(9))
+    points = {tuple(settings_for().space.point(settings).values()) for _trial, _seed, settings, _ in tried(filled, 1)}
+    assert len(points) == 9
+    assert len(result.standings) == 9
+    with filled.read() as session:
+        assert get_sweep(session, 1).settings["trials"] == 9
+
+
+def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, settings_for: Make) -> None:
+    with pytest.raises(TrainingInterrupted):
+        sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
+    fill(filled, 20, "UC2")
+    progress = Stops("none", 0)
+    result = resume(filled, 1, progress=progress)
+    with filled.read() as session:
+        assert {score.n for score in trial_scores(session, 1)} == {6}
+        assert get_run(session, result.run_id).sweep_id == 1
+    assert result.recalls["tuned"]["valid"].n == 9, "the winner is trained on all there is now"
+    assert len(result.warnings) == 1
+    assert "pairs came, went or changed since the sweep began" in progress.told[-1]
+
+
+def test_what_can_not_go_on(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+    done = sweep(filled, settings_for(trials=2))
+    with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its test split is scored"):
+        resume(filled, 1)
+    base = build_clip(tmp_path / "base")
+    with pytest.raises(TrainingInterrupted):
+        sweep(filled, settings_for(shared={"model": str(base)}), progress=Stops("Trying settings", 2))
+    build_clip(base, seed=5)
+    with pytest.raises(RunUnusable, match=r"is not the model that sweep 2 started with"):
+        resume(filled, 2)
+    assert status(filled, 2) == "failed"
+    build_clip(base)
+    assert resume(filled, 2).standings[0].n == 6
+    with filled.write() as session:
+        elsewhere = start_sweep(session, settings_for().as_dict(), "another-machine", 1)
+    with pytest.raises(RunUnusable, match=r"sweep 3 runs now \(process 1 of another-machine\)"):
+        resume(filled, elsewhere)
+
+
+def test_a_sweep_that_was_killed_after_its_winners_run_only_ends(filled: Database, settings_for: Make) -> None:
+    whole = sweep(filled, settings_for())
+    with filled.write() as session:
+        end_sweep(session, 1, "interrupted")
+        runs = len(sweep_runs(session, 1))
+    result = resume(filled, 1, trials=50)
+    assert (result.run_id, result.standings, result.recalls) == (whole.run_id, whole.standings, whole.recalls)
+    with filled.read() as session:
+        assert len(sweep_runs(session, 1)) == runs
+        assert get_sweep(session, 1).status == "done"
+
+
+def test_what_a_dead_process_left_is_marked_and_goes_on(filled: Database, settings_for: Make) -> None:
+    with filled.write() as session:
+        # No process has this number for long, and none that started after the sweep is its own.
+        left = start_sweep(session, settings_for(trials=2).as_dict(), host(), 2**22 + 1)
+    result = resume(filled, left)
+    assert result.sweep_id == left
+    assert len(result.standings) == 2
+
+
+def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings_for: Make) -> None:
+    four = {"lr": "0.01,1e38", "negatives": "none", "batch_size": "8", "epochs": "2:3", "temperature": "0.05"}
+    result = sweep(filled, settings_for(four, trials=4))
+    with filled.read() as session:
+        failed = [run for run in sweep_runs(session, 1) if run.status == "failed"]
+        scores = rows_as_dicts(session, "SELECT DISTINCT run_id FROM evaluation")
+    assert result.failed == 2 == len(failed), "no further seed after one that diverged"
+    for run in failed:
+        assert run.settings["lr"] == 1e38
+        assert "use a smaller --lr" in str(run.error)
+        assert run.id not in {row["run_id"] for row in scores}
+    assert {standing.settings["lr"] for standing in result.standings} == {0.01}
+    assert status(filled, 1) == "done"
+    with pytest.raises(TrainerError, match=r"all 2 trials diverged; lower the ends of --lr"):
+        sweep(filled, settings_for({**four, "lr": "1e38"}))
+    with filled.read() as session:
+        row = get_sweep(session, 2)
+        assert (row.status, row.error) == ("failed", "all 2 trials diverged; lower the ends of --lr")
+
+
+def test_a_small_space_ends_early(filled: Database, settings_for: Make) -> None:
+    fixed = {"lr": "0.01", "epochs": "1,2", "batch_size": "8", "negatives": "none", "temperature": "0.05"}
+    result = sweep(filled, settings_for(fixed, trials=20))
+    assert len(result.standings) == 2
+    assert result.warnings == ["there are 2 settings in all, and each was tried"]
+
+
+def test_time_runs_out(filled: Database, settings_for: Make) -> None:
+    result = sweep(filled, settings_for(trials=1000), timeout_s=0.0)
+    assert len(result.standings) == 1
+    assert result.warnings == ["the time was up after 1 trials"]
+
+
+def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Database, settings_for: Make) -> None:
+    result = sweep(filled, settings_for({"negatives": "random,least-similar"}, trials=8, final_seeds=0))
+    with filled.read() as session:
+        scores = trial_scores(session, result.sweep_id)
+    found: dict[tuple[str, int], set[int | None]] = {}
+    for score in scores:
+        strategy = score.settings["negatives"]
+        found.setdefault((strategy, score.seed if strategy == "random" else 0), set()).add(score.snapshot_id)
+    assert set(found) == {("least-similar", 0), ("random", 42), ("random", 43)}
+    assert all(len(snapshots) == 1 for snapshots in found.values())
+    assert len(set.union(*found.values())) == 3
+
+
+@pytest.mark.parametrize("part", ["visual_projection", "text_projection"])
+def test_one_projection_alone(filled: Database, settings_for: Make, part: str) -> None:
+    result = sweep(filled, settings_for(shared={"train": part}, trials=2))
+    with filled.read() as session:
+        assert {run.parameters_trainable for run in sweep_runs(session, 1)} == {16 * 32}
+    assert result.settings["train"] == part
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("all", r"--train 'all' matches .*, and a sweep trains projections on cached features"),
+        ("lora", r"--train 'lora' adapts the towers, and a sweep trains projections"),
+        ("layers.1", r"--train 'layers.1' matches 0\.model\..*; use --train projection, or name one of them"),
+        ("nothing", r"--train 'nothing' matches none of the"),
+    ],
+)
+def test_only_projections_can_be_swept(filled: Database, settings_for: Make, train: str, message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        sweep(filled, settings_for(shared={"train": train}))
+    assert status(filled, 1) == "failed"
+
+
+def test_a_missing_title_model_is_missed_at_the_start(
+    filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    shared = {"title_model": TrainSettings().title_model}
+    with pytest.raises(NoNetwork):
+        sweep(filled, settings_for({"negatives": "none,hard"}, shared))
+    assert tried(filled, 1) == []
+    assert sweep(filled, settings_for({"negatives": "none,random"}, shared)).sweep_id == 2
+
+
+@pytest.mark.parametrize("pairs", [3, 4])
+def test_a_valid_split_that_ranks_nothing(sqlite_database: Database, settings_for: Make, pairs: int) -> None:
+    fill(sqlite_database, pairs)
+    with pytest.raises(NotEnoughPairs, match=rf"the valid split is ranked, and that has [01] of the {pairs} pairs"):
+        sweep(sqlite_database, settings_for())
+
+
+def test_results_are_the_same_by_sql(filled: Database, settings_for: Make) -> None:
+    """The query of the command's help."""
+    result: SweepResult = sweep(filled, settings_for())
+    with filled.read() as session:
+        rows = rows_as_dicts(
+            session,
+            "SELECT trial, count(*) AS runs, avg(valid_recall_at_1) AS mean FROM run_history "
+            "WHERE sweep_id = 1 AND trial IS NOT NULL GROUP BY trial",
+        )
+    means = {row["trial"]: row["mean"] for row in rows}
+    assert means == pytest.approx({standing.trial: standing.recall_at_1 for standing in result.standings})
+    assert {row["trial"]: row["runs"] for row in rows} == {s.trial: s.seeds for s in result.standings}
