@@ -13,25 +13,30 @@ import click
 from store.champions import champion
 from store.database import rows_as_dicts
 from store.runs import evaluations, get_run, steps
+from store.sweeps import get_sweep
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
 from thumbtune.console import Console, printable
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from store.tables import Evaluation, TrainingRun
     from trainer.comparing import Compared
 
 __all__ = ["runs"]
 
 _LISTED = ("run_id", "started_at", "status", "base_model", "trained", "snapshot_id", "n_train", "n_test")
+_OF_SWEEP = ("trial", "seed", "lr", "epochs", "batch_size", "negatives", "temperature", "valid_recall_at_1", "seconds")
 _SHOWN_CHANGES = 20
 _SHOWN_ERRORS = 10
 
 
 @click.group(invoke_without_command=True)
+@click.option("--sweep", "sweep_id", type=int, metavar="ID", help="The runs of this sweep; else no sweep's trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def runs(ctx: click.Context, as_json: bool) -> None:
+def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     """List, show, compare and plot training runs, and take one into use."""
     if ctx.invoked_subcommand is not None:
         return
@@ -40,7 +45,7 @@ def runs(ctx: click.Context, as_json: bool) -> None:
     app.console.json_wanted = as_json
     database = app.open_database()
     with database.read() as session:
-        rows = rows_as_dicts(session, "SELECT * FROM run_history ORDER BY run_id")
+        rows = _listed(session, sweep_id)
         in_use = champion(session)
     database.close()
     rows = [{**row, "in_use": in_use is not None and row["run_id"] == in_use.id} for row in rows]
@@ -49,6 +54,9 @@ def runs(ctx: click.Context, as_json: bool) -> None:
         return
     if not rows:
         app.console.say("no runs yet; 'thumbtune train' makes one")
+        return
+    if sweep_id is not None:
+        app.console.table(("run", "status", *_OF_SWEEP), [_sweep_line(row) for row in rows])
         return
     app.console.table(
         (
@@ -71,6 +79,18 @@ def runs(ctx: click.Context, as_json: bool) -> None:
     for row in rows:
         if row["error"]:
             app.console.say(f"run {row['run_id']} {row['status']}: {row['error']}")
+
+
+def _listed(session: Session, sweep_id: int | None) -> list[dict[str, Any]]:
+    if sweep_id is None:
+        return rows_as_dicts(session, "SELECT * FROM run_history WHERE trial IS NULL ORDER BY run_id")
+    get_sweep(session, sweep_id)
+    return rows_as_dicts(session, "SELECT * FROM run_history WHERE sweep_id = :sweep ORDER BY run_id", sweep=sweep_id)
+
+
+def _sweep_line(row: dict[str, Any]) -> list[object]:
+    facts = {**row, **_values(row)["settings"]}
+    return [row["run_id"], row["status"], *(facts[name] for name in _OF_SWEEP)]
 
 
 def _line(row: dict[str, Any]) -> list[object]:
