@@ -56,6 +56,7 @@ COMMANDS = {
     "runs": ("thumbtune.commands.runs:runs", "List, show, compare and plot training runs; take one into use."),
     "search": ("thumbtune.commands.search:search", "Find thumbnails by text, or by another picture."),
     "sql": ("thumbtune.commands.sql:sql", "Run a read-only SQL query on the store."),
+    "sweep": ("thumbtune.commands.sweep:sweep", "Try many settings on cached features, and train the best."),
     "sync": ("thumbtune.commands.sync:sync", "Bring channels' videos and thumbnails up to date."),
     "train": ("thumbtune.commands.train:train", "Fine-tune a model on the store's pairs and record the run."),
 }
