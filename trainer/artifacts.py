@@ -9,14 +9,18 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from store.database import Database
 from trainer.errors import CantSave, RunUnusable
+from trainer.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 __all__ = ["check_empty", "load_tensors", "models_dir", "put_tensors", "save_tensors", "save_whole_model"]
 
@@ -98,7 +102,7 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
         CantSave: the folder is not empty, or can't be written.
     """
     check_empty(folder)
-    with can_save(folder):
+    with can_save(folder), quiet_libraries():
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(str(folder), create_model_card=False)
         (folder / "README.md").write_text(card, encoding="utf-8")

@@ -6,19 +6,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from sentence_transformers import SentenceTransformer
 
 from trainer.errors import BadSetting, NotAClip
 from trainer.framing import framed
-from trainer.loading import load_model
 from trainer.pictures import PictureSource, batches
 from trainer.settings import Fit
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 __all__ = [
     "Embedder",
@@ -165,6 +166,8 @@ def load_encoder(name: str, device: str, *, option: str = "--model") -> Encoder:
     Raises:
         UnknownModel, NoNetwork, NotAClip, DamagedModel: see `trainer.errors`.
     """
+    from trainer.loading import load_model  # noqa: PLC0415 (what is cached needs no model; importing takes seconds)
+
     model = load_model(name, device, option=option)
     _require_clip(model, name, option)
     return Encoder(model, name, fingerprint(model), device)

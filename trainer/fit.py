@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,60 +16,17 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from trainer.encoder import Encoder, as_text
-from trainer.errors import BadSetting
 from trainer.loss import RankingLoss, title_labels
 from trainer.pictures import PictureSource
+from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
+from trainer.steps import Step, Triplets, chosen_names, epoch_order
 
-__all__ = ["Step", "Triplets", "chosen_names", "choose_parameters", "epoch_order", "fit_full_model"]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One optimiser step."""
-
-    step: int
-    epoch: float
-    loss: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Triplets:
-    """The rows to train on.
-
-    Args:
-        pictures: digest of each row's thumbnail: the anchor.
-        titles: each row's own title: the positive.
-        negatives: each row's negative title, or None to use the batch's other titles only.
-    """
-
-    pictures: Sequence[str]
-    titles: Sequence[str]
-    negatives: Sequence[str] | None
-
-
-def chosen_names(names: Sequence[str], train: str) -> list[str]:
-    """The parameters that a run trains.
-
-    Args:
-        names: all of the model's, in its order.
-        train: `all`, `projection`, or a regular expression that is searched for in parameter names.
-
-    Raises:
-        BadSetting: the expression matches none.
-    """
-    pattern = re.compile("" if train == "all" else train)
-    chosen = [name for name in names if pattern.search(name)]
-    if not chosen:
-        shown = ", ".join((names[0], names[len(names) // 2], names[-1]))
-        raise BadSetting(f"--train {train!r} matches none of the {len(names)} parameters; there are {shown}, ...")
-    return chosen
+__all__ = ["choose_parameters", "fit_full_model"]
 
 
 def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
@@ -88,11 +44,6 @@ def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)
     return chosen
-
-
-def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order of n rows in an epoch, (n,) int64: the library's own, a permutation seeded with seed + epoch."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed + epoch))
 
 
 def fit_full_model(
@@ -118,7 +69,7 @@ def fit_full_model(
     encoder.model.model_card_data.register_model(encoder.model)
     # With examples for its widget at hand the library does not look for any, behind a bar of its own.
     encoder.model.model_card_data.widget = [{}]
-    with tempfile.TemporaryDirectory(prefix="thumbtune-") as folder:
+    with quiet_libraries(), tempfile.TemporaryDirectory(prefix="thumbtune-") as folder:
         trainer = SentenceTransformerTrainer(
             model=encoder.model,
             args=_arguments(folder, encoder.device, settings),

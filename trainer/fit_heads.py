@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.fit import Step, epoch_order
 from trainer.heads import TEXT, VISUAL, Heads
 from trainer.loss import equal_titles, ranking_loss
 from trainer.settings import TrainSettings
+from trainer.steps import Step, epoch_order
 
 __all__ = ["PooledTriplets", "fit_heads"]
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 __all__ = ["TEXT", "VISUAL", "Heads", "heads_of"]
 
@@ -78,6 +79,8 @@ def heads_of(model: SentenceTransformer) -> Heads | None:
     Then only the whole model can be run: its kin (model types `chinese_clip`, `altclip`, ...) pool otherwise, and a
     further module (`Dense`), a default prompt or a cut to fewer dimensions would be left out.
     """
+    from sentence_transformers.base.modules import Normalize  # noqa: PLC0415 (whoever has a model has it already)
+
     core: Any = model[0].model
     _first, *others = model
     prompt = model.prompts.get(model.default_prompt_name or "")

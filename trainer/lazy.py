@@ -9,19 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from sentence_transformers import SentenceTransformer
+from typing import TYPE_CHECKING, Any
 
 from store.database import Database
 from store.known_models import ModelFacts, read_known_model, write_known_model
 from trainer.encoder import Encoder, fingerprint, fingerprints, load_encoder, title_vectors
 from trainer.errors import DamagedModel
 from trainer.heads import Heads, heads_of
-from trainer.loading import load_model
 from trainer.settings import Fit
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 __all__ = ["Facts", "LazyModel", "TitleModel", "files_digest"]
 
@@ -207,17 +205,22 @@ class TitleModel:
             width = None if row is None else row.facts.get("width")
             if row is not None and isinstance(width, int):
                 return row.fingerprint, width
-        model = self._loaded = load_model(self.name, self._device, option="--title-model")
+        model = self._loaded = self._read()
         found, width = fingerprint(model), title_vectors(model, ["title"], lambda _n: None).shape[1]
         if files is not None and files == self._files():
             with self._database.write() as session:
                 write_known_model(session, files, ModelFacts(found, {"width": width}, None))
         return found, width
 
+    def _read(self) -> SentenceTransformer:
+        from trainer.loading import load_model  # noqa: PLC0415 (what is cached needs no model; importing takes seconds)
+
+        return load_model(self.name, self._device, option="--title-model")
+
     def _load(self) -> SentenceTransformer:
         known, _width = self._known
         if self._loaded is None:
-            loaded = load_model(self.name, self._device, option="--title-model")
+            loaded = self._read()
             if fingerprint(loaded) != known:
                 raise DamagedModel(f"{self.name} is another model than when it was last loaded; run the command again")
             self._loaded = loaded
@@ -261,10 +264,13 @@ def _folder(name: str) -> Path | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (a folder needs no hub)
+
     full = name if "/" in name else f"sentence-transformers/{name}"
     try:
         return Path(snapshot_download(full, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError, OSError, ValueError):
+    except (OSError, ValueError):
+        # Not in the cache, or no name that the hub could have.
         return None
 
 

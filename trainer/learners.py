@@ -1,31 +1,31 @@
-"""Two ways to train: the projections alone on cached features, or the whole model by the library's trainer."""
+"""What a run trains: here the projections alone, on cached features. `trainer.whole_learner` has the other way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from store.snapshots import ExampleRow
 from trainer.artifacts import put_tensors
-from trainer.encoder import Encoder, Vectors
-from trainer.fit import Step, Triplets, choose_parameters, fit_full_model
+from trainer.encoder import Vectors
 from trainer.fit_heads import PooledTriplets, fit_heads
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
-from trainer.lora import Adapters
 from trainer.loss import title_labels
-from trainer.pictures import PictureSource
 from trainer.progress import Progress
-from trainer.scoring import Scores, score_examples, score_vectors
+from trainer.scoring import Scores, score_vectors
 from trainer.settings import TrainSettings
+from trainer.steps import Step, Triplets
 
-__all__ = ["HeadsLearner", "Learner", "Pooled", "WholeLearner", "triplets"]
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["HeadsLearner", "Learner", "Pooled", "triplets"]
 
 
 @dataclass(frozen=True)
@@ -150,57 +150,3 @@ class HeadsLearner:
         model = self._model.encoder().model
         put_tensors(model, self.tensors(), "the run's file")
         return model
-
-
-class WholeLearner:
-    """Trains any parameters, or LoRA adapters, by running the whole model.
-
-    Args:
-        encoder: the base, or the champion to go on from; it is changed.
-        changed: parameters that differ from the base already.
-        source: where the pictures come from.
-        settings: the run's.
-
-    Raises:
-        BadSetting: nothing matches what is to be trained.
-    """
-
-    def __init__(
-        self, encoder: Encoder, changed: Mapping[str, Tensor], source: PictureSource, settings: TrainSettings
-    ) -> None:
-        self._encoder, self._source, self._settings = encoder, source, settings
-        self._adapters: Adapters | None = None
-        # Adapters leave the weights that they are on as they are: those are kept as they came.
-        self._tensors = dict(changed)
-        if settings.train == "lora":
-            self._adapters = Adapters(encoder.model, settings)
-            self._kept = list(self._adapters.tensors())
-        else:
-            self._kept = sorted({*choose_parameters(encoder.model, settings.train), *changed})
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in encoder.model.parameters()]
-        self.total = sum(size for size, _ in sizes)
-        self.trainable = sum(size for size, trained in sizes if trained)
-
-    def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
-        """Train; adapters are merged afterwards, so that what is scored is what is loaded again."""
-        fit_full_model(self._encoder, rows, self._source, self._settings, on_step)
-        wanted = set(self._kept)
-        self._tensors |= {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self._encoder.model.named_parameters()
-            if name in wanted
-        }
-        if self._adapters is not None:
-            self._adapters.merge()
-
-    def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
-        """Score what was trained."""
-        return score_examples(self._encoder, examples, self._source, progress, "the tuned model")
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What was trained, adapters or parameters, and the parameters that differ from the base's already."""
-        return self._tensors
-
-    def whole_model(self) -> SentenceTransformer:
-        """The trained model."""
-        return self._encoder.model

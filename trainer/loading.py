@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from trainer.errors import DamagedModel, NoNetwork, UnknownModel
+from trainer.quiet import quiet_libraries
 
 __all__ = ["load_model"]
 
@@ -49,7 +50,7 @@ def load_model(name: str, device: str, *, option: str) -> SentenceTransformer:
     elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UnknownModel(f"{name} is not a model's folder; name a folder or a hub name with {option}")
     cached_only = False if local else not _hub_has(name, option)
-    with _mapped(name, option):
+    with _mapped(name, option), quiet_libraries():
         return SentenceTransformer(
             str(folder) if local else name,
             device=device,

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 __all__ = ["quiet_libraries"]
 
 _LOGGERS = ("accelerate", "datasets", "huggingface_hub", "optuna", "sentence_transformers", "transformers")
 
 
+# How much each library says, read when it is imported: it may be imported inside a quiet block.
+_VERBOSITY = ("DATASETS_VERBOSITY", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY")
+
+
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Silence the training libraries' bars, warnings and logs below ERROR while the block runs.
+
+    Bars are silenced of libraries that are imported already: this imports none, because a run on cached features needs
+    none of them. So whatever draws bars has a block of its own around it. Blocks nest.
 
     With the `trainer` logger at DEBUG everything is let through: that is for finding a fault.
     """
@@ -24,24 +32,34 @@ def quiet_libraries() -> Iterator[None]:
         return
     # Read by the tokenizers library when a process forks; a loader worker would warn on every start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # noqa: PLC0415 (heavy)
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
-
-    # Blocks nest: the inner one must not let the outer one's noise through when it ends.
-    datasets_had, transformers_had = not are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
+    for variable in _VERBOSITY:
+        os.environ.setdefault(variable, "error")
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    disable_progress_bars()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the hub's bars too
     try:
-        with warnings.catch_warnings():
+        with _without_bars(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-        if datasets_had:
-            enable_progress_bars()
-        if transformers_had:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """The inner of two blocks must not let the outer one's bars through when it ends: it puts back what it found."""
+    with ExitStack() as undo:
+        if "datasets" in sys.modules:
+            from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # noqa: PLC0415
+
+            if not are_progress_bars_disabled():
+                disable_progress_bars()
+                undo.callback(enable_progress_bars)
+        if "transformers" in sys.modules:
+            from transformers.utils import logging as bars  # noqa: PLC0415
+
+            if bars.is_progress_bar_enabled():
+                bars.disable_progress_bar()  # type: ignore[no-untyped-call]  # the hub's bars too
+                undo.callback(bars.enable_progress_bar)
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from store.champions import champion
 from store.database import Database
@@ -16,8 +17,6 @@ from trainer.errors import NotEnoughPairs, RunUnusable
 from trainer.features import CachedEmbedder, Features
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
-from trainer.lora import merge_adapters
-from trainer.model_card import model_card
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
@@ -25,6 +24,9 @@ from trainer.run_names import parse_run
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
 from trainer.towers import pick_precision
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 __all__ = [
     "Evaluated",
@@ -94,22 +96,18 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
     if heads is not None:
         return base, heads
 
-    origin, digest = run.artifact_path, run.artifact_sha256
-    whole = LazyModel(
-        database,
-        run.base_model,
-        pick_device(device),
-        fit=settings.fit,
-        changed=(
-            digest,
-            lambda loaded: (
-                merge_adapters(loaded, settings, tensors)
-                if settings.train == "lora"
-                else put_tensors(loaded, tensors, origin)
-            ),
-        ),
-    )
-    return whole, None
+    origin = run.artifact_path
+
+    def change(loaded: SentenceTransformer) -> None:
+        if settings.train == "lora":
+            from trainer.lora import merge_adapters  # noqa: PLC0415 (peft takes seconds to import)
+
+            merge_adapters(loaded, settings, tensors)
+        else:
+            put_tensors(loaded, tensors, origin)
+
+    changed = (run.artifact_sha256, change)
+    return LazyModel(database, run.base_model, pick_device(device), fit=settings.fit, changed=changed), None
 
 
 def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
@@ -260,5 +258,7 @@ def export_model(database: Database, folder: Path, run_id: int | None = None, de
         raise RunUnusable("no run has ended yet; run 'thumbtune train' first")
     with quiet_libraries():
         encoder = load_run_model(database, chosen, device=device)
+        from trainer.model_card import model_card  # noqa: PLC0415 (the hub's library)
+
         save_whole_model(encoder.model, folder, model_card(database, chosen))
     return chosen

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
 from torch import Tensor
-from transformers import set_seed
 
 from store.champions import champion, replace_champion
 from store.database import Database
@@ -23,11 +23,9 @@ from trainer.artifacts import check_empty, load_tensors, models_dir, save_tensor
 from trainer.encoder import Vectors, pick_device
 from trainer.errors import BadSetting, RunUnusable, TrainerError
 from trainer.features import Features, TitleFeatures
-from trainer.fit import Step, chosen_names
 from trainer.heads import Heads
 from trainer.lazy import LazyModel, TitleModel
-from trainer.learners import HeadsLearner, Learner, Pooled, WholeLearner, triplets
-from trainer.model_card import model_card
+from trainer.learners import HeadsLearner, Learner, Pooled, triplets
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.promotion import Decision, Judge
@@ -36,6 +34,7 @@ from trainer.recorded import embedder_of, load_run_model, resolve_model
 from trainer.recording import Run, begin, mark_stale, recorded
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
+from trainer.steps import Step, chosen_names
 from trainer.towers import pick_precision
 
 __all__ = ["ONE_AT_A_TIME", "Prepared", "TrainResult", "encode", "mine", "resolved", "train"]
@@ -104,7 +103,7 @@ def train(
     progress: Progress | None = None,
     sweep_id: int | None = None,
     judge: Judge | None = None,
-    alone: bool = False,
+    guard: Callable[[Session], None] | None = None,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record everything about it.
 
@@ -120,10 +119,10 @@ def train(
         progress: told of what goes on.
         sweep_id: the sweep whose winner this run trains.
         judge: asked, where a run is in use, whether this one takes its place; None: it does not.
-        alone: start only if no other process of this machine trains on this store.
+        guard: looks at the store in the transaction that starts the run, while no other can start; may refuse.
 
     Raises:
-        AlreadyTraining: with `alone`; no run was started.
+        AlreadyTraining: and whatever else `guard` raises: no run was started.
         TrainerError: see `trainer.errors`; the run has ended `failed`.
         TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`.
         StoreError: the store failed.
@@ -137,7 +136,7 @@ def train(
             mark_stale(database)
         with database.read() as session:
             in_use = champion(session)
-        run_id = begin(database, settings, device, output, alone=alone, sweep_id=sweep_id)
+        run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
             return _train(run, device, in_use, output, judge)
@@ -172,7 +171,6 @@ def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | Non
         for text in snapshot.require_trainable(chosen):
             run.warn(text)
     with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
-        set_seed(settings.seed)
         model = LazyModel(run.database, settings.model, device, fit=settings.fit)
         run.note(base_fingerprint=model.facts.fingerprint)
         names = _names(model, settings)
@@ -318,8 +316,8 @@ def _learner(
         encoder = replace(load_run_model(run.database, in_use.id, device=settings.device), fit=settings.fit)
     else:
         encoder = model.encoder()
-    # Adapters begin at random: the same whatever was loaded and encoded on the way.
-    set_seed(settings.seed)
+    from trainer.whole_learner import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
+
     return WholeLearner(encoder, changed, encoder.framed(source), settings)
 
 
@@ -382,6 +380,8 @@ def _save(run: Run, learner: Learner, output: Path | None) -> Path:
         run.note(artifact_path=str(path), artifact_sha256=digest)
         if output is None:
             return path
+        from trainer.model_card import model_card  # noqa: PLC0415 (the hub's library)
+
         save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
         return output
 

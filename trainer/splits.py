@@ -11,8 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 __all__ = [
     "SPLITS",
     "SPLIT_SEED",
@@ -128,6 +126,8 @@ def group_homes(members: Iterable[Member]) -> dict[str, tuple[str, bool]]:
 
 def _assign_first(members: Sequence[Member], of_group: dict[str, str]) -> None:
     """Cut a channel's first videos as the recipe does; groups stay whole, counts stay exact where that can be."""
+    import pandas as pd  # noqa: PLC0415 (only a channel's first snapshot is shuffled)
+
     order = pd.Series(range(len(members))).sample(frac=1, random_state=SPLIT_SEED).tolist()
     shuffled = [members[index] for index in order]
     sizes = Counter(member.group_id for member in shuffled)

@@ -18,7 +18,6 @@ from store.snapshots import ExampleRow
 from store.sweeps import TrialRun
 from store.types import utc_now
 from trainer.errors import BadSetting, NotEnoughPairs
-from trainer.fit import Step, chosen_names
 from trainer.fit_heads import PooledTriplets, fit_heads
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
@@ -29,6 +28,7 @@ from trainer.runs import encode, mine
 from trainer.scoring import Scores
 from trainer.settings import TrainSettings
 from trainer.snapshot import Selection
+from trainer.steps import Step, chosen_names
 
 __all__ = ["Trials", "heads_to_train"]
 

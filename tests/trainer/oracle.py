@@ -19,12 +19,12 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from tests.trainer.tiny import COLOURS, SHAPES, draw
-from trainer.fit import Triplets
 from trainer.fit_heads import PooledTriplets
 from trainer.loss import title_labels
 from trainer.pictures import decoded
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
+from trainer.steps import Triplets
 from trainer.towers import Towers
 
 __all__ = ["NAMES", "Drawn", "Recipe", "pooled", "recipe"]

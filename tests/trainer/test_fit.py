@@ -19,10 +19,11 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from tests.trainer.tiny import COLOURS, SHAPES, draw
 from trainer.encoder import Encoder, load_encoder
 from trainer.errors import BadSetting
-from trainer.fit import Step, Triplets, choose_parameters, fit_full_model
+from trainer.fit import choose_parameters, fit_full_model
 from trainer.pictures import decoded
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
+from trainer.steps import Step, Triplets
 
 NAMES = [f"{colour} {shape}" for shape in SHAPES[:2] for colour in COLOURS]
 ROWS = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])

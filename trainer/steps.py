@@ -1,0 +1,65 @@
+"""What every way of training shares: which rows, which parameters, in which order, and what a step tells.
+
+Light to import: a run on cached features needs nothing of sentence-transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.errors import BadSetting
+
+__all__ = ["Step", "Triplets", "chosen_names", "epoch_order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimiser step."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """The rows to train on.
+
+    Args:
+        pictures: digest of each row's thumbnail: the anchor.
+        titles: each row's own title: the positive.
+        negatives: each row's negative title, or None to use the batch's other titles only.
+    """
+
+    pictures: Sequence[str]
+    titles: Sequence[str]
+    negatives: Sequence[str] | None
+
+
+def chosen_names(names: Sequence[str], train: str) -> list[str]:
+    """The parameters that a run trains.
+
+    Args:
+        names: all of the model's, in its order.
+        train: `all`, `projection`, or a regular expression that is searched for in parameter names.
+
+    Raises:
+        BadSetting: the expression matches none.
+    """
+    pattern = re.compile("" if train == "all" else train)
+    chosen = [name for name in names if pattern.search(name)]
+    if not chosen:
+        shown = ", ".join((names[0], names[len(names) // 2], names[-1]))
+        raise BadSetting(f"--train {train!r} matches none of the {len(names)} parameters; there are {shown}, ...")
+    return chosen
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of n rows in an epoch, (n,) int64: the library's own, a permutation seeded with seed + epoch."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed + epoch))
