@@ -1,0 +1,69 @@
+"""How log lines look: text for people, or one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+from thumbtune.console import printable
+
+__all__ = ["JsonLines", "LogFormat", "TextLines", "configure_logging"]
+
+LogFormat = Literal["text", "json"]
+
+OURS = ("collector", "store", "thumbtune", "trainer")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class TextLines(logging.Formatter):
+    """Time, level, logger and message; control characters of strangers' texts are made visible."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
+        """One safe line."""
+        return printable(super().formatMessage(record))
+
+
+class JsonLines(logging.Formatter):
+    """`time` (ISO 8601, UTC), `level`, `logger`, `message`, the record's extra fields, and `exception` if there is one.
+
+    ASCII only, so that nothing in a title can break a line or take over a terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One JSON object on one line."""
+        document: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD and name not in document:
+                document[name] = value
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)
+
+
+def configure_logging(verbosity: int, style: LogFormat = "text", stream: TextIO | None = None) -> None:
+    """Write thumbtune's logs to stderr: warnings at 0, more from 1, all from 2.
+
+    With `json`, what other libraries and Python itself warn of comes the same way, so that every line can be read.
+    """
+    level = {0: logging.WARNING, 1: logging.INFO}.get(max(verbosity, 0), logging.DEBUG)
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines() if style == "json" else TextLines())
+    for name in OURS:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers = [handler]
+        logger.propagate = False
+    if style == "json":
+        logging.getLogger().handlers = [handler]
+        logging.captureWarnings(True)
