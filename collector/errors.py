@@ -11,6 +11,7 @@ CollectorError                 the root: anything that keeps a channel from bein
 │   └── BudgetSpent            those that were allowed are
 ├── ApiError                   the API refuses a request; `status` and `reason` say why
 ├── PageLoop                   the listing's pages never end
+├── CantListen                 the service's own address can't be had
 ├── PictureError               one thumbnail can't be used; stays inside the collector, as a row in the store
 └── TransientError             given up after several tries; a later sync may succeed
     ├── NetworkError           the server can't be reached, or breaks off
@@ -26,6 +27,7 @@ __all__ = [
     "BadKey",
     "BadSetting",
     "BudgetSpent",
+    "CantListen",
     "ChannelBusy",
     "ChannelNotFound",
     "CollectorError",
@@ -100,6 +102,10 @@ class ApiError(CollectorError):
 
 class PageLoop(CollectorError):
     """A listing that comes back to a page it has been on, or has far more pages than videos."""
+
+
+class CantListen(CollectorError):
+    """The address of /healthz, /readyz and /metrics is in use, or not this machine's."""
 
 
 class PictureError(CollectorError):

@@ -43,7 +43,7 @@ from store.tables import Channel, SyncMode, SyncRun, SyncStatus
 from store.types import utc_now
 from store.videos import count_not_pairs, count_waiting, known_available
 
-__all__ = ["DEFAULT_MIN_DURATION_S", "DEFAULT_THUMBNAIL", "SyncOptions", "sync_channels"]
+__all__ = ["DEFAULT_MIN_DURATION_S", "DEFAULT_THUMBNAIL", "SyncOptions", "known_channel", "sync_channels"]
 
 log = logging.getLogger(__name__)
 
@@ -242,14 +242,15 @@ async def _finish_quietly(run: Run, name: str, began: float, failure: BaseExcept
 
 async def _find(clients: Clients, name: ChannelName) -> tuple[ChannelItem | None, str]:
     """The channel's id: from the store if it is known, which costs nothing, else from the API."""
-    known = await clients.store.read(_known, name)
+    known = await clients.store.read(known_channel, name)
     if known is not None:
         return None, known
     item = await clients.youtube.channel(name)
     return item, item.id
 
 
-def _known(session: Session, name: ChannelName) -> str | None:
+def known_channel(session: Session, name: ChannelName) -> str | None:
+    """The id of the channel of that name if the store has it."""
     if name.kind in ("handle", "custom"):
         return find_by_handle(session, "@" + name.value.removeprefix("@"))
     if name.kind == "id":

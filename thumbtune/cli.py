@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so 
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import click
 
 from thumbtune import __version__
 from thumbtune.console import Console
+from thumbtune.log_format import LogFormat, configure_logging
 
 if TYPE_CHECKING:
     from store.database import Database
@@ -59,6 +59,7 @@ COMMANDS = {
     "sweep": ("thumbtune.commands.sweep:sweep", "Try many settings on cached features, and train the best."),
     "sync": ("thumbtune.commands.sync:sync", "Bring channels' videos and thumbnails up to date."),
     "train": ("thumbtune.commands.train:train", "Fine-tune a model on the store's pairs and record the run."),
+    "watch": ("thumbtune.commands.watch:watch", "Sync channels on schedule, and answer how it goes."),
 }
 
 
@@ -68,6 +69,7 @@ class App:
 
     db_url: str
     debug: bool = False
+    log_format: LogFormat = "text"
     console: Console = field(default_factory=Console)
 
     def open_database(self, *, create: bool = False, read_only: bool = False) -> Database:
@@ -116,9 +118,16 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails, and debug logs.")
 @click.option("-q", "--quiet", is_flag=True, help="Show results and errors only.")
 @click.option("-v", "--verbose", count=True, help="Show logs too; -vv shows more.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How log lines look; json: one object a line.",
+)
 @click.version_option(__version__, prog_name="thumbtune")
 @click.pass_context
-def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int) -> None:
+def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int, log_format: LogFormat) -> None:
     """Learn which title belongs to which thumbnail.
 
     thumbtune keeps a YouTube channel's thumbnails and titles in one database, fine-tunes a CLIP-style model on them,
@@ -127,19 +136,8 @@ def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int)
     if quiet and verbose:
         raise click.UsageError("-q and -v contradict each other; give one of them.")
     console = Console(verbosity=-1 if quiet else verbose)
-    ctx.obj = App(db_url=db_url, debug=debug, console=console)
-    _configure_logging(2 if debug else verbose)
-
-
-def _configure_logging(verbosity: int) -> None:
-    level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("collector", "store", "thumbtune", "trainer"):
-        logger = logging.getLogger(name)
-        logger.setLevel(level)
-        logger.handlers = [handler]
-        logger.propagate = False
+    ctx.obj = App(db_url=db_url, debug=debug, log_format=log_format, console=console)
+    configure_logging(2 if debug else verbose, log_format)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -186,6 +184,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)
+    if isinstance(error, ModuleNotFoundError) and error.name == "prometheus_client":
+        return "prometheus-client is not installed; run pip install 'thumbtune[service]'", 1
     if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_STACK:
         return f"{error.name} is not installed; run pip install 'thumbtune[train]'", 1
     return f"{type(error).__name__}: {error}; this is a bug, run again with --debug and report it", 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collector.sync import SyncOptions
     from store.database import Database
 
-__all__ = ["Asked", "Synced", "read_request", "sync_channels"]
+__all__ = ["Asked", "Synced", "read_request", "run_until_stopped", "sync_channels"]
 
 T = TypeVar("T")
 
@@ -106,14 +106,14 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
     if not names:
         raise click.UsageError(f"The store has no channels yet; name one: {command} @HANDLE")
     with _shown(console, len(names)) as shown:
-        reports = _run_until_stopped(
+        reports = run_until_stopped(
             lambda stop: sync(database, names, asked.settings, options, progress=shown, stop=stop)
         )
     _tell(console, reports)
     return Synced(reports, len(names))
 
 
-def _run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
     """Run with Ctrl-C and SIGTERM setting an event, so that the sync ends in order. A second one interrupts at once."""
     signals = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.getsignal(number) for number in signals}

@@ -33,6 +33,9 @@ __all__ = ["sync"]
     help="The size to fetch; a missing one falls back. Kept for later syncs; high for a new channel. Thumbnails that "
     "are stored already change with the next --refresh.",
 )
+@click.option(
+    "--skip-busy", is_flag=True, help="Leave channels alone that another process, such as 'watch', is syncing just now."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 @click.pass_obj
 def sync(
@@ -42,6 +45,7 @@ def sync(
     refresh: bool,
     min_duration: int | None,
     thumbnail: str | None,
+    skip_busy: bool,
     as_json: bool,
 ) -> int:
     """Bring channels' videos and thumbnails up to date.
@@ -55,10 +59,11 @@ def sync(
     if full and refresh:
         raise click.UsageError("--full and --refresh are two different things; give one of them.")
     from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
+    from store.types import utc_now  # noqa: PLC0415
 
     app.console.json_wanted = as_json
     mode: SyncMode = "full" if full else "refresh" if refresh else "incremental"
-    options = SyncOptions(mode, min_duration, thumbnail)
+    options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
     asked = read_request(channels)
     database = app.open_database(create=bool(asked.names))
     try:

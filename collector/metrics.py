@@ -1,0 +1,91 @@
+"""What the service counts, for Prometheus (https://prometheus.io/docs/practices/naming/).
+
+Channels are told apart by id (by the name that was given until the id is known); no title and no key is in it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from collector.report import SyncReport
+
+__all__ = ["Metrics"]
+
+GOOD = frozenset({"complete", "unchanged", "partial"})
+SYNC_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
+LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class Metrics:
+    """One service's counters, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._syncs = Counter("thumbtune_syncs", "Syncs that ended, by how.", ["channel", "status"], registry=registry)
+        self._failures = Counter("thumbtune_failures", "Syncs that failed.", ["channel"], registry=registry)
+        self._units = Counter("thumbtune_units", "Quota units spent by this process.", ["channel"], registry=registry)
+        self._pictures = Counter(
+            "thumbtune_pictures", "Thumbnails, by what became of them.", ["channel", "outcome"], registry=registry
+        )
+        self._seconds = Histogram(
+            "thumbtune_sync_seconds", "Duration of a sync.", ["channel"], buckets=SYNC_SECONDS, registry=registry
+        )
+        self._last_success = Gauge(
+            "thumbtune_last_success_timestamp_seconds",
+            "When a sync that did all it could last ended, by any process.",
+            ["channel"],
+            registry=registry,
+        )
+        self.units_today = Gauge(
+            "thumbtune_units_today", "Units spent this Pacific day with this key, by all processes.", registry=registry
+        )
+        self.units_budget = Gauge("thumbtune_units_budget", "Units that may be spent a day.", registry=registry)
+        self.paused = Gauge(
+            "thumbtune_quota_paused", "1 while the day's units are spent and nothing is synced.", registry=registry
+        )
+        self.loop_lag = Histogram(
+            "thumbtune_loop_lag_seconds",
+            "How much later than asked for the event loop woke a task.",
+            buckets=LAG_SECONDS,
+            registry=registry,
+        )
+        self._retrains = Counter(
+            "thumbtune_retrains", "Retrainings that ended, by exit code.", ["exit_code"], registry=registry
+        )
+        self.retraining = Gauge("thumbtune_retraining", "1 while a retraining runs.", registry=registry)
+        self.store_errors = Counter(
+            "thumbtune_store_errors", "Times that the schedule could not be read from the store.", registry=registry
+        )
+
+    def synced(self, channel: str, report: SyncReport) -> None:
+        """Count a sync that gave its report."""
+        self._syncs.labels(channel, report.status).inc()
+        self._failures.labels(channel).inc(int(report.status == "failed"))
+        self._units.labels(channel).inc(report.units)
+        for outcome, count in (
+            ("fetched", report.pictures_fetched),
+            ("unchanged", report.pictures_unchanged),
+            ("failed", report.pictures_failed),
+        ):
+            self._pictures.labels(channel, outcome).inc(count)
+        if report.status != "busy":
+            self._seconds.labels(channel).observe(report.seconds)
+
+    def broke(self, channel: str) -> None:
+        """Count a sync that ended with an error of the store or of the program."""
+        self._syncs.labels(channel, "failed").inc()
+        self._failures.labels(channel).inc()
+
+    def succeeded(self, channel: str, when: datetime) -> None:
+        """Set when a channel's last good sync ended."""
+        self._last_success.labels(channel).set(when.timestamp())
+
+    def retrained(self, exit_code: int) -> None:
+        """Count a retraining that ended."""
+        self._retrains.labels(str(exit_code)).inc()
+
+    def text(self) -> bytes:
+        """All of it in the Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,342 @@
+"""The service: sync each channel when it is due, for as long as nobody ends it.
+
+Whatever becomes of one channel, a failure of the store or a bug included, is logged and counted, and the service goes
+on. When to sync is decided from the store, so that a restart neither syncs everything at once nor forgets a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from collector.channel_names import ChannelName
+from collector.http import Http
+from collector.loop_lag import LoopLag
+from collector.metrics import Metrics
+from collector.report import SyncReport
+from collector.schedule import JITTER, Rhythm, Turn, next_turn
+from collector.service_child import Child
+from collector.service_http import Endpoints, Listen, serve
+from collector.settings import Settings
+from collector.store_thread import StoreThread
+from collector.sync import SyncOptions, known_channel, sync_channels
+from store.channels import channel_ids
+from store.database import Database
+from store.errors import StoreError
+from store.quota import next_quota_day, quota_day, units_spent
+from store.syncs import LastSync, last_syncs
+from store.types import utc_now
+
+__all__ = ["Retraining", "Service", "WatchOptions"]
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = timedelta(minutes=1)
+"""Then the store is looked at again: channels come, other processes sync, clocks jump."""
+BUSY_PAUSE = timedelta(minutes=5)
+MOST_LAG_S = 5.0
+STORE_ANSWERS_IN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """How to retrain: a command, and all of its environment."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What the service does.
+
+    Attributes:
+        rhythm: how often each channel is synced.
+        units: what all processes with this key may spend on one day of Pacific time.
+        retraining: what to run after syncs that brought something new, at most once an interval; None for nothing.
+        listen: where to answer; None for nowhere.
+    """
+
+    rhythm: Rhythm
+    units: int = 9000
+    retraining: Retraining | None = None
+    listen: Listen | None = None
+
+
+@dataclass
+class _Own:
+    """What this process knows of a channel and the store may not."""
+
+    failed_at: datetime | None = None
+    failures: int = 0
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The store's side of the schedule, read at `at`."""
+
+    at: datetime
+    names: Mapping[str, ChannelName]
+    syncs: Mapping[str, LastSync]
+    units_left: int
+
+
+async def _wait_for(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until `stop` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+class Service:
+    """Runs once.
+
+    Args:
+        database: an open store.
+        names: the channels; none: all that are in the store, also those that come to it later.
+        settings: key and addresses.
+        options: what to do.
+        stop: set it to end: what is at hand is finished.
+        metrics: where to count.
+        now, wait, http: the clock, how to wait by it, and what makes a session for a sync.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        names: Sequence[ChannelName],
+        settings: Settings,
+        options: WatchOptions,
+        *,
+        stop: asyncio.Event,
+        metrics: Metrics | None = None,
+        now: Callable[[], datetime] = utc_now,
+        wait: Callable[[asyncio.Event, float], Awaitable[None]] = _wait_for,
+        http: Callable[[], Http] = Http,
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self._database = database
+        self._names = tuple(names)
+        self._settings = settings
+        self._options = options
+        self._stop = stop
+        self._now = now
+        self._wait = wait
+        self._http = http
+        self._store = StoreThread(database)
+        self._lag = LoopLag(self.metrics.loop_lag.observe)
+        self._own: dict[str, _Own] = {}
+        self._all_failing = False
+        self._quota_spent_on: date | None = None
+        self._pause_told: date | None = None
+        retraining = options.retraining
+        self._child = (
+            None
+            if retraining is None
+            else Child("retraining", retraining.command, retraining.environment, self._retrained)
+        )
+        # What was synced before this start may not have been trained on.
+        self._something_new = True
+        self._retrain_after: datetime | None = None
+        self.metrics.units_budget.set(options.units)
+
+    async def run(self, listening: Callable[[Listen], object] = lambda _: None) -> None:
+        """Work until `stop` is set.
+
+        Args:
+            listening: called with the address once it answers.
+
+        Raises:
+            CantListen: the address can't be had; nothing was done.
+        """
+        with self._store:
+            async with self._lag.measured():
+                if self._options.listen is None:
+                    await self._work()
+                    return
+                endpoints = Endpoints(self._unhealthy, self._unready, self.metrics.text)
+                async with serve(self._options.listen, endpoints) as address:
+                    listening(address)
+                    await self._work()
+
+    async def _work(self) -> None:
+        ending = asyncio.create_task(self._end_child_when_told())
+        try:
+            while not self._stop.is_set():
+                await self._step()
+            await ending
+        finally:
+            ending.cancel()
+            if self._child is not None:
+                self._child.kill()
+        log.info("stopped in order")
+
+    async def _end_child_when_told(self) -> None:
+        """Beside the sync that ends at the same time."""
+        await self._stop.wait()
+        if self._child is not None:
+            await self._child.stop()
+
+    async def _step(self) -> None:
+        """Sync the channel whose turn it is, or wait."""
+        try:
+            plan = await self._store.read(self._plan)
+        except StoreError as error:
+            log.error("the schedule can't be read: %s", error)
+            self.metrics.store_errors.inc()
+            await self._wait(self._stop, LONGEST_WAIT.total_seconds())
+            return
+        for key in plan.names:
+            if (done_at := plan.syncs.get(key, LastSync()).done_at) is not None:
+                self.metrics.succeeded(key, done_at)
+        turns = [self._turn(key, plan) for key in plan.names]
+        self._all_failing = bool(turns) and all(turn.failures for turn in turns)
+        found = next_turn(self._options.rhythm, turns, plan.at)
+        if found is not None and found[1] <= plan.at and not self._paused(plan):
+            await self._sync(found[0].channel, plan)
+            return
+        await self._retrain(plan.at)
+        due = None if found is None else found[1]
+        if due is not None and self._paused(plan):
+            due = max(due, next_quota_day(plan.at))
+        seconds = (LONGEST_WAIT if due is None else min(due - plan.at, LONGEST_WAIT)).total_seconds()
+        await self._wait(self._stop, max(seconds, 0.001))
+
+    def _plan(self, session: Session) -> _Plan:
+        now = self._now()
+        if self._names:
+            named = [(known_channel(session, name), name) for name in self._names]
+        else:
+            named = [(channel_id, ChannelName("id", channel_id)) for channel_id in channel_ids(session)]
+        spent = units_spent(session, quota_day(now), self._settings.key_fingerprint)
+        self.metrics.units_today.set(spent)
+        # A channel that was named twice is one.
+        names = {channel_id or str(name): name for channel_id, name in named}
+        return _Plan(now, names, last_syncs(session), self._options.units - spent)
+
+    def _turn(self, key: str, plan: _Plan) -> Turn:
+        last, own = plan.syncs.get(key, LastSync()), self._own.get(key, _Own())
+        if last.done_at is not None and own.failed_at is not None and own.failed_at <= last.done_at:
+            own = _Own()  # another process has succeeded since
+        failed = [moment for moment in (last.failed_at, own.failed_at) if moment is not None]
+        return Turn(key, last.done_at, max(failed, default=None), max(last.failures, own.failures), own.not_before)
+
+    def _paused(self, plan: _Plan) -> bool:
+        """Whether the day's units are spent."""
+        today = quota_day(plan.at)
+        paused = plan.units_left <= 0 or self._quota_spent_on == today
+        self.metrics.paused.set(int(paused))
+        if paused and self._pause_told != today:
+            self._pause_told = today
+            until = next_quota_day(plan.at).isoformat()
+            what = f"the {self._options.units} units" if plan.units_left <= 0 else "the quota"
+            log.warning("%s of the day: spent; nothing is synced until %s", what, until, extra={"until": until})
+        return paused
+
+    async def _sync(self, key: str, plan: _Plan) -> None:
+        options = SyncOptions(alone_since=plan.at, most_units=plan.units_left)
+        try:
+            reports = await sync_channels(
+                self._database,
+                [plan.names[key]],
+                self._settings,
+                options,
+                stop=self._stop,
+                http=self._http(),
+                now=self._now,
+            )
+        except Exception as error:
+            bug = None if isinstance(error, StoreError) else error
+            log.error("%s: the sync broke: %s", key, error, exc_info=bug, extra={"channel": key})
+            self.metrics.broke(key)
+            self._failed(key)
+            return
+        for report in reports:
+            self._take(key, report, plan)
+
+    def _take(self, key: str, report: SyncReport, plan: _Plan) -> None:
+        """Draw the conclusions from a report."""
+        channel = report.id or key
+        self.metrics.synced(channel, report)
+        if report.status == "busy":
+            self._own[key] = _Own(not_before=self._now() + BUSY_PAUSE)
+            return
+        if report.status == "failed":
+            self._failed(key)
+        elif report.status == "quota":
+            # The day that the sync began on: it may have ended on the next, with units that are not spent.
+            self._quota_spent_on = quota_day(plan.at)
+        else:
+            self._own.pop(key, None)
+        if report.new or report.changed or report.pictures_fetched:
+            self._something_new = True
+        log.log(
+            logging.WARNING if report.status in ("failed", "quota") else logging.INFO,
+            "%s: %s, %d new, %d thumbnails, %d units, %.1f s%s",
+            report.handle or channel,
+            report.status,
+            report.new,
+            report.pictures_fetched,
+            report.units,
+            report.seconds,
+            f": {report.error}" if report.error else "",
+            extra=_facts(channel, report),
+        )
+
+    def _failed(self, key: str) -> None:
+        own = self._own.get(key, _Own())
+        self._own[key] = _Own(self._now(), own.failures + 1)
+
+    async def _retrain(self, now: datetime) -> None:
+        """Begin a retraining when something is new, none runs, and the last began an interval ago."""
+        if self._child is None or self._child.running or not self._something_new or self._stop.is_set():
+            return
+        if self._retrain_after is not None and now < self._retrain_after:
+            return
+        self._something_new = False
+        self._retrain_after = now + self._options.rhythm.every * (1 - JITTER)
+        self.metrics.retraining.set(1)
+        await self._child.start()
+
+    def _retrained(self, code: int) -> None:
+        self.metrics.retraining.set(0)
+        self.metrics.retrained(code)
+
+    async def _unhealthy(self) -> str | None:
+        lag = self._lag.worst_s()
+        return f"the event loop was blocked for {lag:.1f} s" if lag > MOST_LAG_S else None
+
+    async def _unready(self) -> str | None:
+        try:
+            async with asyncio.timeout(STORE_ANSWERS_IN_S):
+                await self._store.read(lambda session: session.execute(text("SELECT 1")))
+        except StoreError as error:
+            return str(error)
+        except TimeoutError:
+            return f"the store does not answer within {STORE_ANSWERS_IN_S:g} s"
+        return "the last sync of every channel failed; see the log" if self._all_failing else None
+
+
+def _facts(channel: str, report: SyncReport) -> dict[str, object]:
+    """What a log line of a sync carries besides its message."""
+    return {
+        "channel": channel,
+        "status": report.status,
+        "units": report.units,
+        "requests": report.requests,
+        "new": report.new,
+        "changed": report.changed,
+        "gone": report.gone,
+        "pictures": report.pictures_fetched,
+        "pictures_failed": report.pictures_failed,
+        "seconds": round(report.seconds, 3),
+    }

@@ -1,0 +1,123 @@
+"""A command that the service runs beside its work: one at a time, its output in the log, ended with the service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+
+__all__ = ["Child"]
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5.0
+"""From SIGTERM to SIGKILL."""
+LONGEST_LINE = 1 << 14
+DID_NOT_START = 127
+"""The code that shells give for a command that can't be run."""
+
+
+class Child:
+    """Starts a command, follows it, and ends it.
+
+    Args:
+        name: what the log calls it.
+        command: the program and its arguments.
+        environment: all of its environment.
+        ended: called with the exit code, negative for a signal, each time that it ends.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], ended: Callable[[int], object]
+    ) -> None:
+        self._name = name
+        self._command = tuple(command)
+        self._environment = dict(environment)
+        self._ended = ended
+        self._process: asyncio.subprocess.Process | None = None
+        self._followed: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now."""
+        return self._followed is not None and not self._followed.done()
+
+    async def start(self) -> None:
+        """Start it, unless it runs."""
+        if self.running:
+            return
+        began = time.monotonic()
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the service, which ends it in order
+            )
+        except OSError as error:
+            log.error("%s can't be started (%s); it is tried again later", self._name, error)
+            self._ended(DID_NOT_START)
+            return
+        log.info("%s has begun", self._name, extra={"pid": process.pid})
+        self._followed = asyncio.create_task(self._follow(process, began))
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, and SIGKILL after a while. It has ended when this returns."""
+        if not self.running or self._process is None or self._followed is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(GRACE_S):
+                await asyncio.shield(self._followed)
+        except TimeoutError:
+            log.warning("%s did not end in %g s and is killed", self._name, GRACE_S)
+            self.kill()
+            await self._followed
+
+    def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self.running and self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def _follow(self, process: asyncio.subprocess.Process, began: float) -> None:
+        assert process.stdout is not None
+        reading = asyncio.create_task(self._read(process.stdout))
+        code = await process.wait()
+        # A process that it left behind may hold the other end for ever.
+        await asyncio.wait({reading}, timeout=1.0)
+        reading.cancel()
+        seconds = round(time.monotonic() - began, 3)
+        level = logging.INFO if code in (0, 3) else logging.WARNING
+        log.log(
+            level,
+            "%s ended with code %d after %.1f s",
+            self._name,
+            code,
+            seconds,
+            extra={"exit_code": code, "seconds": seconds},
+        )
+        self._ended(code)
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        async for line in _lines(stream):
+            log.info("%s: %s", self._name, line)
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Lines that are not blank; longer ones than 16 KiB in pieces."""
+    rest = b""
+    while piece := await stream.read(LONGEST_LINE):
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) >= LONGEST_LINE:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            if text := line.decode(errors="replace").rstrip():
+                yield text
+    if text := rest.decode(errors="replace").rstrip():
+        yield text

@@ -1,0 +1,112 @@
+"""The service's own addresses: /healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from collector.errors import BadSetting, CantListen
+
+__all__ = ["Endpoints", "Listen", "parse_listen", "serve"]
+
+log = logging.getLogger(__name__)
+
+OPEN_FOR_S = 1.0
+"""How long a request that is under way is waited for at the end."""
+
+Problem = Callable[[], Awaitable[str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine gets there."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """What is answered.
+
+    Attributes:
+        unhealthy: why the process had better be restarted, in one line; None when all is well.
+        unready: why it does not do its work now; None when it does.
+        metrics: the text of /metrics.
+    """
+
+    unhealthy: Problem
+    unready: Problem
+    metrics: Callable[[], bytes]
+
+
+def parse_listen(text: str) -> Listen:
+    """Read `HOST:PORT` or `[IPv6]:PORT`.
+
+    Raises:
+        BadSetting: it is neither.
+    """
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+        whole = parts.netloc == text and "@" not in text
+    except ValueError:
+        host, port, whole = None, None, False
+    if not host or port is None or not whole or any(char.isspace() for char in text):
+        raise BadSetting(f"{text!r} is no address to listen on; write HOST:PORT, as in 127.0.0.1:9464")
+    return Listen(host, port)
+
+
+@asynccontextmanager
+async def serve(listen: Listen, endpoints: Endpoints) -> AsyncIterator[Listen]:
+    """Answer meanwhile; yields the address, with the port that was taken.
+
+    Raises:
+        CantListen: the address can't be had.
+    """
+    app = web.Application()
+    app.router.add_get("/healthz", _answer(endpoints.unhealthy))
+    app.router.add_get("/readyz", _answer(endpoints.unready))
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=endpoints.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=OPEN_FOR_S)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, listen.host, listen.port).start()
+        except OSError as error:
+            raise CantListen(
+                f"{listen} can't be listened on ({error.strerror or error}); give another address with --listen"
+            ) from error
+        yield Listen(listen.host, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+def _answer(problem: Problem) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(_request: web.Request) -> web.Response:
+        why = await problem()
+        return web.Response(text="ok\n" if why is None else f"{why}\n", status=200 if why is None else 503)
+
+    return handle

@@ -1,0 +1,110 @@
+"""`thumbtune watch`: keep channels up to date for as long as it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.log_format import configure_logging
+from thumbtune.syncing import read_request, run_until_stopped
+
+if TYPE_CHECKING:
+    from collector.service import Retraining
+    from collector.service_http import Listen
+
+__all__ = ["watch"]
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("channels", metavar="[CHANNEL]...", nargs=-1)
+@click.option(
+    "--every",
+    default="6h",
+    show_default=True,
+    metavar="DURATION",
+    help="How often to sync each channel, give or take a tenth: 30m, 6h, 1d.",
+)
+@click.option(
+    "--units",
+    type=click.IntRange(1),
+    default=9000,
+    show_default=True,
+    metavar="N",
+    help="API units that may be spent with the key on one day (Pacific time), by all commands on this store together.",
+)
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="After syncs that brought something new, run 'thumbtune retrain --no-sync', at most once every DURATION.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:9464",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to answer /healthz, /readyz and /metrics; port 0 takes a free one.",
+)
+@click.pass_obj
+def watch(app: App, channels: tuple[str, ...], every: str, units: int, retrain: bool, listen: str) -> int:
+    """Sync channels on schedule, for as long as it runs.
+
+    CHANNEL is as in 'thumbtune sync'. Without any, every channel in the store is synced, also those that come to it
+    later. What fails is logged and tried again, sooner than the interval says; it keeps nothing else from being
+    synced. A channel that another process on this store is syncing is left to that one.
+
+    SIGTERM or Ctrl-C finishes what is at hand and exits with 0; a second one ends it at once. Logs go to stderr;
+    'thumbtune --log-format json watch' writes one JSON object a line.
+    """
+    from collector.schedule import Rhythm, parse_duration  # noqa: PLC0415 (aiohttp is slow to import)
+    from collector.service import Service, WatchOptions  # noqa: PLC0415
+    from collector.service_http import parse_listen  # noqa: PLC0415
+    from store.channels import channel_ids  # noqa: PLC0415
+
+    rhythm, address = Rhythm(parse_duration(every), socket.gethostname()), parse_listen(listen)
+    options = WatchOptions(rhythm, units, _retraining(app) if retrain else None, address)
+    asked = read_request(channels)
+    _show_logs(app)
+    database = app.open_database(create=bool(asked.names))
+    try:
+        with database.read() as session:
+            if not asked.names and not channel_ids(session):
+                raise click.UsageError("The store has no channels yet; name one: thumbtune watch @HANDLE")
+        log.info("watching %s, each every %s", ", ".join(map(str, asked.names)) or "all channels of the store", every)
+        run_until_stopped(
+            lambda stop: Service(database, asked.names, asked.settings, options, stop=stop).run(_say_where)
+        )
+    finally:
+        database.close()
+    return 0
+
+
+def _show_logs(app: App) -> None:
+    """A service's log is its only voice: shown without -v too."""
+    quiet = app.console.verbosity < 0 and not app.debug
+    configure_logging(2 if app.debug else 0 if quiet else max(1, app.console.verbosity), app.log_format)
+
+
+def _retraining(app: App) -> Retraining:
+    from collector.service import Retraining  # noqa: PLC0415
+
+    if find_spec("torch") is None:
+        raise click.UsageError("--retrain needs the training stack; run pip install 'thumbtune[train]'")
+    # The store's URL may hold a password: not among the arguments, which every user of the machine can read.
+    environment = {name: value for name, value in os.environ.items() if name != "YOUTUBE_API_KEY"}
+    environment["THUMBTUNE_DB"] = app.db_url
+    return Retraining([sys.executable, "-m", "thumbtune", "retrain", "--no-sync"], environment)
+
+
+def _say_where(address: Listen) -> None:
+    log.info("answering on http://%s", address, extra={"address": str(address)})
+    if not address.is_loopback:
+        log.warning("whoever reaches %s can read the service's health and metrics", address)
