@@ -9,26 +9,12 @@ from store.tables import TrainingRun
 from trainer.errors import AlreadyTraining
 from trainer.provenance import host, process_is_alive
 
-__all__ = ["already_training", "require_alone", "run_here"]
+__all__ = ["already_training", "run_here"]
 
 
 def run_here(session: Session) -> TrainingRun | None:
     """The run that another process of this machine trains on this store now, or None; other machines are not seen."""
     return run_at_work(session, host(), process_is_alive)
-
-
-def require_alone(session: Session) -> None:
-    """Check that no other process of this machine trains on this store now.
-
-    Args:
-        session: a write session after `store.runs.lock_runs`: what it finds holds until the transaction ends.
-
-    Raises:
-        AlreadyTraining: one does.
-    """
-    busy = run_here(session)
-    if busy is not None:
-        raise already_training(busy)
 
 
 def already_training(busy: TrainingRun) -> AlreadyTraining:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy.orm import Session
 
 from store.database import Database
 from store.errors import StoreError
 from store.runs import end_run, lock_runs, mark_interrupted, start_run, update_run
 from store.sweeps import mark_sweeps_interrupted
-from trainer.alone import require_alone
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.progress import Progress
 from trainer.provenance import git_commit, host, package_versions, process_is_alive
@@ -89,19 +89,18 @@ def begin(
     device: str,
     output: Path | None,
     *,
-    alone: bool = False,
+    guard: Callable[[Session], None] | None = None,
     **columns: Any,
 ) -> int:
     """Insert the run's row; return its id.
 
-    Raises:
-        AlreadyTraining: with `alone`, when another process of this machine trains on this store.
+    With `guard`, no other run can start from what it looks at to the row; no run is started if it raises.
     """
     known = known_at_start(settings, device)
     with database.write() as session:
-        if alone:
+        if guard is not None:
             lock_runs(session)
-            require_alone(session)
+            guard(session)
         path = None if output is None else str(output.absolute())
         return start_run(session, **known, output_path=path, **columns)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm import Session
+
 from store.champions import champion, promote
 from store.database import Database
 from store.novelty import NewPairs, new_pairs_since
@@ -84,7 +86,8 @@ def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherite
     chosen = {name: value for name, value in given.items() if value is not None and value != ()}
     if chosen.get("start") == "champion" and "model" in chosen:
         raise BadSetting("--from champion goes on with the model in use; leave --model out, or train --from base")
-    run = _reference(database)
+    with database.read() as session:
+        run = _reference(session)
     if run is None:
         return Inherited(TrainSettings(**chosen), None)
     today = TrainSettings()
@@ -104,11 +107,15 @@ def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
     Raises:
         BadSetting: a channel is not in the store.
     """
-    run = _reference(database)
     with database.read() as session:
-        known = channel_titles(session)
-        wanted = {channel_id(name, known) for name in channels}
-        return new_pairs_since(session, None if run is None else run.id, wanted)
+        return _count(session, channels)
+
+
+def _count(session: Session, channels: Sequence[str]) -> NewPairs:
+    known = channel_titles(session)
+    wanted = {channel_id(name, known) for name in channels}
+    run = _reference(session)
+    return new_pairs_since(session, None if run is None else run.id, wanted)
 
 
 def retrain(
@@ -135,21 +142,41 @@ def retrain(
         AlreadyTraining: another process trains on this store now.
         TrainerError, StoreError: see `trainer.runs.train`.
     """
-    with database.read() as session:
+
+    def look(session: Session) -> NewPairs:
+        # In this order: of a run that ends in between, one of the two knows.
         busy = run_here(session)
-    # Counted after that look: of a run that ends in between, one of the two knows.
-    found = new_pairs(database, settings.channels)
-    if found.total < min_new:
-        return Retrained(found, None, _champion_id(database))
-    if busy is not None:
-        raise already_training(busy)
-    from trainer.runs import train  # noqa: PLC0415 (loads torch)
+        found = _count(session, settings.channels)
+        if found.total < min_new:
+            raise _TooFewError(found)
+        if busy is not None:
+            raise already_training(busy)
+        return found
+
+    def guard(session: Session) -> None:
+        look(session)
 
     def judge(in_use: TrainingRun, tuned: Scores, beside: Scores | None) -> Decision:
         return _decision(database, settings.device, in_use, tuned, beside)
 
-    result = train(database, settings, output=output, progress=progress, judge=judge, alone=True)
+    try:
+        with database.read() as session:
+            found = look(session)
+        from trainer.runs import train  # noqa: PLC0415 (loads torch)
+
+        # Another may have trained while libraries were loaded: the run looks again as it starts.
+        result = train(database, settings, output=output, progress=progress, judge=judge, guard=guard)
+    except _TooFewError as few:
+        return Retrained(few.found, None, _champion_id(database))
     return Retrained(found, result, _champion_id(database))
+
+
+class _TooFewError(Exception):
+    """Fewer pairs are new than were asked for: no error to anyone, only the way out."""
+
+    def __init__(self, found: NewPairs) -> None:
+        super().__init__(found)
+        self.found = found
 
 
 def promote_run(database: Database, run_id: int, reason: str) -> Promoted:
@@ -170,10 +197,9 @@ def promote_run(database: Database, run_id: int, reason: str) -> Promoted:
         return Promoted(promote(session, run_id, reason), changed=True)
 
 
-def _reference(database: Database) -> TrainingRun | None:
+def _reference(session: Session) -> TrainingRun | None:
     """The run in use, else the newest that is done (of a store from before there were champions)."""
-    with database.read() as session:
-        return champion(session) or newest_done_run(session)
+    return champion(session) or newest_done_run(session)
 
 
 def _champion_id(database: Database) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from store.champions import champion, champion_ids, promote
 from store.database import Database, rows_as_dicts
@@ -350,14 +351,58 @@ def test_beside_a_run_at_work_nothing_is_started(database: Database, settings_fo
             retrain(database, settings_for())
         assert caught.value.exit_code == 3
         assert retrain(database, settings_for(), min_new=41).result is None, "nothing to do anyway"
-        with pytest.raises(AlreadyTraining):
-            train(database, settings_for(), alone=True)
         with database.read() as session:
             assert [run.id for run in list_runs(session)] == [run_id]
     done = retrain(database, settings_for())
     assert done.champion_id == 2
     with database.read() as session:
         assert [run.status for run in list_runs(session)] == ["interrupted", "done"]
+
+
+def test_a_run_refused_as_it_starts_is_no_run(database: Database, settings_for: Make) -> None:
+    """The second look: another process may begin, or end, while this one loads its libraries."""
+    fill(database, 40)
+
+    def refuse(session: Session) -> None:
+        assert list_runs(session) == []
+        raise AlreadyTraining("another was faster")
+
+    with pytest.raises(AlreadyTraining):
+        train(database, settings_for(), guard=refuse)
+    with database.read() as session:
+        assert list_runs(session) == []
+
+
+def test_of_two_processes_at_once_one_trains(database: Database, settings_for: Make) -> None:
+    """Whether the second finds a run at work or one that is done, the pairs are trained on once."""
+    fill(database, 40)
+    code = f"""
+from store.database import open_database
+from trainer.retraining import retrain
+from trainer.errors import AlreadyTraining
+from trainer.settings import TrainSettings
+database = open_database({url_of(database)!r})
+print("ready", flush=True)
+input()
+try:
+    print(retrain(database, TrainSettings(**{settings_for().as_dict() | {"channels": ()}})).result is not None)
+except AlreadyTraining:
+    print(False)
+"""
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert sorted(process.communicate()[0] for process in both) == ["False\n", "True\n"]
+    with database.read() as session:
+        assert [run.status for run in list_runs(session)] == ["done"]
 
 
 def test_neither_a_sweeps_trial_nor_another_machines_run_keeps_it_from_training(
