@@ -1,0 +1,151 @@
+"""Training on from the champion: it starts from what that learnt, and keeps what differs from the base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import select
+
+from store.champions import champion, promote
+from store.database import Database
+from store.runs import get_run
+from store.tables import Picture, Video
+from tests.trainer.tiny import build_clip, fill
+from tests.trainer.training import artifact, losses, settings, vectors
+from trainer.errors import BadSetting, RunUnusable
+from trainer.heads import TEXT, VISUAL
+from trainer.quiet import quiet_libraries
+from trainer.recorded import embedder_of, evaluate, load_run_model
+from trainer.runs import train
+
+MLP = r"vision_model.*layers\.1\..*mlp"
+STILL = 1e-12
+"""A learning rate at which nothing moves: what comes out is what it started from."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with quiet_libraries():
+        yield
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    """A store of 40 pairs."""
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+def embedded(database: Database, run_id: int) -> np.ndarray:
+    with database.read() as session:
+        digests = session.scalars(select(Picture.sha256)).all()
+        titles = session.scalars(select(Video.title)).all()
+    found: np.ndarray = vectors(embedder_of(database, run_id), database, digests, titles)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ("projection", "projection", {VISUAL, TEXT}),
+        ("projection", "visual_projection", {VISUAL, TEXT}),
+        ("visual_projection", "text_projection", {VISUAL, TEXT}),
+        ("visual_projection", "visual_projection", {VISUAL}),
+        ("projection", "lora", {VISUAL, TEXT}),
+        ("projection", MLP, {VISUAL, TEXT}),
+        (MLP, "projection", {VISUAL, TEXT}),
+        ("all", "projection", None),
+        (MLP, "lora", set()),
+    ],
+)
+def test_it_starts_from_the_champions_weights(
+    filled: Database, tiny_clip: Path, first: str, second: str, kept: set[str] | None
+) -> None:
+    before = train(filled, settings(tiny_clip, train=first, epochs=4))
+    on = train(filled, settings(Path("elsewhere"), train=second, start="champion", lr=STILL, epochs=1))
+    assert np.allclose(embedded(filled, on.run_id), embedded(filled, before.run_id), rtol=0, atol=1e-5)
+    assert on.base == before.base, "the base is the champion's base"
+    with filled.read() as session:
+        rows = [get_run(session, result.run_id) for result in (before, on)]
+    assert rows[0].base_model == rows[1].base_model
+    assert rows[0].base_fingerprint == rows[1].base_fingerprint
+    names = {name for name in artifact(filled, on.run_id) if ".lora_" not in name}
+    mine = set(artifact(filled, before.run_id))
+    trained = {name for name in names - mine if "mlp" in name}
+    if kept is None:
+        assert names == mine
+    else:
+        assert kept | mine | trained == names
+        assert bool(trained) == (second == MLP)
+    assert on.champion is not None
+    assert evaluate(filled, str(on.run_id), "cpu").matches is True
+
+
+def test_its_losses_go_on_where_the_champions_ended(filled: Database, tiny_clip: Path) -> None:
+    train(filled, settings(tiny_clip, epochs=8))
+    anew = train(filled, settings(tiny_clip))
+    on = train(filled, settings(tiny_clip, start="champion"))
+    assert losses(filled, on.run_id)[0] < losses(filled, anew.run_id)[0]
+
+
+def test_projections_by_features_and_by_the_whole_model_go_on_alike(filled: Database, tiny_clip: Path) -> None:
+    """With a frozen scale beside them the whole model is run; the steps are the same."""
+    train(filled, settings(tiny_clip, epochs=8))
+    on = train(filled, settings(tiny_clip, start="champion"))
+    whole = train(filled, settings(tiny_clip, start="champion", train="_projection|logit_scale"))
+    assert losses(filled, whole.run_id) == pytest.approx(losses(filled, on.run_id), rel=1e-5)
+    assert set(artifact(filled, whole.run_id)) == {VISUAL, TEXT, "0.model.logit_scale"}
+    assert np.allclose(embedded(filled, whole.run_id), embedded(filled, on.run_id), rtol=0, atol=1e-4)
+
+
+def test_adapters_are_not_trained_on(filled: Database, tiny_clip: Path) -> None:
+    train(filled, settings(tiny_clip, train="lora"))
+    for what in ("projection", "lora", "all"):
+        with pytest.raises(
+            RunUnusable, match="run 1 trained LoRA adapters, which can't be trained on; use --from base"
+        ):
+            train(filled, settings(tiny_clip, train=what, start="champion"))
+    with filled.read() as session:
+        assert [get_run(session, n).status for n in (2, 3, 4)] == ["failed"] * 3
+        in_use = champion(session)
+    assert in_use is not None
+    assert in_use.id == 1
+
+
+def test_adapters_on_a_champion_come_back_with_it(filled: Database, tiny_clip: Path) -> None:
+    """Trained for real: the champion's own projections have adapters on them."""
+    before = train(filled, settings(tiny_clip, epochs=4))
+    on = train(filled, settings(tiny_clip, train="lora", start="champion"))
+    assert evaluate(filled, str(on.run_id), "cpu").matches is True
+    kept = artifact(filled, on.run_id)
+    assert torch.equal(kept[VISUAL], artifact(filled, before.run_id)[VISUAL])
+    loaded = load_run_model(filled, on.run_id).model.state_dict()
+    assert not torch.equal(loaded[VISUAL], kept[VISUAL]), "with the adapter added"
+
+
+def test_there_may_be_no_champion(filled: Database, tiny_clip: Path) -> None:
+    with pytest.raises(BadSetting, match="there is no champion to start from; train --from base"):
+        train(filled, settings(tiny_clip, start="champion"))
+
+
+@pytest.mark.parametrize("what", ["projection", "all"])
+def test_a_champion_whose_base_changed_is_no_start(filled: Database, tmp_path: Path, what: str) -> None:
+    base = build_clip(tmp_path / "base")
+    train(filled, settings(base))
+    build_clip(base, seed=5)
+    with pytest.raises(RunUnusable, match=r"is not the model that the champion, run 1, started from"):
+        train(filled, settings(base, start="champion", train=what))
+    assert train(filled, settings(base, train=what)).champion is None
+
+
+def test_another_champion_is_another_start(filled: Database, tiny_clip: Path) -> None:
+    runs = [train(filled, settings(tiny_clip, seed=seed, epochs=3)).run_id for seed in (1, 2)]
+    with filled.write() as session:
+        promote(session, runs[1], "by hand")
+    on = train(filled, settings(tiny_clip, start="champion", lr=STILL, epochs=1))
+    kept, expected = artifact(filled, on.run_id), artifact(filled, runs[1])
+    assert all(torch.allclose(kept[name], expected[name], rtol=0, atol=1e-9) for name in expected)

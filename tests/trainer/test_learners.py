@@ -1,0 +1,194 @@
+"""Whole runs: what is saved is what was scored, and what was encoded once is not encoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
+from sqlalchemy import delete, func, select, update
+
+from store.database import Database
+from store.tables import Feature, KnownModel, Picture, Video
+from tests.trainer.tiny import build_clip, fill
+from tests.trainer.training import artifact, embedded_plainly, losses, ranks, settings, vectors
+from trainer.errors import DamagedModel
+from trainer.heads import TEXT, VISUAL
+from trainer.quiet import quiet_libraries
+from trainer.recorded import embedder_of, evaluate, export_model, load_run_model
+from trainer.runs import train
+from trainer.scoring import Scores
+from trainer.towers import pick_precision
+
+MLP = r"vision_model.*layers\.1\..*mlp"
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with quiet_libraries():
+        yield
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    """A store of 40 pairs."""
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+def contents(database: Database) -> tuple[list[str], list[str]]:
+    """All digests and titles."""
+    with database.read() as session:
+        digests = session.scalars(select(Picture.sha256).order_by(Picture.sha256)).all()
+        return list(digests), list(session.scalars(select(Video.title).order_by(Video.title)))
+
+
+def in_order(scores: Scores) -> list[dict[str, Any]]:
+    return sorted(scores.ranks, key=lambda row: (row["direction"], row["video_id"]))
+
+
+def is_what_was_scored(database: Database, run_id: int, folder: Path) -> None:
+    """The model by way of features, loaded whole, and exported: one and the same; and scored again as recorded."""
+    digests, titles = contents(database)
+    cached = vectors(embedder_of(database, run_id), database, digests, titles)
+    whole = load_run_model(database, run_id)
+    assert np.allclose(embedded_plainly(whole.model, database, digests, titles), cached, rtol=0, atol=1e-5)
+    export_model(database, folder, run_id)
+    exported = SentenceTransformer(str(folder), device="cpu")
+    assert np.allclose(embedded_plainly(exported, database, digests, titles), cached, rtol=0, atol=1e-5)
+    for name, which in (("tuned", str(run_id)), ("base", f"{run_id}:base")):
+        found = evaluate(database, which, "cpu")
+        assert found.matches is True
+        recorded = ranks(database, run_id, name)
+        again = in_order(found.scores)
+        for key in ("direction", "video_id", "split", "rank", "top_video_id"):
+            assert [row[key] for row in again] == [row[key] for row in recorded], key
+        for key in ("score", "top_score"):
+            assert [row[key] for row in again] == pytest.approx([row[key] for row in recorded], abs=1e-5)
+    assert [row["score"] for row in ranks(database, run_id, "tuned")] != [
+        row["score"] for row in ranks(database, run_id, "base")
+    ]
+
+
+@pytest.mark.parametrize("what", ["projection", "visual_projection", "all", MLP, "lora"])
+def test_the_saved_model_is_the_one_that_was_scored(
+    filled: Database, tiny_clip: Path, tmp_path: Path, what: str
+) -> None:
+    result = train(filled, settings(tiny_clip, train=what, lora_rank=2), output=tmp_path / "output")
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+    digests, titles = contents(filled)
+    written, exported = (
+        embedded_plainly(SentenceTransformer(str(tmp_path / name), device="cpu"), filled, digests, titles)
+        for name in ("output", "exported")
+    )
+    assert np.allclose(written, exported, rtol=0, atol=1e-6)
+    kept = artifact(filled, result.run_id)
+    names = [name for name, _ in load_run_model(filled, result.run_id, "base").model.named_parameters()]
+    expected = {
+        "projection": {VISUAL, TEXT},
+        "visual_projection": {VISUAL},
+        "all": set(names),
+        MLP: {name for name in names if "vision_model" in name and ".layers.1.mlp." in name},
+    }
+    if what == "lora":
+        assert all(".lora_A." in name or ".lora_B." in name for name in kept)
+        assert sum(tensor.numel() for tensor in kept.values()) == result.trainable < result.total / 10
+    else:
+        assert set(kept) == expected[what]
+        assert sum(tensor.numel() for tensor in kept.values()) == result.trainable
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+@pytest.mark.parametrize("what", ["projection", MLP])
+def test_each_fit_trains_and_is_what_was_scored(filled: Database, tiny_clip: Path, fit: str, what: str) -> None:
+    """A plain folder knows nothing of a fit, so the exported model is not compared here."""
+    crop = train(filled, settings(tiny_clip, train=what))
+    result = train(filled, settings(tiny_clip, train=what, fit=fit))
+    assert losses(filled, result.run_id) != losses(filled, crop.run_id)
+    digests, titles = contents(filled)
+    cached = vectors(embedder_of(filled, result.run_id), filled, digests, titles)
+    whole = load_run_model(filled, result.run_id)
+    assert whole.fit == fit
+    assert np.allclose(vectors(whole, filled, digests, titles), cached, rtol=0, atol=1e-5)
+    assert evaluate(filled, str(result.run_id), "cpu").matches is True
+
+
+def test_a_rerun_loads_no_model_and_decodes_no_picture(
+    database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database, 40)
+    first = train(database, settings(tiny_clip))
+
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("trainer.loading.SentenceTransformer", refuse)
+    with database.write() as session:
+        session.execute(update(Picture).values(bytes=b"no picture any more"))
+    again = train(database, settings(tiny_clip))
+    assert (again.tuned, again.base) == (first.tuned, first.base)
+    assert losses(database, again.run_id) == losses(database, first.run_id)
+    assert train(database, settings(tiny_clip, seed=7, epochs=1, negatives="hard")).tuned.scores
+    assert evaluate(database, str(first.run_id), "cpu").matches is True
+    with pytest.raises(DamagedModel, match="a model was loaded"):
+        train(database, settings(tiny_clip, train=MLP))
+
+
+def test_a_rerun_with_new_videos_decodes_only_those(filled: Database, tiny_clip: Path) -> None:
+    train(filled, settings(tiny_clip))
+    with filled.write() as session:
+        session.execute(update(Picture).values(bytes=b"no picture any more"))
+    fill(filled, 5, "UC2")
+    assert sum(train(filled, settings(tiny_clip)).examples.values()) == 45
+    with filled.read() as session:
+        assert session.scalar(select(func.count()).select_from(Feature)) == 2 * 45
+
+
+def test_deleting_what_is_cached_changes_no_figure(filled: Database, tiny_clip: Path) -> None:
+    first = train(filled, settings(tiny_clip))
+    with filled.write() as session:
+        session.execute(delete(Feature))
+        session.execute(delete(KnownModel))
+    again = train(filled, settings(tiny_clip))
+    assert (again.tuned, again.base) == (first.tuned, first.base)
+    assert losses(filled, again.run_id) == losses(filled, first.run_id)
+
+
+def test_adapters_begin_alike_whatever_was_cached(filled: Database, tiny_clip: Path) -> None:
+    """A first run loads and encodes before its adapters are drawn; the second finds all of that done."""
+    found = [losses(filled, train(filled, settings(tiny_clip, train="lora")).run_id) for _ in range(2)]
+    torch.rand(9)
+    found.append(losses(filled, train(filled, settings(tiny_clip, train="lora")).run_id))
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert found[1] == found[2]
+    other = losses(filled, train(filled, settings(tiny_clip, train="lora", seed=8)).run_id)
+    assert other != pytest.approx(found[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("what", ["projection", "all"])
+def test_bf16_features_are_scored_again_as_recorded(filled: Database, tiny_clip: Path, what: str) -> None:
+    if pick_precision("auto", "cpu") != "bf16":
+        pytest.skip("this processor has no bfloat16")
+    result = train(filled, settings(tiny_clip, train=what, precision="bf16"))
+    for which, model in ((str(result.run_id), "tuned"), (f"{result.run_id}:base", "base")):
+        found = evaluate(filled, which, "cpu")
+        assert found.matches is True
+        recorded = [row["score"] for row in ranks(filled, result.run_id, model)]
+        assert [row["score"] for row in in_order(found.scores)] == pytest.approx(recorded, abs=1e-5)
+
+
+def test_a_clip_with_a_further_module_is_run_whole(filled: Database, tiny_clip: Path, tmp_path: Path) -> None:
+    """Its projections are trained, but what they give is not yet its embedding."""
+    torch.manual_seed(0)
+    plain = SentenceTransformer(str(build_clip(tmp_path / "plain")), device="cpu")
+    SentenceTransformer(modules=[plain[0], Dense(16, 8)]).save_pretrained(str(tmp_path / "dense"))
+    result = train(filled, settings(tmp_path / "dense"))
+    assert set(artifact(filled, result.run_id)) == {VISUAL, TEXT}
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+    digests, titles = contents(filled)
+    assert vectors(embedder_of(filled, result.run_id), filled, digests, titles).shape == (80, 8)

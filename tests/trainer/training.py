@@ -1,0 +1,64 @@
+"""What tests of whole runs share: settings for the tiny CLIP, and a model's embeddings of all that the store has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sqlalchemy import select
+from torch import Tensor
+
+from store.database import Database
+from store.runs import get_run, steps
+from store.tables import Rank
+from trainer.encoder import Embedder
+from trainer.pictures import StoredPictures
+from trainer.settings import TrainSettings
+
+__all__ = ["artifact", "embedded_plainly", "losses", "ranks", "settings", "vectors"]
+
+
+def settings(folder: Path, **other: Any) -> TrainSettings:
+    """Settings that train a tiny CLIP in moments."""
+    return TrainSettings(**{"model": str(folder), "title_model": "base", "lr": 1e-2, "device": "cpu", **other})
+
+
+def artifact(database: Database, run_id: int) -> dict[str, Tensor]:
+    """The tensors that a run kept."""
+    with database.read() as session:
+        return dict(load_file(str(get_run(session, run_id).artifact_path)))
+
+
+def losses(database: Database, run_id: int) -> list[float]:
+    """A run's losses, step by step."""
+    with database.read() as session:
+        return [step.loss for step in steps(session, run_id)]
+
+
+def ranks(database: Database, run_id: int, model: str) -> list[dict[str, Any]]:
+    """A run's rows of ranks, as scoring gives them, by direction and video."""
+    names = ("direction", "video_id", "split", "rank", "score", "top_video_id", "top_score")
+    with database.read() as session:
+        query = select(Rank).where(Rank.run_id == run_id, Rank.model == model).order_by(Rank.direction, Rank.video_id)
+        return [{name: getattr(row, name) for name in names} for row in session.scalars(query)]
+
+
+def vectors(embedder: Embedder, database: Database, digests: Sequence[str], titles: Sequence[str]) -> Any:
+    """All pictures and titles embedded: one array."""
+    seen = embedder.picture_vectors(digests, StoredPictures(database), lambda _n: None)
+    return np.concatenate([seen, embedder.title_vectors(titles, lambda _n: None)])
+
+
+def embedded_plainly(
+    model: SentenceTransformer, database: Database, digests: Sequence[str], titles: Sequence[str]
+) -> Any:
+    """The same by nothing but sentence-transformers."""
+    parts = [
+        model.encode(inputs, normalize_embeddings=True, show_progress_bar=False)
+        for inputs in (list(StoredPictures(database).load(digests)), list(titles))
+    ]
+    return np.concatenate(parts)
