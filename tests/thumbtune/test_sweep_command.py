@@ -1,0 +1,171 @@
+"""`thumbtune sweep` and `runs --sweep` as users and scripts run them; killed, and gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.database import open_database
+from store.sweeps import get_sweep, trial_scores
+from tests.thumbtune.asking import Run, make_clip, runner
+from tests.trainer.tiny import fill
+
+SMALL = ("--trials", "4", "--seeds", "2", "--finalists", "2", "--final-seeds", "1", "--epochs", "1:3")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP's folder."""
+    return make_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture
+def store(migrated_sqlite_url: str) -> str:
+    """The URL of a store with 40 pairs."""
+    database = open_database(migrated_sqlite_url)
+    fill(database, 40)
+    database.close()
+    return migrated_sqlite_url
+
+
+@pytest.fixture
+def thumbtune(store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on that store, in this process."""
+    return runner(store, monkeypatch, capfd)
+
+
+def arguments(clip: Path, *more: str) -> tuple[str, ...]:
+    return ("sweep", "--model", str(clip), "--title-model", "base", "--device", "cpu", *SMALL, *more)
+
+
+def tried(store: str, sweep_id: int) -> list[tuple[int, int, dict[str, Any], float | None]]:
+    """(trial, seed, settings, recall@1) of every run of a sweep's trials."""
+    database = open_database(store)
+    with database.read() as session:
+        scores = trial_scores(session, sweep_id)
+    database.close()
+    return [(score.trial, score.seed, score.settings, score.recall_at_1) for score in scores]
+
+
+def test_a_program_reads_one_document(thumbtune: Run, clip: Path, store: str) -> None:
+    found = thumbtune(*arguments(clip, "--json")).document()
+    assert (found["sweep_id"], found["trials"], found["failed"], found["runs"]) == (1, 4, 0, 10)
+    assert found["n_valid"] == 6
+    best = found["standings"][0]
+    assert best["seeds"] == 3
+    assert {name: best["settings"][name] for name in found["settings"]} == found["settings"]
+    assert set(found["recall_at_1"]["tuned"]) == {"train", "valid", "test"}
+    shell = sqlite3.connect(store.removeprefix("sqlite:///"))
+    row = shell.execute(
+        "select valid_recall_at_1, test_recall_at_1, base_test_recall_at_1 from run_history where run_id = ?",
+        (found["run_id"],),
+    ).fetchone()
+    shell.close()
+    recall = found["recall_at_1"]
+    assert row == (
+        recall["tuned"]["valid"]["value"],
+        recall["tuned"]["test"]["value"],
+        recall["base"]["test"]["value"],
+    )
+
+
+def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
+    done = thumbtune(*arguments(clip))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("sweep 1: 4 trials, 10 runs in ")
+    assert lines[0].endswith("ranked on 6 valid pairs")
+    assert lines[2].split()[:4] == ["trial", "lr", "epochs", "batch"]
+    assert len(lines[3:-3]) == 4, "one line a trial"
+    assert lines[-3].startswith("winner: trial ")
+    assert " over 3 seeds, the base's " in lines[-3]
+    assert lines[-2].startswith("run 11: test recall@1 ")
+    assert "n = 6)" in lines[-2]
+    assert lines[-1] == "run 11 is in use: the store's first model"
+    known = ("Opening", "Encoding", "Comparing titles", "Trying settings", "Training")
+    assert all(line.startswith(known) for line in done.stderr.splitlines()), "no library speaks"
+    assert thumbtune("-q", *arguments(clip)).stderr == ""
+
+
+def test_later_winners_come_into_use_by_hand(thumbtune: Run, clip: Path) -> None:
+    thumbtune(*arguments(clip))
+    done = thumbtune(*arguments(clip, "--trials", "1", "--lr", "0.01", "--train", "visual"))
+    assert done.stdout.splitlines()[-1].endswith(": thumbtune runs promote 15")
+
+
+def test_trials_are_listed_only_when_asked_for(thumbtune: Run, clip: Path) -> None:
+    thumbtune(*arguments(clip))
+    assert [run["run_id"] for run in thumbtune("runs", "--json").document()["runs"]] == [11]
+    listed = thumbtune("runs", "--sweep", "1", "--json").document()["runs"]
+    assert [run["trial"] for run in listed].count(None) == 1
+    assert len(listed) == 11
+    shown = thumbtune("runs", "--sweep", "1").stdout.splitlines()
+    assert shown[0].split()[:5] == ["run", "status", "trial", "seed", "lr"]
+    assert len(shown) == 12
+    assert thumbtune("runs", "--sweep", "9").error().startswith("error: there is no sweep 9")
+    told = thumbtune("evaluate", "1").error()
+    assert told.startswith("error: run 1 is a sweep's trial, which keeps no model")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--lr", "1:0.1"), 2, "error: --lr '1:0.1' is an empty range; write the lower end first, as LOW:HIGH"),
+        (("--epochs", "many"), 2, "error: --epochs 'many' is not understood; write whole numbers as LOW:HIGH"),
+        (("--batch-size", "1"), 2, "error: batch size 1 is too small; use 2 or more"),
+        (("--negatives", "easy"), 2, "error: negatives 'easy' is not known; use one of least-similar"),
+        (("--temperature", "0:1"), 2, "error: temperature 0.0 is out of range"),
+        (("--trials", "0"), 2, "error: --trials 0 is too few; use 1 or more"),
+        (("--timeout", "-1"), 2, "error: --timeout -1 is no time; give minutes."),
+        (("--train", "all"), 2, "error: --train 'all' matches "),
+        (("--channel", "@who"), 2, "error: channel '@who' is not in the store"),
+        (("--resume", "1"), 2, "error: --resume goes on with the sweep's own settings; only --trials and --timeout"),
+    ],
+)
+def test_errors_are_one_line(thumbtune: Run, clip: Path, options: tuple[str, ...], code: int, message: str) -> None:
+    done = thumbtune(*arguments(clip, *options))
+    assert done.error().startswith(message)
+    assert done.returncode == code
+
+
+def test_a_sweep_that_is_not_there(thumbtune: Run) -> None:
+    assert thumbtune("sweep", "--resume", "7").error().startswith("error: there is no sweep 7")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_process_goes_on(
+    thumbtune: Run, clip: Path, store: str, tmp_path: Path, kind: signal.Signals
+) -> None:
+    """The same runs as of a sweep that no one stopped."""
+    wanted = arguments(clip, "--trials", "20", "--lr", "0.001:0.01")
+    command = [sys.executable, "-m", "thumbtune", "--db", store, *wanted]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Trying settings: 4 of 20"):
+            break
+    process.send_signal(kind)
+    _, told = process.communicate()
+    if kind == signal.SIGTERM:
+        assert process.returncode == 3
+        assert told.splitlines()[-1].endswith("go on with 'thumbtune sweep --resume 1'")
+    database = open_database(store)
+    with database.read() as session:
+        assert get_sweep(session, 1).status == ("running" if kind == signal.SIGKILL else "interrupted")
+    database.close()
+    known = tried(store, 1)
+    assert {row[0] for row in known} >= {0, 1, 2, 3}
+    found = thumbtune("sweep", "--resume", "1", "--json").document()
+    assert (found["sweep_id"], found["trials"]) == (1, 20)
+    whole = thumbtune(*wanted, "--json").document()
+    assert tried(store, 1) == tried(store, 2)
+    assert all(row in tried(store, 1) for row in known)
+    assert found["settings"] == whole["settings"]
