@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from safetensors.torch import save
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from sqlalchemy import func, select, update
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from store.database import Database
 from store.known_models import ModelFacts, read_known_model, write_known_model
@@ -254,6 +255,20 @@ def test_only_a_plain_clips_projections_are_projected_by_hand(tiny_clip: Path) -
         core: Any = loaded[0].model
         core.config.model_type = "chinese_clip"
         assert heads_of(loaded) is None
+
+
+def test_what_resizes_pictures_is_part_of_the_vision_tower_alone(tiny_clip: Path) -> None:
+    """Torchvision's pixels are not PIL's; the model is the same one."""
+
+    class Other(CLIPImageProcessorPil):
+        pass
+
+    model = load_encoder(str(tiny_clip), "cpu").model
+    before, module = fingerprints(model), cast(Any, model[0])
+    module.processor.image_processor = Other(**module.processor.image_processor.to_dict())
+    after = fingerprints(model)
+    assert (after.whole, after.text) == (before.whole, before.text)
+    assert after.vision != before.vision
 
 
 def test_a_title_model_is_remembered_apart_from_a_clip_in_its_folder(database: Database, clip: Path) -> None:

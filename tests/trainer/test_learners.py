@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from store.database import Database
 from store.tables import Feature, KnownModel, Picture, Video
 from tests.trainer.tiny import build_clip, fill
 from tests.trainer.training import artifact, embedded_plainly, losses, ranks, settings, vectors
-from trainer.errors import DamagedModel
+from trainer.errors import DamagedModel, TrainingInterrupted
 from trainer.heads import TEXT, VISUAL
+from trainer.progress import Silent
 from trainer.quiet import quiet_libraries
 from trainer.recorded import embedder_of, evaluate, export_model, load_run_model
 from trainer.runs import train
@@ -147,6 +149,34 @@ def test_a_rerun_with_new_videos_decodes_only_those(filled: Database, tiny_clip:
     assert sum(train(filled, settings(tiny_clip)).examples.values()) == 45
     with filled.read() as session:
         assert session.scalar(select(func.count()).select_from(Feature)) == 2 * 45
+
+
+class StopsInside(Silent):
+    """Progress that interrupts a phase once something in it is done."""
+
+    def __init__(self, phase: str) -> None:
+        self._phase = phase
+
+    @contextmanager
+    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        def count(n: int) -> None:
+            if n and description == self._phase:
+                raise KeyboardInterrupt
+
+        yield count
+
+
+@pytest.mark.parametrize(("phase", "kept"), [("Encoding pictures", 32), ("Encoding titles", 40 + 32)])
+def test_an_interrupted_run_keeps_what_it_encoded(database: Database, tiny_clip: Path, phase: str, kept: int) -> None:
+    """Of 40 of each, 32 at a time; the next run needs no picture that was read before."""
+    fill(database, 40)
+    with pytest.raises(TrainingInterrupted, match="what was encoded is kept"):
+        train(database, settings(tiny_clip), progress=StopsInside(phase))
+    with database.write() as session:
+        assert session.scalar(select(func.count()).select_from(Feature)) == kept
+        done = select(Feature.digest).where(Feature.tower == "vision")
+        session.execute(update(Picture).where(Picture.sha256.in_(done)).values(bytes=b"no picture any more"))
+    assert train(database, settings(tiny_clip)).run_id == 2
 
 
 def test_deleting_what_is_cached_changes_no_figure(filled: Database, tiny_clip: Path) -> None:
