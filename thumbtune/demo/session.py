@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from collector.sync import DEFAULT_MIN_DURATION_S
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
 
@@ -74,12 +75,12 @@ class Session:
         if self.as_json:
             self.results.append({"command": list(arguments), "result": json.loads(process.stdout)})
         spent = self.server.units - before
-        if arguments[0] == "sync":
+        if arguments[0] in ("sync", "retrain"):
             self.show(f"(the server counted {spent} quota unit{'' if spent == 1 else 's'})")
 
 
 def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo]) -> None:
-    """Sync, train, let the channel publish and change, sync again, retrain, and show the history.
+    """Sync, train, let the channel publish and change, retrain, show the history, and use the model.
 
     Args:
         session: where to run.
@@ -89,9 +90,8 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
     Raises:
         DemoError: a command failed.
     """
-    train = ("train", "--model", str(ENCODER), "--title-model", "base")
     session.run("sync", catalogue.handle)
-    session.run(*train)
+    session.run("train", "--model", str(ENCODER), "--title-model", "base")
 
     session.show("")
     changed = retitle_and_repaint(catalogue)
@@ -100,14 +100,28 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
 
     session.run("sync")
     session.run("sync", "--refresh")
-    session.run("sync")
-    session.run(*train)
+    session.run("retrain", "--min-new", "1")
     session.run("runs")
     session.run("runs", "compare", "2:base", "2")
+    _use(session, catalogue)
     session.show("")
     session.show(f"The store is {session.folder / 'thumbtune.db'}. Look into it:")
     session.show(f"  sqlite3 {session.folder / 'thumbtune.db'} 'select * from run_history'")  # noqa: S608 (shown, not run)
     session.show(f"  thumbtune --db {session.store_url} runs show 2")
+
+
+def _use(session: Session, catalogue: Catalogue) -> None:
+    """Search the library by text, and rank title ideas for a thumbnail: the newest video's own, and two older ones."""
+    pairs = [
+        video
+        for video in catalogue.listed()
+        if video.privacy == "public"
+        and video.id not in catalogue.deleted
+        and (video.duration_s or 0) >= DEFAULT_MIN_DURATION_S
+    ]
+    newest, ideas = pairs[0], [video.title for video in pairs[:3]]
+    session.run("search", newest.title, "-k", "3", "--out", str(session.folder / "found.png"))
+    session.run("match", newest.id, *ideas)
 
 
 def hold_back(catalogue: Catalogue) -> list[StandInVideo]:
