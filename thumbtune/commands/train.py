@@ -80,11 +80,14 @@ def report(console: Console, result: TrainResult) -> None:
         f"on snapshot {result.snapshot_id}"
     )
     base, tuned, low_high = result.base.table(), result.tuned.table(), result.tuned.intervals()
+    beside = None if result.champion is None else result.champion.table()
     rows = [
         (
             split,
             result.examples[split],
             f"{base[split]['recall@1']:.3f}",
+            # The champion may have been trained on these rows: it is scored on those that are held out.
+            *([] if beside is None else [f"{beside[split]['recall@1']:.3f}" if split in beside else None]),
             f"{tuned[split]['recall@1']:.3f}",
             f"{low_high[split]['recall@1'][0]:.3f} to {low_high[split]['recall@1'][1]:.3f}",
             f"{tuned[split]['recall@5']:.3f}",
@@ -93,7 +96,8 @@ def report(console: Console, result: TrainResult) -> None:
         )
         for split in tuned
     ]
-    console.table(("split", "n", "base recall@1", "recall@1", "95 % interval", "recall@5", "mrr", "median rank"), rows)
+    others = ["base recall@1"] if beside is None else ["base recall@1", "champion's recall@1"]
+    console.table(("split", "n", *others, "recall@1", "95 % interval", "recall@5", "mrr", "median rank"), rows)
     console.say(f"model: {result.model_path}")
 
 
