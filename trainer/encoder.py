@@ -29,6 +29,7 @@ __all__ = [
     "as_text",
     "fingerprint",
     "fingerprints",
+    "load_clip",
     "load_encoder",
     "pick_device",
     "title_vectors",
@@ -166,11 +167,17 @@ def load_encoder(name: str, device: str, *, option: str = "--model") -> Encoder:
     Raises:
         UnknownModel, NoNetwork, NotAClip, DamagedModel: see `trainer.errors`.
     """
+    model = load_clip(name, device, option=option)
+    return Encoder(model, name, fingerprint(model), device)
+
+
+def load_clip(name: str, device: str, *, option: str = "--model") -> SentenceTransformer:
+    """What `load_encoder` loads, without the fingerprint, for which all weights are read; errors are the same."""
     from trainer.loading import load_model  # noqa: PLC0415 (what is cached needs no model; importing takes seconds)
 
     model = load_model(name, device, option=option)
     _require_clip(model, name, option)
-    return Encoder(model, name, fingerprint(model), device)
+    return model
 
 
 def _require_clip(model: SentenceTransformer, name: str, option: str) -> None:

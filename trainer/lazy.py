@@ -6,14 +6,14 @@ import hashlib
 import importlib.metadata
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store.database import Database
 from store.known_models import ModelFacts, read_known_model, write_known_model
-from trainer.encoder import Encoder, fingerprint, fingerprints, load_encoder, title_vectors
+from trainer.encoder import Encoder, fingerprint, fingerprints, load_clip, title_vectors
 from trainer.errors import DamagedModel
 from trainer.heads import Heads, heads_of
 from trainer.settings import Fit
@@ -99,7 +99,7 @@ class LazyModel:
         self._option = option
         self._fit: Fit = fit
         self._changed = changed
-        self._loaded: Encoder | None = None
+        self._loaded: tuple[Encoder, Facts] | None = None
 
     @cached_property
     def facts(self) -> Facts:
@@ -115,7 +115,7 @@ class LazyModel:
             known = None if row is None else Facts.read(row)
             if known is not None:
                 return known
-        found = Facts.of(self._load().model)
+        found = self._load()[1]
         if files is not None and files == self._files():
             with self._database.write() as session:
                 write_known_model(session, files, found.stored())
@@ -133,22 +133,22 @@ class LazyModel:
             ModelUnavailable: it can't be loaded.
             DamagedModel: its files are not what they were a moment ago.
         """
-        encoder = self._load()
+        encoder, found = self._load()
         if encoder.fingerprint != self.facts.fingerprint:
             files = self._files()
             if files is not None:
                 with self._database.write() as session:
-                    write_known_model(session, files, Facts.of(encoder.model).stored())
+                    write_known_model(session, files, found.stored())
             raise DamagedModel(f"{self.name} is another model than when it was last loaded; run the command again")
         return encoder
 
-    def _load(self) -> Encoder:
+    def _load(self) -> tuple[Encoder, Facts]:
         if self._loaded is None:
-            encoder = load_encoder(self.name, self.device, option=self._option)
+            model = load_clip(self.name, self.device, option=self._option)
             if self._changed is not None:
-                self._changed[1](encoder.model)
-                encoder = replace(encoder, fingerprint=fingerprint(encoder.model))
-            self._loaded = replace(encoder, fit=self._fit)
+                self._changed[1](model)
+            found = Facts.of(model)
+            self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._fit), found
         return self._loaded
 
     def _files(self) -> str | None:
