@@ -21,6 +21,7 @@ from trainer.heads import TEXT, VISUAL, Heads
 from trainer.loss import equal_titles, ranking_loss
 from trainer.settings import TrainSettings
 from trainer.steps import Step, epoch_order
+from trainer.threads import one_thread
 
 __all__ = ["PooledTriplets", "fit_heads"]
 
@@ -79,16 +80,17 @@ def fit_heads(
     optimiser = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=0.0, fused=device != "mps")
     per_epoch = -(-len(rows.anchor) // settings.batch_size)
     total = per_epoch * settings.epochs
-    for number, batch in enumerate(_batches(len(rows.anchor), settings)):
-        rate = settings.lr * ((total - number) / total)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loss = _batch_loss(pooled, batch.to(device), weights, settings)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained, _MAX_NORM)
-        optimiser.step()
-        on_step(Step(number + 1, (number + 1) / per_epoch, float(loss.detach()), rate))
+    with one_thread():
+        for number, batch in enumerate(_batches(len(rows.anchor), settings)):
+            rate = settings.lr * ((total - number) / total)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            loss = _batch_loss(pooled, batch.to(device), weights, settings)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(trained, _MAX_NORM)
+            optimiser.step()
+            on_step(Step(number + 1, (number + 1) / per_epoch, float(loss.detach()), rate))
     return Heads(*(weights[name].detach().cpu() for name in (VISUAL, TEXT)))
 
 

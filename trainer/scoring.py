@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from store.snapshots import ExampleRow
 from trainer.encoder import Embedder, Vectors
+from trainer.errors import TrainerError
 from trainer.evaluation import Metric, Ranking, measure, rank_rows
 from trainer.pictures import PictureSource
 from trainer.progress import Progress
@@ -113,7 +114,12 @@ def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vect
         examples: n, of any splits.
         pictures: (n, d) float32 of length 1: each example's thumbnail.
         texts: (n, d) float32 of length 1: each example's title.
+
+    Raises:
+        TrainerError: a vector is not finite: it would compare as neither better nor worse than any.
     """
+    if not (np.isfinite(pictures).all() and np.isfinite(texts).all()):
+        raise TrainerError("the model's embeddings are not finite; train with a smaller --lr, or use another model")
     scores: list[Score] = []
     ranks: list[dict[str, Any]] = []
     for split in SPLITS:

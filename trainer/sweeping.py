@@ -52,6 +52,7 @@ from trainer.sampling import ask, distributions_of, params
 from trainer.search_space import Point
 from trainer.standings import Standing, Tried, by_trial, in_order, objective, score_of
 from trainer.sweep_settings import SweepSettings
+from trainer.threads import one_thread
 from trainer.trials import Trials
 
 __all__ = ["SweepResult", "SweepSettings", "resume", "sweep"]
@@ -196,20 +197,6 @@ def _end(database: Database, sweep_id: int, status: str, error: str | None) -> N
         logger.warning("sweep %d could not be marked %s", sweep_id, status, exc_info=True)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute in one thread: a step's products take less than a millisecond, and threads wait for each other as long.
-
-    On two cores that are busy, one thread trains 3 times faster than two.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 class _Sweep:
     """A sweep at work, new or gone on with."""
 
@@ -242,7 +229,7 @@ class _Sweep:
             self._check_base(model)
             trials = Trials(self._database, model, chosen, settings.shared, self._device, self._progress)
         trials.prepare(settings.space.strategies())
-        with _one_thread():
+        with one_thread():
             self._search(trials, timeout_s)
             point = settings.space.point(self._choose(trials).settings)
             # With as many threads as its trial: products cut in parts differ in their last bits, and ranks with them.
