@@ -11,13 +11,15 @@ from pathlib import Path
 from sqlalchemy import Column
 
 import store.tables
+from store.tables import cached, collected, trained
 from store.types import UtcDateTime
 from store.views import VIEWS
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "store.md"
+MODULES = (collected, trained, cached)
 HEADER = """# The store
 
-Generated from `store/tables.py` and `store/views.py` by `make docs`; do not edit.
+Generated from `store/tables/` and `store/views.py` by `make docs`; do not edit.
 
 One SQLite file, or a PostgreSQL database, holds everything. Times are UTC: ISO-8601 text on SQLite, `timestamptz` on
 PostgreSQL. Pictures are rows, keyed by the SHA-256 of their bytes. Nothing is deleted: a video that vanishes is marked.
@@ -62,7 +64,8 @@ def _meaning(column: Column[object], notes: dict[str, str]) -> str:
 def _attribute_docstrings() -> dict[str, dict[str, str]]:
     """{class: {attribute: the string literal below it}}: Python keeps these in the source only."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(store.tables)).body:
+    nodes = [node for module in MODULES for node in ast.parse(inspect.getsource(module)).body]
+    for node in nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         found[node.name] = {
