@@ -1,12 +1,14 @@
 """The Data API's answers, from JSON to plain values. Pure; items are kept whole, so nothing that the API says is lost.
 
 Shapes: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos). Nothing is taken for granted:
-an entry without a usable id is left out, everything else that may be missing is None.
+an entry without a usable id is left out, everything else that may be missing is None. Only a page token that can't be
+used is an error: a listing without it would pass for one that has come to its end.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,11 +36,21 @@ __all__ = [
 LiveState = Literal["none", "upcoming", "live"]
 JsonObject = dict[str, Any]
 
-_VIDEO_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_VIDEO_ID = _PLAYLIST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_CHANNEL_ID = re.compile(r"UC[0-9A-Za-z_-]{22}")
+_LONGEST_TOKEN = 2_000
+_LONGEST_HANDLE = 200
+_MOST_ENTRIES = 1_000_000
+"""Of a playlist; YouTube itself lists no more than 20,000."""
+_DEEPEST = 32
+"""Real answers nest 6 deep. SQLite reads JSON of up to 1,000 levels, Python writes about as many."""
 _AVAILABILITY_BY_TITLE: dict[str, Availability] = {"Private video": "private", "Deleted video": "gone"}
 _LONGEST_S = 10 * 365 * 24 * 3600
 # What no database stores as text: NUL (PostgreSQL) and halves of surrogate pairs (no UTF-8 for them).
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# Where these can come from: an escape, a byte 0 (also UTF-16 and UTF-32 have it), a surrogate encoded as if it were a
+# character of its own, which Python's reader lets pass.
+_SUSPECT = re.compile(rb"\\u|\x00|\xed[\xa0-\xbf]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +93,40 @@ def parse_json(body: bytes) -> JsonObject:
     """A JSON object, its texts storable on every database (NUL and lone surrogates become U+FFFD).
 
     Raises:
-        BadAnswer: broken, or no object.
+        BadAnswer: broken, no object, nested too deeply, or with a number past a double's range.
     """
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BadAnswer("the answer is not JSON") from error
     if not isinstance(value, dict):
         raise BadAnswer("the answer is JSON, but no object")
-    if b"\\u" in body or b"\x00" in body:
+    if _is_deeper_than(value, _DEEPEST):
+        raise BadAnswer("the answer is nested too deeply")
+    if _SUSPECT.search(body):
         value = {_storable(name): _storable(item) for name, item in value.items()}
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # 1e999: JSON, but no database keeps what Python would write for it
+        raise ValueError(f"{text[:20]} is past a double's range")
+    return number
+
+
+def _is_deeper_than(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels):
+        holders = [item for item in level if isinstance(item, dict | list)]
+        if not holders:
+            return False
+        level = [inner for holder in holders for inner in (holder.values() if isinstance(holder, dict) else holder)]
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def _storable(value: Any) -> Any:
@@ -118,16 +149,16 @@ def parse_channels(body: JsonObject) -> list[ChannelItem]:
     for item in _items(body, "youtube#channelListResponse"):
         snippet, channel_id = _object(item, "snippet"), _text(item, "id")
         uploads = _text(_object(_object(item, "contentDetails"), "relatedPlaylists"), "uploads")
-        if not channel_id:
+        if not _CHANNEL_ID.fullmatch(channel_id):
             continue
         custom_url = _text(snippet, "customUrl")
         channels.append(
             ChannelItem(
                 id=channel_id,
-                handle=custom_url if custom_url.startswith("@") else None,
+                handle=custom_url if custom_url.startswith("@") and len(custom_url) <= _LONGEST_HANDLE else None,
                 title=_text(snippet, "title"),
                 # Every channel's uploads playlist is its id with UU for UC.
-                uploads_playlist_id=uploads or "UU" + channel_id.removeprefix("UC"),
+                uploads_playlist_id=uploads if _PLAYLIST_ID.fullmatch(uploads) else "UU" + channel_id[2:],
                 item=item,
             )
         )
@@ -138,17 +169,26 @@ def parse_uploads_page(body: JsonObject) -> UploadsPage:
     """One page of the uploads.
 
     Raises:
-        BadAnswer: it is no such answer.
+        BadAnswer: it is no such answer, or its token for the next page is none.
     """
     items = _items(body, "youtube#playlistItemListResponse")
     entries = [entry for item in items if (entry := _entry(item)) is not None]
     total = _object(body, "pageInfo").get("totalResults")
     return UploadsPage(
         entries=tuple(entries),
-        next_token=_text(body, "nextPageToken") or None,
-        total=total if isinstance(total, int) and total >= 0 else None,
+        next_token=_token(body),
+        total=total if isinstance(total, int) and 0 <= total <= _MOST_ENTRIES else None,
         skipped=len(items) - len(entries),
     )
+
+
+def _token(body: JsonObject) -> str | None:
+    token = body.get("nextPageToken")
+    if token is None or token == "":
+        return None
+    if not isinstance(token, str) or len(token) > _LONGEST_TOKEN or not (token.isascii() and token.isprintable()):
+        raise BadAnswer("the answer's token for the next page is none")
+    return token
 
 
 def _entry(item: JsonObject) -> ListedVideo | None:
@@ -200,14 +240,18 @@ def parse_videos(body: JsonObject) -> list[VideoItem]:
 
 
 def parse_time(value: object) -> datetime | None:
-    """An RFC 3339 time such as `2019-03-21T20:37:49.000Z`; None for anything else."""
+    """An RFC 3339 time such as `2019-03-21T20:37:49.000Z`; None for anything else, and for years no video is of."""
     if not isinstance(value, str):
         return None
     try:
         moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+        if moment.tzinfo is None:
+            return None
+        utc = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    # At either end of the calendar, a database that shows times in another zone has no words for them.
+    return utc if 1970 <= utc.year < 9999 else None
 
 
 def parse_duration(value: object) -> int | None:

@@ -160,7 +160,7 @@ def test_no_value_breaks_the_parser_of_times(value: object) -> None:
     assert parsed is None or parsed.tzinfo is not None
 
 
-@given(st.datetimes(timezones=st.just(UTC)))
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_every_time_is_read_back(moment: datetime) -> None:
     assert parse_time(moment.isoformat().replace("+00:00", "Z")) == moment
 
@@ -199,10 +199,106 @@ ITEM = st.fixed_dictionaries(
 @given(st.lists(ITEM | JSON, max_size=5), JSON, JSON)
 def test_no_item_breaks_the_parsers(items: list[Any], token: object, info: object) -> None:
     more = {"items": items, "nextPageToken": token, "pageInfo": info}
-    page = parse_uploads_page({"kind": "youtube#playlistItemListResponse", **more})
-    assert page.next_token is None or isinstance(page.next_token, str)
-    for entry in page.entries:
-        assert entry.id
+    with contextlib.suppress(BadAnswer):
+        page = parse_uploads_page({"kind": "youtube#playlistItemListResponse", **more})
+        assert page.next_token is None or isinstance(page.next_token, str)
+        assert len(page.entries) + page.skipped <= len(items)
     for video in parse_videos({"kind": "youtube#videoListResponse", **more}):
         details_from(video, 180)
     parse_channels({"kind": "youtube#channelListResponse", **more})
+
+
+def page_of(**fields: object) -> dict[str, Any]:
+    return {"kind": "youtube#playlistItemListResponse", "items": [], **fields}
+
+
+@pytest.mark.parametrize(
+    "token", [5, True, [], {}, ["x"], "x" * 2_001, "a b\n", "\u202e", "é"], ids=lambda token: repr(token)[:12]
+)
+def test_a_token_that_is_none_is_no_end_of_the_list(token: object) -> None:
+    with pytest.raises(BadAnswer, match="token"):
+        parse_uploads_page(page_of(nextPageToken=token))
+
+
+@pytest.mark.parametrize("token", [None, ""])
+def test_without_a_token_the_list_ends(token: object) -> None:
+    assert parse_uploads_page(page_of(nextPageToken=token)).next_token is None
+    assert parse_uploads_page(page_of(nextPageToken="../..?key=%00&")).next_token == "../..?key=%00&"
+
+
+@pytest.mark.parametrize("total", [-1, 1_000_001, 10**4000, 1.5, "13", None, [], {}])
+def test_a_count_of_entries_that_can_not_be_is_none(total: object) -> None:
+    assert parse_uploads_page(page_of(pageInfo={"totalResults": total})).total is None
+
+
+@pytest.mark.parametrize(
+    "video_id",
+    [
+        "",
+        "../../etc/passwd",
+        "a/b",
+        "a" * 65,
+        "a b",
+        "a\x00b",
+        "\u202eabc",
+        "abc\n",
+        "'; DROP TABLE video",
+        7,
+        None,
+        ["x"],
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_an_id_that_is_none_leaves_only_its_item_out(video_id: object) -> None:
+    good = {"id": "abcdefghijk", "contentDetails": {"videoId": "abcdefghijk"}}
+    bad = {"id": video_id, "contentDetails": {"videoId": video_id}}
+    page = parse_uploads_page(page_of(items=[bad, good, bad]))
+    assert ([entry.id for entry in page.entries], page.skipped) == (["abcdefghijk"], 2)
+    (video,) = parse_videos({"kind": "youtube#videoListResponse", "items": [bad, good]})
+    assert (video.id, video.title, video.duration_s, video.thumbnails) == ("abcdefghijk", "", None, {})
+
+
+@pytest.mark.parametrize("channel_id", ["", "UC", "UC/../../../../../../etc", "UC" + "x" * 100_000, "HC" + "x" * 22, 7])
+def test_a_channel_id_that_is_none_is_no_channel(channel_id: object) -> None:
+    assert parse_channels({"kind": "youtube#channelListResponse", "items": [{"id": channel_id}]}) == []
+
+
+@pytest.mark.parametrize("uploads", ["UU/../x", "x" * 65, 5, None, ""])
+def test_an_uploads_playlist_that_can_not_be_is_made_from_the_channels_id(uploads: object) -> None:
+    item = {"id": "UC" + "x" * 22, "contentDetails": {"relatedPlaylists": {"uploads": uploads}}}
+    (channel,) = parse_channels({"kind": "youtube#channelListResponse", "items": [item]})
+    assert channel.uploads_playlist_id == "UU" + "x" * 22
+
+
+@pytest.mark.parametrize(
+    ("body", "parsed"),
+    [
+        (b'{"t": "a\xed\xa0\x80b"}', {"t": "a\ufffdb"}),
+        (b'{"\xed\xbf\xbf": 1}', {"\ufffd": 1}),
+        ('{"t": "\\ud800\\u0000"}'.encode("utf-16"), {"t": "\ufffd\ufffd"}),
+        ('{"t": "한"}'.encode(), {"t": "한"}),
+    ],
+    ids=["raw surrogate", "in a name", "utf-16", "a character that begins with the same byte"],
+)
+def test_no_encoding_smuggles_in_what_can_not_be_stored(body: bytes, parsed: dict[str, Any]) -> None:
+    assert parse_json(body) == parsed
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"NaN", b"Infinity", b"9" * 5_000])
+def test_numbers_that_no_database_holds_are_refused(number: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        parse_json(b'{"n": ' + number + b"}")
+
+
+@pytest.mark.parametrize("deep", [32, 100, 450, 600, 900, 100_000])
+def test_nesting_is_bounded_whatever_else_is_in_the_answer(deep: int) -> None:
+    for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):
+        body = b'{"t": "\\u0041", "a": ' + opened * deep + b"1" + closed * deep + b"}"
+        with pytest.raises(BadAnswer):
+            parse_json(body)
+    parse_json(b'{"a": ' + b"[" * 31 + b"]" * 31 + b"}")
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
+def test_times_at_the_ends_of_the_calendar_are_none(text: str) -> None:
+    assert parse_time(text) is None
