@@ -1,4 +1,7 @@
-"""Whether bytes are a picture: decided by decoding them, never by a header or a name. Blocking; call it in a thread."""
+"""Whether bytes are a picture: decided by decoding them, never by a header or a name. Blocking; call it in a thread.
+
+What decoding may cost is bounded before it begins, by what the header announces: a WebP of 1.5 KB can take 600 MB.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,24 @@ import zlib
 from dataclasses import dataclass
 from threading import Lock
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from collector.errors import PictureError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "CheckedPicture", "check_picture"]
+__all__ = ["FORMATS", "MAX_DECODED_BYTES", "MAX_PIXELS", "CheckedPicture", "check_picture", "refuse_bombs"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS = 40_000_000
-LARGE_PIXELS = 4_000_000
+MAX_DECODED_BYTES = 64 << 20
+"""What the decoder may take; a JPEG of one scan is read in strips, so only `MAX_PIXELS` bounds it."""
+LARGE_BYTES = 8 << 20
+MAX_SCANS = 200
+"""Of a progressive JPEG: each passes over the whole picture, and costs the sender no more than 30 bytes."""
+
+# Bytes that decoding takes for each pixel, at most (measured: Pillow 13, libwebp 1.6, libjpeg-turbo 3.1).
+_BYTES_A_PIXEL = {"JPEG": 4, "PNG": 4, "GIF": 4, "WEBP": 16}
+_WHOLE_JPEG_BYTES_A_PIXEL = 8
+_TEXT_BYTES = 4 << 20
 
 _one_large_at_a_time = Lock()
 
@@ -36,21 +48,18 @@ class CheckedPicture:
 def check_picture(data: bytes) -> CheckedPicture:
     """Decode a picture to its last pixel and say what it is. Of an animation, the first frame counts.
 
-    Pictures of more than `LARGE_PIXELS` are decoded one after another, so that a few of them don't fill the memory.
+    Pictures that take more than `LARGE_BYTES` are decoded one after another, so that a few don't fill the memory.
 
     Raises:
-        PictureError: empty, no picture, of a format not in `FORMATS`, cut short, or of more than `MAX_PIXELS`.
+        PictureError: empty, no picture, of a format not in `FORMATS`, cut short, of more than `MAX_PIXELS`, or one that
+            would take more than `MAX_DECODED_BYTES`.
     """
     if not data:
         raise PictureError("the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise PictureError(
-                    f"{width} x {height} pixels are too many (at most {MAX_PIXELS // 1_000_000} million)"
-                )
-            if width * height > LARGE_PIXELS:
+            if _cost(picture, data) > LARGE_BYTES:
                 with _one_large_at_a_time:
                     _decode(picture)
             else:
@@ -68,13 +77,54 @@ def check_picture(data: bytes) -> CheckedPicture:
     return CheckedPicture(hashlib.sha256(data).hexdigest(), mime, width, height)
 
 
+def _cost(picture: Image.Image, data: bytes) -> int:
+    """Bytes that decoding takes.
+
+    Raises:
+        PictureError: too many, or too many pixels, or too many passes over them.
+    """
+    width, height = picture.size
+    pixels, each = width * height, _BYTES_A_PIXEL.get(picture.format or "", 16)
+    if pixels > MAX_PIXELS:
+        raise PictureError(f"{width} x {height} pixels are too many (at most {MAX_PIXELS // 1_000_000} million)")
+    if _is_jpeg(picture):
+        # 0xFF is escaped within the picture's own data, so this finds its scans, and at worst bytes of an attachment.
+        if data.count(b"\xff\xda") > MAX_SCANS:
+            raise PictureError(f"a JPEG of more than {MAX_SCANS} scans")
+        if _comes_in_strips(picture, data):
+            return pixels * each
+        each = _WHOLE_JPEG_BYTES_A_PIXEL
+    if pixels * each > MAX_DECODED_BYTES:
+        raise PictureError(
+            f"{width} x {height} pixels are too many for its kind ({picture.format}; "
+            f"at most {MAX_DECODED_BYTES // each / 1e6:.1f} million)"
+        )
+    return pixels * each
+
+
+def _comes_in_strips(picture: Image.Image, data: bytes) -> bool:
+    """Whether a JPEG has one scan with all components: any other is gathered whole before a pixel comes out."""
+    scan = data.find(b"\xff\xda")
+    components = data[scan + 4 : scan + 5]
+    return (
+        "progressive" not in picture.info
+        and data.count(b"\xff\xda") == 1
+        and components == bytes([len(picture.getbands())])
+    )
+
+
+def _is_jpeg(picture: Image.Image) -> bool:
+    return picture.format in ("JPEG", "MPO")  # several JPEGs in one file, which opens as the first
+
+
 def _decode(picture: Image.Image) -> None:
-    if picture.format == "JPEG" and picture.width * picture.height > LARGE_PIXELS:
+    if _is_jpeg(picture) and picture.width * picture.height * 4 > LARGE_BYTES:
         # The whole stream is read all the same, at an eighth of the size: 1/64 of the memory.
         picture.draft("RGB", (picture.width // 8, picture.height // 8))
     picture.load()
 
 
 def refuse_bombs() -> None:
-    """Make Pillow's warning about huge pictures an error, which `check_picture` turns into a reason. Once a process."""
+    """Make Pillow refuse huge pictures and PNGs full of compressed text; once a process."""
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    PngImagePlugin.MAX_TEXT_MEMORY = _TEXT_BYTES

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import struct
 import zlib
 
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
-from collector.picture_check import MAX_PIXELS, check_picture
+from collector.picture_check import MAX_PIXELS, check_picture, refuse_bombs
 from store.database import Database
 from tests.collector.channels import channel, failures, jpeg, sync
 from thumbtune.standin.faults import Fault, Faults
@@ -34,6 +38,18 @@ def saved(picture: Image.Image, form: str, **options: object) -> bytes:
 
 
 WHOLE = jpeg("whole", (480, 360))
+SMALL = [
+    saved(Image.effect_noise((24, 18), 60).convert(mode), form, **options)
+    for mode, form, options in (
+        ("RGB", "JPEG", {}),
+        ("CMYK", "JPEG", {}),
+        ("RGB", "JPEG", {"progressive": True}),
+        ("RGBA", "PNG", {}),
+        ("P", "GIF", {}),
+        ("RGB", "WEBP", {}),
+        ("RGBA", "WEBP", {"lossless": True}),
+    )
+]
 BAD = {
     "empty": (b"", "empty"),
     "text": (b"<html>not found</html>", "not a picture"),
@@ -87,10 +103,77 @@ def test_a_large_jpeg_that_is_cut_short_is_found_out() -> None:
 
 def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
     assert MAX_PIXELS == 8000 * 5000
-    with pytest.raises(PictureError, match="decoded"):
-        check_picture(png(8000, 5000))
+    most = check_picture(saved(Image.new("L", (8000, 5000)), "JPEG"))
+    assert (most.width, most.height) == (8000, 5000)
     with pytest.raises(PictureError, match="too many"):
-        check_picture(png(8000, 5001))
+        check_picture(saved(Image.new("L", (8000, 5001)), "JPEG"))
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "most"),
+    [
+        ("PNG", {}, (4096, 4096)),
+        ("GIF", {}, (4096, 4096)),
+        ("WEBP", {"lossless": True}, (2048, 2048)),
+        ("JPEG", {"progressive": True}, (4096, 2048)),
+    ],
+    ids=["png", "gif", "webp", "progressive"],
+)
+def test_what_is_decoded_whole_is_bounded_by_the_memory_that_takes(
+    form: str, options: dict[str, object], most: tuple[int, int]
+) -> None:
+    check_picture(saved(Image.new("L", most), form, **options))
+    with pytest.raises(PictureError, match="too many for its kind"):
+        check_picture(saved(Image.new("L", (most[0], most[1] + 1)), form, **options))
+
+
+def test_a_jpeg_whose_scan_lacks_a_component_counts_as_one_that_is_gathered_whole() -> None:
+    data = bytearray(saved(Image.new("RGB", (4096, 2049)), "JPEG"))
+    check_picture(bytes(data))
+    scan = data.index(b"\xff\xda")
+    data[scan + 4] = 1
+    with pytest.raises(PictureError, match="too many for its kind"):
+        check_picture(bytes(data))
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+    whole = saved(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    check_picture(whole)
+    with pytest.raises(PictureError, match="more than 200 scans"):
+        check_picture(whole[:-2] + scan * 200 + whole[-2:])
+
+
+def test_a_picture_that_stands_on_its_side_is_kept_as_it_is() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: a quarter turn
+    data = saved(Image.new("RGB", (40, 30)), "JPEG", exif=turned)
+    checked = check_picture(data)
+    assert (checked.width, checked.height) == (40, 30)
+    assert checked.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_png_full_of_compressed_text_is_refused() -> None:
+    refuse_bombs()
+    text = PngImagePlugin.PngInfo()
+    for _ in range(8):
+        text.add_text("Comment", "x" * 1_000_000, zip=True)
+    data = saved(Image.new("RGB", (8, 8)), "PNG", pnginfo=text)
+    assert len(data) < 20_000
+    with pytest.raises(PictureError, match="can't be decoded"):
+        check_picture(data)
+
+
+@given(st.data())
+@settings(max_examples=200, derandomize=True, deadline=None)
+def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> None:
+    body = bytearray(data.draw(st.sampled_from(SMALL)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(body) - 1))
+        body[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    with contextlib.suppress(PictureError):
+        checked = check_picture(bytes(body))
+        assert checked.width * checked.height <= MAX_PIXELS
 
 
 async def test_one_bad_picture_does_not_stop_the_rest(sqlite_database: Database) -> None:
