@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
-from collector.errors import NetworkError, PictureError, TransientError
+from collector.errors import BadAnswer, NetworkError, PictureError, TransientError
 from collector.http import Answer, Http, Request
 from collector.picture_check import check_picture, refuse_bombs
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
@@ -149,6 +149,9 @@ def _read(answer: Answer) -> _Got:
     if answer.status == 200:
         if not answer.complete:
             raise PictureError(f"more than {MAX_BYTES >> 20} MiB")
+        if answer.body[:1] == b"<" and "html" in headers.get("Content-Type", ""):
+            # An error page, or a network's login page, that claims to be what was asked for: it passes.
+            raise BadAnswer("sent a page of HTML instead of a picture")
         return _Got("picture", answer.body, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"))
     if answer.status == 304:
         return _Got("unchanged")
