@@ -79,6 +79,9 @@ class _Pipeline:
         self._jobs: asyncio.Queue[PictureJob | None] = asyncio.Queue(2 * JOBS_A_PAGE)
         self._outcomes: asyncio.Queue[PictureOutcome | None] = asyncio.Queue(2 * PICTURES_AT_ONCE)
         self._unreachable = 0
+        self._doubtful: dict[str, PictureOutcome] = {}
+        """Thumbnails whose host couldn't be reached: their fault only if others come through again. If it is the
+        network's, which ends the sync, they are not to wait for hours until they are tried again."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -213,6 +216,12 @@ class _Pipeline:
                     f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; check the network, "
                     "and run the command again: what was fetched is kept"
                 )
+            if unreachable:
+                self._doubtful[job.video_id] = outcome
+                self._jobs.task_done()
+                continue
+            self._doubtful.pop(job.video_id, None)
+            await self._blame_doubtful()
             await self._outcomes.put(outcome)
 
     async def _write_pictures(self) -> None:
@@ -234,12 +243,25 @@ class _Pipeline:
                     written, batch = batch, []
                     await self._save_pictures(written)
                 if ended:
+                    await self._blame_doubtful()
                     return
         finally:
             if batch:  # cancelled: what is at hand was paid for
                 await self._save_pictures(batch)
 
     async def _save_pictures(self, outcomes: list[PictureOutcome]) -> None:
+        await self._record(outcomes)
+        for _ in outcomes:
+            self._jobs.task_done()
+
+    async def _blame_doubtful(self) -> None:
+        """Write down that thumbnails could not be fetched: the network is there, so it is them."""
+        if self._doubtful:
+            outcomes = list(self._doubtful.values())
+            self._doubtful.clear()
+            await self._record(outcomes)
+
+    async def _record(self, outcomes: list[PictureOutcome]) -> None:
         run = self._run
 
         def counts(result: PicturesResult) -> SyncCounts:
@@ -252,8 +274,6 @@ class _Pipeline:
 
         await run.write(record_pictures, counts, outcomes, now=run.clients.now(), started_at=run.started_at)
         run.clients.progress.pictures_done(len(outcomes))
-        for _ in outcomes:
-            self._jobs.task_done()
 
 
 def _is_full(batch: list[PictureOutcome]) -> bool:
