@@ -82,8 +82,20 @@ class _Pipeline:
         self._doubtful: dict[str, PictureOutcome] = {}
         """Thumbnails whose host couldn't be reached: their fault only if others come through again. If it is the
         network's, which ends the sync, they are not to wait for hours until they are tried again."""
+        self._at_hand: list[PictureOutcome] = []
+        """Fetched, and not written when the stages were cancelled."""
 
     async def run(self) -> None:
+        try:
+            await self._stages()
+        finally:
+            while not self._outcomes.empty():
+                outcome = self._outcomes.get_nowait()
+                self._at_hand += [outcome] if outcome is not None else []
+            if self._at_hand:  # cancelled: what is at hand was paid for
+                await self._save_pictures(self._at_hand)
+
+    async def _stages(self) -> None:
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(self._fetch_pictures()) for _ in range(PICTURES_AT_ONCE)]
             group.create_task(self._write_pictures())
@@ -221,8 +233,12 @@ class _Pipeline:
                 self._jobs.task_done()
                 continue
             self._doubtful.pop(job.video_id, None)
-            await self._blame_doubtful()
-            await self._outcomes.put(outcome)
+            try:
+                await self._blame_doubtful()
+                await self._outcomes.put(outcome)
+            except asyncio.CancelledError:
+                self._at_hand.append(outcome)
+                raise
 
     async def _write_pictures(self) -> None:
         """Write outcomes in batches: when one is full, and at the latest after a short while."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -88,7 +89,10 @@ class Run:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Write one batch, and what it counts, in one transaction."""
+        """Write one batch, and what it counts, in one transaction.
+
+        It was paid for: whoever waits here may be cancelled, but not before it is written.
+        """
         spent = self.clients.meter.take()
         now = self.clients.now()
         key, run_id = self.clients.settings.key_fingerprint, self.id
@@ -101,4 +105,9 @@ class Run:
             add_counts(session, run_id, total, key_fingerprint=key, now=now)
             return result
 
-        return await self.clients.store.write(both)
+        writing = asyncio.ensure_future(self.clients.store.write(both))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
+            raise
