@@ -1,0 +1,87 @@
+"""Log lines: safe to look at, and to be read by programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from thumbtune.log_format import JsonLines, TextLines
+
+HOSTILE = "a\nb\x1b[31m\u202ec\u2028"
+
+
+def logged(formatter: logging.Formatter, level: int, message: str, *values: object, **options: object) -> str:
+    stream = io.StringIO()
+    logger = logging.Logger("collector.tests")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logger.addHandler(handler)
+    logger.log(level, message, *values, **options)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def test_a_json_line_holds_the_extra_fields() -> None:
+    before = datetime.now(UTC)
+    line = logged(JsonLines(), logging.INFO, "%s: %d", "x", 3, extra={"channel": "UC1", "units": 3, "until": before})
+    document = json.loads(line)
+    assert abs((datetime.fromisoformat(document.pop("time")) - before).total_seconds()) < 60
+    assert document == {
+        "level": "info",
+        "logger": "collector.tests",
+        "message": "x: 3",
+        "channel": "UC1",
+        "units": 3,
+        "until": str(before),
+    }
+
+
+@pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
+def test_strangers_texts_stay_on_one_line_and_reach_no_terminal(formatter: logging.Formatter) -> None:
+    line = logged(formatter, logging.WARNING, "title %s", HOSTILE, extra={"channel": HOSTILE})
+    assert line.endswith("\n")
+    assert len(line.splitlines()) == 1
+    assert not {"\x1b", "\u202e", "\u2028"} & set(line)
+    if isinstance(formatter, JsonLines):
+        assert json.loads(line)["message"] == f"title {HOSTILE}"
+
+
+def test_an_exception_is_one_field() -> None:
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError as error:
+        line = logged(JsonLines(), logging.ERROR, "broke", exc_info=error)
+    assert len(line.splitlines()) == 1
+    assert "Traceback" in json.loads(line)["exception"]
+
+
+def test_every_line_of_a_command_is_json_those_of_other_libraries_too(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, logging, warnings\n"
+        "from thumbtune.log_format import configure_logging\n"
+        "configure_logging(1, 'json')\n"
+        "logging.getLogger('collector.x').info('one')\n"
+        "logging.getLogger('collector.x').debug('not shown')\n"
+        "logging.getLogger('aiohttp.server').error('two')\n"
+        "warnings.warn('three')\n"
+        "async def forgotten():\n"
+        "    task = asyncio.create_task(asyncio.sleep(0, 1 / 0) if False else fail())\n"
+        "    await asyncio.sleep(0)\n"
+        "async def fail():\n"
+        "    raise ValueError('four')\n"
+        "asyncio.run(forgotten())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    documents = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [document["message"].split("\n")[0].split(": ")[-1] for document in documents[:2]] == ["one", "two"]
+    assert "three" in documents[2]["message"]
+    assert "ValueError: four" in documents[3]["exception"]
+    assert len(documents) == 4

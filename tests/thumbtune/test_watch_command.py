@@ -1,0 +1,264 @@
+"""`thumbtune watch` as a process: how it ends, what it leaves to others, and what it never says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from store.database import Database, open_database
+from store.tables import SyncRun
+from tests.collector.channels import channel, contents, sync_runs, video
+from tests.collector.test_sync_processes import check_sound
+from tests.collector.watching import values
+from thumbtune.standin.catalogue import Catalogue
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+KEY = "AIzaSyTheKeyThatNobodyMaySee"
+
+
+class Watcher:
+    """A running `thumbtune watch`; its log is read as it comes."""
+
+    def __init__(self, url: str, server: StandIn, *arguments: str, options: tuple[str, ...] = ()) -> None:
+        words = ["--db", url, *options, "watch", "--listen", "127.0.0.1:0", *arguments]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "thumbtune", *words],
+            env={**os.environ, **server.environment(KEY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self.log.extend(iter(self.process.stderr.readline, ""))
+
+    @property
+    def text(self) -> str:
+        return "".join(self.log)
+
+    def until(self, happened: Callable[[], object], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < deadline, self.text
+            os.sched_yield()
+
+    def said(self, pattern: str) -> str:
+        """Wait for a line of the log; the pattern's first group."""
+        self.until(lambda: re.search(pattern, self.text))
+        match = re.search(pattern, self.text)
+        assert match is not None
+        return match[match.re.groups and 1]
+
+    def get(self, path: str) -> bytes:
+        address = self.said(r"answering on (http://[\d.]+:\d+)")
+        with urllib.request.urlopen(address + path, timeout=30) as answer:
+            body: bytes = answer.read()
+        return body
+
+    def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
+        """Send a signal; the exit code, which is to come within so many seconds."""
+        self.process.send_signal(number)
+        code = self.process.wait(seconds)
+        self._reader.join(30)
+        assert self.process.stdout is not None
+        assert self.process.stdout.read() == ""
+        assert "Traceback" not in self.text
+        return code
+
+
+@contextmanager
+def watching(url: str, server: StandIn, *arguments: str, options: tuple[str, ...] = ()) -> Iterator[Watcher]:
+    watcher = Watcher(url, server, *arguments, options=options)
+    try:
+        yield watcher
+    finally:
+        watcher.process.kill()
+        watcher.process.wait()
+        assert watcher.process.stdout is not None
+        watcher.process.stdout.close()
+        watcher._reader.join(30)
+        assert watcher.process.stderr is not None
+        watcher.process.stderr.close()
+
+
+def channels(count: int, videos: int) -> list[Catalogue]:
+    made = []
+    for number in range(count):
+        catalogue = channel(0, name=f"chan{number}")
+        catalogue.publish(*(video(index, id=f"v{number:02d}{index:07d}x") for index in range(videos)))
+        made.append(catalogue)
+    return made
+
+
+def finished(database: Database) -> list[SyncRun]:
+    return [run for run in sync_runs(database) if run.status != "running"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_what_is_at_hand_and_exits_with_0_within_10_seconds(
+    store_url: str, number: signal.Signals
+) -> None:
+    slow = [
+        Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=60),
+        Fault("slow", path="/vi", delay_s=30, after=40),
+    ]
+    with StandIn(channel(230), faults=Faults(slow, most_in_a_row=None)) as server:
+        opened = open_database(store_url)
+        with watching(store_url, server, "@tests") as watcher:
+            watcher.until(lambda: server.faults.made["hang"] and server.faults.made["slow"] >= 16)
+            assert watcher.end(number) == 0, watcher.text
+            assert "stopped in order" in watcher.text
+        server.release()
+    (run,) = sync_runs(opened)
+    assert run.status == "interrupted"
+    kept = sum(row[4] is not None for row in contents(opened).values())
+    assert kept == run.pictures_fetched >= 40, "what had been fetched was written"
+    check_sound(opened)
+    opened.close()
+
+
+def test_while_it_waits_a_signal_ends_it_too(sqlite_url: str) -> None:
+    with StandIn(channel(3)) as server, watching(sqlite_url, server, "@tests") as watcher:
+        watcher.said("@tests: complete, 3 new, 3 thumbnails, 3 units")
+        assert watcher.get("/healthz") == watcher.get("/readyz") == b"ok\n"
+        assert watcher.end() == 0
+
+
+def test_two_watchers_on_one_store_never_work_one_channel(store_url: str) -> None:
+    opened = open_database(store_url)
+    catalogues = channels(6, 60)
+    names = [catalogue.handle for catalogue in catalogues]
+    with StandIn(*catalogues) as server:
+        with watching(store_url, server, *names) as first, watching(store_url, server, *names) as second:
+            for watcher in (first, second):
+                watcher.until(lambda: len(finished(opened)) == len(names))
+            for watcher in (first, second):
+                assert watcher.end() == 0
+        # Each may look a channel up before it learns that the other has it.
+        assert server.journal.count("playlistItems") == server.journal.count("videos") == 2 * len(names)
+        assert len(names) <= server.journal.count("channels") <= 2 * len(names)
+    assert [run.status for run in sync_runs(opened)] == ["complete"] * len(names)
+    assert len({run.channel_id for run in sync_runs(opened)}) == len(names)
+    assert len(contents(opened)) == 60 * len(names)
+    check_sound(opened)
+    opened.close()
+
+
+def test_after_a_kill_the_next_one_goes_on(sqlite_url: str) -> None:
+    opened = open_database(sqlite_url)
+    hang = Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=60)
+    with StandIn(channel(230), faults=Faults([hang])) as server:
+        with watching(sqlite_url, server, "@tests") as watcher:
+            watcher.until(lambda: server.faults.made["hang"])
+            watcher.process.kill()
+            watcher.process.wait()
+        server.release()
+        with watching(sqlite_url, server) as watcher:
+            watcher.said("@tests: complete")
+            assert watcher.end() == 0
+    assert [run.status for run in sync_runs(opened)] == ["interrupted", "complete"]
+    assert len(contents(opened)) == 230
+    opened.close()
+
+
+def test_a_cron_sync_beside_it_leaves_its_channels_alone(sqlite_url: str) -> None:
+    hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
+    with StandIn(channel(120), faults=Faults([hang])) as server, watching(sqlite_url, server, "@tests") as watcher:
+        watcher.until(lambda: server.faults.made["hang"])
+        done = subprocess.run(
+            [sys.executable, "-m", "thumbtune", "--db", sqlite_url, "sync", "--skip-busy", "--json"],
+            env={**os.environ, **server.environment(KEY)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        (report,) = json.loads(done.stdout)["channels"]
+        assert (report["status"], report["requests"]) == ("busy", 0)
+        server.release()
+        watcher.said("@tests: complete")
+        assert watcher.end() == 0
+
+
+def test_the_key_is_in_no_log_no_metric_and_no_argument(sqlite_url: str) -> None:
+    down = Fault("status", path="/youtube/v3/videos", status=500, times=1)
+    with (
+        StandIn(channel(3), faults=Faults([down])) as server,
+        watching(
+            sqlite_url, server, "@tests", "@nobody-at-all", options=("--debug", "--log-format", "json")
+        ) as watcher,
+    ):
+        watcher.said("@nobody-at-all: failed")
+        watcher.until(lambda: b"@nobody-at-all" in watcher.get("/metrics"))
+        shown = watcher.get("/metrics").decode() + watcher.get("/healthz").decode() + watcher.get("/readyz").decode()
+        arguments = Path(f"/proc/{watcher.process.pid}/cmdline")
+        if arguments.exists():
+            shown += arguments.read_text()
+        assert watcher.end() == 0
+        lines = [json.loads(line) for line in watcher.log]
+        assert server.journal.count("videos") == 2
+    assert {"debug", "info", "warning"} <= {line["level"] for line in lines}
+    (synced,) = [line for line in lines if line.get("status") == "complete"]
+    assert (synced["channel"], synced["units"], synced["new"]) == (server.catalogues[0].channel_id, 3, 3)
+    assert KEY not in shown + watcher.text
+
+
+def test_a_retraining_is_a_child_that_has_no_key(sqlite_url: str) -> None:
+    with StandIn(channel(3)) as server, watching(sqlite_url, server, "@tests", "--retrain") as watcher:
+        watcher.said(r"retraining: .*nothing to train")
+        watcher.said(r"retraining ended with code 0")
+        watcher.until(lambda: values(watcher.get("/metrics"), "thumbtune_retrains_total") == {("0",): 1.0})
+        assert watcher.end() == 0
+    assert KEY not in watcher.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["@tests", "--every", "6"], 2, "'6' is no duration; write a whole number and s, m, h or d"),
+        (["@tests", "--every", "59s"], 2, "'59s' is not between a minute and 30 days"),
+        (["@tests", "--units", "0"], 2, "--units"),
+        (["@tests", "--listen", "nowhere"], 2, "'nowhere' is no address to listen on"),
+        (["tests"], 2, "did you mean @tests?"),
+        ([], 2, "The store has no channels yet; name one: thumbtune watch @HANDLE"),
+    ],
+)
+def test_wrong_options_are_one_line(migrated_sqlite_url: str, arguments: list[str], code: int, said: str) -> None:
+    with StandIn(channel(1)) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "thumbtune", "--db", migrated_sqlite_url, "watch", *arguments],
+            env={**os.environ, **server.environment(KEY)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert (done.returncode, len(errors)) == (code, 1), done.stderr
+    assert said in errors[0]
+    assert server.journal.count() == 0
+
+
+def test_an_address_that_others_reach_is_warned_of(sqlite_url: str) -> None:
+    with StandIn(channel(1)) as server, watching(sqlite_url, server, "@tests", "--listen", "0.0.0.0:0") as watcher:
+        watcher.said(r"WARNING .* whoever reaches 0\.0\.0\.0:\d+ can read the service's health and metrics")
+        assert watcher.end() == 0
