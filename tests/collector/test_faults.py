@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.reliability_faults import MOST_REQUESTS, SHARES, videos_asked_for, with_details
+from bench.reliability_lab import contents as everything
 from collector.channel_names import parse_channel_name
 from collector.errors import ApiError, BadAnswer, BadKey, NetworkError, QuotaExceeded
 from collector.http import Http, Pauses
@@ -19,7 +20,7 @@ from collector.report import SyncReport
 from collector.settings import settings_from
 from collector.sync import sync_channels
 from store.database import Database, open_database
-from tests.collector.channels import channel, contents, hasty_http, later, sync
+from tests.collector.channels import channel, contents, failures, hasty_http, sync
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -129,30 +130,28 @@ async def test_a_spent_quota_is_told_from_a_rate(sqlite_database: Database, faul
 
 
 async def test_every_fault_at_once_leaves_what_a_clean_sync_leaves(tmp_path: Path) -> None:
-    shares: Sequence[Fault] = [
-        Fault("status", status=500, share=0.10),
-        Fault("status", status=503, share=0.05),
-        Fault("status", status=429, retry_after=1, share=0.05),
-        Fault("reset", share=0.05),
-        Fault("cut", share=0.05),
-        Fault("cut_json", path=API, share=0.05),
-        Fault("html", share=0.02),
-        Fault("slow", share=0.05, delay_s=0.01),
-    ]
     stores = [open_database(f"sqlite:///{tmp_path / name}.db") for name in ("clean", "faulty")]
     async with StandIn(channel(300)) as server:
         clean = await sync(stores[0], server)
-        server.faults = Faults(shares, seed=1, most_in_a_row=2)
+        server.faults = plan = Faults((*SHARES[:-1], replace(SHARES[-1], delay_s=0.01)), seed=1, most_in_a_row=3)
         report = await sync(stores[1], server)
-        # A page of HTML instead of a picture is a bad picture, tried again when it is due.
-        assert report.status in ("complete", "partial")
-        assert report.requests < 1.7 * clean.requests
-        if report.status == "partial":
-            server.faults = Faults()
-            assert (await sync(stores[1], server, now=later(2))).status == "complete"
-    assert contents(stores[0]) == contents(stores[1])
+    assert set(plan.made) == {"status", "reset", "cut", "cut_json", "html", "slow"}
+    assert report.status == "complete"
+    assert report.requests < MOST_REQUESTS * clean.requests
+    assert everything(stores[0]) == everything(stores[1])
     for store in stores:
         store.close()
+
+
+async def test_a_page_of_html_instead_of_a_picture_is_tried_again_and_not_for_ever(sqlite_database: Database) -> None:
+    once = Fault("html", path="/vi/video000000/", times=2)
+    for_good = Fault("html", path="/vi/video000001/")
+    async with StandIn(channel(3), faults=Faults([once, for_good], most_in_a_row=None)) as server:
+        report = await sync(sqlite_database, server)
+    assert (report.status, report.pictures_fetched) == ("partial", 2)
+    ((video_id, reason),) = failures(sqlite_database).items()
+    assert video_id == "video000001"
+    assert "sent a page of HTML instead of a picture, 5 times" in reason
 
 
 async def test_pauses_grow_are_bounded_and_honour_what_the_server_asks(sqlite_database: Database) -> None:
@@ -191,17 +190,35 @@ async def test_a_server_that_is_down_is_one_clear_error(sqlite_database: Databas
     assert f"127.0.0.1:{port}: can't be reached, 5 times; check the network" in str(reports[0].error)
 
 
-async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: Database) -> None:
-    dies = Fault("reset", path="/", after=60)
+@pytest.mark.parametrize("after", [0, 1, 3, 60, 200])
+async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: Database, after: int) -> None:
+    dies = Fault("reset", path="/", after=after)
     async with StandIn(channel(230), faults=Faults([dies], most_in_a_row=None)) as server:
         report: SyncReport = await sync(sqlite_database, server)
         assert (report.status, report.exit_code) == ("failed", 1)
         assert isinstance(report.error, NetworkError)
-        kept = contents(sqlite_database)
-        assert kept
+        kept = with_details(sqlite_database)
+        assert bool(kept) == (after >= 60)
+        assert failures(sqlite_database) == {}, "the network's failure is no picture's"
         server.faults = Faults()
+        server.journal.clear()
         assert (await sync(sqlite_database, server)).status == "complete"
-        assert len(contents(sqlite_database)) == 230
+        assert not kept & videos_asked_for(server.journal.requests("videos"))
+    found = contents(sqlite_database)
+    assert len(found) == 230
+    assert all(row[4] is not None for row in found.values())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 8, 10])
+async def test_units_are_spent_once_though_the_quota_ends_half_way(sqlite_database: Database, limit: int) -> None:
+    async with StandIn(channel(230), daily_limit=limit) as server:
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.exit_code) == ("quota", 3)
+        assert server.units == limit
+        server.quota.limit = None
+        assert (await sync(sqlite_database, server)).status == "complete"
+        assert server.units == 1 + 5 + 5
+    assert len(contents(sqlite_database)) == 230
 
 
 async def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

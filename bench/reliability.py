@@ -1,0 +1,67 @@
+"""What thumbtune promises when things go wrong, put to the test: real servers, processes, signals, disks and files.
+
+    python -m bench.reliability [--quick] [--only kill-sync] [--json]
+
+Does the damage, looks at what came of it, and prints one table. Ends with 1 if a promise is broken. The quick parts of
+this also run as tests. A part that can't run here (no right to mount, say) says so in its row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.reliability_lab import Row, table
+
+__all__ = ["PARTS", "main"]
+
+PARTS = {
+    "faults": "reliability_faults:faults",
+    "down": "reliability_faults:down",
+    "quota": "reliability_faults:quota",
+    "kill-sync": "reliability_kills:kill_syncs",
+    "kill-train": "reliability_train_kills:kill_trainings",
+    "full-disk": "reliability_disk:full_disk",
+    "damaged": "reliability_damage:damaged",
+    "processes": "reliability_processes:processes",
+    "large": "reliability_large:large",
+    "rate": "reliability_rate:rate",
+}
+"""What `--only` takes: a function of a folder and `quick=` that gives rows."""
+
+
+def run(name: str, *, quick: bool) -> list[Row]:
+    """One part's rows, in a folder of its own that is removed afterwards."""
+    module, _, function = PARTS[name].partition(":")
+    part: Callable[..., list[Row]] = getattr(importlib.import_module(f"bench.{module}"), function)
+    started = time.monotonic()
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix=f"thumbtune-{name}-") as folder:
+        rows = part(Path(folder), quick=quick)
+    for row in rows:
+        print("    " + " | ".join(row.cells()), file=sys.stderr, flush=True)
+    print(f"    {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> int:
+    """Run all parts, or those asked for, and print their rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=PARTS, help="just this part; may be given several times")
+    parser.add_argument("--quick", action="store_true", help="small channels and few repetitions: does it run at all")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
+    arguments = parser.parse_args()
+    rows = [row for name in arguments.only or PARTS for row in run(name, quick=arguments.quick)]
+    print(json.dumps([asdict(row) for row in rows], indent=1) if arguments.json else table(rows))
+    return 1 if any(row.kept is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""A server that fails: in every way at once, altogether, half way, and by a quota that is spent."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from pathlib import Path
+
+from bench.reliability_lab import (
+    Row,
+    Shell,
+    channel,
+    contents,
+    error_line,
+    problems,
+    read_store,
+    sqlite_url,
+)
+from store.database import Database
+from store.tables import Video
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.journal import LoggedRequest
+from thumbtune.standin.server import StandIn
+
+__all__ = ["MOST_REQUESTS", "SHARES", "down", "faults", "quota", "videos_asked_for", "with_details"]
+
+SHARES = (
+    Fault("status", status=500, share=0.10),
+    Fault("status", status=503, share=0.05),
+    Fault("status", status=429, retry_after=1, share=0.05),
+    Fault("reset", share=0.05),
+    Fault("cut", share=0.05),
+    Fault("cut_json", path="/youtube/v3/", share=0.05),
+    Fault("html", share=0.02),
+    Fault("slow", share=0.05, delay_s=0.5),
+)
+"""10 % 500, 5 % each of 503, 429, reset, body cut short, JSON cut short, slow, and 2 % HTML with status 200."""
+
+MOST_REQUESTS = 1.7
+"""So many times a clean sync's requests."""
+
+
+def faults(folder: Path, *, quick: bool) -> list[Row]:
+    """Sync a channel while requests fail in every way, with several seeds, and compare with a clean sync."""
+    count, seeds = (100, 1) if quick else (1000, 3)
+    ratios, whole, ended_well, made = [], True, True, Counter[str]()
+    with StandIn(channel(count)) as server:
+        clean = Shell.of(sqlite_url(folder, "clean"), server).run("sync", "@reliable", "--json").report()
+        wanted = read_store(sqlite_url(folder, "clean"), contents)
+        for seed in range(seeds):
+            server.faults = plan = Faults(SHARES, seed=seed, most_in_a_row=3)
+            store = sqlite_url(folder, f"faulty-{seed}")
+            done = Shell.of(store, server).run("sync", "@reliable", "--json")
+            ended_well &= done.code == 0
+            whole &= read_store(store, contents) == wanted and not read_store(store, problems)
+            ratios.append(server_ratio(done.report(), clean))
+            made.update(plan.made)
+            server.faults = Faults()
+    told = ", ".join(f"{n} {kind}" for kind, n in sorted(made.items()))
+    return [
+        Row(
+            f"a sync of {count:,} videos completes, to the same store, in under {MOST_REQUESTS} times the requests",
+            f"10 % 500, 5 % 503, 5 % 429, 5 % reset, 5 % cut, 5 % JSON cut, 2 % HTML, 5 % slow ({told})",
+            seeds,
+            f"{'same' if whole else 'ANOTHER'} store, {max(ratios):.2f} times the requests",
+            ended_well and whole and max(ratios) < MOST_REQUESTS,
+        )
+    ]
+
+
+def server_ratio(report: dict[str, object], clean: dict[str, object]) -> float:
+    """How many times a clean sync's requests another one sent."""
+    return float(str(report.get("requests", "inf"))) / float(str(clean["requests"]))
+
+
+def down(folder: Path, *, quick: bool) -> list[Row]:
+    """A server that is not there, and one that is gone from some request on."""
+    count = 100 if quick else 300
+    return [_never_there(folder), _dies(folder, count, 3 if quick else 10)]
+
+
+def _never_there(folder: Path) -> Row:
+    with socket.socket() as unused:  # bound, not listening: nobody else gets the port meanwhile
+        unused.bind(("127.0.0.1", 0))
+        with StandIn(channel(1)) as server:
+            shell = Shell.of(sqlite_url(folder, "nobody"), server)
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        done = Shell(shell.store, {**shell.environment, "THUMBTUNE_API_URL": url}).run("sync", "@reliable")
+    line = error_line(done)
+    return Row(
+        "a server that is down is one clear error, exit 1",
+        "nothing listens at the API's address",
+        1,
+        f"exit {done.code}: {line}",
+        done.code == 1 and "can't be reached" in line,
+    )
+
+
+def _dies(folder: Path, count: int, times: int) -> Row:
+    clear = kept = whole = True
+    with StandIn(channel(count)) as server:
+        Shell.of(sqlite_url(folder, "before"), server).run("sync", "@reliable")
+        wanted = read_store(sqlite_url(folder, "before"), contents)
+        requests = server.journal.count()
+        for number in range(times):
+            after = 2 + number * (requests - 30) // times
+            server.faults = Faults([Fault("reset", after=after)], most_in_a_row=None)
+            shell = Shell.of(sqlite_url(folder, f"dies-{number}"), server)
+            done = shell.run("sync", "@reliable", "--json")
+            clear &= done.code in (1, 3) and "check the network" in error_line(done)
+            had = read_store(shell.store, with_details)
+            server.faults = Faults()
+            server.journal.clear()
+            whole &= shell.run("sync", "@reliable").code == 0 and read_store(shell.store, contents) == wanted
+            kept &= not had & videos_asked_for(server.journal.requests("videos"))
+    return Row(
+        "a server that dies half way is one clear error, exit 1 or 3; everything so far is kept",
+        f"every connection reset from some request on, of {requests:,}; then a sync without faults",
+        times,
+        f"{'one' if clear else 'NOT ONE'} clear error, {'nothing' if kept else 'SOMETHING'} read twice, "
+        f"then the {'same' if whole else 'WRONG'} store",
+        clear and kept and whole,
+    )
+
+
+def quota(folder: Path, *, quick: bool) -> list[Row]:
+    """A quota that is spent after each possible number of units, and a next day."""
+    count = 100 if quick else 500
+    with StandIn(channel(count)) as server:
+        Shell.of(sqlite_url(folder, "rich"), server).run("sync", "@reliable")
+        wanted, price = read_store(sqlite_url(folder, "rich"), contents), server.units
+        limits = range(1, price, 2) if quick else range(1, price)
+        stopped, totals, whole = True, set[int](), True
+        for limit in limits:
+            server.quota.reset()
+            server.quota.limit = limit
+            shell = Shell.of(sqlite_url(folder, f"quota-{limit}"), server)
+            done = shell.run("sync", "@reliable")
+            spent = server.units
+            stopped &= done.code == 3 and "quota of the day is spent" in error_line(done)
+            server.quota.reset()
+            server.quota.limit = None
+            whole &= shell.run("sync", "@reliable").code == 0 and read_store(shell.store, contents) == wanted
+            totals.add(spent + server.units)
+    return [
+        Row(
+            "a spent quota ends with exit 3; the next run spends no unit twice and completes",
+            f"a daily limit of 1 to {price - 1} units for a sync that costs {price}, then a new day",
+            len(limits),
+            f"{min(totals)} to {max(totals)} units in both runs together, {'same' if whole else 'ANOTHER'} store",
+            stopped and whole and max(totals) <= price,
+        )
+    ]
+
+
+def videos_asked_for(requests: list[LoggedRequest]) -> set[str]:
+    """The ids whose details were asked for."""
+    return {video_id for request in requests for video_id in request.query.get("id", "").split(",")}
+
+
+def with_details(database: Database) -> set[str]:
+    """The ids whose details a store has."""
+    with database.read() as session:
+        return {row.id for row in session.query(Video.id).where(Video.details_at.is_not(None))}
