@@ -14,14 +14,17 @@ import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from collector.addresses import NotPublic, PublicOnly
 from collector.errors import BadAnswer, NetworkError, TransientError
 
 __all__ = ["Answer", "Http", "Pauses", "Request"]
@@ -32,16 +35,23 @@ T = TypeVar("T")
 
 RETRIED_STATUSES = frozenset({408, 425, 429})
 CHUNK_BYTES = 1 << 16
+LARGE_BYTES = 1 << 20
+LARGE_AT_ONCE = 2
+"""So many bodies of more than `LARGE_BYTES` are read at a time: a dozen endless ones must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET. `max_bytes` bounds the body, after decompression."""
+    """A GET. `max_bytes` bounds the body, after decompression.
+
+    `public_only`: a stranger named the host, so only public addresses are connected to (see `PublicOnly`).
+    """
 
     url: str
     params: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     max_bytes: int = 16 << 20
+    public_only: bool = False
 
     @property
     def host(self) -> str:
@@ -58,7 +68,7 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     complete: bool
-    """False when the body was longer than `max_bytes`; `body` then holds only the beginning."""
+    """False when the body was longer than `max_bytes`; `body` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ class Http:
         pauses: the retry policy.
         sleep, draw: the clock and the dice; injected so that tests neither wait nor gamble.
         timeout_s: for one request from start to end.
+        resolver: who looks names up; the system by default.
     """
 
     def __init__(
@@ -94,6 +105,7 @@ class Http:
         draw: Callable[[], float] = random.random,
         timeout_s: float = 60.0,
         connections: int = 32,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self.requests = 0
         self._pauses = pauses or Pauses()
@@ -101,26 +113,39 @@ class Http:
         self._draw = draw
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(15.0, timeout_s))
         self._connections = connections
+        self._resolver = resolver
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
+        self._public: aiohttp.ClientSession | None = None
+        self._guard: PublicOnly | None = None
 
     async def __aenter__(self) -> Self:
+        self._session = self._new_session(self._resolver)
+        # Of its own, so that no connection is shared with one that was made unchecked.
+        self._guard = PublicOnly(self._resolver)
+        self._public = self._new_session(self._guard)
+        return self
+
+    def _new_session(self, resolver: AbstractResolver | None) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(self._count)
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             trace_configs=[trace],
-            connector=aiohttp.TCPConnector(limit=self._connections),
+            connector=aiohttp.TCPConnector(limit=self._connections, resolver=resolver),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "thumbtune (gzip)", "Accept-Encoding": "gzip, deflate"},
             trust_env=True,
         )
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._public):
+            if session is not None:
+                await session.close()
+        if self._guard is not None:
+            await self._guard.close()
 
     async def get(self, request: Request, read: Callable[[Answer], T]) -> T:
         """Send a request until `read` can make something of the answer.
@@ -153,12 +178,13 @@ class Http:
         self.requests += 1
 
     async def _send(self, request: Request) -> Answer:
-        assert self._session is not None, "use Http in an async with statement"
+        session = self._public if request.public_only else self._session
+        assert session is not None, "use Http in an async with statement"
         try:
-            async with self._session.get(
+            async with session.get(
                 request.url, params=request.params or None, headers=dict(request.headers), allow_redirects=False
             ) as response:
-                body, complete = await _body(response, request.max_bytes)
+                body, complete = await self._body(response, request.max_bytes)
                 log.debug("GET %s: %d, %d bytes", response.url, response.status, len(body))
                 return Answer(str(response.url), response.status, response.headers, body, complete)
         except TimeoutError as error:
@@ -168,6 +194,8 @@ class Http:
         except aiohttp.ClientConnectorCertificateError as error:
             raise NetworkError("its certificate is not valid") from error
         except aiohttp.ClientConnectorDNSError as error:
+            if isinstance(error.os_error, NotPublic):
+                raise NetworkError("the name leads to no public address") from error
             raise NetworkError("the name can't be found") from error
         except aiohttp.ClientConnectorError as error:
             raise NetworkError("can't be reached") from error
@@ -178,17 +206,23 @@ class Http:
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise NetworkError("the connection broke") from error
 
-
-async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
-    """The body, read piece by piece so that no server decides how much memory it takes."""
-    pieces, size = [], 0
-    async for piece in response.content.iter_chunked(CHUNK_BYTES):
-        size += len(piece)
-        if size > max_bytes:
+    async def _body(self, response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
+        """The body, read piece by piece so that no server decides how much memory it takes."""
+        announced = response.content_length
+        if announced is not None and announced > max_bytes:
             response.close()
             return b"", False
-        pieces.append(piece)
-    return b"".join(pieces), True
+        pieces, size = [], 0
+        async with AsyncExitStack() as turn:
+            async for piece in response.content.iter_chunked(CHUNK_BYTES):
+                if size <= LARGE_BYTES < size + len(piece):
+                    await turn.enter_async_context(self._large)
+                size += len(piece)
+                if size > max_bytes:
+                    response.close()
+                    return b"", False
+                pieces.append(piece)
+            return b"".join(pieces), True
 
 
 def _check_status(answer: Answer) -> None:

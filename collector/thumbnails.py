@@ -1,9 +1,13 @@
-"""Fetch and check one thumbnail: from allowed hosts only, of bounded size, in the preferred size or the next best."""
+"""Fetch and check one thumbnail: from allowed hosts only, of bounded size, in the preferred size or the next best.
+
+YouTube's picture hosts are reached at public addresses only; a host that the user allows may be anywhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,14 +27,22 @@ THUMBNAIL_CHOICES = ("high", "maxres", "standard", "medium", "default", "best")
 
 MAX_BYTES = 8 << 20
 MAX_REDIRECTS = 5
-YOUTUBE_HOSTS = (".ytimg.com", ".ggpht.com")
+MOST_CANDIDATES = 8
+LONGEST_URL = 2_000
+LONGEST_VALIDATOR = 500
+LONGEST_REASON = 500
+
+_YOUTUBE_HOST = re.compile(r"[a-z0-9.-]+\.(ytimg|ggpht)\.com")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MISSING = frozenset({404, 410})
 
 
 def candidate_urls(thumbnails: Mapping[str, Any], preferred: str) -> list[str]:
-    """The addresses to try, best first: the preferred size, then the smaller ones, then the larger ones."""
+    """The addresses to try, best first: the preferred size, then the smaller ones, then the larger ones.
+
+    At most `MOST_CANDIDATES` of them, none longer than any real one is.
+    """
     wanted = SIZES[0] if preferred == "best" else preferred
     place = SIZES.index(wanted)
     order = [*SIZES[place:], *reversed(SIZES[:place])]
@@ -38,9 +50,9 @@ def candidate_urls(thumbnails: Mapping[str, Any], preferred: str) -> list[str]:
     for size in [*order, *sorted(thumbnails.keys() - set(SIZES))]:
         entry = thumbnails.get(size)
         url = entry.get("url") if isinstance(entry, dict) else None
-        if isinstance(url, str) and url and url not in urls:
+        if isinstance(url, str) and 0 < len(url) <= LONGEST_URL and url not in urls:
             urls.append(url)
-    return urls
+    return urls[:MOST_CANDIDATES]
 
 
 def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
@@ -48,18 +60,38 @@ def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
 
     `extra_hosts`: `host` (any port) or `host:port`; these by http, too.
     """
+    return _is_youtubes(url) or _is_chosen(url, extra_hosts)
+
+
+def _is_youtubes(url: str) -> bool:
+    place = _place(url)
+    return place is not None and place[::2] == ("https", 443) and _YOUTUBE_HOST.fullmatch(place[1]) is not None
+
+
+def _is_chosen(url: str, extra_hosts: tuple[str, ...]) -> bool:
+    """Whether it is the user who allows the host."""
+    place = _place(url)
+    if place is None:
+        return False
+    _, host, port = place
+    shown = f"[{host}]" if ":" in host else host
+    return shown in extra_hosts or f"{shown}:{port}" in extra_hosts
+
+
+def _place(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an http or https address; None for one that two parsers could read differently."""
+    if not url.isprintable() or " " in url or "\\" in url:
+        return None
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
-        return False
-    if not host or parts.scheme not in ("http", "https") or parts.username is not None or "\\" in url:
-        return False
-    shown = f"[{host}]" if ":" in host else host
-    actual = port or (443 if parts.scheme == "https" else 80)
-    if shown in extra_hosts or f"{shown}:{actual}" in extra_hosts:
-        return True
-    return parts.scheme == "https" and port in (None, 443) and host.endswith(YOUTUBE_HOSTS)
+        return None
+    if not host or parts.scheme not in ("http", "https") or parts.username is not None:
+        return None
+    if port is None:
+        port = 443 if parts.scheme == "https" else 80
+    return parts.scheme, host, port
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +126,8 @@ class Thumbnails:
         try:
             return await self._fetch(job, candidate_urls(job.thumbnails, preferred)), False
         except PictureError as error:
-            return FailedPicture(job.video_id, error.url, str(error)), isinstance(error.__cause__, NetworkError)
+            reason = _storable(str(error))[:LONGEST_REASON]
+            return FailedPicture(job.video_id, error.url, reason), isinstance(error.__cause__, NetworkError)
 
     async def _fetch(self, job: PictureJob, urls: list[str]) -> PictureOutcome:
         if not urls:
@@ -132,15 +165,21 @@ class Thumbnails:
                 raise PictureError(
                     f"{_host(place)} is no allowed picture host (THUMBTUNE_THUMBNAIL_HOSTS allows more)", url=url
                 )
+            strange = not _is_chosen(place, self._extra_hosts)
             try:
-                got = await self._http.get(Request(place, headers=headers, max_bytes=MAX_BYTES), _read)
+                got = await self._http.get(
+                    Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=strange), _read
+                )
             except TransientError as error:
                 raise PictureError(str(error), url=url) from error
             except PictureError as error:
                 raise PictureError(str(error), url=url) from error
             if got.kind != "redirect":
                 return got
-            place = urljoin(place, got.location)
+            try:
+                place = urljoin(place, got.location)
+            except ValueError as error:
+                raise PictureError("redirected to an address that is none", url=url) from error
         raise PictureError(f"more than {MAX_REDIRECTS} redirects", url=url)
 
 
@@ -152,7 +191,12 @@ def _read(answer: Answer) -> _Got:
         if answer.body[:1] == b"<" and "html" in headers.get("Content-Type", ""):
             # An error page, or a network's login page, that claims to be what was asked for: it passes.
             raise BadAnswer("sent a page of HTML instead of a picture")
-        return _Got("picture", answer.body, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"))
+        return _Got(
+            "picture",
+            answer.body,
+            etag=_validator(headers.get("ETag")),
+            last_modified=_validator(headers.get("Last-Modified")),
+        )
     if answer.status == 304:
         return _Got("unchanged")
     if answer.status in _MISSING:
@@ -163,6 +207,13 @@ def _read(answer: Answer) -> _Got:
     raise PictureError(f"the picture host answered {answer.status}")
 
 
+def _validator(value: str | None) -> str | None:
+    """A header worth sending back; None for one that is no text, or a burden."""
+    if value is None or len(value) > LONGEST_VALIDATOR or not (value.isascii() and value.isprintable()):
+        return None
+    return value
+
+
 def _conditions(job: PictureJob) -> tuple[tuple[str, str], ...]:
     # RFC 9110, section 13.1.3: a server that gets both looks at the ETag alone.
     conditions = (("If-None-Match", job.etag), ("If-Modified-Since", job.last_modified))
@@ -171,6 +222,11 @@ def _conditions(job: PictureJob) -> tuple[tuple[str, str], ...]:
 
 def _host(url: str) -> str:
     try:
-        return urlsplit(url).netloc.rpartition("@")[2] or url[:100]
+        return urlsplit(url).netloc.rpartition("@")[2][:100] or url[:100]
     except ValueError:
         return url[:100]
+
+
+def _storable(text: str) -> str:
+    """Headers come with bytes that are no UTF-8 as lone surrogates: visible instead, as no database holds them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from yarl import URL
 
 from collector.thumbnails import SIZES, THUMBNAIL_CHOICES, Thumbnails, candidate_urls, is_allowed
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
@@ -75,6 +76,22 @@ def test_allowed(url: str) -> None:
         "http://localhost:8080/x",
         "https://[bad/x",
         "https://i.ytimg.com:port/x",
+        "https://evil.com%2f.ytimg.com/x",
+        "https://evil.com%00.ytimg.com/x",
+        "https://evil.com;.ytimg.com/x",
+        "https://evil.com\t.ytimg.com/x",
+        "https://i.ytimg.com/\x00",
+        "https://i.ytimg.com/a b",
+        "https://i.ytimg.com/\u202e",
+        "https://ｉ.ytimg.com/x",
+        "https://i。ytimg。com/x",
+        "https://127.0.0.1%eth0/x",
+        "http://0x7f.0.0.1:8080/x",
+        "http://0177.0.0.1:8080/x",
+        "http://[::ffff:127.0.0.1]:8080/x",
+        "http://192.168.1.1/x",
+        "http://[fe80::1]/x",
+        "gopher://127.0.0.1:8080/x",
         "",
     ],
 )
@@ -85,6 +102,22 @@ def test_refused(url: str) -> None:
 @given(st.text())
 def test_no_text_breaks_the_check(url: str) -> None:
     is_allowed(url, ("127.0.0.1:8080",))
+
+
+URLS = st.from_regex(
+    r"https?://[a-z0-9.%@:\[\]/\\;#?\t ]{0,12}[.@:/%]?(i\.)?ytimg\.com[.:%@/\\#?;a-z0-9]{0,8}", fullmatch=True
+)
+    r"https?://[a-z0-9.%@:\[\]/\\;#?\t ]{0,12}[.@:/%]?(i\\.)?ytimg\\.com[.:%@/\\#?;a-z0-9]{0,8}", fullmatch=True
+)
+
+
+@given(URLS | st.text())
+@settings(max_examples=500, derandomize=True, deadline=None)
+def test_what_is_allowed_is_read_alike_by_the_client(url: str) -> None:
+    if is_allowed(url, ()):
+        read = URL(url)
+        assert (read.scheme, read.port) == ("https", 443)
+        assert str(read.host).rstrip(".").endswith((".ytimg.com", ".ggpht.com"))
 
 
 async def test_redirects_are_followed_within_what_is_allowed(server: StandIn) -> None:
@@ -105,6 +138,10 @@ async def test_redirects_are_followed_within_what_is_allowed(server: StandIn) ->
         "https://example.com/x.jpg",
         "//example.com/x.jpg",
         "http://i.ytimg.com/x",
+        "http://[::1]:80/x",
+        "http://10.0.0.1/x",
+        "data:image/png;base64,AAAA",
+        "http://2130706433/x",
     ],
 )
 async def test_a_redirect_elsewhere_is_not_followed(server: StandIn, location: str) -> None:
@@ -121,6 +158,13 @@ async def test_redirects_end(server: StandIn) -> None:
     assert isinstance(outcome, FailedPicture)
     assert "redirects" in outcome.reason
     assert server.journal.count() == 6
+
+
+async def test_a_redirect_to_what_is_no_address_is_a_reason(server: StandIn) -> None:
+    server.faults = Faults([Fault("redirect", path="/vi/", location="http://[bad/x")], most_in_a_row=None)
+    outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
+    assert isinstance(outcome, FailedPicture)
+    assert outcome.reason == "redirected to an address that is none"
 
 
 async def test_a_host_that_is_not_allowed_is_not_asked(server: StandIn) -> None:
@@ -164,3 +208,9 @@ async def test_no_thumbnail_at_all_is_a_reason(server: StandIn) -> None:
         thumbnails.close()
     assert outcome == FailedPicture("v", None, "the API names no thumbnail")
     assert not unreachable
+
+
+def test_no_video_makes_more_than_a_few_requests() -> None:
+    named = {f"size {n}": {"url": f"https://i.ytimg.com/{n}"} for n in range(1_000)}
+    assert len(candidate_urls({**ALL, **named}, "high")) == 8
+    assert candidate_urls({"high": {"url": "https://i.ytimg.com/" + "x" * 2_000}}, "high") == []

@@ -1,0 +1,162 @@
+"""Names that lead into the user's own network: never connected to on a stranger's word."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from collector.addresses import NotPublic, PublicOnly, is_public
+from collector.errors import NetworkError
+from collector.http import Answer, Request
+from collector.thumbnails import Thumbnails
+from store.pictures import FailedPicture, PictureJob
+from tests.collector.channels import channel, hasty_http
+from thumbtune.standin.server import StandIn
+
+PRIVATE = [
+    "0.0.0.0",
+    "10.1.2.3",
+    "100.64.0.1",
+    "127.0.0.1",
+    "127.255.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.0.2.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "239.1.1.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::",
+    "2001:db8::1",
+    "fc00::1",
+    "fd12:3456::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fec0::1",
+    "ff02::1",
+    "",
+    "localhost",
+]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "142.250.0.1", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+def test_public(address: str) -> None:
+    assert is_public(address)
+
+
+class Leading(AbstractResolver):
+    """A name server in a stranger's hands: each look-up gives the next of its answers, then the last one for ever."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        addresses = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StandIn]:
+    async with StandIn(channel(1)) as running:
+        yield running
+
+
+def named(server: StandIn, *, public_only: bool) -> Request:
+    """A picture of the server's, by a name."""
+    port = server.url.rpartition(":")[2]
+    return Request(f"http://pictures.example:{port}/vi/video000000/hqdefault.jpg", public_only=public_only)
+
+
+def status(answer: Answer) -> int:
+    return answer.status
+
+
+async def test_a_name_that_leads_home_is_followed_only_where_the_user_named_it(server: StandIn) -> None:
+    async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
+        assert await http.get(named(server, public_only=False), status) == 200
+        assert server.journal.count() == 1
+        with pytest.raises(NetworkError, match="leads to no public address"):
+            await http.get(named(server, public_only=True), status)
+    assert server.journal.count() == 1
+
+
+@pytest.mark.parametrize("address", [address for address in PRIVATE if address not in ("", "localhost")])
+async def test_a_youtube_name_that_leads_to_a_private_address_is_a_reason(address: str) -> None:
+    async with hasty_http(resolver=Leading([address])) as http:
+        thumbnails = Thumbnails(http, ())
+        job = PictureJob("v", {"high": {"url": "https://i.ytimg.com/vi/v/hqdefault.jpg"}}, None, None, None)
+        outcome, unreachable = await thumbnails.fetch(job, "high")
+        thumbnails.close()
+        assert http.requests == 0
+    assert isinstance(outcome, FailedPicture)
+    assert "the name leads to no public address" in outcome.reason
+    assert unreachable
+
+
+async def test_of_several_addresses_only_the_public_ones_are_tried() -> None:
+    guard = PublicOnly(Leading(["127.0.0.1", "8.8.8.8", "::1", "2001:4860:4860::8888"]))
+    assert [found["host"] for found in await guard.resolve("i.ytimg.com")] == ["8.8.8.8", "2001:4860:4860::8888"]
+
+
+async def test_a_name_that_changes_its_mind_is_judged_by_each_answer(server: StandIn) -> None:
+    # Rebinding: public when it is checked, private when it is connected to. Here no answer is used unchecked.
+    names = Leading(["192.0.2.1"], ["8.8.8.8"], ["127.0.0.1"])
+    guard = PublicOnly(names)
+    for leads in (False, True, False):
+        if leads:
+            assert [found["host"] for found in await guard.resolve("i.ytimg.com")] == ["8.8.8.8"]
+        else:
+            with pytest.raises(NotPublic):
+                await guard.resolve("i.ytimg.com")
+    assert names.asked == 3
+    async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
+        # Nor is a connection shared with a request that may go anywhere.
+        await http.get(named(server, public_only=False), status)
+        with pytest.raises(NetworkError, match="no public address"):
+            await http.get(named(server, public_only=True), status)
+    assert server.journal.count() == 1
+
+
+async def test_a_proxy_of_the_users_own_may_be_anywhere(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = server.url.rpartition(":")[2]
+    monkeypatch.setenv("http_proxy", f"http://proxy.example:{port}")
+    monkeypatch.setenv("no_proxy", "[::1")
+    async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
+        request = Request("http://pictures.example/vi/video000000/hqdefault.jpg", public_only=True)
+        # The stand-in is no proxy, but that it was asked is what counts.
+        assert isinstance(await http.get(request, status), int)
+    assert server.journal.count() == 1
