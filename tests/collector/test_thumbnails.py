@@ -107,8 +107,6 @@ def test_no_text_breaks_the_check(url: str) -> None:
 URLS = st.from_regex(
     r"https?://[a-z0-9.%@:\[\]/\\;#?\t ]{0,12}[.@:/%]?(i\.)?ytimg\.com[.:%@/\\#?;a-z0-9]{0,8}", fullmatch=True
 )
-    r"https?://[a-z0-9.%@:\[\]/\\;#?\t ]{0,12}[.@:/%]?(i\\.)?ytimg\\.com[.:%@/\\#?;a-z0-9]{0,8}", fullmatch=True
-)
 
 
 @given(URLS | st.text())
