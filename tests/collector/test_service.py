@@ -1,0 +1,317 @@
+"""The service over days that pass at once: on schedule, each channel for itself, within the day's units."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, text, update
+
+from collector.http import Http
+from collector.schedule import FIRST_PAUSE, JITTER
+from collector.service import Retraining
+from store.channels import channel_ids
+from store.database import Database, open_database
+from store.quota import add_units, next_quota_day
+from store.syncs import begin_sync, finish_sync
+from store.tables import QuotaDay, SyncRun
+from tests.collector.channels import channel, contents, hasty_http, sync, sync_runs, video
+from tests.collector.watching import EVERY, START, Clock, gaps, service, values
+from tests.store.observations import add_channel
+from thumbtune.standin.catalogue import Catalogue
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+
+@pytest.fixture(autouse=True)
+def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is looked at every ten minutes of these days, not every one: less to compute, nothing else changes."""
+    monkeypatch.setattr("collector.service.LONGEST_WAIT", timedelta(minutes=10))
+
+
+def two() -> tuple[Catalogue, Catalogue]:
+    first, second = channel(3), channel(0, name="other")
+    second.publish(*(video(number, id=f"other{number:06d}") for number in range(3)))
+    return first, second
+
+
+def runs_of(database: Database, catalogue: Catalogue) -> list[SyncRun]:
+    return [run for run in sync_runs(database) if run.channel_id == catalogue.channel_id]
+
+
+async def test_each_channel_is_synced_once_an_interval(database: Database) -> None:
+    first, second = two()
+    async with StandIn(first, second) as server:
+        watch = service(database, server, Clock(hours=24), "@tests", "@other", "@TESTS")
+        await watch.run()
+        assert server.units == 2 * 3
+    for catalogue in (first, second):
+        runs = runs_of(database, catalogue)
+        assert [run.status for run in runs] == ["complete"] + ["unchanged"] * (len(runs) - 1)
+        assert 4 <= len(runs) <= 5
+        for gap in gaps([run.started_at for run in runs]):
+            assert EVERY * (1 - JITTER) <= gap <= EVERY * (1 + JITTER) + timedelta(seconds=1)
+    assert len(contents(database)) == 6
+    assert values(watch.metrics, "thumbtune_syncs_total")[first.channel_id, "complete"] == 1
+    assert values(watch.metrics, "thumbtune_pictures_total")[first.channel_id, "fetched"] == 3
+    # The first sync could not know the channel's id yet.
+    assert sum(values(watch.metrics, "thumbtune_units_total").values()) == 6
+    assert values(watch.metrics, "thumbtune_units_today")[()] == 0  # a new day, Pacific time
+
+
+async def test_a_restart_goes_on_with_the_schedule(sqlite_database: Database) -> None:
+    async with StandIn(*two()) as server:
+        await service(sqlite_database, server, Clock(hours=1), "@tests", "@other").run()
+        server.journal.clear()
+        clock = Clock(hours=5)
+        clock.time += timedelta(hours=1)
+        watch = service(sqlite_database, server, clock, "@tests", "@other")
+        await watch.run()
+        assert server.journal.count() == 0
+        since = values(watch.metrics, "thumbtune_last_success_timestamp_seconds")
+        assert list(since.values()) == [START.timestamp()] * 2
+
+
+async def test_without_names_every_channel_of_the_store_and_those_that_come(sqlite_database: Database) -> None:
+    first, second = two()
+    async with StandIn(first, second) as server:
+        await sync(sqlite_database, server, "@tests", now=lambda: START - timedelta(days=1))
+        clock = Clock(hours=12)
+        later = START + timedelta(hours=9)
+
+        def add() -> None:
+            """What `thumbtune sync @other` does first, in another process."""
+            with sqlite_database.write() as session:
+                add_channel(session, second.channel_id, now=clock.time)
+
+        clock.at.append((later, add))
+        await service(sqlite_database, server, clock).run()
+        with sqlite_database.read() as session:
+            assert channel_ids(session) == [first.channel_id, second.channel_id]
+    assert later <= runs_of(sqlite_database, second)[0].started_at <= later + timedelta(minutes=11)
+    assert len(contents(sqlite_database)) == 6
+
+
+async def test_one_channels_failures_are_its_own(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = two()
+    playlist = {"playlistId": "UU" + first.channel_id[2:]}
+    down = Fault("status", path="/youtube/v3/playlistItems", query=playlist, status=500)
+    async with StandIn(first, second, faults=Faults([down], most_in_a_row=None)) as server:
+        clock = Clock(hours=24)
+        watch = service(database, server, clock, "@tests", "@other", "@nobody-at-all")
+        clock.at.append((START + timedelta(hours=12), lambda: setattr(server, "faults", Faults())))
+        await watch.run()
+    runs = runs_of(database, first)
+    failed = [run.started_at for run in runs if run.status == "failed"]
+    pauses = [FIRST_PAUSE * 2**number for number in range(len(failed) - 1)]
+    assert len(failed) >= 6
+    for gap, pause in zip(gaps(failed), pauses, strict=True):
+        assert pause * (1 - JITTER) <= gap <= min(EVERY, pause) * (1 + JITTER) + timedelta(seconds=1)
+    assert [run.status for run in runs[len(failed) :]][:2] == ["complete", "unchanged"]
+    assert [run.status for run in runs_of(database, second)][:4] == ["complete", *["unchanged"] * 3]
+    failures = values(watch.metrics, "thumbtune_failures_total")
+    assert failures[first.channel_id,] == len(failed)
+    assert failures[second.channel_id,] == 0
+    # It has no row in the store, and yet the pauses grow.
+    assert 6 <= failures["@nobody-at-all",] <= 10
+    assert "YouTube has no channel @nobody-at-all" in caplog.text
+
+
+async def test_a_bug_in_one_sync_ends_neither_the_service_nor_the_schedule(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = 0
+
+    def http() -> Http:
+        nonlocal made
+        made += 1
+        if made <= 2:
+            raise ZeroDivisionError("a bug")
+        return hasty_http()
+
+    async with StandIn(channel(3)) as server:
+        watch = service(sqlite_database, server, Clock(hours=1), "@tests", http=http)
+        await watch.run()
+    assert [run.status for run in sync_runs(sqlite_database)] == ["complete"]
+    assert sync_runs(sqlite_database)[0].started_at - START >= 3 * FIRST_PAUSE * (1 - JITTER)
+    assert values(watch.metrics, "thumbtune_failures_total") == {("@tests",): 2.0, (runs_id(sqlite_database),): 0.0}
+    broke = [record for record in caplog.records if "the sync broke: a bug" in record.getMessage()]
+    assert len(broke) == 2
+    assert all(record.exc_info for record in broke)
+
+
+def runs_id(database: Database) -> str:
+    return sync_runs(database)[0].channel_id
+
+
+async def test_a_store_that_breaks_is_waited_for(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    def rename(old: str, new: str) -> None:
+        with database.write() as session:
+            session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    async with StandIn(channel(3)) as server:
+        clock = Clock(hours=13)
+        clock.at += [
+            (START + timedelta(hours=1), lambda: rename("sync_run", "away")),
+            (START + timedelta(hours=8), lambda: rename("away", "sync_run")),
+        ]
+        watch = service(database, server, clock, "@tests")
+        await watch.run()
+    assert [run.status for run in sync_runs(database)] == ["complete", "unchanged"]
+    assert values(watch.metrics, "thumbtune_store_errors_total")[()] == pytest.approx(42, abs=2)
+    assert "the schedule can't be read" in caplog.text
+
+
+async def test_the_days_units_are_never_exceeded_and_the_next_day_goes_on(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with StandIn(channel(120)) as server:
+        with database.write() as session:  # another process with this key, and one with another
+            add_units(session, fingerprint(server), 1, START)
+            add_units(session, "another key", 8000, START)
+        watch = service(database, server, Clock(hours=24), "@tests", units=4)
+        await watch.run()
+        assert server.units == 7
+    with database.read() as session:
+        days = session.scalars(
+            select(QuotaDay.units).where(QuotaDay.key_fingerprint == fingerprint(server)).order_by(QuotaDay.day)
+        ).all()
+    assert list(days) == [4, 4]
+    runs = sync_runs(database)
+    assert [run.status for run in runs[:2]] == ["quota", "complete"]
+    midnight = next_quota_day(START)
+    assert midnight <= runs[1].started_at <= midnight + timedelta(seconds=1)
+    told = [record.getMessage() for record in caplog.records if "nothing is synced until" in record.getMessage()]
+    assert told[0] == f"the 4 units of the day: spent; nothing is synced until {midnight.isoformat()}"
+    assert len(contents(database)) == 120
+
+
+def fingerprint(server: StandIn) -> str:
+    from collector.settings import settings_from  # noqa: PLC0415
+
+    return settings_from(server.environment()).key_fingerprint
+
+
+async def test_a_spent_quota_is_waited_for_until_midnight_pacific_time(sqlite_database: Database) -> None:
+    async with StandIn(channel(120), daily_limit=3) as server:
+        clock = Clock(hours=30)
+        watch = service(sqlite_database, server, clock, "@tests")
+        paused: list[float] = []
+        clock.at.append(
+            (START + timedelta(hours=2), lambda: paused.append(values(watch.metrics, "thumbtune_quota_paused")[()]))
+        )
+        clock.at.append((next_quota_day(START), lambda: setattr(server.quota, "limit", None)))
+        await watch.run()
+        assert server.units == 7
+    runs = sync_runs(sqlite_database)
+    assert [run.status for run in runs[:2]] == ["quota", "complete"]
+    assert runs[1].started_at >= next_quota_day(START)
+    assert (paused, values(watch.metrics, "thumbtune_quota_paused")[()]) == ([1.0], 0.0)
+
+
+async def test_a_channel_that_another_process_syncs_is_left_alone(database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(database, server, now=lambda: START - timedelta(days=1))
+        channel_id = server.catalogues[0].channel_id
+        with database.write() as session:
+            other = begin_sync(session, channel_id, "incremental", host="elsewhere", pid=1, now=START)
+
+        clock = Clock(hours=2)
+
+        def alive() -> None:
+            with database.write() as session:
+                session.execute(update(SyncRun).where(SyncRun.id == other).values(seen_at=clock.time))
+
+        def done() -> None:
+            with database.write() as session:
+                finish_sync(session, other, "complete", seconds=1, error=None, now=clock.time)
+
+        clock.at += [(START + timedelta(minutes=minute), alive) for minute in range(1, 60)]
+        clock.at.append((START + timedelta(minutes=60), done))
+        watch = service(database, server, clock)
+        server.journal.clear()
+        await watch.run()
+        assert server.journal.count() == 0
+    assert [run.status for run in sync_runs(database)] == ["complete", "complete"]
+    busy = values(watch.metrics, "thumbtune_syncs_total")[channel_id, "busy"]
+    assert 11 <= busy <= 13, "every five minutes"
+
+
+async def test_a_process_that_died_elsewhere_is_not_waited_for(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server, now=lambda: START - timedelta(hours=12))
+        with sqlite_database.write() as session:
+            begin_sync(session, server.catalogues[0].channel_id, "incremental", host="elsewhere", pid=1, now=START)
+        await service(sqlite_database, server, Clock(hours=1)).run()
+    runs = sync_runs(sqlite_database)
+    assert [run.status for run in runs] == ["complete", "interrupted", "unchanged"]
+    assert runs[2].started_at <= START + timedelta(minutes=17)
+
+
+async def test_retraining_follows_what_is_new_and_nothing_else(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    catalogue = channel(3)
+    command = [sys.executable, "-c", "import os; print('secret:', os.environ.get('A')); raise SystemExit(3)"]
+    async with StandIn(catalogue) as server:
+        clock = Clock(hours=48)
+        watch = service(
+            sqlite_database, server, clock, "@tests", retraining=Retraining(command, {**os.environ, "A": "b"})
+        )
+        clock.waits_for = lambda: watch._child is not None and watch._child.running
+        clock.at.append((START + timedelta(hours=20), lambda: catalogue.publish(video(3))))
+        await watch.run()
+        assert values(watch.metrics, "thumbtune_retrains_total") == {("3",): 2.0}
+        assert values(watch.metrics, "thumbtune_retraining")[()] == 0
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages.count("retraining: secret: b") == 2
+    ended = next(record for record in caplog.records if "ended with code 3" in record.getMessage())
+    assert ended.__dict__["exit_code"] == 3
+
+
+async def test_a_retraining_that_does_not_end_is_killed_with_the_service(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("collector.service_child.GRACE_S", 0.1)
+    caplog.set_level(logging.INFO)
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+    async with StandIn(channel(3)) as server:
+        clock = Clock(hours=1)
+        retraining = Retraining([sys.executable, "-c", stubborn], os.environ)
+        watch = service(sqlite_database, server, clock, "@tests", retraining=retraining)
+        clock.waits_for = lambda: "retraining: deaf" not in caplog.text
+        await watch.run()
+    assert values(watch.metrics, "thumbtune_retrains_total") == {("-9",): 1.0}
+    assert "is killed" in caplog.text
+
+
+async def test_a_retraining_that_can_not_be_started_is_counted(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        retraining = Retraining(["/no/such/program"], {})
+        watch = service(sqlite_database, server, Clock(hours=1), "@tests", retraining=retraining)
+        await watch.run()
+    assert values(watch.metrics, "thumbtune_retrains_total") == {("127",): 1.0}
+
+
+async def test_a_stop_ends_the_sync_at_hand(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
+    async with StandIn(channel(120), faults=Faults([hang])) as server:
+        stop = asyncio.Event()
+        watch = service(database, server, Clock(hours=1), "@tests", stop=stop)
+        task = asyncio.create_task(watch.run())
+        deadline = time.monotonic() + 30
+        while server.faults.made["hang"] == 0 or not contents(database):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.wait_for(task, 30)
+        server.release()
+    assert [run.status for run in sync_runs(database)] == ["interrupted"]
+    database.close()

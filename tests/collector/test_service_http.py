@@ -1,0 +1,187 @@
+"""What the service answers, asked by a real client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from sqlalchemy import text
+
+from collector.errors import BadSetting, CantListen
+from collector.loop_lag import LoopLag
+from collector.service import Service
+from collector.service_http import Listen, parse_listen
+from store.database import Database
+from tests.collector.channels import channel, sync_runs
+from tests.collector.watching import Clock, answering, service, values
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+ANYWHERE = Listen("127.0.0.1", 0)
+LONG = 24.0 * 365
+
+
+async def get(address: str, path: str) -> tuple[int, str, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"{address}{path}") as answer:
+        return answer.status, answer.content_type, await answer.text()
+
+
+async def until(address: str, path: str, status: int) -> str:
+    """The text of the first answer with this status."""
+    deadline = time.monotonic() + 30
+    while True:
+        found, _, said = await get(address, path)
+        if found == status:
+            return said
+        assert time.monotonic() < deadline, (found, said)
+
+
+def listening(database: Database, server: StandIn, *names: str, **options: Any) -> tuple[Service, asyncio.Event]:
+    stop = asyncio.Event()
+    clock = Clock(LONG)
+    return service(database, server, clock, *names, stop=stop, listen=ANYWHERE, **options), stop
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StandIn]:
+    async with StandIn(channel(3, title="Sealed title"), keys=["stand-in-key"]) as started:
+        yield started
+
+
+async def test_health_and_readiness_of_a_service_that_does_well(sqlite_database: Database, server: StandIn) -> None:
+    watch, stop = listening(sqlite_database, server, "@tests")
+    async with answering(watch, stop) as address:
+        for path in ("/healthz", "/readyz"):
+            assert await get(address, path) == (200, "text/plain", "ok\n")
+        assert (await get(address, "/"))[0] == 404
+
+
+async def test_it_is_not_ready_while_every_channel_fails_and_ready_again_afterwards(
+    sqlite_database: Database, server: StandIn
+) -> None:
+    down = Fault("status", path="/youtube/v3/", status=500)
+    server.faults = Faults([down], most_in_a_row=None)
+    watch, stop = listening(sqlite_database, server, "@tests")
+    async with answering(watch, stop) as address:
+        assert await until(address, "/readyz", 503) == "the last sync of every channel failed; see the log\n"
+        assert (await get(address, "/healthz"))[0] == 200
+        server.faults = Faults()
+        assert await until(address, "/readyz", 200) == "ok\n"
+
+
+async def test_it_is_not_ready_while_the_store_can_not_be_read(sqlite_database: Database, server: StandIn) -> None:
+    watch, stop = listening(sqlite_database, server, "@tests")
+    async with answering(watch, stop) as address:
+        path = sqlite_database.path
+        assert path is not None
+        sqlite_database.close()
+        for file in path.parent.glob(f"{path.name}*"):
+            file.rename(file.with_suffix(file.suffix + ".away"))
+        path.mkdir()
+        assert "can't be opened" in await until(address, "/readyz", 503)
+        path.rmdir()
+        for file in path.parent.glob("*.away"):
+            file.rename(file.with_suffix(""))
+        await until(address, "/readyz", 200)
+
+
+async def test_metrics_name_channels_by_id_and_give_nothing_away(sqlite_database: Database, server: StandIn) -> None:
+    watch, stop = listening(sqlite_database, server, "@tests")
+    channel_id = server.catalogues[0].channel_id
+    async with answering(watch, stop) as address:
+        deadline = time.monotonic() + 30
+        while not (runs := sync_runs(sqlite_database)) or runs[0].finished_at is None:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        deadline = time.monotonic() + 30
+        while (channel_id,) not in values(said := watch.metrics.text(), "thumbtune_last_success_timestamp_seconds"):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        status, kind, body = await get(address, "/metrics")
+    assert (status, kind) == (200, "text/plain")
+    assert values(body.encode(), "thumbtune_syncs_total")[channel_id, "complete"] == 1
+    assert values(body.encode(), "thumbtune_units_total") == {(channel_id,): 3.0}
+    assert values(body.encode(), "thumbtune_pictures_total")[channel_id, "fetched"] == 3
+    assert values(body.encode(), "thumbtune_sync_seconds_count")[(channel_id,)] >= 1
+    assert values(body.encode(), "thumbtune_units_budget") == {(): 9000.0}
+    assert values(said, "thumbtune_loop_lag_seconds_count")[()] >= 0
+    for secret in ("stand-in-key", "Sealed title", "The tests channel"):
+        assert secret not in body
+
+
+async def test_a_channel_with_a_hostile_name_breaks_no_line(sqlite_database: Database) -> None:
+    watch, _ = listening_nowhere(sqlite_database)
+    name = 'x"\n# HELP y'
+    watch.metrics.broke(name)
+    assert values(watch.metrics, "thumbtune_failures_total") == {(name,): 1.0}
+
+
+def listening_nowhere(database: Database) -> tuple[Service, asyncio.Event]:
+    with StandIn(channel(0)) as server:
+        return listening(database, server, "@tests")
+
+
+async def test_a_blocked_loop_is_measured() -> None:
+    lags: list[float] = []
+    lag = LoopLag(lags.append)
+    async with lag.measured():
+        await asyncio.sleep(0)
+        assert lag.worst_s() == 0
+        time.sleep(0.7)  # noqa: ASYNC251 (the thing that is to be noticed)
+        assert lag.worst_s() > 0.1, "noticed while the tick is overdue"
+        deadline = time.monotonic() + 30
+        while not lags:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert lag.worst_s() >= lags[0] > 0.1
+
+
+async def test_a_blocked_loop_is_not_healthy(
+    sqlite_database: Database, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.service.MOST_LAG_S", -1.0)
+    watch, stop = listening(sqlite_database, server, "@tests")
+    async with answering(watch, stop) as address:
+        status, _, said = await get(address, "/healthz")
+    assert status == 503
+    assert said.startswith("the event loop was blocked for ")
+
+
+async def test_an_address_in_use_is_one_clear_error(sqlite_database: Database, server: StandIn) -> None:
+    taken = Listen("127.0.0.1", server.port)
+    stop = asyncio.Event()
+    watch = service(sqlite_database, server, Clock(1), "@tests", stop=stop, listen=taken)
+    with pytest.raises(CantListen, match=rf"^127\.0\.0\.1:{server.port} can't be listened on .*; give another address"):
+        await watch.run()
+    assert sync_runs(sqlite_database) == []
+    with sqlite_database.write() as session:  # and the store is free
+        session.execute(text("SELECT 1"))
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "port", "loopback"),
+    [
+        ("127.0.0.1:9464", "127.0.0.1", 9464, True),
+        ("127.5.5.5:1", "127.5.5.5", 1, True),
+        ("localhost:0", "localhost", 0, True),
+        ("[::1]:9464", "::1", 9464, True),
+        ("0.0.0.0:9464", "0.0.0.0", 9464, False),
+        ("[::]:9464", "::", 9464, False),
+        ("example.org:80", "example.org", 80, False),
+    ],
+)
+def test_addresses(given: str, host: str, port: int, loopback: bool) -> None:
+    listen = parse_listen(given)
+    assert (listen.host, listen.port, listen.is_loopback, str(listen)) == (host, port, loopback, given)
+
+
+@pytest.mark.parametrize(
+    "given", ["", "9464", ":9464", "localhost", "a:b", "a:70000", "u@a:1", "a:1/x", "a b:1", "::1:9"]
+)
+def test_what_is_no_address(given: str) -> None:
+    with pytest.raises(BadSetting, match=r"is no address to listen on; write HOST:PORT, as in 127\.0\.0\.1:9464"):
+        parse_listen(given)

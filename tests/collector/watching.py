@@ -1,0 +1,112 @@
+"""A service whose hours pass as fast as its work allows, and what it left."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from collector.channel_names import parse_channel_name
+from collector.metrics import Metrics
+from collector.schedule import Rhythm
+from collector.service import Retraining, Service, WatchOptions
+from collector.service_http import Listen
+from collector.settings import settings_from
+from store.database import Database
+from tests.collector.channels import hasty_http
+from thumbtune.standin.server import StandIn
+
+START = datetime(2024, 7, 1, 12, tzinfo=UTC)
+"""Five in the morning, Pacific time."""
+EVERY = timedelta(hours=6)
+
+
+class Clock:
+    """Waiting moves it; nothing else does. At `end`, or when `until` says so, the service is told to stop."""
+
+    def __init__(self, hours: float, until: Callable[[], bool] = lambda: False) -> None:
+        self.time = START
+        self.end = START + timedelta(hours=hours)
+        self.until = until
+        self.at: list[tuple[datetime, Callable[[], object]]] = []
+        """What happens in the world meanwhile."""
+        self.waits_for: Callable[[], bool] = lambda: False
+        """Something real that no time passes before it has ended."""
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def wait(self, stop: asyncio.Event, seconds: float) -> None:
+        assert seconds > 0
+        deadline = time.monotonic() + 30
+        while self.waits_for():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        self.time += timedelta(seconds=seconds)
+        for moment, happen in list(self.at):
+            if moment <= self.time:
+                self.at.remove((moment, happen))
+                happen()
+        if self.time >= self.end or self.until():
+            stop.set()
+
+
+def service(
+    database: Database,
+    server: StandIn,
+    clock: Clock,
+    *names: str,
+    retraining: Retraining | None = None,
+    units: int = 9000,
+    listen: Listen | None = None,
+    **options: Any,
+) -> Service:
+    settings = settings_from(server.environment())
+    return Service(
+        database,
+        [parse_channel_name(name) for name in names],
+        settings,
+        WatchOptions(Rhythm(EVERY, "tests"), units, retraining, listen),
+        stop=options.pop("stop", None) or asyncio.Event(),
+        now=clock.now,
+        wait=clock.wait,
+        http=options.pop("http", hasty_http),
+        **options,
+    )
+
+
+@asynccontextmanager
+async def answering(watch: Service, stop: asyncio.Event) -> AsyncIterator[str]:
+    """Run a service that listens; its address. It is stopped in order afterwards."""
+    address: asyncio.Future[Listen] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(watch.run(address.set_result))
+    either: set[asyncio.Future[Any]] = {task, address}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        await task
+    try:
+        yield f"http://{await address}"
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 30)
+
+
+def values(metrics: Metrics | bytes, name: str) -> dict[tuple[str, ...], float]:
+    """{the values of its labels: value} of one sample name."""
+    text = metrics if isinstance(metrics, bytes) else metrics.text()
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def gaps(moments: Sequence[datetime]) -> list[timedelta]:
+    return [later - earlier for earlier, later in pairwise(moments)]
