@@ -1,0 +1,122 @@
+"""The files in deploy/: their commands are real ones, and their tools take them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from thumbtune.cli import COMMANDS, cli
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+UNIT = DEPLOY / "thumbtune-watch.service"
+CRON = DEPLOY / "thumbtune.cron"
+DOCKERFILE = DEPLOY / "Dockerfile"
+
+
+def parsed(arguments: list[str]) -> tuple[str, dict[str, object]]:
+    """The command, and its options as click reads them; nothing is run.
+
+    Raises:
+        click.UsageError: there is no such command or option.
+    """
+    place = next(number for number, word in enumerate(arguments) if word in COMMANDS)
+    context = cli.make_context("thumbtune", arguments[: place + 1])
+    name = arguments[place]
+    command = cli.get_command(context, name)
+    assert command is not None
+    return name, command.make_context(name, arguments[place + 1 :], parent=context).params
+
+
+def setting(name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
+
+
+def test_the_units_command_is_a_real_one() -> None:
+    (command,) = setting("ExecStart")
+    program, *arguments = shlex.split(command)
+    assert program.endswith("/bin/thumbtune")
+    assert parsed(arguments) == (
+        "watch",
+        {"channels": (), "every": "6h", "units": 9000, "retrain": False, "listen": "127.0.0.1:9464"},
+    )
+    assert setting("KillMode") == ["mixed"]
+    assert int(setting("TimeoutStopSec")[0]) > 10
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    program = tmp_path / "thumbtune"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/thumbtune/bin/thumbtune", str(program)))
+    assert verified(unit) == ""
+    broken = tmp_path / "broken.service"
+    broken.write_text(unit.read_text().replace("KillMode=mixed", "KillMode=gently"))
+    assert "kill mode" in verified(broken), "or the check would take anything"
+
+
+def verified(unit: Path) -> str:
+    """What systemd has to say about a unit."""
+    command = ["systemd-analyze", "verify", str(unit)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stderr
+
+
+def cron_lines() -> list[str]:
+    return [line for line in CRON.read_text().splitlines() if re.match(r"[\d*]", line)]
+
+
+def test_crons_commands_are_real_ones() -> None:
+    commands = []
+    for line in cron_lines():
+        *times, user, command = line.split(None, 6)
+        assert all(re.fullmatch(r"[\d*,/-]+", time) for time in times)
+        assert (len(times), user) == (5, "thumbtune")
+        assert "%" not in command, "cron ends a line there"
+        commands.append(parsed(shlex.split(command.partition("exec /opt/thumbtune/bin/thumbtune ")[2])))
+    assert [(name, [key for key, value in options.items() if value is True]) for name, options in commands] == [
+        ("sync", ["skip_busy"]),
+        ("sync", ["refresh", "skip_busy"]),
+        ("retrain", ["no_sync"]),
+    ]
+    assert CRON.read_text().endswith("\n"), "cron ignores a last line without end"
+
+
+def test_crons_way_to_the_key_works_in_a_shell(tmp_path: Path) -> None:
+    environment = tmp_path / "watch.env"
+    environment.write_text("YOUTUBE_API_KEY=a-key\nTHUMBTUNE_DB=sqlite:////x.db\n")
+    command = cron_lines()[0].split(None, 6)[6].replace("/etc/thumbtune/watch.env", str(environment))
+    shell = command.partition("exec ")[0] + "exec printenv YOUTUBE_API_KEY"
+    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "a-key\n"
+
+
+def test_the_image_holds_the_whole_project_and_runs_real_commands() -> None:
+    text = DOCKERFILE.read_text()
+    copied = {source for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for source in line.split()}
+    assert all((ROOT / source).exists() for source in copied)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert packages | {"pyproject.toml", "constraints.txt", project["project"]["readme"]} == copied
+    kept = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert kept == copied
+    extras = re.findall(r"^ARG EXTRAS=(.*)$", text, re.MULTILINE)[0].split(",")
+    assert set(extras) <= set(project["project"]["optional-dependencies"])
+    entry, command = (
+        [str(word) for word in re.findall(r'"([^"]*)"', line)]
+        for line in re.findall(r"^(?:ENTRYPOINT|CMD) \[(.*)\]$", text, re.MULTILINE)
+    )
+    assert parsed([*entry[1:], *command])[0] == "watch"
+
+
+def test_a_wrong_command_would_be_noticed() -> None:
+    with pytest.raises(click.UsageError):
+        parsed(["watch", "--evry", "6h"])
