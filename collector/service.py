@@ -183,6 +183,7 @@ class Service:
     async def _end_child_when_told(self) -> None:
         """Beside the sync that ends at the same time."""
         await self._stop.wait()
+        log.info("told to stop: what is at hand is finished")
         if self._child is not None:
             await self._child.stop()
 

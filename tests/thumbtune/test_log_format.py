@@ -71,7 +71,7 @@ def test_every_line_of_a_command_is_json_those_of_other_libraries_too(tmp_path: 
         "logging.getLogger('aiohttp.server').error('two')\n"
         "warnings.warn('three')\n"
         "async def forgotten():\n"
-        "    task = asyncio.create_task(asyncio.sleep(0, 1 / 0) if False else fail())\n"
+        "    task = asyncio.create_task(fail())\n"
         "    await asyncio.sleep(0)\n"
         "async def fail():\n"
         "    raise ValueError('four')\n"
@@ -81,7 +81,7 @@ def test_every_line_of_a_command_is_json_those_of_other_libraries_too(tmp_path: 
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     documents = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [document["message"].split("\n")[0].split(": ")[-1] for document in documents[:2]] == ["one", "two"]
+    assert [document["message"] for document in documents[:2]] == ["one", "two"]
     assert "three" in documents[2]["message"]
     assert "ValueError: four" in documents[3]["exception"]
     assert len(documents) == 4

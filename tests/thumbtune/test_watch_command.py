@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -135,6 +136,24 @@ def test_a_signal_finishes_what_is_at_hand_and_exits_with_0_within_10_seconds(
     opened.close()
 
 
+def test_a_second_signal_ends_it_without_waiting_for_what_is_at_hand(sqlite_url: str) -> None:
+    hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
+    with StandIn(channel(120), faults=Faults([hang])) as server, watching(sqlite_url, server, "@tests") as watcher:
+        watcher.until(lambda: server.faults.made["hang"])
+        # Its last batch can't be written while another program holds the store.
+        other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None, timeout=60)
+        other.execute("BEGIN IMMEDIATE")
+        watcher.process.send_signal(signal.SIGTERM)
+        watcher.said("told to stop")
+        watcher.process.send_signal(signal.SIGTERM)
+        other.rollback()
+        other.close()
+        assert watcher.process.wait(10) == 3, watcher.text
+        watcher._reader.join(30)
+        assert "interrupted; everything so far is kept" in watcher.text
+        assert "Traceback" not in watcher.text
+
+
 def test_while_it_waits_a_signal_ends_it_too(sqlite_url: str) -> None:
     with StandIn(channel(3)) as server, watching(sqlite_url, server, "@tests") as watcher:
         watcher.said("@tests: complete, 3 new, 3 thumbnails, 3 units")
@@ -262,3 +281,30 @@ def test_an_address_that_others_reach_is_warned_of(sqlite_url: str) -> None:
     with StandIn(channel(1)) as server, watching(sqlite_url, server, "@tests", "--listen", "0.0.0.0:0") as watcher:
         watcher.said(r"WARNING .* whoever reaches 0\.0\.0\.0:\d+ can read the service's health and metrics")
         assert watcher.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "code", "said"),
+    [
+        ("prometheus_client", [], 1, "prometheus-client is not installed; run pip install 'thumbtune[service]'"),
+        ("torch", ["--retrain"], 2, "--retrain needs the training stack; run pip install 'thumbtune[train]'"),
+    ],
+)
+def test_an_extra_that_is_not_installed_is_named(
+    tmp_path: Path, missing: str, arguments: list[str], code: int, said: str
+) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; from thumbtune.cli import main; main(['watch', *sys.argv[1:]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "@tests", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "YOUTUBE_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == f"error: {said}"
+    assert list(tmp_path.iterdir()) == []
