@@ -10,8 +10,8 @@ import io
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -32,7 +32,8 @@ _BYTES_A_PIXEL = {"JPEG": 4, "PNG": 4, "GIF": 4, "WEBP": 16}
 _WHOLE_JPEG_BYTES_A_PIXEL = 8
 _TEXT_BYTES = 4 << 20
 
-_one_large_at_a_time = Lock()
+# One thread, not a lock: what an allocator keeps of freed memory, it keeps for each thread.
+_for_large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,22 @@ def check_picture(data: bytes) -> CheckedPicture:
     """
     if not data:
         raise PictureError("the file is empty")
+    if data[8:12] == b"WEBP":  # whose decoder is large as soon as the file is opened
+        return _for_large.submit(_check, data, alone=True).result()
+    return _check(data, alone=False)
+
+
+def _check(data: bytes, *, alone: bool) -> CheckedPicture:
+    """`check_picture`; `alone`: in the thread for large ones."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
-            if _cost(picture, data) > LARGE_BYTES:
-                with _one_large_at_a_time:
-                    _decode(picture)
-            else:
-                _decode(picture)
+            large = _cost(picture, data) > LARGE_BYTES
             mime = picture.get_format_mimetype() or f"image/{(picture.format or '').lower()}"
+            if alone or not large:
+                _load(picture)
+        if large and not alone:
+            _for_large.submit(_decode, data).result()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"too many pixels (at most {MAX_PIXELS // 1_000_000} million)") from error
     except UnidentifiedImageError as error:
@@ -117,11 +125,20 @@ def _is_jpeg(picture: Image.Image) -> bool:
     return picture.format in ("JPEG", "MPO")  # several JPEGs in one file, which opens as the first
 
 
-def _decode(picture: Image.Image) -> None:
+def _decode(data: bytes) -> None:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        _load(picture)
+
+
+def _load(picture: Image.Image) -> None:
+    """Decode, and keep none of the pixels."""
     if _is_jpeg(picture) and picture.width * picture.height * 4 > LARGE_BYTES:
         # The whole stream is read all the same, at an eighth of the size: 1/64 of the memory.
         picture.draft("RGB", (picture.width // 8, picture.height // 8))
-    picture.load()
+    try:
+        picture.load()
+    finally:
+        picture.close()
 
 
 def refuse_bombs() -> None:

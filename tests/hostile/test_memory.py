@@ -1,0 +1,103 @@
+"""Bodies and pictures that are far larger than they look: refused, each with its reason, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from store.database import open_database
+from tests.collector.channels import channel, contents, failures
+from tests.collector.test_bad_pictures import png
+from tests.collector.test_scale import MEASURED
+from tests.hostile.servers import endless_server
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+EACH = 17
+"""Of each kind, and more than are fetched at a time: all that are under way at some moment are of one kind."""
+MOST_MIB = 100
+
+
+def saved(mode: str, size: tuple[int, int], form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def hostile(server: str) -> list[tuple[str, Fault, str | None]]:
+    """(what, the fault, what the reason says; None: it is accepted)."""
+
+    def body(data: bytes) -> Fault:
+        return Fault("body", body=data, content_type="image/jpeg")
+
+    def elsewhere(path: str) -> Fault:
+        return Fault("redirect", location=f"http://{server}/{path}")
+
+    return [
+        ("a 64 MB body", body(bytes(64 << 20)), "8 MiB"),
+        ("64 MB announced, never ending", elsewhere("announced"), "8 MiB"),
+        ("no end announced", elsewhere("endless"), "8 MiB"),
+        ("chunks without end", elsewhere("chunked"), "8 MiB"),
+        ("64 MB packed into 64 KB", elsewhere("bomb"), "8 MiB"),
+        ("a bomb of 30,000 x 30,000", body(png(30_000, 30_000)), "too many"),
+        ("a WebP of 40 megapixels", body(saved("RGBA", (8000, 5000), "WEBP", lossless=True)), "too many"),
+        ("a progressive JPEG of 40 megapixels", body(saved("L", (8000, 5000), "JPEG", progressive=True)), "too many"),
+        ("the largest PNG that passes", body(saved("RGB", (4096, 4096), "PNG")), None),
+        ("the largest WebP that passes", body(saved("RGB", (2048, 2048), "WEBP")), None),
+        ("the largest JPEG that passes", body(saved("RGB", (8000, 5000), "JPEG")), None),
+    ]
+
+
+def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, object]]:
+    """Sync in a process of its own: the most memory that it had, and its report."""
+    environment = server.environment()
+    environment["THUMBTUNE_THUMBNAIL_HOSTS"] += "," + hosts
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, "-q", "--db", url, "sync", "@tests", "--json"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    (report,) = json.loads(done.stdout)["channels"]
+    return int(done.stderr.split()[-1]) // 1024, report
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_no_picture_takes_the_memory_and_none_stops_the_rest(tmp_path: Path) -> None:
+    with endless_server() as elsewhere:
+        kinds = hostile(elsewhere)
+        count = EACH * len(kinds) + 20
+        rules = [
+            Fault(fault.kind, path=f"/vi/video{number:06d}/", body=fault.body, location=fault.location)
+            for place, (_, fault, _) in enumerate(kinds)
+            for number in range(place * EACH, (place + 1) * EACH)
+        ]
+        with StandIn(channel(count)) as server:
+            clean, report = peak_mib(f"sqlite:///{tmp_path / 'clean.db'}", server, elsewhere)
+            assert report["status"] == "complete"
+            server.faults = Faults(rules, most_in_a_row=None)
+            url = f"sqlite:///{tmp_path / 'hostile.db'}"
+            peak, report = peak_mib(url, server, elsewhere)
+    assert report["status"] == "partial"
+    database = open_database(url)
+    reasons, stored = failures(database), contents(database)
+    database.close()
+    assert len(stored) == count
+    for place, (what, _, said) in enumerate(kinds):
+        for number in range(place * EACH, (place + 1) * EACH):
+            video_id = f"video{number:06d}"
+            if said is None:
+                assert video_id not in reasons, (what, reasons[video_id])
+            else:
+                assert said in reasons[video_id], (what, reasons[video_id])
+    assert sum(row[4] is not None for row in stored.values()) == count - len(reasons)
+    assert peak - clean < MOST_MIB, (peak, clean)
