@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError
 from store.migrate import bring_up_to_date, require_current
+from store.new_file import make_file
 
 __all__ = ["DEFAULT_URL", "Database", "mapped_errors", "open_database", "rows_as_dicts"]
 
@@ -136,6 +137,11 @@ def _check_file(url: URL, *, create: bool) -> None:
     if path.is_dir():
         raise DatabaseUnavailable(f"{path} is a folder, not a database file; name a file in it")
     if path.exists():
+        if path.stat().st_size == 0:
+            # SQLite would take it for a new database: what was in it would go unmissed.
+            raise NotAStore(
+                f"{path} is an empty file, which no store is; restore it from a backup, or delete it to begin anew"
+            )
         return
     if not create:
         raise DatabaseUnavailable(
@@ -143,6 +149,11 @@ def _check_file(url: URL, *, create: bool) -> None:
         )
     if not path.parent.is_dir():
         raise DatabaseUnavailable(f"the folder {path.parent} does not exist; make it first")
+    try:
+        with mapped_errors(url):
+            make_file(path)
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path} can't be made ({error.strerror}); name another place with --db") from error
 
 
 def _engine(url: URL, *, read_only: bool) -> Engine:
@@ -193,9 +204,9 @@ def mapped_errors(url: URL) -> Iterator[None]:
     except StoreError:
         raise
     except DBAPIError as error:
-        raise _mapped(str(error.orig), url) from error
+        raise _mapped(str(error.orig), url, getattr(error.orig, "sqlite_errorname", "")) from error
     except sqlite3.Error as error:
-        raise _mapped(str(error), url) from error
+        raise _mapped(str(error), url, getattr(error, "sqlite_errorname", "")) from error
     except SQLAlchemyError as error:
         raise StoreError(f"the database call failed ({error}); please report this") from error
 
@@ -218,6 +229,11 @@ _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
         DatabaseUnavailable,
         "can't grow: the disk is full; make room and run the command again",
     ),
+    (
+        "sqlite_ioerr_shmsize",
+        DatabaseUnavailable,
+        "can't grow: the disk is full; make room and run the command again",
+    ),
     ("disk i/o error", DatabaseUnavailable, "can't be read or written (disk I/O error); check the disk"),
     (
         "locked",
@@ -227,12 +243,12 @@ _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
 )
 
 
-def _mapped(text: str, url: URL) -> StoreError:
+def _mapped(text: str, url: URL, sqlite_name: str = "") -> StoreError:
     where = url.render_as_string(hide_password=True)
     first_line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
     if url.get_backend_name() == "sqlite":
         for needle, kind, advice in _SQLITE_ERRORS:
-            if needle in text.lower():
+            if needle in f"{text} {sqlite_name}".lower():
                 return kind(f"the store {url.database} {advice}")
         return StoreError(f"the store {url.database} refused a statement ({first_line}); please report this")
     if any(

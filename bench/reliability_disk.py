@@ -1,0 +1,96 @@
+"""A disk that is full: a small file system in memory, in a mount namespace of our own, so that nobody else sees it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from bench.reliability_lab import Ended, Row, Shell, channel, contents, error_line, problems, read_store, sqlite_url
+from thumbtune.standin.server import StandIn
+
+__all__ = ["FullDisk", "can_mount", "full_disk", "sync_on_a_full_disk"]
+
+UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
+
+# $1: the disk; $2: its first size; $3: where a copy of the store goes; the rest: the command. Prints each exit code.
+SCRIPT = """
+disk=$1; size=$2; copy=$3; shift 3
+mount -t tmpfs -o size="$size" tmpfs "$disk" || exit 99
+"$@" >"$copy/first.out" 2>"$copy/first.err"; echo $?
+for file in "$disk"/*; do cp "$file" "$copy/"; done
+mount -o remount,size=1g "$disk" || exit 99
+"$@" >"$copy/second.out" 2>"$copy/second.err"; echo $?
+mkdir "$copy/second"; cp "$disk"/* "$copy/second/"
+"""
+
+
+def can_mount() -> bool:
+    """Whether a file system may be mounted here in a namespace of our own."""
+    if shutil.which("unshare") is None:
+        return False
+    probe = [*UNSHARE, "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+class FullDisk:
+    """How two syncs ended: on a full disk, and after room was made. `kept` and `store` are the URLs of what they left.
+
+    Args:
+        folder: an empty one.
+        server: what to sync from.
+        size: of the disk, as mount reads it (`2m`).
+    """
+
+    def __init__(self, folder: Path, server: StandIn, size: str) -> None:
+        disk = folder / "disk"
+        disk.mkdir(parents=True)
+        shell = Shell.of(sqlite_url(disk, "store"), server)
+        command = shell.command("sync", server.catalogues[0].handle)
+        codes = subprocess.run(
+            [*UNSHARE, "sh", "-c", SCRIPT, "sh", str(disk), size, str(folder), *command],
+            env=dict(shell.environment),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout.split()
+        self.full, self.roomy = (
+            Ended(int(code), (folder / f"{name}.out").read_text(), (folder / f"{name}.err").read_text())
+            for name, code in zip(("first", "second"), codes, strict=True)
+        )
+        self.kept, self.store = sqlite_url(folder, "store"), sqlite_url(folder / "second", "store")
+
+
+def sync_on_a_full_disk(folder: Path, server: StandIn, size: str, wanted: dict[str, object]) -> list[str]:
+    """What was wrong; nothing, if the promise was kept."""
+    disk = FullDisk(folder, server, size)
+    found = []
+    if disk.full.code != 1 or "the disk is full; make room and run the command again" not in error_line(disk.full):
+        found.append(f"on the full disk: {disk.full.code}, {disk.full.err}")
+    if Path(disk.kept.removeprefix("sqlite:///")).exists():
+        found += read_store(disk.kept, problems)
+    if disk.roomy.code != 0:
+        found.append(f"after room was made: {disk.roomy.code}, {disk.roomy.err}")
+    elif read_store(disk.store, contents) != wanted:
+        found.append("after room was made, the store is not that of a clean sync")
+    else:
+        found += read_store(disk.store, problems)
+    return found
+
+
+def full_disk(folder: Path, *, quick: bool) -> list[Row]:
+    """Sync to disks of several sizes, all too small; then enlarge them and sync again."""
+    promise = "a full disk is one clear error, the store is sound, and a rerun completes once there is room"
+    if not can_mount():
+        return [Row(promise, "nothing: file systems may not be mounted here", 0, "not run", None)]
+    sizes = ("16k", "600k") if quick else ("4k", "16k", "64k", "200k", "400k", "600k", "800k", "1m", "1500k", "2m")
+    with StandIn(channel(300, side=192)) as server:
+        Shell.of(sqlite_url(folder, "clean"), server).run("sync", "@reliable")
+        wanted: dict[str, object] = dict(read_store(sqlite_url(folder, "clean"), contents))
+        wrong = [
+            f"{size}: {problem}"
+            for size in sizes
+            for problem in sync_on_a_full_disk(folder / size, server, size, wanted)
+        ]
+    done = f"a first sync on a tmpfs of {sizes[0]} to {sizes[-1]}; then it is made larger, and a sync"
+    return [Row(promise, done, len(sizes), wrong[0] if wrong else "exit 1, sound, then the same store", not wrong)]

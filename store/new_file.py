@@ -1,0 +1,34 @@
+"""The file of a new SQLite store: named once it is a database, so that an empty file is never one of ours."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+__all__ = ["make_file"]
+
+
+def make_file(path: Path) -> None:
+    """Make an empty database in WAL mode at `path`, unless someone else is quicker.
+
+    Raises:
+        sqlite3.Error, OSError: it can't be written.
+    """
+    unnamed = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+    try:
+        with closing(sqlite3.connect(unnamed)) as connection:
+            # The first page is written by a transaction: on a full disk, changing the mode would fail without a word.
+            connection.execute("PRAGMA user_version = 0")
+            connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            os.link(unnamed, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                unnamed.rename(path)
+    finally:
+        unnamed.unlink(missing_ok=True)
