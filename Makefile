@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint types imports docs docs-check wheel-check bench check clean
+.PHONY: help install demo test lint types imports docs docs-check wheel-check bench reliability check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ wheel-check: $(INSTALLED) ## Build the wheel and use it in an empty environment,
 
 bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FULL=1: ViT-L/14 too
 	$(BIN)/python -m bench $(if $(BENCH_FULL),--full)
+
+reliability: $(INSTALLED) ## Do the damage that thumbtune promises to outlive, and print what came of it; takes a while
+	$(BIN)/python -m bench.reliability
 
 check: lint types imports docs-check test wheel-check ## All that CI checks
 

@@ -35,11 +35,17 @@ KilledAt = Callable[[ForkServerProcess], object]
 
 def start_training(store: Path, model: Path) -> ForkServerProcess:
     """Start `thumbtune train` on a store, with its output beside it."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.reliability_warm"])
     process = context.Process(target=_train, args=(store, model))
-    process.start()
+    before = dict(os.environ)
+    # The process that others are forked from is started here, the first time, and keeps its environment.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     return process
 
 

@@ -8,9 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from bench.reliability_kills import kill_sync
+from bench.reliability_lab import Shell, problems, read_store, sqlite_url
+from bench.reliability_lab import channel as reliability_channel
+from bench.reliability_lab import contents as everything
+from bench.reliability_processes import sync_at_once
 from store.database import Database, open_database
 from tests.collector.channels import channel, contents, sync, sync_runs
 from thumbtune.standin.faults import Fault, Faults
@@ -138,3 +144,22 @@ def test_two_refreshes_at_once_make_each_version_once(store_url: str) -> None:
     assert all([number for number, _, _ in versions] == [1, 2] for versions in history)
     assert sum(run.changed for run in sync_runs(opened)) == 120
     opened.close()
+
+
+def test_four_processes_and_ten_channels_leave_what_one_leaves(store_url: str, tmp_path: Path) -> None:
+    channels = [reliability_channel(12, f"{number}-busy") for number in range(10)]
+    handles = [one.handle for one in channels]
+    with StandIn(*channels) as server:
+        assert Shell.of(sqlite_url(tmp_path, "alone"), server).run("sync", *handles).code == 0
+        assert sync_at_once(Shell.of(store_url, server), handles) == []
+    assert read_store(store_url, everything) == read_store(sqlite_url(tmp_path, "alone"), everything)
+    assert read_store(store_url, problems) == []
+
+
+@pytest.mark.parametrize("requests", [5, 30, 55])
+def test_what_a_killed_sync_committed_is_not_fetched_again(tmp_path: Path, requests: int) -> None:
+    with StandIn(reliability_channel(60)) as server:
+        Shell.of(sqlite_url(tmp_path, "clean"), server).run("sync", "@reliable")
+        wanted: dict[str, object] = dict(read_store(sqlite_url(tmp_path, "clean"), everything))
+        found = kill_sync(Shell.of(sqlite_url(tmp_path, "killed"), server), server, requests, wanted)
+    assert found.problems == []
