@@ -47,7 +47,7 @@ def sync_at_once(shell: Shell, handles: list[str], *options: str) -> list[str]:
 
 def processes(folder: Path, *, quick: bool) -> list[Row]:
     """Sync one after another, then at once with and without `--skip-busy`, and compare."""
-    count, times = (20, 1) if quick else (100, 3)
+    count, times = (20, 1) if quick else (100, 2)
     channels = [channel(count, f"{number}-busy") for number in range(CHANNELS)]
     handles = [one.handle for one in channels]
     rows = []
