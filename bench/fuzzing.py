@@ -1,0 +1,244 @@
+"""A fuzzer over all that reads what strangers send: the API's answers, the feed, pictures, links, names and headers.
+
+    python -m bench.fuzzing [--count 20000] [--seed 0] [--only api]
+
+Makes up honest input, damages it, and hands it to the parsers. What they may raise is a collector's own error;
+anything else is printed with the seed that brings it back, and the exit status is 1. A seed makes the same input each
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from collector.channel_names import parse_channel_name
+from collector.errors import CollectorError
+from collector.feed import parse_feed
+from collector.http import retry_after_s
+from collector.parsing import parse_channels, parse_duration, parse_json, parse_time, parse_uploads_page, parse_videos
+from collector.picture_check import check_picture, refuse_bombs
+from collector.plan import details_from
+from collector.thumbnails import SIZES, candidate_urls, is_allowed
+
+__all__ = ["TARGETS", "damaged", "fuzz", "main"]
+
+CHANNEL_ID = "UC" + "x" * 22
+MOST_SHOWN = 5
+
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    10**400,
+    1.5,
+    "",
+    "x",
+    "\x00",
+    "\ud800",
+    "\u202e\x1b[31m",
+    "../../etc/passwd",
+    "x" * 70_000,
+    "P1Y",
+    "PT1e9S",
+    "9999-12-31T23:59:59-23:59",
+    [],
+    [[]],
+    {},
+    {"id": {}, "items": [1]},
+)
+
+
+def damaged(value: Any, dice: random.Random, other: Any) -> Any:
+    """A copy of a JSON value with one place, drawn at random, left out or replaced by another value."""
+    if not isinstance(value, dict | list) or not value or dice.random() < 0.15:
+        return other
+    if isinstance(value, list):
+        place = dice.randrange(len(value))
+        if dice.random() < 0.1:
+            return [*value[:place], *value[place:], value[place]]
+        return [damaged(item, dice, other) if at == place else item for at, item in enumerate(value)]
+    name = dice.choice(list(value))
+    if dice.random() < 0.15:
+        return {key: item for key, item in value.items() if key != name}
+    return {key: damaged(item, dice, other) if key == name else item for key, item in value.items()}
+
+
+def _bytes(data: bytes, dice: random.Random) -> bytes:
+    """Bytes with a few places changed, cut out, doubled, or the end cut off."""
+    body = bytearray(data)
+    for _ in range(dice.randint(1, 5)):
+        start = dice.randrange(len(body) + 1)
+        length = min(dice.choice((0, 1, 1, 2, 4, 16)), len(body) - start)
+        body[start : start + length] = dice.choice(
+            (b"", dice.randbytes(length or 1), bytes(body[start : start + 32]), b"\xff" * length, b"\x00" * length)
+        )
+    return bytes(body[: dice.randrange(len(body) + 1)] if dice.random() < 0.1 else body)
+
+
+def _text(dice: random.Random, *parts: str) -> str:
+    pool = (
+        *parts,
+        "",
+        ".",
+        "/",
+        "@",
+        ":",
+        "%",
+        "\\",
+        " ",
+        "\x00",
+        "\ud800",
+        "é",
+        "\u202e",
+        "0",
+        "9" * 30,
+        "[",
+        "]",
+        "-",
+    )
+    return "".join(dice.choice(pool) for _ in range(dice.randint(0, 8)))
+
+
+def _honest() -> tuple[tuple[Callable[[Any], Any], dict[str, Any]], ...]:
+    thumbnails = {size: {"url": f"https://i.ytimg.com/vi/abcdefghijk/{size}.jpg", "width": 480} for size in SIZES}
+    snippet = {
+        "title": "A title",
+        "thumbnails": thumbnails,
+        "publishedAt": "2020-01-01T00:00:00Z",
+        "liveBroadcastContent": "none",
+        "customUrl": "@name",
+        "resourceId": {"videoId": "abcdefghijk"},
+    }
+    details = {"duration": "PT10M", "videoId": "abcdefghijk", "relatedPlaylists": {"uploads": "UU" + "x" * 22}}
+    item = {"id": "abcdefghijk", "snippet": snippet, "contentDetails": details, "status": {"privacyStatus": "public"}}
+    info = {"nextPageToken": "CDIQAA", "pageInfo": {"totalResults": 100}}
+    return (
+        (parse_channels, {"kind": "youtube#channelListResponse", "items": [{**item, "id": CHANNEL_ID}]}),
+        (parse_uploads_page, {"kind": "youtube#playlistItemListResponse", "items": [item, item], **info}),
+        (parse_videos, {"kind": "youtube#videoListResponse", "items": [item, item]}),
+    )
+
+
+HONEST = _honest()
+
+
+def _api(dice: random.Random) -> None:
+    parse, value = dice.choice(HONEST)
+    for _ in range(dice.randint(1, 3)):
+        value = damaged(value, dice, dice.choice(VALUES))
+    body = json.dumps(value, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
+    parsed = parse_json(_bytes(body, dice) if dice.random() < 0.3 else body)
+    json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode("utf-8")  # what a database is given
+    found = parse(parsed)
+    if parse is parse_videos:
+        for video in found:
+            details_from(video, 180)
+            for url in candidate_urls(video.thumbnails, dice.choice(SIZES)):
+                is_allowed(url, ())
+
+
+FEED = (
+    b'<feed xmlns:yt="http://www.youtube.com/xml/schemas/2015" xmlns="http://www.w3.org/2005/Atom">'
+    b"<yt:channelId>UCx</yt:channelId><entry><yt:videoId>abcdefghijk</yt:videoId></entry></feed>"
+)
+
+
+def _feed(dice: random.Random) -> None:
+    parse_feed(_bytes(FEED, dice), "UCx")
+
+
+def _pictures() -> list[bytes]:
+    made = []
+    for form, mode, options in (
+        ("JPEG", "RGB", {}),
+        ("JPEG", "CMYK", {}),
+        ("JPEG", "L", {"progressive": True}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "P", {}),
+        ("GIF", "P", {}),
+        ("WEBP", "RGB", {}),
+        ("WEBP", "RGBA", {"lossless": True}),
+    ):
+        file = io.BytesIO()
+        Image.effect_noise((24, 18), 60).convert(mode).save(file, form, **options)
+        made.append(file.getvalue())
+    return made
+
+
+PICTURES = _pictures()
+
+
+def _picture(dice: random.Random) -> None:
+    check_picture(_bytes(dice.choice(PICTURES), dice))
+
+
+def _link(dice: random.Random) -> None:
+    is_allowed(_text(dice, "https://", "http://", "i.ytimg.com", "evil.com", "127.0.0.1", "::1"), ("127.0.0.1:80",))
+
+
+def _name(dice: random.Random) -> None:
+    parse_channel_name(_text(dice, "@name", "https://", "youtube.com", "www.youtube.com", "channel", "c", CHANNEL_ID))
+
+
+def _scalar(dice: random.Random) -> None:
+    parse_duration(_text(dice, "P", "T", "1H", "5M", "3S", "D", "W", "Y"))
+    parse_time(_text(dice, "2020-01-01", "T00:00:00", "Z", "+23:59", "-12:00", "0001-01-01", "9999-12-31"))
+    retry_after_s({"Retry-After": _text(dice, "120", "Wed, 21 Oct 2015 07:28:00 GMT", "GMT", "-1", "²")})
+
+
+TARGETS: dict[str, Callable[[random.Random], None]] = {
+    "api": _api,
+    "feed": _feed,
+    "picture": _picture,
+    "link": _link,
+    "name": _name,
+    "scalar": _scalar,
+}
+
+
+def fuzz(target: str, count: int, seed: int) -> list[int]:
+    """Try `count` inputs; the seeds of those that raised what is no error of the collector's own, told to stderr."""
+    refuse_bombs()
+    bad = []
+    for number in range(seed, seed + count):
+        try:
+            TARGETS[target](random.Random(f"{target} {number}"))
+        except CollectorError:
+            continue
+        except Exception:
+            bad.append(number)
+            if len(bad) <= MOST_SHOWN:
+                print(f"{target}, --seed {number} --count 1:\n{traceback.format_exc()}", file=sys.stderr)
+    return bad
+
+
+def main() -> int:
+    """Fuzz the targets and print how many inputs each took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20_000, help="inputs for each target")
+    parser.add_argument("--seed", type=int, default=0, help="of the first input; the next has the next")
+    parser.add_argument("--only", choices=TARGETS, help="this target alone")
+    arguments = parser.parse_args()
+    failed = False
+    for target in [arguments.only] if arguments.only else TARGETS:
+        started = time.monotonic()
+        bad = fuzz(target, arguments.count, arguments.seed)
+        failed |= bool(bad)
+        print(f"{target:8} {arguments.count} inputs, {len(bad)} bad, {time.monotonic() - started:.1f} s")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

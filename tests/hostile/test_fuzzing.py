@@ -1,0 +1,28 @@
+"""The fuzzer over the parsers: a little of it, always the same; `python -m bench.fuzzing` does a lot."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bench import fuzzing
+
+
+@pytest.mark.parametrize("target", fuzzing.TARGETS)
+def test_no_input_breaks_a_parser(target: str) -> None:
+    assert fuzzing.fuzz(target, 1_000, seed=0) == []
+
+
+def test_what_breaks_is_found_and_can_be_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(dice: random.Random) -> None:
+        if dice.random() < 0.01:
+            raise KeyError("broken")
+
+    monkeypatch.setitem(fuzzing.TARGETS, "broken", breaks)
+    bad = fuzzing.fuzz("broken", 1_000, seed=0)
+    assert 0 < len(bad) < 50
+    assert fuzzing.fuzz("broken", 1, seed=bad[0]) == bad[:1]
+    assert "KeyError: 'broken'" in capsys.readouterr().err

