@@ -61,8 +61,10 @@ class YouTube:
         """
         for parameter in self._lookups(name):
             body = await self._call("channels", (("part", "snippet,contentDetails"), parameter), parse_channels)
-            if body:
-                return body[0]
+            # Asked by its id, a channel answers with that id, or it is not the one.
+            found = [item for item in body if name.kind != "id" or item.id == name.value]
+            if found:
+                return found[0]
         raise ChannelNotFound(f"YouTube has no channel {name}; check the spelling, or copy its address from a browser")
 
     @staticmethod
