@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import PageLoop
+from collector.parsing import LiveState
 from collector.plan import Fifties, PageGuard, feed_can_settle, kind_of, needs_confirming
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -28,6 +29,23 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
 )
 def test_kinds(duration: int | None, live: str, kind: str) -> None:
     assert kind_of(duration, live, 180) == kind  # type: ignore[arg-type]
+
+
+@given(st.none() | st.integers(1, 10**9), st.sampled_from(["none", "upcoming", "live"]), st.integers(0, 7 * 24 * 3600))
+def test_only_what_has_a_duration_and_is_not_live_can_be_a_pair(
+    duration: int | None, live: LiveState, shortest: int
+) -> None:
+    kind = kind_of(duration, live, shortest)
+    assert (kind == "video") == (live == "none" and duration is not None and duration >= shortest)
+    assert (kind in ("upcoming", "live")) == (live != "none")
+
+
+@given(st.integers(1, 50), st.data())
+def test_whether_a_loss_is_doubted_never_turns_back(asked: int, data: st.DataObject) -> None:
+    missing = data.draw(st.integers(0, asked))
+    if needs_confirming(asked, missing):
+        assert all(needs_confirming(asked, more) for more in range(missing, asked + 1))
+        assert asked >= 10
 
 
 @pytest.mark.parametrize(("hours", "settles"), [(0, True), (23.9, True), (24, False), (-1, False)])
