@@ -49,7 +49,10 @@ def decide(champion_id: int, champion: float, new: float, test: Comparison) -> D
 
 
 def decide_unmeasured(champion_id: int, new: float | None, why: str | None) -> Decision:
-    """Decide where there are not two figures to compare.
+    """Decide where there are not two figures to compare: nothing is replaced then.
+
+    Also not a champion whose files are gone: they may be back when a disk is mounted again, and nobody has measured
+    which of the two is better. The reason says what to do.
 
     Args:
         champion_id: the run in use.
@@ -65,5 +68,7 @@ def decide_unmeasured(champion_id: int, new: float | None, why: str | None) -> D
             False, f"the champion (run {champion_id}) could not be scored this time, though its model is there"
         )
     return Decision(
-        True, f"valid recall@1 {new:.3f}; the champion's model (run {champion_id}) can't be had any more: {why}"
+        False,
+        f"valid recall@1 {new:.3f}; the champion's model (run {champion_id}) can't be had, "
+        f"so the two were not compared: {why}; or take this one into use by hand",
     )

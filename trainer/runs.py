@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from store.champions import champion, replace_champion
 from store.database import Database
+from store.pairs import channel_titles
 from store.runs import add_evaluations, add_ranks, add_steps, end_run
 from store.snapshots import ExampleRow
 from store.tables import TrainingRun
 from trainer import snapshot
 from trainer.artifacts import check_empty, load_tensors, models_dir, save_tensors, save_whole_model
+from trainer.channel_names import channel_id
 from trainer.encoder import Vectors, pick_device
 from trainer.errors import BadSetting, RunUnusable, TrainerError
 from trainer.features import Features, TitleFeatures
@@ -143,10 +146,11 @@ def train(
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
-    """Settings with names made definite (base of a run, folder, champion's base, precision), and the device.
+    """Settings with names made definite (base of a run, folder, champion's base, channels, precision), and the device.
 
     Raises:
-        BadSetting: the device or the precision is not available here, or there is no champion to start from.
+        BadSetting: the device or the precision is not available here, a channel is not in the store, or there is no
+            champion to start from.
         NotFound: there is no such run.
     """
     device = pick_device(settings.device)
@@ -157,11 +161,14 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         if in_use is None:
             raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
         model = in_use.base_model
+    with database.read() as session:
+        known = channel_titles(session)
+    channels = tuple(channel_id(name, known) for name in settings.channels)
     folder = Path(model).expanduser()
     # A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is.
     model = str(folder.absolute()) if folder.is_dir() else model
     precision: Any = pick_precision(settings.precision, device)
-    return replace(settings, model=model, precision=precision), device
+    return replace(settings, model=model, precision=precision, channels=channels), device
 
 
 def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | None, judge: Judge | None) -> TrainResult:
@@ -174,6 +181,8 @@ def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | Non
         model = LazyModel(run.database, settings.model, device, fit=settings.fit)
         run.note(base_fingerprint=model.facts.fingerprint)
         names = _names(model, settings)
+        for text in settings.without_effect():
+            run.warn(text)
     with run.timed("encode"):
         pooled = encode(run.database, model, chosen, settings, run.progress)
     with run.timed("mine"):
@@ -190,6 +199,7 @@ def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | Non
         _fit(run, learner, prepared)
     with run.timed("evaluate"):
         tuned = learner.score(prepared.rows, run.progress)
+        _warn_if_worse(run, base, tuned)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner, output)
     decision = None if judge is None or in_use is None else judge(in_use, tuned, beside)
@@ -214,9 +224,26 @@ def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | Non
 
 def _names(model: LazyModel, settings: TrainSettings) -> list[str]:
     """The parameters to train, checked before anything is encoded; none by name for LoRA, which adds its own."""
-    return (
-        [] if settings.train == "lora" else chosen_names([name for name, _ in model.facts.parameters], settings.train)
-    )
+    names = [name for name, _ in model.facts.parameters]
+    if settings.train != "lora":
+        return chosen_names(names, settings.train)
+    # As peft names layers: without the wrapper's `0.model.` and the parameter's own `.weight`.
+    layers = [name.removeprefix("0.model.").removesuffix(".weight") for name in names if name.endswith(".weight")]
+    if not any(re.fullmatch(settings.lora_targets, layer) for layer in layers):
+        raise BadSetting(
+            f"--lora-targets {settings.lora_targets!r} matches no layer's whole name; "
+            f"there are {layers[0]}, {layers[len(layers) // 2]}, {layers[-1]}, ..."
+        )
+    return []
+
+
+def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
+    before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
+    if before is not None and after is not None and after < before:
+        run.warn(
+            f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
+            "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
+        )
 
 
 def encode(

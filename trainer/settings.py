@@ -135,6 +135,18 @@ class TrainSettings:
         if not -1 <= self.hard_max_similarity <= 1:
             raise BadSetting(f"hard_max_similarity {self.hard_max_similarity!r} is out of range; use -1 to 1")
 
+    def without_effect(self) -> list[str]:
+        """Settings that were changed and do nothing beside the others, in words."""
+        default = TrainSettings()
+        told = [
+            f"--{field.replace('_', '-')} has no effect without --train lora"
+            for field in ("lora_rank", "lora_alpha", "lora_targets")
+            if self.train != "lora" and getattr(self, field) != getattr(default, field)
+        ]
+        if self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
+            told.append("--hard-max-similarity has no effect without --negatives hard")
+        return told
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the store."""
         return {**asdict(self), "channels": list(self.channels)}

@@ -269,7 +269,7 @@ class _Sweep:
                     self._warn(f"there are {size} settings in all, and each was tried")
                     return
                 if timeout_s is not None and self._tried and time.monotonic() - self._started >= timeout_s:
-                    self._warn(f"the time was up after {len(self._tried)} trials")
+                    self._warn(f"the time was up after {len(self._tried)} of {settings.trials} trials")
                     return
                 asked, point = ask(study, settings.space, settings.shared.seed, number, points)
                 points.add(tuple(point.values()))

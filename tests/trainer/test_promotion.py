@@ -31,20 +31,19 @@ def test_the_reason_says_how_far_chance_explains_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "why", "promoted", "reason"),
+    ("new", "why", "reason"),
     [
-        (None, None, False, "the valid split is empty, so nothing tells this model from the champion's (run 3)"),
-        (None, "its file is gone", False, "the valid split is empty, so nothing tells this model from the champion's"),
+        (None, None, "the valid split is empty, so nothing tells this model from the champion's (run 3)"),
+        (None, "its file is gone", "the valid split is empty, so nothing tells this model from the champion's"),
         (
             0.5,
             "its file is gone",
-            True,
-            "valid recall@1 0.500; the champion's model (run 3) can't be had any more: its",
+            "valid recall@1 0.500; the champion's model (run 3) can't be had, so the two were not compared: its",
         ),
-        (0.5, None, False, "the champion (run 3) could not be scored this time, though its model is there"),
+        (0.5, None, "the champion (run 3) could not be scored this time, though its model is there"),
     ],
 )
-def test_without_two_figures(new: float | None, why: str | None, promoted: bool, reason: str) -> None:
+def test_without_two_figures_nothing_is_replaced(new: float | None, why: str | None, reason: str) -> None:
     decision = decide_unmeasured(3, new, why)
-    assert decision.promote is promoted
+    assert not decision.promote
     assert decision.reason.startswith(reason)

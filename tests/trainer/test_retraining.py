@@ -249,8 +249,9 @@ def test_a_champion_that_is_lost_is_replaced(
         build_clip(base, seed=5)
     done = retrain(filled, settings_for(model=str(tiny_clip), **UNTOUCHED), min_new=0)
     assert done.result is not None
-    assert (done.result.promoted, done.champion_id) == (True, 2)
-    assert "the champion's model (run 1) can't be had any more: " in reasons(filled)[-1]
+    assert (done.result.promoted, done.champion_id) == (False, 1)
+    assert done.result.decision is not None
+    assert "the champion's model (run 1) can't be had, so the two were not compared: " in done.result.decision.reason
     assert any("the champion, run 1, can't be scored" in text for text in done.result.warnings)
 
 

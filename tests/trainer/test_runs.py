@@ -212,7 +212,7 @@ def failed(database: Database) -> TrainingRun:
         ({"model": "./nowhere"}, UnknownModel, "./nowhere is not a model's folder"),
         ({"title_model": "./nowhere"}, UnknownModel, "name a folder or a hub name with --title-model"),
         ({"train": "no_such"}, BadSetting, "--train 'no_such' matches none"),
-        ({"channels": ("@who",)}, BadSetting, "channel '@who' is not in the store"),
+        ({"train": "lora", "lora_targets": "none"}, BadSetting, "--lora-targets 'none' matches no layer's whole name"),
         ({"lr": 1e38}, TrainerError, "use a smaller --lr"),
     ],
 )
@@ -223,6 +223,25 @@ def test_a_failed_run_keeps_its_error(
         train(filled, settings_for(**other))
     assert message in str(caught.value)
     assert failed(filled).error == str(caught.value)
+
+
+def test_a_channel_that_is_not_in_the_store_is_refused_before_there_is_a_run(
+    filled: Database, settings_for: Make
+) -> None:
+    with pytest.raises(BadSetting, match="channel '@who' is not in the store"):
+        train(filled, settings_for(channels=("@who",)))
+    with filled.read() as session:
+        assert list_runs(session) == []
+
+
+def test_settings_that_do_nothing_and_training_that_harms_are_told(filled: Database, settings_for: Make) -> None:
+    result = train(filled, settings_for(lora_rank=4, hard_max_similarity=0.5, lr=1.0))
+    assert result.warnings[:2] == [
+        "--lora-rank has no effect without --train lora",
+        "--hard-max-similarity has no effect without --negatives hard",
+    ]
+    before, after = (scores.table()["valid"]["recall@1"] for scores in (result.base, result.tuned))
+    assert any("valid recall@1 fell from" in text for text in result.warnings) == (after < before)
 
 
 def test_the_default_title_model_needs_the_hub_once(

@@ -291,7 +291,7 @@ def test_a_small_space_ends_early(filled: Database, settings_for: Make) -> None:
 def test_time_runs_out(filled: Database, settings_for: Make) -> None:
     result = sweep(filled, settings_for(trials=1000), timeout_s=0.0)
     assert len(result.standings) == 1
-    assert result.warnings == ["the time was up after 1 trials"]
+    assert result.warnings == ["the time was up after 1 of 1000 trials"]
 
 
 def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Database, settings_for: Make) -> None:

@@ -20,7 +20,7 @@ __all__ = ["export"]
 @click.option("--snapshot", "snapshot_id", type=int, metavar="N", help="Snapshot N.  [default: the newest]")
 @click.option("--parquet", is_flag=True, help="Write one Parquet file a split instead of a DatasetDict.")
 @click.option(
-    "--model", "whole_model", is_flag=True, help="Write a run's whole model instead.  [default: the newest run's]"
+    "--model", "whole_model", is_flag=True, help="Write a run's whole model instead.  [default: the one in use]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj

@@ -17,6 +17,7 @@ from store.sweeps import get_sweep
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
 from thumbtune.console import Console, printable
+from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -66,6 +67,7 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
             "status",
             "base model",
             "trained",
+            "other settings",
             "snapshot",
             "n train",
             "n test",
@@ -101,12 +103,26 @@ def _line(row: dict[str, Any]) -> list[object]:
     return [
         first[0],
         "*" if row["in_use"] else "",
-        *first[1:],
+        *first[1:5],
+        _others(row),
+        *first[5:],
         row["base_test_recall_at_1"],
         row["test_recall_at_1"],
         None if low is None else f"{low:.3f} to {high:.3f}",
         row["seconds"],
     ]
+
+
+def _others(row: dict[str, Any]) -> str:
+    """The settings that are not the defaults, beside those in columns of their own; whether it won a sweep."""
+    shown = asdict(TrainSettings())
+    kept = _values(row)["settings"]
+    told = [
+        f"{name.replace('_', ' ')} {kept[name]}"
+        for name, default in shown.items()
+        if name not in ("model", "title_model", "train", "channels", "device") and kept.get(name, default) != default
+    ]
+    return ", ".join([*told, *([f"sweep {row['sweep_id']}"] if row["sweep_id"] else [])])
 
 
 def _values(row: dict[str, Any]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def sweep(
     app = ctx.find_object(App)
     assert app is not None
     app.console.json_wanted = as_json
-    if timeout is not None and not timeout >= 0:
+    if timeout is not None and not timeout > 0:
         raise click.UsageError(f"--timeout {timeout:g} is no time; give minutes.")
     given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if resume is not None and given - set(_RESUMED):
@@ -146,8 +146,10 @@ def _settings(options: dict[str, Any], **counts: int) -> SweepSettings:
 def _report(console: Console, result: SweepResult) -> None:
     told = f"; {result.failed} diverged" if result.failed else ""
     tried = len(result.standings) + result.failed
+    for text in result.warnings:
+        console.say(f"note: {text}")
     console.say(
-        f"sweep {result.sweep_id}: {tried} trials, {result.runs} runs in {result.seconds:.0f} s, "
+        f"sweep {result.sweep_id}: {tried} trial{'s' * (tried != 1)}, {result.runs} runs in {result.seconds:.0f} s, "
         f"ranked on {result.n_valid} valid pairs{told}"
     )
     columns = [*_SPACE, "seeds", "valid recall@1", "sd", "mrr"]
