@@ -137,9 +137,14 @@ HONEST = _honest()
 def _api(dice: random.Random) -> None:
     parse, value = dice.choice(HONEST)
     for _ in range(dice.randint(1, 3)):
-        value = damaged(value, dice, dice.choice(VALUES))
+        other = dice.choice(VALUES)
+        if dice.random() < 0.8 and isinstance(value, dict) and isinstance(value.get("items"), list):
+            # Within the items: what is wrong around them is refused before they are looked at.
+            value = {**value, "items": [damaged(item, dice, other) for item in value["items"]]}
+        else:
+            value = damaged(value, dice, other)
     body = json.dumps(value, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
-    parsed = parse_json(_bytes(body, dice) if dice.random() < 0.3 else body)
+    parsed = parse_json(_bytes(body, dice) if dice.random() < 0.2 else body)
     json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode("utf-8")  # what a database is given
     found = parse(parsed)
     if parse is parse_videos:
