@@ -91,7 +91,10 @@ def kill_training(store: Path, model: Path, moment: KilledAt, wanted: list[tuple
     ended_as = read_store(url, run_statuses)
     if ended_as not in (["done"], ["interrupted", "done"], ["done", "done"]):
         found.problems.append(f"the runs read {ended_as}")
-    if read_store(url, evaluations) != wanted:
+    if ended_as == ["done", "done"]:
+        # It was over before the kill; the second run also scores the first one's model.
+        found.hit = False
+    elif read_store(url, evaluations) != wanted:
         found.problems.append("the next run found something else than a run that nothing disturbs")
     found.problems += read_store(url, problems) + read_store(url, damaged_artifacts)
     return found
