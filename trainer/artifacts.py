@@ -96,16 +96,23 @@ def check_empty(folder: Path) -> None:
 def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> None:
     """Write the model as a folder that plain `SentenceTransformer(folder)` loads, with our own card as its README.
 
-    The library's generated card is not written: it would hold training titles, pictures and local paths.
+    The library's generated card is not written: it would hold training titles, pictures and local paths. The folder
+    gets its name when it is whole: a command that was killed can be run again.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
     """
     check_empty(folder)
     with can_save(folder), quiet_libraries():
-        folder.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(str(folder), create_model_card=False)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        folder = folder.absolute()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+            whole = Path(beside) / folder.name
+            model.save_pretrained(str(whole), create_model_card=False)
+            (whole / "README.md").write_text(card, encoding="utf-8")
+            if folder.exists():
+                folder.rmdir()
+            whole.replace(folder)
 
 
 @contextmanager

@@ -73,6 +73,8 @@ async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
         (socket.gethostname(), os.getppid(), 11, "unchanged"),
         (socket.gethostname(), os.getpid(), 5, "unchanged"),  # a run that this process could not close
     ],
+    # Without process numbers: each of several test processes must name its tests alike.
+    ids=["elsewhere", "elsewhere-silent", "here", "here-silent", "this-process"],
 )
 async def test_who_holds_a_channel(database: Database, host: str, pid: int, silent_minutes: int, status: str) -> None:
     async with StandIn(channel(3)) as server:

@@ -81,3 +81,14 @@ def test_models_live_beside_the_store(
     assert models_dir(sqlite_database) == tmp_path / "thumbtune-models"
     monkeypatch.setenv("THUMBTUNE_MODELS", "elsewhere")
     assert models_dir(sqlite_database) == Path.cwd() / "elsewhere"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_model_gets_its_name_when_it_is_whole(encoder: Encoder, tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "models" / "whole"
+    if there:
+        folder.mkdir(parents=True)
+    save_whole_model(encoder.model, folder, "card")
+    assert [path.name for path in folder.parent.iterdir()] == ["whole"]
+    assert (folder / "README.md").read_text() == "card"
+    assert load_encoder(str(folder), "cpu").fingerprint == encoder.fingerprint
