@@ -114,15 +114,28 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
 
 
 def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
-    """Run with Ctrl-C and SIGTERM setting an event, so that the sync ends in order. A second one interrupts at once."""
+    """Run with Ctrl-C and SIGTERM setting an event, so that the sync ends in order; a second one cancels what is on.
+
+    Not by an exception out of a signal handler: that would land in whatever code of the event loop runs just then.
+
+    Raises:
+        KeyboardInterrupt: there was a second signal.
+    """
     signals = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.getsignal(number) for number in signals}
 
     async def run() -> T:
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        loop, stop, task = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
+        assert task is not None
+        again = False
 
         def end() -> None:
-            stop.set()
+            nonlocal again
+            if not stop.is_set():
+                stop.set()
+                return
+            again = True
+            task.cancel()
             _restore(loop, previous)
 
         for number in signals:
@@ -131,11 +144,18 @@ def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) 
             except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
                 break
         try:
-            return await start(stop)
+            result = await start(stop)
+            # What is at hand may have ended in spite of it; who asked twice is told the same either way.
+            if again:
+                raise asyncio.CancelledError
+            return result
         finally:
             _restore(loop, previous)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt from error
 
 
 def _restore(loop: asyncio.AbstractEventLoop, previous: dict[signal.Signals, Any]) -> None:

