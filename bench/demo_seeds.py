@@ -1,6 +1,6 @@
 """What fine-tuning gains on the demo channel, over several seeds: the README's table.
 
-    python bench/demo_seeds.py [--seeds 42 1 2 3 4] [-- more options of `thumbtune train`]
+    python -m bench.demo_seeds [--seeds 42 1 2 3 4] [-- more options of `thumbtune train`]
 
 Serves the drawn channel, syncs it once, and runs the real `thumbtune train` once a seed. A seed decides the order of
 the batches; the split is the store's own and the same for all.
