@@ -5,16 +5,14 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so 
 
 from __future__ import annotations
 
-import signal
 import sys
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from thumbtune import __version__
+from thumbtune import __version__, interrupts
 from thumbtune.console import Console
 from thumbtune.log_format import LogFormat, configure_logging
 
@@ -140,14 +138,9 @@ def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int,
     configure_logging(2 if debug else verbose, log_format)
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; never a traceback without `--debug`."""
-    # A service manager stops with SIGTERM: it ends a command as Ctrl-C does, with everything so far kept.
-    signal.signal(signal.SIGTERM, _stop)
+    interrupts.install()
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(_run(arguments, debug="--debug" in arguments))
 

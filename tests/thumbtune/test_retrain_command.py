@@ -335,7 +335,7 @@ def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
         assert shell.statuses() == ["running"]
     finally:
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate()
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 3
     assert "run 1 was interrupted and is recorded so" in told
     assert shell.run("retrain", *shell.model).returncode == 0

@@ -12,6 +12,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.training_options import training_options
 from thumbtune.console import Console
+from thumbtune.interrupts import raise_if_told
 from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ class Shown:
     def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show a bar, or lines."""
         with self._console.progress(description, total) as bar:
-            yield bar.advance
+
+            def advance(n: int) -> None:
+                raise_if_told()
+                bar.advance(n)
+
+            yield advance
 
     def warn(self, text: str) -> None:
         """Show a line."""
