@@ -60,7 +60,7 @@ def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
 
     `extra_hosts`: `host` (any port) or `host:port`; these by http, too.
     """
-    return _is_youtubes(url) or _is_chosen(url, extra_hosts)
+    return _is_chosen(url, extra_hosts) or _is_youtubes(url)
 
 
 def _is_youtubes(url: str) -> bool:
@@ -161,14 +161,15 @@ class Thumbnails:
         headers = _conditions(job) if url == job.url else ()
         place = url
         for _ in range(MAX_REDIRECTS + 1):
-            if not is_allowed(place, self._extra_hosts):
+            # A host of the user's own choice may be anywhere.
+            chosen = _is_chosen(place, self._extra_hosts)
+            if not (chosen or _is_youtubes(place)):
                 raise PictureError(
                     f"{_host(place)} is no allowed picture host (THUMBTUNE_THUMBNAIL_HOSTS allows more)", url=url
                 )
-            strange = not _is_chosen(place, self._extra_hosts)
             try:
                 got = await self._http.get(
-                    Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=strange), _read
+                    Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=not chosen), _read
                 )
             except TransientError as error:
                 raise PictureError(str(error), url=url) from error

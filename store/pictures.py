@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, defer
 
-from store.tables import Picture, PictureFailure, Video, VideoVersion
+from store.tables import Picture, PictureFailure, Video
 from store.upsert import insert
+from store.versions import VersionChanges, current_versions
 
 __all__ = [
     "any_picture_due",
@@ -21,8 +22,6 @@ __all__ = [
     "PictureOutcome",
     "PicturesResult",
     "UnchangedPicture",
-    "add_version",
-    "current_versions",
     "pause_after",
     "pictures_due",
     "record_pictures",
@@ -45,8 +44,11 @@ class PictureJob:
     last_modified: str | None
 
     @classmethod
-    def of(cls, video: Video, thumbnails: dict[str, Any]) -> Self:
-        """The job for a row. Without a stored picture there is nothing a conditional request could confirm."""
+    def of(cls, video: Video | Row[Any], thumbnails: dict[str, Any]) -> Self:
+        """The job for a row with a video's `id` and `picture_...` columns.
+
+        Without a stored picture there is nothing a conditional request could confirm.
+        """
         if video.picture_sha256 is None:
             return cls(video.id, thumbnails, None, None, None)
         return cls(video.id, thumbnails, video.picture_url, video.picture_etag, video.picture_last_modified)
@@ -166,42 +168,51 @@ def record_pictures(
     ids = fetched.keys() | unchanged
     # A failure's row refers to its video, which locks that: so the failed ones take their turn in the order, too.
     touched = ids | {failure.video_id for failure in failed}
-    query = select(Video).options(defer(Video.api_item)).where(Video.id.in_(touched)).order_by(Video.id)
-    videos = [video for video in session.scalars(query.with_for_update(key_share=True)) if video.id in ids]
+    query = select(Video.id, Video.title, Video.picture_sha256).where(Video.id.in_(touched)).order_by(Video.id)
+    videos = [video for video in session.execute(query.with_for_update(key_share=True)) if video.id in ids]
     versions = current_versions(session, ids)
+    checked, shown, history = [], [], VersionChanges(now)
     changed = same = 0
     for video in videos:
-        video.picture_checked_at = now
-        version = versions.get(video.id)
-        picture = fetched.get(video.id)
+        version, picture = versions.get(video.id), fetched.get(video.id)
         if picture is None or picture.sha256 == video.picture_sha256:
             same += 1
             if version is not None:
-                version.last_seen_at = now
-        elif _show(session, video, version, picture, now):
-            changed += version is not None and version.first_seen_at < started_at
-        if picture is not None:
-            video.picture_url = picture.url
-            video.picture_etag = picture.etag
-            video.picture_last_modified = picture.last_modified
+                history.seen(version)
+        elif version is None:
+            history.add(None, video.id, video.title, picture.sha256)
+        elif version.picture_sha256 is None:
+            history.illustrate(version, picture.sha256)
+        elif version.picture_sha256 == picture.sha256:
+            history.seen(version)
+        else:
+            history.add(version, video.id, video.title, picture.sha256)
+            changed += version.first_seen_at < started_at
+        if picture is None:
+            checked.append({"id": video.id, "picture_checked_at": now})
+        else:
+            shown.append(_shown(picture, now))
+    for rows in (checked, shown):
+        if rows:
+            session.execute(update(Video), rows)
+    history.write(session)
     if ids:
-        session.execute(delete(PictureFailure).where(PictureFailure.video_id.in_(ids)))
+        old = delete(PictureFailure).where(PictureFailure.video_id.in_(ids))
+        session.execute(old, execution_options={"synchronize_session": False})
     _record_failures(session, failed, now)
     return PicturesResult(len(videos) - same, same, len(failed), changed)
 
 
-def _show(session: Session, video: Video, version: VideoVersion | None, picture: FetchedPicture, now: datetime) -> bool:
-    """Make a new picture the video's current one; whether it takes the place of another."""
-    video.picture_sha256 = picture.sha256
-    if version is not None and version.picture_sha256 is None:
-        version.picture_sha256 = picture.sha256
-        version.last_seen_at = now
-        return False
-    if version is not None and version.picture_sha256 == picture.sha256:
-        version.last_seen_at = now
-        return False
-    add_version(session, version, video.id, video.title, picture.sha256, now)
-    return version is not None
+def _shown(picture: FetchedPicture, now: datetime) -> dict[str, Any]:
+    """The columns of a video that shows a picture."""
+    return {
+        "id": picture.video_id,
+        "picture_sha256": picture.sha256,
+        "picture_url": picture.url,
+        "picture_etag": picture.etag,
+        "picture_last_modified": picture.last_modified,
+        "picture_checked_at": now,
+    }
 
 
 def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: datetime) -> None:
@@ -217,12 +228,9 @@ def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: 
         }
         for picture in pictures
     }
-    if not rows:
-        return
-    known = set(session.scalars(select(Picture.sha256).where(Picture.sha256.in_(rows))))
-    missing = [rows[sha256] for sha256 in sorted(rows.keys() - known)]
-    if missing:
-        session.execute(insert(session, Picture).on_conflict_do_nothing(), missing)
+    if rows:
+        ordered = [rows[sha256] for sha256 in sorted(rows)]
+        session.execute(insert(session, Picture).on_conflict_do_nothing(), ordered)
 
 
 def _record_failures(session: Session, failed: Sequence[FailedPicture], now: datetime) -> None:
@@ -243,40 +251,3 @@ def _record_failures(session: Session, failed: Sequence[FailedPicture], now: dat
             .values(video_id=failure.video_id, first_failed_at=now, **latest)
             .on_conflict_do_update(index_elements=[PictureFailure.video_id], set_=latest)
         )
-
-
-def current_versions(session: Session, ids: Iterable[str]) -> dict[str, VideoVersion]:
-    """{video id: its version with the highest number}; videos without any are left out."""
-    wanted = list(ids)
-    newest = (
-        select(VideoVersion.video_id, func.max(VideoVersion.number).label("number"))
-        .where(VideoVersion.video_id.in_(wanted))
-        .group_by(VideoVersion.video_id)
-        .subquery()
-    )
-    query = select(VideoVersion).join(
-        newest,
-        and_(VideoVersion.video_id == newest.c.video_id, VideoVersion.number == newest.c.number),
-    )
-    return {version.video_id: version for version in session.scalars(query)}
-
-
-def add_version(  # noqa: PLR0917
-    session: Session,
-    current: VideoVersion | None,
-    video_id: str,
-    title: str,
-    picture_sha256: str | None,
-    now: datetime,
-) -> None:
-    """Add the version that follows `current`. The caller holds the video's row locked, so numbers never collide."""
-    session.add(
-        VideoVersion(
-            video_id=video_id,
-            number=1 if current is None else current.number + 1,
-            title=title,
-            picture_sha256=picture_sha256,
-            first_seen_at=now,
-            last_seen_at=now,
-        )
-    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Integer, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.quota import add_units
@@ -46,6 +46,17 @@ class SyncCounts:
     pictures_failed: int = 0
     requests: int = 0
     units: int = 0
+
+
+# Built once: it runs in every transaction of a sync.
+_COUNTERS = tuple(field.name for field in fields(SyncCounts))
+_ADD = (
+    update(SyncRun)
+    .where(SyncRun.id == bindparam("run_id"))
+    .values({name: getattr(SyncRun, name) + bindparam(f"added_{name}", type_=Integer) for name in _COUNTERS})
+    .values(seen_at=bindparam("now"))
+    .execution_options(synchronize_session=False)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +153,9 @@ def last_syncs(session: Session) -> dict[str, LastSync]:
 
 def add_counts(session: Session, run_id: int, counts: SyncCounts, *, key_fingerprint: str, now: datetime) -> None:
     """Add to a run's counters, and its units to the day's. Call it last in a transaction: the day's row is shared."""
-    added = {field.name: getattr(counts, field.name) for field in fields(counts)}
-    values = {name: getattr(SyncRun, name) + n for name, n in added.items() if n}
-    if values:
-        session.execute(update(SyncRun).where(SyncRun.id == run_id).values(**values, seen_at=now))
+    added = {f"added_{name}": getattr(counts, name) for name in _COUNTERS}
+    if any(added.values()):
+        session.execute(_ADD, {"run_id": run_id, "now": now, **added})
     add_units(session, key_fingerprint, counts.units, now)
 
 

@@ -7,17 +7,18 @@ that point to a locked video can be written meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
-from sqlalchemy.orm import Session, defer
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, update
+from sqlalchemy.orm import Session
 
-from store.pictures import PictureJob, add_version, current_versions
+from store.pictures import PictureJob
 from store.tables import Availability, Kind, PictureFailure, Video
 from store.upsert import insert
+from store.versions import VersionChanges, current_versions
 
 __all__ = [
     "NOT_PAIRS",
@@ -135,16 +136,18 @@ def record_page(
     statement = insert(session, Video).on_conflict_do_nothing().returning(Video.id)
     added = set(session.scalars(statement, rows))
     known = _locked(session, listed.keys() - added)
-    gone, returned = 0, []
+    gone, returned, updates = 0, [], []
     for video in known:
-        seen = listed[video.id].availability
-        video.last_seen_at = now
+        seen, availability = listed[video.id].availability, video.availability
         if seen == "available":
-            if video.availability != "available":
+            if availability != "available":
                 returned.append(video.id)
-        elif video.availability != seen:
-            gone += video.availability == "available"
-            video.availability = seen
+        elif availability != seen:
+            gone += availability == "available"
+            availability = seen
+        updates.append({"id": video.id, "last_seen_at": now, "availability": availability})
+    if updates:
+        session.execute(update(Video), updates)
     all_known = known_until is not None and not added and all(v.first_seen_at <= known_until for v in known)
     new_available = [i for i in listed if i in added and listed[i].availability == "available"]
     return PageResult(len(added), gone, tuple(new_available + returned), all_known)
@@ -165,57 +168,76 @@ def record_details(
     are due again; otherwise only missing ones are.
     """
     details = {item.id: item for item in found}
-    rows = {video.id: video for video in _locked(session, details.keys() | set(missing))}
+    videos = _locked(session, details.keys() | set(missing))
     versions = current_versions(session, details.keys())
     failures = _failures(session, details.keys())
+    lost, read, history, jobs = [], [], VersionChanges(now), []
     changed = gone = 0
-    jobs = []
-    for video_id, video in rows.items():
-        video.details_at = now
-        if video_id not in details:
-            gone += video.availability == "available"
-            if video.availability == "available":
-                video.availability = "gone"
+    for video in videos:
+        if video.id not in details:
+            was_there = video.availability == "available"
+            gone += was_there
+            availability = "gone" if was_there else video.availability
+            lost.append({"id": video.id, "details_at": now, "availability": availability})
             continue
-        item = details[video_id]
-        version = versions.get(video_id)
+        item = details[video.id]
+        version = versions.get(video.id)
         if version is None:
-            add_version(session, None, video_id, item.title, video.picture_sha256, now)
+            history.add(None, video.id, item.title, video.picture_sha256)
         elif version.title != item.title:
-            add_version(session, version, video_id, item.title, video.picture_sha256, now)
+            history.add(version, video.id, item.title, video.picture_sha256)
             # A video is counted once a sync, also when two of its sides have changed.
             changed += version.first_seen_at < started_at
         else:
-            version.last_seen_at = now
-        _apply(video, item, now)
+            history.seen(version)
+        read.append(_read(item, video.published_at, now))
         due_again = recheck_before is not None and (
             video.picture_checked_at is None or video.picture_checked_at < recheck_before
         )
-        blocked = video_id in failures and failures[video_id] > now
-        if _is_wanted(video) and (video.picture_sha256 is None or due_again) and not blocked:
+        blocked = failures.get(video.id, now) > now
+        if _is_wanted(item) and (video.picture_sha256 is None or due_again) and not blocked:
             jobs.append(PictureJob.of(video, item.thumbnails))
+    for rows in (lost, read):
+        if rows:
+            session.execute(update(Video), rows)
+    history.write(session)
     return DetailsResult(changed, gone, tuple(jobs))
 
 
-def _apply(video: Video, item: VideoDetails, now: datetime) -> None:
-    video.title = item.title
-    video.published_at = item.published_at or video.published_at
-    video.duration_s = item.duration_s
-    video.kind = item.kind
-    video.availability = "available"
-    video.api_item = item.api_item
-    video.last_seen_at = now
+def _read(item: VideoDetails, published_at: datetime | None, now: datetime) -> dict[str, Any]:
+    """The columns of a video whose details were read."""
+    return {
+        "id": item.id,
+        "title": item.title,
+        "published_at": item.published_at or published_at,
+        "duration_s": item.duration_s,
+        "kind": item.kind,
+        "availability": "available",
+        "api_item": item.api_item,
+        "last_seen_at": now,
+        "details_at": now,
+    }
 
 
-def _is_wanted(video: Video) -> bool:
-    """`_wants_picture` for a row at hand."""
-    return video.kind == "video" and video.duration_s is not None and video.title.strip(" ") != ""
+def _is_wanted(item: VideoDetails) -> bool:
+    """`_wants_picture` for details at hand."""
+    return item.kind == "video" and item.duration_s is not None and item.title.strip(" ") != ""
 
 
-def _locked(session: Session, ids: Iterable[str]) -> list[Video]:
-    # The API item is large and only ever overwritten: not read.
-    query = select(Video).options(defer(Video.api_item)).where(Video.id.in_(list(ids))).order_by(Video.id)
-    return list(session.scalars(query.with_for_update(key_share=True)))
+def _locked(session: Session, ids: Collection[str]) -> list[Row[Any]]:
+    """What is to be known of rows that are about to be written, in the order of ids."""
+    if not ids:
+        return []
+    query = select(
+        Video.id,
+        Video.availability,
+        Video.published_at,
+        Video.first_seen_at,
+        *(Video.picture_sha256, Video.picture_url, Video.picture_etag, Video.picture_last_modified),
+        Video.picture_checked_at,
+    )
+    ordered = query.where(Video.id.in_(ids)).order_by(Video.id)
+    return list(session.execute(ordered.with_for_update(key_share=True)))
 
 
 def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:

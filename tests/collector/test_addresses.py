@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -160,3 +161,16 @@ async def test_a_proxy_of_the_users_own_may_be_anywhere(server: StandIn, monkeyp
         # The stand-in is no proxy, but that it was asked is what counts.
         assert isinstance(await http.get(request, status), int)
     assert server.journal.count() == 1
+
+
+async def test_no_proxy_is_heeded_and_netrc_is_not(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with hasty_http() as http:
+        await http.get(Request(f"{server.url}/vi/video000000/hqdefault.jpg"), status)
+    (request,) = server.journal.requests()
+    assert "authorization" not in request.headers
