@@ -75,7 +75,7 @@ def server_ratio(report: dict[str, object], clean: dict[str, object]) -> float:
 
 def down(folder: Path, *, quick: bool) -> list[Row]:
     """A server that is not there, and one that is gone from some request on."""
-    count = 100 if quick else 300
+    count = 100 if quick else 1000
     return [_never_there(folder), _dies(folder, count, 3 if quick else 6)]
 
 
@@ -125,7 +125,7 @@ def _dies(folder: Path, count: int, times: int) -> Row:
 
 def quota(folder: Path, *, quick: bool) -> list[Row]:
     """A quota that is spent after each possible number of units, and a next day."""
-    count = 100 if quick else 300
+    count = 100 if quick else 1000
     with StandIn(channel(count)) as server:
         Shell.of(sqlite_url(folder, "rich"), server).run("sync", "@reliable")
         wanted, price = read_store(sqlite_url(folder, "rich"), contents), server.units

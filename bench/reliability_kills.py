@@ -77,7 +77,7 @@ def kill_sync(shell: Shell, server: StandIn, requests: int, wanted: dict[str, ob
 
 def kill_syncs(folder: Path, *, quick: bool) -> list[Row]:
     """Kill first syncs at moments spread over all of their requests."""
-    count, kills = (60, 3) if quick else (300, 50)
+    count, kills = (60, 3) if quick else (1000, 50)
     with StandIn(channel(count)) as server:
         Shell.of(sqlite_url(folder, "clean"), server).run("sync", "@reliable")
         wanted: dict[str, object] = dict(read_store(sqlite_url(folder, "clean"), contents))
