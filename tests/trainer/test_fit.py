@@ -7,38 +7,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
 from PIL import Image
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from tests.trainer.tiny import COLOURS, SHAPES, draw
+from tests.trainer.oracle import NAMES, Drawn, recipe
 from trainer.encoder import Encoder, load_encoder
 from trainer.errors import BadSetting
 from trainer.fit import choose_parameters, fit_full_model
-from trainer.pictures import decoded
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 from trainer.steps import Step, Triplets
 
-NAMES = [f"{colour} {shape}" for shape in SHAPES[:2] for colour in COLOURS]
 ROWS = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
 SETTINGS = TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)
 
 
-class Drawn:
-    """Pictures by name; remembers how many were asked for at once."""
+class Counted(Drawn):
+    """Remembers how many were asked for at once."""
 
-    def __init__(self) -> None:
-        self.most = 0
+    most = 0
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
         self.most = max(self.most, len(digests))
-        return [decoded(draw(name.split()[0], name.split()[1]), name) for name in digests]
+        return super().load(digests)
 
 
 def run(encoder: Encoder, rows: Triplets, settings: TrainSettings) -> list[Step]:
@@ -50,45 +40,16 @@ def run(encoder: Encoder, rows: Triplets, settings: TrainSettings) -> list[Step]
 
 
 @pytest.mark.parametrize("with_negatives", [True, False])
-def test_steps_are_those_of_the_recipes_own_code(
-    encoder: Encoder, tiny_clip: Path, tmp_path: Path, with_negatives: bool
-) -> None:
-    """The oracle: the library's trainer with its own collator and batch order, all pictures in a dataset column."""
+def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Path, with_negatives: bool) -> None:
     rows = ROWS if with_negatives else Triplets(NAMES, NAMES, None)
     steps = run(encoder, rows, SETTINGS)
-    with quiet_libraries():
-        model = SentenceTransformer(str(tiny_clip), device="cpu")
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_("projection" in name)
-        columns: dict[str, list[object]] = {"anchor": list(Drawn().load(NAMES)), "positive": list(NAMES)}
-        if rows.negatives is not None:
-            columns["negative"] = list(rows.negatives)
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=str(tmp_path),
-            num_train_epochs=3,
-            per_device_train_batch_size=8,
-            learning_rate=1e-2,
-            seed=7,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            disable_tqdm=True,
-        )
-        trainer = SentenceTransformerTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_dict(columns),
-            loss=MultipleNegativesRankingLoss(model),
-        )
-        trainer.train()
-    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-    assert [step.loss for step in steps] == pytest.approx([entry["loss"] for entry in logged], rel=1e-6)
-    assert [step.learning_rate for step in steps] == [entry["learning_rate"] for entry in logged]
+    theirs = recipe(tiny_clip, rows, Drawn().load(NAMES), SETTINGS)
+    assert [step.loss for step in steps] == pytest.approx(theirs.losses, rel=1e-6)
+    assert [step.learning_rate for step in steps] == theirs.rates
     assert [step.step for step in steps] == list(range(1, 10))
     assert steps[-1].epoch == 3.0
-    ours, theirs = encoder.model.state_dict(), model.state_dict()
-    assert all(torch.allclose(ours[name], theirs[name], atol=1e-7) for name in ours)
+    ours, tuned = encoder.model.state_dict(), theirs.model.state_dict()
+    assert all(torch.allclose(ours[name], tuned[name], atol=1e-7) for name in ours)
 
 
 def test_the_same_seed_gives_the_same_losses_whatever_ran_before(tiny_clip: Path) -> None:
@@ -112,7 +73,7 @@ def test_only_what_was_chosen_changes(encoder: Encoder) -> None:
 
 
 def test_pictures_are_decoded_a_batch_at_a_time(encoder: Encoder) -> None:
-    source = Drawn()
+    source = Counted()
     with quiet_libraries():
         choose_parameters(encoder.model, "projection")
         fit_full_model(encoder, ROWS, source, SETTINGS, lambda _step: None)
