@@ -26,7 +26,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from collector.addresses import NotPublic, PublicOnly
-from collector.errors import BadAnswer, NetworkError, TransientError
+from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError
 
 __all__ = ["Answer", "Http", "Pauses", "Request"]
 
@@ -57,7 +57,10 @@ class Request:
     @property
     def host(self) -> str:
         """Who is asked; for messages."""
-        return URL(self.url).authority or self.url
+        try:
+            return URL(self.url).authority or self.url
+        except ValueError:
+            return self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class Http:
         self._connections = connections
         self._resolver = resolver
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
-        self._proxies: dict[tuple[str, str | None], str | None] = {}
+        self._proxies: dict[tuple[str, str | None], URL | None] = {}
         self._session: aiohttp.ClientSession | None = None
         self._public: aiohttp.ClientSession | None = None
         self._guard: PublicOnly | None = None
@@ -183,12 +186,16 @@ class Http:
         assert session is not None, "use Http in an async with statement"
         try:
             url = URL(request.url)
+        except ValueError as error:
+            raise BadAnswer("named an address that is none") from error
+        proxy = self._proxy(url)
+        try:
             async with session.get(
                 url,
                 params=request.params or None,
                 headers=dict(request.headers),
                 allow_redirects=False,
-                proxy=self._proxy(url),
+                proxy=proxy,
             ) as response:
                 body, complete = await self._body(response, request.max_bytes)
                 log.debug("GET %s: %d, %d bytes", response.url, response.status, len(body))
@@ -212,16 +219,20 @@ class Http:
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise NetworkError("the connection broke") from error
 
-    def _proxy(self, url: URL) -> str | None:
+    def _proxy(self, url: URL) -> URL | None:
         """The proxy that the environment names for a host, if any.
 
-        aiohttp's own `trust_env` looks it up anew for each request, and reads `.netrc` in a thread besides: a third of
-        a sync's time, for passwords that no picture host is to be sent.
+        With `trust_env`, aiohttp looks it up anew for each request, and passwords in `.netrc` besides, in a thread: a
+        third of a sync's time. A proxy's password belongs in its address.
+
+        Raises:
+            BadSetting: what the environment names can't be used.
         """
         place = url.scheme, url.host
         if place not in self._proxies:
             bypassed = url.host is None or proxy_bypass(url.host)
-            self._proxies[place] = None if bypassed else getproxies().get(url.scheme)
+            named = None if bypassed else getproxies().get(url.scheme)
+            self._proxies[place] = None if not named else _proxy_address(named, url.scheme)
         return self._proxies[place]
 
     async def _body(self, response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
@@ -241,6 +252,17 @@ class Http:
                     return b"", False
                 pieces.append(piece)
             return b"".join(pieces), True
+
+
+def _proxy_address(named: str, scheme: str) -> URL:
+    try:
+        proxy = URL(named)
+    except ValueError:  # whose message quotes all of it
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        # Not quoted: there may be a password in it.
+        raise BadSetting(f"{scheme}_proxy names no proxy that can be used; write http://HOST:PORT, or unset it")
+    return proxy
 
 
 def _check_status(answer: Answer) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
+from yarl import URL
+
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError
 from collector.http import Answer, Http, Request
 from collector.picture_check import check_picture, refuse_bombs
@@ -85,6 +87,7 @@ def _place(url: str) -> tuple[str, str, int] | None:
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip("."), parts.port
+        URL(url)  # the one that requests are made with
     except ValueError:
         return None
     if not host or parts.scheme not in ("http", "https") or parts.username is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import traceback
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from collector.addresses import NotPublic, PublicOnly, is_public
-from collector.errors import NetworkError
+from collector.errors import BadSetting, NetworkError
 from collector.http import Answer, Request
 from collector.thumbnails import Thumbnails
 from store.pictures import FailedPicture, PictureJob
@@ -161,6 +163,28 @@ async def test_a_proxy_of_the_users_own_may_be_anywhere(server: StandIn, monkeyp
         # The stand-in is no proxy, but that it was asked is what counts.
         assert isinstance(await http.get(request, status), int)
     assert server.journal.count() == 1
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://someone:secret@proxy.example:99999", "socks5://someone:secret@proxy.example", "secret:3128", "//"]
+)
+async def test_a_proxy_that_can_not_be_used_is_said_so_without_its_password(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    async with hasty_http() as http:
+        with pytest.raises(BadSetting, match=r"^http_proxy names no proxy that can be used; write http") as caught:
+            await http.get(named(server, public_only=False), status)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+    assert server.journal.count() == 0
+
+
+async def test_a_proxy_gets_the_password_in_its_address(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://someone:secret@127.0.0.1:{server.port}")
+    async with hasty_http() as http:
+        await http.get(Request("http://pictures.example/vi/video000000/hqdefault.jpg"), status)
+    (request,) = server.journal.requests()
+    assert request.headers["proxy-authorization"] == "Basic " + b64encode(b"someone:secret").decode()
 
 
 async def test_no_proxy_is_heeded_and_netrc_is_not(

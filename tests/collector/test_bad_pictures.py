@@ -93,6 +93,42 @@ def test_unusual_pictures_are_pictures(data: bytes, mime: str, size: tuple[int, 
     assert (checked.mime, (checked.width, checked.height)) == (mime, size)
 
 
+def lossless_jpeg(width: int, height: int) -> bytes:
+    """A grey picture without a difference from pixel to pixel: each is the one bit of a table of two codes."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+    codes = bytes([0, 1, 1, *[0] * 14, 0, 1])
+    frame = struct.pack(">BHHB", 8, height, width, 1) + bytes([1, 0x11, 0])
+    scan = bytes([1, 1, 0, 1, 0, 0])
+    pixels = bytes(width * height // 8)
+    return b"\xff\xd8" + segment(0xC4, codes) + segment(0xC3, frame) + segment(0xDA, scan) + pixels + b"\xff\xd9"
+
+
+def test_a_lossless_jpeg_is_a_picture() -> None:
+    data = lossless_jpeg(480, 360)
+    found = check_picture(data)
+    assert (found.mime, found.width, found.height) == ("image/jpeg", 480, 360)
+    with pytest.raises(PictureError, match="can't be decoded"):
+        check_picture(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_small_jpeg_is_refused_just_where_decoding_all_of_it_fails(mode: str, options: dict[str, object]) -> None:
+    data = saved(Image.effect_noise((75, 53), 60).convert(mode), "JPEG", **options)
+    for length in [*range(100, len(data), 97), *range(len(data) - 24, len(data) + 1)]:
+        try:
+            with Image.open(io.BytesIO(data[:length])) as picture:
+                picture.load()
+        except OSError:
+            with pytest.raises(PictureError):
+                check_picture(data[:length])
+        else:
+            check_picture(data[:length])
+
+
 def test_a_large_jpeg_that_is_cut_short_is_found_out() -> None:
     noise = Image.effect_noise((3000, 2000), 50)
     data = saved(noise, "JPEG")
