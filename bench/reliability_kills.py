@@ -94,7 +94,8 @@ def kill_syncs(folder: Path, *, quick: bool) -> list[Row]:
             f"kill -9 after the first to the last of {requests:,} requests, then a sync",
             kills,
             f"{hit} killed at work; {wrong[0] if wrong else 'each went on to the same store'}",
-            not wrong,
+            # The last moments may come just after the end.
+            not wrong and hit >= 0.9 * kills,
         )
     ]
 

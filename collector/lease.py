@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from collector.errors import ChannelBusy
-from collector.processes import is_alive
+from collector.processes import is_alive, this_machine
 from collector.run import Run
 from store.errors import StoreError
 from store.syncs import LEASE, begin_sync, end_stale_syncs, say_alive, sync_of_another
@@ -41,7 +40,7 @@ def take_channel(
     Raises:
         ChannelBusy: another process is, or has.
     """
-    host = socket.gethostname()
+    host = this_machine()
     end_stale_syncs(session, channel_id, host=host, is_alive=is_alive, now=now)
     other = None if alone_since is None else sync_of_another(session, channel_id, alone_since)
     if other is not None:

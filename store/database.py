@@ -108,6 +108,8 @@ def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: boo
                 require_current(engine)
             else:
                 bring_up_to_date(engine, create=create)
+                if database.is_sqlite:
+                    _use_write_ahead_log(engine)
     except BaseException:
         engine.dispose()
         raise
@@ -160,7 +162,9 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(url, read_only=read_only)
-        options = "-c timezone=utc" + (" -c default_transaction_read_only=on" if read_only else "")
+        options = f"-c timezone=utc -c lock_timeout={BUSY_TIMEOUT_S * 1000:.0f}ms"
+        if read_only:
+            options += " -c default_transaction_read_only=on"
         return create_engine(url, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 10})
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise BadDatabaseUrl("the PostgreSQL driver is not installed; run pip install 'thumbtune[postgres]'") from error
@@ -185,8 +189,6 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.execute("PRAGMA synchronous = FULL")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
-        elif connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            connection.execute("PRAGMA journal_mode = WAL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -194,6 +196,18 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def _use_write_ahead_log(engine: Engine) -> None:
+    """Once in a file's life, and not before it is known to be a store: it changes the file."""
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -217,7 +231,7 @@ _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
     (
         "readonly database",
         DatabaseUnavailable,
-        "is read-only; check the permissions of the file and its folder",
+        "is read-only; check the permissions of the file, of its -wal and -shm beside it, and of the folder",
     ),
     (
         "unable to open",
@@ -251,6 +265,8 @@ def _mapped(text: str, url: URL, sqlite_name: str = "") -> StoreError:
             if needle in f"{text} {sqlite_name}".lower():
                 return kind(f"the store {url.database} {advice}")
         return StoreError(f"the store {url.database} refused a statement ({first_line}); please report this")
+    if "lock timeout" in text:
+        return DatabaseUnavailable(f"{where} is locked by another program; run the command again when that has ended")
     if any(
         word in text for word in ("connection", "connect", "could not translate", "authentication", "does not exist")
     ):

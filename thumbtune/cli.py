@@ -14,6 +14,7 @@ import click
 
 from thumbtune import __version__, interrupts
 from thumbtune.console import Console
+from thumbtune.interrupts import STOPPED_EARLY
 from thumbtune.log_format import LogFormat, configure_logging
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["App", "cli", "main"]
 
-STOPPED_EARLY = 3
 TRAINING_STACK = frozenset(
     {
         "accelerate",

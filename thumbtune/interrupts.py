@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-__all__ = ["install", "raise_if_told"]
+__all__ = ["STOPPED_EARLY", "install", "raise_if_told"]
+
+STOPPED_EARLY = 3
+"""The exit code of a command that a signal or a spent quota ended: the next one goes on."""
 
 _told: list[int] = []
 

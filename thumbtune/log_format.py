@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from thumbtune.console import printable
 
@@ -27,6 +27,10 @@ class TextLines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
         """One safe line."""
         return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the base class's name)
+        """The traceback, each of its lines safe."""
+        return "\n".join(printable(line) for line in super().formatException(ei).split("\n"))
 
 
 class JsonLines(logging.Formatter):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from thumbtune.console import Console, Progress
+from thumbtune.interrupts import STOPPED_EARLY
 
 if TYPE_CHECKING:
     from collector.channel_names import ChannelName
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Synced", "read_request", "run_until_stopped", "sync_channels"]
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+AT_ONCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,16 +120,23 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
     return Synced(reports, len(names))
 
 
-def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+def run_until_stopped(
+    start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], *, patience_s: float | None = None
+) -> T:
     """Run with Ctrl-C and SIGTERM setting an event, so that the sync ends in order; a second one cancels what is on.
 
     Not by an exception out of a signal handler: that would land in whatever code of the event loop runs just then.
+
+    Args:
+        start: what is run, given the event.
+        patience_s: how long what is at hand may take after a signal; then the process exits with 0. None: for ever.
 
     Raises:
         KeyboardInterrupt: there was a second signal.
     """
     signals = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.getsignal(number) for number in signals}
+    deadlines: list[threading.Timer] = []
 
     async def run() -> T:
         loop, stop, task = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
@@ -133,8 +147,13 @@ def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) 
             nonlocal again
             if not stop.is_set():
                 stop.set()
+                if patience_s is not None:
+                    deadlines.append(_exit_after(patience_s, 0))
                 return
             again = True
+            for deadline in deadlines:
+                deadline.cancel()
+            deadlines.append(_exit_after(AT_ONCE_S, STOPPED_EARLY))
             task.cancel()
             _restore(loop, previous)
 
@@ -156,6 +175,25 @@ def run_until_stopped(start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) 
         return asyncio.run(run())
     except asyncio.CancelledError as error:
         raise KeyboardInterrupt from error
+    finally:
+        for deadline in deadlines:
+            deadline.cancel()
+
+
+def _exit_after(seconds: float, code: int) -> threading.Timer:
+    """End the process if it has not ended by then: no thread that waits for a lock or a name can be told to stop.
+
+    As after `kill -9`, the database undoes what was not committed.
+    """
+
+    def give_up() -> None:
+        log.warning("what is at hand can't be finished in time; everything before it is kept")
+        os._exit(code)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _restore(loop: asyncio.AbstractEventLoop, previous: dict[signal.Signals, Any]) -> None:

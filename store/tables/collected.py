@@ -209,7 +209,7 @@ class SyncRun(Base):
     error: Mapped[str | None]
     """Why it failed."""
     host: Mapped[str]
-    """The machine's name."""
+    """The machine's name; on Linux with its boot and its namespace of process numbers."""
     pid: Mapped[int]
     """With `host`: whether a run that reads `running` still is."""
     seen_at: Mapped[datetime | None]

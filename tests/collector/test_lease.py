@@ -14,6 +14,7 @@ from sqlalchemy import update
 
 import collector.lease
 from collector.errors import BudgetSpent
+from collector.processes import this_machine
 from store.database import Database, open_database
 from store.syncs import begin_sync, finish_sync
 from store.tables import SyncRun
@@ -69,12 +70,14 @@ async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
     [
         ("elsewhere", 1, 5, "busy"),
         ("elsewhere", 1, 11, "unchanged"),
-        (socket.gethostname(), os.getppid(), 5, "busy"),
-        (socket.gethostname(), os.getppid(), 11, "unchanged"),
-        (socket.gethostname(), os.getpid(), 5, "unchanged"),  # a run that this process could not close
+        # Another container, say, in which the process has the same number.
+        (f"{socket.gethostname()} (00000000-1)", os.getpid(), 5, "busy"),
+        (this_machine(), os.getppid(), 5, "busy"),
+        (this_machine(), os.getppid(), 11, "unchanged"),
+        (this_machine(), os.getpid(), 5, "unchanged"),  # a run that this process could not close
     ],
     # Without process numbers: each of several test processes must name its tests alike.
-    ids=["elsewhere", "elsewhere-silent", "here", "here-silent", "this-process"],
+    ids=["elsewhere", "elsewhere-silent", "namesake", "here", "here-silent", "this-process"],
 )
 async def test_who_holds_a_channel(database: Database, host: str, pid: int, silent_minutes: int, status: str) -> None:
     async with StandIn(channel(3)) as server:
@@ -103,7 +106,7 @@ async def test_a_number_that_is_used_again_holds_no_channel(sqlite_database: Dat
                 session,
                 server.catalogues[0].channel_id,
                 "incremental",
-                host=socket.gethostname(),
+                host=this_machine(),
                 pid=os.getppid(),
                 now=long_ago,
             )

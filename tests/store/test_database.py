@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from store.database import Database, open_database, rows_as_dicts
-from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError
+from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooNew
 from store.tables import Channel, QuotaDay, Video
 from store.types import utc_now
 
@@ -217,6 +217,51 @@ def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.Mo
     with database.write() as session:
         session.add(a_channel())
     database.close()
+
+
+def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.database.BUSY_TIMEOUT_S", 0.05)
+    database = open_database(postgres_url)
+    with database.engine.connect() as other, other.begin():
+        other.execute(text("LOCK TABLE channel IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseUnavailable, match="locked by another program"), database.write() as session:
+            session.add(a_channel())
+    with database.write() as session:
+        session.add(a_channel())
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE t (x)"],
+        ["CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('x')"],
+    ],
+)
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path, statements: list[str]) -> None:
+    path = tmp_path / "other.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        other.execute(statement)
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(NotAStore):
+        open_database(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_newer_store_without_a_write_ahead_log_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "newer.db"
+    open_database(f"sqlite:///{path}").close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("UPDATE alembic_version SET version_num = 'm9999'")
+    other.execute("PRAGMA journal_mode = DELETE")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreTooNew):
+        open_database(f"sqlite:///{path}")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root writes everything")

@@ -52,6 +52,15 @@ def test_strangers_texts_stay_on_one_line_and_reach_no_terminal(formatter: loggi
         assert json.loads(line)["message"] == f"title {HOSTILE}"
 
 
+def test_a_traceback_reaches_no_terminal() -> None:
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError as error:
+        text = logged(TextLines(), logging.ERROR, "broke", exc_info=error)
+    assert text.splitlines()[1] == "Traceback (most recent call last):"
+    assert not {"\x1b", "\u202e", "\u2028"} & set(text)
+
+
 def test_an_exception_is_one_field() -> None:
     try:
         raise ValueError(HOSTILE)

@@ -146,12 +146,39 @@ def test_a_second_signal_ends_it_without_waiting_for_what_is_at_hand(sqlite_url:
         watcher.process.send_signal(signal.SIGTERM)
         watcher.said("told to stop")
         watcher.process.send_signal(signal.SIGTERM)
+        assert watcher.process.wait(30) == 3, watcher.text
         other.rollback()
         other.close()
-        assert watcher.process.wait(10) == 3, watcher.text
         watcher._reader.join(30)
-        assert "interrupted; everything so far is kept" in watcher.text
+        assert "what is at hand can't be finished in time; everything before it is kept" in watcher.text
         assert "Traceback" not in watcher.text
+
+
+def test_a_locked_store_does_not_keep_it_from_ending(sqlite_url: str) -> None:
+    slow = Fault("slow", path="/vi", delay_s=0.05)
+    with StandIn(channel(300), faults=Faults([slow], most_in_a_row=None)) as server:
+        opened = open_database(sqlite_url)
+        with watching(sqlite_url, server, "@tests") as watcher:
+            watcher.until(lambda: server.journal.count("picture") >= 100)
+            with opened.engine.execution_options(thumbtune_begin="IMMEDIATE").connect() as other, other.begin():
+                asked = server.journal.count("picture")
+                watcher.until(lambda: server.journal.count("picture") >= asked + 32)
+                # A waiter would hold out for a minute, whatever it is told.
+                assert watcher.end() == 0, watcher.text
+        assert "can't be finished in time" in watcher.text
+        check_sound(opened)
+        before = {video_id for video_id, row in contents(opened).items() if row[4] is not None}
+        server.faults = Faults()
+        server.journal.clear()
+        with watching(sqlite_url, server) as watcher:
+            watcher.said("@tests: complete")
+            assert watcher.end() == 0
+        fetched = {request.path.split("/")[2] for request in server.journal.requests("picture")}
+    assert [run.status for run in sync_runs(opened)] == ["interrupted", "complete"]
+    assert before
+    assert not before & fetched
+    assert len(contents(opened)) == 300
+    opened.close()
 
 
 def test_while_it_waits_a_signal_ends_it_too(sqlite_url: str) -> None:

@@ -23,6 +23,9 @@ __all__ = ["watch"]
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 8.0
+"""What is at hand at a signal may take so long: service managers kill after 10 s."""
+
 
 @click.command()
 @click.argument("channels", metavar="[CHANNEL]...", nargs=-1)
@@ -61,8 +64,8 @@ def watch(app: App, channels: tuple[str, ...], every: str, units: int, retrain: 
     later. What fails is logged and tried again, sooner than the interval says; it keeps nothing else from being
     synced. A channel that another process on this store is syncing is left to that one.
 
-    SIGTERM or Ctrl-C finishes what is at hand and exits with 0; a second one ends it at once. Logs go to stderr;
-    'thumbtune --log-format json watch' writes one JSON object a line.
+    SIGTERM or Ctrl-C finishes what is at hand and exits with 0 within 10 s; a second one ends it at once. Logs go to
+    stderr; 'thumbtune --log-format json watch' writes one JSON object a line.
     """
     from collector.schedule import Rhythm, parse_duration  # noqa: PLC0415 (aiohttp is slow to import)
     from collector.service import Service, WatchOptions  # noqa: PLC0415
@@ -80,7 +83,8 @@ def watch(app: App, channels: tuple[str, ...], every: str, units: int, retrain: 
                 raise click.UsageError("The store has no channels yet; name one: thumbtune watch @HANDLE")
         log.info("watching %s, each every %s", ", ".join(map(str, asked.names)) or "all channels of the store", every)
         run_until_stopped(
-            lambda stop: Service(database, asked.names, asked.settings, options, stop=stop).run(_say_where)
+            lambda stop: Service(database, asked.names, asked.settings, options, stop=stop).run(_say_where),
+            patience_s=PATIENCE_S,
         )
     finally:
         database.close()
