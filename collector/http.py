@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import io
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -28,7 +30,7 @@ from yarl import URL
 from collector.addresses import NotPublic, PublicOnly
 from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError
 
-__all__ = ["Answer", "Http", "Pauses", "Request"]
+__all__ = ["LARGE_BYTES", "Answer", "Http", "Pauses", "Request"]
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ RETRIED_STATUSES = frozenset({408, 425, 429})
 CHUNK_BYTES = 1 << 16
 LARGE_BYTES = 1 << 20
 LARGE_AT_ONCE = 2
-"""So many bodies of more than `LARGE_BYTES` are read at a time: a dozen endless ones must not fill the memory."""
+"""So many bodies of more than `LARGE_BYTES` are held at a time: a dozen endless ones must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,17 @@ class Pauses:
         """Seconds to wait after failed attempt number `attempt` (1, 2, ...)."""
         drawn = draw() * min(self.longest_s, self.first_s * 2.0 ** (attempt - 1))
         return drawn if asked_s is None else max(drawn, min(asked_s, self.longest_asked_s))
+
+
+@dataclass
+class _Turn:
+    """Whether one of `LARGE_AT_ONCE` was taken."""
+
+    taken: bool = False
+
+
+# That of the `Http.turn` which the request in hand is made in.
+_turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
 
 
 class Http:
@@ -151,6 +164,25 @@ class Http:
         if self._guard is not None:
             await self._guard.close()
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A block that holds on to what it fetches: a large body in it counts until the block ends.
+
+        Outside of one, a body counts until it is read.
+        """
+        turn = _Turn()
+        token = _turn.set(turn)
+        try:
+            yield
+        finally:
+            _turn.reset(token)
+            self._end(turn)
+
+    def _end(self, turn: _Turn) -> None:
+        if turn.taken:
+            turn.taken = False
+            self._large.release()
+
     async def get(self, request: Request, read: Callable[[Answer], T]) -> T:
         """Send a request until `read` can make something of the answer.
 
@@ -172,6 +204,8 @@ class Http:
                     raise type(error)(
                         f"{request.host}: {error}, {attempt} times; check the network, or try again later"
                     ) from error
+                if (block := _turn.get()) is not None:
+                    self._end(block)  # what was read of it is let go
                 pause = self._pauses.before(attempt, error.retry_after_s, self._draw)
                 log.info("%s: %s; try %d follows in %.1f s", request.host, error, attempt + 1, pause)
             attempt += 1
@@ -241,17 +275,24 @@ class Http:
         if announced is not None and announced > max_bytes:
             response.close()
             return b"", False
-        pieces, size = [], 0
-        async with AsyncExitStack() as turn:
+        # Grows in place and gives its bytes away without a copy: joining pieces would take the memory twice.
+        body, size = io.BytesIO(), 0
+        block = _turn.get()
+        turn = block or _Turn()
+        try:
             async for piece in response.content.iter_chunked(CHUNK_BYTES):
-                if size <= LARGE_BYTES < size + len(piece):
-                    await turn.enter_async_context(self._large)
                 size += len(piece)
+                if size > LARGE_BYTES and not turn.taken:
+                    await self._large.acquire()
+                    turn.taken = True
                 if size > max_bytes:
                     response.close()
                     return b"", False
-                pieces.append(piece)
-            return b"".join(pieces), True
+                body.write(piece)
+            return body.getvalue(), True
+        finally:
+            if block is None:
+                self._end(turn)
 
 
 def _proxy_address(named: str, scheme: str) -> URL:

@@ -21,7 +21,7 @@ __all__ = ["FORMATS", "MAX_DECODED_BYTES", "MAX_PIXELS", "CheckedPicture", "chec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS = 40_000_000
-MAX_DECODED_BYTES = 64 << 20
+MAX_DECODED_BYTES = 32 << 20
 """What the decoder may take; a JPEG of one scan is read in strips, so only `MAX_PIXELS` bounds it."""
 LARGE_BYTES = 8 << 20
 MAX_SCANS = 200

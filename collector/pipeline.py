@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from collector.errors import NetworkError, QuotaExceeded
+from collector.http import LARGE_BYTES
 from collector.listing import Listing, list_uploads
 from collector.parsing import VideoItem
 from collector.plan import Fifties, details_from, needs_confirming
@@ -82,6 +83,8 @@ class _Pipeline:
         self._doubtful: dict[str, PictureOutcome] = {}
         """Thumbnails whose host couldn't be reached: their fault only if others come through again. If it is the
         network's, which ends the sync, they are not to wait for hours until they are tried again."""
+        self._awaited: dict[int, asyncio.Event] = {}
+        """By `id` of the outcome: those whose writing is waited for."""
         self._at_hand: list[PictureOutcome] = []
         """Fetched, and not written when the stages were cancelled."""
 
@@ -219,26 +222,37 @@ class _Pipeline:
             after = jobs[-1].video_id
 
     async def _fetch_pictures(self) -> None:
-        run = self._run
         while (job := await self._jobs.get()) is not None:
-            outcome, unreachable = await run.clients.thumbnails.fetch(job, run.thumbnail_size)
-            self._unreachable = self._unreachable + 1 if unreachable else 0
-            if self._unreachable >= MOST_UNREACHABLE:
-                raise NetworkError(
-                    f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; check the network, "
-                    "and run the command again: what was fetched is kept"
-                )
-            if unreachable:
-                self._doubtful[job.video_id] = outcome
-                self._jobs.task_done()
-                continue
-            self._doubtful.pop(job.video_id, None)
-            try:
-                await self._blame_doubtful()
-                await self._outcomes.put(outcome)
-            except asyncio.CancelledError:
-                self._at_hand.append(outcome)
-                raise
+            # Until a large picture is written, it counts as one of the few that are held at a time.
+            async with self._run.clients.http.turn():
+                await self._fetch_picture(job)
+
+    async def _fetch_picture(self, job: PictureJob) -> None:
+        run = self._run
+        outcome, unreachable = await run.clients.thumbnails.fetch(job, run.thumbnail_size)
+        self._unreachable = self._unreachable + 1 if unreachable else 0
+        if self._unreachable >= MOST_UNREACHABLE:
+            raise NetworkError(
+                f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; check the network, "
+                "and run the command again: what was fetched is kept"
+            )
+        if unreachable:
+            self._doubtful[job.video_id] = outcome
+            self._jobs.task_done()
+            return
+        self._doubtful.pop(job.video_id, None)
+        written = asyncio.Event()
+        if isinstance(outcome, FetchedPicture) and len(outcome.data) > LARGE_BYTES:
+            self._awaited[id(outcome)] = written
+        else:
+            written.set()
+        try:
+            await self._blame_doubtful()
+            await self._outcomes.put(outcome)
+        except asyncio.CancelledError:
+            self._at_hand.append(outcome)
+            raise
+        await written.wait()
 
     async def _write_pictures(self) -> None:
         """Write outcomes in batches: when one is full, and at the latest after a short while."""
@@ -267,8 +281,10 @@ class _Pipeline:
 
     async def _save_pictures(self, outcomes: list[PictureOutcome]) -> None:
         await self._record(outcomes)
-        for _ in outcomes:
+        for outcome in outcomes:
             self._jobs.task_done()
+            if (written := self._awaited.pop(id(outcome), None)) is not None:
+                written.set()
 
     async def _blame_doubtful(self) -> None:
         """Write down that thumbnails could not be fetched: the network is there, so it is them."""

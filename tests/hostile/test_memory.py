@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from store.database import open_database
-from tests.collector.channels import channel, contents, failures
+from tests.collector.channels import channel, contents, failures, jpeg
 from tests.collector.test_bad_pictures import png
 from tests.collector.test_scale import MEASURED
 from tests.hostile.servers import endless_server
@@ -49,8 +49,8 @@ def hostile(server: str) -> list[tuple[str, Fault, str | None]]:
         ("a bomb of 30,000 x 30,000", body(png(30_000, 30_000)), "too many"),
         ("a WebP of 40 megapixels", body(saved("RGBA", (8000, 5000), "WEBP", lossless=True)), "too many"),
         ("a progressive JPEG of 40 megapixels", body(saved("L", (8000, 5000), "JPEG", progressive=True)), "too many"),
-        ("the largest PNG that passes", body(saved("RGB", (4096, 4096), "PNG")), None),
-        ("the largest WebP that passes", body(saved("RGB", (2048, 2048), "WEBP")), None),
+        ("the largest PNG that passes", body(saved("RGB", (4096, 2048), "PNG")), None),
+        ("the largest WebP that passes", body(saved("RGB", (2048, 1024), "WEBP")), None),
         ("the largest JPEG that passes", body(saved("RGB", (8000, 5000), "JPEG")), None),
     ]
 
@@ -69,6 +69,26 @@ def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, obje
     )
     (report,) = json.loads(done.stdout)["channels"]
     return int(done.stderr.split()[-1]) // 1024, report
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
+    files = [
+        Fault("body", path=f"/vi/video{number:06d}/", body=large_file(number), content_type="image/jpeg")
+        for number in range(EACH)
+    ]
+    with StandIn(channel(EACH + 20)) as server:
+        clean, _ = peak_mib(f"sqlite:///{tmp_path / 'clean.db'}", server, "")
+        server.faults = Faults(files, most_in_a_row=None)
+        url = f"sqlite:///{tmp_path / 'large.db'}"
+        peak, report = peak_mib(url, server, "")
+    assert (report["status"], report["thumbnails"]["fetched"]) == ("complete", EACH + 20)  # type: ignore[index]
+    assert peak - clean < MOST_MIB, (peak, clean)
+
+
+def large_file(number: int) -> bytes:
+    """A picture of 8 MiB: decoders ignore what follows its end."""
+    return jpeg("large").ljust((8 << 20) - 1, b"\0") + bytes([number])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
