@@ -80,9 +80,11 @@ class _Pipeline:
         self._jobs: asyncio.Queue[PictureJob | None] = asyncio.Queue(2 * JOBS_A_PAGE)
         self._outcomes: asyncio.Queue[PictureOutcome | None] = asyncio.Queue(2 * PICTURES_AT_ONCE)
         self._unreachable = 0
-        self._doubtful: dict[str, PictureOutcome] = {}
-        """Thumbnails whose host couldn't be reached: their fault only if others come through again. If it is the
-        network's, which ends the sync, they are not to wait for hours until they are tried again."""
+        self._failures = 0
+        self._doubtful: dict[str, tuple[int, PictureOutcome]] = {}
+        """Thumbnails whose host couldn't be reached, with the number of the failure: their fault only if others come
+        through that were asked for afterwards. If it is the network's, which ends the sync, they are not to wait for
+        hours until they are tried again."""
         self._awaited: dict[int, asyncio.Event] = {}
         """By `id` of the outcome: those whose writing is waited for."""
         self._at_hand: list[PictureOutcome] = []
@@ -228,7 +230,7 @@ class _Pipeline:
                 await self._fetch_picture(job)
 
     async def _fetch_picture(self, job: PictureJob) -> None:
-        run = self._run
+        run, failures = self._run, self._failures
         outcome, unreachable = await run.clients.thumbnails.fetch(job, run.thumbnail_size)
         self._unreachable = self._unreachable + 1 if unreachable else 0
         if self._unreachable >= MOST_UNREACHABLE:
@@ -237,7 +239,8 @@ class _Pipeline:
                 "and run the command again: what was fetched is kept"
             )
         if unreachable:
-            self._doubtful[job.video_id] = outcome
+            self._failures += 1
+            self._doubtful[job.video_id] = self._failures, outcome
             self._jobs.task_done()
             return
         self._doubtful.pop(job.video_id, None)
@@ -247,7 +250,8 @@ class _Pipeline:
         else:
             written.set()
         try:
-            await self._blame_doubtful()
+            # It says nothing of failures since it was asked for: decoding may have taken longer than they did.
+            await self._blame_doubtful(failures)
             await self._outcomes.put(outcome)
         except asyncio.CancelledError:
             self._at_hand.append(outcome)
@@ -273,7 +277,7 @@ class _Pipeline:
                     written, batch = batch, []
                     await self._save_pictures(written)
                 if ended:
-                    await self._blame_doubtful()
+                    await self._blame_doubtful(self._failures)
                     return
         finally:
             if batch:  # cancelled: what is at hand was paid for
@@ -286,12 +290,13 @@ class _Pipeline:
             if (written := self._awaited.pop(id(outcome), None)) is not None:
                 written.set()
 
-    async def _blame_doubtful(self) -> None:
-        """Write down that thumbnails could not be fetched: the network is there, so it is them."""
-        if self._doubtful:
-            outcomes = list(self._doubtful.values())
-            self._doubtful.clear()
-            await self._record(outcomes)
+    async def _blame_doubtful(self, most: int) -> None:
+        """Write down that thumbnails could not be fetched, up to a failure: the network is there, so it is them."""
+        blamed = {video_id: outcome for video_id, (number, outcome) in self._doubtful.items() if number <= most}
+        if blamed:
+            for video_id in blamed:
+                del self._doubtful[video_id]
+            await self._record(list(blamed.values()))
 
     async def _record(self, outcomes: list[PictureOutcome]) -> None:
         run = self._run

@@ -192,9 +192,8 @@ async def test_a_server_that_is_down_is_one_clear_error(sqlite_database: Databas
 
 @pytest.mark.parametrize("after", [0, 1, 3, 60, 200])
 async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: Database, after: int) -> None:
-    # At the last of these there are many times the thumbnails to go that have to fail in a row.
     dies = Fault("reset", path="/", after=after)
-    async with StandIn(channel(330), faults=Faults([dies], most_in_a_row=None)) as server:
+    async with StandIn(channel(230), faults=Faults([dies], most_in_a_row=None)) as server:
         report: SyncReport = await sync(sqlite_database, server)
         assert (report.status, report.exit_code) == ("failed", 1)
         assert isinstance(report.error, NetworkError)
@@ -207,7 +206,7 @@ async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: 
         assert (await sync(sqlite_database, server)).status == "complete"
         assert not kept & videos_asked_for(server.journal.requests("videos"))
     found = contents(sqlite_database)
-    assert len(found) == 330
+    assert len(found) == 230
     assert all(row[4] is not None for row in found.values())
 
 
