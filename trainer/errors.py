@@ -1,7 +1,7 @@
 """Errors of the trainer.
 
 TrainerError                   the root: anything the trainer can't do
-├── BadSetting                 a setting that makes no sense, quoted
+├── BadSetting                 what was given makes no sense: a value, or a file of pictures or titles; quoted
 ├── NotEnoughPairs             the store holds too few pairs, or too alike ones, to train or score on
 ├── ModelUnavailable           a model can't be had
 │   ├── UnknownModel           no such folder, and no such name on the hub
@@ -53,7 +53,7 @@ class TrainerError(Exception):
 
 
 class BadSetting(TrainerError):
-    """A setting that makes no sense. The message quotes the value."""
+    """What was given makes no sense: a value, or a file of pictures or titles. The message quotes it."""
 
     exit_code = 2
 

@@ -69,8 +69,9 @@ def open_picture(database: Database, name: str) -> QueryPicture:
     """Read and decode what `name` means: a file if there is one, else the present thumbnail of the video with this id.
 
     Raises:
-        BadSetting: neither a file nor a video in the store; a folder; a video without a picture.
-        BadPicture: the file can't be read or decoded, or is larger than `MAX_PIXELS`.
+        BadSetting: neither a file nor a video in the store; a folder; a video without a picture; a file that can't be
+            read or decoded, or is larger than `MAX_PIXELS`.
+        BadPicture: the store's own picture can't be decoded.
     """
     path = Path(name)
     try:
@@ -105,15 +106,15 @@ def _from_file(path: Path, name: str) -> QueryPicture:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         reason = "permission denied" if error.errno in (errno.EACCES, errno.EPERM) else str(error.strerror or error)
-        raise BadPicture(f"{name} can't be read ({reason}); check the file, or name another") from error
+        raise BadSetting(f"{name} can't be read ({reason}); check the file, or name another") from error
     if len(content) > _MAX_BYTES:
-        raise BadPicture(f"{name} is larger than {_MAX_BYTES // 1_000_000} MB; name a smaller picture")
+        raise BadSetting(f"{name} is larger than {_MAX_BYTES // 1_000_000} MB; name a smaller picture")
     with warnings.catch_warnings():
         # What is wrong with the file is told by an error or not at all; Pillow also warns of less than we refuse.
         warnings.simplefilter("ignore")
         width, height = _size(content, name)
         if width * height > MAX_PIXELS:
-            raise BadPicture(
+            raise BadSetting(
                 f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; make it smaller"
             )
         image = _decoded(content, name)
@@ -123,14 +124,14 @@ def _from_file(path: Path, name: str) -> QueryPicture:
 def _size(content: bytes, name: str) -> tuple[int, int]:
     """Width and height by the file's header; only formats that Pillow decodes by itself are opened."""
     if not content:
-        raise BadPicture(f"{name} is empty; name a picture ({_KINDS})")
+        raise BadSetting(f"{name} is empty; name a picture ({_KINDS})")
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return image.size
     except Image.DecompressionBombError as error:
-        raise BadPicture(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller") from error
+        raise BadSetting(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller") from error
     except _DECODER_ERRORS as error:
-        raise BadPicture(f"{name} is not a picture that can be read; name a {_KINDS} file") from error
+        raise BadSetting(f"{name} is not a picture that can be read; name a {_KINDS} file") from error
 
 
 def _decoded(content: bytes, name: str) -> Image.Image:
@@ -141,4 +142,4 @@ def _decoded(content: bytes, name: str) -> Image.Image:
         reason: BaseException | None = error.__cause__
     except _DECODER_ERRORS as error:
         reason = error
-    raise BadPicture(f"{name} can't be decoded ({reason}); save it anew, or name another file") from reason
+    raise BadSetting(f"{name} can't be decoded ({reason}); save it anew, or name another file") from reason

@@ -125,17 +125,17 @@ def test_files_that_are_no_usable_picture(
     sqlite_database: Database, tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "cover.png").write_bytes(content)
-    with pytest.raises(BadPicture, match=f"cover.png {message}"):
+    with pytest.raises(BadSetting, match=f"cover.png {message}"):
         open_picture(sqlite_database, str(tmp_path / "cover.png"))
 
 
 def test_an_endless_file(sqlite_database: Database) -> None:
-    with pytest.raises(BadPicture, match="/dev/zero is larger than 200 MB; name a smaller picture"):
+    with pytest.raises(BadSetting, match="/dev/zero is larger than 200 MB; name a smaller picture"):
         open_picture(sqlite_database, "/dev/zero")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_of_someone_else(sqlite_database: Database, tmp_path: Path) -> None:
     (tmp_path / "cover.png").touch(mode=0)
-    with pytest.raises(BadPicture, match=r"can't be read \(permission denied\)"):
+    with pytest.raises(BadSetting, match=r"can't be read \(permission denied\)"):
         open_picture(sqlite_database, str(tmp_path / "cover.png"))
