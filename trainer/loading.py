@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from trainer.errors import DamagedModel, NoNetwork, UnknownModel
+from trainer.model_folders import model_folder
 from trainer.quiet import quiet_libraries
 
 __all__ = ["load_model"]
@@ -43,37 +43,16 @@ def load_model(name: str, device: str, *, option: str) -> SentenceTransformer:
         NoNetwork: the hub can't be reached, and the cache does not have it.
         DamagedModel: files missing, unreadable or not in safetensors.
     """
-    folder = Path(name).expanduser()
-    local = folder.is_dir()
-    if local:
-        _check_folder(folder, option)
-    elif folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UnknownModel(f"{name} is not a model's folder; name a folder or a hub name with {option}")
-    cached_only = False if local else not _hub_has(name, option)
+    folder = model_folder(name, option)
+    cached_only = folder is None and not _hub_has(name, option)
     with _mapped(name, option), quiet_libraries():
         return SentenceTransformer(
-            str(folder) if local else name,
+            name if folder is None else str(folder),
             device=device,
             local_files_only=cached_only,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
-
-
-def _check_folder(folder: Path, option: str) -> None:
-    """Refuse what would otherwise fail deep inside the libraries, or load weights that can run code."""
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-        raise UnknownModel(
-            f"{folder} holds no model (neither config.json nor modules.json); name another with {option}"
-        )
-    if any(folder.rglob("*.safetensors")):
-        return
-    if any(folder.rglob("*.bin")) or any(folder.rglob("*.pt")):
-        raise DamagedModel(
-            f"{folder} has its weights as pickles only, which can run code when loaded; "
-            f"convert it to safetensors, or name another model with {option}"
-        )
-    raise DamagedModel(f"{folder} has no weights (*.safetensors); copy the whole model, or name another with {option}")
 
 
 def _hub_has(name: str, option: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -141,6 +142,29 @@ def test_a_text_model_is_no_clip() -> None:
 def test_a_folder_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(UnknownModel, match=f"{name} is not a model's folder"):
         load_encoder(name, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "takes"),
+    [
+        ("--run", "base", "N (run N's model), N:base (what it started from), a folder or a hub name"),
+        ("MODEL", "champion", "N (run N's model), N:base (what it started from), a folder or a hub name"),
+        ("--model", "3", "N:base (what run N started from), a folder or a hub name"),
+        ("--title-model", "3:base", "base (the base model's own text tower), a folder or a hub name"),
+    ],
+)
+def test_what_names_a_run_or_a_part_of_one_is_not_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str, takes: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownModel, match=re.escape(f"'{name}' names no model; {option} takes {takes}")):
+        load_model(name, "cpu", option=option)
+
+
+def test_a_folder_may_have_any_name(copied: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copied.parent)
+    copied.rename("base")
+    assert load_encoder("base", "cpu").fingerprint == encoder.fingerprint
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

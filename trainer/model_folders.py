@@ -1,0 +1,59 @@
+"""What a model's name means, as far as that can be told without loading it or asking the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.errors import DamagedModel, UnknownModel
+
+__all__ = ["model_folder"]
+
+_OF_A_RUN = ("base", "champion", "tuned")
+"""Words for a run's model, which by themselves say no run: whoever gives one does not mean a model on the hub."""
+_RUNS = "N (run N's model), N:base (what it started from)"
+_TAKEN = {
+    "--run": _RUNS,
+    "MODEL": _RUNS,
+    "--model": "N:base (what run N started from)",
+    "--title-model": "base (the base model's own text tower)",
+}
+"""What else a model can be named by, with each option."""
+
+
+def model_folder(name: str, option: str) -> Path | None:
+    """The folder that `name` means, looked at from outside; None for a name that the hub may know.
+
+    Args:
+        name: as the user gave it.
+        option: the command line's option for this model, for the message.
+
+    Raises:
+        UnknownModel: there is no such folder, or no model in it, and no model on the hub can have this name.
+        DamagedModel: the folder has no weights, or none in safetensors.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check(folder, option)
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UnknownModel(f"{name} is not a model's folder; name a folder or a hub name with {option}")
+    # A repository's name has no colon (huggingface_hub.utils.validate_repo_id), and a number is a run's.
+    if name in _OF_A_RUN or ":" in name or name.isdecimal():
+        raise UnknownModel(f"{name!r} names no model; {option} takes {_TAKEN[option]}, a folder or a hub name")
+    return None
+
+
+def _check(folder: Path, option: str) -> None:
+    """Refuse what would otherwise fail deep inside the libraries, or load weights that can run code."""
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        raise UnknownModel(
+            f"{folder} holds no model (neither config.json nor modules.json); name another with {option}"
+        )
+    if any(folder.rglob("*.safetensors")):
+        return
+    if any(folder.rglob("*.bin")) or any(folder.rglob("*.pt")):
+        raise DamagedModel(
+            f"{folder} has its weights as pickles only, which can run code when loaded; "
+            f"convert it to safetensors, or name another model with {option}"
+        )
+    raise DamagedModel(f"{folder} has no weights (*.safetensors); copy the whole model, or name another with {option}")
