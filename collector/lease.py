@@ -12,9 +12,10 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from collector.errors import ChannelBusy
-from collector.processes import is_alive, this_machine
+from collector.processes import is_alive
 from collector.run import Run
 from store.errors import StoreError
+from store.machine import this_machine
 from store.syncs import LEASE, begin_sync, end_stale_syncs, say_alive, sync_of_another
 from store.tables import SyncMode
 

@@ -1,31 +1,16 @@
-"""Which process this is, and whether another one still lives."""
+"""Whether another process still lives."""
 
 from __future__ import annotations
 
 import os
-import socket
 import time
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["is_alive", "this_machine"]
+__all__ = ["is_alive"]
 
 CLOCKS_DIFFER_BY_S = 2.0
 PROC = Path("/proc")
-
-
-def this_machine() -> str:
-    """A name for what process numbers are unique in: not the host name alone, which machines and containers can share.
-
-    On Linux the boot and the namespace of process numbers are part of it (pid_namespaces(7)).
-    """
-    name = socket.gethostname()
-    try:
-        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
-        namespace = (PROC / "self/ns/pid").stat().st_ino
-    except OSError:
-        return name
-    return f"{name} ({boot[:8]}-{namespace:x})"
 
 
 def is_alive(pid: int, started_at: datetime) -> bool:

@@ -55,16 +55,16 @@ def end_run(session: Session, run_id: int, status: str, **columns: Any) -> None:
     update_run(session, run_id, status=status, finished_at=now, seconds=seconds, **columns)
 
 
-def mark_interrupted(session: Session, host: str, is_alive: Callable[[int, datetime], bool]) -> list[int]:
-    """Mark this host's `running` runs whose process is gone as `interrupted`; return their ids.
+def mark_interrupted(session: Session, has_ended: Callable[[str, int, datetime], bool]) -> list[int]:
+    """Mark `running` runs whose process is gone as `interrupted`; return their ids.
 
     Args:
         session: a write session.
-        host: this host's name; runs of other hosts can't be judged from here.
-        is_alive: whether the process with this id, which started a run at this time, still runs.
+        has_ended: whether the process is known to be gone that started a run on this host, with this number, at this
+            time.
     """
-    query = select(TrainingRun).where(TrainingRun.status == "running", TrainingRun.host == host)
-    dead = [run for run in session.scalars(query) if not is_alive(run.pid, run.started_at)]
+    query = select(TrainingRun).where(TrainingRun.status == "running")
+    dead = [run for run in session.scalars(query) if has_ended(run.host, run.pid, run.started_at)]
     for run in dead:
         run.status = "interrupted"
         run.error = "the process ended without a word (killed, or the machine stopped)"
@@ -72,20 +72,18 @@ def mark_interrupted(session: Session, host: str, is_alive: Callable[[int, datet
     return [run.id for run in dead]
 
 
-def run_at_work(session: Session, host: str, is_alive: Callable[[int, datetime], bool]) -> TrainingRun | None:
-    """The oldest run of this host that is `running` in a living process, or None; a sweep's trials apart.
+def run_at_work(session: Session, lives_here: Callable[[str, int, datetime], bool]) -> TrainingRun | None:
+    """The oldest run that is `running` in a living process of this machine, or None; a sweep's trials apart.
 
     Args:
         session: any session.
-        host: this host's name; runs of other hosts can't be judged from here.
-        is_alive: whether the process with this id, which started a run at this time, still runs.
+        lives_here: whether the process lives on this machine that started a run on this host, with this number, at this
+            time.
     """
     query = (
-        select(TrainingRun)
-        .where(TrainingRun.status == "running", TrainingRun.host == host, TrainingRun.trial.is_(None))
-        .order_by(TrainingRun.id)
+        select(TrainingRun).where(TrainingRun.status == "running", TrainingRun.trial.is_(None)).order_by(TrainingRun.id)
     )
-    return next((run for run in session.scalars(query) if is_alive(run.pid, run.started_at)), None)
+    return next((run for run in session.scalars(query) if lives_here(run.host, run.pid, run.started_at)), None)
 
 
 def lock_runs(session: Session) -> None:

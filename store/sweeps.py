@@ -115,16 +115,16 @@ def end_sweep(session: Session, sweep_id: int, status: str, error: str | None = 
     sweep.status, sweep.error, sweep.finished_at = status, error, utc_now()
 
 
-def mark_sweeps_interrupted(session: Session, host: str, is_alive: Callable[[int, datetime], bool]) -> list[int]:
-    """Mark this host's `running` sweeps whose process is gone as `interrupted`; return their ids.
+def mark_sweeps_interrupted(session: Session, has_ended: Callable[[str, int, datetime], bool]) -> list[int]:
+    """Mark `running` sweeps whose process is gone as `interrupted`; return their ids.
 
     Args:
         session: a write session.
-        host: this host's name; sweeps of other hosts can't be judged from here.
-        is_alive: whether the process with this id, which started a sweep at this time, still runs.
+        has_ended: whether the process is known to be gone that started a sweep on this host, with this number, at this
+            time.
     """
-    query = select(Sweep).where(Sweep.status == "running", Sweep.host == host)
-    dead = [sweep for sweep in session.scalars(query) if not is_alive(sweep.pid, sweep.started_at)]
+    query = select(Sweep).where(Sweep.status == "running")
+    dead = [sweep for sweep in session.scalars(query) if has_ended(sweep.host, sweep.pid, sweep.started_at)]
     for sweep in dead:
         sweep.status = "interrupted"
         sweep.error = "the process ended without a word (killed, or the machine stopped)"

@@ -7,14 +7,14 @@ from sqlalchemy.orm import Session
 from store.runs import run_at_work
 from store.tables import TrainingRun
 from trainer.errors import AlreadyTraining
-from trainer.provenance import host, process_is_alive
+from trainer.processes import lives_here
 
 __all__ = ["already_training", "run_here"]
 
 
 def run_here(session: Session) -> TrainingRun | None:
     """The run that another process of this machine trains on this store now, or None; other machines are not seen."""
-    return run_at_work(session, host(), process_is_alive)
+    return run_at_work(session, lives_here)
 
 
 def already_training(busy: TrainingRun) -> AlreadyTraining:

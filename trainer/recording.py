@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 
 from store.database import Database
 from store.errors import StoreError
+from store.machine import this_machine
 from store.runs import end_run, lock_runs, mark_interrupted, start_run, update_run
 from store.sweeps import mark_sweeps_interrupted
 from trainer.errors import TrainerError, TrainingInterrupted
+from trainer.processes import has_ended
 from trainer.progress import Progress
-from trainer.provenance import git_commit, host, package_versions, process_is_alive
+from trainer.provenance import git_commit, package_versions
 from trainer.settings import TrainSettings
 
 __all__ = ["Run", "begin", "known_at_start", "mark_stale", "recorded"]
@@ -60,11 +62,11 @@ class Run:
 
 
 def mark_stale(database: Database) -> None:
-    """Mark runs and sweeps of this host whose process is gone as `interrupted`."""
+    """Mark runs and sweeps as `interrupted` whose process is known to be gone."""
     with database.write() as session:
-        for stale in mark_interrupted(session, host(), process_is_alive):
+        for stale in mark_interrupted(session, has_ended):
             logger.warning("run %d was never ended: marked interrupted", stale)
-        for stale in mark_sweeps_interrupted(session, host(), process_is_alive):
+        for stale in mark_sweeps_interrupted(session, has_ended):
             logger.warning("sweep %d was never ended: marked interrupted", stale)
 
 
@@ -78,7 +80,7 @@ def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
         "packages": package_versions(),
         "device": device,
         "git_commit": git_commit(),
-        "host": host(),
+        "host": this_machine(),
         "pid": os.getpid(),
     }
 

@@ -111,9 +111,8 @@ def train(
     """Fine-tune a model on the store's pairs and record everything about it.
 
     The run's row is there from the start, and ends `done`, `failed` (with the error) or `interrupted`. Runs that a
-    dead process of this machine left `running` are marked first. The trained tensors go to `models_dir(database)`. The
-    store's first model comes into use; a later one is scored beside the one in use, and replaces it only when it is
-    promoted.
+    dead process left `running` are marked first. The trained tensors go to `models_dir(database)`. The store's first
+    model comes into use; a later one is scored beside the one in use, and replaces it only when it is promoted.
 
     Args:
         database: the store, writable.

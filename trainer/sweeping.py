@@ -28,6 +28,7 @@ from store.champions import champion
 from store.database import Database
 from store.errors import StoreError
 from store.history import Recall, recalls_of
+from store.machine import this_machine
 from store.snapshots import load_examples
 from store.sweeps import (
     TrialRun,
@@ -44,7 +45,6 @@ from trainer import snapshot
 from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted
 from trainer.lazy import LazyModel
 from trainer.progress import Progress, Silent
-from trainer.provenance import host
 from trainer.quiet import quiet_libraries
 from trainer.recording import mark_stale
 from trainer.runs import ONE_AT_A_TIME, resolved, train
@@ -116,7 +116,7 @@ def sweep(
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)
         with database.write() as session:
-            sweep_id = start_sweep(session, settings.as_dict(), host(), os.getpid())
+            sweep_id = start_sweep(session, settings.as_dict(), this_machine(), os.getpid())
         with _recorded(database, sweep_id):
             return _Sweep(database, sweep_id, settings, device, progress or Silent()).run(timeout_s)
 
@@ -151,7 +151,7 @@ def resume(
         shared, device = resolved(database, settings.shared)
         settings = replace(settings, shared=shared)
         with database.write() as session:
-            reopened = reopen_sweep(session, sweep_id, settings.as_dict(), host(), os.getpid())
+            reopened = reopen_sweep(session, sweep_id, settings.as_dict(), this_machine(), os.getpid())
         if not reopened:
             raise RunUnusable(_why_not(database, sweep_id))
         with _recorded(database, sweep_id):

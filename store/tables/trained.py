@@ -109,7 +109,7 @@ class TrainingRun(Base):
     output_path: Mapped[str | None]
     """The whole model's folder, with `--output`."""
     host: Mapped[str]
-    """The machine's name."""
+    """The machine's name; on Linux with its boot and its namespace of process numbers."""
     pid: Mapped[int]
     """With `host`: whether a run that reads `running` still is."""
     champion_run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
@@ -229,6 +229,6 @@ class Sweep(Base):
     error: Mapped[str | None]
     """Why it failed, as the user read it."""
     host: Mapped[str]
-    """The machine's name."""
+    """The machine's name; on Linux with its boot and its namespace of process numbers."""
     pid: Mapped[int]
     """With `host`: whether a sweep that reads `running` still is."""

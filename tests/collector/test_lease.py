@@ -14,8 +14,8 @@ from sqlalchemy import update
 
 import collector.lease
 from collector.errors import BudgetSpent
-from collector.processes import this_machine
 from store.database import Database, open_database
+from store.machine import this_machine
 from store.syncs import begin_sync, finish_sync
 from store.tables import SyncRun
 from store.types import utc_now

@@ -149,12 +149,12 @@ def test_the_end_of_one_run_leaves_the_others_alone(database: Database) -> None:
         assert newest.id == two
 
 
-def test_only_this_hosts_dead_running_runs_become_interrupted(database: Database) -> None:
-    asked: list[tuple[int, datetime]] = []
+def test_running_runs_whose_process_is_gone_become_interrupted(database: Database) -> None:
+    asked: list[tuple[str, int, datetime]] = []
 
-    def is_alive(pid: int, started_at: datetime) -> bool:
-        asked.append((pid, started_at))
-        return pid == 1
+    def has_ended(host: str, pid: int, started_at: datetime) -> bool:
+        asked.append((host, pid, started_at))
+        return (host, pid) == ("here", 2)
 
     with database.write() as session:
         alive = start(session, pid=1)
@@ -163,9 +163,9 @@ def test_only_this_hosts_dead_running_runs_become_interrupted(database: Database
         done = start(session, pid=2)
         end_run(session, done, "done")
     with database.write() as session:
-        assert mark_interrupted(session, "here", is_alive) == [dead]
+        assert mark_interrupted(session, has_ended) == [dead]
     with database.write() as session:
-        assert mark_interrupted(session, "here", is_alive) == []
+        assert mark_interrupted(session, has_ended) == []
     with database.read() as session:
         runs = {run.id: run for run in list_runs(session)}
         assert {run_id: run.status for run_id, run in runs.items()} == {
@@ -177,8 +177,8 @@ def test_only_this_hosts_dead_running_runs_become_interrupted(database: Database
         assert "killed" in (runs[dead].error or "")
         assert runs[dead].finished_at is not None
         # A process id is used again after a restart: the judge also needs to know when the run began.
-        assert asked[:2] == [(1, runs[alive].started_at), (2, runs[dead].started_at)]
-        assert asked[0][1].utcoffset() == timedelta(0)
+        assert asked[:2] == [("here", 1, runs[alive].started_at), ("here", 2, runs[dead].started_at)]
+        assert asked[0][2].utcoffset() == timedelta(0)
 
 
 def test_steps_are_appended_and_come_in_order(database: Database) -> None:

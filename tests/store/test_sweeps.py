@@ -145,13 +145,13 @@ def test_only_a_sweep_that_was_stopped_is_opened_again(database: Database) -> No
 
 
 def test_sweeps_of_dead_processes_are_marked(database: Database) -> None:
-    def is_alive(pid: int, _started_at: datetime) -> bool:
-        return pid == 2
+    def has_ended(host: str, pid: int, _started_at: datetime) -> bool:
+        return (host, pid) == ("here", 1)
 
     with database.write() as session:
         dead, alive = start(session), start_sweep(session, {}, "here", 2)
-        elsewhere = start_sweep(session, {}, "there", 3)
-        assert mark_sweeps_interrupted(session, "here", is_alive) == [dead]
+        elsewhere = start_sweep(session, {}, "there", 1)
+        assert mark_sweeps_interrupted(session, has_ended) == [dead]
     with database.read() as session:
         assert [get_sweep(session, sweep).status for sweep in (dead, alive, elsewhere)] == [
             "interrupted",

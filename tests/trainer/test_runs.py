@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from sentence_transformers import SentenceTransformer
 from sqlalchemy import update
 
 from store.database import Database, open_database, rows_as_dicts
+from store.machine import this_machine
 from store.runs import get_run, list_runs, steps
 from store.snapshots import load_examples
 from store.tables import Picture, TrainingRun
@@ -364,7 +364,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
 def test_runs_of_other_machines_are_left_alone(filled: Database, settings_for: Make) -> None:
     columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
     with filled.write() as session:
-        for host in (socket.gethostname() + "-other", socket.gethostname()):
+        for host in (f"other-{this_machine()}", this_machine()):
             run = TrainingRun(status="running", host=host, pid=os.getpid(), **columns)
             run.started_at = utc_now()
             session.add(run)

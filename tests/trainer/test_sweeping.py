@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from store.database import Database, rows_as_dicts
+from store.machine import this_machine
 from store.runs import get_run
 from store.sweeps import end_sweep, get_sweep, start_sweep, sweep_runs, trial_scores
 from tests.trainer.tiny import build_clip, fill
 from trainer.errors import BadSetting, NoNetwork, NotEnoughPairs, RunUnusable, TrainerError, TrainingInterrupted
-from trainer.provenance import host
 from trainer.search_space import Space
 from trainer.settings import TrainSettings
 from trainer.standings import objective
@@ -255,7 +255,7 @@ def test_a_sweep_that_was_killed_after_its_winners_run_only_ends(filled: Databas
 def test_what_a_dead_process_left_is_marked_and_goes_on(filled: Database, settings_for: Make) -> None:
     with filled.write() as session:
         # No process has this number for long, and none that started after the sweep is its own.
-        left = start_sweep(session, settings_for(trials=2).as_dict(), host(), 2**22 + 1)
+        left = start_sweep(session, settings_for(trials=2).as_dict(), this_machine(), 2**22 + 1)
     result = resume(filled, left)
     assert result.sweep_id == left
     assert len(result.standings) == 2

@@ -1,0 +1,56 @@
+"""Whether the process that a run's row names still runs: on this machine, before it was last started, and elsewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from store.machine import this_machine
+from store.types import utc_now
+from trainer.processes import has_ended, lives_here
+
+AGES_AGO = timedelta(days=36_500)
+OLD_ROWS = socket.gethostname()
+ANOTHER_BOOT = f"{socket.gethostname()} (00000000-1)"
+
+
+@pytest.fixture
+def living() -> Iterator[int]:
+    """The number of a process of this machine that lives."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.communicate(b"\n")
+
+
+@pytest.mark.parametrize("host", [this_machine(), OLD_ROWS], ids=["today", "before"])
+def test_on_this_machine_the_process_tells(living: int, host: str) -> None:
+    now = utc_now() + timedelta(seconds=5)
+    assert lives_here(host, living, now)
+    assert not has_ended(host, living, now)
+    assert has_ended(host, living, now - AGES_AGO), "the number is used again"
+    assert not lives_here(host, living, now - AGES_AGO)
+    # This process asks before it begins.
+    assert has_ended(host, os.getpid(), now)
+    assert not lives_here(host, os.getpid(), now)
+
+
+def test_of_another_machine_nothing_is_known(living: int) -> None:
+    for started_at in (utc_now(), utc_now() - AGES_AGO):
+        assert not lives_here("elsewhere (00000000-1)", living, started_at)
+        assert not has_ended("elsewhere (00000000-1)", living, started_at)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the boot is part of the name on Linux only")
+def test_a_namesake_is_not_this_machine_unless_the_run_began_before_this_one_did(living: int) -> None:
+    """Another container may have the same name, and so may this one before it was started again."""
+    assert this_machine() not in (OLD_ROWS, ANOTHER_BOOT)
+    now = utc_now()
+    assert not lives_here(ANOTHER_BOOT, living, now)
+    assert not has_ended(ANOTHER_BOOT, living, now)
+    assert has_ended(ANOTHER_BOOT, living, now - AGES_AGO)

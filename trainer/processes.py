@@ -1,0 +1,63 @@
+"""Whether a process still runs that a run's row names: to be told on its own machine only."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import datetime
+
+import psutil
+
+from store.machine import this_machine
+
+__all__ = ["has_ended", "lives_here"]
+
+# The clock that tells a process's age and the one that a row's time is from differ by up to a tick.
+_CLOCKS_DIFFER_BY_S = 1.0
+
+
+def lives_here(host: str, pid: int, started_at: datetime) -> bool:
+    """Whether the process that began a run at `started_at` still runs, on this machine. Of others nothing is known."""
+    return _is_here(host) and _lives(pid, started_at)
+
+
+def has_ended(host: str, pid: int, started_at: datetime) -> bool:
+    """Whether the process that began a run at `started_at` is known to be gone. Of other machines nothing is known.
+
+    A run has no lease that would lapse, so what this machine, or this container, did before it was last started has to
+    be told from what another of the same name does: by that it began before then.
+    """
+    if _is_here(host):
+        return not _lives(pid, started_at)
+    return host.startswith(f"{socket.gethostname()} (") and started_at.timestamp() < _first_process_began()
+
+
+def _is_here(host: str) -> bool:
+    # Rows that were written before the boot was part of the name have the host name alone.
+    return host in (this_machine(), socket.gethostname())
+
+
+def _lives(pid: int, started_at: datetime) -> bool:
+    """Whether a process of this machine is the one that began a run at `started_at`.
+
+    A number is used again after its process ended: a process younger than the run is another one, and so is this one,
+    which asks before it starts a run.
+    """
+    if pid == os.getpid():
+        return False
+    try:
+        process = psutil.Process(pid)
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return not ended and process.create_time() <= started_at.timestamp() + _CLOCKS_DIFFER_BY_S
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _first_process_began() -> float:
+    """When this machine was booted, or this container started, in seconds since 1970; -infinity: unknown."""
+    try:
+        return psutil.Process(1).create_time()
+    except (psutil.Error, OSError):
+        return float("-inf")
