@@ -102,19 +102,25 @@ class LazyModel:
         self._loaded: tuple[Encoder, Facts] | None = None
 
     @cached_property
+    def remembered(self) -> Facts | None:
+        """What is known of the model from when it was last loaded; None where it never was, or has changed since."""
+        files = self._files()
+        if files is None:
+            return None
+        with self._database.read() as session:
+            row = read_known_model(session, files)
+        return None if row is None else Facts.read(row)
+
+    @cached_property
     def facts(self) -> Facts:
         """What is known of the model; it is loaded if nothing is.
 
         Raises:
             ModelUnavailable: it can't be loaded.
         """
+        if self.remembered is not None:
+            return self.remembered
         files = self._files()
-        if files is not None:
-            with self._database.read() as session:
-                row = read_known_model(session, files)
-            known = None if row is None else Facts.read(row)
-            if known is not None:
-                return known
         found = self._load()[1]
         if files is not None and files == self._files():
             with self._database.write() as session:

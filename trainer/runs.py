@@ -27,8 +27,9 @@ from trainer.encoder import Vectors, pick_device
 from trainer.errors import BadSetting, RunUnusable, TrainerError
 from trainer.features import Features, TitleFeatures
 from trainer.heads import Heads
-from trainer.lazy import LazyModel, TitleModel
+from trainer.lazy import Facts, LazyModel, TitleModel
 from trainer.learners import HeadsLearner, Learner, Pooled, triplets
+from trainer.model_folders import model_folder
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.promotion import Decision, Judge
@@ -125,6 +126,7 @@ def train(
 
     Raises:
         AlreadyTraining: and whatever else `guard` raises: no run was started.
+        BadSetting, NotFound, UnknownModel, DamagedModel: see `resolved`: no run was started.
         TrainerError: see `trainer.errors`; the run has ended `failed`.
         TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`.
         StoreError: the store failed.
@@ -138,10 +140,14 @@ def train(
             mark_stale(database)
         with database.read() as session:
             in_use = champion(session)
+        model = LazyModel(database, settings.model, device, fit=settings.fit)
+        if model.remembered is not None:
+            # A mistyped expression is not worth a run, where the names can be had without loading the model.
+            _names(model.remembered, settings)
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
-            return _train(run, device, in_use, output, judge)
+            return _train(run, model, in_use, output, judge)
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
@@ -151,6 +157,7 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         BadSetting: the device or the precision is not available here, a channel is not in the store, or there is no
             champion to start from.
         NotFound: there is no such run.
+        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
     """
     device = pick_device(settings.device)
     model = resolve_model(database, settings.model)
@@ -163,23 +170,26 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     with database.read() as session:
         known = channel_titles(session)
     channels = tuple(channel_id(name, known) for name in settings.channels)
-    folder = Path(model).expanduser()
+    folder = model_folder(model, "--model")
     # A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is.
-    model = str(folder.absolute()) if folder.is_dir() else model
+    model = model if folder is None else str(folder.absolute())
+    if settings.compares_titles() and settings.title_model != "base":
+        model_folder(settings.title_model, "--title-model")
     precision: Any = pick_precision(settings.precision, device)
     return replace(settings, model=model, precision=precision, channels=channels), device
 
 
-def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | None, judge: Judge | None) -> TrainResult:
+def _train(
+    run: Run, model: LazyModel, in_use: TrainingRun | None, output: Path | None, judge: Judge | None
+) -> TrainResult:
     settings, source = run.settings, StoredPictures(run.database)
     with run.timed("snapshot"):
         chosen = snapshot.select(run.database, settings.channels)
         for text in snapshot.require_trainable(chosen):
             run.warn(text)
     with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
-        model = LazyModel(run.database, settings.model, device, fit=settings.fit)
         run.note(base_fingerprint=model.facts.fingerprint)
-        names = _names(model, settings)
+        names = _names(model.facts, settings)
         for text in settings.without_effect():
             run.warn(text)
     with run.timed("encode"):
@@ -221,9 +231,9 @@ def _train(run: Run, device: str, in_use: TrainingRun | None, output: Path | Non
     )
 
 
-def _names(model: LazyModel, settings: TrainSettings) -> list[str]:
+def _names(facts: Facts, settings: TrainSettings) -> list[str]:
     """The parameters to train, checked before anything is encoded; none by name for LoRA, which adds its own."""
-    names = [name for name, _ in model.facts.parameters]
+    names = [name for name, _ in facts.parameters]
     if settings.train != "lora":
         return chosen_names(names, settings.train)
     # As peft names layers: without the wrapper's `0.model.` and the parameter's own `.weight`.
@@ -271,7 +281,7 @@ def mine(
     """Choose the negatives and store the snapshot; return its rows and its id."""
     title_fingerprint: str | None = None
     embed: Callable[[Sequence[str]], Vectors] = _never
-    if settings.negatives in ("least-similar", "hard"):
+    if settings.compares_titles():
         titles = sorted({example.title for example in chosen.examples})
         with progress.phase("Comparing titles", len(titles)) as count:
             found, title_fingerprint = _title_vectors(database, model, titles, settings, count)

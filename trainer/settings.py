@@ -135,6 +135,10 @@ class TrainSettings:
         if not -1 <= self.hard_max_similarity <= 1:
             raise BadSetting(f"hard_max_similarity {self.hard_max_similarity!r} is out of range; use -1 to 1")
 
+    def compares_titles(self) -> bool:
+        """Whether the negatives are chosen by the title model."""
+        return self.negatives in ("least-similar", "hard")
+
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, in words."""
         default = TrainSettings()

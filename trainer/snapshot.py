@@ -232,7 +232,7 @@ def save(
 ) -> tuple[int, bool]:
     """Store the snapshot, or find the equal one; return its id, and whether it is new."""
     kept: dict[str, Any] = {"negatives": settings.negatives, "channels": sorted(selection.channels)}
-    if settings.negatives in ("least-similar", "hard"):
+    if settings.compares_titles():
         kept |= {"title_model": settings.title_model, "title_fingerprint": title_fingerprint}
     if settings.negatives == "hard":
         kept["hard_max_similarity"] = settings.hard_max_similarity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 from sqlalchemy import update
 
 from store.database import Database, open_database, rows_as_dicts
+from store.errors import NotFound
 from store.machine import this_machine
 from store.runs import get_run, list_runs, steps
 from store.snapshots import load_examples
@@ -40,6 +42,7 @@ from trainer.errors import (
     UnknownModel,
 )
 from trainer.evaluation import measure, rank_rows
+from trainer.lazy import LazyModel
 from trainer.pictures import StoredPictures
 from trainer.recorded import evaluate, export_model, load_run_model
 from trainer.runs import TrainResult, train
@@ -209,8 +212,7 @@ def failed(database: Database) -> TrainingRun:
 @pytest.mark.parametrize(
     ("other", "kind", "message"),
     [
-        ({"model": "./nowhere"}, UnknownModel, "./nowhere is not a model's folder"),
-        ({"title_model": "./nowhere"}, UnknownModel, "name a folder or a hub name with --title-model"),
+        ({"model": "not a name"}, UnknownModel, "the hub has no model sentence-transformers/not a name"),
         ({"train": "no_such"}, BadSetting, "--train 'no_such' matches none"),
         ({"train": "lora", "lora_targets": "none"}, BadSetting, "--lora-targets 'none' matches no layer's whole name"),
         ({"lr": 1e38}, TrainerError, "use a smaller --lr"),
@@ -225,11 +227,35 @@ def test_a_failed_run_keeps_its_error(
     assert failed(filled).error == str(caught.value)
 
 
-def test_a_channel_that_is_not_in_the_store_is_refused_before_there_is_a_run(
-    filled: Database, settings_for: Make
+@pytest.mark.parametrize(
+    ("other", "kind", "message"),
+    [
+        ({"channels": ("@who",)}, BadSetting, "channel '@who' is not in the store"),
+        ({"model": "./nowhere"}, UnknownModel, "./nowhere is not a model's folder"),
+        ({"model": "3:base"}, NotFound, "there is no run 3"),
+        ({"title_model": "./nowhere"}, UnknownModel, "name a folder or a hub name with --title-model"),
+    ],
+)
+def test_what_is_known_to_be_wrong_is_refused_before_there_is_a_run(
+    filled: Database, settings_for: Make, other: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
-    with pytest.raises(BadSetting, match="channel '@who' is not in the store"):
-        train(filled, settings_for(channels=("@who",)))
+    with pytest.raises(kind, match=re.escape(message)):
+        train(filled, settings_for(**other))
+    with filled.read() as session:
+        assert list_runs(session) == []
+
+
+def test_a_title_model_that_is_not_asked_may_be_missing(filled: Database, settings_for: Make) -> None:
+    assert train(filled, settings_for(title_model="./nowhere", negatives="none")).run_id == 1
+
+
+def test_an_expression_that_fits_no_parameter_of_a_known_model_is_refused_before_there_is_a_run(
+    filled: Database, settings_for: Make, tiny_clip: Path
+) -> None:
+    assert LazyModel(filled, str(tiny_clip), "cpu").facts.parameters
+    for other in ({"train": "no_such"}, {"train": "lora", "lora_targets": "none"}):
+        with pytest.raises(BadSetting, match="matches no"):
+            train(filled, settings_for(**other))
     with filled.read() as session:
         assert list_runs(session) == []
 
@@ -415,7 +441,7 @@ def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
     with pytest.raises(BadSetting, match="'x' is no run"):
         compare(filled, "1", "x")
     with pytest.raises(TrainerError):
-        train(filled, settings_for(train="no_such"))
+        train(filled, settings_for(lr=1e38))
     with pytest.raises(RunUnusable, match=r"run 2 \(failed\) has no ranks on the test split"):
         compare(filled, "1", "2")
     with filled.write() as session:
