@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 from torch import Tensor
 
 from store.champions import champion, replace_champion
 from store.database import Database
-from store.pairs import channel_titles
 from store.runs import add_evaluations, add_ranks, add_steps, end_run
 from store.snapshots import ExampleRow
 from store.tables import TrainingRun
 from trainer import snapshot
 from trainer.artifacts import check_empty, load_tensors, models_dir, save_tensors, save_whole_model
-from trainer.channel_names import channel_id
-from trainer.encoder import Vectors, pick_device
-from trainer.errors import BadSetting, RunUnusable, TrainerError
-from trainer.features import Features, TitleFeatures
+from trainer.errors import RunUnusable, TrainerError
 from trainer.heads import Heads
-from trainer.lazy import Facts, LazyModel, TitleModel
+from trainer.lazy import LazyModel
 from trainer.learners import HeadsLearner, Learner, Pooled, triplets
-from trainer.model_folders import model_folder
 from trainer.pictures import StoredPictures
+from trainer.preparing import Prepared, encode, mine, names_to_train, resolved
 from trainer.progress import Progress, Silent
 from trainer.promotion import Decision, Judge
 from trainer.quiet import quiet_libraries
-from trainer.recorded import embedder_of, load_run_model, resolve_model
+from trainer.recorded import embedder_of, load_run_model
 from trainer.recording import Run, begin, mark_stale, recorded
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
-from trainer.steps import Step, chosen_names
-from trainer.towers import pick_precision
+from trainer.steps import Step
 
-__all__ = ["ONE_AT_A_TIME", "Prepared", "TrainResult", "encode", "mine", "resolved", "train"]
+__all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
 
 ONE_AT_A_TIME = threading.RLock()
 """Random state is the process's, and a run marks this process's earlier ones as ended: one run, or sweep, at a time."""
@@ -82,23 +75,6 @@ class TrainResult:
     warnings: list[str]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What stands before training: rows with negatives, and what the towers made of them.
-
-    Args:
-        rows: the snapshot's examples.
-        snapshot_id: its row.
-        counts: {split: rows}.
-        pooled: the features; None where the model's projections are no plain matrices.
-    """
-
-    rows: list[ExampleRow]
-    snapshot_id: int
-    counts: dict[str, int]
-    pooled: Pooled | None
-
-
 def train(
     database: Database,
     settings: TrainSettings,
@@ -126,7 +102,7 @@ def train(
 
     Raises:
         AlreadyTraining: and whatever else `guard` raises: no run was started.
-        BadSetting, NotFound, UnknownModel, DamagedModel: see `resolved`: no run was started.
+        BadSetting, NotFound, UnknownModel, DamagedModel: see `trainer.preparing.resolved`: no run was started.
         TrainerError: see `trainer.errors`; the run has ended `failed`.
         TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`.
         StoreError: the store failed.
@@ -143,40 +119,11 @@ def train(
         model = LazyModel(database, settings.model, device, fit=settings.fit)
         if model.remembered is not None:
             # A mistyped expression is not worth a run, where the names can be had without loading the model.
-            _names(model.remembered, settings)
+            names_to_train(model.remembered, settings)
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
             return _train(run, model, in_use, output, judge)
-
-
-def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
-    """Settings with names made definite (base of a run, folder, champion's base, channels, precision), and the device.
-
-    Raises:
-        BadSetting: the device or the precision is not available here, a channel is not in the store, or there is no
-            champion to start from.
-        NotFound: there is no such run.
-        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
-    """
-    device = pick_device(settings.device)
-    model = resolve_model(database, settings.model)
-    if settings.start == "champion":
-        with database.read() as session:
-            in_use = champion(session)
-        if in_use is None:
-            raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
-        model = in_use.base_model
-    with database.read() as session:
-        known = channel_titles(session)
-    channels = tuple(channel_id(name, known) for name in settings.channels)
-    folder = model_folder(model, "--model")
-    # A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is.
-    model = model if folder is None else str(folder.absolute())
-    if settings.compares_titles() and settings.title_model != "base":
-        model_folder(settings.title_model, "--title-model")
-    precision: Any = pick_precision(settings.precision, device)
-    return replace(settings, model=model, precision=precision, channels=channels), device
 
 
 def _train(
@@ -189,7 +136,7 @@ def _train(
             run.warn(text)
     with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
         run.note(base_fingerprint=model.facts.fingerprint)
-        names = _names(model.facts, settings)
+        names = names_to_train(model.facts, settings)
         for text in settings.without_effect():
             run.warn(text)
     with run.timed("encode"):
@@ -231,21 +178,6 @@ def _train(
     )
 
 
-def _names(facts: Facts, settings: TrainSettings) -> list[str]:
-    """The parameters to train, checked before anything is encoded; none by name for LoRA, which adds its own."""
-    names = [name for name, _ in facts.parameters]
-    if settings.train != "lora":
-        return chosen_names(names, settings.train)
-    # As peft names layers: without the wrapper's `0.model.` and the parameter's own `.weight`.
-    layers = [name.removeprefix("0.model.").removesuffix(".weight") for name in names if name.endswith(".weight")]
-    if not any(re.fullmatch(settings.lora_targets, layer) for layer in layers):
-        raise BadSetting(
-            f"--lora-targets {settings.lora_targets!r} matches no layer's whole name; "
-            f"there are {layers[0]}, {layers[len(layers) // 2]}, {layers[-1]}, ..."
-        )
-    return []
-
-
 def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
     before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
     if before is not None and after is not None and after < before:
@@ -253,63 +185,6 @@ def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
             f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
             "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
         )
-
-
-def encode(
-    database: Database, model: LazyModel, chosen: snapshot.Selection, settings: TrainSettings, progress: Progress
-) -> Pooled | None:
-    """Bring the features of all chosen examples into memory; None where the projections are no plain matrices."""
-    if model.facts.heads is None:
-        return None
-    features = Features(database, model, settings.precision, settings.fit)
-    digests = sorted({example.picture_sha256 for example in chosen.examples})
-    titles = sorted({example.title for example in chosen.examples})
-    with progress.phase("Encoding pictures", len(digests)) as count:
-        pictures = features.pictures(digests, StoredPictures(database), count)
-    with progress.phase("Encoding titles", len(titles)) as count:
-        texts = features.titles(titles, count)
-    return Pooled(pictures, texts, _numbered(digests), _numbered(titles))
-
-
-def _numbered(values: Sequence[str]) -> dict[str, int]:
-    return {value: number for number, value in enumerate(values)}
-
-
-def mine(
-    database: Database, model: LazyModel, chosen: snapshot.Selection, settings: TrainSettings, progress: Progress
-) -> tuple[list[ExampleRow], int]:
-    """Choose the negatives and store the snapshot; return its rows and its id."""
-    title_fingerprint: str | None = None
-    embed: Callable[[Sequence[str]], Vectors] = _never
-    if settings.compares_titles():
-        titles = sorted({example.title for example in chosen.examples})
-        with progress.phase("Comparing titles", len(titles)) as count:
-            found, title_fingerprint = _title_vectors(database, model, titles, settings, count)
-        at = _numbered(titles)
-
-        def embed(wanted: Sequence[str]) -> Vectors:
-            return found[[at[title] for title in wanted]]
-
-    rows = snapshot.mine(chosen, settings, embed)
-    snapshot_id, _new = snapshot.save(database, chosen, rows, settings, title_fingerprint)
-    return rows, snapshot_id
-
-
-def _never(_titles: Sequence[str]) -> Vectors:
-    raise AssertionError("only strategies that compare titles ask for vectors")
-
-
-def _title_vectors(
-    database: Database, model: LazyModel, titles: list[str], settings: TrainSettings, count: Callable[[int], None]
-) -> tuple[Vectors, str]:
-    if settings.title_model != "base":
-        other = TitleModel(database, settings.title_model, model.device)
-        return TitleFeatures(database, other).vectors(titles, count), other.fingerprint
-    facts = model.facts
-    if facts.heads is None:
-        return model.encoder().title_vectors(titles, count), facts.fingerprint
-    features = Features(database, model, settings.precision, settings.fit)
-    return facts.heads.titles(features.titles(titles, count)), facts.fingerprint
 
 
 def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:

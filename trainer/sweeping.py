@@ -44,10 +44,11 @@ from store.sweeps import (
 from trainer import snapshot
 from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted
 from trainer.lazy import LazyModel
+from trainer.preparing import resolved
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.recording import mark_stale
-from trainer.runs import ONE_AT_A_TIME, resolved, train
+from trainer.runs import ONE_AT_A_TIME, train
 from trainer.sampling import ask, distributions_of, params
 from trainer.search_space import Point
 from trainer.standings import Standing, Tried, by_trial, in_order, objective, score_of

@@ -22,9 +22,9 @@ from trainer.fit_heads import PooledTriplets, fit_heads
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
 from trainer.learners import Pooled, triplets
+from trainer.preparing import encode, mine
 from trainer.progress import Progress
 from trainer.recording import known_at_start
-from trainer.runs import encode, mine
 from trainer.scoring import Scores
 from trainer.settings import TrainSettings
 from trainer.snapshot import Selection
