@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from collector.errors import BadSetting, CantListen
-from collector.loop_lag import LoopLag
+from collector.loop_lag import KEPT_TICKS, TICK_S, LoopLag
 from collector.service import Service
 from collector.service_http import Listen, parse_listen
 from store.database import Database
@@ -125,19 +125,31 @@ def listening_nowhere(database: Database) -> tuple[Service, asyncio.Event]:
         return listening(database, server, "@tests")
 
 
-async def test_a_blocked_loop_is_measured() -> None:
+async def test_a_blocked_loop_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a loop knows of having been blocked is that its clock has gone on: here that is set by hand."""
+    loop = asyncio.get_running_loop()
     lags: list[float] = []
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
     lag = LoopLag(lags.append)
+
+    async def turns() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
     async with lag.measured():
-        await asyncio.sleep(0)
+        await turns()
         assert lag.worst_s() == 0
-        time.sleep(0.7)  # noqa: ASYNC251 (the thing that is to be noticed)
-        assert lag.worst_s() > 0.1, "noticed while the tick is overdue"
-        deadline = time.monotonic() + 30
-        while not lags:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
-        assert lag.worst_s() >= lags[0] > 0.1
+        now += TICK_S + 0.2
+        assert lag.worst_s() == pytest.approx(0.2), "noticed while the tick is overdue"
+        await turns()
+        assert lags == [pytest.approx(0.2)]
+        for _ in range(KEPT_TICKS):
+            assert lag.worst_s() == pytest.approx(0.2), "for ten seconds"
+            now += TICK_S
+            await turns()
+        assert lag.worst_s() == pytest.approx(0)
+    assert len(lags) == 1 + KEPT_TICKS
 
 
 async def test_a_blocked_loop_is_not_healthy(
