@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from collector.batches import gather
 from collector.errors import NetworkError, QuotaExceeded
 from collector.http import LARGE_BYTES
 from collector.listing import Listing, list_uploads
@@ -27,9 +28,6 @@ __all__ = ["Work", "run_pipeline"]
 
 DETAILS_AT_ONCE = 4
 PICTURES_AT_ONCE = 16
-PICTURES_A_WRITE = 64
-BYTES_A_WRITE = 4 << 20
-LONGEST_UNWRITTEN_S = 0.5
 JOBS_A_PAGE = 128
 MOST_UNREACHABLE = 20
 """So many thumbnails in a row whose host can't be reached: it is the network, not the thumbnails."""
@@ -259,26 +257,15 @@ class _Pipeline:
         await written.wait()
 
     async def _write_pictures(self) -> None:
-        """Write outcomes in batches: when one is full, and at the latest after a short while."""
         batch: list[PictureOutcome] = []
+        ended = False
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(LONGEST_UNWRITTEN_S if batch else None):
-                        outcome = await self._outcomes.get()
-                except TimeoutError:
-                    outcome = None
-                    ended = False
-                else:
-                    ended = outcome is None
-                if outcome is not None:
-                    batch.append(outcome)
-                if batch and (outcome is None or _is_full(batch)):
-                    written, batch = batch, []
+            while not ended:
+                ended = await gather(self._outcomes, batch)
+                written, batch = batch, []
+                if written:
                     await self._save_pictures(written)
-                if ended:
-                    await self._blame_doubtful(self._failures)
-                    return
+            await self._blame_doubtful(self._failures)
         finally:
             if batch:  # cancelled: what is at hand was paid for
                 await self._save_pictures(batch)
@@ -311,11 +298,6 @@ class _Pipeline:
 
         await run.write(record_pictures, counts, outcomes, now=run.clients.now(), started_at=run.started_at)
         run.clients.progress.pictures_done(len(outcomes))
-
-
-def _is_full(batch: list[PictureOutcome]) -> bool:
-    size = sum(len(outcome.data) for outcome in batch if isinstance(outcome, FetchedPicture))
-    return len(batch) >= PICTURES_A_WRITE or size >= BYTES_A_WRITE
 
 
 async def _pages(read: Callable[[str], Awaitable[list[str]]]) -> AsyncIterator[list[str]]:
