@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import Session, defer
 
 from store.tables import Picture, PictureFailure, Video
@@ -154,6 +154,20 @@ def any_picture_due(session: Session, channel_id: str, now: datetime) -> bool:
     return bool(pictures_due(session, channel_id, after="", now=now, read_before=now, limit=1))
 
 
+# Built once: they run in every transaction of a sync that writes pictures.
+_LOCKED = (
+    select(Video.id, Video.title, Video.picture_sha256)
+    .where(Video.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Video.id)
+    .with_for_update(key_share=True)
+)
+_FORGET_FAILURES = (
+    delete(PictureFailure)
+    .where(PictureFailure.video_id.in_(bindparam("ids", expanding=True)))
+    .execution_options(synchronize_session=False)
+)
+
+
 def record_pictures(
     session: Session, outcomes: Sequence[PictureOutcome], *, now: datetime, started_at: datetime
 ) -> PicturesResult:
@@ -168,8 +182,7 @@ def record_pictures(
     ids = fetched.keys() | unchanged
     # A failure's row refers to its video, which locks that: so the failed ones take their turn in the order, too.
     touched = ids | {failure.video_id for failure in failed}
-    query = select(Video.id, Video.title, Video.picture_sha256).where(Video.id.in_(touched)).order_by(Video.id)
-    videos = [video for video in session.execute(query.with_for_update(key_share=True)) if video.id in ids]
+    videos = [video for video in session.execute(_LOCKED, {"ids": list(touched)}) if video.id in ids]
     versions = current_versions(session, ids)
     checked, shown, history = [], [], VersionChanges(now)
     changed = same = 0
@@ -197,8 +210,7 @@ def record_pictures(
             session.execute(update(Video), rows)
     history.write(session)
     if ids:
-        old = delete(PictureFailure).where(PictureFailure.video_id.in_(ids))
-        session.execute(old, execution_options={"synchronize_session": False})
+        session.execute(_FORGET_FAILURES, {"ids": list(ids)})
     _record_failures(session, failed, now)
     return PicturesResult(len(videos) - same, same, len(failed), changed)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from store.tables import VideoVersion
@@ -73,19 +73,21 @@ class VersionChanges:
 
 def current_versions(session: Session, ids: Iterable[str]) -> dict[str, CurrentVersion]:
     """{video id: its current version}; videos without any are left out."""
-    wanted = list(ids)
-    newest = (
-        select(VideoVersion.video_id, func.max(VideoVersion.number).label("number"))
-        .where(VideoVersion.video_id.in_(wanted))
-        .group_by(VideoVersion.video_id)
-        .subquery()
-    )
-    query = select(
-        VideoVersion.video_id,
-        VideoVersion.id,
-        VideoVersion.number,
-        VideoVersion.title,
-        VideoVersion.picture_sha256,
-        VideoVersion.first_seen_at,
-    ).join(newest, and_(VideoVersion.video_id == newest.c.video_id, VideoVersion.number == newest.c.number))
-    return {row[0]: CurrentVersion(*row[1:]) for row in session.execute(query)}
+    return {row[0]: CurrentVersion(*row[1:]) for row in session.execute(_CURRENT, {"ids": list(ids)})}
+
+
+# Built once: it runs in every transaction of a sync.
+_NEWEST = (
+    select(VideoVersion.video_id, func.max(VideoVersion.number).label("number"))
+    .where(VideoVersion.video_id.in_(bindparam("ids", expanding=True)))
+    .group_by(VideoVersion.video_id)
+    .subquery()
+)
+_CURRENT = select(
+    VideoVersion.video_id,
+    VideoVersion.id,
+    VideoVersion.number,
+    VideoVersion.title,
+    VideoVersion.picture_sha256,
+    VideoVersion.first_seen_at,
+).join(_NEWEST, and_(VideoVersion.video_id == _NEWEST.c.video_id, VideoVersion.number == _NEWEST.c.number))

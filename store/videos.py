@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.pictures import PictureJob
@@ -228,7 +228,16 @@ def _locked(session: Session, ids: Collection[str]) -> list[Row[Any]]:
     """What is to be known of rows that are about to be written, in the order of ids."""
     if not ids:
         return []
-    query = select(
+    return list(session.execute(_LOCKED, {"ids": list(ids)}))
+
+
+def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
+    return dict(session.execute(_FAILURES, {"ids": list(ids)}).all())
+
+
+# Built once: they run in every transaction of a sync.
+_LOCKED = (
+    select(
         Video.id,
         Video.availability,
         Video.published_at,
@@ -236,13 +245,13 @@ def _locked(session: Session, ids: Collection[str]) -> list[Row[Any]]:
         *(Video.picture_sha256, Video.picture_url, Video.picture_etag, Video.picture_last_modified),
         Video.picture_checked_at,
     )
-    ordered = query.where(Video.id.in_(ids)).order_by(Video.id)
-    return list(session.execute(ordered.with_for_update(key_share=True)))
-
-
-def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
-    query = select(PictureFailure.video_id, PictureFailure.next_try_at).where(PictureFailure.video_id.in_(list(ids)))
-    return dict(session.execute(query).all())
+    .where(Video.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Video.id)
+    .with_for_update(key_share=True)
+)
+_FAILURES = select(PictureFailure.video_id, PictureFailure.next_try_at).where(
+    PictureFailure.video_id.in_(bindparam("ids", expanding=True))
+)
 
 
 def known_available(session: Session, ids: Sequence[str]) -> bool:
