@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from collector.http import LARGE_BYTES
 from store.pictures import FetchedPicture, PictureOutcome
 
 __all__ = ["gather"]
@@ -17,7 +18,8 @@ async def gather(outcomes: asyncio.Queue[PictureOutcome | None], batch: list[Pic
     """Move outcomes from a queue to an empty batch, until it is full or its first has waited for half a second.
 
     However slowly they come: those that a slow network brought are not lost by the dozen when the process is killed.
-    Whoever cancels this finds in `batch` what was taken.
+    A large one ends its batch, because the next large one is waiting for its place. Whoever cancels this finds in
+    `batch` what was taken.
 
     Returns:
         Whether none will follow: the queue's None was met.
@@ -34,6 +36,8 @@ async def gather(outcomes: asyncio.Queue[PictureOutcome | None], batch: list[Pic
         batch.append(outcome)
         if isinstance(outcome, FetchedPicture):
             size += len(outcome.data)
+            if len(outcome.data) > LARGE_BYTES:
+                return False
         if until is None:
             until = loop.time() + LONGEST_UNWRITTEN_S
     return False

@@ -38,9 +38,10 @@ T = TypeVar("T")
 
 RETRIED_STATUSES = frozenset({408, 425, 429})
 CHUNK_BYTES = 1 << 16
-LARGE_BYTES = 1 << 20
-LARGE_AT_ONCE = 2
-"""So many bodies of more than `LARGE_BYTES` are held at a time: a dozen endless ones must not fill the memory."""
+LARGE_BYTES = 512 << 10
+LARGE_AT_ONCE = 1
+"""So many bodies of more than `LARGE_BYTES` are held at a time: a dozen endless ones must not fill the memory. No real
+thumbnail is so large, and an answer of the API hardly ever."""
 
 
 @dataclass(frozen=True, slots=True)

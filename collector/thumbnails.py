@@ -18,6 +18,7 @@ from yarl import URL
 
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError
 from collector.http import Answer, Http, Request
+from collector.memory import return_large_blocks
 from collector.picture_check import check_picture, refuse_bombs
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
@@ -113,6 +114,7 @@ class Thumbnails:
 
     def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
         refuse_bombs()
+        return_large_blocks()
         self._http = http
         self._extra_hosts = extra_hosts
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")

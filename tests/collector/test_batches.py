@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from collector.batches import BYTES_A_WRITE, LONGEST_UNWRITTEN_S, PICTURES_A_WRITE, gather
+from collector.http import LARGE_BYTES
 from store.pictures import FetchedPicture, PictureOutcome, UnchangedPicture
 
 Outcomes = asyncio.Queue[PictureOutcome | None]
@@ -85,14 +86,27 @@ def test_a_full_batch_leaves_the_rest() -> None:
     _run(test())
 
 
-def test_large_pictures_fill_a_batch_sooner() -> None:
+def test_a_batch_is_full_by_its_bytes_too() -> None:
     async def test() -> None:
         outcomes: Outcomes = asyncio.Queue()
-        for _ in range(4):
-            outcomes.put_nowait(_of(BYTES_A_WRITE // 2))
+        fit = BYTES_A_WRITE // LARGE_BYTES
+        for _ in range(fit + 1):
+            outcomes.put_nowait(_of(LARGE_BYTES))
         batch: list[PictureOutcome] = []
         assert not await gather(outcomes, batch)
-        assert len(batch) == 2
+        assert len(batch) == fit
+
+    _run(test())
+
+
+def test_a_large_picture_waits_for_no_other() -> None:
+    async def test() -> None:
+        outcomes: Outcomes = asyncio.Queue()
+        for outcome in (_unchanged(0), _of(LARGE_BYTES + 1), _unchanged(1)):
+            outcomes.put_nowait(outcome)
+        batch: list[PictureOutcome] = []
+        assert not await gather(outcomes, batch)
+        assert batch == [_unchanged(0), _of(LARGE_BYTES + 1)]
 
     _run(test())
 

@@ -86,9 +86,32 @@ def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
     assert peak - clean < MOST_MIB, (peak, clean)
 
 
-def large_file(number: int) -> bytes:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: Path) -> None:
+    pictures = [
+        saved("RGB", (4096, 2048), "PNG"),
+        saved("RGB", (2048, 1024), "WEBP"),
+        saved("RGB", (8000, 5000), "JPEG"),
+        saved("RGB", (2048, 2048), "JPEG", progressive=True),
+    ]
+    count = 2 * EACH * len(pictures)
+    files = [
+        Fault("body", path=f"/vi/video{number:06d}/", body=body, content_type="image/jpeg")
+        for number in range(count)
+        for picture in [pictures[number // 2 % len(pictures)]]
+        for body in [large_file(number, picture) if number % 2 else picture]
+    ]
+    with StandIn(channel(count)) as server:
+        clean, _ = peak_mib(f"sqlite:///{tmp_path / 'clean.db'}", server, "")
+        server.faults = Faults(files, most_in_a_row=None)
+        peak, report = peak_mib(f"sqlite:///{tmp_path / 'mixed.db'}", server, "")
+    assert (report["status"], report["thumbnails"]["fetched"]) == ("complete", count)  # type: ignore[index]
+    assert peak - clean < MOST_MIB, (peak, clean)
+
+
+def large_file(number: int, picture: bytes | None = None) -> bytes:
     """A picture of 8 MiB: decoders ignore what follows its end."""
-    return jpeg("large").ljust((8 << 20) - 1, b"\0") + bytes([number])
+    return (picture or jpeg("large")).ljust((8 << 20) - 1, b"\0") + bytes([number])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
