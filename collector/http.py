@@ -322,7 +322,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second for a year or an offset of too many digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -1,0 +1,38 @@
+"""The Retry-After header, as servers write it and as they should not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from collector.http import retry_after_s
+
+NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        (" 0 ", 0),
+        ("Wed, 21 Oct 2015 07:30:00 GMT", 120),
+        ("Wed, 21 Oct 2015 09:30:00 +0200", 120),
+        ("Wed, 21 Oct 2015 07:30:00", 120),
+        ("Wed, 21 Oct 2015 07:00:00 GMT", 0),
+        ("", None),
+        ("-1", None),
+        ("²", None),
+        ("9999999999", None),
+        ("soon", None),
+        ("Wed, 32 Oct 2015 07:30:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+    ],
+)
+def test_the_seconds_that_a_server_asks_for(value: str, seconds: float | None) -> None:
+    assert retry_after_s({"Retry-After": value}, NOW) == seconds
+
+
+def test_a_server_that_asks_for_nothing() -> None:
+    assert retry_after_s({}, NOW) is None
