@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so 
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -141,8 +142,15 @@ def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int,
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; never a traceback without `--debug`."""
     interrupts.install()
+    _let_stdout_take_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(_run(arguments, debug="--debug" in arguments))
+
+
+def _let_stdout_take_any_text() -> None:
+    """Show what stdout's encoding can't hold as an escape, as Python does on stderr, instead of failing half way."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:

@@ -58,8 +58,14 @@ class Console:
     err: TextIO = field(default_factory=lambda: sys.stderr)
 
     def print_json(self, document: object) -> None:
-        """Write one JSON document to stdout; datetimes as ISO 8601."""
-        print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain), file=self.out)
+        """Write one JSON document to stdout; datetimes as ISO 8601, and in ASCII where stdout can't hold the rest."""
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
+        try:
+            text.encode(self.out.encoding or "utf-8")
+        except UnicodeEncodeError:
+            # Not left to the stream's error handler: JSON has no \U0001f98a.
+            text = json.dumps(document, indent=2, default=_plain)
+        print(text, file=self.out)
 
     def say(self, text: str) -> None:
         """Write one line of the command's result."""

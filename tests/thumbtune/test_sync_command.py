@@ -24,12 +24,13 @@ class Shell:
         self.server = server
         self.environment = {**os.environ, **server.environment()}
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, encoding: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
+            encoding=encoding,
             timeout=120,
             check=False,
         )
@@ -107,6 +108,18 @@ def test_titles_can_not_take_over_the_terminal(shell: Shell) -> None:
     assert "\u202e" not in shown
     stored = json.loads(shell.run("channels", "--json").stdout)["channels"][0]["title"]
     assert stored == "\x1b]0;owned\x07\x1b[31mred\u202e"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])
+def test_a_title_that_stdout_can_not_hold_is_escaped(shell: Shell, encoding: str) -> None:
+    title = shell.server.catalogues[0].title = "Füchse 狐 🦊"
+    shell.environment["PYTHONIOENCODING"] = encoding
+    done = shell.run("sync", "@tests", "--json", encoding=encoding)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["channels"][0]["title"] == title
+    listed = shell.run("channels", encoding=encoding)
+    assert listed.returncode == 0, listed.stderr
+    assert ("Füchse \\u72d0 \\U0001f98a" if encoding != "utf-8" else title) in listed.stdout
 
 
 def test_a_spent_quota_exits_with_3_and_says_when_to_come_back(shell: Shell) -> None:
