@@ -267,9 +267,13 @@ def files_digest(name: str) -> str | None:
 
 def _folder(name: str) -> Path | None:
     """Where a model's files are: the folder itself, or its place in the hub's cache."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
+    try:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return folder
+    except (OSError, RuntimeError):
+        # Nothing that can be a folder: `model_folder` says so when the model is loaded.
+        return None
     from huggingface_hub import snapshot_download  # noqa: PLC0415 (a folder needs no hub)
 
     full = name if "/" in name else f"sentence-transformers/{name}"

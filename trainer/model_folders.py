@@ -31,11 +31,19 @@ def model_folder(name: str, option: str) -> Path | None:
         UnknownModel: there is no such folder, or no model in it, and no model on the hub can have this name.
         DamagedModel: the folder has no weights, or none in safetensors.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        _check(folder, option)
-        return folder
-    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    try:
+        folder = Path(name).expanduser()
+        exists = folder.exists()
+        if folder.is_dir():
+            _check(folder, option)
+            return folder
+    except (OSError, RuntimeError) as error:
+        # A longer name than a file can have, a folder that is closed to us; pathlib's RuntimeError: nobody's ~.
+        reason = error.strerror if isinstance(error, OSError) else "there is no such home folder"
+        raise UnknownModel(
+            f"{name} is not a model's folder ({reason}); name a folder or a hub name with {option}"
+        ) from error
+    if exists or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UnknownModel(f"{name} is not a model's folder; name a folder or a hub name with {option}")
     # A repository's name has no colon (huggingface_hub.utils.validate_repo_id), and a number is a run's.
     if name in _OF_A_RUN or ":" in name or name.isdecimal():

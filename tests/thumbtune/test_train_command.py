@@ -151,6 +151,8 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     [
         (("train",), 1, "error: sentence-transformers/clip-ViT-L-14 is not in the local cache and the model hub can't"),
         (("train", "--model", "./none"), 1, "error: ./none is not a model's folder; name a folder or a hub name with"),
+        (("train", "--model", "~no-such-user/m"), 1, "error: ~no-such-user/m is not a model's folder (there is"),
+        (("train", "--model", "n" * 300), 1, f"error: {'n' * 300} is not a model's folder (File name too long);"),
         (("train", "--train", "("), 2, "error: --train '(' is not a regular expression"),
         (("train", "--epochs", "0"), 2, "error: epochs 0 is too few; use 1 or more"),
         (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1"),

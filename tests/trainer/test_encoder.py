@@ -145,6 +145,15 @@ def test_a_folder_that_is_not_there_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "reason"),
+    [("~no-such-user/m", "there is no such home folder"), ("n" * 300, "File name too long")],
+)
+def test_what_no_folder_can_be_called_is_an_unknown_model(name: str, reason: str) -> None:
+    with pytest.raises(UnknownModel, match=rf"{name} is not a model's folder \({reason}\); name a folder"):
+        load_encoder(name, "cpu")
+
+
+@pytest.mark.parametrize(
     ("option", "name", "takes"),
     [
         ("--run", "base", "N (run N's model), N:base (what it started from), a folder or a hub name"),
