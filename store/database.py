@@ -218,9 +218,9 @@ def mapped_errors(url: URL) -> Iterator[None]:
     except StoreError:
         raise
     except DBAPIError as error:
-        raise _mapped(str(error.orig), url, getattr(error.orig, "sqlite_errorname", "")) from error
+        raise _mapped(error.orig, url) from error
     except sqlite3.Error as error:
-        raise _mapped(str(error), url, getattr(error, "sqlite_errorname", "")) from error
+        raise _mapped(error, url) from error
     except SQLAlchemyError as error:
         raise StoreError(f"the database call failed ({error}); please report this") from error
 
@@ -257,16 +257,31 @@ _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
 )
 
 
-def _mapped(text: str, url: URL, sqlite_name: str = "") -> StoreError:
+# By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): the texts are in the server's language.
+_POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
+    "25006": ("is read-only", "name a server that takes writes (no standby), or ask for the right to write"),
+    "40001": ("was changed by another program at the same time", "run the command again"),
+    "40P01": ("was changed by another program at the same time", "run the command again"),
+    "42501": ("does not allow this user that", "grant the rights, or connect as the user who owns the tables"),
+    "53100": ("can't grow: the server's disk is full", "make room and run the command again"),
+    "55P03": ("is locked by another program", "run the command again when that has ended"),
+    "57014": ("took longer than its server allows", "raise its statement_timeout, or run the command again"),
+}
+
+
+def _mapped(error: BaseException | None, url: URL) -> StoreError:
+    text = str(error)
     where = url.render_as_string(hide_password=True)
     first_line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
     if url.get_backend_name() == "sqlite":
+        described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
         for needle, kind, advice in _SQLITE_ERRORS:
-            if needle in f"{text} {sqlite_name}".lower():
+            if needle in described:
                 return kind(f"the store {url.database} {advice}")
         return StoreError(f"the store {url.database} refused a statement ({first_line}); please report this")
-    if "lock timeout" in text:
-        return DatabaseUnavailable(f"{where} is locked by another program; run the command again when that has ended")
+    known = _POSTGRES_ERRORS.get(getattr(error, "sqlstate", None) or "")
+    if known:
+        return DatabaseUnavailable(f"{where} {known[0]} ({first_line}); {known[1]}")
     if any(
         word in text for word in ("connection", "connect", "could not translate", "authentication", "does not exist")
     ):

@@ -10,6 +10,7 @@ import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -229,6 +230,68 @@ def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytes
     with database.write() as session:
         session.add(a_channel())
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("default_transaction_read_only = on", "is read-only .*; name a server that takes writes"),
+        # A role of every server, which may read any table and write none.
+        ("role = pg_read_all_data", r"does not allow this user that \(permission denied for .*\); grant the rights"),
+    ],
+)
+def test_a_server_that_takes_no_writes(migrated_postgres_url: str, setting: str, says: str) -> None:
+    set_for_the_database(migrated_postgres_url, setting)
+    database = open_database(migrated_postgres_url)
+    with pytest.raises(DatabaseUnavailable, match=says), database.write() as session:
+        session.add(a_channel())
+    with database.read() as session:
+        assert session.get(Channel, "UC1") is None
+    database.close()
+
+
+def test_a_server_that_allows_no_long_statement(migrated_postgres_url: str) -> None:
+    set_for_the_database(migrated_postgres_url, "statement_timeout = '50ms'")
+    database = open_database(migrated_postgres_url)
+    with (
+        pytest.raises(DatabaseUnavailable, match=r"took longer than its server allows .*; raise its statement_timeout"),
+        database.read() as session,
+    ):
+        session.execute(text("SELECT pg_sleep(60)"))
+    database.close()
+
+
+def test_writers_that_wait_for_each_other(migrated_postgres_url: str) -> None:
+    set_for_the_database(migrated_postgres_url, "deadlock_timeout = '10ms'")
+    database = open_database(migrated_postgres_url)
+    with database.write() as session:
+        session.add_all([a_channel("UC1"), a_channel("UC2")])
+    barrier = threading.Barrier(2)
+    refused: list[str] = []
+
+    def rename(first: str, second: str) -> None:
+        try:
+            with database.write() as session:
+                session.get_one(Channel, first, with_for_update=True)
+                barrier.wait(30)
+                session.get_one(Channel, second, with_for_update=True)
+        except DatabaseUnavailable as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=rename, args=names) for names in (("UC1", "UC2"), ("UC2", "UC1"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    database.close()
+    assert len(refused) == 1, "the other one gets both"
+    assert "by another program at the same time (deadlock detected); run the command again" in refused[0]
+
+
+def set_for_the_database(url: str, setting: str) -> None:
+    """As an administrator sets it; it holds for connections that are made from now on."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}".encode())
 
 
 @pytest.mark.parametrize(
