@@ -2,6 +2,8 @@
 
 SQLite settings follow https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html: WAL so that readers never
 wait for the writer, `synchronous=FULL` so that a committed batch survives a power cut, foreign keys enforced.
+
+On PostgreSQL a lock is waited for as long as on SQLite, and a server whose machine is gone is noticed within a minute.
 """
 
 from __future__ import annotations
@@ -158,14 +160,33 @@ def _check_file(url: URL, *, create: bool) -> None:
         raise DatabaseUnavailable(f"{path} can't be made ({error.strerror}); name another place with --db") from error
 
 
+# A minute without a sign of life from the server's machine, and a connection counts as broken. libpq alone waits for an
+# answer without end: a machine that lost its power or its network closes nothing, and would hold a service forever.
+# https://www.postgresql.org/docs/current/libpq-connect.html explains each; a Unix socket needs none.
+_TCP_LIMITS = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+
 def _engine(url: URL, *, read_only: bool) -> Engine:
+    """The engine, with limits of ours on how long a server is waited for; those on TCP give way to the URL's own.
+
+    Raises:
+        BadDatabaseUrl: the driver is not installed.
+    """
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(url, read_only=read_only)
         options = f"-c timezone=utc -c lock_timeout={BUSY_TIMEOUT_S * 1000:.0f}ms"
         if read_only:
             options += " -c default_transaction_read_only=on"
-        return create_engine(url, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 10})
+        limits = {name: limit for name, limit in _TCP_LIMITS.items() if name not in url.query}
+        return create_engine(url, pool_pre_ping=True, connect_args={"options": options, **limits})
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise BadDatabaseUrl("the PostgreSQL driver is not installed; run pip install 'thumbtune[postgres]'") from error
 

@@ -288,6 +288,19 @@ def test_writers_that_wait_for_each_other(migrated_postgres_url: str) -> None:
     assert "by another program at the same time (deadlock detected); run the command again" in refused[0]
 
 
+def test_the_driver_is_told_to_notice_a_server_that_is_gone(migrated_postgres_url: str) -> None:
+    """Read back from libpq itself, which refuses a parameter that it does not know."""
+    database = open_database(f"{migrated_postgres_url}&keepalives_idle=5")
+    with database.read() as session:
+        driver = session.connection().connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        told = driver.info.get_parameters()
+    database.close()
+    assert told["keepalives_idle"] == "5", "the URL's own"
+    assert (told["keepalives_interval"], told["keepalives_count"], told["tcp_user_timeout"]) == ("10", "3", "60000")
+    assert told["connect_timeout"] == "10"
+
+
 def set_for_the_database(url: str, setting: str) -> None:
     """As an administrator sets it; it holds for connections that are made from now on."""
     with psycopg.connect(url, autocommit=True) as connection:
