@@ -50,7 +50,11 @@ class Database:
         Raises:
             StoreError: the database failed.
         """
-        with mapped_errors(self.url), Session(self.engine, expire_on_commit=False) as session:
+        engine = self.engine
+        if not self.is_sqlite:
+            # By default each statement sees what others have committed by then; on SQLite a transaction never does.
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

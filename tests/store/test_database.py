@@ -75,6 +75,36 @@ def test_a_reader_changes_nothing(database: Database) -> None:
         assert session.get(Channel, "UC1") is None
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_reader_sees_one_state_whatever_is_written_meanwhile(database: Database, read_only: bool) -> None:
+    url = database.url.render_as_string(hide_password=False)
+    reading = open_database(url, read_only=read_only)
+    counts = []
+    with reading.read() as session:
+        for name in ("UC1", "UC2", "UC3"):
+            counts.append(session.query(Channel).count())
+            with database.write() as writer:
+                writer.add(a_channel(name))
+    assert counts == [0, 0, 0]
+    with reading.read() as session:
+        assert session.query(Channel).count() == 3
+    reading.close()
+
+
+def test_a_writer_sees_what_was_committed_before_each_statement(migrated_postgres_url: str) -> None:
+    """Or two writers that count up one row would fail; also on a connection that a reader had before."""
+    database = open_database(migrated_postgres_url)
+    with database.read() as session:
+        reader = session.connection()
+        assert reader.get_isolation_level() == "REPEATABLE READ"
+        served_by = reader.scalar(text("SELECT pg_backend_pid()"))
+    with database.write() as session:
+        writer = session.connection()
+        assert writer.get_isolation_level() == "READ COMMITTED"
+        assert writer.scalar(text("SELECT pg_backend_pid()")) == served_by
+    database.close()
+
+
 def test_references_and_words_are_enforced(database: Database) -> None:
     with pytest.raises(StoreError) as no_channel, database.write() as session:
         session.add(a_video(channel_id="nobody"))
