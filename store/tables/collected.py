@@ -173,6 +173,7 @@ class SyncRun(Base):
             name="status",
         ),
         Index("ix_sync_run_channel_id_started_at", "channel_id", "started_at"),
+        Index("ix_sync_run_channel_id_status_id", "channel_id", "status", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

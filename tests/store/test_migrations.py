@@ -18,7 +18,7 @@ from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.migrate import alembic_config, bring_up_to_date, current_revision, head_revision
 from store.tables import Base
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -57,6 +57,7 @@ ROWS = {
         "UPDATE training_run SET sweep_id = 1, trial = 0, champion_run_id = 1",
     ],
     "0005": [f"UPDATE sync_run SET seen_at = '{NOW}'"],
+    "0006": [],
 }
 
 
