@@ -87,6 +87,7 @@ def test_crons_commands_are_real_ones() -> None:
     assert [(name, [key for key, value in options.items() if value is True]) for name, options in commands] == [
         ("sync", ["skip_busy"]),
         ("sync", ["refresh", "skip_busy"]),
+        ("sync", ["full", "skip_busy"]),
         ("retrain", ["no_sync"]),
     ]
     assert CRON.read_text().endswith("\n"), "cron ignores a last line without end"
