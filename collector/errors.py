@@ -15,7 +15,8 @@ CollectorError                 the root: anything that keeps a channel from bein
 ├── PictureError               one thumbnail can't be used; stays inside the collector, as a row in the store
 └── TransientError             given up after several tries; a later sync may succeed
     ├── NetworkError           the server can't be reached, or breaks off
-    └── BadAnswer              it answers, but not as it should: 5xx, 429, HTML, broken JSON
+    └── BadAnswer              it answers, but not as it should: HTML, broken JSON
+        └── Unavailable        it answers that it can't now: 5xx, 429
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ __all__ = [
     "PictureError",
     "QuotaExceeded",
     "TransientError",
+    "Unavailable",
 ]
 
 
@@ -138,3 +140,7 @@ class NetworkError(TransientError):
 
 class BadAnswer(TransientError):
     """The server answers with an error of its own, or with something that is not what was asked for."""
+
+
+class Unavailable(BadAnswer):
+    """The server answers that it can't now, or not so often."""

@@ -28,7 +28,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from collector.addresses import NotPublic, PublicOnly
-from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError
+from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError, Unavailable
 
 __all__ = ["LARGE_BYTES", "Answer", "Http", "Pauses", "Request"]
 
@@ -312,7 +312,7 @@ def _check_status(answer: Answer) -> None:
         # The Data API answers a spent daily quota with 429 at times: that is for the reader to tell.
         if answer.status == 429 and b'"error"' in answer.body and "json" in answer.headers.get("Content-Type", ""):
             return
-        raise BadAnswer(f"answered {answer.status}", retry_after_s=retry_after_s(answer.headers))
+        raise Unavailable(f"answered {answer.status}", retry_after_s=retry_after_s(answer.headers))
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -43,7 +43,7 @@ def take_channel(
     """
     host = this_machine()
     end_stale_syncs(session, channel_id, host=host, is_alive=is_alive, now=now)
-    other = None if alone_since is None else sync_of_another(session, channel_id, alone_since)
+    other = None if alone_since is None else sync_of_another(session, channel_id, alone_since, now)
     if other is not None:
         does = "is syncing it" if other.status == "running" else "has just synced it"
         raise ChannelBusy(f"process {other.pid} on {other.host} {does}; nothing is to be done")

@@ -41,19 +41,27 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncIterator[tuple[str, .
     """List the uploads, yielding after each page the ids whose details are to be read.
 
     Each page is one transaction, together with the place where the listing goes on, so that whatever stops it, no page
-    is paid for twice. `run.error` is set when the pages never end.
+    is paid for twice. `run.error` is set when the pages never end, or can't be had.
 
     Raises:
         QuotaExceeded: the place is kept.
         CollectorError: a page can't be had.
     """
-    guard, token = PageGuard(), listing.token
+    guard, token, stored = PageGuard(), listing.token, listing.token is not None
     while True:
         page = await _page(run, token)
-        if page is None:  # the token has expired
+        if page is None:
             await run.write(restart_listing, lambda _: SyncCounts(), run.channel_id)
-            guard, token = PageGuard(), None
+            if not stored:  # it was given a moment ago: over and over, that would cost all units of the day
+                run.error = PageLoop(
+                    "YouTube refuses the page token that it gave, so the list of uploads can't be read to its end; "
+                    "what was listed is kept, try again later"
+                )
+                return
+            log.info("the place where the listing of %s stopped has expired; it starts over", run.channel_id)
+            guard, token, stored = PageGuard(), None, False
             continue
+        stored = False
         try:
             guard.check(page.next_token, page.total)
         except PageLoop as error:
@@ -72,7 +80,6 @@ async def _page(run: Run, token: str | None) -> UploadsPage | None:
     except ApiError as error:
         if token is None or error.reason != "invalidPageToken":
             raise
-        log.info("the place where the listing of %s stopped has expired; it starts over", run.channel_id)
         return None
 
 

@@ -20,7 +20,15 @@ from collector.parsing import VideoItem
 from collector.plan import Fifties, details_from, needs_confirming
 from collector.run import Run
 from collector.youtube import BATCH
-from store.pictures import FetchedPicture, PictureJob, PictureOutcome, PicturesResult, pictures_due, record_pictures
+from store.pictures import (
+    FailedPicture,
+    FetchedPicture,
+    PictureJob,
+    PictureOutcome,
+    PicturesResult,
+    pictures_due,
+    record_pictures,
+)
 from store.syncs import SyncCounts
 from store.videos import DetailsResult, record_details, unread_ids, unseen_ids, unsettled_ids, videos_to_refresh
 
@@ -149,17 +157,25 @@ class _Pipeline:
 
     async def _known_ids(self, after: str) -> list[str]:
         """Known videos to read: all that a refresh has not read yet, or those never read."""
-        run = self._run
-        if run.refresh_from is not None:
+        run, now = self._run, self._run.clients.now()
+        if run.refresh_from is None:
             return await run.clients.store.read(
-                videos_to_refresh, run.channel_id, after=after, read_before=run.refresh_from, before=run.started_at
+                unread_ids, run.channel_id, after=after, listed_before=run.started_at, now=now
             )
-        return await run.clients.store.read(unread_ids, run.channel_id, after=after, before=run.started_at)
+        return await run.clients.store.read(
+            videos_to_refresh,
+            run.channel_id,
+            after=after,
+            read_before=run.refresh_from,
+            listed_before=run.started_at,
+            now=now,
+        )
 
     async def _unseen_ids(self, after: str) -> list[str]:
-        assert self._work.whole_since is not None
-        return await self._run.clients.store.read(
-            unseen_ids, self._run.channel_id, after=after, before=self._work.whole_since
+        run, since = self._run, self._work.whole_since
+        assert since is not None
+        return await run.clients.store.read(
+            unseen_ids, run.channel_id, after=after, listed_from=since, now=run.clients.now()
         )
 
     async def _read_details(self) -> None:
@@ -232,9 +248,9 @@ class _Pipeline:
         outcome, unreachable = await run.clients.thumbnails.fetch(job, run.thumbnail_size)
         self._unreachable = self._unreachable + 1 if unreachable else 0
         if self._unreachable >= MOST_UNREACHABLE:
+            reason = outcome.reason if isinstance(outcome, FailedPicture) else ""
             raise NetworkError(
-                f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; check the network, "
-                "and run the command again: what was fetched is kept"
+                f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; what was fetched is kept. The last: {reason}"
             )
         if unreachable:
             self._failures += 1

@@ -13,10 +13,10 @@ CLOCKS_DIFFER_BY_S = 2.0
 PROC = Path("/proc")
 
 
-def is_alive(pid: int, started_at: datetime) -> bool:
-    """Whether the process of this machine still runs that began a run at `started_at`. When that can't be told: yes.
+def is_alive(pid: int, heard_at: datetime) -> bool:
+    """Whether the process of this machine still runs that was at work at `heard_at`. When that can't be told: yes.
 
-    A number is used again after its process ended: a process younger than the run is another one, and so is this one,
+    A number is used again after its process ended: a process that began later is another one, and so is this one,
     which asks before it begins a run. The age is told on Linux only (proc_pid_stat(5)).
     """
     if pid == os.getpid():
@@ -30,7 +30,7 @@ def is_alive(pid: int, started_at: datetime) -> bool:
     except (PermissionError, OverflowError):
         pass
     began = _began(pid)
-    return began is None or began <= started_at.timestamp() + CLOCKS_DIFFER_BY_S
+    return began is None or began <= heard_at.timestamp() + CLOCKS_DIFFER_BY_S
 
 
 def _began(pid: int) -> float | None:

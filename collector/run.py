@@ -17,7 +17,8 @@ from collector.settings import Settings
 from collector.store_thread import StoreThread
 from collector.thumbnails import Thumbnails
 from collector.youtube import YouTube
-from store.quota import add_units
+from store.errors import StoreError
+from store.quota import add_units, quota_day, units_spent
 from store.syncs import SyncCounts, add_counts
 from store.tables import SyncMode
 
@@ -43,6 +44,11 @@ class Meter:
         self._requests, self._units = requests, units
         return spent
 
+    def put_back(self, spent: SyncCounts) -> None:
+        """Undo a `take` whose counts could not be written: they go with the next."""
+        self._requests -= spent.requests
+        self._units -= spent.units
+
 
 @dataclass
 class Clients:
@@ -54,6 +60,8 @@ class Clients:
     thumbnails: Thumbnails
     store: StoreThread
     meter: Meter
+    units_a_day: int | None
+    """What all processes with this key may spend on a day."""
     now: Callable[[], datetime]
     progress: Progress
 
@@ -93,7 +101,8 @@ class Run:
 
         It was paid for: whoever waits here may be cancelled, but not before it is written.
         """
-        spent = self.clients.meter.take()
+        youtube, units_a_day = self.clients.youtube, self.clients.units_a_day
+        spent, units = self.clients.meter.take(), youtube.units
         now = self.clients.now()
         key, run_id = self.clients.settings.key_fingerprint, self.id
 
@@ -103,11 +112,20 @@ class Run:
             session.flush()
             total = replace(counts(result), requests=spent.requests, units=spent.units)
             add_counts(session, run_id, total, key_fingerprint=key, now=now)
+            if units_a_day is not None:  # others may have spent some meanwhile
+                youtube.most_units = units + units_a_day - units_spent(session, quota_day(now), key)
             return result
 
-        writing = asyncio.ensure_future(self.clients.store.write(both))
+        writing = asyncio.ensure_future(self._written(both, spent))
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:
             await writing
+            raise
+
+    async def _written(self, write: Callable[[Session], T], spent: SyncCounts) -> T:
+        try:
+            return await self.clients.store.write(write)
+        except StoreError:
+            self.clients.meter.put_back(spent)
             raise

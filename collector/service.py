@@ -135,6 +135,8 @@ class Service:
         self._store = StoreThread(database)
         self._lag = LoopLag(self.metrics.loop_lag.observe)
         self._own: dict[str, _Own] = {}
+        self._ids: dict[str, str] = {}
+        """Channels by names that only YouTube can tell the id of (`/user/NAME`): asked once."""
         self._all_failing = False
         self._quota_spent_on: date | None = None
         self._pause_told: date | None = None
@@ -146,7 +148,7 @@ class Service:
         )
         # What was synced before this start may not have been trained on.
         self._something_new = True
-        self._retrain_after: datetime | None = None
+        self._retrained_at: datetime | None = None
         self.metrics.units_budget.set(options.units)
 
     async def run(self, listening: Callable[[Listen], object] = lambda _: None) -> None:
@@ -214,9 +216,11 @@ class Service:
 
     def _plan(self, session: Session) -> _Plan:
         now = self._now()
-        if self._names:
-            named = [(known_channel(session, name), name) for name in self._names]
-        else:
+        named: list[tuple[str | None, ChannelName]] = []
+        for name in self._names:
+            channel_id = known_channel(session, name) or self._ids.get(str(name))
+            named.append((channel_id, name if channel_id is None else ChannelName("id", channel_id)))
+        if not self._names:
             named = [(channel_id, ChannelName("id", channel_id)) for channel_id in channel_ids(session)]
         spent = units_spent(session, quota_day(now), self._settings.key_fingerprint)
         self.metrics.units_today.set(spent)
@@ -228,8 +232,17 @@ class Service:
         last, own = plan.syncs.get(key, LastSync()), self._own.get(key, _Own())
         if last.done_at is not None and own.failed_at is not None and own.failed_at <= last.done_at:
             own = _Own()  # another process has succeeded since
-        failed = [moment for moment in (last.failed_at, own.failed_at) if moment is not None]
-        return Turn(key, last.done_at, max(failed, default=None), max(last.failures, own.failures), own.not_before)
+        # Times to come are of a clock that ran ahead: to wait for them, or from them on, would be to wait for long.
+        done_at = last.done_at if last.done_at is not None and last.done_at <= plan.at else None
+        failed = [moment for moment in (last.failed_at, own.failed_at) if moment is not None and moment <= plan.at]
+        paused = own.not_before is not None and own.not_before <= plan.at + BUSY_PAUSE
+        return Turn(
+            key,
+            done_at,
+            max(failed, default=None),
+            max(last.failures, own.failures),
+            own.not_before if paused else None,
+        )
 
     def _paused(self, plan: _Plan) -> bool:
         """Whether the day's units are spent."""
@@ -244,7 +257,7 @@ class Service:
         return paused
 
     async def _sync(self, key: str, plan: _Plan) -> None:
-        options = SyncOptions(alone_since=plan.at, most_units=plan.units_left)
+        options = SyncOptions(alone_since=plan.at, most_units=plan.units_left, units_a_day=self._options.units)
         try:
             reports = await sync_channels(
                 self._database,
@@ -267,6 +280,8 @@ class Service:
     def _take(self, key: str, report: SyncReport, plan: _Plan) -> None:
         """Draw the conclusions from a report."""
         channel = report.id or key
+        if report.id is not None:
+            self._ids[str(plan.names[key])] = report.id
         self.metrics.synced(channel, report)
         if report.status == "busy":
             self._own[key] = _Own(not_before=self._now() + BUSY_PAUSE)
@@ -301,16 +316,19 @@ class Service:
         """Begin a retraining when something is new, none runs, and the last began an interval ago."""
         if self._child is None or self._child.running or not self._something_new or self._stop.is_set():
             return
-        if self._retrain_after is not None and now < self._retrain_after:
+        pause = self._options.rhythm.every * (1 - JITTER)
+        if self._retrained_at is not None and timedelta(0) <= now - self._retrained_at < pause:
             return
         self._something_new = False
-        self._retrain_after = now + self._options.rhythm.every * (1 - JITTER)
+        self._retrained_at = now
         self.metrics.retraining.set(1)
         await self._child.start()
 
     def _retrained(self, code: int) -> None:
         self.metrics.retraining.set(0)
         self.metrics.retrained(code)
+        if code != 0:  # what is new still waits for it
+            self._something_new = True
 
     async def _unhealthy(self) -> str | None:
         lag = self._lag.worst_s()

@@ -66,6 +66,8 @@ class SyncOptions:
         alone_since: leave a channel alone that another process is syncing, or has synced since then; its report says
             `busy`. None: sync it all the same, which costs units twice and harms nothing else.
         most_units: end as with a spent quota before more than so many units are spent, all channels together.
+        units_a_day: the same for what all processes with this key spend on a day, looked up with every batch that is
+            written: exact but for the few calls that others have under way.
 
     Raises:
         BadSetting: a value that can't be used.
@@ -76,6 +78,7 @@ class SyncOptions:
     thumbnail: str | None = None
     alone_since: datetime | None = None
     most_units: int | None = None
+    units_a_day: int | None = None
 
     def __post_init__(self) -> None:
         if self.min_duration_s is not None and not 0 <= self.min_duration_s <= LONGEST_MIN_DURATION_S:
@@ -141,7 +144,8 @@ async def _clients(
             youtube = YouTube(http, settings, options.most_units)
             thumbnails = Thumbnails(http, settings.thumbnail_hosts)
             try:
-                yield Clients(settings, http, youtube, thumbnails, store, Meter(http, youtube), now, progress)
+                meter = Meter(http, youtube)
+                yield Clients(settings, http, youtube, thumbnails, store, meter, options.units_a_day, now, progress)
             finally:
                 thumbnails.close()
 
@@ -208,7 +212,14 @@ async def _run_to_end(run: Run, name: str, began: float, stop: asyncio.Event | N
         raise
     if status == "quota" and error is None:
         error = run.clients.youtube.quota_spent
-    return await _finish(run, name, status, began, error)
+    finishing = asyncio.ensure_future(_finish(run, name, status, began, error))
+    try:
+        return await asyncio.shield(finishing)
+    except asyncio.CancelledError:
+        report = await finishing  # too late to be interrupted: all is done
+        if stop is None or not stop.is_set():
+            raise
+        return report
 
 
 async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, error: Exception | None) -> SyncReport:
@@ -363,16 +374,22 @@ def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]
     async def listings() -> AsyncIterator[Listing]:
         token, began_at = channel.listing_token, channel.listing_began_at
         if _starts_over(run, channel) or (token is None and began_at is None):
-            yield Listing(None, _whole_since(run, channel), channel.listed_at)
+            yield Listing(None, _whole_since(run, channel), _known_until(run, channel))
             return
         if token is not None:
-            yield Listing(token, began_at, channel.listed_at)
+            yield Listing(token, began_at, _known_until(run, channel))
         # Meanwhile, something may have been published: the head was read when the listing began.
         if run.error is None and not await _feed_shows_known_only(run):
             place = await run.clients.store.read(get_channel, run.channel_id)
-            yield Listing(None, None, place.listed_at)
+            yield Listing(None, None, _known_until(run, place))
 
     return listings
+
+
+def _known_until(run: Run, channel: Channel) -> datetime | None:
+    """When the last complete listing ended. One that is still to come tells nothing: its clock ran ahead."""
+    listed_at = channel.listed_at
+    return listed_at if listed_at is not None and listed_at <= run.clients.now() else None
 
 
 async def _no_listing() -> AsyncIterator[Listing]:

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from yarl import URL
 
-from collector.errors import BadAnswer, NetworkError, PictureError, TransientError
+from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
 from collector.http import Answer, Http, Request
 from collector.memory import return_large_blocks
 from collector.picture_check import check_picture, refuse_bombs
@@ -124,7 +124,7 @@ class Thumbnails:
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, job: PictureJob, preferred: str) -> tuple[PictureOutcome, bool]:
-        """Fetch one video's thumbnail, and whether its host could not be reached at all.
+        """Fetch one video's thumbnail, and whether its host could not be reached, or could not serve it.
 
         Never raises for a bad picture: that is an outcome, with its reason.
         """
@@ -132,7 +132,8 @@ class Thumbnails:
             return await self._fetch(job, candidate_urls(job.thumbnails, preferred)), False
         except PictureError as error:
             reason = _storable(str(error))[:LONGEST_REASON]
-            return FailedPicture(job.video_id, error.url, reason), isinstance(error.__cause__, NetworkError)
+            down = isinstance(error.__cause__, NetworkError | Unavailable)
+            return FailedPicture(job.video_id, error.url, reason), down
 
     async def _fetch(self, job: PictureJob, urls: list[str]) -> PictureOutcome:
         if not urls:

@@ -41,12 +41,13 @@ class YouTube:
     Args:
         http: a session.
         settings: key and address.
-        most_units: units that may be spent; what would cost more counts as a spent quota. None: no such limit.
+        most_units: units that may be spent; what would cost more counts as a spent quota. None: no such limit. An
+            attribute, too: it may change with what others spend.
     """
 
     def __init__(self, http: Http, settings: Settings, most_units: int | None = None) -> None:
         self.units = 0
-        self._most_units = most_units
+        self.most_units = most_units
         self._in_flight = 0
         self.quota_spent: QuotaExceeded | None = None
         self._http = http
@@ -164,7 +165,7 @@ class YouTube:
 
     def _check_budget(self, cause: Exception | None = None) -> None:
         """Raise `BudgetSpent` unless all calls that are under way may cost a unit each."""
-        if self._most_units is not None and self.units + self._in_flight > self._most_units:
+        if self.most_units is not None and self.units + self._in_flight > self.most_units:
             raise BudgetSpent(
                 "the units allowed for the day are spent, everything so far is kept; "
                 "allow more, or go on after midnight Pacific time"

@@ -10,6 +10,7 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import Session, defer
 
+from store.moments import before
 from store.tables import Picture, PictureFailure, Video
 from store.upsert import insert
 from store.versions import VersionChanges, current_versions
@@ -123,7 +124,7 @@ def pictures_due(
     """
     due: ColumnElement[bool] = Video.picture_sha256.is_(None)
     if recheck_before is not None:
-        unchecked = or_(Video.picture_checked_at.is_(None), Video.picture_checked_at < recheck_before)
+        unchecked = or_(Video.picture_checked_at.is_(None), before(Video.picture_checked_at, recheck_before, now))
         due = or_(due, and_(unchecked, Video.details_at >= recheck_before))
     query = (
         select(Video, Video.api_item[("snippet", "thumbnails")])
@@ -136,9 +137,13 @@ def pictures_due(
             Video.availability == "available",
             Video.duration_s.is_not(None),
             func.trim(Video.title) != "",
-            Video.details_at < read_before,
+            before(Video.details_at, read_before, now),
             due,
-            or_(PictureFailure.video_id.is_(None), PictureFailure.next_try_at <= now),
+            or_(
+                PictureFailure.video_id.is_(None),
+                PictureFailure.next_try_at <= now,
+                PictureFailure.last_failed_at > now,  # by a clock that ran ahead
+            ),
         )
         .order_by(Video.id)
         .limit(limit)

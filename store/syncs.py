@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import Integer, bindparam, func, or_, select, union_all, update
+from sqlalchemy import Integer, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from store.quota import add_units
@@ -91,15 +91,17 @@ def end_stale_syncs(
         session: in a write transaction.
         channel_id: whose runs.
         host: this machine's name; only its processes can be asked for.
-        is_alive: whether the process with this id, which started a run at this time, still runs.
+        is_alive: whether the process with this id, which was at work at this time, still runs.
         now: the time.
     """
     query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").order_by(SyncRun.id)
     stale = 0
     for run in session.scalars(query):
-        if run.host == host and not is_alive(run.pid, run.started_at):
+        # By its last sign of life: a process that began after it is another one of that number. Clocks that were put
+        # forward since the run began must not make it look so.
+        if run.host == host and not is_alive(run.pid, run.seen_at or run.started_at):
             run.error = "the process ended without a word (killed, or the machine stopped)"
-        elif (run.seen_at or run.started_at) < now - LEASE:
+        elif abs(now - (run.seen_at or run.started_at)) > LEASE:  # either way: clocks that ran ahead are put right
             run.error = f"nothing was heard of its process for {LEASE.seconds // 60} minutes"
         else:
             continue
@@ -108,8 +110,10 @@ def end_stale_syncs(
     return stale
 
 
-def sync_of_another(session: Session, channel_id: str, since: datetime) -> SyncRun | None:
+def sync_of_another(session: Session, channel_id: str, since: datetime, now: datetime) -> SyncRun | None:
     """A run of the channel that is at work, or that ended well after `since`; None leaves the channel to the caller.
+
+    One that ended later than `now` says nothing: its clock ran ahead.
 
     Call it in the write transaction that begins the caller's own run, after `end_stale_syncs`: the channel's row is
     locked until that one ends, so that of several processes that ask at once, one gets None.
@@ -117,7 +121,10 @@ def sync_of_another(session: Session, channel_id: str, since: datetime) -> SyncR
     session.scalar(select(Channel.id).where(Channel.id == channel_id).with_for_update(key_share=True))
     query = select(SyncRun).where(
         SyncRun.channel_id == channel_id,
-        or_(SyncRun.status == "running", SyncRun.status.in_(DONE) & (SyncRun.finished_at > since)),
+        or_(
+            SyncRun.status == "running",
+            and_(SyncRun.status.in_(DONE), SyncRun.finished_at > since, SyncRun.finished_at <= now),
+        ),
     )
     return session.scalar(query.order_by(SyncRun.id.desc()).limit(1))
 

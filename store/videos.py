@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.moments import before
 from store.pictures import PictureJob
 from store.tables import Availability, Kind, PictureFailure, Video
 from store.upsert import insert
@@ -131,8 +132,8 @@ def record_page(
         }
         for entry in listed.values()
     ]
-    if not rows:
-        return PageResult(0, 0, (), all_known=True)
+    if not rows:  # which says nothing of what follows
+        return PageResult(0, 0, (), all_known=False)
     statement = insert(session, Video).on_conflict_do_nothing().returning(Video.id)
     added = set(session.scalars(statement, rows))
     known = _locked(session, listed.keys() - added)
@@ -260,14 +261,16 @@ def known_available(session: Session, ids: Sequence[str]) -> bool:
     return session.scalar(query) == len(set(ids))
 
 
-def unread_ids(session: Session, channel_id: str, *, after: str, before: datetime, limit: int = 50) -> list[str]:
+def unread_ids(
+    session: Session, channel_id: str, *, after: str, listed_before: datetime, now: datetime, limit: int = 50
+) -> list[str]:
     """Videos listed before an instant whose details were never read; in the order of ids, past `after`."""
     query = select(Video.id).where(
         Video.channel_id == channel_id,
         Video.id > after,
         Video.details_at.is_(None),
         Video.availability == "available",
-        Video.first_seen_at < before,
+        before(Video.first_seen_at, listed_before, now),
     )
     return list(session.scalars(query.order_by(Video.id).limit(limit)))
 
@@ -283,27 +286,36 @@ def unsettled_ids(session: Session, channel_id: str, *, limit: int) -> list[str]
     return list(session.scalars(query.order_by(Video.details_at, Video.id).limit(limit)))
 
 
-def unseen_ids(session: Session, channel_id: str, *, after: str, before: datetime, limit: int = 50) -> list[str]:
-    """Available videos that a listing begun at `before` did not show, in the order of ids, past `after`."""
+def unseen_ids(
+    session: Session, channel_id: str, *, after: str, listed_from: datetime, now: datetime, limit: int = 50
+) -> list[str]:
+    """Available videos that a listing begun at `listed_from` did not show, in the order of ids, past `after`."""
     query = select(Video.id).where(
         Video.channel_id == channel_id,
         Video.id > after,
         Video.availability == "available",
-        Video.last_seen_at < before,
-        or_(Video.details_at.is_(None), Video.details_at < before),
+        before(Video.last_seen_at, listed_from, now),
+        or_(Video.details_at.is_(None), before(Video.details_at, listed_from, now)),
     )
     return list(session.scalars(query.order_by(Video.id).limit(limit)))
 
 
 def videos_to_refresh(
-    session: Session, channel_id: str, *, after: str, read_before: datetime, before: datetime, limit: int = 50
+    session: Session,
+    channel_id: str,
+    *,
+    after: str,
+    read_before: datetime,
+    listed_before: datetime,
+    now: datetime,
+    limit: int = 50,
 ) -> list[str]:
-    """Videos listed before `before` and not read since `read_before`, whatever became of them; by id, past `after`."""
+    """Videos listed before an instant and not read since another, whatever became of them; by id, past `after`."""
     query = select(Video.id).where(
         Video.channel_id == channel_id,
         Video.id > after,
-        Video.first_seen_at < before,
-        or_(Video.details_at.is_(None), Video.details_at < read_before),
+        before(Video.first_seen_at, listed_before, now),
+        or_(Video.details_at.is_(None), before(Video.details_at, read_before, now)),
     )
     return list(session.scalars(query.order_by(Video.id).limit(limit)))
 

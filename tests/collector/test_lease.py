@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -19,7 +21,7 @@ from store.machine import this_machine
 from store.syncs import begin_sync, finish_sync
 from store.tables import SyncRun
 from store.types import utc_now
-from tests.collector.channels import channel, contents, later, sync, sync_runs
+from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import start, wait_for_requests
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -72,7 +74,7 @@ async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
         ("elsewhere", 1, 11, "unchanged"),
         # Another container, say, in which the process has the same number.
         (f"{socket.gethostname()} (00000000-1)", os.getpid(), 5, "busy"),
-        (this_machine(), os.getppid(), 5, "busy"),
+        (this_machine(), os.getppid(), 0, "busy"),
         (this_machine(), os.getppid(), 11, "unchanged"),
         (this_machine(), os.getpid(), 5, "unchanged"),  # a run that this process could not close
     ],
@@ -96,23 +98,36 @@ async def test_who_holds_a_channel(database: Database, host: str, pid: int, sile
         assert statuses(database)[1] == left
 
 
-async def test_a_number_that_is_used_again_holds_no_channel(sqlite_database: Database) -> None:
-    """The parent process is alive, but far younger than the run that had its number."""
+@pytest.mark.parametrize(
+    ("began_days", "heard_minutes", "status"),
+    [
+        (0, 1, "unchanged"),
+        # By now's clock the process is younger than its run: the clock was put forward. It gave a sign of life since.
+        (400, 0, "busy"),
+    ],
+    ids=["another", "clock-put-forward"],
+)
+async def test_a_number_that_is_used_again_holds_no_channel(
+    sqlite_database: Database, began_days: int, heard_minutes: int, status: str
+) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)
-        long_ago = utc_now() - timedelta(days=400)
-        with sqlite_database.write() as session:
-            run_id = begin_sync(
-                session,
-                server.catalogues[0].channel_id,
-                "incremental",
-                host=this_machine(),
-                pid=os.getppid(),
-                now=long_ago,
-            )
-            session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=utc_now()))
-        assert (await sync(sqlite_database, server, alone_since=utc_now())).status == "unchanged"
-    assert statuses(sqlite_database) == ["complete", "interrupted", "unchanged"]
+        younger = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+        try:
+            with sqlite_database.write() as session:
+                run_id = begin_sync(
+                    session,
+                    server.catalogues[0].channel_id,
+                    "incremental",
+                    host=this_machine(),
+                    pid=younger.pid,
+                    now=utc_now() - timedelta(days=began_days),
+                )
+                heard_at = utc_now() - timedelta(minutes=heard_minutes)
+                session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=heard_at))
+            assert (await sync(sqlite_database, server, alone_since=utc_now())).status == status
+        finally:
+            await younger.communicate(b"")
 
 
 async def test_a_sync_that_waits_long_gives_signs_of_life(
@@ -144,9 +159,21 @@ async def test_every_budget_is_kept_and_no_unit_is_spent_twice(sqlite_url: str) 
     database.close()
 
 
+async def test_what_others_spend_meanwhile_counts_too(database: Database) -> None:
+    """Two at once, each of which would need 25 units; up to five calls of each are under way at a time."""
+    catalogues = channel(600), channel(0, name="other")
+    catalogues[1].publish(*(video(number, id=f"other{number:06d}") for number in range(600)))
+    async with StandIn(*catalogues) as server:
+        budget: dict[str, Any] = {"most_units": 25, "units_a_day": 25}
+        async with asyncio.TaskGroup() as group:
+            syncs = [group.create_task(sync(database, server, name, **budget)) for name in ("@tests", "@other")]
+        assert {task.result().status for task in syncs} <= {"quota", "complete"}
+        assert 25 <= server.units <= 25 + 2 * 5
+
+
 async def test_answers_that_can_not_be_read_stay_within_the_budget(sqlite_database: Database) -> None:
     """They are charged for, and tried again."""
-    cut = Faults([Fault("cut_json", path="/youtube/v3/videos", times=10)])
+    cut = Faults([Fault("cut_json", path="/youtube/v3/videos", times=4)])
     async with StandIn(channel(230)) as server:
         server.faults = cut
         report = await sync(sqlite_database, server, most_units=9)

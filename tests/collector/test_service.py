@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -25,6 +26,7 @@ from tests.collector.watching import EVERY, START, Clock, gaps, service, values
 from tests.store.observations import add_channel
 from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.resources import channel_resource
 from thumbtune.standin.server import StandIn
 
 
@@ -258,7 +260,7 @@ async def test_retraining_follows_what_is_new_and_nothing_else(
 ) -> None:
     caplog.set_level(logging.INFO)
     catalogue = channel(3)
-    command = [sys.executable, "-c", "import os; print('secret:', os.environ.get('A')); raise SystemExit(3)"]
+    command = [sys.executable, "-c", "import os; print('secret:', os.environ.get('A')); "]
     async with StandIn(catalogue) as server:
         clock = Clock(hours=48)
         watch = service(
@@ -267,12 +269,49 @@ async def test_retraining_follows_what_is_new_and_nothing_else(
         clock.waits_for = lambda: watch._child is not None and watch._child.running
         clock.at.append((START + timedelta(hours=20), lambda: catalogue.publish(video(3))))
         await watch.run()
-        assert values(watch.metrics, "thumbtune_retrains_total") == {("3",): 2.0}
+        assert values(watch.metrics, "thumbtune_retrains_total") == {("0",): 2.0}
         assert values(watch.metrics, "thumbtune_retraining")[()] == 0
     messages = [record.getMessage() for record in caplog.records]
     assert messages.count("retraining: secret: b") == 2
+
+
+async def test_a_retraining_that_fails_is_tried_again_an_interval_later(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with StandIn(channel(3)) as server:
+        clock = Clock(hours=24)
+        retraining = Retraining([sys.executable, "-c", "raise SystemExit(3)"], os.environ)
+        watch = service(sqlite_database, server, clock, "@tests", retraining=retraining)
+        clock.waits_for = lambda: watch._child is not None and watch._child.running
+        await watch.run()
+    (tries,) = values(watch.metrics, "thumbtune_retrains_total").values()
+    assert 4 <= tries <= 5
     ended = next(record for record in caplog.records if "ended with code 3" in record.getMessage())
     assert ended.__dict__["exit_code"] == 3
+
+
+async def test_a_name_that_only_youtube_knows_is_looked_up_once(sqlite_database: Database) -> None:
+    """Old addresses of users are in no row of the store."""
+    first, second = two()
+    async with StandIn(first, second) as server:
+        answer = {"kind": "youtube#channelListResponse", "items": [channel_resource(first, server.url)]}
+        server.faults = Faults(
+            [
+                Fault(
+                    "body",
+                    path="/youtube/v3/channels",
+                    query={"forUsername": "oldname"},
+                    body=json.dumps(answer).encode(),
+                    content_type="application/json",
+                )
+            ],
+            most_in_a_row=None,
+        )
+        await service(sqlite_database, server, Clock(hours=24), "https://www.youtube.com/user/oldname", "@other").run()
+        assert server.journal.count("channels") == 2
+    for catalogue in (first, second):
+        assert 4 <= len(runs_of(sqlite_database, catalogue)) <= 5
 
 
 async def test_a_retraining_that_does_not_end_is_killed_with_the_service(

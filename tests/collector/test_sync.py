@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import func, select, text
 
 from collector.channel_names import parse_channel_name
 from collector.errors import BadChannel, BadKey, ChannelNotFound
+from collector.report import SyncReport
 from collector.settings import settings_from
 from collector.sync import SyncOptions, sync_channels
 from store.channels import get_channel
@@ -19,7 +21,7 @@ from store.database import Database, open_database, rows_as_dicts
 from store.quota import quota_day, units_spent
 from store.tables import Picture
 from store.types import utc_now
-from tests.collector.channels import When, channel, contents, hasty_http, kinds, later, sync, sync_runs, video
+from tests.collector.channels import When, channel, contents, failures, hasty_http, kinds, later, sync, sync_runs, video
 from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.folder import load_folder
@@ -182,6 +184,76 @@ async def test_an_expired_place_starts_over_from_the_head(sqlite_database: Datab
         assert len(contents(sqlite_database)) == 170
         with sqlite_database.read() as session:
             assert get_channel(session, server.catalogues[0].channel_id).listing_token is None
+
+
+async def test_a_token_that_is_refused_over_and_over_does_not_cost_the_day(sqlite_database: Database) -> None:
+    async with StandIn(channel(170)) as server:
+        server.quota.limit = 3
+        await sync(sqlite_database, server)
+        server.quota.limit = None
+        with sqlite_database.read() as session:
+            token = get_channel(session, server.catalogues[0].channel_id).listing_token
+        assert token is not None
+        refusal = {"error": {"code": 400, "message": "no", "errors": [{"reason": "invalidPageToken"}]}}
+        server.faults = Faults(
+            [
+                Fault(
+                    "body",
+                    path="/youtube/v3/playlistItems",
+                    query={"pageToken": token},
+                    status=400,
+                    body=json.dumps(refusal).encode(),
+                    content_type="application/json",
+                )
+            ],
+            most_in_a_row=None,
+        )
+        server.journal.clear()
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.exit_code) == ("failed", 1)
+        assert "refuses the page token that it gave" in str(report.error)
+        assert server.journal.count("playlistItems") <= 2 + 170 // 50
+        server.faults = Faults()
+        assert (await sync(sqlite_database, server)).status == "complete"
+        assert len(contents(sqlite_database)) == 170
+
+
+async def test_an_empty_page_does_not_end_an_update(sqlite_database: Database) -> None:
+    catalogue = channel(10)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.publish(*(video(number) for number in range(100, 230)))
+        server.quota.limit = server.units + 1
+        await sync(sqlite_database, server, now=later(7))
+        with sqlite_database.read() as session:
+            second = get_channel(session, catalogue.channel_id).listing_token
+        server.quota.limit = server.units + 2
+        await sync(sqlite_database, server, now=later(8))
+        with sqlite_database.read() as session:
+            third = get_channel(session, catalogue.channel_id).listing_token
+        assert second is not None
+        assert third is not None
+        assert second != third
+        server.quota.limit = None
+        assert "video000100" not in contents(sqlite_database)
+        # Once more the second page, with nothing on it.
+        with sqlite_database.write() as session:
+            get_channel(session, catalogue.channel_id).listing_token = second
+        empty = {"kind": "youtube#playlistItemListResponse", "nextPageToken": third, "items": []}
+        server.faults = Faults(
+            [
+                Fault(
+                    "body",
+                    path="/youtube/v3/playlistItems",
+                    query={"pageToken": second},
+                    body=json.dumps(empty).encode(),
+                    content_type="application/json",
+                )
+            ],
+            most_in_a_row=None,
+        )
+        assert (await sync(sqlite_database, server, now=later(9))).status == "complete"
+        assert {f"video{number:06d}" for number in range(100, 130)} <= contents(sqlite_database).keys()
 
 
 async def test_full_finds_what_is_no_longer_listed(database: Database) -> None:
@@ -441,6 +513,52 @@ async def test_stopping_ends_the_run_in_order_and_the_next_sync_completes(sqlite
         assert (await sync(sqlite_database, server)).status == "complete"
     assert [run.status for run in sync_runs(sqlite_database)] == ["interrupted", "complete"]
     assert len(contents(sqlite_database)) == 200
+
+
+async def test_a_sync_that_is_told_to_stop_when_all_is_done_is_done(sqlite_database: Database) -> None:
+    """The clock is looked at last when the run's row is closed: that is when it is told."""
+    stop, looks = asyncio.Event(), 0
+    last: int | None = None
+
+    def now() -> datetime:
+        nonlocal looks
+        looks += 1
+        if looks == last:
+            asyncio.get_running_loop().call_soon(stop.set)
+        return utc_now()
+
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server)
+
+        async def unchanged() -> list[SyncReport]:
+            name, settings = parse_channel_name("@tests"), settings_from(server.environment())
+            return await sync_channels(sqlite_database, [name], settings, http=hasty_http(), now=now, stop=stop)
+
+        await unchanged()
+        last, looks = looks, 0
+        (report,) = await unchanged()
+        assert stop.is_set()
+    assert (report.status, report.exit_code) == ("unchanged", 0)
+    assert [run.status for run in sync_runs(sqlite_database)] == ["complete", "unchanged", "unchanged"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(Fault("status", path="/vi", status=503), "answered 503"), (Fault("reset", path="/vi"), "the connection")],
+    ids=["503", "reset"],
+)
+async def test_a_picture_host_that_is_down_ends_the_sync_and_is_no_thumbnails_fault(
+    sqlite_database: Database, fault: Fault, said: str
+) -> None:
+    async with StandIn(channel(120), faults=Faults([fault], most_in_a_row=None)) as server:
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.exit_code) == ("failed", 1)
+        assert "20 thumbnails in a row" in str(report.error)
+        assert said in str(report.error)
+        assert failures(sqlite_database) == {}
+        server.faults = Faults()
+        report = await sync(sqlite_database, server)
+    assert (report.status, report.pictures_fetched) == ("complete", 120)
 
 
 async def test_cancelling_from_outside_marks_the_run_and_is_passed_on(sqlite_database: Database) -> None:

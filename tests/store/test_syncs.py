@@ -172,7 +172,7 @@ def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(dat
 def test_a_channel_is_left_to_who_is_at_work_or_has_just_been(database: Database, run: int) -> None:
     def other(since: datetime, channel: str = CHANNEL) -> int | None:
         with database.write() as session:
-            found = sync_of_another(session, channel, since)
+            found = sync_of_another(session, channel, since, at(99))
             return None if found is None else found.id
 
     assert (other(at(5)), other(at(5), "UCother")) == (run, None)
@@ -192,7 +192,7 @@ def test_of_processes_that_ask_for_a_channel_at_once_one_gets_it(database: Datab
         begun: list[int] = []
 
         def take(session: Any, begun: list[int] = begun, hour: int = hour) -> None:
-            if sync_of_another(session, CHANNEL, at(hour)) is None:
+            if sync_of_another(session, CHANNEL, at(hour), at(99)) is None:
                 begun.append(begin_sync(session, CHANNEL, "incremental", host="here", pid=1, now=at(hour)))
 
         at_once(database, take, take, take, take)

@@ -90,8 +90,8 @@ def test_a_page_seen_again_adds_nothing_and_leaves_what_the_details_said(databas
     )
 
 
-def test_an_empty_page_is_all_known(database: Database) -> None:
-    assert page(database) == PageResult(new=0, gone=0, wanted=(), all_known=True)
+def test_an_empty_page_says_nothing_of_what_follows(database: Database) -> None:
+    assert page(database) == PageResult(new=0, gone=0, wanted=(), all_known=False)
 
 
 def test_an_id_twice_on_a_page_is_one_video(database: Database) -> None:
@@ -115,7 +115,7 @@ def test_an_entry_that_is_private_or_deleted_is_recorded_but_not_read(database: 
     assert (brought.new, brought.gone, brought.wanted) == (1, 0, ())
     assert the_video(database, "v1").availability == state
     with database.read() as session:
-        assert unread_ids(session, CHANNEL, after="", before=at(9)) == []
+        assert unread_ids(session, CHANNEL, after="", now=at(99), listed_before=at(9)) == []
         assert count_waiting(session, CHANNEL) == 0
 
 
@@ -350,11 +350,11 @@ def test_unread_videos_come_by_id_in_pages_and_only_those(database: Database) ->
     page(database, listed("later"), now=at(2))
     read_details(database, details("v3"), now=at(1))
     with database.read() as session:
-        assert unread_ids(session, CHANNEL, after="", before=at(1), limit=2) == ["v0", "v1"]
-        assert unread_ids(session, CHANNEL, after="v1", before=at(1), limit=2) == ["v2", "v4"]
-        assert unread_ids(session, CHANNEL, after="v4", before=at(1), limit=2) == []
-        assert unread_ids(session, CHANNEL, after="", before=T0) == []
-        assert unread_ids(session, "UCother", after="", before=at(9)) == []
+        assert unread_ids(session, CHANNEL, after="", now=at(99), listed_before=at(1), limit=2) == ["v0", "v1"]
+        assert unread_ids(session, CHANNEL, after="v1", now=at(99), listed_before=at(1), limit=2) == ["v2", "v4"]
+        assert unread_ids(session, CHANNEL, after="v4", now=at(99), listed_before=at(1), limit=2) == []
+        assert unread_ids(session, CHANNEL, after="", now=at(99), listed_before=T0) == []
+        assert unread_ids(session, "UCother", after="", now=at(99), listed_before=at(9)) == []
         assert count_waiting(session, CHANNEL) == 5
 
 
@@ -383,12 +383,12 @@ def test_what_a_whole_listing_did_not_show_is_asked_for_once(database: Database)
         add_video(session, "gone", last_seen_at=at(1), details_at=at(1), availability="gone")
         add_video(session, "other", channel_id="UCother", last_seen_at=at(1), details_at=at(1))
     with database.read() as session:
-        assert unseen_ids(session, CHANNEL, after="", before=at(5)) == ["a", "b"]
-        assert unseen_ids(session, CHANNEL, after="a", before=at(5)) == ["b"]
-        assert unseen_ids(session, CHANNEL, after="", before=at(5), limit=1) == ["a"]
+        assert unseen_ids(session, CHANNEL, after="", now=at(99), listed_from=at(5)) == ["a", "b"]
+        assert unseen_ids(session, CHANNEL, after="a", now=at(99), listed_from=at(5)) == ["b"]
+        assert unseen_ids(session, CHANNEL, after="", now=at(99), listed_from=at(5), limit=1) == ["a"]
     read_details(database, missing=["a", "b"], now=at(6))
     with database.read() as session:
-        assert unseen_ids(session, CHANNEL, after="", before=at(5)) == []
+        assert unseen_ids(session, CHANNEL, after="", now=at(99), listed_from=at(5)) == []
 
 
 def test_a_refresh_reads_every_video_of_before_once_vanished_ones_too(database: Database) -> None:
@@ -400,11 +400,17 @@ def test_a_refresh_reads_every_video_of_before_once_vanished_ones_too(database: 
         add_video(session, "new", first_seen_at=at(6), details_at=None)
         add_video(session, "other", channel_id="UCother", details_at=at(1))
     with database.read() as session:
-        assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), before=at(6)) == ["a", "b", "c"]
-        assert videos_to_refresh(session, CHANNEL, after="a", read_before=at(5), before=at(6), limit=1) == ["b"]
+        assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), now=at(99), listed_before=at(6)) == [
+            "a",
+            "b",
+            "c",
+        ]
+        assert videos_to_refresh(
+            session, CHANNEL, after="a", read_before=at(5), now=at(99), listed_before=at(6), limit=1
+        ) == ["b"]
     read_details(database, details("a"), missing=["b", "c"], now=at(7))
     with database.read() as session:
-        assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), before=at(6)) == []
+        assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), now=at(99), listed_before=at(6)) == []
 
 
 def test_the_feed_settles_it_only_when_all_its_videos_are_here_and_available(database: Database) -> None:

@@ -1,0 +1,118 @@
+"""A clock that ran a month ahead, and was put right: nothing waits for the month to pass."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+
+from collector.schedule import FIRST_PAUSE
+from collector.service import Retraining
+from store.channels import get_channel
+from store.database import Database
+from tests.collector.channels import channel, contents, failures, kinds, sync, sync_runs, video
+from tests.collector.watching import EVERY, START, Clock, service, values
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+AHEAD = timedelta(days=30)
+
+
+@pytest.fixture(autouse=True)
+def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.service.LONGEST_WAIT", timedelta(minutes=10))
+
+
+def on(moment: datetime) -> Callable[[], datetime]:
+    return lambda: moment
+
+
+async def test_the_schedule_goes_on_at_once(database: Database) -> None:
+    catalogue = channel(3)
+    async with StandIn(catalogue) as server:
+        await sync(database, server, now=on(START + AHEAD))
+        catalogue.publish(video(50))
+        await service(database, server, Clock(hours=24), "@tests").run()
+    assert len(contents(database)) == 4
+    assert 4 <= len(sync_runs(database)) - 1 <= 6
+
+
+async def test_failures_are_followed_by_pauses_all_the_same(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        server.faults = Faults([Fault("status", path="/youtube", status=500)], most_in_a_row=None)
+        await sync(sqlite_database, server, "@tests", now=on(START + AHEAD))
+        clock = Clock(hours=3)
+        watch = service(sqlite_database, server, clock, "@tests")
+        await watch.run()
+        failed = values(watch.metrics, "thumbtune_syncs_total")
+    assert list(failed) == [("@tests", "failed")]
+    assert 2 <= sum(failed.values()) <= timedelta(hours=3) / FIRST_PAUSE
+
+
+async def test_a_sync_to_come_keeps_no_other_from_the_channel(database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(database, server, now=on(START + AHEAD))
+        report = await sync(database, server, now=on(START), alone_since=START - timedelta(hours=1))
+    assert report.status == "complete"
+
+
+async def test_what_was_left_unread_is_read(database: Database) -> None:
+    async with StandIn(channel(120)) as server:
+        stopped = await sync(database, server, now=on(START + AHEAD), most_units=4)
+        assert stopped.status == "quota"
+        assert ("unknown", "available") in kinds(database).values()
+        assert (await sync(database, server, now=on(START))).status == "complete"
+        # What was seen at a time to come is looked for as if it had not been: once, and never again.
+        assert server.units <= 7 + 3
+        assert (await sync(database, server, now=on(START + timedelta(hours=1)))).units == 0
+    assert set(kinds(database).values()) == {("video", "available")}
+
+
+async def test_thumbnails_are_fetched_that_were_left_or_had_failed(database: Database) -> None:
+    async with StandIn(channel(60)) as server:
+        server.faults = Faults(
+            [Fault("status", path="/vi/video000001/", status=404), Fault("status", path="/vi/", status=403)],
+            most_in_a_row=None,
+        )
+        await sync(database, server, now=on(START + AHEAD))
+        assert len(failures(database)) == 60
+        server.faults = Faults()
+        report = await sync(database, server, now=on(START))
+    assert (report.status, report.pictures_fetched) == ("complete", 60)
+
+
+async def test_the_listing_counts_nothing_as_known_by_a_time_to_come(sqlite_database: Database) -> None:
+    catalogue = channel(60)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server, now=on(START + AHEAD))
+        report = await sync(sqlite_database, server, now=on(START))
+        assert report.listed == 60
+        with sqlite_database.read() as session:
+            assert get_channel(session, catalogue.channel_id).listed_at == START
+        assert (await sync(sqlite_database, server, now=on(START + timedelta(hours=1)))).status == "unchanged"
+
+
+async def test_retraining_goes_on(sqlite_database: Database) -> None:
+    catalogue = channel(3)
+    async with StandIn(catalogue) as server:
+        clock = Clock(hours=2 * 24 * 30)
+        retraining = Retraining([sys.executable, "-c", ""], os.environ)
+        watch = service(sqlite_database, server, clock, "@tests", retraining=retraining)
+        clock.waits_for = lambda: watch._child is not None and watch._child.running
+
+        def put_ahead() -> None:
+            clock.time += AHEAD
+            catalogue.publish(video(50))
+
+        def put_right() -> None:
+            clock.time -= AHEAD
+            clock.end = clock.time + 4 * EVERY
+            catalogue.publish(video(51))
+
+        clock.at += [(START + EVERY / 2, put_ahead), (START + AHEAD + 2 * EVERY, put_right)]
+        await watch.run()
+    assert len(contents(sqlite_database)) == 5
+    assert values(watch.metrics, "thumbtune_retrains_total") == {("0",): 3.0}
