@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -49,21 +50,27 @@ class Child:
         if self.running:
             return
         began = time.monotonic()
+        # A pipe of our own: asyncio takes a process for ended only when all have let go of the one that it makes, also
+        # those that the process has left behind.
+        ours, theirs = os.pipe()
         try:
             self._process = process = await asyncio.create_subprocess_exec(
                 *self._command,
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=theirs,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the service, which ends it in order
             )
         except OSError as error:
+            os.close(ours)
             log.error("%s can't be started (%s); it is tried again later", self._name, error)
             self._ended(DID_NOT_START)
             return
+        finally:
+            os.close(theirs)
         log.info("%s has begun", self._name, extra={"pid": process.pid})
-        self._followed = asyncio.create_task(self._follow(process, began))
+        self._followed = asyncio.create_task(self._follow(process, ours, began))
 
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL after a while. It has ended when this returns."""
@@ -85,13 +92,17 @@ class Child:
             with suppress(ProcessLookupError):
                 self._process.kill()
 
-    async def _follow(self, process: asyncio.subprocess.Process, began: float) -> None:
-        assert process.stdout is not None
-        reading = asyncio.create_task(self._read(process.stdout))
+    async def _follow(self, process: asyncio.subprocess.Process, output: int, began: float) -> None:
+        stream = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb", buffering=0)
+        )
+        reading = asyncio.create_task(self._read(stream))
         code = await process.wait()
         # A process that it left behind may hold the other end for ever.
         await asyncio.wait({reading}, timeout=1.0)
         reading.cancel()
+        pipe.close()
         seconds = round(time.monotonic() - began, 3)
         level = logging.INFO if code in (0, 3) else logging.WARNING
         log.log(
