@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so 
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from dataclasses import dataclass, field
@@ -185,6 +186,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"the file name {str(error.filename)[:60]}... is too long; give a shorter one", 1
     if isinstance(error, ModuleNotFoundError) and error.name == "prometheus_client":
         return "prometheus-client is not installed; run pip install 'thumbtune[service]'", 1
     if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_STACK:

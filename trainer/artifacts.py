@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from store.database import Database
-from trainer.errors import CantSave, RunUnusable
+from trainer.errors import BadSetting, CantSave, RunUnusable
 from trainer.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -26,10 +26,17 @@ __all__ = ["check_empty", "load_tensors", "models_dir", "put_tensors", "save_ten
 
 
 def models_dir(database: Database) -> Path:
-    """Where runs' tensors go: `THUMBTUNE_MODELS`, else `thumbtune-models` beside the SQLite file or in this folder."""
+    """Where runs' tensors go: `THUMBTUNE_MODELS`, else `thumbtune-models` beside the SQLite file or in this folder.
+
+    Raises:
+        BadSetting: it is in the home of a user that is not there.
+    """
     named = os.environ.get("THUMBTUNE_MODELS")
     if named:
-        return Path(named).expanduser().absolute()
+        try:
+            return Path(named).expanduser().absolute()
+        except RuntimeError as error:
+            raise BadSetting(f"THUMBTUNE_MODELS={named}: that home is not there; name a folder in full") from error
     beside = database.path.parent if database.path else Path()
     return (beside / "thumbtune-models").absolute()
 

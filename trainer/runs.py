@@ -109,6 +109,7 @@ def train(
     """
     if output is not None:
         check_empty(output)
+    models_dir(database)  # what is wrong with it is to be told before the work is done
     settings, device = resolved(database, settings)
     with ONE_AT_A_TIME, quiet_libraries():
         if sweep_id is None:

@@ -58,6 +58,7 @@ def test_every_command_says_what_it_does(tmp_path: Path, name: str) -> None:
         (["db", "check"], 1, "error: there is no store at thumbtune.db; run 'thumbtune sync CHANNEL' first"),
         (["sql", "select 1"], 1, "error: there is no store at thumbtune.db;"),
         (["db", "backup"], 2, "error: Missing argument 'FILE'."),
+        (["--db", f"sqlite:///{'x' * 300}", "db", "check"], 1, f"error: the file name {'x' * 60}... is too long;"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_a_code(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:

@@ -20,7 +20,7 @@ from trainer.artifacts import (
     save_whole_model,
 )
 from trainer.encoder import Encoder, load_encoder
-from trainer.errors import CantSave, RunUnusable
+from trainer.errors import BadSetting, CantSave, RunUnusable
 
 NAME = "0.model.text_projection.weight"
 
@@ -81,6 +81,9 @@ def test_models_live_beside_the_store(
     assert models_dir(sqlite_database) == tmp_path / "thumbtune-models"
     monkeypatch.setenv("THUMBTUNE_MODELS", "elsewhere")
     assert models_dir(sqlite_database) == Path.cwd() / "elsewhere"
+    monkeypatch.setenv("THUMBTUNE_MODELS", "~no-such-user/models")
+    with pytest.raises(BadSetting, match="that home is not there"):
+        models_dir(sqlite_database)
 
 
 @pytest.mark.parametrize("there", [True, False])
