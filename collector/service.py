@@ -42,6 +42,8 @@ LONGEST_WAIT = timedelta(minutes=1)
 BUSY_PAUSE = timedelta(minutes=5)
 MOST_LAG_S = 5.0
 STORE_ANSWERS_IN_S = 5.0
+STORE_IS_STUCK_S = 90.0
+"""Longer than any lock is waited for: a server that took a question and says nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Service:
         self._wait = wait
         self._http = http
         self._store = StoreThread(database)
-        self._lag = LoopLag(self.metrics.loop_lag.observe)
+        self._lag = LoopLag(lambda _: None)
         self._own: dict[str, _Own] = {}
         self._ids: dict[str, str] = {}
         """Channels by names that only YouTube can tell the id of (`/user/NAME`): asked once."""
@@ -192,9 +194,10 @@ class Service:
     async def _step(self) -> None:
         """Sync the channel whose turn it is, or wait."""
         try:
-            plan = await self._store.read(self._plan)
-        except StoreError as error:
-            log.error("the schedule can't be read: %s", error)
+            async with asyncio.timeout(STORE_IS_STUCK_S):
+                plan = await self._store.read(self._plan)
+        except (StoreError, TimeoutError) as error:
+            log.error("the schedule can't be read: %s", str(error) or "the store does not answer")
             self.metrics.store_errors.inc()
             await self._wait(self._stop, LONGEST_WAIT.total_seconds())
             return

@@ -1,0 +1,44 @@
+"""A database server that took a question and says nothing more, for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import datetime
+
+import pytest
+
+from store.database import Database
+from tests.collector.channels import channel, sync_runs
+from tests.collector.watching import Clock, service, values
+from thumbtune.standin.server import StandIn
+
+
+class _Stuck(Clock):
+    """Whoever asks for the time is held, as the store's thread is by a server, until the service waits."""
+
+    def __init__(self) -> None:
+        super().__init__(hours=24)
+        self.answers = threading.Event()
+
+    def now(self) -> datetime:
+        self.answers.wait(30)
+        return super().now()
+
+    async def wait(self, stop: asyncio.Event, seconds: float) -> None:
+        self.answers.set()
+        await super().wait(stop, seconds)
+
+
+async def test_it_is_told_and_asked_again(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("collector.service.STORE_IS_STUCK_S", 0.01)
+    clock = _Stuck()
+    clock.until = lambda: bool(sync_runs(sqlite_database))
+    async with StandIn(channel(3)) as server:
+        watch = service(sqlite_database, server, clock, "@tests")
+        await watch.run()
+    assert "the schedule can't be read: the store does not answer" in caplog.messages
+    assert values(watch.metrics, "thumbtune_store_errors_total")[()] >= 1
+    assert [run.status for run in sync_runs(sqlite_database)] == ["complete"]
