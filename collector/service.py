@@ -30,7 +30,7 @@ from store.channels import channel_ids
 from store.database import Database
 from store.errors import StoreError
 from store.quota import next_quota_day, quota_day, units_spent
-from store.syncs import LastSync, last_syncs
+from store.syncs import CLOCKS_DIFFER, LastSync, last_syncs
 from store.types import utc_now
 
 __all__ = ["Retraining", "Service", "WatchOptions"]
@@ -135,7 +135,7 @@ class Service:
         self._wait = wait
         self._http = http
         self._store = StoreThread(database)
-        self._lag = LoopLag(lambda _: None)
+        self._lag = LoopLag(self.metrics.loop_lag.observe)
         self._own: dict[str, _Own] = {}
         self._ids: dict[str, str] = {}
         """Channels by names that only YouTube can tell the id of (`/user/NAME`): asked once."""
@@ -236,8 +236,9 @@ class Service:
         if last.done_at is not None and own.failed_at is not None and own.failed_at <= last.done_at:
             own = _Own()  # another process has succeeded since
         # Times to come are of a clock that ran ahead: to wait for them, or from them on, would be to wait for long.
-        done_at = last.done_at if last.done_at is not None and last.done_at <= plan.at else None
-        failed = [moment for moment in (last.failed_at, own.failed_at) if moment is not None and moment <= plan.at]
+        latest = plan.at + CLOCKS_DIFFER
+        done_at = last.done_at if last.done_at is not None and last.done_at <= latest else None
+        failed = [moment for moment in (last.failed_at, own.failed_at) if moment is not None and moment <= latest]
         paused = own.not_before is not None and own.not_before <= plan.at + BUSY_PAUSE
         return Turn(
             key,

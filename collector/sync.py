@@ -33,6 +33,7 @@ from store.database import Database
 from store.errors import NotFound, StoreError
 from store.pictures import any_picture_due
 from store.syncs import (
+    CLOCKS_DIFFER,
     SyncCounts,
     add_counts,
     finish_sync,
@@ -387,9 +388,9 @@ def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]
 
 
 def _known_until(run: Run, channel: Channel) -> datetime | None:
-    """When the last complete listing ended. One that is still to come tells nothing: its clock ran ahead."""
+    """When the last complete listing ended. A time that is still to come tells nothing: its clock ran ahead."""
     listed_at = channel.listed_at
-    return listed_at if listed_at is not None and listed_at <= run.clients.now() else None
+    return listed_at if listed_at is not None and listed_at <= run.clients.now() + CLOCKS_DIFFER else None
 
 
 async def _no_listing() -> AsyncIterator[Listing]:

@@ -13,6 +13,7 @@ from store.quota import add_units
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
 
 __all__ = [
+    "CLOCKS_DIFFER",
     "LEASE",
     "LastSync",
     "SyncCounts",
@@ -29,6 +30,9 @@ __all__ = [
 
 LEASE = timedelta(minutes=10)
 """A sync that was not heard of for so long counts as dead, whatever its machine says of its process."""
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""Times that are further ahead are none of another machine, but of a clock that was wrong."""
 
 DONE = ("complete", "unchanged", "partial")
 
@@ -113,7 +117,7 @@ def end_stale_syncs(
 def sync_of_another(session: Session, channel_id: str, since: datetime, now: datetime) -> SyncRun | None:
     """A run of the channel that is at work, or that ended well after `since`; None leaves the channel to the caller.
 
-    One that ended later than `now` says nothing: its clock ran ahead.
+    One that ended well after `now` says nothing: its clock ran ahead.
 
     Call it in the write transaction that begins the caller's own run, after `end_stale_syncs`: the channel's row is
     locked until that one ends, so that of several processes that ask at once, one gets None.
@@ -123,7 +127,7 @@ def sync_of_another(session: Session, channel_id: str, since: datetime, now: dat
         SyncRun.channel_id == channel_id,
         or_(
             SyncRun.status == "running",
-            and_(SyncRun.status.in_(DONE), SyncRun.finished_at > since, SyncRun.finished_at <= now),
+            and_(SyncRun.status.in_(DONE), SyncRun.finished_at > since, SyncRun.finished_at <= now + CLOCKS_DIFFER),
         ),
     )
     return session.scalar(query.order_by(SyncRun.id.desc()).limit(1))
