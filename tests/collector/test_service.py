@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select, text, update
@@ -59,7 +60,9 @@ async def test_each_channel_is_synced_once_an_interval(database: Database) -> No
         for gap in gaps([run.started_at for run in runs]):
             assert EVERY * (1 - JITTER) <= gap <= EVERY * (1 + JITTER) + timedelta(seconds=1)
     assert len(contents(database)) == 6
-    assert values(watch.metrics, "thumbtune_syncs_total")[first.channel_id, "complete"] == 1
+    synced = values(watch.metrics, "thumbtune_syncs_total")
+    assert synced[first.channel_id, "complete"] == 1
+    assert {status for _, status in synced} == {"complete", "unchanged"}, "nobody else is there"
     assert values(watch.metrics, "thumbtune_pictures_total")[first.channel_id, "fetched"] == 3
     # The first sync could not know the channel's id yet.
     assert sum(values(watch.metrics, "thumbtune_units_total").values()) == 6
@@ -176,9 +179,15 @@ async def test_the_days_units_are_never_exceeded_and_the_next_day_goes_on(
         with database.write() as session:  # another process with this key, and one with another
             add_units(session, fingerprint(server), 1, START)
             add_units(session, "another key", 8000, START)
-        watch = service(database, server, Clock(hours=24), "@tests", units=4)
+        clock = Clock(hours=24)
+        watch = service(database, server, clock, "@tests", units=4)
+        today: list[float] = []
+        clock.at.append(
+            (START + timedelta(hours=2), lambda: today.append(values(watch.metrics, "thumbtune_units_today")[()]))
+        )
         await watch.run()
         assert server.units == 7
+        assert today == [4.0]
     with database.read() as session:
         days = session.scalars(
             select(QuotaDay.units).where(QuotaDay.key_fingerprint == fingerprint(server)).order_by(QuotaDay.day)
@@ -214,6 +223,68 @@ async def test_a_spent_quota_is_waited_for_until_midnight_pacific_time(sqlite_da
     assert [run.status for run in runs[:2]] == ["quota", "complete"]
     assert runs[1].started_at >= next_quota_day(START)
     assert (paused, values(watch.metrics, "thumbtune_quota_paused")[()]) == ([1.0], 0.0)
+    assert values(watch.metrics, "thumbtune_syncs_total")[runs[0].channel_id, "quota"] == 1
+    assert set(values(watch.metrics, "thumbtune_failures_total").values()) == {0.0}, "it is no failure"
+
+
+async def test_a_quota_that_ends_with_its_day_does_not_pause_the_next(sqlite_database: Database) -> None:
+    midnight = next_quota_day(START)
+    async with StandIn(channel(120), daily_limit=3) as server:
+        clock = Clock(hours=30)
+        clock.time = midnight - timedelta(seconds=1)
+
+        def http() -> Http:
+            """The first sync ends on the day after the one that it began on."""
+            if clock.time >= midnight:
+                server.quota.limit = None
+            clock.time = max(clock.time, midnight + timedelta(seconds=1))
+            return hasty_http()
+
+        await service(sqlite_database, server, clock, "@tests", http=http).run()
+    runs = sync_runs(sqlite_database)
+    assert [run.status for run in runs[:2]] == ["quota", "complete"]
+    assert runs[1].started_at < midnight + timedelta(hours=1)
+
+
+async def test_the_budgets_day_is_that_of_pacific_time(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        with sqlite_database.write() as session:
+            add_units(session, fingerprint(server), 4, START)
+        clock = Clock(hours=15)
+        clock.time = START + timedelta(hours=13)  # the next day in London, the same in California
+        watch = service(sqlite_database, server, clock, "@tests", units=4)
+        await watch.run()
+        assert server.journal.count() == 0
+    assert values(watch.metrics, "thumbtune_units_today")[()] == 4
+    assert values(watch.metrics, "thumbtune_quota_paused")[()] == 1
+
+
+async def test_what_syncs_brought_is_counted(sqlite_database: Database) -> None:
+    """The first breaks; the second finds two of three thumbnails."""
+    missing = Fault("status", path="/vi/video000001/", status=404)
+    made = 0
+
+    def http() -> Http:
+        nonlocal made
+        made += 1
+        if made == 1:
+            raise ZeroDivisionError("a bug")
+        return hasty_http()
+
+    async with StandIn(channel(3), faults=Faults([missing], most_in_a_row=None)) as server:
+        watch = service(sqlite_database, server, Clock(hours=1), "@tests", http=http)
+        await watch.run()
+    (run,) = sync_runs(sqlite_database)
+    assert values(watch.metrics, "thumbtune_pictures_total") == {
+        (run.channel_id, "fetched"): 2.0,
+        (run.channel_id, "unchanged"): 0.0,
+        (run.channel_id, "failed"): 1.0,
+    }
+    assert values(watch.metrics, "thumbtune_syncs_total") == {
+        ("@tests", "failed"): 1.0,
+        (run.channel_id, "partial"): 1.0,
+    }
+    assert values(watch.metrics, "thumbtune_sync_seconds_sum") == {(run.channel_id,): pytest.approx(run.seconds)}
 
 
 async def test_a_channel_that_another_process_syncs_is_left_alone(database: Database) -> None:
@@ -244,6 +315,31 @@ async def test_a_channel_that_another_process_syncs_is_left_alone(database: Data
     assert 11 <= busy <= 13, "every five minutes"
 
 
+async def test_where_another_process_succeeded_the_pauses_after_failures_are_over(sqlite_database: Database) -> None:
+    during = START + timedelta(minutes=8)
+
+    def http() -> Http:
+        if clock.time < during:
+            raise ZeroDivisionError("a bug")
+        return hasty_http()
+
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server, now=lambda: START - timedelta(days=1))
+        clock = Clock(hours=12)
+
+        def another() -> None:
+            with sqlite_database.write() as session:
+                run = begin_sync(
+                    session, runs_id(sqlite_database), "incremental", host="elsewhere", pid=1, now=clock.time
+                )
+                finish_sync(session, run, "complete", seconds=1, error=None, now=clock.time)
+
+        clock.at.append((during, another))
+        await service(sqlite_database, server, clock, "@tests", http=http).run()
+    _, other, mine, *_ = sync_runs(sqlite_database)
+    assert mine.started_at - other.started_at >= EVERY * (1 - JITTER)
+
+
 async def test_a_process_that_died_elsewhere_is_not_waited_for(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server, now=lambda: START - timedelta(hours=12))
@@ -260,19 +356,73 @@ async def test_retraining_follows_what_is_new_and_nothing_else(
 ) -> None:
     caplog.set_level(logging.INFO)
     catalogue = channel(3)
-    command = [sys.executable, "-c", "import os; print('secret:', os.environ.get('A')); "]
+    says = "import os; print('secret:', os.environ.get('A')); print('leads:', os.getsid(0) == os.getpid())"
+    command = [sys.executable, "-c", says]
     async with StandIn(catalogue) as server:
         clock = Clock(hours=48)
         watch = service(
             sqlite_database, server, clock, "@tests", retraining=Retraining(command, {**os.environ, "A": "b"})
         )
-        clock.waits_for = lambda: watch._child is not None and watch._child.running
+        seen: set[tuple[bool, float]] = set()
+
+        def running() -> bool:
+            runs = watch._child is not None and watch._child.running
+            seen.add((runs, values(watch.metrics, "thumbtune_retraining")[()]))
+            return runs
+
+        clock.waits_for = running
         clock.at.append((START + timedelta(hours=20), lambda: catalogue.publish(video(3))))
         await watch.run()
         assert values(watch.metrics, "thumbtune_retrains_total") == {("0",): 2.0}
-        assert values(watch.metrics, "thumbtune_retraining")[()] == 0
+        assert seen == {(True, 1.0), (False, 0.0)}
     messages = [record.getMessage() for record in caplog.records]
     assert messages.count("retraining: secret: b") == 2
+    assert messages.count("retraining: leads: True") == 2, "Ctrl-C is not for it"
+
+
+async def test_retraining_begins_once_an_interval_whatever_is_new_meanwhile(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    first, second = two()
+    began: list[datetime] = []
+    async with StandIn(first, second) as server:
+        clock = Clock(hours=14)
+        retraining = Retraining(["true"], os.environ)
+        watch = service(sqlite_database, server, clock, "@tests", "@other", retraining=retraining)
+
+        def running() -> bool:
+            if caplog.text.count("retraining has begun") > len(began):
+                began.append(clock.time)
+            return watch._child is not None and watch._child.running
+
+        clock.waits_for = running
+        for number in range(10, 38):
+            moment = START + timedelta(minutes=30 * (number - 10) + 1)
+            clock.at.append((moment, partial(first.publish, video(number, id=f"first{number:06d}"))))
+            clock.at.append((moment, partial(second.publish, video(number, id=f"other{number:06d}"))))
+        await watch.run()
+    assert len(began) >= 3
+    assert all(gap >= EVERY * (1 - JITTER) for gap in gaps(began))
+
+
+async def test_whatever_a_retraining_prints_is_in_the_log(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bytes that are no text, and a line that is too long for one."""
+    caplog.set_level(logging.INFO)
+    says = "import os; os.write(1, b'odd \\xff\\n' + b'x' * 100_000 + b'\\nafter\\n')"
+    async with StandIn(channel(3)) as server:
+        clock = Clock(hours=1)
+        retraining = Retraining([sys.executable, "-c", says], os.environ)
+        watch = service(sqlite_database, server, clock, "@tests", retraining=retraining)
+        clock.waits_for = lambda: watch._child is not None and watch._child.running
+        await watch.run()
+    messages = [record.getMessage() for record in caplog.records]
+    told = [message.removeprefix("retraining: ") for message in messages if message.startswith("retraining: ")]
+    assert (told[0], told[-1]) == ("odd \ufffd", "after")
+    assert "".join(told[1:-1]) == "x" * 100_000
+    assert max(map(len, told)) < 40_000
 
 
 async def test_a_retraining_that_fails_is_tried_again_an_interval_later(
