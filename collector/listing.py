@@ -62,6 +62,9 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncIterator[tuple[str, .
             guard, token, stored = PageGuard(), None, False
             continue
         stored = False
+        if not page.entries and page.next_token is not None:
+            # A hole in the list would never be looked at again: asked twice before it is believed.
+            page = await _page(run, token) or page
         try:
             guard.check(page.next_token, page.total)
         except PageLoop as error:

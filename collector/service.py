@@ -29,8 +29,9 @@ from collector.sync import SyncOptions, known_channel, sync_channels
 from store.channels import channel_ids
 from store.database import Database
 from store.errors import StoreError
+from store.moments import CLOCKS_DIFFER
 from store.quota import next_quota_day, quota_day, units_spent
-from store.syncs import CLOCKS_DIFFER, LastSync, last_syncs
+from store.syncs import LastSync, last_syncs
 from store.types import utc_now
 
 __all__ = ["Retraining", "Service", "WatchOptions"]

@@ -31,9 +31,9 @@ from collector.youtube import YouTube
 from store.channels import change_settings, find_by_handle, finish_check, get_channel, mark_refreshed, save_channel
 from store.database import Database
 from store.errors import NotFound, StoreError
+from store.moments import CLOCKS_DIFFER
 from store.pictures import any_picture_due
 from store.syncs import (
-    CLOCKS_DIFFER,
     SyncCounts,
     add_counts,
     finish_sync,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
-__all__ = ["before"]
+__all__ = ["CLOCKS_DIFFER", "before"]
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""Times that are further ahead are none of another machine, but of a clock that was wrong."""
 
 
 def before(column: InstrumentedAttribute[Any], moment: datetime, now: datetime) -> ColumnElement[bool]:

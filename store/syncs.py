@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Integer, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
+from store.moments import CLOCKS_DIFFER
 from store.quota import add_units
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
 
 __all__ = [
-    "CLOCKS_DIFFER",
     "LEASE",
     "LastSync",
     "SyncCounts",
@@ -30,9 +30,6 @@ __all__ = [
 
 LEASE = timedelta(minutes=10)
 """A sync that was not heard of for so long counts as dead, whatever its machine says of its process."""
-
-CLOCKS_DIFFER = timedelta(minutes=5)
-"""Times that are further ahead are none of another machine, but of a clock that was wrong."""
 
 DONE = ("complete", "unchanged", "partial")
 

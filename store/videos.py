@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from store.moments import before
+from store.moments import CLOCKS_DIFFER, before
 from store.pictures import PictureJob
 from store.tables import Availability, Kind, PictureFailure, Video
 from store.upsert import insert
@@ -149,9 +149,15 @@ def record_page(
         updates.append({"id": video.id, "last_seen_at": now, "availability": availability})
     if updates:
         session.execute(update(Video), updates)
-    all_known = known_until is not None and not added and all(v.first_seen_at <= known_until for v in known)
+    all_known = known_until is not None and not added and all(_is_known(v, known_until, now) for v in known)
     new_available = [i for i in listed if i in added and listed[i].availability == "available"]
     return PageResult(len(added), gone, tuple(new_available + returned), all_known)
+
+
+def _is_known(video: Row[Any], known_until: datetime, now: datetime) -> bool:
+    """Whether a complete listing has shown a video; one that was first seen at a time to come is an old one."""
+    first_seen_at: datetime = video.first_seen_at
+    return first_seen_at <= known_until or first_seen_at > now + CLOCKS_DIFFER
 
 
 def record_details(

@@ -93,6 +93,9 @@ async def test_the_listing_counts_nothing_as_known_by_a_time_to_come(sqlite_data
         with sqlite_database.read() as session:
             assert get_channel(session, catalogue.channel_id).listed_at == START
         assert (await sync(sqlite_database, server, now=on(START + timedelta(hours=1)))).status == "unchanged"
+        # Without the feed, the head alone is listed again: the rest is known.
+        server.feed_lag = 60
+        assert (await sync(sqlite_database, server, now=on(START + timedelta(hours=25)))).listed == 50
 
 
 async def test_retraining_goes_on(sqlite_database: Database) -> None:
