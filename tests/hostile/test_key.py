@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from store.database import open_database
-from tests.collector.channels import channel
+from store.database import Database, open_database
+from tests.collector.channels import channel, sync, sync_runs
 from tests.collector.test_faults import API, refusal
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -73,6 +73,7 @@ def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
         code, text = shell.run("-vv", "sync", "@tests", "--json")
         assert code == 0, text
         said = [text]
+        said.append(shell.run("-vv", "sync", "@tests")[1])
         for name, fault in FAULTS.items():
             server.faults = Faults([fault], most_in_a_row=None)
             form = ("--log-format", "json") if name == "quota" else ()
@@ -89,9 +90,11 @@ def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
             said.append(shell.run("sql", "SELECT * FROM sync_history", "--json")[1])
             stored = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
         database.close()
-        sent = [request for request in server.journal.requests() if KEY in request.headers.get("x-goog-api-key", "")]
+        sent = {request.endpoint for request in server.journal.requests() if KEY in str(request.headers)}
+        assert server.journal.count("picture")
+        assert server.journal.count("feed")
         asked = "".join(request.path + json.dumps(dict(request.query)) for request in server.journal.requests())
-    assert sent, "the key was used"
+    assert sent == {"channels", "playlistItems", "videos"}, "the key is for the API alone"
     assert KEY not in asked
     assert KEY not in "".join(said)
     assert "store.db" in stored
@@ -99,3 +102,15 @@ def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
     if Path("/proc/self/cmdline").exists():
         assert any(b"thumbtune" in arguments for arguments in shell.arguments)
         assert not any(KEY.encode() in arguments for arguments in shell.arguments)
+
+
+async def test_a_long_message_that_is_cut_short_keeps_no_part_of_the_key(sqlite_database: Database) -> None:
+    """Wherever the cut is between 230 and 500 characters, it goes through the key of one of these."""
+    async with StandIn(channel(1)) as server:
+        for before in range(230, 500, len(KEY) // 2):
+            message = "x" * before + KEY
+            server.faults = Faults([refusal(403, "forbidden", message)], most_in_a_row=None)
+            report = await sync(sqlite_database, server, key=KEY)
+            assert "x" * 200 in str(report.error)
+            assert KEY[:4] not in str(report.error)
+    assert KEY[:4] not in "".join(str(run.error) for run in sync_runs(sqlite_database))

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from collector.service_child import GRACE_S
 from store.database import Database, open_database
 from store.tables import SyncRun
 from tests.collector.channels import channel, contents, sync_runs, video
 from tests.collector.test_sync_processes import check_sound
 from tests.collector.watching import values
+from thumbtune.commands.watch import PATIENCE_S
 from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -275,6 +277,29 @@ def test_a_retraining_is_a_child_that_has_no_key(sqlite_url: str) -> None:
         watcher.until(lambda: values(watcher.get("/metrics"), "thumbtune_retrains_total") == {("0",): 1.0})
         assert watcher.end() == 0
     assert KEY not in watcher.text
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="what a process was given is read from /proc")
+def test_a_retraining_is_told_of_the_store_where_no_other_user_can_read_it(sqlite_url: str) -> None:
+    """In its environment, where the key is not: the store's URL may hold a password."""
+    json_lines = ("--log-format", "json")
+    with (
+        StandIn(channel(3)) as server,
+        watching(sqlite_url, server, "@tests", "--retrain", options=json_lines) as watcher,
+    ):
+        child = Path("/proc", watcher.said(r'"message": "retraining has begun", "pid": (\d+)'))
+        environment, arguments = (child.joinpath(name).read_text().split("\0") for name in ("environ", "cmdline"))
+        watcher.said(r"retraining ended with code 0")
+        assert watcher.end() == 0
+    assert "retrain" in arguments
+    assert [word for word in arguments if sqlite_url in word or KEY in word] == []
+    assert [entry for entry in environment if entry.startswith("THUMBTUNE_DB=")] == [f"THUMBTUNE_DB={sqlite_url}"]
+    assert [entry for entry in environment if KEY in entry] == []
+
+
+def test_a_retraining_that_does_not_end_is_killed_while_a_stop_still_waits() -> None:
+    """Later would be too late: the service would be gone, and the retraining would go on without it."""
+    assert GRACE_S < PATIENCE_S < 10
 
 
 @pytest.mark.parametrize(
