@@ -92,6 +92,7 @@ def test_no_command_lets_a_title_steer_the_terminal(thumbtune: Run, clip: str, t
         ("match", "video000000", "--titles", str(titles)),
         ("sql", "SELECT title FROM pairs ORDER BY video_id"),
         ("sql", "SELECT * FROM run_errors"),
+        ("sql", f'SELECT 1 AS "{TITLES[0]}"'),
         ("sql", f"SELECT '{TITLES[0]}' AS x, nothing FROM pairs"),
         ("export", str(tmp_path / "data")),
         ("export", "--model", str(tmp_path / "whole")),

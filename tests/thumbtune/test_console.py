@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from thumbtune.console import Console, printable
 
+TITLE = "\x1b[31mred\x9b\u202e [bold]x[/bold]"
+SHOWN = "\\x1b[31mred\\x9b\\u202e [bold]x[/bold]"
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
@@ -28,6 +31,12 @@ def test_nothing_that_is_shown_can_steer_a_terminal(text: str) -> None:
     shown = printable(text)
     assert not any(char in shown for char in "\x1b\x07\x08\r\n\t\x9b\u202e\u2066\u2028")
     shown.encode("utf-8")
+
+
+def test_an_error_shows_a_title_safely() -> None:
+    console, _, err = a_console()
+    console.error(f"{TITLE}\nis no channel")
+    assert err.getvalue() == f"error: {SHOWN}\\nis no channel\n"
 
 
 def test_ordinary_text_is_shown_as_it_is() -> None:
@@ -88,6 +97,16 @@ def test_progress_tells_where_it_is(terminal: bool) -> None:
     assert "pictures" in stream.getvalue()
     assert "titles [x]" in stream.getvalue()
     assert ("40/40" if terminal else "40 of 40") in stream.getvalue()
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_a_progress_bar_shows_a_title_safely(later: bool) -> None:
+    stream = Terminal()
+    with Console(out=io.StringIO(), err=stream).progress("pictures" if later else TITLE, total=1) as progress:
+        progress.update(description=TITLE if later else None)
+    assert SHOWN in stream.getvalue()
+    assert not {"\x9b", "\u202e"} & set(stream.getvalue())
+    assert "\x1b[31mred" not in stream.getvalue()
 
 
 def test_progress_off_a_terminal_is_a_few_lines_however_much_there_is() -> None:

@@ -42,6 +42,14 @@ def test_a_json_line_holds_the_extra_fields() -> None:
     }
 
 
+def test_no_extra_field_takes_the_place_of_what_every_line_has() -> None:
+    before = datetime.now(UTC)
+    line = logged(JsonLines(), logging.INFO, "x", extra={"time": "never", "level": "none", "logger": "other", "n": 1})
+    document = json.loads(line)
+    assert abs((datetime.fromisoformat(document.pop("time")) - before).total_seconds()) < 60
+    assert document == {"level": "info", "logger": "collector.tests", "message": "x", "n": 1}
+
+
 @pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
 def test_strangers_texts_stay_on_one_line_and_reach_no_terminal(formatter: logging.Formatter) -> None:
     line = logged(formatter, logging.WARNING, "title %s", HOSTILE, extra={"channel": HOSTILE})
