@@ -16,5 +16,5 @@ def test_a_full_disk_is_one_clear_error_and_the_next_sync_completes(tmp_path: Pa
     with StandIn(channel(100, side=192)) as server:
         Shell.of(sqlite_url(tmp_path, "clean"), server).run("sync", "@reliable")
         wanted: dict[str, object] = dict(read_store(sqlite_url(tmp_path, "clean"), contents))
-        for size in ("16k", "600k"):
+        for size in ("4k", "16k", "600k"):
             assert sync_on_a_full_disk(tmp_path / size, server, size, wanted) == []

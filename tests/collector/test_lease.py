@@ -18,8 +18,9 @@ import collector.lease
 from collector.errors import BudgetSpent
 from store.database import Database, open_database
 from store.machine import this_machine
+from store.quota import quota_day, units_spent
 from store.syncs import begin_sync, finish_sync
-from store.tables import SyncRun
+from store.tables import Channel, SyncRun
 from store.types import utc_now
 from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import start, wait_for_requests
@@ -143,6 +144,17 @@ async def test_a_sync_that_waits_long_gives_signs_of_life(
             await asyncio.sleep(0)
         server.release()
         assert (await task).status == "complete"
+
+
+async def test_a_unit_that_only_showed_that_another_is_at_it_is_counted(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server)
+        with sqlite_database.write() as session:
+            session.execute(update(Channel).values(handle="@before"))  # so that YouTube has to be asked
+        report = await sync(sqlite_database, server, alone_since=utc_now() - timedelta(minutes=5))
+        assert (report.status, server.units) == ("busy", 3 + 1)
+        with sqlite_database.read() as session:
+            assert units_spent(session, quota_day(utc_now())) == server.units
 
 
 async def test_every_budget_is_kept_and_no_unit_is_spent_twice(sqlite_url: str) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from collector.http import retry_after_s
+from collector.http import Pauses, retry_after_s
 
 NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
 
@@ -36,3 +36,20 @@ def test_the_seconds_that_a_server_asks_for(value: str, seconds: float | None) -
 
 def test_a_server_that_asks_for_nothing() -> None:
     assert retry_after_s({}, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("attempt", "asked_s", "pause_s"),
+    [
+        (1, None, 8),
+        (2, None, 16),
+        (3, None, 20),
+        (1, 0.0, 8),
+        (2, 1.0, 16),
+        (9, 7.0, 20),
+        (9, 30.0, 30),
+        (9, 100.0, 60),
+    ],
+)
+def test_the_longer_of_what_is_asked_for_and_what_is_due(attempt: int, asked_s: float | None, pause_s: float) -> None:
+    assert Pauses(first_s=8, longest_s=20).before(attempt, asked_s, lambda: 1.0) == pause_s

@@ -145,12 +145,13 @@ def test_processes_that_start_together_migrate_once(store_url: str) -> None:
     database.close()
 
 
-def test_a_store_of_a_newer_version_is_left_alone(store_url: str, engine: Engine) -> None:
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_store_of_a_newer_version_is_left_alone(store_url: str, engine: Engine, read_only: bool) -> None:
     bring_up_to_date(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreTooNew, match="9999.*upgrade thumbtune"):
-        open_database(store_url)
+        open_database(store_url, read_only=read_only)
 
 
 def test_an_old_store_is_not_migrated_by_a_reader(store_url: str, engine: Engine) -> None:
