@@ -40,6 +40,8 @@ PRIVATE = [
     "::ffff:10.0.0.1",
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
+    "2001:0:808:808::80ff:fffe",  # Teredo: a public server, and a client at 127.0.0.1
+    "2001:0:7f00:1::f7f7:f7f7",  # and the other way round
     "2001:db8::1",
     "fc00::1",
     "fd12:3456::1",
@@ -58,7 +60,15 @@ def test_not_public(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "142.250.0.1", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+    "address",
+    [
+        "8.8.8.8",
+        "142.250.0.1",
+        "2001:4860:4860::8888",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+        "2001:0:808:808::f7f7:f7f7",
+    ],
 )
 def test_public(address: str) -> None:
     assert is_public(address)

@@ -199,6 +199,25 @@ def test_whatever_the_api_names_gives_each_address_once(thumbnails: dict[str, ob
     assert all(urls)
 
 
+async def test_a_reason_goes_with_the_address_that_it_is_of(server: StandIn) -> None:
+    server.faults = Faults([Fault("body", path="/vi/video000000/", body=b"GIF89a")])
+    url = f"{server.url}/vi/video000000/hqdefault.jpg"
+    outcome = await fetch(server, url)
+    assert isinstance(outcome, FailedPicture)
+    assert outcome.url == url
+
+
+async def test_what_is_known_of_a_picture_is_told_only_where_it_came_from(server: StandIn) -> None:
+    url = f"{server.url}/vi/video000000/hqdefault.jpg"
+    async with hasty_http() as http:
+        thumbnails = Thumbnails(http, (server.thumbnail_host,))
+        for came_from in (url, f"{server.url}/vi/video000000/mqdefault.jpg"):
+            job = PictureJob("video000000", {"high": {"url": url}}, came_from, '"tag"', None)
+            await thumbnails.fetch(job, "high")
+        thumbnails.close()
+    assert ["if-none-match" in request.headers for request in server.journal.requests()] == [True, False]
+
+
 async def test_no_thumbnail_at_all_is_a_reason(server: StandIn) -> None:
     async with hasty_http() as http:
         thumbnails = Thumbnails(http, ())

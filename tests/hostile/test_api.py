@@ -117,8 +117,27 @@ async def test_pages_that_never_end_are_left_and_recorded(sqlite_database: Datab
         assert isinstance(report.error, PageLoop)
         (run,) = sync_runs(sqlite_database)
         assert (run.status, "does not end" in str(run.error)) == ("failed", True)
-        channel.api.answer = channel.answer
+        asked: list[str | None] = []
+
+        def honest(method: str, query: Mapping[str, str]) -> bytes:
+            asked.extend([query.get("pageToken")] if method == "playlistItems" else [])
+            return channel.answer(method, query)
+
+        channel.api.answer = honest
         assert (await api.sync(sqlite_database)).status == "complete"
+        assert asked == [None], "it starts over"
+
+
+async def test_what_pages_that_never_end_lack_is_not_looked_for(sqlite_database: Database) -> None:
+    channel = Channel()
+    async with channel.api as api:
+        assert (await api.sync(sqlite_database)).status == "complete"
+        some = page_body(IDS[:2], nextPageToken="again", pageInfo={"totalResults": 5})
+        channel.replaced["playlistItems"] = as_json(some)
+        api.calls.clear()
+        assert (await api.sync(sqlite_database, mode="full")).status == "failed"
+        assert "videos" not in api.calls
+    assert {row[2] for row in contents(sqlite_database).values()} == {"available"}
 
 
 @pytest.mark.parametrize("token", [5, ["x"], {"a": 1}, "x" * 5_000, "\u202e", True])
