@@ -33,8 +33,12 @@ from thumbtune.standin.server import StandIn
 
 @pytest.fixture(autouse=True)
 def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store is looked at every ten minutes of these days, not every one: less to compute, nothing else changes."""
+    """Less to compute and to wait for; nothing else changes.
+
+    The store is looked at every ten minutes of these days, not every one, and thumbnails wait for hardly any others.
+    """
     monkeypatch.setattr("collector.service.LONGEST_WAIT", timedelta(minutes=10))
+    monkeypatch.setattr("collector.batches.LONGEST_UNWRITTEN_S", 0.01)
 
 
 def two() -> tuple[Catalogue, Catalogue]:
