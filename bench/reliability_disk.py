@@ -18,7 +18,7 @@ SCRIPT = """
 disk=$1; size=$2; copy=$3; shift 3
 mount -t tmpfs -o size="$size" tmpfs "$disk" || exit 99
 "$@" >"$copy/first.out" 2>"$copy/first.err"; echo $?
-for file in "$disk"/*; do cp "$file" "$copy/"; done
+for file in "$disk"/*; do [ ! -e "$file" ] || cp "$file" "$copy/"; done
 mount -o remount,size=1g "$disk" || exit 99
 "$@" >"$copy/second.out" 2>"$copy/second.err"; echo $?
 mkdir "$copy/second"; cp "$disk"/* "$copy/second/"
