@@ -121,9 +121,10 @@ class _Pipeline:
                 # The batches have seen to the pictures of all that they read; now to those of all the rest.
                 await self._jobs.join()
                 await self._find_due_pictures()
-            await self._jobs.join()
             for _ in workers:
                 await self._jobs.put(None)
+            await asyncio.wait(workers)
+            # The last batch waits for no others.
             await self._outcomes.put(None)
 
     async def _find_ids(self) -> None:
