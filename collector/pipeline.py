@@ -38,7 +38,7 @@ DETAILS_AT_ONCE = 4
 PICTURES_AT_ONCE = 16
 JOBS_A_PAGE = 128
 MOST_UNREACHABLE = 20
-"""So many thumbnails in a row whose host can't be reached: it is the network, not the thumbnails."""
+"""So many thumbnails in a row whose host can't be reached, or answers 5xx or 429: it is not the thumbnails' fault."""
 
 
 @dataclass(frozen=True)
