@@ -1,4 +1,6 @@
-"""Whether bytes are a picture: decided by decoding them, never by a header or a name. Blocking; call it in a thread.
+"""Whether bytes are a picture: decided by decoding them, never by a header or a name.
+
+`check_picture` blocks: call it in a thread, which a usual thumbnail (`check_usual`) is not worth.
 
 What decoding may cost is bounded before it begins, by what the header announces: a WebP of 1.5 KB can take 600 MB.
 """
@@ -10,14 +12,24 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from collector.errors import PictureError
 
-__all__ = ["FORMATS", "MAX_DECODED_BYTES", "MAX_PIXELS", "CheckedPicture", "check_picture", "refuse_bombs"]
+__all__ = [
+    "FORMATS",
+    "MAX_DECODED_BYTES",
+    "MAX_PIXELS",
+    "CheckedPicture",
+    "check_picture",
+    "check_usual",
+    "refuse_bombs",
+]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS = 40_000_000
@@ -26,6 +38,11 @@ MAX_DECODED_BYTES = 32 << 20
 LARGE_BYTES = 8 << 20
 MAX_SCANS = 200
 """Of a progressive JPEG: each passes over the whole picture, and costs the sender no more than 30 bytes."""
+
+USUAL_BYTES = 64 << 10
+USUAL_HEADER_BYTES = 4 << 10
+USUAL_PIXELS = 1 << 20
+_SCAN = b"\xff\xda"
 
 # Bytes that decoding takes for each pixel, at most (measured: Pillow 13, libwebp 1.6, libjpeg-turbo 3.1).
 _BYTES_A_PIXEL = {"JPEG": 4, "PNG": 4, "GIF": 4, "WEBP": 16}
@@ -62,17 +79,48 @@ def check_picture(data: bytes) -> CheckedPicture:
     return _check(data, alone=False)
 
 
+def check_usual(data: bytes) -> CheckedPicture | None:
+    """`check_picture` for a thumbnail as YouTube makes them: a small JPEG of one scan and few headers.
+
+    It takes less than a millisecond, with headers made for harm a hundredth of a second. To hand it to a thread and
+    back costs as much: an event loop had better wait for it.
+
+    Returns:
+        None: it is another kind of picture, or none; ask `check_picture`.
+
+    Raises:
+        PictureError: cut short, or damaged.
+    """
+    if len(data) > USUAL_BYTES or data.find(_SCAN, 0, USUAL_HEADER_BYTES) < 0 or data.count(_SCAN) > 1:
+        return None
+    with _decoding(data), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        if not _is_jpeg(picture) or not _comes_in_strips(picture, data):
+            return None
+        if picture.width * picture.height > USUAL_PIXELS:
+            return None
+        checked = _checked(picture, data)
+        _load(picture, data)
+        return checked
+
+
 def _check(data: bytes, *, alone: bool) -> CheckedPicture:
     """`check_picture`; `alone`: in the thread for large ones."""
-    try:
+    with _decoding(data):
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
             large = _cost(picture, data) > LARGE_BYTES
-            mime = picture.get_format_mimetype() or f"image/{(picture.format or '').lower()}"
+            checked = _checked(picture, data)
             if alone or not large:
                 _load(picture, data)
         if large and not alone:
             _for_large.submit(_decode, data).result()
+        return checked
+
+
+@contextmanager
+def _decoding(data: bytes) -> Iterator[None]:
+    """The one place where Pillow's errors end."""
+    try:
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"too many pixels (at most {MAX_PIXELS // 1_000_000} million)") from error
     except UnidentifiedImageError as error:
@@ -82,7 +130,12 @@ def _check(data: bytes, *, alone: bool) -> CheckedPicture:
         raise PictureError(f"can't be decoded ({error})") from error
     except (struct.error, zlib.error, MemoryError, RuntimeError) as error:
         raise PictureError(f"can't be decoded ({error})") from error
-    return CheckedPicture(hashlib.sha256(data).hexdigest(), mime, width, height)
+
+
+def _checked(picture: ImageFile.ImageFile, data: bytes) -> CheckedPicture:
+    """What there is to say of a picture that is not yet decoded: that may make it smaller."""
+    mime = picture.get_format_mimetype() or f"image/{(picture.format or '').lower()}"
+    return CheckedPicture(hashlib.sha256(data).hexdigest(), mime, picture.width, picture.height)
 
 
 def _cost(picture: Image.Image, data: bytes) -> int:
@@ -97,7 +150,7 @@ def _cost(picture: Image.Image, data: bytes) -> int:
         raise PictureError(f"{width} x {height} pixels are too many (at most {MAX_PIXELS // 1_000_000} million)")
     if _is_jpeg(picture):
         # 0xFF is escaped within the picture's own data, so this finds its scans, and at worst bytes of an attachment.
-        scans = data.count(b"\xff\xda")
+        scans = data.count(_SCAN)
         if scans > MAX_SCANS:
             raise PictureError(f"a JPEG of more than {MAX_SCANS} scans")
         if scans == 1 and _comes_in_strips(picture, data):
@@ -113,7 +166,7 @@ def _cost(picture: Image.Image, data: bytes) -> int:
 
 def _comes_in_strips(picture: Image.Image, data: bytes) -> bool:
     """Whether the one scan of a JPEG has all components: any other is gathered whole before a pixel comes out."""
-    scan = data.find(b"\xff\xda")
+    scan = data.find(_SCAN)
     components = data[scan + 4 : scan + 5]
     return "progressive" not in picture.info and components == bytes([len(picture.getbands())])
 
@@ -124,7 +177,7 @@ def _is_jpeg(picture: Image.Image) -> bool:
 
 def _is_lossless(data: bytes) -> bool:
     """Whether a JPEG may be of the lossless kind (ITU-T T.81, SOF3), which libjpeg can't make smaller."""
-    return data.find(b"\xff\xc3", 0, data.find(b"\xff\xda")) >= 0
+    return data.find(b"\xff\xc3", 0, data.find(_SCAN)) >= 0
 
 
 def _decode(data: bytes) -> None:

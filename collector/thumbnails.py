@@ -19,7 +19,7 @@ from yarl import URL
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
 from collector.http import Answer, Http, Request
 from collector.memory import return_large_blocks
-from collector.picture_check import check_picture, refuse_bombs
+from collector.picture_check import check_picture, check_usual, refuse_bombs
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
 __all__ = ["SIZES", "THUMBNAIL_CHOICES", "Thumbnails", "candidate_urls", "is_allowed"]
@@ -110,7 +110,7 @@ class _Got:
 
 
 class Thumbnails:
-    """Fetches thumbnails; decoding runs on its own few threads. Call `close` when done."""
+    """Fetches thumbnails; what takes long to decode is decoded on a few threads of its own. Call `close` when done."""
 
     def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
         refuse_bombs()
@@ -144,9 +144,11 @@ class Thumbnails:
                 continue
             if got.kind == "unchanged":
                 return UnchangedPicture(job.video_id)
-            loop = asyncio.get_running_loop()
             try:
-                checked = await loop.run_in_executor(self._decoders, check_picture, got.body)
+                checked = check_usual(got.body)
+                if checked is None:
+                    loop = asyncio.get_running_loop()
+                    checked = await loop.run_in_executor(self._decoders, check_picture, got.body)
             except PictureError as error:
                 raise PictureError(str(error), url=url) from error
             return FetchedPicture(
