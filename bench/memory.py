@@ -46,6 +46,7 @@ def large_channel(videos: int) -> Catalogue:
                 published_at=first + timedelta(hours=number),
                 duration_s=600,
                 picture=partial(_copy, files, number),
+                picture_at_hand=True,
             )
             for number in range(videos)
         )

@@ -29,6 +29,9 @@ class StandInVideo:
     deleted one (see `Catalogue.delete`) too. `missing_sizes` are the thumbnail sizes that YouTube never made for
     this video: old or low-resolution uploads lack `maxres` and `standard`.
 
+    `picture_at_hand` says that `picture` gives what is in memory: the server then asks it for the `high` size on the
+    event loop, as a thread takes several times as long to be handed it.
+
     `updated_at` and `picture_updated_at` are when the details and the picture last changed (None: at publication).
 
     Raises:
@@ -47,6 +50,7 @@ class StandInVideo:
     missing_sizes: frozenset[ThumbnailSize] = frozenset()
     updated_at: datetime | None = None
     picture_updated_at: datetime | None = None
+    picture_at_hand: bool = False
 
     def __post_init__(self) -> None:
         if not self.id:

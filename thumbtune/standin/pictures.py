@@ -54,7 +54,7 @@ class Pictures:
         return etag if picture is video.picture else None
 
     async def get(self, video: StandInVideo, file: str) -> PictureFile:
-        """One of `FILES` for a video; drawn in a thread, so the event loop goes on.
+        """One of `FILES` for a video; drawn in a thread, so the event loop goes on, unless it is at hand.
 
         Raises:
             KeyError: no such file name.
@@ -64,7 +64,10 @@ class Pictures:
         if kept is not None and kept[0] is video.picture:
             self._files.move_to_end(key)
             return kept[1]
-        made = await asyncio.to_thread(_make, video.picture, file)
+        if video.picture_at_hand and file == _HIGH:
+            made = _make(video.picture, file)
+        else:
+            made = await asyncio.to_thread(_make, video.picture, file)
         self._etags[key] = video.picture, made.etag
         self._files[key] = video.picture, made
         while len(self._files) > self._kept:
