@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,12 @@ def start(url: str, server: StandIn, *arguments: str) -> subprocess.Popen[str]:
 
 def wait_for_requests(server: StandIn, process: subprocess.Popen[str], count: int) -> None:
     """Until the process has made so many requests, or has ended."""
+    wait_until(lambda: server.journal.count() >= count or process.poll() is not None)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while server.journal.count() < count and process.poll() is None:
+    while not condition():
         assert time.monotonic() < deadline
         os.sched_yield()
 
@@ -115,8 +120,12 @@ def test_two_processes_at_once_neither_fail_nor_duplicate(
     store_url: str, wanted: dict[str, tuple[object, ...]]
 ) -> None:
     open_database(store_url).close()
-    with StandIn(channel(COUNT)) as server:
+    # Both have asked which channel it is before either gets its answer: the second must not find all done.
+    hang = Fault("hang", path="/youtube/v3/channels", times=2, delay_s=60)
+    with StandIn(channel(COUNT), faults=Faults([hang])) as server:
         both = [start(store_url, server, "@tests") for _ in range(2)]
+        wait_until(lambda: server.units == 2)
+        server.release()
         for process in both:
             output, errors = process.communicate(timeout=180)
             assert process.returncode == 0, output + errors
@@ -129,7 +138,6 @@ def test_two_processes_at_once_neither_fail_nor_duplicate(
 
 
 def test_two_refreshes_at_once_make_each_version_once(store_url: str) -> None:
-
     catalogue = channel(120)
     opened = open_database(store_url)
     with StandIn(catalogue) as server:
