@@ -19,13 +19,15 @@ from collector.channel_names import ChannelName
 from collector.http import Http
 from collector.loop_lag import LoopLag
 from collector.metrics import Metrics
+from collector.opening import known_channel
+from collector.options import SyncOptions
 from collector.report import SyncReport
 from collector.schedule import JITTER, Rhythm, Turn, next_turn
 from collector.service_child import Child
 from collector.service_http import Endpoints, Listen, serve
 from collector.settings import Settings
 from collector.store_thread import StoreThread
-from collector.sync import SyncOptions, known_channel, sync_channels
+from collector.sync import sync_channels
 from store.channels import channel_ids
 from store.database import Database
 from store.errors import StoreError

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collector.channel_names import ChannelName
     from collector.report import SyncReport
     from collector.settings import Settings
-    from collector.sync import SyncOptions
+    from collector.options import SyncOptions
     from store.database import Database
 
 __all__ = ["Asked", "Synced", "read_request", "run_until_stopped", "sync_channels"]

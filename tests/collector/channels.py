@@ -14,10 +14,11 @@ from sqlalchemy import select
 
 from collector.channel_names import parse_channel_name
 from collector.http import Http
+from collector.options import SyncOptions
 from collector.progress import Progress, Silent
 from collector.report import SyncReport
 from collector.settings import settings_from
-from collector.sync import SyncOptions, sync_channels
+from collector.sync import sync_channels
 from store.database import Database
 from store.tables import PictureFailure, SyncRun, Video, VideoVersion
 from store.types import utc_now

@@ -10,9 +10,10 @@ from typing import Any, Self
 from aiohttp import web
 
 from collector.channel_names import parse_channel_name
+from collector.options import SyncOptions
 from collector.report import SyncReport
 from collector.settings import Settings
-from collector.sync import SyncOptions, sync_channels
+from collector.sync import sync_channels
 from store.database import Database
 from tests.collector.channels import hasty_http, jpeg
 

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from collector.channel_names import parse_channel_name
+from collector.options import SyncOptions
 from collector.report import SyncReport
 from collector.settings import Settings
-from collector.sync import SyncOptions, sync_channels
+from collector.sync import sync_channels
 from store.database import Database
 from tests.collector.channels import contents, failures, hasty_http, jpeg
 from tests.hostile.api import CHANNEL_ID, RawApi, as_json, channel_body, page_body, video_item, videos_body
