@@ -1,37 +1,26 @@
-"""What `sync` and `retrain` share: syncing channels with progress, stopping in order, and telling what came of it."""
+"""What `sync` and `retrain` share: syncing channels with progress, and telling what came of it."""
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import logging
 import os
-import signal
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from thumbtune.console import Console, Progress
-from thumbtune.interrupts import STOPPED_EARLY
+from thumbtune.stopping import run_until_stopped
 
 if TYPE_CHECKING:
     from collector.channel_names import ChannelName
+    from collector.options import SyncOptions
     from collector.report import SyncReport
     from collector.settings import Settings
-    from collector.options import SyncOptions
     from store.database import Database
 
-__all__ = ["Asked", "Synced", "read_request", "run_until_stopped", "sync_channels"]
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-AT_ONCE_S = 2.0
+__all__ = ["Asked", "Synced", "read_request", "sync_channels"]
 
 
 @dataclass(frozen=True)
@@ -119,93 +108,6 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         )
     _tell(console, reports)
     return Synced(reports, len(names))
-
-
-def run_until_stopped(
-    start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], *, patience_s: float | None = None
-) -> T:
-    """Run with Ctrl-C and SIGTERM setting an event, so that the sync ends in order; a second one cancels what is on.
-
-    Not by an exception out of a signal handler: that would land in whatever code of the event loop runs just then.
-
-    Args:
-        start: what is run, given the event.
-        patience_s: how long what is at hand may take after a signal; then the process exits with 0. None: for ever.
-
-    Raises:
-        KeyboardInterrupt: there was a second signal.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.getsignal(number) for number in signals}
-    deadlines: list[threading.Timer] = []
-
-    async def run() -> T:
-        loop, stop, task = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
-        assert task is not None
-        again = False
-
-        def end() -> None:
-            nonlocal again
-            if not stop.is_set():
-                stop.set()
-                if patience_s is not None:
-                    deadlines.append(_exit_after(patience_s, 0))
-                return
-            again = True
-            for deadline in deadlines:
-                deadline.cancel()
-            deadlines.append(_exit_after(AT_ONCE_S, STOPPED_EARLY))
-            task.cancel()
-            _restore(loop, previous)
-
-        for number in signals:
-            try:
-                loop.add_signal_handler(number, end)
-            except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-                break
-        try:
-            result = await start(stop)
-            # What is at hand may have ended in spite of it; who asked twice is told the same either way.
-            if again:
-                raise asyncio.CancelledError
-            return result
-        finally:
-            _restore(loop, previous)
-
-    # What was imported stays: looking it through for garbage, again and again, was a tenth of a sync's time.
-    gc.freeze()
-    try:
-        return asyncio.run(run())
-    except asyncio.CancelledError as error:
-        raise KeyboardInterrupt from error
-    finally:
-        for deadline in deadlines:
-            deadline.cancel()
-
-
-def _exit_after(seconds: float, code: int) -> threading.Timer:
-    """End the process if it has not ended by then: no thread that waits for a lock or a name can be told to stop.
-
-    As after `kill -9`, the database undoes what was not committed.
-    """
-
-    def give_up() -> None:
-        log.warning("what is at hand can't be finished in time; everything before it is kept")
-        os._exit(code)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-def _restore(loop: asyncio.AbstractEventLoop, previous: dict[signal.Signals, Any]) -> None:
-    for number, handler in previous.items():
-        try:
-            if loop.remove_signal_handler(number):
-                signal.signal(number, handler)
-        except (NotImplementedError, RuntimeError, ValueError):
-            return
 
 
 def _tell(console: Console, reports: Sequence[SyncReport]) -> None:

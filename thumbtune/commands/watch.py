@@ -13,7 +13,8 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.log_format import configure_logging
-from thumbtune.syncing import read_request, run_until_stopped
+from thumbtune.stopping import run_until_stopped
+from thumbtune.syncing import read_request
 
 if TYPE_CHECKING:
     from collector.service import Retraining
