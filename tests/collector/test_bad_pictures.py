@@ -200,6 +200,30 @@ def test_a_png_full_of_compressed_text_is_refused() -> None:
         check_picture(data)
 
 
+# Parts of a PNG that are not what they say. They follow the pixels: what Pillow meets there, it raises as it is.
+ODD_PARTS = {
+    "gamma": (b"gAMA", 0, b""),  # ValueError; in Pillow 11, the oldest that will do, struct.error
+    "transparency": (b"tRNS", 1, b"\0"),  # the same
+    "primaries": (b"cHRM", 5, bytes(5)),  # the same
+    "colour profile": (b"iCCP", 0, b""),  # IndexError
+    "packed colour profile": (b"iCCP", 6, b"name\0\1"),  # SyntaxError
+    "frame": (b"fcTL", 26, b"\xff" * 26),  # SyntaxError
+    "header": (b"IHDR", 0, b""),  # ValueError
+    "resolution": (b"pHYs", 0, b""),  # ValueError
+    "longer than the file": (b"zTXt", 65536, b""),  # OSError
+}
+
+
+@pytest.mark.parametrize("name", ODD_PARTS)
+def test_whatever_a_decoder_stumbles_over_is_a_reason(name: str) -> None:
+    kind, size, body = ODD_PARTS[name]
+    part = struct.pack(">I", size) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    whole = saved(Image.new("L", (1, 1)), "PNG")
+    end = whole.index(b"IEND") - 4
+    with pytest.raises(PictureError, match="can't be decoded"):
+        check_picture(whole[:end] + part + whole[end:])
+
+
 @given(st.data())
 @settings(max_examples=200, derandomize=True, deadline=None)
 def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> None:

@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import time
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,11 +20,12 @@ from collector.errors import BudgetSpent
 from store.database import Database, open_database
 from store.machine import this_machine
 from store.quota import quota_day, units_spent
-from store.syncs import begin_sync, finish_sync
+from store.syncs import LEASE, begin_sync, finish_sync
 from store.tables import Channel, SyncRun
 from store.types import utc_now
-from tests.collector.channels import channel, contents, later, sync, sync_runs, video
+from tests.collector.channels import channel, contents, hasty_http, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import start, wait_for_requests
+from tests.collector.watching import Clock
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -139,11 +141,53 @@ async def test_a_sync_that_waits_long_gives_signs_of_life(
     async with StandIn(channel(3), faults=Faults([hang])) as server:
         task = asyncio.create_task(sync(sqlite_database, server))
         deadline = time.monotonic() + 30
-        while not any(run.seen_at and run.seen_at > run.started_at for run in sync_runs(sqlite_database)):
+        signs = set[datetime | None]()
+        while len(signs) < 4:  # the first is from the start
+            signs |= {run.seen_at for run in sync_runs(sqlite_database)}
             assert time.monotonic() < deadline
             await asyncio.sleep(0)
         server.release()
         assert (await task).status == "complete"
+
+
+class _Jumping(asyncio.SelectorEventLoop):
+    """An event loop whose minutes pass when they are told to."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+def test_a_sign_of_life_comes_within_a_minute_and_keeps_the_lease(sqlite_database: Database) -> None:
+    hang = Fault("hang", path="/youtube/v3/playlistItems", times=1, delay_s=60)
+    clock = Clock(hours=24)
+
+    async def until(happened: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not happened():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0)
+
+    async def waiting(server: StandIn, loop: _Jumping) -> None:
+        http = hasty_http(timeout_s=1e6)
+        task = asyncio.create_task(sync(sqlite_database, server, now=clock.now, http=http))
+        await until(lambda: server.faults.made["hang"])
+        with sqlite_database.write() as session:  # where nobody here can ask for its process
+            session.execute(update(SyncRun).values(host="elsewhere"))
+        clock.time += timedelta(minutes=1)
+        loop.ahead_s += 60
+        await until(lambda: sync_runs(sqlite_database)[0].seen_at == clock.time)
+        clock.time += LEASE
+        assert (await sync(sqlite_database, server, now=clock.now, alone_since=clock.time)).status == "busy"
+        server.release()
+        assert (await task).status == "complete"
+
+    # The server has a thread and a loop of its own, whose minutes are real ones.
+    with StandIn(channel(3), faults=Faults([hang])) as server, asyncio.Runner(loop_factory=_Jumping) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, _Jumping)
+        runner.run(waiting(server, loop))
 
 
 async def test_a_unit_that_only_showed_that_another_is_at_it_is_counted(sqlite_database: Database) -> None:

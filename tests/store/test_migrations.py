@@ -11,7 +11,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, inspect, make_url, text
+from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event, inspect, make_url, text
 
 from store.database import open_database, rows_as_dicts
 from store.errors import NotAStore, StoreTooNew, StoreTooOld
@@ -152,6 +152,32 @@ def test_a_store_of_a_newer_version_is_left_alone(store_url: str, engine: Engine
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreTooNew, match="9999.*upgrade thumbtune"):
         open_database(store_url, read_only=read_only)
+
+
+def test_a_store_that_a_newer_version_migrates_while_an_older_one_waits_is_left_alone(
+    store_url: str, engine: Engine
+) -> None:
+    bring_up_to_date(engine, target="0001")
+    newer = create_engine(engine.url)
+    looks = []
+
+    def migrate(_: Connection) -> None:
+        """As the older one begins: first to look, then, once the store is found to be old, to migrate it."""
+        looks.append("")
+        if len(looks) == 2:
+            with newer.begin() as other:
+                other.execute(text("ALTER TABLE channel RENAME COLUMN title TO name"))
+                other.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    event.listen(engine, "begin", migrate)
+    with pytest.raises(StoreTooNew, match="9999.*upgrade thumbtune"):
+        bring_up_to_date(engine)
+    assert len(looks) == 2
+    with newer.connect() as connection:
+        assert current_revision(connection) == "9999"
+        assert "name" in {column["name"] for column in inspect(connection).get_columns("channel")}
+        assert "training_run" not in inspect(connection).get_table_names()
+    newer.dispose()
 
 
 def test_an_old_store_is_not_migrated_by_a_reader(store_url: str, engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,7 +22,7 @@ import pytest
 from collector.service_child import GRACE_S
 from store.database import Database, open_database
 from store.tables import SyncRun
-from tests.collector.channels import channel, contents, sync_runs, video
+from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import check_sound
 from tests.collector.watching import values
 from thumbtune.commands.watch import PATIENCE_S
@@ -35,10 +36,17 @@ KEY = "AIzaSyTheKeyThatNobodyMaySee"
 class Watcher:
     """A running `thumbtune watch`; its log is read as it comes."""
 
-    def __init__(self, url: str, server: StandIn, *arguments: str, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        server: StandIn,
+        *arguments: str,
+        options: tuple[str, ...] = (),
+        within: tuple[str, ...] = (),
+    ) -> None:
         words = ["--db", url, *options, "watch", "--listen", "127.0.0.1:0", *arguments]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "thumbtune", *words],
+            [*within, sys.executable, "-m", "thumbtune", *words],
             env={**os.environ, **server.environment(KEY)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -88,8 +96,10 @@ class Watcher:
 
 
 @contextmanager
-def watching(url: str, server: StandIn, *arguments: str, options: tuple[str, ...] = ()) -> Iterator[Watcher]:
-    watcher = Watcher(url, server, *arguments, options=options)
+def watching(
+    url: str, server: StandIn, *arguments: str, options: tuple[str, ...] = (), within: tuple[str, ...] = ()
+) -> Iterator[Watcher]:
+    watcher = Watcher(url, server, *arguments, options=options, within=within)
     try:
         yield watcher
     finally:
@@ -208,6 +218,41 @@ def test_two_watchers_on_one_store_never_work_one_channel(store_url: str) -> Non
     assert len(contents(opened)) == 60 * len(names)
     check_sound(opened)
     opened.close()
+
+
+def named(machine: str) -> tuple[str, ...]:
+    """What to put before a command for it to run on a machine of that name, in a namespace of its own."""
+    words = "unshare", "--user", "--map-root-user", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"'
+    return *words, machine
+
+
+def machines_can_be_named() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*named("one"), "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not machines_can_be_named(), reason="a machine may not be given another name here")
+async def test_machines_spread_what_they_do_on_the_same_channels(tmp_path: Path) -> None:
+    """Ten channels that are equally late: which is the most so is the jitter's doing."""
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    catalogues = channels(10, 1)
+    orders = []
+    with StandIn(*catalogues) as server:
+        names = [catalogue.handle for catalogue in catalogues]
+        database = open_database(f"sqlite:///{first}")
+        await sync(database, server, *names, now=later(-24 * 90))
+        database.close()
+        shutil.copy(first, second)
+        for path in (first, second):
+            database = open_database(f"sqlite:///{path}")
+            with watching(f"sqlite:///{path}", server, "--every", "30d", within=named(path.stem)) as watcher:
+                watcher.until(lambda: len(finished(database)) == 2 * len(names))  # noqa: B023 (called at once)
+                assert watcher.end() == 0, watcher.text
+            orders.append([run.channel_id for run in sync_runs(database)[len(names) :]])
+            database.close()
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
 
 
 def test_after_a_kill_the_next_one_goes_on(sqlite_url: str) -> None:

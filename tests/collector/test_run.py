@@ -1,0 +1,90 @@
+"""What a run spends is counted once, whatever becomes of the store and of those who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from collector.progress import Silent
+from collector.run import Clients, Meter, Run
+from collector.settings import settings_from
+from collector.store_thread import StoreThread
+from collector.thumbnails import Thumbnails
+from collector.youtube import YouTube
+from store.database import Database
+from store.errors import DatabaseUnavailable
+from store.quota import quota_day, units_spent
+from store.syncs import SyncCounts, begin_sync
+from store.types import utc_now
+from tests.collector.channels import channel, hasty_http, sync, sync_runs
+from tests.store.builders import add_channel
+from thumbtune.standin.server import StandIn
+
+
+async def test_what_a_write_that_failed_had_spent_is_counted_with_the_next(sqlite_database: Database) -> None:
+    """The page and the details were read, and charged for; the store takes no title, but that the run failed."""
+    with sqlite_database.write() as session:
+        refuse = "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        session.execute(text(f"CREATE TRIGGER no_titles BEFORE INSERT ON video_version {refuse}"))
+    async with StandIn(channel(20)) as server:
+        with pytest.raises(DatabaseUnavailable, match="disk is full"):
+            await sync(sqlite_database, server)
+        (run,) = sync_runs(sqlite_database)
+        assert run.status == "failed"
+        assert (run.units, run.requests) == (server.units, server.journal.count())
+        with sqlite_database.read() as session:
+            assert units_spent(session, quota_day(utc_now())) == server.units > 0
+
+
+@asynccontextmanager
+async def begun(database: Database) -> AsyncIterator[Run]:
+    """A run of a channel, before it has done anything."""
+    settings, now = settings_from({"YOUTUBE_API_KEY": "key"}), utc_now()
+    with database.write() as session:
+        add_channel(session, "UC1")
+        run_id = begin_sync(session, "UC1", "incremental", host="here", pid=1, now=now)
+    with StoreThread(database) as store:
+        async with hasty_http() as http:
+            youtube, thumbnails = YouTube(http, settings), Thumbnails(http, ())
+            clients = Clients(settings, http, youtube, thumbnails, store, Meter(http, youtube), None, utc_now, Silent())
+            try:
+                yield Run(clients, run_id, "UC1", "UU1", "incremental", 180, "high", now, None)
+            finally:
+                thumbnails.close()
+
+
+def one_new(_: None) -> SyncCounts:
+    return SyncCounts(new=1)
+
+
+async def test_who_waits_for_a_write_is_not_let_go_before_it_is_written(database: Database) -> None:
+    """Neither for the one at work, nor for one that waits its turn: what they write was paid for."""
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def slow(session: Session) -> None:
+        at_work.set()
+        assert go_on.wait(30)
+
+    async with begun(database) as run:
+        run.clients.youtube.units = 2
+        first = asyncio.create_task(run.write(slow, one_new))
+        second = asyncio.create_task(run.write(lambda session: None, one_new))
+        assert await asyncio.to_thread(at_work.wait, 30)
+        for waiting in (first, second):
+            waiting.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not first.done()
+        assert not second.done()
+        go_on.set()
+        await asyncio.wait({first, second})
+        assert first.cancelled()
+        assert second.cancelled()
+        (row,) = sync_runs(database)
+        assert (row.new, row.units) == (2, 2)
