@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from collector.errors import BadSetting
 
-__all__ = ["JITTER", "Rhythm", "Turn", "due_at", "next_turn", "parse_duration"]
+__all__ = ["EPOCH", "JITTER", "Rhythm", "Turn", "due_at", "next_turn", "parse_duration"]
 
 JITTER = 0.1
 """Intervals and pauses vary by this part of themselves, either way."""

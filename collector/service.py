@@ -22,7 +22,7 @@ from collector.metrics import Metrics
 from collector.opening import known_channel
 from collector.options import SyncOptions
 from collector.report import SyncReport
-from collector.schedule import JITTER, Rhythm, Turn, next_turn
+from collector.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn
 from collector.service_child import Child
 from collector.service_http import Endpoints, Listen, serve
 from collector.settings import Settings
@@ -264,7 +264,10 @@ class Service:
         return paused
 
     async def _sync(self, key: str, plan: _Plan) -> None:
-        options = SyncOptions(alone_since=plan.at, most_units=plan.units_left, units_a_day=self._options.units)
+        # Since the last one that the plan knows of, not since the plan was made: what was committed after that may have
+        # ended before, by the clock.
+        known = min(plan.syncs.get(key, LastSync()).done_at or EPOCH, plan.at)
+        options = SyncOptions(alone_since=known, most_units=plan.units_left, units_a_day=self._options.units)
         try:
             reports = await sync_channels(
                 self._database,

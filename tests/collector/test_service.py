@@ -319,6 +319,29 @@ async def test_a_channel_that_another_process_syncs_is_left_alone(database: Data
     assert 11 <= busy <= 13, "every five minutes"
 
 
+async def test_what_another_process_commits_while_the_schedule_is_read_is_not_done_again(
+    sqlite_database: Database,
+) -> None:
+    """It had ended a moment before, by the clock; its row came after the plan had been made."""
+    clock = Clock(hours=2)
+    came: list[int] = []
+
+    def http() -> Http:
+        if not came:
+            with sqlite_database.write() as session:
+                channel_id, ended = runs_id(sqlite_database), clock.time - timedelta(seconds=1)
+                came.append(begin_sync(session, channel_id, "incremental", host="elsewhere", pid=1, now=ended))
+                finish_sync(session, came[0], "complete", seconds=1, error=None, now=ended)
+        return hasty_http()
+
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server, now=lambda: START - timedelta(days=1))
+        server.journal.clear()
+        await service(sqlite_database, server, clock, "@tests", http=http).run()
+        assert server.journal.count() == 0
+    assert [run.id for run in sync_runs(sqlite_database)][1:] == came
+
+
 async def test_where_another_process_succeeded_the_pauses_after_failures_are_over(sqlite_database: Database) -> None:
     during = START + timedelta(minutes=8)
 
