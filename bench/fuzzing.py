@@ -26,7 +26,7 @@ from collector.errors import CollectorError
 from collector.feed import parse_feed
 from collector.http import retry_after_s
 from collector.parsing import parse_channels, parse_duration, parse_json, parse_time, parse_uploads_page, parse_videos
-from collector.picture_check import check_picture, refuse_bombs
+from collector.picture_check import check_picture, set_up_pillow
 from collector.plan import details_from
 from collector.thumbnails import SIZES, candidate_urls, is_allowed
 
@@ -215,7 +215,7 @@ TARGETS: dict[str, Callable[[random.Random], None]] = {
 
 def fuzz(target: str, count: int, seed: int) -> list[int]:
     """Try `count` inputs; the seeds of those that raised what is no error of the collector's own, told to stderr."""
-    refuse_bombs()
+    set_up_pillow()
     bad = []
     for number in range(seed, seed + count):
         try:

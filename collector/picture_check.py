@@ -28,7 +28,7 @@ __all__ = [
     "CheckedPicture",
     "check_picture",
     "check_usual",
-    "refuse_bombs",
+    "set_up_pillow",
 ]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
@@ -197,7 +197,12 @@ def _load(picture: Image.Image, data: bytes) -> None:
         picture.close()
 
 
-def refuse_bombs() -> None:
-    """Make Pillow refuse huge pictures and PNGs full of compressed text; once a process."""
+def set_up_pillow() -> None:
+    """Make Pillow refuse huge pictures and PNGs full of compressed text, and keep quiet; once a process.
+
+    It warns of damage that a picture can be read in spite of, such as a broken list of a JPEG's further pictures: on
+    the terminal, and without a word of which file it is.
+    """
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     PngImagePlugin.MAX_TEXT_MEMORY = _TEXT_BYTES

@@ -19,7 +19,7 @@ from yarl import URL
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
 from collector.http import Answer, Http, Request
 from collector.memory import return_large_blocks
-from collector.picture_check import check_picture, check_usual, refuse_bombs
+from collector.picture_check import check_picture, check_usual, set_up_pillow
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
 __all__ = ["SIZES", "THUMBNAIL_CHOICES", "Thumbnails", "candidate_urls", "is_allowed"]
@@ -113,7 +113,7 @@ class Thumbnails:
     """Fetches thumbnails; what takes long to decode is decoded on a few threads of its own. Call `close` when done."""
 
     def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
-        refuse_bombs()
+        set_up_pillow()
         return_large_blocks()
         self._http = http
         self._extra_hosts = extra_hosts

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
-from collector.picture_check import MAX_PIXELS, check_picture, refuse_bombs
+from collector.picture_check import MAX_PIXELS, check_picture, set_up_pillow
 from store.database import Database
-from tests.collector.channels import channel, failures, jpeg, sync
+from tests.collector.channels import channel, failures, jpeg, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -190,7 +190,7 @@ def test_a_picture_that_stands_on_its_side_is_kept_as_it_is() -> None:
 
 
 def test_a_png_full_of_compressed_text_is_refused() -> None:
-    refuse_bombs()
+    set_up_pillow()
     text = PngImagePlugin.PngInfo()
     for _ in range(8):
         text.add_text("Comment", "x" * 1_000_000, zip=True)
@@ -234,6 +234,19 @@ def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> No
     with contextlib.suppress(PictureError):
         checked = check_picture(bytes(body))
         assert checked.width * checked.height <= MAX_PIXELS
+
+
+async def test_damage_that_a_picture_can_be_read_in_spite_of_is_nothing_to_tell(
+    sqlite_database: Database, recwarn: pytest.WarningsRecorder
+) -> None:
+    whole = saved(Image.new("RGB", (24, 18)), "JPEG")
+    list_of_others = b"\xff\xe2" + struct.pack(">H", 10) + b"MPF\0junk"
+    catalogue = channel(0)
+    catalogue.publish(video(0, picture=lambda: whole[:2] + list_of_others + whole[2:]))
+    async with StandIn(catalogue) as server:
+        report = await sync(sqlite_database, server)
+    assert (report.status, report.pictures_fetched) == ("complete", 1)
+    assert not [warning for warning in recwarn if "MPO" in str(warning.message)]
 
 
 async def test_one_bad_picture_does_not_stop_the_rest(sqlite_database: Database) -> None:
