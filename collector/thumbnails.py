@@ -19,10 +19,10 @@ from yarl import URL
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
 from collector.http import Answer, Http, Request
 from collector.memory import return_large_blocks
-from collector.picture_check import check_picture, check_usual, set_up_pillow
+from collector.picture_check import CheckedPicture, check_picture, check_usual, set_up_pillow
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
-__all__ = ["SIZES", "THUMBNAIL_CHOICES", "Thumbnails", "candidate_urls", "is_allowed"]
+__all__ = ["SIZES", "THUMBNAIL_CHOICES", "USUAL_A_STEP", "Thumbnails", "candidate_urls", "is_allowed"]
 
 SIZES = ("maxres", "standard", "high", "medium", "default")
 """From largest to smallest (https://developers.google.com/youtube/v3/docs/thumbnails)."""
@@ -30,6 +30,8 @@ THUMBNAIL_CHOICES = ("high", "maxres", "standard", "medium", "default", "best")
 
 MAX_BYTES = 8 << 20
 MAX_REDIRECTS = 5
+USUAL_A_STEP = 4
+"""So many usual thumbnails are checked in one step of the event loop: with all that have come, it would be late."""
 MOST_CANDIDATES = 8
 LONGEST_URL = 2_000
 LONGEST_VALIDATOR = 500
@@ -117,6 +119,7 @@ class Thumbnails:
         return_large_blocks()
         self._http = http
         self._extra_hosts = extra_hosts
+        self._usual = asyncio.Semaphore(USUAL_A_STEP)
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
 
     def close(self) -> None:
@@ -145,10 +148,7 @@ class Thumbnails:
             if got.kind == "unchanged":
                 return UnchangedPicture(job.video_id)
             try:
-                checked = check_usual(got.body)
-                if checked is None:
-                    loop = asyncio.get_running_loop()
-                    checked = await loop.run_in_executor(self._decoders, check_picture, got.body)
+                checked = await self._check(got.body)
             except PictureError as error:
                 raise PictureError(str(error), url=url) from error
             return FetchedPicture(
@@ -163,6 +163,14 @@ class Thumbnails:
                 last_modified=got.last_modified,
             )
         raise PictureError("no size of it is there (404)", url=urls[0])
+
+    async def _check(self, data: bytes) -> CheckedPicture:
+        async with self._usual:
+            checked = check_usual(data)
+            await asyncio.sleep(0)
+        if checked is not None:
+            return checked
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data)
 
     async def _get(self, url: str, job: PictureJob) -> _Got:
         """One size, redirects followed by hand: each step has to be allowed."""

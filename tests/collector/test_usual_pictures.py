@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +14,7 @@ from sqlalchemy import select
 
 from collector.errors import PictureError
 from collector.picture_check import CheckedPicture, check_picture, check_usual
+from collector.thumbnails import USUAL_A_STEP
 from store.database import Database
 from store.tables import Picture, Video
 from tests.collector.channels import channel, failures, sync, video
@@ -171,6 +174,29 @@ def test_however_a_jpeg_is_damaged_both_checks_agree(data: st.DataObject) -> Non
     damaged = bytes(body[: data.draw(st.integers(0, len(body)) | st.just(len(body)))])
     found = outcome(check_usual, damaged)
     assert found is None or found == outcome(check_picture, damaged)
+
+
+async def test_no_step_of_the_event_loop_checks_many(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that have come at once would keep everything else waiting."""
+    loop, step, checks = asyncio.get_running_loop(), 0, Counter[int]()
+
+    def count() -> None:
+        nonlocal step
+        step += 1
+        loop.call_soon(count)
+
+    def counted(data: bytes) -> CheckedPicture | None:
+        checks[step] += 1
+        return check_usual(data)
+
+    monkeypatch.setattr("collector.thumbnails.check_usual", counted)
+    count()
+    async with StandIn(channel(60)) as server:
+        report = await sync(sqlite_database, server)
+    assert report.pictures_fetched == sum(checks.values()) == 60
+    assert max(checks.values()) <= USUAL_A_STEP
 
 
 async def test_both_kinds_of_thumbnails_arrive_as_they_are(sqlite_database: Database) -> None:
