@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,8 +35,8 @@ async def fetch(urls: list[str], store: Path) -> None:
     with ThreadPoolExecutor(1) as thread:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
 
-            async def work(urls: Iterator[str]) -> None:
-                for url in urls:
+            async def work() -> None:
+                for url in waiting:
                     async with session.get(url) as response:
                         data = await response.read()
                     checked = check_usual(data) or check_picture(data)
@@ -47,7 +46,7 @@ async def fetch(urls: list[str], store: Path) -> None:
                         rows.clear()
                         await loop.run_in_executor(thread, _insert, database, batch)
 
-            await asyncio.gather(*(work(waiting) for _ in range(PICTURES_AT_ONCE)))
+            await asyncio.gather(*(work() for _ in range(PICTURES_AT_ONCE)))
             _insert(database, rows)
     database.close()
 
