@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, select
 from sqlalchemy.orm import Session, defer
 
 from store.moments import before
+from store.rows import insert_rows, update_rows
 from store.tables import Picture, PictureFailure, Video
 from store.upsert import insert
 from store.versions import VersionChanges, current_versions
@@ -210,9 +211,8 @@ def record_pictures(
             checked.append({"id": video.id, "picture_checked_at": now})
         else:
             shown.append(_shown(picture, now))
-    for rows in (checked, shown):
-        if rows:
-            session.execute(update(Video), rows)
+    update_rows(session, Video, checked)
+    update_rows(session, Video, shown)
     history.write(session)
     if ids:
         session.execute(_FORGET_FAILURES, {"ids": list(ids)})
@@ -245,9 +245,7 @@ def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: 
         }
         for picture in pictures
     }
-    if rows:
-        ordered = [rows[sha256] for sha256 in sorted(rows)]
-        session.execute(insert(session, Picture).on_conflict_do_nothing(), ordered)
+    insert_rows(session, Picture, [rows[sha256] for sha256 in sorted(rows)], skip_known=True)
 
 
 def _record_failures(session: Session, failed: Sequence[FailedPicture], now: datetime) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from store.tables import Base
 
-__all__ = ["insert"]
+__all__ = ["insert", "insert_for"]
 
 
 def insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
-    """An INSERT into the model's table that knows `on_conflict_do_nothing` and `on_conflict_do_update`.
+    """An INSERT into the model's table that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+    return insert_for(session.get_bind().dialect, model)
 
-    Both dialects spell them alike, but SQLAlchemy gives each its own class.
+
+def insert_for(dialect: Dialect, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
+    """`insert` for one database.
+
+    Both dialects spell it alike, but SQLAlchemy gives each its own class.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(model)
-    return sqlite.insert(model)
+    return postgresql.insert(model) if dialect.name == "postgresql" else sqlite.insert(model)

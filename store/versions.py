@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
+from store.rows import insert_rows, update_rows
 from store.tables import VideoVersion
 
 __all__ = ["CurrentVersion", "VersionChanges", "current_versions"]
@@ -64,11 +65,9 @@ class VersionChanges:
 
     def write(self, session: Session) -> None:
         """Write it all; nothing is kept."""
-        if self._added:
-            session.execute(insert(VideoVersion), self._added)
-        for changes in (self._seen, self._illustrated):
-            if changes:
-                session.execute(update(VideoVersion), changes)
+        insert_rows(session, VideoVersion, self._added)
+        update_rows(session, VideoVersion, self._seen)
+        update_rows(session, VideoVersion, self._illustrated)
 
 
 def current_versions(session: Session, ids: Iterable[str]) -> dict[str, CurrentVersion]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.moments import CLOCKS_DIFFER, before
 from store.pictures import PictureJob
+from store.rows import update_rows
 from store.tables import Availability, Kind, PictureFailure, Video
 from store.upsert import insert
 from store.versions import VersionChanges, current_versions
@@ -147,8 +148,7 @@ def record_page(
             gone += availability == "available"
             availability = seen
         updates.append({"id": video.id, "last_seen_at": now, "availability": availability})
-    if updates:
-        session.execute(update(Video), updates)
+    update_rows(session, Video, updates)
     all_known = known_until is not None and not added and all(_is_known(v, known_until, now) for v in known)
     new_available = [i for i in listed if i in added and listed[i].availability == "available"]
     return PageResult(len(added), gone, tuple(new_available + returned), all_known)
@@ -204,9 +204,8 @@ def record_details(
         blocked = failures.get(video.id, now) > now
         if _is_wanted(item) and (video.picture_sha256 is None or due_again) and not blocked:
             jobs.append(PictureJob.of(video, item.thumbnails))
-    for rows in (lost, read):
-        if rows:
-            session.execute(update(Video), rows)
+    update_rows(session, Video, lost)
+    update_rows(session, Video, read)
     history.write(session)
     return DetailsResult(changed, gone, tuple(jobs))
 

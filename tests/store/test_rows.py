@@ -1,0 +1,107 @@
+"""Rows written in bulk are those that SQLAlchemy would write, on each database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from store.database import Database
+from store.errors import StoreError
+from store.rows import insert_rows, update_rows
+from store.tables import Picture, Video
+from tests.store.builders import add_channel
+
+ELSEWHERE = datetime(2024, 7, 1, 12, 0, 0, 5, tzinfo=timezone(timedelta(hours=9)))
+ITEM: dict[str, Any] = {
+    "snippet": {"title": 'Ü "quoted" \\ %s %(name)s :name ? {x}', "tags": ["a", None, 1.5]},
+    "n": 2**60,
+}
+
+
+def _video(video_id: str, **columns: Any) -> dict[str, Any]:
+    return {
+        "id": video_id,
+        "channel_id": "UC1",
+        "title": "%s %(title)s :title ? \x1b[31m 💡",
+        "published_at": ELSEWHERE,
+        "duration_s": None,
+        "kind": "video",
+        "availability": "available",
+        "api_item": ITEM,
+        "first_seen_at": datetime.min.replace(tzinfo=UTC),
+        "last_seen_at": datetime(2024, 7, 1, tzinfo=UTC),
+        **columns,
+    }
+
+
+def _picture(content: bytes, mime: str = "image/jpeg") -> dict[str, Any]:
+    about = {"sha256": content.hex(), "bytes": content, "mime": mime, "width": 1, "height": 1}
+    return {**about, "byte_count": len(content), "fetched_at": ELSEWHERE}
+
+
+def _rows(database: Database) -> list[tuple[Any, ...]]:
+    """All videos as the database itself shows them, ids left out."""
+    with database.read() as session:
+        return [tuple(row[1:]) for row in session.execute(text("SELECT * FROM video ORDER BY id"))]
+
+
+def test_an_inserted_row_is_the_one_that_sqlalchemy_inserts(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        session.execute(insert(Video), [_video("1")])
+        insert_rows(session, Video, [_video("2"), _video("3", published_at=None, api_item=None, duration_s=7)])
+        session.execute(insert(Video), [_video("4", published_at=None, api_item=None, duration_s=7)])
+    first, second, third, fourth = _rows(database)
+    assert first == second
+    assert third == fourth != first
+
+
+def test_an_update_changes_the_columns_named_and_no_other_row(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        insert_rows(session, Video, [_video(video_id) for video_id in "123"])
+    with database.write() as session:
+        update_rows(
+            session,
+            Video,
+            [
+                {"id": "3", "title": "third", "details_at": ELSEWHERE, "api_item": None},
+                {"id": "1", "title": "first", "details_at": None, "api_item": {"a": []}},
+            ],
+        )
+    with database.read() as session:
+        found = session.scalars(select(Video).order_by(Video.id)).all()
+    assert [video.title for video in found] == ["first", _video("2")["title"], "third"]
+    assert [video.details_at for video in found] == [None, None, ELSEWHERE]
+    assert [video.api_item for video in found] == [{"a": []}, ITEM, None]
+    assert [video.published_at for video in found] == [ELSEWHERE] * 3
+
+
+def test_a_known_row_stays_as_it_was_where_that_is_asked_for(database: Database) -> None:
+    with database.write() as session:
+        insert_rows(session, Picture, [_picture(b"\0\xff")])
+        insert_rows(session, Picture, [_picture(b"\0\xff", mime="image/png"), _picture(b"new")], skip_known=True)
+    with database.read() as session:
+        found = session.execute(select(Picture.bytes, Picture.mime).order_by(Picture.mime, Picture.sha256)).all()
+    assert found == [(b"\0\xff", "image/jpeg"), (b"new", "image/jpeg")]
+    with pytest.raises(StoreError), database.write() as session:
+        insert_rows(session, Picture, [_picture(b"new")])
+
+
+def test_no_rows_are_no_statement(database: Database) -> None:
+    with database.write() as session:
+        insert_rows(session, Video, [])
+        update_rows(session, Video, [])
+    assert _rows(database) == []
+
+
+def test_a_time_without_zone_is_refused_and_nothing_is_written(database: Database) -> None:
+    naive = _video("2", last_seen_at=datetime(2024, 7, 1))  # noqa: DTZ001
+    with database.write() as session:
+        add_channel(session)
+    with pytest.raises(ValueError, match="naive datetime"), database.write() as session:
+        insert_rows(session, Video, [_video("1"), naive])
+    assert _rows(database) == []
