@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select
+from sqlalchemy import Dialect, Executable, func, select
 from sqlalchemy.orm import Session
 
 from store.tables import QuotaDay
-from store.upsert import insert
+from store.upsert import insert_for
 
 __all__ = ["add_units", "next_quota_day", "quota_day", "units_spent"]
 
@@ -31,12 +32,17 @@ def add_units(session: Session, key_fingerprint: str, units: int, now: datetime)
     """Count units spent with one key."""
     if units == 0:
         return
-    row = insert(session, QuotaDay).values(day=quota_day(now), key_fingerprint=key_fingerprint, units=units)
-    session.execute(
-        row.on_conflict_do_update(
-            index_elements=[QuotaDay.day, QuotaDay.key_fingerprint],
-            set_={"units": QuotaDay.units + row.excluded.units},
-        )
+    row = {"day": quota_day(now), "key_fingerprint": key_fingerprint, "units": units}
+    session.execute(_adding(session.get_bind().dialect), row)
+
+
+@lru_cache(maxsize=8)
+def _adding(dialect: Dialect) -> Executable:
+    """Built once: it runs in every transaction of a sync that has spent units."""
+    row = insert_for(dialect, QuotaDay)
+    return row.on_conflict_do_update(
+        index_elements=[QuotaDay.day, QuotaDay.key_fingerprint],
+        set_={"units": QuotaDay.units + row.excluded.units},
     )
 
 
