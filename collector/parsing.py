@@ -49,8 +49,8 @@ _LONGEST_S = 10 * 365 * 24 * 3600
 # What no database stores as text: NUL (PostgreSQL) and halves of surrogate pairs (no UTF-8 for them).
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 # Where these can come from: an escape, a byte 0 (also UTF-16 and UTF-32 have it), a surrogate encoded as if it were a
-# character of its own, which Python's reader lets pass.
-_SUSPECT = re.compile(rb"\\u|\x00|\xed[\xa0-\xbf]")
+# character of its own, which Python's reader lets pass (as many a Korean syllable, it begins with 0xED).
+_SUSPECT = (b"\\u", b"\x00", b"\xed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def parse_json(body: bytes) -> JsonObject:
         raise BadAnswer("the answer is JSON, but no object")
     if _is_deeper_than(value, _DEEPEST):
         raise BadAnswer("the answer is nested too deeply")
-    if _SUSPECT.search(body):
+    if any(mark in body for mark in _SUSPECT):
         value = {_storable(name): _storable(item) for name, item in value.items()}
     return value
 

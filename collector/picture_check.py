@@ -43,7 +43,10 @@ USUAL_BYTES = 64 << 10
 USUAL_HEADER_BYTES = 4 << 10
 USUAL_PIXELS = 1 << 20
 """Up to these a JPEG is decoded in about a millisecond."""
+_START = b"\xff\xd8"
 _SCAN = b"\xff\xda"
+# Between a JPEG's start and its scan, only segments that say their size (ITU-T T.81, table B.1) are usual.
+_WITHOUT_SIZE = frozenset([b"", b"\x00", b"\x01", b"\xff", *(bytes([marker]) for marker in range(0xD0, 0xDA))])
 
 # Bytes that decoding takes for each pixel, at most (measured: Pillow 13, libwebp 1.6, libjpeg-turbo 3.1).
 _BYTES_A_PIXEL = {"JPEG": 4, "PNG": 4, "GIF": 4, "WEBP": 16}
@@ -92,10 +95,12 @@ def check_usual(data: bytes) -> CheckedPicture | None:
     Raises:
         PictureError: cut short, or damaged.
     """
-    if len(data) > USUAL_BYTES or data.find(_SCAN, 0, USUAL_HEADER_BYTES) < 0 or data.count(_SCAN) > 1:
+    scan = _first_scan(data) if len(data) <= USUAL_BYTES else None
+    if scan is None:
         return None
     with _decoding(data), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        if not _is_jpeg(picture) or not _comes_in_strips(picture, data):
+        # After a scan of all components libjpeg decodes no other: what looks like one may follow.
+        if picture.format != "JPEG" or not _comes_in_strips(picture, data, scan):
             return None
         if picture.width * picture.height > USUAL_PIXELS:
             return None
@@ -154,7 +159,7 @@ def _cost(picture: Image.Image, data: bytes) -> int:
         scans = data.count(_SCAN)
         if scans > MAX_SCANS:
             raise PictureError(f"a JPEG of more than {MAX_SCANS} scans")
-        if scans == 1 and _comes_in_strips(picture, data):
+        if scans == 1 and _comes_in_strips(picture, data, data.find(_SCAN)):
             return pixels * each
         each = _WHOLE_JPEG_BYTES_A_PIXEL
     if pixels * each > MAX_DECODED_BYTES:
@@ -165,9 +170,21 @@ def _cost(picture: Image.Image, data: bytes) -> int:
     return pixels * each
 
 
-def _comes_in_strips(picture: Image.Image, data: bytes) -> bool:
-    """Whether the one scan of a JPEG has all components: any other is gathered whole before a pixel comes out."""
-    scan = data.find(_SCAN)
+def _first_scan(data: bytes) -> int | None:
+    """Where a JPEG's first scan begins, if that is within `USUAL_HEADER_BYTES` and nothing strange comes before."""
+    place = 2 if data.startswith(_START) else USUAL_HEADER_BYTES
+    while place <= USUAL_HEADER_BYTES - len(_SCAN) and data[place : place + 1] == b"\xff":
+        marker, size = data[place : place + 2], data[place + 2 : place + 4]
+        if marker == _SCAN:
+            return place
+        if marker[1:] in _WITHOUT_SIZE:
+            return None
+        place += 2 + int.from_bytes(size)
+    return None
+
+
+def _comes_in_strips(picture: Image.Image, data: bytes, scan: int) -> bool:
+    """Whether the first scan of a JPEG has all components: any other is gathered whole before a pixel comes out."""
     components = data[scan + 4 : scan + 5]
     return "progressive" not in picture.info and components == bytes([len(picture.getbands())])
 

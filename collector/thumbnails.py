@@ -65,22 +65,18 @@ def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
 
     `extra_hosts`: `host` (any port) or `host:port`; these by http, too.
     """
-    return _is_chosen(url, extra_hosts) or _is_youtubes(url)
+    return _allowed_by(url, extra_hosts) is not None
 
 
-def _is_youtubes(url: str) -> bool:
-    place = _place(url)
-    return place is not None and place[::2] == ("https", 443) and _YOUTUBE_HOST.fullmatch(place[1]) is not None
-
-
-def _is_chosen(url: str, extra_hosts: tuple[str, ...]) -> bool:
-    """Whether it is the user who allows the host."""
+def _allowed_by(url: str, extra_hosts: tuple[str, ...]) -> Literal["user", "us"] | None:
     place = _place(url)
     if place is None:
-        return False
-    _, host, port = place
+        return None
+    scheme, host, port = place
     shown = f"[{host}]" if ":" in host else host
-    return shown in extra_hosts or f"{shown}:{port}" in extra_hosts
+    if shown in extra_hosts or f"{shown}:{port}" in extra_hosts:
+        return "user"
+    return "us" if (scheme, port) == ("https", 443) and _YOUTUBE_HOST.fullmatch(host) else None
 
 
 def _place(url: str) -> tuple[str, str, int] | None:
@@ -177,16 +173,15 @@ class Thumbnails:
         headers = _conditions(job) if url == job.url else ()
         place = url
         for _ in range(MAX_REDIRECTS + 1):
-            # A host of the user's own choice may be anywhere.
-            chosen = _is_chosen(place, self._extra_hosts)
-            if not (chosen or _is_youtubes(place)):
+            allowed_by = _allowed_by(place, self._extra_hosts)
+            if allowed_by is None:
                 raise PictureError(
                     f"{_host(place)} is no allowed picture host (THUMBTUNE_THUMBNAIL_HOSTS allows more)", url=url
                 )
             try:
-                got = await self._http.get(
-                    Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=not chosen), _read
-                )
+                # A host of the user's own choice may be anywhere.
+                request = Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=allowed_by != "user")
+                got = await self._http.get(request, _read)
             except TransientError as error:
                 raise PictureError(str(error), url=url) from error
             except PictureError as error:

@@ -64,13 +64,15 @@ USUAL = {
     "most bytes": filled(saved(noise(120, 90), "JPEG"), MOST_BYTES),
     "most pixels": saved(FLAT, "JPEG"),
     "most headers": announced(MOST_HEADER_BYTES - len(SCAN)),
+    "with what looks like a scan behind it": saved(noise(120, 90), "JPEG") + SCAN,
+    "with what looks like a scan before it": saved(noise(120, 90), "JPEG", comment=SCAN + b"\x00\x0c\x01"),
 }
 
 
-def lacking_a_component() -> bytes:
-    """Its scan is one of several to come, of which each is gathered whole."""
-    data = bytearray(saved(noise(120, 90), "JPEG"))
-    data[data.index(SCAN) + 4] = 1
+def lacking_a_component(jpeg: bytes) -> bytes:
+    """Its scan, the last that looks like one, is one of several to come, of which each is gathered whole."""
+    data = bytearray(jpeg)
+    data[data.rindex(SCAN) + 4] = 1
     return bytes(data)
 
 
@@ -90,8 +92,12 @@ UNUSUAL = {
     "a byte too many": filled(USUAL["most bytes"], MOST_BYTES + 1),
     "too many pixels": saved(FLAT.resize((1024, 1025)), "JPEG"),
     "too many headers": announced(MOST_HEADER_BYTES - 1),
-    "a second scan": USUAL["grey"] + SCAN,
-    "a component less": lacking_a_component(),
+    "a component less": lacking_a_component(saved(noise(120, 90), "JPEG")),
+    "a component less, a comment says otherwise": lacking_a_component(
+        saved(noise(120, 90), "JPEG", comment=like_a_scan(3))
+    ),
+    "a segment without a size": USUAL["grey"][:2] + b"\xff\x01" + USUAL["grey"][2:],
+    "a filled-up marker": USUAL["grey"][:2] + b"\xff" + USUAL["grey"][2:],
     "several in one": saved(noise(24, 18), "MPO", save_all=True, append_images=[noise(24, 18)]),
     "png": saved(noise(24, 18), "PNG"),
     "png with what looks like a scan": png_with_a_scan(),
@@ -150,6 +156,15 @@ def test_a_usual_thumbnail_that_is_cut_short_is_refused_just_where_any_is(name: 
         assert outcomes[-1] == outcome(check_picture, data[:length])
     assert "can't be decoded" in str(outcomes[1])
     assert isinstance(outcomes[-1], CheckedPicture)
+
+
+@pytest.mark.parametrize("scans", [2, 40])
+def test_further_scans_are_refused_as_everywhere(scans: int) -> None:
+    flat = saved(FLAT.resize((64, 64)), "JPEG")
+    begin, end = flat.index(SCAN), len(flat) - 2
+    several = flat[:begin] + flat[begin:end] * scans + flat[end:]
+    assert outcome(check_usual, several) == outcome(check_picture, several)
+    assert "broken data stream" in str(outcome(check_usual, several))
 
 
 SMALL_JPEGS = [
