@@ -207,8 +207,8 @@ def _load(picture: Image.Image, data: bytes) -> None:
     """Decode, and keep none of the pixels."""
     large = picture.width * picture.height * 4 > LARGE_BYTES
     if _is_jpeg(picture) and (large or not _is_lossless(data)):
-        # The whole stream is read all the same, at an eighth of the size: half the time, 1/64 of the memory.
-        picture.draft("RGB", (max(1, picture.width // 8), max(1, picture.height // 8)))
+        # The whole stream is read all the same. At an eighth of the size, and grey: half the time, 1/64 of the memory.
+        picture.draft("L", (max(1, picture.width // 8), max(1, picture.height // 8)))
     try:
         picture.load()
     finally:

@@ -55,6 +55,7 @@ USUAL = {
     "as YouTube's": saved(noise(60, 45).resize((480, 360)), "JPEG"),
     "wide": saved(Image.new("RGB", (1280, 720), "teal"), "JPEG"),
     "full colour": saved(noise(120, 90), "JPEG", subsampling=0),
+    "not separated into light and colour": saved(noise(120, 90), "JPEG", keep_rgb=True),
     "grey": saved(noise(120, 90, "L"), "JPEG"),
     "cmyk": saved(noise(120, 90, "CMYK"), "JPEG"),
     "restarts": saved(noise(120, 90), "JPEG", restart_marker_blocks=3),
@@ -147,7 +148,9 @@ def outcome(check: Callable[[bytes], CheckedPicture | None], data: bytes) -> Che
         return str(error)
 
 
-@pytest.mark.parametrize("name", ["full colour", "grey", "cmyk", "restarts", "lossless"])
+@pytest.mark.parametrize(
+    "name", ["full colour", "not separated into light and colour", "grey", "cmyk", "restarts", "lossless"]
+)
 def test_a_usual_thumbnail_that_is_cut_short_is_refused_just_where_any_is(name: str) -> None:
     data = USUAL[name]
     outcomes = []
