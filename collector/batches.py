@@ -27,8 +27,7 @@ async def gather(outcomes: asyncio.Queue[PictureOutcome | None], batch: list[Pic
     loop, size, until = asyncio.get_running_loop(), 0, None
     while len(batch) < PICTURES_A_WRITE and size < BYTES_A_WRITE:
         try:
-            async with asyncio.timeout_at(until):
-                outcome = await outcomes.get()
+            outcome = await _next(outcomes, until)
         except TimeoutError:
             return False
         if outcome is None:
@@ -41,3 +40,16 @@ async def gather(outcomes: asyncio.Queue[PictureOutcome | None], batch: list[Pic
         if until is None:
             until = loop.time() + LONGEST_UNWRITTEN_S
     return False
+
+
+async def _next(outcomes: asyncio.Queue[PictureOutcome | None], until: float | None) -> PictureOutcome | None:
+    """What is next in the queue. Mostly it is there; to set a time limit for that would take longer than all the rest.
+
+    Raises:
+        TimeoutError: nothing came until then.
+    """
+    try:
+        return outcomes.get_nowait()
+    except asyncio.QueueEmpty:
+        async with asyncio.timeout_at(until):
+            return await outcomes.get()
