@@ -49,7 +49,8 @@ _LONGEST_S = 10 * 365 * 24 * 3600
 # What no database stores as text: NUL (PostgreSQL) and halves of surrogate pairs (no UTF-8 for them).
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 # Where these can come from: an escape, a byte 0 (also UTF-16 and UTF-32 have it), a surrogate encoded as if it were a
-# character of its own, which Python's reader lets pass (as many a Korean syllable, it begins with 0xED).
+# character of its own, which Python's reader lets pass. Many Korean syllables begin with 0xED, too: those answers are
+# looked through for nothing.
 _SUSPECT = (b"\\u", b"\x00", b"\xed")
 
 

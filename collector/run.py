@@ -17,7 +17,6 @@ from collector.settings import Settings
 from collector.store_thread import StoreThread
 from collector.thumbnails import Thumbnails
 from collector.youtube import YouTube
-from store.errors import StoreError
 from store.quota import add_units, quota_day, units_spent
 from store.syncs import SyncCounts, add_counts
 from store.tables import SyncMode
@@ -126,6 +125,6 @@ class Run:
     async def _written(self, write: Callable[[Session], T], spent: SyncCounts) -> T:
         try:
             return await self.clients.store.write(write)
-        except StoreError:
+        except Exception:
             self.clients.meter.put_back(spent)
             raise

@@ -65,18 +65,19 @@ def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
 
     `extra_hosts`: `host` (any port) or `host:port`; these by http, too.
     """
-    return _allowed_by(url, extra_hosts) is not None
+    return _whose_host(url, extra_hosts) is not None
 
 
-def _allowed_by(url: str, extra_hosts: tuple[str, ...]) -> Literal["user", "us"] | None:
+def _whose_host(url: str, extra_hosts: tuple[str, ...]) -> Literal["chosen", "youtube"] | None:
+    """Whether an address is at a host that the user chose, or at YouTube's; None: it is not allowed."""
     place = _place(url)
     if place is None:
         return None
     scheme, host, port = place
     shown = f"[{host}]" if ":" in host else host
     if shown in extra_hosts or f"{shown}:{port}" in extra_hosts:
-        return "user"
-    return "us" if (scheme, port) == ("https", 443) and _YOUTUBE_HOST.fullmatch(host) else None
+        return "chosen"
+    return "youtube" if (scheme, port) == ("https", 443) and _YOUTUBE_HOST.fullmatch(host) else None
 
 
 def _place(url: str) -> tuple[str, str, int] | None:
@@ -173,14 +174,14 @@ class Thumbnails:
         headers = _conditions(job) if url == job.url else ()
         place = url
         for _ in range(MAX_REDIRECTS + 1):
-            allowed_by = _allowed_by(place, self._extra_hosts)
-            if allowed_by is None:
+            whose = _whose_host(place, self._extra_hosts)
+            if whose is None:
                 raise PictureError(
                     f"{_host(place)} is no allowed picture host (THUMBTUNE_THUMBNAIL_HOSTS allows more)", url=url
                 )
             try:
                 # A host of the user's own choice may be anywhere.
-                request = Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=allowed_by != "user")
+                request = Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=whose != "chosen")
                 got = await self._http.get(request, _read)
             except TransientError as error:
                 raise PictureError(str(error), url=url) from error

@@ -15,6 +15,7 @@ from sqlalchemy import Dialect, Insert, Update, bindparam, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from store.errors import StoreError
 from store.tables import Base
 from store.upsert import insert_for
 
@@ -40,7 +41,7 @@ class _Prepared:
     parameters: tuple[_Parameter, ...]
     positional: bool
 
-    def of(self, rows: Sequence[dict[str, Any]]) -> list[Any]:
+    def parameters_of(self, rows: Sequence[dict[str, Any]]) -> list[Any]:
         """The parameters of each row, as the driver takes them."""
         values = zip(*([p.convert(row[p.column]) for row in rows] for p in self.parameters), strict=True)
         if self.positional:
@@ -52,21 +53,39 @@ class _Prepared:
 def insert_rows(
     session: Session, model: type[Base], rows: Sequence[dict[str, Any]], *, skip_known: bool = False
 ) -> None:
-    """Insert rows, {column: value} each; with `skip_known`, those that would collide with one there are left out."""
+    """Insert rows, {column: value} each, all of the same columns.
+
+    Args:
+        session: objects in it are not refreshed.
+        model: whose table.
+        rows: no defaults are filled in.
+        skip_known: leave out those that would collide with one there, instead of failing.
+
+    Raises:
+        StoreError (where the session ends): the database refuses a row.
+        ValueError: a time without zone.
+    """
     _execute(session, "insert_unknown" if skip_known else "insert", model, rows)
 
 
 def update_rows(session: Session, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Update rows, {column: value} each, by their `id`."""
+    """Update rows, {column: value} each, all of the same columns, by their `id`; see `insert_rows`.
+
+    Raises:
+        StoreError: there is no such row.
+    """
     _execute(session, "update", model, rows)
 
 
 def _execute(session: Session, kind: _Kind, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
+    session.flush()  # as SQLAlchemy's own statements do
     connection = session.connection()
     prepared = _prepare(kind, model, tuple(rows[0]), connection.dialect)
-    connection.exec_driver_sql(prepared.sql, prepared.of(rows))
+    done = connection.exec_driver_sql(prepared.sql, prepared.parameters_of(rows))
+    if kind == "update" and done.rowcount != len(rows):
+        raise StoreError(f"{done.rowcount} rows of {model.__tablename__} were there of {len(rows)}; please report this")
 
 
 @lru_cache(maxsize=64)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +170,33 @@ def test_further_scans_are_refused_as_everywhere(scans: int) -> None:
     several = flat[:begin] + flat[begin:end] * scans + flat[end:]
     assert outcome(check_usual, several) == outcome(check_picture, several)
     assert "broken data stream" in str(outcome(check_usual, several))
+
+
+def sampled(factors: tuple[int, int, int]) -> bytes:
+    """A JPEG whose frame says how much finer each component is sampled, as `0xHV`, whatever its scan holds."""
+    data = bytearray(saved(noise(120, 90), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    for number, factor in enumerate(factors):
+        data[frame + 11 + 3 * number] = factor
+    return bytes(data)
+
+
+FACTORS = (0x11, 0x12, 0x21, 0x22, 0x31, 0x13, 0x41)
+
+
+@pytest.mark.parametrize("of_light", FACTORS)
+def test_a_jpeg_of_any_sampling_is_a_picture_just_where_it_can_be_decoded_whole(of_light: int) -> None:
+    """Decoded smaller, nothing may be passed over that training would stumble upon."""
+    for factors in product([of_light], FACTORS, FACTORS):
+        data = sampled(factors)
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                picture.load()
+            whole = True
+        except OSError:
+            whole = False
+        assert isinstance(outcome(check_usual, data), CheckedPicture) is whole, factors
+        assert isinstance(outcome(check_picture, data), CheckedPicture) is whole, factors
 
 
 SMALL_JPEGS = [

@@ -91,6 +91,26 @@ def test_a_known_row_stays_as_it_was_where_that_is_asked_for(database: Database)
         insert_rows(session, Picture, [_picture(b"new")])
 
 
+def test_an_update_of_a_row_that_is_not_there_fails_and_changes_none(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        insert_rows(session, Video, [_video("1"), _video("3")])
+    changes = [{"id": video_id, "title": "changed"} for video_id in "123"]
+    with pytest.raises(StoreError, match="2 rows of video were there of 3"), database.write() as session:
+        update_rows(session, Video, changes)
+    with database.read() as session:
+        assert set(session.scalars(select(Video.title))) == {_video("1")["title"]}
+
+
+def test_what_is_pending_in_the_session_goes_first(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        session.add(Video(**_video("1")))
+        update_rows(session, Video, [{"id": "1", "title": "changed"}])
+    with database.read() as session:
+        assert session.scalars(select(Video.title)).all() == ["changed"]
+
+
 def test_no_rows_are_no_statement(database: Database) -> None:
     with database.write() as session:
         insert_rows(session, Video, [])
