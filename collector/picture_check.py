@@ -197,7 +197,7 @@ def _is_jpeg(picture: Image.Image) -> bool:
 
 def _is_lossless(data: bytes) -> bool:
     """Whether a JPEG may be of the lossless kind (ITU-T T.81, SOF3), which libjpeg can't make smaller."""
-    return data.find(b"\xff\xc3", 0, data.find(_SCAN)) >= 0
+    return data.find(b"\xff\xc3", 0, _first_scan(data) or data.find(_SCAN)) >= 0
 
 
 def _decode(data: bytes) -> None:

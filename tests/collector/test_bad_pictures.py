@@ -114,6 +114,12 @@ def test_a_lossless_jpeg_is_a_picture() -> None:
         check_picture(data[: len(data) // 2])
 
 
+def test_a_lossless_jpeg_is_a_picture_whatever_its_comment_looks_like() -> None:
+    plain = lossless_jpeg(48, 36)
+    found = check_picture(plain[:2] + b"\xff\xfe\x00\x06\xff\xda\x00\x0c" + plain[2:])
+    assert (found.mime, found.width, found.height) == ("image/jpeg", 48, 36)
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_a_small_jpeg_is_refused_just_where_decoding_all_of_it_fails(mode: str, options: dict[str, object]) -> None:

@@ -88,3 +88,17 @@ async def test_who_waits_for_a_write_is_not_let_go_before_it_is_written(database
         assert second.cancelled()
         (row,) = sync_runs(database)
         assert (row.new, row.units) == (2, 2)
+
+
+async def test_what_a_write_had_spent_that_a_bug_ended_is_counted_with_the_next(database: Database) -> None:
+    def broken(session: Session) -> None:
+        raise ZeroDivisionError
+
+    async with begun(database) as run:
+        run.clients.youtube.units = 2
+        with pytest.raises(ZeroDivisionError):
+            await run.write(broken, one_new)
+        run.clients.youtube.units = 3
+        await run.write(lambda session: None, one_new)
+    (row,) = sync_runs(database)
+    assert (row.new, row.units) == (1, 3)
