@@ -43,7 +43,7 @@ async def gather(outcomes: asyncio.Queue[PictureOutcome | None], batch: list[Pic
 
 
 async def _next(outcomes: asyncio.Queue[PictureOutcome | None], until: float | None) -> PictureOutcome | None:
-    """What is next in the queue. Mostly it is there; to set a time limit for that would take longer than all the rest.
+    """What is next in the queue. Mostly it is there already: a time limit is only set where it is not.
 
     Raises:
         TimeoutError: nothing came until then.
