@@ -120,14 +120,18 @@ def _finite(text: str) -> float:
     return number
 
 
-def _is_deeper_than(value: Any, levels: int) -> bool:
-    level = [value]
+def _is_deeper_than(value: JsonObject, levels: int) -> bool:
+    holders: list[Any] = [value]
     for _ in range(levels):
-        holders = [item for item in level if isinstance(item, dict | list)]
+        holders = [
+            inner
+            for holder in holders
+            for inner in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(inner, dict | list)
+        ]
         if not holders:
             return False
-        level = [inner for holder in holders for inner in (holder.values() if isinstance(holder, dict) else holder)]
-    return any(isinstance(item, dict | list) for item in level)
+    return True
 
 
 def _storable(value: Any) -> Any:
