@@ -265,8 +265,10 @@ class Service:
 
     async def _sync(self, key: str, plan: _Plan) -> None:
         # Since the last one that the plan knows of, not since the plan was made: what was committed after that may have
-        # ended before, by the clock.
-        known = min(plan.syncs.get(key, LastSync()).done_at or EPOCH, plan.at)
+        # ended before, by the clock. What ended an interval ago is no reason to wait, whatever the plan knows of it: of
+        # two that overlapped, or with a clock put right in between, the last to begin is not the last to end.
+        interval = self._options.rhythm.every * (1 - JITTER)
+        known = max(min(plan.syncs.get(key, LastSync()).done_at or EPOCH, plan.at), plan.at - interval)
         options = SyncOptions(alone_since=known, most_units=plan.units_left, units_a_day=self._options.units)
         try:
             reports = await sync_channels(

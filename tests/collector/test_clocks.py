@@ -40,6 +40,17 @@ async def test_the_schedule_goes_on_at_once(database: Database) -> None:
     assert 4 <= len(sync_runs(database)) - 1 <= 6
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=8), AHEAD])
+async def test_the_schedule_still_goes_on_when_the_time_to_come_has_come(
+    sqlite_database: Database, ahead: timedelta
+) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server, now=on(START + ahead))
+        await service(sqlite_database, server, Clock(hours=ahead / timedelta(hours=1) + 72), "@tests").run()
+    since = [run.started_at for run in sync_runs(sqlite_database) if run.started_at > START + ahead + EVERY]
+    assert 72 / 6.6 - 3 <= len(since) <= 72 / 5.4
+
+
 async def test_failures_are_followed_by_pauses_all_the_same(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         server.faults = Faults([Fault("status", path="/youtube", status=500)], most_in_a_row=None)

@@ -319,6 +319,22 @@ async def test_a_channel_that_another_process_syncs_is_left_alone(database: Data
     assert 11 <= busy <= 13, "every five minutes"
 
 
+async def test_of_two_syncs_that_overlapped_the_later_end_is_not_waited_for_for_ever(database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        await sync(database, server, now=lambda: START - timedelta(hours=20))
+        channel_id = server.catalogues[0].channel_id
+        long, short = timedelta(hours=6), timedelta(hours=5, minutes=30)
+        for begun in (long, short):
+            with database.write() as session:
+                begin_sync(session, channel_id, "incremental", host="elsewhere", pid=1, now=START - begun)
+        *_, first, second = sync_runs(database)
+        for run, ended in ((second, timedelta(hours=5, minutes=20)), (first, timedelta(hours=5))):
+            with database.write() as session:
+                finish_sync(session, run.id, "complete", seconds=1.0, error=None, now=START - ended)
+        await service(database, server, Clock(hours=72)).run()
+    assert 10 <= sum(run.started_at > START for run in sync_runs(database)) <= 14
+
+
 async def test_what_another_process_commits_while_the_schedule_is_read_is_not_done_again(
     sqlite_database: Database,
 ) -> None:
