@@ -51,7 +51,8 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncIterator[tuple[str, .
     while True:
         page = await _page(run, token)
         if page is None:
-            await run.write(restart_listing, lambda _: SyncCounts(), run.channel_id)
+            whole = listing.began_at is not None
+            await run.write(restart_listing, lambda _: SyncCounts(), run.channel_id, whole=whole)
             if not stored:  # it was given a moment ago: over and over, that would cost all units of the day
                 run.error = PageLoop(
                     "YouTube refuses the page token that it gave, so the list of uploads can't be read to its end; "
@@ -95,7 +96,7 @@ async def _save(run: Run, listing: Listing, page: UploadsPage) -> tuple[PageResu
         session.flush()
         if looped:
             # Not finished, and its token is no good: the next sync starts over.
-            restart_listing(session, run.channel_id)
+            restart_listing(session, run.channel_id, whole=False)
             return result, True
         stops = listing.began_at is None and result.all_known
         if page.next_token is None or stops:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.orm import Session
+
 from collector.batches import gather
 from collector.errors import NetworkError, QuotaExceeded
 from collector.http import LARGE_BYTES
@@ -20,6 +22,7 @@ from collector.parsing import VideoItem
 from collector.plan import Fifties, details_from, needs_confirming
 from collector.run import Run
 from collector.youtube import BATCH
+from store.channels import get_channel
 from store.pictures import (
     FailedPicture,
     FetchedPicture,
@@ -202,17 +205,22 @@ class _Pipeline:
         return items
 
     async def _save_details(self, batch: list[str], items: list[VideoItem]) -> DetailsResult:
-        run = self._run
+        run, now = self._run, self._run.clients.now()
         found = {item.id for item in items}
-        result = await run.write(
-            record_details,
-            lambda result: SyncCounts(changed=result.changed, gone=result.gone),
-            [details_from(item, run.min_duration_s) for item in items],
-            [video_id for video_id in batch if video_id not in found],
-            now=run.clients.now(),
-            started_at=run.started_at,
-            recheck_before=run.refresh_from,
-        )
+
+        def save(session: Session) -> DetailsResult:
+            # As it is now: another command may have changed it since this sync began.
+            minimum = get_channel(session, run.channel_id).min_duration_s
+            return record_details(
+                session,
+                [details_from(item, minimum) for item in items],
+                [video_id for video_id in batch if video_id not in found],
+                now=now,
+                started_at=run.started_at,
+                recheck_before=run.refresh_from,
+            )
+
+        result = await run.write(save, lambda result: SyncCounts(changed=result.changed, gone=result.gone))
         run.clients.progress.details(len(batch))
         return result
 

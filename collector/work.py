@@ -15,7 +15,7 @@ from collector.opening import save_description
 from collector.pipeline import Work, run_pipeline
 from collector.plan import feed_can_settle
 from collector.run import Run
-from store.channels import finish_check, get_channel, mark_refreshed
+from store.channels import finish_check, get_channel, is_listing_unfinished, mark_refreshed
 from store.moments import CLOCKS_DIFFER
 from store.pictures import any_picture_due
 from store.syncs import SyncCounts
@@ -117,8 +117,12 @@ async def _no_listing() -> AsyncIterator[Listing]:
 
 
 async def _settled_by_feed(run: Run, channel: Channel) -> bool:
-    recent = feed_can_settle(channel.listed_at, run.clients.now())
-    return recent and await _feed_shows_known_only(run)
+    now = run.clients.now()
+    if not feed_can_settle(channel.listed_at, now):
+        return False
+    # A listing that had to be given up has left a gap, which the newest videos don't show.
+    gap = await run.clients.store.read(is_listing_unfinished, channel.id, now)
+    return not gap and await _feed_shows_known_only(run)
 
 
 async def _feed_shows_known_only(run: Run) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
+from store.moments import CLOCKS_DIFFER
 from store.tables import Channel, SyncRun, Video
 from store.upsert import insert
 from store.videos import is_pair
@@ -22,6 +23,7 @@ __all__ = [
     "finish_listing",
     "find_by_handle",
     "get_channel",
+    "is_listing_unfinished",
     "mark_refreshed",
     "restart_listing",
     "save_channel",
@@ -109,10 +111,19 @@ def change_settings(
     session: Session, channel_id: str, *, min_duration_s: int | None, thumbnail_size: str | None
 ) -> None:
     """Keep new settings for this and later syncs; None leaves one as it is. A new minimum sorts stored videos anew."""
+    settings: dict[str, Any] = {}
     if thumbnail_size is not None:
-        session.execute(update(Channel).where(Channel.id == channel_id).values(thumbnail_size=thumbnail_size))
-    if min_duration_s is None:
-        return
+        settings["thumbnail_size"] = thumbnail_size
+    if min_duration_s is not None:
+        settings["min_duration_s"] = min_duration_s
+        _sort_anew(session, channel_id, min_duration_s)
+    # The channel's row last, as where a page of the listing is written.
+    if settings:
+        session.execute(update(Channel).where(Channel.id == channel_id).values(settings))
+
+
+def _sort_anew(session: Session, channel_id: str, min_duration_s: int) -> None:
+    """Tell videos from shorts by another minimum."""
     # Rows are locked in the order of ids, as every batch does, so that two processes can't wait for each other.
     affected = (Video.channel_id == channel_id, Video.kind.in_(("video", "short")), Video.duration_s.is_not(None))
     for wrong, right, condition in (
@@ -127,13 +138,12 @@ def change_settings(
         ).all()
         for start in range(0, len(ids), 500):
             session.execute(update(Video).where(Video.id.in_(ids[start : start + 500])).values(kind=right))
-    session.execute(update(Channel).where(Channel.id == channel_id).values(min_duration_s=min_duration_s))
 
 
 def save_listing_place(session: Session, channel_id: str, *, token: str, began_at: datetime | None) -> None:
     """Remember where an unfinished listing goes on; `began_at` only for one that shall reach the very end."""
     session.execute(
-        update(Channel).where(Channel.id == channel_id).values(listing_token=token, listing_began_at=began_at)
+        update(Channel).where(Channel.id == channel_id).values(listing_token=token, **_whole_listing(began_at))
     )
 
 
@@ -145,8 +155,13 @@ def finish_listing(session: Session, channel_id: str, now: datetime, *, began_at
     session.execute(
         update(Channel)
         .where(Channel.id == channel_id)
-        .values(listing_token=None, listing_began_at=began_at, listed_at=now)
+        .values(listing_token=None, listed_at=now, **_whole_listing(began_at))
     )
+
+
+def _whole_listing(began_at: datetime | None) -> dict[str, datetime]:
+    """A listing of the head alone, which follows one to the very end, leaves that one's check to be made."""
+    return {} if began_at is None else {"listing_began_at": began_at}
 
 
 def finish_check(session: Session, channel_id: str) -> None:
@@ -154,9 +169,30 @@ def finish_check(session: Session, channel_id: str) -> None:
     session.execute(update(Channel).where(Channel.id == channel_id).values(listing_began_at=None))
 
 
-def restart_listing(session: Session, channel_id: str) -> None:
-    """Forget where the listing stood (its token is no good), not that it is unfinished: `listed_at` stays."""
-    session.execute(update(Channel).where(Channel.id == channel_id).values(listing_token=None, listing_began_at=None))
+def restart_listing(session: Session, channel_id: str, *, whole: bool) -> None:
+    """Forget where the listing stood (its token is no good), not that it is unfinished.
+
+    Args:
+        session: in a write transaction.
+        channel_id: whose.
+        whole: it was to reach the very end: so is the next one, as if there had been none yet.
+    """
+    forgotten = {"listed_at": None} if whole else {}
+    session.execute(
+        update(Channel).where(Channel.id == channel_id).values(listing_token=None, listing_began_at=None, **forgotten)
+    )
+
+
+def is_listing_unfinished(session: Session, channel_id: str, now: datetime) -> bool:
+    """Whether videos were listed since the last complete listing ended: behind them there may be a gap.
+
+    A time to come is of a clock that ran ahead, and says nothing.
+    """
+    listed_at = get_channel(session, channel_id).listed_at
+    query = select(Video.id).where(Video.channel_id == channel_id, Video.first_seen_at <= now + CLOCKS_DIFFER)
+    if listed_at is not None:
+        query = query.where(Video.first_seen_at > listed_at)
+    return session.scalar(query.limit(1)) is not None
 
 
 def mark_refreshed(session: Session, channel_id: str, now: datetime) -> None:

@@ -140,15 +140,14 @@ def record_page(
     known = _locked(session, listed.keys() - added)
     gone, returned, updates = 0, [], []
     for video in known:
-        seen, availability = listed[video.id].availability, video.availability
-        if seen == "available":
-            if availability != "available":
-                returned.append(video.id)
-        elif availability != seen:
-            gone += availability == "available"
-            availability = seen
-        updates.append({"id": video.id, "last_seen_at": now, "availability": availability})
+        seen = listed[video.id].availability
+        gone += video.availability == "available" != seen
+        if seen == "available" != video.availability:
+            returned.append(video.id)
+        updates.append({"id": video.id, "last_seen_at": now, "availability": seen})
     update_rows(session, Video, updates)
+    # Only its details tell whether what is listed again can be had again: unread, until some sync has come to them.
+    update_rows(session, Video, [{"id": video_id, "details_at": None} for video_id in returned])
     all_known = known_until is not None and not added and all(_is_known(v, known_until, now) for v in known)
     new_available = [i for i in listed if i in added and listed[i].availability == "available"]
     return PageResult(len(added), gone, tuple(new_available + returned), all_known)
@@ -182,9 +181,10 @@ def record_details(
     changed = gone = 0
     for video in videos:
         if video.id not in details:
-            was_there = video.availability == "available"
-            gone += was_there
-            availability = "gone" if was_there else video.availability
+            listed = video.availability == "available"
+            # One that came back in the listing alone is no more gone than it was.
+            gone += listed and (video.details_at is not None or video.kind == "unknown")
+            availability = "gone" if listed else video.availability
             lost.append({"id": video.id, "details_at": now, "availability": availability})
             continue
         item = details[video.id]
@@ -245,9 +245,11 @@ def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
 _LOCKED = (
     select(
         Video.id,
+        Video.kind,
         Video.availability,
         Video.published_at,
         Video.first_seen_at,
+        Video.details_at,
         *(Video.picture_sha256, Video.picture_url, Video.picture_etag, Video.picture_last_modified),
         Video.picture_checked_at,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from store.channels import (
@@ -11,6 +13,7 @@ from store.channels import (
     finish_check,
     finish_listing,
     get_channel,
+    is_listing_unfinished,
     mark_refreshed,
     restart_listing,
     save_channel,
@@ -126,8 +129,49 @@ def test_a_listing_is_left_taken_up_restarted_and_finished(database: Database) -
         save_listing_place(session, CHANNEL, token="EAAb", began_at=None)
     assert places() == ("EAAb", None, at(2))
     with database.write() as session:
-        restart_listing(session, CHANNEL)
+        restart_listing(session, CHANNEL, whole=False)
     assert places() == (None, None, at(2))
+    with database.write() as session:
+        save_listing_place(session, CHANNEL, token="EAAc", began_at=at(3))
+        restart_listing(session, CHANNEL, whole=True)
+    assert places() == (None, None, None)
+
+
+def test_a_listing_of_the_head_leaves_what_a_whole_one_is_to_look_for(database: Database) -> None:
+    def began_at() -> datetime | None:
+        with database.read() as session:
+            return get_channel(session, CHANNEL).listing_began_at
+
+    with database.write() as session:
+        add_channel(session)
+        finish_listing(session, CHANNEL, at(2), began_at=at(1))
+        save_listing_place(session, CHANNEL, token="EAAb", began_at=None)
+    assert began_at() == at(1)
+    with database.write() as session:
+        finish_listing(session, CHANNEL, at(3))
+    assert began_at() == at(1)
+
+
+def test_a_listing_is_unfinished_from_the_first_video_after_the_last_complete_one(database: Database) -> None:
+    def unfinished() -> bool:
+        with database.read() as session:
+            return is_listing_unfinished(session, CHANNEL, at(9))
+
+    with database.write() as session:
+        add_channel(session)
+        add_channel(session, "UCother")
+    assert not unfinished()
+    for number, (seen, expected) in enumerate([(at(1), True), (at(2), False), (at(3), True)]):
+        with database.write() as session:
+            add_video(session, f"v{number}", first_seen_at=seen)
+            if not expected:
+                finish_listing(session, CHANNEL, seen)
+        assert unfinished() == expected
+    with database.write() as session:
+        finish_listing(session, CHANNEL, at(4))
+        add_video(session, "other", channel_id="UCother", first_seen_at=at(5))
+        add_video(session, "ahead", first_seen_at=at(99))
+    assert not unfinished()
 
 
 def test_a_refresh_is_noted_for_its_channel_alone(database: Database) -> None:

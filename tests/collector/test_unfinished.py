@@ -1,0 +1,120 @@
+"""Syncs that stopped early, more than once and in the wrong places: the next one makes up for all of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from store.channels import change_settings
+from store.database import Database
+from store.tables import SyncMode
+from tests.collector.channels import When, channel, contents, kinds, later, sync, video
+from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.server import StandIn
+
+LISTING = "/youtube/v3/playlistItems"
+REFUSED_TOKEN = json.dumps(
+    {"error": {"code": 400, "message": "no", "errors": [{"reason": "invalidPageToken"}], "status": "INVALID_ARGUMENT"}}
+).encode()
+
+
+def refused_token(*, after: int = 0, times: int | None = None) -> Fault:
+    return Fault(
+        "body",
+        path=LISTING,
+        status=400,
+        body=REFUSED_TOKEN,
+        content_type="application/json",
+        after=after,
+        times=times,
+    )
+
+
+@pytest.mark.parametrize("units", [1, 2, 3])
+async def test_videos_that_came_back_are_read_by_the_next_sync(sqlite_database: Database, units: int) -> None:
+    catalogue = channel(120)
+    back = [f"video{number:06d}" for number in range(40)]
+    for video_id in back:
+        catalogue.change(video_id, privacy="private")
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        for video_id in back:
+            catalogue.change(video_id, privacy="public")
+        server.quota.limit = server.units + units
+        assert (await sync(sqlite_database, server, mode="full")).status == "quota"
+        server.quota.limit = None
+        assert (await sync(sqlite_database, server)).status == "complete"
+        # Three pages and the 40 videos' details, whichever sync had read them.
+        assert server.units == 1 + 3 + 2 + 3 + 1
+    assert set(kinds(sqlite_database).values()) == {("video", "available")}
+
+
+@pytest.mark.parametrize("units", range(1, 8))
+async def test_what_a_whole_listing_did_not_show_is_looked_for_however_often_it_is_stopped(
+    sqlite_database: Database, units: int
+) -> None:
+    catalogue = channel(120)
+    removed = {f"video{number:06d}" for number in range(60)}
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        for video_id in removed:
+            catalogue.remove(video_id)
+        server.quota.limit = server.units + 1
+        assert (await sync(sqlite_database, server, mode="full")).status == "quota"
+        # Now the newest are to be listed again, beside what is left of the listing.
+        catalogue.publish(video(500))
+        server.quota.limit = server.units + units
+        await sync(sqlite_database, server)
+        server.quota.limit = None
+        await sync(sqlite_database, server)
+        assert (await sync(sqlite_database, server)).units == 0
+    assert {i for i, (_, availability) in kinds(sqlite_database).items() if availability == "gone"} == removed
+
+
+async def test_a_gap_in_the_list_is_not_hidden_by_the_newest_videos(sqlite_database: Database) -> None:
+    """The sync that YouTube refused a page had written down those that the feed shows."""
+    catalogue = channel(60)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.publish(*(video(number) for number in range(60, 260)))
+        server.faults = Faults([refused_token(after=1)], most_in_a_row=None)
+        assert (await sync(sqlite_database, server)).status == "failed"
+        server.faults = Faults()
+        assert len(contents(sqlite_database)) == 60 + 50
+        assert (await sync(sqlite_database, server)).new == 150
+        assert (await sync(sqlite_database, server)).status == "unchanged"
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full"])
+async def test_an_expired_place_and_a_network_that_fails_leave_nothing_undone(
+    sqlite_database: Database, mode: SyncMode
+) -> None:
+    catalogue = channel(160)
+    removed = {f"video{number:06d}" for number in range(30)} if mode == "full" else set()
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        for video_id in removed:
+            catalogue.remove(video_id)
+        catalogue.publish(*(video(number) for number in range(160, 420)))
+        assert (await sync(sqlite_database, server, mode=mode, most_units=2)).status == "quota"
+        server.faults = Faults([refused_token(times=1), Fault("reset", path=LISTING)], most_in_a_row=None)
+        assert (await sync(sqlite_database, server)).status == "failed"
+        server.faults = Faults()
+        assert (await sync(sqlite_database, server, now=later(1))).status == "complete"
+        assert (await sync(sqlite_database, server, now=later(2))).status == "unchanged"
+    found = kinds(sqlite_database)
+    assert {i for i, (_, availability) in found.items() if availability == "available"} == set(catalogue.videos)
+    assert len(found) == 420
+
+
+async def test_a_minimum_that_changes_meanwhile_holds_for_what_is_still_to_come(sqlite_database: Database) -> None:
+    catalogue = channel(120, duration_s=100)
+
+    def change() -> None:
+        with sqlite_database.write() as session:
+            change_settings(session, catalogue.channel_id, min_duration_s=60, thumbnail_size=None)
+
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server, progress=When("details", change))
+    assert set(kinds(sqlite_database).values()) == {("video", "available")}
