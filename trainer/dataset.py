@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,7 @@ def export_dataset(
 
     Columns: anchor (picture), positive, negative (unless the snapshot has none), video_id, channel_id. To train with
     sentence-transformers, take the first two or three: its trainer reads every column, by position, as an input.
+    The folder gets its files when all are whole: a command that failed can be run again.
 
     Args:
         database: the store.
@@ -85,14 +88,36 @@ def export_dataset(
         can_save(folder),
         (progress or Silent()).phase(f"Writing {folder}", len(rows)) as count,
     ):
-        folder.mkdir(parents=True, exist_ok=True)
         streams = {split: _Stream(database, inside, titles, count) for split, inside in by_split.items()}
-        if parquet:
-            for split, stream in streams.items():
-                _write_parquet(folder / f"{split}.parquet", stream, features)
-        else:
-            _write_dataset_dict(folder, streams, features)
+        with _whole(folder) as whole:
+            if parquet:
+                for split, stream in streams.items():
+                    _write_parquet(whole / f"{split}.parquet", stream, features)
+            else:
+                _write_dataset_dict(whole, streams, features)
     return Exported(folder, chosen, {split: len(inside) for split, inside in by_split.items()})
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to write to, which becomes `folder` as the block ends; an error in the block leaves nothing.
+
+    A folder that is there stays, and gets the files: it may be a mount point, or where the user's shell is.
+    """
+    folder = Path(os.path.realpath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, so that what a killed command leaves is not in the way of the next; inside, where no file could be
+    # moved from beside it, or none be written there.
+    inside = folder.is_mount() or (folder.exists() and not os.access(folder.parent, os.W_OK))
+    with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=folder if inside else folder.parent) as scratch:
+        whole = Path(scratch) / "whole"
+        whole.mkdir()
+        yield whole
+        if not folder.exists():
+            whole.rename(folder)
+            return
+        for path in whole.iterdir():
+            path.rename(folder / path.name)
 
 
 def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> int:

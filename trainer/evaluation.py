@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from trainer.splits import numbers_of
+
 __all__ = ["CUTOFFS", "Comparison", "Metric", "Ranking", "mcnemar", "measure", "rank_rows"]
 
 Vectors = NDArray[np.float32]
@@ -82,7 +84,7 @@ def rank_rows(queries: Vectors, candidates: Vectors, own: Sequence[Sequence[str]
         own: lists of n labels, for example the titles.
     """
     n = len(queries)
-    labels = [np.unique(np.asarray(list(column), dtype=object).astype(str), return_inverse=True)[1] for column in own]
+    labels = [numbers_of(column) for column in own]
     rank, top = np.empty(n, np.int64), np.empty(n, np.int64)
     score, top_score = np.empty(n, np.float32), np.empty(n, np.float32)
     for start in range(0, n, _BLOCK_ROWS):

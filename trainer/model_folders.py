@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from trainer.errors import DamagedModel, UnknownModel
 
 __all__ = ["model_folder"]
 
+_PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _OF_A_RUN = ("base", "champion", "tuned")
 """Words for a run's model, which by themselves say no run: whoever gives one does not mean a model on the hub."""
 _RUNS = "N (run N's model), N:base (what it started from)"
@@ -29,7 +32,7 @@ def model_folder(name: str, option: str) -> Path | None:
 
     Raises:
         UnknownModel: there is no such folder, or no model in it, and no model on the hub can have this name.
-        DamagedModel: the folder has no weights, or none in safetensors.
+        DamagedModel: the folder, or that of one of its modules, has no weights, or none in safetensors.
     """
     try:
         folder = Path(name).expanduser()
@@ -57,11 +60,33 @@ def _check(folder: Path, option: str) -> None:
         raise UnknownModel(
             f"{folder} holds no model (neither config.json nor modules.json); name another with {option}"
         )
-    if any(folder.rglob("*.safetensors")):
-        return
-    if any(folder.rglob("*.bin")) or any(folder.rglob("*.pt")):
+    # A module's weights are not replaced by another's.
+    modules = (module.iterdir() for module in _modules(folder, option) if module.is_dir())
+    if any(_pickles_alone(files) for files in (folder.rglob("*"), *modules)):
         raise DamagedModel(
-            f"{folder} has its weights as pickles only, which can run code when loaded; "
+            f"{folder} has weights as pickles only, which can run code when loaded; "
             f"convert it to safetensors, or name another model with {option}"
         )
-    raise DamagedModel(f"{folder} has no weights (*.safetensors); copy the whole model, or name another with {option}")
+    if not any(folder.rglob("*.safetensors")):
+        raise DamagedModel(
+            f"{folder} has no weights (*.safetensors); copy the whole model, or name another with {option}"
+        )
+
+
+def _modules(folder: Path, option: str) -> list[Path]:
+    """The folders of the modules that sentence-transformers would load; none where it would choose them itself."""
+    listed = folder / "modules.json"
+    if not listed.is_file():
+        return []
+    try:
+        return [folder / module["path"] for module in json.loads(listed.read_bytes())]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DamagedModel(
+            f"{listed} is no list of modules; copy the whole model, or name another with {option}"
+        ) from error
+
+
+def _pickles_alone(files: Iterable[Path]) -> bool:
+    """Whether weights are among these files, and none of them in safetensors."""
+    kinds = {file.suffix for file in files}
+    return not kinds.isdisjoint(_PICKLES) and ".safetensors" not in kinds

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.cosines import Cosines, Numbers, Vectors
+from trainer.splits import numbers_of
 
 __all__ = ["EXACT_UP_TO", "Assignment", "hard", "least_similar", "random_titles"]
 
@@ -46,7 +47,7 @@ def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
     Raises:
         DamagedModel: a vector is not finite.
     """
-    cosines, labels = Cosines(vectors), _codes(groups)
+    cosines, labels = Cosines(vectors), numbers_of(groups)
     chosen: Assignment = []
     unused = np.arange(len(labels))
     while len(chosen) < len(labels):
@@ -103,7 +104,7 @@ def hard(
     Raises:
         DamagedModel: a vector is not finite.
     """
-    cosines, labels = Cosines(vectors), _codes(groups)
+    cosines, labels = Cosines(vectors), numbers_of(groups)
     chosen: Assignment = [None] * len(labels)
     if len(labels) > exact_up_to:
         for row, (similar, columns) in enumerate(cosines.nearest(neighbours)):
@@ -126,7 +127,7 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
     Returns:
         n row numbers, or None for a row without any allowed title.
     """
-    labels = _codes(groups)
+    labels = numbers_of(groups)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
     generator = np.random.default_rng(seed)
     chosen: Assignment = []
@@ -142,10 +143,6 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
             pick += int(member) <= pick
         chosen.append(pick)
     return chosen
-
-
-def _codes(groups: Sequence[str]) -> Numbers:
-    return np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1].reshape(-1)
 
 
 def _allowed(cosines: Cosines, labels: Numbers, rows: Numbers) -> Iterator[tuple[int, NDArray[np.float32]]]:

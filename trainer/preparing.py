@@ -47,7 +47,7 @@ class Prepared:
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
-    """Settings with names made definite (base of a run, folder, champion's base, channels, precision), and the device.
+    """Settings with names made definite (base of a run, folders, champion's base, channels, precision), and the device.
 
     Raises:
         BadSetting: the device or the precision is not available here, a channel is not in the store, or there is no
@@ -66,13 +66,18 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     with database.read() as session:
         known = channel_titles(session)
     channels = tuple(channel_id(name, known) for name in settings.channels)
-    folder = model_folder(model, "--model")
-    # A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is.
-    model = model if folder is None else str(folder.absolute())
-    if settings.compares_titles() and settings.title_model != "base":
-        model_folder(settings.title_model, "--title-model")
+    model = _from_anywhere(model, "--model")
+    title_model = settings.title_model
+    if settings.compares_titles() and title_model != "base":
+        title_model = _from_anywhere(title_model, "--title-model")
     precision: Any = pick_precision(settings.precision, device)
-    return replace(settings, model=model, precision=precision, channels=channels), device
+    return replace(settings, model=model, title_model=title_model, precision=precision, channels=channels), device
+
+
+def _from_anywhere(name: str, option: str) -> str:
+    """A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is."""
+    folder = model_folder(name, option)
+    return name if folder is None else str(folder.absolute())
 
 
 def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +18,8 @@ Point = Mapping[str, Any]
 
 _NAMES = ("lr", "epochs", "batch_size", "negatives", "temperature")
 _WHOLE = ("epochs", "batch_size")
+_LARGEST = 2**53
+"""The sampler reckons in float64, which has no whole numbers between this one and the next but one."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Range:
     low: float
     high: float
 
-    def values(self) -> list[Value] | None:
-        """All values, where they can be counted."""
+    def values(self) -> Sequence[Value] | None:
+        """All values, where they can be counted: not one by one, as there may be a thousand million."""
         if isinstance(self.low, int) and isinstance(self.high, int):
-            return list(range(self.low, self.high + 1))
+            return range(self.low, self.high + 1)
         return None
 
     def ends(self) -> tuple[Value, ...]:
@@ -48,9 +49,9 @@ class Choices:
 
     of: tuple[Value, ...]
 
-    def values(self) -> list[Value] | None:
+    def values(self) -> Sequence[Value] | None:
         """All values."""
-        return list(self.of)
+        return self.of
 
     def ends(self) -> tuple[Value, ...]:
         """The values that have to be possible."""
@@ -71,7 +72,7 @@ def parse(name: str, text: str) -> Dimension:
         text: what the user wrote.
 
     Raises:
-        BadSetting: it is none of these, or the range is empty; the message quotes it.
+        BadSetting: it is none of these, or the range is empty or goes too far; the message quotes it.
     """
     option = "--" + name.replace("_", "-")
     if name == "negatives":
@@ -85,6 +86,8 @@ def parse(name: str, text: str) -> Dimension:
         raise BadSetting(f"{option} {text!r} is not understood; write {words} as LOW:HIGH or VALUE,VALUE") from error
     if not low < high:
         raise BadSetting(f"{option} {text!r} is an empty range; write the lower end first, as LOW:HIGH")
+    if name in _WHOLE and high > _LARGEST:
+        raise BadSetting(f"{option} {text!r} goes too far; use whole numbers up to {_LARGEST}")
     return Range(low, high)
 
 
@@ -152,8 +155,18 @@ class Space:
     def points(self) -> Iterator[dict[str, Any]]:
         """All settings, where they can be counted."""
         columns = [dimension.values() or () for dimension in self.dimensions().values()]
-        return (dict(zip(_NAMES, values, strict=True)) for values in itertools.product(*columns))
+        return (dict(zip(_NAMES, values, strict=True)) for values in _each_with_each(columns))
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a run's settings are in this space."""
         return {name: settings[name] for name in _NAMES}
+
+
+def _each_with_each(columns: Sequence[Sequence[Value]]) -> Iterator[tuple[Value, ...]]:
+    """As `itertools.product`, which would hold every column in memory first."""
+    if not columns:
+        yield ()
+        return
+    for value in columns[0]:
+        for others in _each_with_each(columns[1:]):
+            yield (value, *others)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
     "SPLITS",
@@ -20,6 +23,7 @@ __all__ = [
     "group_homes",
     "groups_of",
     "normalised",
+    "numbers_of",
 ]
 
 SPLITS = ("train", "valid", "test")
@@ -47,11 +51,18 @@ def normalised(title: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
+def numbers_of(labels: Collection[str]) -> NDArray[np.intp]:
+    """Number n labels, equal ones alike, in the order in which they first come: (n,) int from 0."""
+    # Not by an array of them: its rows are as long as the longest, and drop a label's NULs at the end.
+    seen: dict[str, int] = {}
+    return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.intp, len(labels))
+
+
 def groups_of(videos: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
     """Group videos that share a picture or a title, directly or through others.
 
     Args:
-        videos: (video id, title, picture digest or None) each; an empty title joins nothing.
+        videos: (video id, title, picture digest or None) each; a title that is empty, or spaces, joins nothing.
 
     Returns:
         {video id: group id}; a group's id is the smallest video id in it.
@@ -67,8 +78,10 @@ def groups_of(videos: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
     first_with: dict[tuple[str, str], str] = {}
     for video, title, picture in videos:
         parent[video] = video
-        for kind, value in (("title", normalised(title)), ("picture", picture)):
-            if not value:
+        # Blank as the view `pairs` has it is a title that is missing, and those are not equal ones. Other white space
+        # makes a pair, though it is normalised to nothing as well.
+        for kind, value in (("title", normalised(title) if title.strip(" ") else None), ("picture", picture)):
+            if value is None:
                 continue
             other = first_with.setdefault((kind, value), video)
             low, high = sorted((root(other), root(video)))

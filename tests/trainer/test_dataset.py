@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Image, load_dataset, load_from_disk
 
+from bench.reliability_disk import UNSHARE, can_mount
 from store.database import Database
 from store.errors import NotFound
 from store.pairs import read_pictures
 from store.snapshots import ExampleRow, load_examples
-from tests.store.builders import change_video
+from tests.store.builders import change_video, url_of
 from tests.trainer.tiny import fill
 from trainer import snapshot
 from trainer.dataset import export_dataset
@@ -71,6 +76,95 @@ def test_parquet_files_are_the_snapshot(database: Database, made: int, tmp_path:
     with quiet_libraries():
         loaded = load_dataset("parquet", data_dir=str(tmp_path / "pq"), cache_dir=str(tmp_path / "cache"))
     assert loaded["test"][0]["anchor"].size == (48, 36)
+
+
+def command(database: Database, folder: Path, *form: str) -> list[str]:
+    return [sys.executable, "-m", "thumbtune", "--db", url_of(database), "-q", "export", str(folder), *form]
+
+
+def assert_whole(folder: Path) -> None:
+    """All three splits, in one form or the other, and nothing else."""
+    names = {path.name.removesuffix(".parquet") for path in folder.iterdir()}
+    assert names - {"dataset_dict.json"} == {"train", "valid", "test"}
+
+
+def short_files() -> None:
+    """No file grows beyond 300 kB: the system refuses to write on, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+
+FORMS = [(), ("--parquet",)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_that_could_not_be_written_can_be_run_again(
+    sqlite_database: Database, tmp_path: Path, form: tuple[str, ...], there: bool
+) -> None:
+    """The second of three splits is too long for a file."""
+    fill(sqlite_database, 40)
+    long = next(row.video_id for row in snapshot.select(sqlite_database).examples if row.split == "valid")
+    with sqlite_database.write() as session:
+        change_video(session, long, picture=np.random.default_rng(1).bytes(1_000_000))
+    chosen = snapshot.select(sqlite_database)
+    snapshot.save(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
+    folder = tmp_path / "datasets" / "ds"
+    if there:
+        folder.mkdir(parents=True)
+    arguments = command(sqlite_database, folder, *form)
+
+    stopped = subprocess.run(arguments, preexec_fn=short_files, check=False, capture_output=True, text=True)
+    assert stopped.returncode == 1
+    assert stopped.stderr.startswith(f"error: {folder} can't be written (")
+    assert [*folder.parent.rglob("*")] == [folder] * there, "no half of a dataset, and no scratch"
+
+    subprocess.run(arguments, check=True)
+    assert [*folder.parent.iterdir()] == [folder]
+    assert_whole(folder)
+
+
+# $1: the folder; the rest: the command. Prints each exit code.
+ON_A_FULL_DISK = """
+disk=$1; shift
+mount -t tmpfs -o size=4k tmpfs "$disk" || exit 99
+"$@" >&2; echo $?; cp -r "$disk" "$disk-first"
+mount -o remount,size=1g "$disk" || exit 99
+"$@" >&2; echo $?; cp -r "$disk" "$disk-second"
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
+    sqlite_database: Database, tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    """Nothing can be moved to it from beside it, and it can't be replaced."""
+    fill(sqlite_database, 40)
+    chosen = snapshot.select(sqlite_database)
+    snapshot.save(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    shell = [*UNSHARE, "sh", "-c", ON_A_FULL_DISK, "sh", str(disk), *command(sqlite_database, disk, *form)]
+    done = subprocess.run(shell, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "0"], done.stderr
+    assert done.stderr.startswith(f"error: {disk} can't be written")
+    assert not any((tmp_path / "disk-first").iterdir())
+    assert_whole(tmp_path / "disk-second")
+
+
+@pytest.mark.parametrize("parquet", [True, False])
+def test_a_folder_that_is_there_stays_the_one_it_is(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parquet: bool
+) -> None:
+    """It is linked to, and a shell is in it."""
+    fill(sqlite_database, 10)
+    (tmp_path / "datasets" / "ds").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "datasets" / "ds")
+    monkeypatch.chdir(tmp_path / "link")
+    export_dataset(sqlite_database, tmp_path / "link", parquet=parquet)
+    assert (tmp_path / "link").is_symlink()
+    assert_whole(Path())
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["ds"]
 
 
 def test_without_a_snapshot_one_is_made(sqlite_database: Database, tmp_path: Path) -> None:

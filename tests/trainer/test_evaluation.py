@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -66,6 +67,25 @@ def test_any_shared_label_makes_a_hit_without_chaining() -> None:
     found = rank_rows(queries, candidates, [["t", "t", "u"], ["p", "q", "q"]])
     assert found.rank.tolist() == [2, 1, 2]
     assert found.top.tolist() == [2, 1, 0]
+
+
+def test_labels_are_equal_to_the_last_character() -> None:
+    """NUL at the end is one too."""
+    queries = unit([[1, 0], [0, 1]])
+    assert rank_rows(queries, queries[::-1], [["a", "a\0"]]).rank.tolist() == [2, 2]
+    assert rank_rows(queries, queries[::-1], [["a\0", "a\0"]]).rank.tolist() == [1, 1]
+
+
+def test_one_long_label_costs_its_own_length_alone() -> None:
+    """As a row of a fixed-width array each of the 1,000 would take 400 kB."""
+    same = unit([[1, 0]] * 1000)
+    labels = ["long " * 20_000, *map(str, range(999))]
+    tracemalloc.start()
+    try:
+        assert rank_rows(same, same, [labels]).rank.tolist() == [1000] * 1000
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_metrics_of_known_ranks() -> None:

@@ -23,7 +23,7 @@ from trainer import negatives
 from trainer.cosines import Vectors
 from trainer.errors import DamagedModel
 from trainer.negatives import Assignment, hard, least_similar, random_titles
-from trainer.splits import Member, assign, groups_of
+from trainer.splits import Member, assign, groups_of, normalised
 
 TITLES = [
     "How to bake sourdough bread at home",
@@ -214,6 +214,36 @@ def test_an_equal_title_is_no_negative() -> None:
     groups = ["one", "two", "three", "one"]
     assert least_similar(vectors, groups) == [2, 0, 3, 1]
     assert hard(vectors, groups, 1.0) == [1, 0, 1, 1]
+
+
+def by_every_strategy(vectors: Vectors, groups: Sequence[str]) -> list[Assignment]:
+    return [least_similar(vectors, groups), hard(vectors, groups, 1.0), random_titles(groups, 1)]
+
+
+def test_titles_of_white_space_alone_are_no_negatives_of_each_other() -> None:
+    """No-break, ideographic and other spaces: pairs by SQL's trim(), and one title by ours."""
+    titles = ["\u00a0", "red", "\u3000", "\t", "blue", "\u2003\u00a0", "green", "\u00a0"]
+    groups = list(groups_of((f"v{row}", title, f"picture {row}") for row, title in enumerate(titles)).values())
+    for chosen in by_every_strategy(random_signs(len(titles), 16, 3), groups):
+        assert_allowed(chosen, groups)
+        for row, pick in enumerate(chosen):
+            assert normalised(titles[row]) != normalised(titles[pick or 0])
+
+
+def test_groups_are_told_apart_to_the_last_character() -> None:
+    """NUL at the end is one too: two groups, so that each row has the other."""
+    assert by_every_strategy(random_signs(2, 16, 3), ["a", "a\0"]) == [[1, 0]] * 3
+
+
+def test_one_long_group_label_costs_its_own_length_alone() -> None:
+    """As a row of a fixed-width array each of the 1,000 would take 400 kB."""
+    vectors, groups = random_signs(1000, 4, 6), ["long " * 20_000, *alone(999)]
+    tracemalloc.start()
+    try:
+        by_every_strategy(vectors, groups)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -44,6 +46,8 @@ def test_what_is_read(name: str, text: str, found: Range | Choices) -> None:
         ("lr", "0.1:inf", r"learning rate inf is out of range"),
         ("epochs", "1.5", r"--epochs '1.5' is not understood; write whole numbers"),
         ("epochs", "0:3", r"epochs 0 is too few"),
+        ("epochs", "1:9007199254740993", r"--epochs '1:9007199254740993' goes too far; use whole numbers up to 90071"),
+        ("epochs", f"1:{10**400}", r"goes too far"),
         ("batch_size", "1,8", r"batch size 1 is too small"),
         ("batch_size", "8,", r"--batch-size '8,' is not understood"),
         ("negatives", "none,easy", r"negatives 'easy' is not known; use one of least-similar, hard"),
@@ -82,6 +86,18 @@ def test_what_can_be_counted() -> None:
     assert space.size() == 6 == len(list(space.points()))
     assert set(distributions_of(space)) == {"lr", "epochs"}
     assert space.fixed() == {"batch_size": 8, "negatives": "none", "temperature": 0.05}
+
+
+def test_a_very_long_range_is_counted_and_begun_in_little_memory() -> None:
+    space = Space.read({**FINITE, "lr": "0.1", "epochs": "1:1000000000", "batch_size": f"2:{2**53}"})
+    tracemalloc.start()
+    try:
+        assert space.size() == 10**9 * (2**53 - 1)
+        assert [point["batch_size"] for point in itertools.islice(space.points(), 3)] == [2, 3, 4]
+        assert len(chosen(space, 12)) == 12
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
 
 
 def chosen(space: Space, trials: int, seed: int = 1) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from trainer.splits import SPLITS, Member, assign, first_counts, group_homes, groups_of, normalised
+from trainer.splits import SPLITS, Member, assign, first_counts, group_homes, groups_of, normalised, numbers_of
 
 PROPORTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
@@ -272,6 +272,17 @@ def test_groups_are_the_connected_components(facts: list[tuple[str, str | None]]
 def test_a_group_joins_through_others_and_is_named_after_its_smallest_id() -> None:
     chain = [("d", "one", "p1"), ("c", "two", "p1"), ("b", "Two", "p2"), ("a", "three", "p2"), ("z", "alone", None)]
     assert groups_of(chain) == {"a": "a", "b": "a", "c": "a", "d": "a", "z": "z"}
+
+
+def test_white_space_that_makes_a_pair_is_one_title_however_it_is_written() -> None:
+    """Empty titles and spaces, which the view `pairs` leaves out, are missing ones and join nothing."""
+    rows = [("a", "\u3000", None), ("b", "\t", None), ("c", " \u00a0", None), ("d", "", None), ("e", "  ", None)]
+    assert groups_of(rows) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
+
+
+def test_equal_labels_have_equal_numbers() -> None:
+    assert numbers_of(["b", "a", "b", "a\0", "", "a"]).tolist() == [0, 1, 0, 2, 3, 1]
+    assert numbers_of([]).tolist() == []
 
 
 def test_a_title_never_joins_a_picture_of_the_same_text() -> None:
