@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
@@ -110,34 +110,35 @@ def save_channel(
 def change_settings(
     session: Session, channel_id: str, *, min_duration_s: int | None, thumbnail_size: str | None
 ) -> None:
-    """Keep new settings for this and later syncs; None leaves one as it is. A new minimum sorts stored videos anew."""
+    """Keep new settings for this and later syncs; None leaves one as it is.
+
+    A new minimum sorts stored videos anew. With another size, the stored pictures count as not checked: the next
+    refresh replaces them, also one that goes on where it stopped before the change.
+    """
     settings: dict[str, Any] = {}
     if thumbnail_size is not None:
         settings["thumbnail_size"] = thumbnail_size
+        if thumbnail_size != get_channel(session, channel_id).thumbnail_size:
+            _update_videos(session, channel_id, Video.picture_checked_at.is_not(None), picture_checked_at=None)
     if min_duration_s is not None:
         settings["min_duration_s"] = min_duration_s
-        _sort_anew(session, channel_id, min_duration_s)
+        known = Video.duration_s.is_not(None)
+        shorter = and_(known, Video.kind == "video", Video.duration_s < min_duration_s)
+        longer = and_(known, Video.kind == "short", Video.duration_s >= min_duration_s)
+        _update_videos(session, channel_id, shorter, kind="short")
+        _update_videos(session, channel_id, longer, kind="video")
     # The channel's row last, as where a page of the listing is written.
     if settings:
         session.execute(update(Channel).where(Channel.id == channel_id).values(settings))
 
 
-def _sort_anew(session: Session, channel_id: str, min_duration_s: int) -> None:
-    """Tell videos from shorts by another minimum."""
+def _update_videos(session: Session, channel_id: str, which: ColumnElement[bool], **values: Any) -> None:
     # Rows are locked in the order of ids, as every batch does, so that two processes can't wait for each other.
-    affected = (Video.channel_id == channel_id, Video.kind.in_(("video", "short")), Video.duration_s.is_not(None))
-    for wrong, right, condition in (
-        ("video", "short", Video.duration_s < min_duration_s),
-        ("short", "video", Video.duration_s >= min_duration_s),
-    ):
-        ids = session.scalars(
-            select(Video.id)
-            .where(*affected, Video.kind == wrong, condition)
-            .order_by(Video.id)
-            .with_for_update(key_share=True)
-        ).all()
-        for start in range(0, len(ids), 500):
-            session.execute(update(Video).where(Video.id.in_(ids[start : start + 500])).values(kind=right))
+    ids = session.scalars(
+        select(Video.id).where(Video.channel_id == channel_id, which).order_by(Video.id).with_for_update(key_share=True)
+    ).all()
+    for start in range(0, len(ids), 500):
+        session.execute(update(Video).where(Video.id.in_(ids[start : start + 500])).values(values))
 
 
 def save_listing_place(session: Session, channel_id: str, *, token: str, began_at: datetime | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from store.database import Database
@@ -28,19 +30,37 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
     """Run one statement on a store that was opened `read_only`; rows are streamed while the block lasts.
 
     Raises:
-        BadQuery: it is no valid SQL, is no query, or would write.
+        BadQuery: it is no valid SQL, is no query, would write, or would open or make another file.
     """
     with database.read() as session:
         # Straight to the driver, so that a colon or a percent sign in the user's SQL is no parameter.
         connection = session.connection().execution_options(stream_results=True, no_parameters=True)
+        _keep_to_this_file(connection)
         try:
             result = connection.exec_driver_sql(sql)
             columns = tuple(result.keys())
         except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_AUTH":
+                raise BadQuery(
+                    "the statement would open or make another file; this command only reads the store"
+                ) from error
             raise BadQuery(f"the query failed ({_first_line(error.orig)}); this command only reads") from error
         except ResourceClosedError as error:
             raise BadQuery("the statement returns no rows; this command only reads") from error
         yield Answer(columns, _rows(iter(result)))
+
+
+def _keep_to_this_file(connection: Connection) -> None:
+    """Let SQLite refuse to attach a file: it makes one that is not there, though the store's own is read-only."""
+    if connection.dialect.name == "sqlite":
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_authorizer(_authorised)
+
+
+def _authorised(action: int, *_about: str | None) -> int:
+    """SQLite's question before it compiles a part of a statement. VACUUM INTO attaches the file that it makes."""
+    return sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH) else sqlite3.SQLITE_OK
 
 
 def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:

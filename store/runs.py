@@ -10,6 +10,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
+from store.ids import can_be_id
 from store.tables import Evaluation, Rank, TrainingRun, TrainingStep, VideoVersion
 from store.tables import SnapshotExample as Example
 from store.types import utc_now
@@ -19,6 +20,7 @@ __all__ = [
     "add_ranks",
     "add_steps",
     "end_run",
+    "end_run_at_work",
     "evaluations",
     "get_run",
     "list_runs",
@@ -49,10 +51,21 @@ def update_run(session: Session, run_id: int, **columns: Any) -> None:
 
 def end_run(session: Session, run_id: int, status: str, **columns: Any) -> None:
     """Close a run: its status, the time, and whatever else is known."""
+    update_run(session, run_id, **_end(get_run(session, run_id), status), **columns)
+
+
+def end_run_at_work(session: Session, run_id: int, status: str, **columns: Any) -> str:
+    """Close a run that is `running`, as `end_run` does; one that has ended stays as it is. Return what it ended as."""
     run = get_run(session, run_id)
+    still = update(TrainingRun).where(TrainingRun.id == run_id, TrainingRun.status == "running")
+    session.execute(still.values(**_end(run, status), **columns))
+    session.refresh(run)
+    return run.status
+
+
+def _end(run: TrainingRun, status: str) -> dict[str, Any]:
     now = utc_now()
-    seconds = (now - run.started_at).total_seconds()
-    update_run(session, run_id, status=status, finished_at=now, seconds=seconds, **columns)
+    return {"status": status, "finished_at": now, "seconds": (now - run.started_at).total_seconds()}
 
 
 def mark_interrupted(session: Session, has_ended: Callable[[str, int, datetime], bool]) -> list[int]:
@@ -64,12 +77,12 @@ def mark_interrupted(session: Session, has_ended: Callable[[str, int, datetime],
             time.
     """
     query = select(TrainingRun).where(TrainingRun.status == "running")
-    dead = [run for run in session.scalars(query) if has_ended(run.host, run.pid, run.started_at)]
-    for run in dead:
-        run.status = "interrupted"
-        run.error = "the process ended without a word (killed, or the machine stopped)"
-        run.finished_at = utc_now()
-    return [run.id for run in dead]
+    dead = [run.id for run in session.scalars(query) if has_ended(run.host, run.pid, run.started_at)]
+    # On PostgreSQL it may have ended since it was read, and its process after that.
+    still = update(TrainingRun).where(TrainingRun.id.in_(dead), TrainingRun.status == "running")
+    error = "the process ended without a word (killed, or the machine stopped)"
+    marked = still.values(status="interrupted", error=error, finished_at=utc_now()).returning(TrainingRun.id)
+    return sorted(session.scalars(marked))
 
 
 def run_at_work(session: Session, lives_here: Callable[[str, int, datetime], bool]) -> TrainingRun | None:
@@ -116,7 +129,7 @@ def get_run(session: Session, run_id: int) -> TrainingRun:
     Raises:
         NotFound: there is none with this id.
     """
-    run = session.get(TrainingRun, run_id)
+    run = session.get(TrainingRun, run_id) if can_be_id(run_id) else None
     if run is None:
         raise NotFound(f"there is no run {run_id}; 'thumbtune runs' lists them")
     return run

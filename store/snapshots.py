@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
+from store.ids import can_be_id
 from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
 from store.types import utc_now
 
@@ -126,7 +127,7 @@ def snapshot_info(session: Session, snapshot_id: int) -> SnapshotInfo:
     Raises:
         NotFound: there is none with this id.
     """
-    row = session.get(Snapshot, snapshot_id)
+    row = session.get(Snapshot, snapshot_id) if can_be_id(snapshot_id) else None
     if row is None:
         raise NotFound(f"there is no snapshot {snapshot_id}; 'thumbtune runs' shows which runs and snapshots exist")
     counts = {"train": row.n_train, "valid": row.n_valid, "test": row.n_test}

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
+from store.ids import can_be_id
 from store.runs import add_evaluations, add_steps
 from store.tables import Evaluation, Sweep, TrainingRun
 from store.types import utc_now
@@ -84,10 +85,14 @@ def get_sweep(session: Session, sweep_id: int) -> Sweep:
     Raises:
         NotFound: there is none with this id.
     """
-    sweep = session.get(Sweep, sweep_id)
+    sweep = session.get(Sweep, sweep_id) if can_be_id(sweep_id) else None
     if sweep is None:
-        raise NotFound(f"there is no sweep {sweep_id}; the table sweep has those that are")
+        raise _not_there(sweep_id)
     return sweep
+
+
+def _not_there(sweep_id: int) -> NotFound:
+    return NotFound(f"there is no sweep {sweep_id}; the table sweep has those that are")
 
 
 def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host: str, pid: int) -> bool:
@@ -99,10 +104,10 @@ def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host
         NotFound: there is no such sweep.
     """
     # Of two processes that go on with one sweep at once, the second finds it running.
-    sweep = session.scalars(select(Sweep).where(Sweep.id == sweep_id).with_for_update()).first()
+    sweep = session.get(Sweep, sweep_id, with_for_update=True) if can_be_id(sweep_id) else None
     if sweep is None:
-        get_sweep(session, sweep_id)
-    if sweep is None or sweep.status not in ("interrupted", "failed"):
+        raise _not_there(sweep_id)
+    if sweep.status not in ("interrupted", "failed"):
         return False
     sweep.status, sweep.error, sweep.finished_at = "running", None, None
     sweep.started_at, sweep.settings, sweep.host, sweep.pid = utc_now(), settings, host, pid

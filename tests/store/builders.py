@@ -13,6 +13,8 @@ from store.database import Database
 from store.tables import Channel, Picture, Video, VideoVersion
 
 DAY_ONE = datetime(2024, 1, 1, 12, tzinfo=UTC)
+NO_IDS = (0, -1, 2**31, -(2**31) - 1, 2**32 + 1, 2**63, 10**20)
+"""What no row has as its id, and the databases' own integers can't all hold."""
 
 
 def add_channel(session: Session, channel_id: str = "UC1", handle: str | None = "@one", title: str = "One") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,35 @@ def test_what_is_no_query_is_refused(reader: Database, sql: str) -> None:
         list(answer.rows)
     with run_query(reader, "SELECT units FROM quota_day") as answer:
         assert [row[0] for row in answer.rows] == [7]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ATTACH '{file}' AS other",
+        "attach database '{file}' as other",
+        "/* a look */ ATTACH 'file:{file}?mode=rwc' AS other",
+        "EXPLAIN ATTACH '{file}' AS other",
+        "DETACH main",
+    ],
+)
+def test_no_other_file_is_opened_or_made(migrated_sqlite_url: str, tmp_path: Path, sql: str) -> None:
+    reader = open_database(migrated_sqlite_url, read_only=True)
+    there = sorted(tmp_path.iterdir())
+    message = "the statement would open or make another file; this command only reads the store"
+    with pytest.raises(BadQuery, match=message), run_query(reader, sql.format(file=tmp_path / "other.db")):
+        pass
+    assert sorted(tmp_path.iterdir()) == there
+    with run_query(reader, "SELECT name FROM pragma_database_list") as answer:
+        assert [row[0] for row in answer.rows] == ["main"]
+    reader.close()
+
+
+@pytest.mark.parametrize("sql", ["VACUUM INTO '{file}'", "VACUUM", "CREATE TEMP TABLE more AS SELECT 1"])
+def test_no_copy_is_written(migrated_sqlite_url: str, tmp_path: Path, sql: str) -> None:
+    reader = open_database(migrated_sqlite_url, read_only=True)
+    there = sorted(tmp_path.iterdir())
+    with pytest.raises(BadQuery, match="this command only reads"), run_query(reader, sql.format(file=tmp_path / "x")):
+        pass
+    assert sorted(tmp_path.iterdir()) == there
+    reader.close()

@@ -32,7 +32,7 @@ from store.runs import (
 from store.snapshots import ExampleRow, save_snapshot
 from store.tables import VideoVersion
 from store.types import utc_now
-from tests.store.builders import add_channel, add_video, change_video
+from tests.store.builders import NO_IDS, add_channel, add_video, change_video
 
 SPLITS = ["train", "train", "train", "valid", "valid", "test"]
 
@@ -100,6 +100,14 @@ def test_a_run_is_there_from_its_start_and_ends_done(database: Database) -> None
         newest = newest_done_run(session)
         assert newest is not None
         assert newest.id == run_id
+
+
+def test_a_run_keeps_the_largest_seed(database: Database) -> None:
+    with database.write() as session:
+        run_id = start(session, seed=2**32 - 1)
+    with database.read() as session:
+        assert get_run(session, run_id).seed == 4294967295
+        assert rows_as_dicts(session, "SELECT seed FROM run_history") == [{"seed": 4294967295}]
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
@@ -358,7 +366,8 @@ def test_titles_of_a_snapshot_are_those_of_its_time(database: Database) -> None:
 def test_a_run_that_is_not_there_is_named(database: Database) -> None:
     with database.read() as session:
         assert list_runs(session) == []
-        with pytest.raises(NotFound, match="there is no run 9; 'thumbtune runs' lists them"):
-            get_run(session, 9)
+        for number in (9, *NO_IDS):
+            with pytest.raises(NotFound, match=f"there is no run {number}; 'thumbtune runs' lists them"):
+                get_run(session, number)
     with pytest.raises(NotFound, match="there is no run 9"), database.write() as session:
         end_run(session, 9, "done")

@@ -25,7 +25,7 @@ from store.snapshots import (
 )
 from store.tables import Snapshot, SnapshotExample
 from store.types import utc_now
-from tests.store.builders import DAY_ONE, add_channel, add_video, change_video, url_of
+from tests.store.builders import DAY_ONE, NO_IDS, add_channel, add_video, change_video, url_of
 
 SETTINGS = {"negatives": "least-similar", "seed": 42, "channels": ["UC1"], "title_model": None}
 EXCLUDED = {"group_in_several_splits": 2}
@@ -154,10 +154,11 @@ def test_a_snapshot_may_be_empty(database: Database) -> None:
 def test_a_snapshot_that_is_not_there_is_named(database: Database) -> None:
     with database.read() as session:
         assert newest_snapshot(session) is None
-        with pytest.raises(NotFound, match="there is no snapshot 7; 'thumbtune runs' shows"):
-            snapshot_info(session, 7)
-        with pytest.raises(NotFound, match="there is no snapshot 7"):
-            load_examples(session, 7)
+        for number in (7, *NO_IDS):
+            with pytest.raises(NotFound, match=f"there is no snapshot {number}; 'thumbtune runs' shows"):
+                snapshot_info(session, number)
+            with pytest.raises(NotFound, match=f"there is no snapshot {number}"):
+                load_examples(session, number)
 
 
 def test_a_snapshots_span(database: Database) -> None:

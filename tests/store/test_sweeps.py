@@ -25,6 +25,7 @@ from store.sweeps import (
     winner_run,
 )
 from store.types import utc_now
+from tests.store.builders import NO_IDS
 
 COLUMNS = {"base_model": "clip", "trained": "projection", "packages": {}, "host": "here", "pid": 1}
 
@@ -140,8 +141,14 @@ def test_only_a_sweep_that_was_stopped_is_opened_again(database: Database) -> No
         assert (row.status, row.error, row.finished_at) == ("running", None, None)
         assert (row.settings, row.host, row.pid) == ({"trials": 9}, "there", 2)
         assert row.started_at >= before, "its process is younger than the sweep's first one"
-    with pytest.raises(NotFound, match="there is no sweep 99"), database.write() as session:
-        reopen_sweep(session, 99, {}, "there", 2)
+
+
+def test_a_sweep_that_is_not_there_is_named(database: Database) -> None:
+    for number in (99, *NO_IDS):
+        with pytest.raises(NotFound, match=f"there is no sweep {number}; "), database.write() as session:
+            reopen_sweep(session, number, {}, "there", 2)
+        with pytest.raises(NotFound, match=f"there is no sweep {number}; "), database.read() as session:
+            get_sweep(session, number)
 
 
 def test_sweeps_of_dead_processes_are_marked(database: Database) -> None:
