@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,18 @@ from trainer.quiet import quiet_libraries
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_empty", "load_tensors", "models_dir", "put_tensors", "save_tensors", "save_whole_model"]
+__all__ = [
+    "can_save",
+    "check_empty",
+    "check_place",
+    "check_writable",
+    "load_tensors",
+    "models_dir",
+    "put_tensors",
+    "save_tensors",
+    "save_whole_model",
+    "tensors_file",
+]
 
 
 def models_dir(database: Database) -> Path:
@@ -39,6 +51,25 @@ def models_dir(database: Database) -> Path:
             raise BadSetting(f"THUMBTUNE_MODELS={named}: that home is not there; name a folder in full") from error
     beside = database.path.parent if database.path else Path()
     return (beside / "thumbtune-models").absolute()
+
+
+def tensors_file(database: Database, recorded: str) -> Path:
+    """Where a run's tensors are now: where it wrote them, else, as after a move, under that name in `models_dir`.
+
+    The run's SHA-256, which `load_tensors` compares, tells whether it is the same file.
+
+    Raises:
+        BadSetting: see `models_dir`.
+        RunUnusable: they are at neither place.
+    """
+    path = Path(recorded)
+    if path.is_file():
+        return path
+    moved = models_dir(database) / path.name
+    if moved.is_file():
+        return moved
+    where = f"at {path}" if moved == path else f"at {path}, nor at {moved}"
+    raise RunUnusable(f"the run's tensors are not {where}; put the file back, or train again")
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
@@ -100,26 +131,94 @@ def check_empty(folder: Path) -> None:
         raise CantSave(f"{folder} is not an empty folder; name a new one")
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see whether a file can be made in it, before work is spent on what is to go there.
+
+    Raises:
+        CantSave: it can't be made, or not be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CantSave(f"{folder} is a file, and can't be written to as a folder; move it away, or name another place")
+    with can_save(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def check_place(folder: Path) -> None:
+    """See whether `save_whole_model` can write to `folder`, before work is spent on the model.
+
+    Raises:
+        CantSave: it is a file, or not empty, or the place can't be written to.
+    """
+    with can_save(folder):
+        check_empty(folder)
+        check_writable(_workshop(_real(folder)))
+
+
 def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> None:
     """Write the model as a folder that plain `SentenceTransformer(folder)` loads, with our own card as its README.
 
     The library's generated card is not written: it would hold training titles, pictures and local paths. The folder
     gets its name when it is whole: a command that was killed can be run again.
 
+    A link is followed. An empty folder that can't be replaced, such as a mount point, is filled instead.
+
     Raises:
         CantSave: the folder is not empty, or can't be written.
     """
     check_empty(folder)
     with can_save(folder), quiet_libraries():
-        folder = folder.absolute()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-            whole = Path(beside) / folder.name
+        real = _real(folder)
+        workshop = _workshop(real)
+        workshop.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{real.name}.", dir=workshop) as beside:
+            whole = Path(beside) / real.name
             model.save_pretrained(str(whole), create_model_card=False)
             (whole / "README.md").write_text(card, encoding="utf-8")
-            if folder.exists():
-                folder.rmdir()
-            whole.replace(folder)
+            _put(whole, real)
+
+
+def _real(folder: Path) -> Path:
+    """The folder itself, where `folder` is a link to it."""
+    try:
+        return folder.resolve()
+    except RuntimeError as error:
+        raise CantSave(f"{folder} is a link that leads back to itself; name another folder") from error
+
+
+def _workshop(folder: Path) -> Path:
+    """Where to make what is to become `folder`: beside it, or in it where it has to stay, so on its disk."""
+    stays = folder.is_dir() and (folder.is_mount() or not os.access(folder.parent, os.W_OK))
+    return folder if stays else folder.parent
+
+
+def _put(whole: Path, folder: Path) -> None:
+    """Give a finished folder its name, or move what is in it to the empty folder that has the name and has to stay."""
+    try:
+        if folder.exists():
+            folder.rmdir()
+    except OSError:
+        if set(folder.iterdir()) - {whole.parent}:
+            # Somebody has put something there since it was looked at.
+            raise
+        _fill(folder, whole)
+    else:
+        whole.replace(folder)
+
+
+def _fill(folder: Path, whole: Path) -> None:
+    names = [path.name for path in whole.iterdir()]
+    try:
+        for name in names:
+            shutil.move(whole / name, folder / name)
+    except BaseException:
+        # All or nothing: a part of a model would be taken for one, and keep the command from being run again.
+        for name in names:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

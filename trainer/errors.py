@@ -18,7 +18,7 @@ TrainerError                   the root: anything the trainer can't do
 │   ├── BadRepository          a name that no repository can have
 │   ├── PublicRepository       the repository is public, and private was wanted
 │   └── HubUnreachable         no network, or no answer in time
-└── TrainingInterrupted        stopped by a signal; the run is recorded as `interrupted`
+└── TrainingInterrupted        stopped by a signal; the run is recorded as `interrupted`, or was done
 """
 
 from __future__ import annotations
@@ -127,6 +127,6 @@ class HubUnreachable(PushFailed):
 
 
 class TrainingInterrupted(TrainerError):
-    """The run was stopped by a signal. What was learnt is lost; the run row says so."""
+    """The run was stopped by a signal. What was learnt is lost, and the run row says so, unless it was done by then."""
 
     exit_code = 3

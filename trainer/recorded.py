@@ -11,7 +11,7 @@ from store.database import Database
 from store.runs import evaluations, get_run, newest_done_run
 from store.snapshots import ExampleRow, load_examples, newest_snapshot
 from store.tables import TrainingRun
-from trainer.artifacts import check_empty, load_tensors, put_tensors, save_whole_model
+from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.encoder import Embedder, Encoder, pick_device
 from trainer.errors import NotEnoughPairs, RunUnusable
 from trainer.features import CachedEmbedder, Features
@@ -91,12 +91,11 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
         return base, None
     if run.artifact_path is None or run.artifact_sha256 is None:
         raise RunUnusable(f"run {run_id} is a sweep's trial, which keeps no model; train with its settings")
-    tensors = load_tensors(Path(run.artifact_path), run.artifact_sha256)
+    path = tensors_file(database, run.artifact_path)
+    tensors = load_tensors(path, run.artifact_sha256)
     heads = None if base.facts.heads is None else base.facts.heads.with_tensors(tensors)
     if heads is not None:
         return base, heads
-
-    origin = run.artifact_path
 
     def change(loaded: SentenceTransformer) -> None:
         if settings.train == "lora":
@@ -104,7 +103,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
 
             merge_adapters(loaded, settings, tensors)
         else:
-            put_tensors(loaded, tensors, origin)
+            put_tensors(loaded, tensors, str(path))
 
     changed = (run.artifact_sha256, change)
     return LazyModel(database, run.base_model, pick_device(device), fit=settings.fit, changed=changed), None
@@ -252,7 +251,7 @@ def export_model(database: Database, folder: Path, run_id: int | None = None, de
         CantSave: the folder is not empty, or can't be written.
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
     """
-    check_empty(folder)
+    check_place(folder)
     chosen = run_in_use(database) if run_id is None else run_id
     if chosen is None:
         raise RunUnusable("no run has ended yet; run 'thumbtune train' first")

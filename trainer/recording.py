@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from store.database import Database
 from store.errors import StoreError
 from store.machine import this_machine
-from store.runs import end_run, lock_runs, mark_interrupted, start_run, update_run
+from store.runs import end_run_at_work, lock_runs, mark_interrupted, start_run, update_run
 from store.sweeps import mark_sweeps_interrupted
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.processes import has_ended
@@ -25,9 +25,12 @@ from trainer.progress import Progress
 from trainer.provenance import git_commit, package_versions
 from trainer.settings import TrainSettings
 
-__all__ = ["Run", "begin", "known_at_start", "mark_stale", "recorded"]
+__all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded"]
 
 logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+"""What torch says where the system gives no more: on the CPU it has no kind of error of its own for that."""
 
 
 @dataclass
@@ -109,7 +112,7 @@ def begin(
 
 @contextmanager
 def recorded(run: Run) -> Iterator[None]:
-    """End the run's row as the block ends, unless it ended it itself.
+    """End the run's row as the block ends, unless it ended it itself: a run that is done stays so, whatever follows.
 
     Raises:
         TrainingInterrupted: KeyboardInterrupt came.
@@ -118,25 +121,37 @@ def recorded(run: Run) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        _end(run, "interrupted", "stopped by a signal")
+        if _end(run, "interrupted", "stopped by a signal") == "done":
+            raise TrainingInterrupted(
+                f"run {run.id} is done, and the signal came after that; 'thumbtune runs show {run.id}' tells of it"
+            ) from error
         raise TrainingInterrupted(
             f"run {run.id} was interrupted and is recorded so; run the command again: what was encoded is kept"
         ) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        _end(run, "failed", "out of memory")
+    except BaseException as error:
+        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
+        exhausted = ran_out_of_memory(error)
+        found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
+        if _end(run, "failed", found) == "done" or not exhausted:
+            raise
         raise TrainerError(
             f"run {run.id} ran out of memory; use a smaller --batch-size, or another --device"
         ) from error
-    except BaseException as error:
-        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
-        _end(run, "failed", " ".join(str(error).split()) or type(error).__name__)
-        raise
 
 
-def _end(run: Run, status: str, error: str | None) -> None:
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the machine, or its accelerator, has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def _end(run: Run, status: str, error: str) -> str:
+    """End the run if it is at work; return what it ended as: a signal may come right after it is done."""
     try:
         with run.database.write() as session:
-            end_run(session, run.id, status, error=error, phase_seconds=run.seconds)
+            return end_run_at_work(session, run.id, status, error=error, phase_seconds=run.seconds)
     except StoreError:
         # What stopped the run may be the store itself; that error is the one to tell of.
         logger.warning("run %d could not be marked %s", run.id, status, exc_info=True)
+        return status

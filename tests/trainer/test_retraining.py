@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event, text, update
+from sqlalchemy.orm import Session, SessionTransaction
 
 from store.champions import champion, champion_ids, promote
 from store.database import Database, rows_as_dicts
@@ -24,6 +24,7 @@ from tests.store.builders import add_video, change_video, url_of
 from tests.trainer.tiny import build_clip, draw, fill
 from trainer.errors import AlreadyTraining, BadSetting, RunUnusable, TrainingInterrupted
 from trainer.evaluation import mcnemar
+from trainer.recorded import load_run_model
 from trainer.recording import known_at_start
 from trainer.retraining import Promoted, inherited_settings, new_pairs, promote_run, retrain
 from trainer.runs import train
@@ -330,6 +331,82 @@ def test_an_interrupted_run_leaves_the_champion_and_its_pairs_new(filled: Databa
         retrain(filled, settings_for(), progress=During("Training", stop))
     assert (in_use(filled), new_pairs(filled)) == (1, NewPairs(20, 0))
     assert retrain(filled, settings_for()).result is not None
+
+
+@contextmanager
+def a_signal_at_the_end(database: Database, moment: str) -> Iterator[None]:
+    """Ctrl-C as a run commits that it is done, just `before` or `after`, or when the store is used `next`."""
+    told: list[str] = []
+
+    def before(connection: Connection) -> None:
+        if not told and connection.scalar(text("SELECT status FROM training_run ORDER BY id DESC LIMIT 1")) == "done":
+            told.append(moment)
+            raise KeyboardInterrupt
+
+    def after(_session: Session) -> None:
+        with database.engine.connect() as connection:
+            before(connection)
+
+    def later(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+        before(connection)
+
+    listeners: dict[str, tuple[object, str, Callable[..., None]]] = {
+        "before": (database.engine, "commit", before),
+        "after": (Session, "after_commit", after),
+        "next": (Session, "after_begin", later),
+    }
+    event.listen(*listeners[moment])
+    try:
+        yield
+    finally:
+        event.remove(*listeners[moment])
+    assert told == [moment]
+
+
+def test_a_signal_just_after_a_run_is_done_leaves_it_done_and_in_use(database: Database, settings_for: Make) -> None:
+    fill(database, 40)
+    with (
+        a_signal_at_the_end(database, "after"),
+        pytest.raises(TrainingInterrupted, match="run 1 is done, and the signal came after that; 'thumbtune runs show"),
+    ):
+        retrain(database, settings_for(**UNTOUCHED))
+    with database.read() as session:
+        run = get_run(session, 1)
+    assert (run.status, run.error, in_use(database)) == ("done", None, 1)
+    assert load_run_model(database, 1, device="cpu").device == "cpu"
+    assert new_pairs(database) == NewPairs(0, 0)
+    done = retrain(database, settings_for(**LEARNT), min_new=0)
+    assert done.result is not None
+    assert (done.result.promoted, done.champion_id) == (True, 2)
+
+
+def test_a_signal_while_the_whole_model_is_written_leaves_the_run_done(
+    database: Database, settings_for: Make, tmp_path: Path
+) -> None:
+    fill(database, 40)
+    with a_signal_at_the_end(database, "next"), pytest.raises(TrainingInterrupted) as caught:
+        retrain(database, settings_for(), output=tmp_path / "whole")
+    assert str(caught.value) == (
+        "run 1 is done, and was interrupted while its model was written; "
+        f"run 'thumbtune export --model {tmp_path / 'whole'} --run 1'"
+    )
+    with database.read() as session:
+        assert get_run(session, 1).status == "done"
+    assert in_use(database) == 1
+    assert not (tmp_path / "whole").exists()
+
+
+def test_a_signal_just_before_a_run_is_done_interrupts_it(database: Database, settings_for: Make) -> None:
+    fill(database, 40)
+    with (
+        a_signal_at_the_end(database, "before"),
+        pytest.raises(TrainingInterrupted, match="run 1 was interrupted and is recorded so"),
+    ):
+        retrain(database, settings_for(**UNTOUCHED))
+    with database.read() as session:
+        run = get_run(session, 1)
+    assert (run.status, run.error, in_use(database)) == ("interrupted", "stopped by a signal", None)
+    assert retrain(database, settings_for(**UNTOUCHED)).champion_id == 2
 
 
 @contextmanager

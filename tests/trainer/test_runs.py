@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sqlalchemy import update
 
+from store.champions import champion
 from store.database import Database, open_database, rows_as_dicts
 from store.errors import NotFound
 from store.machine import this_machine
-from store.runs import get_run, list_runs, steps
+from store.runs import end_run, get_run, list_runs, mark_interrupted, start_run, steps
 from store.snapshots import load_examples
 from store.tables import Picture, TrainingRun
 from store.types import utc_now
@@ -45,6 +47,7 @@ from trainer.evaluation import measure, rank_rows
 from trainer.lazy import LazyModel
 from trainer.pictures import StoredPictures
 from trainer.recorded import evaluate, export_model, load_run_model
+from trainer.recording import known_at_start
 from trainer.runs import TrainResult, train
 from trainer.settings import TrainSettings
 
@@ -295,10 +298,29 @@ def test_a_damaged_picture_is_named(filled: Database, settings_for: Make) -> Non
     assert "can't be decoded" in str(failed(filled).error)
 
 
+class CallsAt:
+    """Progress that calls something once, as a phase begins."""
+
+    def __init__(self, phase: str, call: Callable[[], object]) -> None:
+        self._phase, self._call = phase, call
+
+    @contextmanager
+    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        if description == self._phase:
+            self._call()
+        yield lambda _n: None
+
+    def warn(self, text: str) -> None:
+        pass
+
+
 def test_a_full_disk_fails_the_run(filled: Database, settings_for: Make, tmp_path: Path) -> None:
-    (tmp_path / "thumbtune-models").write_text("a file where the folder should be")
+    def take_away() -> None:
+        (tmp_path / "thumbtune-models").rmdir()
+        (tmp_path / "thumbtune-models").write_text("a file where the folder was")
+
     with pytest.raises(CantSave):
-        train(filled, settings_for())
+        train(filled, settings_for(), progress=CallsAt("Training", take_away))
     assert "can't be written" in str(failed(filled).error)
     with pytest.raises(RunUnusable, match="run 1 is failed, so it has no model"):
         load_run_model(filled, 1)
@@ -311,6 +333,52 @@ def test_an_output_folder_in_use_is_refused_before_anything(
         train(filled, settings_for(), output=tmp_path)
     with filled.read() as session:
         assert list_runs(session) == []
+
+
+@pytest.mark.parametrize("place", ["models", "the output's folder"])
+def test_a_place_that_cant_be_written_is_told_before_anything(
+    filled: Database, settings_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    if place == "models":
+        monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path / "file"))
+    with pytest.raises(CantSave, match="file is a file, and can't be written to as a folder"):
+        train(filled, settings_for(), output=None if place == "models" else tmp_path / "file" / "whole")
+    with filled.read() as session:
+        assert list_runs(session) == []
+
+
+def test_a_run_whose_output_cant_be_written_is_done_and_in_use(
+    database: Database, settings_for: Make, tmp_path: Path
+) -> None:
+    fill(database, 40)
+    output = tmp_path / "out" / "whole model"
+    output.parent.mkdir()
+
+    def take_away() -> None:
+        output.parent.rmdir()
+        output.parent.write_text("a file where the folder was")
+
+    with pytest.raises(CantSave) as caught:
+        train(database, settings_for(), output=output, progress=CallsAt("Training", take_away))
+    told = str(caught.value)
+    assert told.startswith(f"run 1 is done, but its model can't be written to {output} ([Errno ")
+    assert told.endswith(f"); run 'thumbtune export --model '{output}' --run 1'")
+    assert caught.value.exit_code == 1
+    with database.read() as session:
+        run, in_use = get_run(session, 1), champion(session)
+    assert (run.status, run.error) == ("done", None)
+    assert in_use is not None
+    assert in_use.id == 1
+    output.parent.unlink()
+    export_model(database, output, 1)
+    assert evaluate(database, str(output), "cpu").scores.table() == evaluate(database, "1", "cpu").scores.table()
+
+
+def test_an_allocation_that_the_cpu_refuses_is_out_of_memory(filled: Database, settings_for: Make) -> None:
+    with pytest.raises(TrainerError, match="run 1 ran out of memory; use a smaller --batch-size"):
+        train(filled, settings_for(), progress=CallsAt("Training", lambda: torch.empty(2**60, dtype=torch.uint8)))
+    assert failed(filled).error == "out of memory"
 
 
 class StopsAt:
@@ -340,6 +408,28 @@ def test_an_interrupted_run_says_so(filled: Database, settings_for: Make, phase:
         run = get_run(session, 1)
     assert (run.status, run.error) == ("interrupted", "stopped by a signal")
     assert train(filled, settings_for()).run_id == 2
+
+
+def test_a_store_that_was_moved_keeps_its_models(
+    filled: Database, settings_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = train(filled, settings_for())
+    models = tmp_path / "thumbtune-models"
+    shutil.copytree(models, tmp_path / "new" / "thumbtune-models")
+    filled.close()
+    shutil.copy(tmp_path / "thumbtune.db", tmp_path / "new")
+    shutil.rmtree(models)
+    moved = open_database(f"sqlite:///{tmp_path / 'new' / 'thumbtune.db'}")
+    assert evaluate(moved, None, "cpu").matches
+    beside = train(moved, settings_for(start="champion")).champion
+    assert beside is not None
+    assert beside.table()["test"] == result.tuned.table()["test"]
+    monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path / "elsewhere"))
+    with pytest.raises(RunUnusable, match=r"not at .*/thumbtune-models/run-1-.*, nor at .*/elsewhere/run-1-"):
+        evaluate(moved, "1", "cpu")
+    (tmp_path / "new" / "thumbtune-models").rename(tmp_path / "elsewhere")
+    assert evaluate(moved, "1", "cpu").matches
+    moved.close()
 
 
 def start_and_wait(url: str, tiny_clip: Path) -> subprocess.Popen[str]:
@@ -385,6 +475,27 @@ def test_a_killed_run_is_marked_at_the_next_start(
         run = get_run(session, 1)
     assert run.status == "interrupted"
     assert "the process ended without a word" in str(run.error)
+
+
+def test_a_run_that_ends_while_it_is_looked_at_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
+    """On SQLite a writer is alone. Here one may end its run, and then its process, after the run was read."""
+    with closing(open_database(migrated_postgres_url)) as database:
+        look_while_one_ends(database, settings_for())
+
+
+def look_while_one_ends(database: Database, settings: TrainSettings) -> None:
+    with database.write() as session:
+        ended, killed = (start_run(session, **known_at_start(settings, "cpu")) for _ in range(2))
+
+    def has_ended(*_process: object) -> bool:
+        with database.write() as session:
+            end_run(session, ended, "done")
+        return True
+
+    with database.write() as session:
+        assert mark_interrupted(session, has_ended) == [killed]
+    with database.read() as session:
+        assert [run.status for run in list_runs(session)] == ["done", "interrupted"]
 
 
 def test_runs_of_other_machines_are_left_alone(filled: Database, settings_for: Make) -> None:

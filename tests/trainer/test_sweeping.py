@@ -16,7 +16,15 @@ from store.machine import this_machine
 from store.runs import get_run
 from store.sweeps import end_sweep, get_sweep, start_sweep, sweep_runs, trial_scores
 from tests.trainer.tiny import build_clip, fill
-from trainer.errors import BadSetting, NoNetwork, NotEnoughPairs, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.errors import (
+    BadSetting,
+    CantSave,
+    NoNetwork,
+    NotEnoughPairs,
+    RunUnusable,
+    TrainerError,
+    TrainingInterrupted,
+)
 from trainer.search_space import Space
 from trainer.settings import TrainSettings
 from trainer.standings import objective
@@ -161,6 +169,16 @@ def test_equal_recalls_are_told_apart_by_rank_and_never_outweighed(filled: Datab
         high = replace(standing, recall_at_1=recall + step, mrr=0.0)
         assert objective(low) < objective(high)
     assert objective(replace(standing, mrr=0.5)) < objective(replace(standing, mrr=0.6))
+
+
+def test_a_place_where_the_winner_cant_go_is_told_before_anything(
+    filled: Database, settings_for: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "thumbtune-models").write_text("a file where the folder should be")
+    with pytest.raises(CantSave, match="thumbtune-models is a file"):
+        sweep(filled, settings_for())
+    with filled.read() as session:
+        assert rows_as_dicts(session, "SELECT id FROM sweep") == []
 
 
 def test_a_seed_tries_the_same_settings(filled: Database, settings_for: Make) -> None:

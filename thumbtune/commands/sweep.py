@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from thumbtune.cli import App
 from thumbtune.commands.train import Shown
-from thumbtune.commands.training_options import training_options
+from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
 from trainer.search_space import Space
 from trainer.settings import TrainSettings
@@ -31,12 +31,24 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
 
 
 @click.command()
-@click.option("--trials", type=int, default=_SWEEP.trials, show_default=True, help="Settings to try.")
-@click.option("--seeds", type=int, default=_SWEEP.seeds, show_default=True, help="Runs of each, with other seeds.")
+@click.option("--trials", type=UpTo(1_000_000), default=_SWEEP.trials, show_default=True, help="Settings to try.")
 @click.option(
-    "--finalists", type=int, default=_SWEEP.finalists, show_default=True, help="How many of the best get more seeds."
+    "--seeds", type=UpTo(1_000), default=_SWEEP.seeds, show_default=True, help="Runs of each, with other seeds."
 )
-@click.option("--final-seeds", type=int, default=_SWEEP.final_seeds, show_default=True, help="How many more they get.")
+@click.option(
+    "--finalists",
+    type=UpTo(1_000_000),
+    default=_SWEEP.finalists,
+    show_default=True,
+    help="How many of the best get more seeds.",
+)
+@click.option(
+    "--final-seeds",
+    type=UpTo(1_000),
+    default=_SWEEP.final_seeds,
+    show_default=True,
+    help="How many more they get.",
+)
 @click.option("--timeout", type=float, metavar="MIN", help="Begin no further trial after these minutes.")
 @click.option("--resume", type=int, metavar="ID", help="Go on with sweep ID, up to --trials in all.")
 @click.option("--lr", default=_SPACE["lr"], show_default=True, metavar="SPACE", help="Learning rates to try.")

@@ -9,9 +9,25 @@ import click
 
 from trainer.settings import DEVICES, FITS, PRECISIONS, STARTS, STRATEGIES, TrainSettings
 
-__all__ = ["training_options"]
+__all__ = ["UpTo", "training_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class UpTo(click.types.IntParamType):
+    """A whole number up to a limit beyond all use, past which only the arithmetic would fail; the help leaves it out.
+
+    Args:
+        limit: the largest. What is too small is the settings' to say.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._range = click.IntRange(max=limit)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number, or fail as click does."""
+        return self._range.convert(value, param, ctx)
+
 
 _DEFAULTS = TrainSettings()
 
@@ -50,8 +66,8 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--hard-max-similarity",),
         {"type": float, "help": "hard takes titles of at most this cosine: more alike ones may be paraphrases."},
     ),
-    ("epochs", ("--epochs",), {"type": int, "help": "Passes over the training split."}),
-    ("batch_size", ("--batch-size",), {"type": int, "help": "Rows a step."}),
+    ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "Passes over the training split."}),
+    ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Rows a step."}),
     ("lr", ("--lr",), {"type": float, "help": "Learning rate at the start; it falls linearly to 0."}),
     ("temperature", ("--temperature",), {"type": float, "help": "Divides the cosines in the loss."}),
     (
@@ -79,7 +95,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
             "padded or squashed.",
         },
     ),
-    ("lora_rank", ("--lora-rank",), {"type": int, "help": "With --train lora: the adapters' rank."}),
+    ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),
     (
         "lora_alpha",
         ("--lora-alpha",),
