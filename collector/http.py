@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Self, TypeVar
 from urllib.request import getproxies, proxy_bypass
 
@@ -99,6 +99,13 @@ class _Turn:
     """Whether one of `LARGE_AT_ONCE` was taken."""
 
     taken: bool = False
+
+
+@dataclass(slots=True)
+class _Sent:
+    """How many requests one try has sent: aiohttp repeats one by itself when a kept connection turns out closed."""
+
+    requests: int = 0
 
 
 # That of the `Http.turn` which the request in hand is made in.
@@ -184,23 +191,36 @@ class Http:
             turn.taken = False
             self._large.release()
 
-    async def get(self, request: Request, read: Callable[[Answer], T]) -> T:
+    async def get(
+        self,
+        request: Request,
+        read: Callable[[Answer], T],
+        *,
+        lost: Callable[[int], None] = lambda _: None,
+        failed: Callable[[TransientError], None] = lambda _: None,
+    ) -> T:
         """Send a request until `read` can make something of the answer.
 
-        `read` gets every answer but 5xx, 408, 425 and most 429s, and raises `TransientError` for one that is worth
-        another try.
+        Args:
+            request: what to ask.
+            read: gets every answer but 5xx, 408, 425 and most 429s, and raises `TransientError` for one that is worth
+                another try.
+            lost: told, after each try, how many requests were sent whose answers did not come, or not whole; also
+                when the caller is cancelled while one is under way.
+            failed: told of each try that failed; there is no other when it raises an error.
 
         Raises:
             NetworkError, BadAnswer: still not after the last try.
-            CollectorError: whatever else `read` raises, at once.
+            CollectorError: whatever else `read` raises, or `failed`, at once.
         """
         attempt = 1
         while True:
             try:
-                answer = await self._send(request)
+                answer = await self._answer(request, lost)
                 _check_status(answer)
                 return read(answer)
             except TransientError as error:
+                failed(error)
                 if attempt >= self._pauses.tries:
                     raise type(error)(
                         f"{request.host}: {error}, {attempt} times; check the network, or try again later"
@@ -212,11 +232,21 @@ class Http:
             attempt += 1
             await self._sleep(pause)
 
-    async def _count(self, *_: object) -> None:
-        # Counted here and not in `_send`: aiohttp repeats a request by itself when a kept connection turns out closed.
+    async def _count(self, _session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: object) -> None:
+        # Counted here and not in `_send`: of what aiohttp repeats by itself, nobody else knows.
         self.requests += 1
+        context.trace_request_ctx.requests += 1
 
-    async def _send(self, request: Request) -> Answer:
+    async def _answer(self, request: Request, lost: Callable[[int], None]) -> Answer:
+        sent, answered = _Sent(), 0
+        try:
+            answer = await self._send(request, sent)
+            answered = 1
+            return answer
+        finally:
+            lost(sent.requests - answered)
+
+    async def _send(self, request: Request, sent: _Sent) -> Answer:
         session = self._public if request.public_only else self._session
         assert session is not None, "use Http in an async with statement"
         try:
@@ -231,6 +261,7 @@ class Http:
                 headers=dict(request.headers),
                 allow_redirects=False,
                 proxy=proxy,
+                trace_request_ctx=sent,
             ) as response:
                 body, complete = await self._body(response, request.max_bytes)
                 log.debug("GET %s: %d, %d bytes", response.url, response.status, len(body))

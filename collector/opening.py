@@ -58,6 +58,8 @@ def known_channel(session: Session, name: ChannelName) -> str | None:
 async def begin_run(clients: Clients, channel_id: str, item: ChannelItem | None, options: SyncOptions) -> Run:
     """Open a run of a channel that is in the store, or that `item` describes; its settings are changed as asked.
 
+    Call it with `to_its_end`: a run that is open, and that nobody knows of, would keep the channel busy.
+
     Raises:
         ChannelBusy: another process is at work on the channel, or was just now.
     """
@@ -79,7 +81,6 @@ async def begin_run(clients: Clients, channel_id: str, item: ChannelItem | None,
             channel_id=channel_id,
             playlist_id=channel.uploads_playlist_id,
             mode=options.mode,
-            min_duration_s=channel.min_duration_s,
             thumbnail_size=channel.thumbnail_size,
             started_at=now,
             refresh_from=refresh_from,

@@ -15,7 +15,10 @@ STOPPED_EARLY = frozenset({"quota", "partial", "interrupted"})
 
 @dataclass(frozen=True)
 class SyncReport:
-    """One channel's sync, as its row in `sync_run` ended; `id` is None for a channel that was never found."""
+    """One channel's sync, as its row in `sync_run` ended; `id` is None for a channel that was never found.
+
+    One that ended before it had a row (not found, `busy`) still says what it cost.
+    """
 
     name: str
     """The channel as the user named it."""

@@ -14,7 +14,7 @@ from collector.errors import CollectorError
 from collector.http import Http
 from collector.progress import Progress
 from collector.settings import Settings
-from collector.store_thread import StoreThread
+from collector.store_thread import StoreThread, to_its_end
 from collector.thumbnails import Thumbnails
 from collector.youtube import YouTube
 from store.quota import add_units, quota_day, units_spent
@@ -64,11 +64,16 @@ class Clients:
     now: Callable[[], datetime]
     progress: Progress
 
-    async def save_spent_units(self) -> None:
-        """Count units that no run paid for (a channel that does not exist)."""
+    async def save_spent_units(self) -> SyncCounts:
+        """Count units that no run paid for (a channel that does not exist); what was spent.
+
+        Raises:
+            StoreError: the database failed.
+        """
         spent = self.meter.take()
         if spent.units:
             await self.store.write(add_units, self.settings.key_fingerprint, spent.units, self.now())
+        return spent
 
 
 @dataclass
@@ -80,7 +85,6 @@ class Run:
     channel_id: str
     playlist_id: str
     mode: SyncMode
-    min_duration_s: int
     thumbnail_size: str
     started_at: datetime
     refresh_from: datetime | None
@@ -115,12 +119,10 @@ class Run:
                 youtube.most_units = units + units_a_day - units_spent(session, quota_day(now), key)
             return result
 
-        writing = asyncio.ensure_future(self._written(both, spent))
-        try:
-            return await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await writing
-            raise
+        result, cancelled = await to_its_end(self._written(both, spent))
+        if cancelled:
+            raise asyncio.CancelledError
+        return result
 
     async def _written(self, write: Callable[[Session], T], spent: SyncCounts) -> T:
         try:

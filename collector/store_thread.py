@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
 from store.database import Database
 
-__all__ = ["StoreThread"]
+__all__ = ["StoreThread", "to_its_end"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,7 +21,8 @@ T = TypeVar("T")
 class StoreThread:
     """Runs functions that take a session, one after another.
 
-    Whoever waits may be cancelled: a transaction that has begun is finished all the same, whole.
+    Whoever waits may be cancelled: a transaction that has begun is finished all the same, whole. What became of it is
+    known to who waits with `to_its_end`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -60,3 +61,20 @@ class StoreThread:
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+async def to_its_end(write: Coroutine[Any, Any, T]) -> tuple[T, bool]:
+    """Wait for a write until it has ended, however often the waiter is cancelled: what it writes was paid for.
+
+    Its result, and whether the waiter was cancelled meanwhile; that is the caller's to act on.
+
+    Raises:
+        Exception: whatever the write raises, also when the waiter was cancelled.
+    """
+    writing, cancelled = asyncio.ensure_future(write), False
+    while not writing.done():
+        try:
+            await asyncio.wait({writing})
+        except asyncio.CancelledError:
+            cancelled = True
+    return writing.result(), cancelled

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -21,7 +22,7 @@ from collector.progress import Progress, Silent
 from collector.report import SyncReport
 from collector.run import Clients, Meter, Run
 from collector.settings import Settings
-from collector.store_thread import StoreThread
+from collector.store_thread import StoreThread, to_its_end
 from collector.thumbnails import Thumbnails
 from collector.work import do_work
 from collector.youtube import YouTube
@@ -74,7 +75,7 @@ async def sync_channels(
         for name in names:
             if stop is not None and stop.is_set():
                 break
-            reports.append(await _stoppable(_sync_one(clients, name, options, stop), stop))
+            reports.append(await _stoppable(_sync_one(clients, name, options), stop))
     return reports
 
 
@@ -100,15 +101,18 @@ async def _clients(
 
 
 async def _stoppable(sync: Coroutine[None, None, SyncReport], stop: asyncio.Event | None) -> SyncReport:
-    """Run a sync; when `stop` is set it is cancelled, and still gives its report."""
+    """Run a sync; when `stop` is set it is cancelled, and still gives its report.
+
+    Raises:
+        asyncio.CancelledError: cancelled from outside; the sync was, too, and has ended.
+    """
     task = asyncio.ensure_future(sync)
-    if stop is None:
-        return await task
-    stopped = asyncio.ensure_future(stop.wait())
+    stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             task.cancel()
+            await asyncio.wait({task})
         return await task
     finally:
         stopped.cancel()
@@ -117,29 +121,36 @@ async def _stoppable(sync: Coroutine[None, None, SyncReport], stop: asyncio.Even
             await asyncio.wait({task})
 
 
-async def _sync_one(
-    clients: Clients, name: ChannelName, options: SyncOptions, stop: asyncio.Event | None
-) -> SyncReport:
+async def _sync_one(clients: Clients, name: ChannelName, options: SyncOptions) -> SyncReport:
+    """Sync a channel; cancelled, too, it gives its report, and leaves no run open and no unit uncounted."""
     began = time.monotonic()
+    channel_id: str | None = None
     try:
         item, channel_id = await find_channel(clients, name)
-        run = await begin_run(clients, channel_id, item, options)
+        run, cancelled = await to_its_end(begin_run(clients, channel_id, item, options))
     except ChannelBusy as busy:
         log.info("%s: %s", name, busy, extra={"channel": channel_id})
-        await clients.save_spent_units()
-        return SyncReport(str(name), "busy", id=channel_id, seconds=time.monotonic() - began)
+        report = SyncReport(str(name), "busy", id=channel_id)
+        return await _without_run(clients, report, began)
     except CollectorError as error:
         status: SyncStatus = "quota" if isinstance(error, QuotaExceeded) else "failed"
-        await clients.save_spent_units()
-        return SyncReport(str(name), status, error=error, seconds=time.monotonic() - began)
+        return await _without_run(clients, SyncReport(str(name), status, error=error), began)
     except asyncio.CancelledError:
-        if stop is None or not stop.is_set():
-            raise
-        return SyncReport(str(name), "interrupted", seconds=time.monotonic() - began)
-    return await _run_to_end(run, str(name), began, stop)
+        return await _without_run(clients, SyncReport(str(name), "interrupted"), began)
+    if cancelled:
+        return await _finish(run, str(name), "interrupted", began, None)
+    return await _run_to_end(run, str(name), began)
 
 
-async def _run_to_end(run: Run, name: str, began: float, stop: asyncio.Event | None) -> SyncReport:
+async def _without_run(clients: Clients, report: SyncReport, began: float) -> SyncReport:
+    """The report of a sync that ended before it had a run, with what it spent, which is counted to the day only."""
+    spent, cancelled = await to_its_end(clients.save_spent_units())
+    if cancelled:
+        report = replace(report, status="interrupted", error=None)
+    return replace(report, requests=spent.requests, units=spent.units, seconds=time.monotonic() - began)
+
+
+async def _run_to_end(run: Run, name: str, began: float) -> SyncReport:
     """Run the stages, and record how they ended, whatever it was."""
     status: SyncStatus | None = None
     error: Exception | None = None
@@ -152,27 +163,20 @@ async def _run_to_end(run: Run, name: str, began: float, stop: asyncio.Event | N
     except CollectorError as failure:
         status, error = "failed", failure
     except asyncio.CancelledError:
-        report = await _finish(run, name, "interrupted", began, None)
-        if stop is None or not stop.is_set():
-            raise
-        return report
+        status = "interrupted"
     except BaseException as failure:
         await _finish_quietly(run, name, began, failure)
         raise
     if status == "quota" and error is None:
         error = run.clients.youtube.quota_spent
-    finishing = asyncio.ensure_future(_finish(run, name, status, began, error))
-    try:
-        return await asyncio.shield(finishing)
-    except asyncio.CancelledError:
-        report = await finishing  # too late to be interrupted: all is done
-        if stop is None or not stop.is_set():
-            raise
-        return report
+    return await _finish(run, name, status, began, error)
 
 
 async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, error: Exception | None) -> SyncReport:
-    """Close the run's row, and report from it: what counts is what was committed."""
+    """Close the run's row, and report from it: what counts is what was committed.
+
+    Who is cancelled only now is too late to interrupt it: all is done.
+    """
     spent = run.clients.meter.take()
     now, clients, seconds = run.clients.now(), run.clients, time.monotonic() - began
 
@@ -183,7 +187,8 @@ async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, 
         channel = get_channel(session, run.channel_id)
         return SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error)
 
-    return await clients.store.write(close)
+    report, _ = await to_its_end(clients.store.write(close))
+    return report
 
 
 def _add_spent(session: Session, run: Run, spent: SyncCounts, now: datetime) -> SyncRun:

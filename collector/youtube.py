@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from collector.api_errors import error_from
 from collector.channel_names import ChannelName
-from collector.errors import ApiError, BadAnswer, BudgetSpent, ChannelNotFound, QuotaExceeded, TransientError
+from collector.errors import ApiError, BadAnswer, BudgetSpent, ChannelNotFound, QuotaExceeded
 from collector.http import Answer, Http, Request
 from collector.parsing import (
     ChannelItem,
@@ -37,6 +37,9 @@ BATCH = 50
 
 class YouTube:
     """The client. `units` counts what was spent; once the quota is, every further call fails without being sent.
+
+    A request whose answer never came, or not whole, counts, too, whatever cut it short: nobody can know whether it was
+    charged, and a unit too many does less harm than one too few. An answer of 5xx or of too many requests does not.
 
     Args:
         http: a session.
@@ -118,7 +121,7 @@ class YouTube:
         return list({video.id: video for video in found if video.id in wanted}.values())
 
     async def _call(self, method: str, parameters: tuple[tuple[str, str], ...], parse: Callable[[JsonObject], T]) -> T:
-        """One call of a list method.
+        """One call of a list method; cancelled while a request is under way, it has cost a unit.
 
         Raises:
             BadKey, QuotaExceeded, ApiError: the API refuses it.
@@ -135,6 +138,7 @@ class YouTube:
 
         def read(answer: Answer) -> T:
             if not answer.complete:
+                self.units += 1
                 raise BadAnswer("the answer is far too long")
             if answer.status >= 300:
                 error = error_from(answer, request.host, self._settings.key)
@@ -146,17 +150,14 @@ class YouTube:
                 raise BadAnswer("answers with a web page, not as the YouTube Data API does (see THUMBTUNE_API_URL)")
             return parse(parse_json(answer.body))
 
-        def read_within_budget(answer: Answer) -> T:
-            try:
-                return read(answer)
-            except TransientError as error:
-                self._check_budget(error)  # paid for in vain, and another try costs another unit
-                raise
+        def pay_for(lost: int) -> None:
+            self.units += lost
 
         self._in_flight += 1
         try:
             self._check_budget()
-            return await self._http.get(request, read_within_budget)
+            # What failed was paid for in vain, more often than not, and another try costs another unit.
+            return await self._http.get(request, read, lost=pay_for, failed=self._check_budget)
         except QuotaExceeded as error:
             self.quota_spent = error
             raise

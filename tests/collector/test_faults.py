@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ import pytest
 from bench.reliability_faults import MOST_REQUESTS, SHARES, videos_asked_for, with_details
 from bench.reliability_lab import contents as everything
 from collector.channel_names import parse_channel_name
-from collector.errors import ApiError, BadAnswer, BadKey, NetworkError, QuotaExceeded
+from collector.errors import ApiError, BadAnswer, BadKey, ChannelNotFound, NetworkError, QuotaExceeded
 from collector.http import Http, Pauses
 from collector.report import SyncReport
 from collector.settings import settings_from
 from collector.sync import sync_channels
 from store.database import Database, open_database
+from store.quota import quota_day, units_spent
+from store.types import utc_now
 from tests.collector.channels import channel, contents, failures, hasty_http, sync
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -53,6 +57,45 @@ async def test_what_heals_is_tried_again(sqlite_database: Database, name: str) -
         assert report.status == "complete"
         assert report.requests == server.journal.count() == 3 + 2 + 3
     assert len(contents(sqlite_database)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    # The stand-in charges for none but those that are cut; one that was reset may have been charged for.
+    [("500", 0), ("503", 0), ("429", 0), ("cut", 0), ("cut json", 0), ("reset", 2), ("html", 2), ("too long", 2)],
+)
+async def test_no_unit_that_was_charged_for_goes_uncounted(sqlite_database: Database, name: str, more: int) -> None:
+    too_long = Fault("body", path=API, body=bytes(17 << 20), content_type="application/json", times=2)
+    async with StandIn(channel(3), faults=Faults([TRANSIENT.get(name, too_long)])) as server:
+        report = await sync(sqlite_database, server)
+        assert (report.status, report.requests) == ("complete", 3 + 2 + 3)
+        assert report.units == server.units + more
+    with sqlite_database.read() as session:
+        assert units_spent(session, quota_day(utc_now())) == report.units
+
+
+async def test_a_request_that_is_repeated_on_its_own_counts_each_time(sqlite_database: Database) -> None:
+    """A kept connection that ends without an answer: another is asked at once, and both may be charged for."""
+    body = b'{"kind": "youtube#channelListResponse"}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):  # the client has left
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head + body)
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        (report,) = await sync_channels(
+            sqlite_database,
+            [parse_channel_name("youtube.com/c/nobody")],  # looked up by both of its names
+            settings_from({"YOUTUBE_API_KEY": "k", "THUMBTUNE_API_URL": f"http://127.0.0.1:{port}"}),
+            http=hasty_http(),
+        )
+    assert isinstance(report.error, ChannelNotFound)
+    assert (report.units, report.requests) == (3, 3)
 
 
 @pytest.mark.parametrize("reason", ["rateLimitExceeded", "userRateLimitExceeded"])
@@ -187,6 +230,7 @@ async def test_a_server_that_is_down_is_one_clear_error(sqlite_database: Databas
             http=hasty_http(),
         )
     assert isinstance(reports[0].error, NetworkError)
+    assert reports[0].units == 0, "nothing was sent"
     assert f"127.0.0.1:{port}: can't be reached, 5 times; check the network" in str(reports[0].error)
 
 

@@ -26,7 +26,7 @@ from store.types import utc_now
 from tests.collector.channels import channel, contents, hasty_http, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import start, wait_for_requests
 from tests.collector.watching import Clock
-from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.faults import Fault, FaultKind, Faults
 from thumbtune.standin.server import StandIn
 
 
@@ -196,7 +196,7 @@ async def test_a_unit_that_only_showed_that_another_is_at_it_is_counted(sqlite_d
         with sqlite_database.write() as session:
             session.execute(update(Channel).values(handle="@before"))  # so that YouTube has to be asked
         report = await sync(sqlite_database, server, alone_since=utc_now() - timedelta(minutes=5))
-        assert (report.status, server.units) == ("busy", 3 + 1)
+        assert (report.status, report.units, server.units) == ("busy", 1, 3 + 1)
         with sqlite_database.read() as session:
             assert units_spent(session, quota_day(utc_now())) == server.units
 
@@ -227,13 +227,25 @@ async def test_what_others_spend_meanwhile_counts_too(database: Database) -> Non
         assert 25 <= server.units <= 25 + 2 * 5
 
 
-async def test_answers_that_can_not_be_read_stay_within_the_budget(sqlite_database: Database) -> None:
+@pytest.mark.parametrize("kind", ["cut_json", "cut"])
+async def test_answers_that_can_not_be_read_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
     """They are charged for, and tried again."""
-    cut = Faults([Fault("cut_json", path="/youtube/v3/videos", times=4)])
+    cut = Faults([Fault(kind, path="/youtube/v3/videos", times=4)])
     async with StandIn(channel(230)) as server:
         server.faults = cut
         report = await sync(sqlite_database, server, most_units=9)
-        assert (report.status, server.units) == ("quota", 9)
+        assert (report.status, report.units, server.units) == ("quota", 9, 9)
+
+
+@pytest.mark.parametrize("kind", ["cut", "hang"])
+async def test_answers_that_never_come_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
+    never = Faults([Fault(kind, path="/youtube/v3/", delay_s=60)], most_in_a_row=None)
+    async with StandIn(channel(3), faults=never) as server:
+        report = await sync(sqlite_database, server, most_units=2, http=hasty_http(timeout_s=0.5))
+        assert (report.status, report.units) == ("quota", 2)
+        assert server.units <= 2
+        with sqlite_database.read() as session:
+            assert units_spent(session, quota_day(utc_now())) == 2
 
 
 async def test_a_spent_budget_leaves_the_free_work(sqlite_database: Database) -> None:

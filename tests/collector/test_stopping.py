@@ -7,16 +7,23 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
+from sqlalchemy import update
 
 from collector.channel_names import parse_channel_name
+from collector.options import SyncOptions
 from collector.progress import Silent
 from collector.report import SyncReport
 from collector.settings import settings_from
 from collector.sync import sync_channels
 from store.database import Database
-from tests.collector.channels import channel, contents, failures, hasty_http, later, sync
+from store.quota import quota_day, units_spent
+from store.syncs import begin_sync
+from store.tables import Channel
+from store.types import utc_now
+from tests.collector.channels import channel, contents, failures, hasty_http, later, sync, sync_runs
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -108,3 +115,155 @@ async def test_what_could_not_even_be_handed_on_is_written(
         report = await stopped(sqlite_database, server, lambda: read() == AT_HAND + WORKERS)
     assert report.pictures_failed == AT_HAND + WORKERS
     assert sum("403" in reason for reason in failures(sqlite_database).values()) == AT_HAND + WORKERS
+
+
+class Telling(Silent):
+    """Tells a sync to stop while it writes: with the first look at the clock once `ready`, the store is held."""
+
+    def __init__(self, database: Database, ready: Callable[[], bool]) -> None:
+        self.stop = asyncio.Event()
+        self._ready = ready
+        self._other = sqlite3.connect(str(database.path), isolation_level=None)
+
+    def now(self) -> datetime:
+        if not self.stop.is_set() and self._ready():
+            self._other.execute("BEGIN IMMEDIATE")
+            self.stop.set()
+        return utc_now()
+
+    async def let_go(self, told: Callable[[], object] = lambda: None) -> None:
+        """Once the sync has been told."""
+        await until(self.stop.is_set)
+        told()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        self._other.execute("ROLLBACK")
+        self._other.close()
+
+
+def begun(
+    database: Database,
+    server: StandIn,
+    telling: Telling,
+    *names: str,
+    stop: asyncio.Event | None,
+    options: SyncOptions | None = None,
+) -> asyncio.Task[list[SyncReport]]:
+    return asyncio.create_task(
+        sync_channels(
+            database,
+            [parse_channel_name(name) for name in names],
+            settings_from(server.environment()),
+            options,
+            progress=telling,
+            stop=stop,
+            http=hasty_http(),
+            now=telling.now,
+        )
+    )
+
+
+def units_of_today(database: Database) -> int:
+    with database.read() as session:
+        return units_spent(session, quota_day(utc_now()))
+
+
+async def test_a_run_that_is_being_opened_is_closed(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        telling = Telling(sqlite_database, lambda: True)
+        syncing = begun(sqlite_database, server, telling, "@tests", stop=telling.stop)
+        await telling.let_go()
+        (report,) = await syncing
+        assert (report.status, report.id) == ("interrupted", server.catalogues[0].channel_id)
+        (run,) = sync_runs(sqlite_database)
+        assert run.status == "interrupted"
+        assert run.units == report.units == units_of_today(sqlite_database) == server.units == 1
+        assert (await sync(sqlite_database, server, alone_since=utc_now())).status == "complete"
+
+
+async def test_a_run_that_is_being_opened_is_closed_for_who_is_cancelled(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        telling = Telling(sqlite_database, lambda: True)
+        syncing = begun(sqlite_database, server, telling, "@tests", stop=None)
+        await telling.let_go(syncing.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await syncing
+        (run,) = sync_runs(sqlite_database)
+        assert (run.status, run.units) == ("interrupted", 1)
+
+
+async def test_told_while_the_units_of_a_look_up_in_vain_are_counted(sqlite_database: Database) -> None:
+    async with StandIn(channel(3)) as server:
+        telling = Telling(sqlite_database, lambda: server.journal.count("channels") == 2)
+        syncing = begun(sqlite_database, server, telling, "@tests", "@nobody", "@tests", stop=telling.stop)
+        await telling.let_go()
+        first, second = await syncing
+        assert [(report.status, report.units) for report in (first, second)] == [("complete", 3), ("interrupted", 1)]
+        assert (second.error, second.exit_code) == (None, 3)
+        assert units_of_today(sqlite_database) == server.units == 4
+
+
+async def test_told_while_the_units_of_a_look_up_of_a_busy_channel_are_counted(sqlite_database: Database) -> None:
+    looks: list[None] = []
+
+    def second_look() -> bool:
+        """The first is for the run that is not opened."""
+        looks.append(None)
+        return len(looks) == 2
+
+    async with StandIn(channel(3)) as server:
+        await sync(sqlite_database, server)
+        with sqlite_database.write() as session:
+            channel_id = server.catalogues[0].channel_id
+            begin_sync(session, channel_id, "incremental", host="elsewhere", pid=1, now=utc_now())
+            session.execute(update(Channel).values(handle="@before"))  # so that YouTube has to be asked
+        telling = Telling(sqlite_database, second_look)
+        alone = SyncOptions(alone_since=utc_now())
+        syncing = begun(sqlite_database, server, telling, "@tests", stop=telling.stop, options=alone)
+        await telling.let_go()
+        (report,) = await syncing
+        assert (report.status, report.id, report.units) == ("interrupted", channel_id, 1)
+        assert units_of_today(sqlite_database) == server.units == 3 + 1
+
+
+async def test_a_look_up_that_is_under_way_is_counted(sqlite_database: Database) -> None:
+    hang = Fault("hang", path="/youtube/v3/channels", times=1, delay_s=60)
+    async with StandIn(channel(3), faults=Faults([hang])) as server:
+        telling = Telling(sqlite_database, lambda: False)
+        syncing = begun(sqlite_database, server, telling, "@tests", stop=telling.stop)
+        await until(lambda: server.units == 1)
+        telling.stop.set()
+        (report,) = await syncing
+        assert (report.status, report.id, report.units) == ("interrupted", None, 1)
+        assert units_of_today(sqlite_database) == server.units == 1
+
+
+async def test_calls_that_are_under_way_are_counted_to_the_run(sqlite_database: Database) -> None:
+    hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
+    async with StandIn(channel(120), faults=Faults([hang])) as server:
+        telling = Telling(sqlite_database, lambda: False)
+        syncing = begun(sqlite_database, server, telling, "@tests", stop=telling.stop)
+        # The channel, both pages, and the details of the first; once its thumbnails are there, nothing else is asked.
+        await until(lambda: server.units == 4 and server.journal.count("picture") == 50)
+        telling.stop.set()
+        (report,) = await syncing
+        assert report.status == "interrupted"
+        assert report.units == units_of_today(sqlite_database) == server.units == 4
+
+
+async def test_a_failure_that_is_being_recorded_is_what_is_raised(sqlite_database: Database) -> None:
+    failed = []
+
+    class Broken(Telling):
+        def channel(self, title: str) -> None:
+            failed.append(title)
+            raise ZeroDivisionError
+
+    async with StandIn(channel(3)) as server:
+        telling = Broken(sqlite_database, lambda: bool(failed))
+        syncing = begun(sqlite_database, server, telling, "@tests", stop=telling.stop)
+        await telling.let_go()
+        with pytest.raises(ZeroDivisionError):
+            await syncing
+        (run,) = sync_runs(sqlite_database)
+        assert (run.status, run.units) == ("failed", server.units)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from sqlalchemy import select
 
 from store.channels import change_settings
 from store.database import Database
-from store.tables import SyncMode
+from store.tables import SyncMode, Video
 from tests.collector.channels import When, channel, contents, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -118,3 +119,13 @@ async def test_a_minimum_that_changes_meanwhile_holds_for_what_is_still_to_come(
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server, progress=When("details", change))
     assert set(kinds(sqlite_database).values()) == {("video", "available")}
+
+
+async def test_a_refresh_that_goes_on_with_another_size_replaces_every_picture(sqlite_database: Database) -> None:
+    async with StandIn(channel(150)) as server:
+        await sync(sqlite_database, server)
+        stopped = await sync(sqlite_database, server, mode="refresh", most_units=3)
+        assert (stopped.status, stopped.pictures_unchanged) == ("quota", 100)
+        assert (await sync(sqlite_database, server, mode="refresh", thumbnail="maxres")).status == "complete"
+    with sqlite_database.read() as session:
+        assert all("maxres" in (url or "") for url in session.scalars(select(Video.picture_url)))

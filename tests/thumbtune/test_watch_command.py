@@ -21,7 +21,9 @@ import pytest
 
 from collector.service_child import GRACE_S
 from store.database import Database, open_database
+from store.quota import quota_day, units_spent
 from store.tables import SyncRun
+from store.types import utc_now
 from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import check_sound
 from tests.collector.watching import values
@@ -405,3 +407,29 @@ def test_an_extra_that_is_not_installed_is_named(
     assert done.returncode == code
     assert done.stderr.splitlines()[-1] == f"error: {said}"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["@nobody", "@tests"])
+def test_a_signal_while_a_sync_is_being_opened_ends_it_in_order(sqlite_url: str, name: str) -> None:
+    """Another program holds the store just then, and lets it go."""
+    hang = Fault("hang", path="/youtube/v3/channels", times=1, delay_s=60)
+    opened = open_database(sqlite_url)
+    with (
+        StandIn(channel(3), faults=Faults([hang])) as server,
+        watching(sqlite_url, server, name, options=("--debug",)) as watcher,
+    ):
+        watcher.until(lambda: server.faults.made["hang"])
+        with opened.engine.execution_options(thumbtune_begin="IMMEDIATE").connect() as other, other.begin():
+            server.release()
+            watcher.said(r"GET http://.*/channels\?.*: 200, ")
+            watcher.process.send_signal(signal.SIGTERM)
+            watcher.said("told to stop")
+        assert watcher.process.wait(30) == 0, watcher.text
+        watcher._reader.join(30)
+        assert "stopped in order" in watcher.text
+        assert re.search(rf"{name}: interrupted, .* 1 units", watcher.text)
+        assert server.units == 1
+    assert [(run.status, run.units) for run in sync_runs(opened)] == ([] if name == "@nobody" else [("interrupted", 1)])
+    with opened.read() as session:
+        assert units_spent(session, quota_day(utc_now())) == 1
+    opened.close()
