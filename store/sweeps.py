@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
@@ -129,12 +129,12 @@ def mark_sweeps_interrupted(session: Session, has_ended: Callable[[str, int, dat
             time.
     """
     query = select(Sweep).where(Sweep.status == "running")
-    dead = [sweep for sweep in session.scalars(query) if has_ended(sweep.host, sweep.pid, sweep.started_at)]
-    for sweep in dead:
-        sweep.status = "interrupted"
-        sweep.error = "the process ended without a word (killed, or the machine stopped)"
-        sweep.finished_at = utc_now()
-    return [sweep.id for sweep in dead]
+    dead = [sweep.id for sweep in session.scalars(query) if has_ended(sweep.host, sweep.pid, sweep.started_at)]
+    # On PostgreSQL it may have ended since it was read, and its process after that.
+    still = update(Sweep).where(Sweep.id.in_(dead), Sweep.status == "running")
+    error = "the process ended without a word (killed, or the machine stopped)"
+    marked = still.values(status="interrupted", error=error, finished_at=utc_now()).returning(Sweep.id)
+    return sorted(session.scalars(marked))
 
 
 def add_trial_runs(session: Session, sweep_id: int, trial: int, runs: Sequence[TrialRun]) -> list[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
-from store.database import Database
+from store.database import Database, open_database
 from store.errors import NotFound, StoreError
 from store.history import Recall, finished_runs, recalls_of
 from store.runs import evaluations, newest_done_run, start_run, steps
@@ -166,3 +167,20 @@ def test_sweeps_of_dead_processes_are_marked(database: Database) -> None:
             "running",
         ]
         assert "ended without a word" in str(get_sweep(session, dead).error)
+
+
+def test_a_sweep_that_ends_while_it_is_looked_at_keeps_its_end(migrated_postgres_url: str) -> None:
+    """On SQLite a writer is alone. Here one may end its sweep, and then its process, after the sweep was read."""
+    with closing(open_database(migrated_postgres_url)) as database:
+        with database.write() as session:
+            ended, killed = start(session), start(session)
+
+        def has_ended(_host: str, _pid: int, _began: datetime) -> bool:
+            with database.write() as another:
+                end_sweep(another, ended, "done")
+            return True
+
+        with database.write() as session:
+            assert mark_sweeps_interrupted(session, has_ended) == [killed]
+        with database.read() as session:
+            assert [get_sweep(session, sweep).status for sweep in (ended, killed)] == ["done", "interrupted"]
