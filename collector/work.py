@@ -94,7 +94,9 @@ def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]
             yield Listing(None, _whole_since(run, channel), _known_until(run, channel))
             return
         if token is not None:
-            yield Listing(token, began_at, _known_until(run, channel))
+            # A whole one that ended after it began has been to the very end: what is left is of the head alone.
+            reached = began_at is not None and channel.listed_at is not None and began_at <= channel.listed_at
+            yield Listing(token, None if reached else began_at, _known_until(run, channel))
         # Meanwhile, something may have been published: the head was read when the listing began.
         if run.error is None and not await _feed_shows_known_only(run):
             place = await run.clients.store.read(get_channel, run.channel_id)

@@ -182,8 +182,9 @@ def record_details(
     for video in videos:
         if video.id not in details:
             listed = video.availability == "available"
-            # One that came back in the listing alone is no more gone than it was.
-            gone += listed and (video.details_at is not None or video.kind == "unknown")
+            # One that came back to the listing, and has no details, is no more gone than it was.
+            came_back = video.details_at is None and video.last_seen_at > video.first_seen_at
+            gone += listed and not came_back
             availability = "gone" if listed else video.availability
             lost.append({"id": video.id, "details_at": now, "availability": availability})
             continue
@@ -245,10 +246,10 @@ def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
 _LOCKED = (
     select(
         Video.id,
-        Video.kind,
         Video.availability,
         Video.published_at,
         Video.first_seen_at,
+        Video.last_seen_at,
         Video.details_at,
         *(Video.picture_sha256, Video.picture_url, Video.picture_etag, Video.picture_last_modified),
         Video.picture_checked_at,

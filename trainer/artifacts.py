@@ -63,13 +63,20 @@ def tensors_file(database: Database, recorded: str) -> Path:
         RunUnusable: they are at neither place.
     """
     path = Path(recorded)
-    if path.is_file():
+    if _is_there(path):
         return path
     moved = models_dir(database) / path.name
-    if moved.is_file():
+    if _is_there(moved):
         return moved
     where = f"at {path}" if moved == path else f"at {path}, nor at {moved}"
     raise RunUnusable(f"the run's tensors are not {where}; put the file back, or train again")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that may not be looked into, such as another user's
+        return False
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
@@ -137,9 +144,11 @@ def check_writable(folder: Path) -> None:
     Raises:
         CantSave: it can't be made, or not be written to.
     """
-    if folder.exists() and not folder.is_dir():
-        raise CantSave(f"{folder} is a file, and can't be written to as a folder; move it away, or name another place")
     with can_save(folder):
+        if folder.exists() and not folder.is_dir():
+            raise CantSave(
+                f"{folder} is a file, and can't be written to as a folder; move it away, or name another place"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
@@ -188,7 +197,7 @@ def _real(folder: Path) -> Path:
 
 def _workshop(folder: Path) -> Path:
     """Where to make what is to become `folder`: beside it, or in it where it has to stay, so on its disk."""
-    stays = folder.is_dir() and (folder.is_mount() or not os.access(folder.parent, os.W_OK))
+    stays = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
     return folder if stays else folder.parent
 
 

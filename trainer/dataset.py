@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def _whole(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside it, so that what a killed command leaves is not in the way of the next; inside, where no file could be
     # moved from beside it, or none be written there.
-    inside = folder.is_mount() or (folder.exists() and not os.access(folder.parent, os.W_OK))
+    inside = os.path.ismount(folder) or (folder.exists() and not os.access(folder.parent, os.W_OK))
     with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=folder if inside else folder.parent) as scratch:
         whole = Path(scratch) / "whole"
         whole.mkdir()
@@ -117,7 +118,7 @@ def _whole(folder: Path) -> Iterator[Path]:
             whole.rename(folder)
             return
         for path in whole.iterdir():
-            path.rename(folder / path.name)
+            shutil.move(path, folder / path.name)
 
 
 def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> int:

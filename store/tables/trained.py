@@ -88,7 +88,7 @@ class TrainingRun(Base):
     """SHA-256 over the base's weights and preprocessing."""
     trained: Mapped[str]
     """`projection`, `all`, or a regular expression over parameter names."""
-    seed: Mapped[int] = mapped_column(BigInteger)
+    seed: Mapped[int]
     """Of the batch order and all else that is drawn."""
     settings: Mapped[dict[str, Any]]
     """Every setting, defaults included."""

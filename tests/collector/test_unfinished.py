@@ -73,6 +73,21 @@ async def test_what_a_whole_listing_did_not_show_is_looked_for_however_often_it_
     assert {i for i, (_, availability) in kinds(sqlite_database).items() if availability == "gone"} == removed
 
 
+async def test_after_a_whole_listing_only_the_head_is_gone_on_with(sqlite_database: Database) -> None:
+    catalogue = channel(600)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        assert (await sync(sqlite_database, server, now=later(1), mode="full", most_units=5)).units == 5
+        catalogue.publish(*(video(number) for number in range(600, 760)))
+        # The seven pages left of the whole list, then two of the newest with their details.
+        stopped = await sync(sqlite_database, server, now=later(2), most_units=12)
+        assert (stopped.status, stopped.units) == ("quota", 12)
+        report = await sync(sqlite_database, server, now=later(3))
+        assert report.status == "complete"
+        assert report.listed <= 200
+    assert len(contents(sqlite_database)) == 760
+
+
 async def test_a_gap_in_the_list_is_not_hidden_by_the_newest_videos(sqlite_database: Database) -> None:
     """The sync that YouTube refused a page had written down those that the feed shows."""
     catalogue = channel(60)

@@ -11,14 +11,14 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection, Engine, Inspector, create_engine, event, inspect, make_url, text
+from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event, inspect, make_url, text
 
 from store.database import open_database, rows_as_dicts
-from store.errors import NotAStore, StoreError, StoreTooNew, StoreTooOld
+from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.migrate import alembic_config, bring_up_to_date, current_revision, head_revision
 from store.tables import Base
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -58,7 +58,6 @@ ROWS = {
     ],
     "0005": [f"UPDATE sync_run SET seen_at = '{NOW}'"],
     "0006": [],
-    "0007": ["UPDATE training_run SET seed = 4294967295"],
 }
 
 
@@ -98,58 +97,6 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
         assert [(run["test_recall_at_1"], run["test_recall_at_1_low"], run["n_train"]) for run in runs] == [
             (0.75, 0.47, 1)
         ]
-
-
-def _indexes(found: Inspector, table: str) -> set[str | None]:
-    return {index["name"] for index in found.get_indexes(table)}
-
-
-def _references(found: Inspector, table: str) -> set[tuple[str, ...]]:
-    return {(*key["constrained_columns"], key["referred_table"]) for key in found.get_foreign_keys(table)}
-
-
-def test_runs_and_what_points_to_them_outlive_a_wider_seed(store_url: str, engine: Engine) -> None:
-    for step in REVISIONS[: REVISIONS.index("0006") + 1]:
-        bring_up_to_date(engine, target=step)
-        with engine.begin() as connection:
-            fill(connection, step)
-    before = inspect(engine)
-    with engine.connect() as connection:
-        rows = connection.execute(text("SELECT * FROM training_run")).mappings().all()
-
-    bring_up_to_date(engine)
-    after = inspect(engine)
-    for table in ("training_run", "evaluation", "promotion"):
-        assert _indexes(after, table) == _indexes(before, table)
-        assert _references(after, table) == _references(before, table)
-    assert {key["name"] for key in after.get_foreign_keys("training_run")} == {
-        key.name for key in Base.metadata.tables["training_run"].foreign_key_constraints
-    }
-    with engine.begin() as connection:
-        assert connection.execute(text("SELECT * FROM training_run")).mappings().all() == rows
-        assert [row["seed"] for row in rows] == [42]
-        connection.execute(text("UPDATE training_run SET seed = 4294967295"))
-        assert connection.scalar(text("SELECT seed FROM run_history")) == 4294967295
-    database = open_database(store_url)
-    with pytest.raises(StoreError), database.write() as session:
-        session.execute(text("DELETE FROM training_run"))
-    database.close()
-
-
-def test_a_users_own_views_on_sqlite_outlive_a_wider_seed(sqlite_url: str) -> None:
-    engine = create_engine(sqlite_url)
-    for step in REVISIONS[: REVISIONS.index("0006") + 1]:
-        bring_up_to_date(engine, target=step)
-        with engine.begin() as connection:
-            fill(connection, step)
-    with engine.begin() as connection:
-        connection.execute(text("CREATE VIEW seeds AS SELECT seed FROM run_history"))
-        connection.execute(text("CREATE VIEW hosts AS SELECT host FROM training_run"))
-    bring_up_to_date(engine)
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT seed, host FROM seeds, hosts")).all() == [(42, "h")]
-        assert connection.scalar(text("PRAGMA legacy_alter_table")) == 0
-    engine.dispose()
 
 
 def test_each_migration_can_be_undone_and_done_again(engine: Engine) -> None:

@@ -102,14 +102,6 @@ def test_a_run_is_there_from_its_start_and_ends_done(database: Database) -> None
         assert newest.id == run_id
 
 
-def test_a_run_keeps_the_largest_seed(database: Database) -> None:
-    with database.write() as session:
-        run_id = start(session, seed=2**32 - 1)
-    with database.read() as session:
-        assert get_run(session, run_id).seed == 4294967295
-        assert rows_as_dicts(session, "SELECT seed FROM run_history") == [{"seed": 4294967295}]
-
-
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_a_run_that_did_not_come_through_says_why(database: Database, status: str) -> None:
     with database.write() as session:

@@ -246,6 +246,17 @@ def test_an_id_that_is_asked_for_and_missing_is_gone_with_its_history_kept(datab
     assert read_details(database, missing=["v1"], now=at(2)).gone == 0
 
 
+def test_what_is_listed_again_and_again_without_details_is_gone_once(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+    assert page(database, listed("v1"), now=at(1)).new == 1
+    assert read_details(database, missing=["v1"], now=at(1), started_at=at(1)).gone == 1
+    for hours in (2, 3):
+        assert page(database, listed("v1"), now=at(hours)).wanted == ("v1",)
+        assert read_details(database, missing=["v1"], now=at(hours), started_at=at(hours)).gone == 0
+        assert the_video(database, "v1").availability == "gone"
+
+
 def test_what_comes_back_is_available_again_without_a_new_version(database: Database) -> None:
     page(database, listed("v1"))
     read_details(database, details("v1", "kept"))

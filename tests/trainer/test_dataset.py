@@ -152,6 +152,25 @@ def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
     assert_whole(tmp_path / "disk-second")
 
 
+@pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_folder_mounted_from_the_same_disk_is_filled(
+    sqlite_database: Database, tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    """It looks like any other, but nothing can be renamed into it."""
+    fill(sqlite_database, 10)
+    chosen = snapshot.select(sqlite_database)
+    snapshot.save(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
+    source, folder = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    folder.mkdir()
+    mounted = 'mount --bind "$1" "$2" || exit 99; shift 2; exec "$@"'
+    shell = [*UNSHARE, "sh", "-c", mounted, "sh", str(source), str(folder), *command(sqlite_database, folder, *form)]
+    subprocess.run(shell, check=True)
+    assert_whole(source)
+    assert not any(folder.iterdir())
+
+
 @pytest.mark.parametrize("parquet", [True, False])
 def test_a_folder_that_is_there_stays_the_one_it_is(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parquet: bool
