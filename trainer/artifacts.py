@@ -28,12 +28,15 @@ __all__ = [
     "check_empty",
     "check_place",
     "check_writable",
+    "fill",
     "load_tensors",
     "models_dir",
     "put_tensors",
+    "real_folder",
     "save_tensors",
     "save_whole_model",
     "tensors_file",
+    "workshop",
 ]
 
 
@@ -161,7 +164,7 @@ def check_place(folder: Path) -> None:
     """
     with can_save(folder):
         check_empty(folder)
-        check_writable(_workshop(_real(folder)))
+        check_writable(workshop(real_folder(folder)))
 
 
 def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> None:
@@ -177,25 +180,29 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
     """
     check_empty(folder)
     with can_save(folder), quiet_libraries():
-        real = _real(folder)
-        workshop = _workshop(real)
-        workshop.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{real.name}.", dir=workshop) as beside:
+        real = real_folder(folder)
+        place = workshop(real)
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{real.name}.", dir=place) as beside:
             whole = Path(beside) / real.name
             model.save_pretrained(str(whole), create_model_card=False)
             (whole / "README.md").write_text(card, encoding="utf-8")
             _put(whole, real)
 
 
-def _real(folder: Path) -> Path:
-    """The folder itself, where `folder` is a link to it."""
+def real_folder(folder: Path) -> Path:
+    """The folder itself, where `folder` is a link to it.
+
+    Raises:
+        CantSave: the link leads back to itself.
+    """
     try:
         return folder.resolve()
     except RuntimeError as error:
         raise CantSave(f"{folder} is a link that leads back to itself; name another folder") from error
 
 
-def _workshop(folder: Path) -> Path:
+def workshop(folder: Path) -> Path:
     """Where to make what is to become `folder`: beside it, or in it where it has to stay, so on its disk."""
     stays = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
     return folder if stays else folder.parent
@@ -210,18 +217,23 @@ def _put(whole: Path, folder: Path) -> None:
         if set(folder.iterdir()) - {whole.parent}:
             # Somebody has put something there since it was looked at.
             raise
-        _fill(folder, whole)
+        fill(folder, whole)
     else:
         whole.replace(folder)
 
 
-def _fill(folder: Path, whole: Path) -> None:
+def fill(folder: Path, whole: Path) -> None:
+    """Move what is in `whole` to a folder that has nothing of these names: all of it, or none if that fails.
+
+    Raises:
+        OSError: it failed.
+    """
     names = [path.name for path in whole.iterdir()]
     try:
         for name in names:
             shutil.move(whole / name, folder / name)
     except BaseException:
-        # All or nothing: a part of a model would be taken for one, and keep the command from being run again.
+        # A part of a model would be taken for one, and keep the command from being run again.
         for name in names:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)

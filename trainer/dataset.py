@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from store.pairs import read_pictures
 from store.runs import get_run
 from store.snapshots import ExampleRow, load_examples, newest_snapshot
 from trainer import snapshot
-from trainer.artifacts import can_save, check_empty
+from trainer.artifacts import can_save, check_empty, fill, real_folder, workshop
 from trainer.errors import RunUnusable
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
@@ -105,20 +103,17 @@ def _whole(folder: Path) -> Iterator[Path]:
 
     A folder that is there stays, and gets the files: it may be a mount point, or where the user's shell is.
     """
-    folder = Path(os.path.realpath(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside it, so that what a killed command leaves is not in the way of the next; inside, where no file could be
-    # moved from beside it, or none be written there.
-    inside = os.path.ismount(folder) or (folder.exists() and not os.access(folder.parent, os.W_OK))
-    with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=folder if inside else folder.parent) as scratch:
+    folder = real_folder(folder)
+    place = workshop(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=place) as scratch:
         whole = Path(scratch) / "whole"
         whole.mkdir()
         yield whole
-        if not folder.exists():
+        if folder.exists():
+            fill(folder, whole)
+        else:
             whole.rename(folder)
-            return
-        for path in whole.iterdir():
-            shutil.move(path, folder / path.name)
 
 
 def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> int:

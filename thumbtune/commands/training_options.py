@@ -29,8 +29,8 @@ class UpTo(click.types.IntParamType):
         return self._range.convert(value, param, ctx)
 
 
-SEEDS = 2_000_000_000
-"""The largest that may be given: a sweep counts on from it, within PostgreSQL's `integer`."""
+_LARGEST_SEED = 2_000_000_000
+"""A sweep counts on from it, within PostgreSQL's `integer`."""
 _DEFAULTS = TrainSettings()
 
 # The field of `TrainSettings`, then what click takes.
@@ -80,7 +80,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "seed",
         ("--seed",),
-        {"type": UpTo(SEEDS), "help": "Of all that is random in training. Splits don't depend on it."},
+        {"type": UpTo(_LARGEST_SEED), "help": "Of all that is random in training. Splits don't depend on it."},
     ),
     ("device", ("--device",), {"type": click.Choice(DEVICES), "help": "Where to compute."}),
     (
