@@ -175,19 +175,29 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        message, code = _explained(error)
+        message, code = _explained(error, arguments)
         console.error(message)
         return code
     return result if isinstance(result, int) else 0
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _is_text(argument: str) -> bool:
+    """Whether an argument was UTF-8: Python keeps bytes that are not as lone surrogates (PEP 383)."""
+    return not any("\udc80" <= char <= "\udcff" for char in argument)
+
+
+def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
     """One line for a person, and the exit code: our own errors carry both; else it is a bug, or an extra is missing."""
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"the file name {str(error.filename)[:60]}... is too long; give a shorter one", 1
+    if isinstance(error, UnicodeEncodeError):
+        # File names may be any bytes; what goes to a database or a model has to be text.
+        for argument in arguments:
+            if not _is_text(argument):
+                return f"{argument[:60]!a} is not UTF-8 text; use a UTF-8 terminal", 2
     if isinstance(error, ModuleNotFoundError) and error.name == "prometheus_client":
         return "prometheus-client is not installed; run pip install 'thumbtune[service]'", 1
     if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_STACK:

@@ -101,6 +101,15 @@ def test_a_store_is_made_checked_backed_up_and_queried(tmp_path: Path) -> None:
     assert refused.stderr.startswith("error: the query failed (attempt to write a readonly database)")
 
 
+def test_an_argument_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    result = thumbtune("sql", "SELECT 'caf\udce9'", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "error: \"SELECT 'caf\\udce9'\" is not UTF-8 text; use a UTF-8 terminal"
+    backup = thumbtune("db", "backup", "caf\udce9.db", cwd=tmp_path)  # file names may be any bytes
+    assert (backup.returncode, (tmp_path / "caf\udce9.db").exists()) == (0, True), backup.stderr
+
+
 def test_a_damaged_store_fails_the_check(tmp_path: Path) -> None:
     thumbtune("db", "upgrade", cwd=tmp_path)
     with sqlite3.connect(tmp_path / "thumbtune.db") as plain:
