@@ -19,6 +19,7 @@ __all__ = [
     "channel_titles",
     "current_pairs",
     "find_video",
+    "lock_videos",
     "read_pictures",
     "set_groups",
     "split_videos",
@@ -87,10 +88,9 @@ def find_video(session: Session, video_id: str) -> tuple[str, str | None] | None
 def split_videos(session: Session) -> list[SplitVideo]:
     """Every video that is a pair now or has a split from earlier, newest first (ties by video id).
 
-    Vanished videos count: a re-upload of a deleted one belongs to its group. Call it in the transaction that then
-    writes groups and splits: of two trainers at once the second waits here, and sees what the first one gave.
+    Vanished videos count: a re-upload of a deleted one belongs to its group. Who then writes groups and splits locks
+    the videos first.
     """
-    _lock_videos(session)
     query = (
         select(
             Video.id,
@@ -110,10 +110,11 @@ def _newest_first(query: Select[tuple[object, ...]] | Select) -> Select:  # type
     return query.order_by(Video.published_at.is_(None), Video.published_at.desc(), Video.id)
 
 
-def _lock_videos(session: Session) -> None:
+def lock_videos(session: Session) -> None:
     """Lock every video in the order of the ids, as syncs do, so that writers wait for each other and never deadlock.
 
-    Not against rows that refer to a video (a snapshot's examples): those don't mind what is changed here. SQLite has
+    Of two trainers at once the second waits here, and sees what the first one gave. Not against rows that refer to a
+    video (a snapshot's examples): those don't mind what is changed here. SQLite has
     no row locks: there a write transaction is alone from its start.
     """
     if session.get_bind().dialect.name != "sqlite":
@@ -122,7 +123,7 @@ def _lock_videos(session: Session) -> None:
 
 def set_groups(session: Session, groups: Mapping[str, str]) -> None:
     """Write {video id: group id}, touching only the rows that differ."""
-    _lock_videos(session)
+    lock_videos(session)
     known: dict[str, str | None] = {}
     for ids in _batches(list(groups)):
         rows = session.execute(select(Video.id, Video.group_id).where(Video.id.in_(ids)))
@@ -137,7 +138,7 @@ def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> 
 
     A split that someone else gave first stays: the caller goes on with what is returned.
     """
-    _lock_videos(session)
+    lock_videos(session)
     for split in sorted(set(splits.values())):
         for ids in _batches([video for video, wanted in splits.items() if wanted == split]):
             session.execute(

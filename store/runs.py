@@ -29,7 +29,7 @@ __all__ = [
     "newest_done_run",
     "ranks",
     "run_at_work",
-    "snapshot_titles",
+    "snapshot_pairs",
     "start_run",
     "steps",
     "update_run",
@@ -175,12 +175,14 @@ def ranks(session: Session, run_id: int, model: str, direction: str, split: str)
     return {row.video_id: row for row in session.scalars(query)}
 
 
-def snapshot_titles(session: Session, snapshot_id: int, videos: Iterable[str]) -> dict[str, str]:
-    """{video id: its title in this snapshot} for those of `videos` that are in it."""
+def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """{video id: (title, digest of the picture) in this snapshot} for those of `videos` that are in it."""
     wanted = set(videos)
     query = (
-        select(Example.video_id, VideoVersion.title)
+        select(Example.video_id, VideoVersion.title, VideoVersion.picture_sha256)
         .join(VideoVersion, VideoVersion.id == Example.version_id)
         .where(Example.snapshot_id == snapshot_id)
     )
-    return {video: title for video, title in session.execute(query) if video in wanted}
+    rows = session.execute(query)
+    # An example's version has a picture.
+    return {video: (title, picture) for video, title, picture in rows if video in wanted and picture is not None}

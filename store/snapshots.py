@@ -26,6 +26,7 @@ __all__ = [
     "save_snapshot",
     "snapshot_info",
     "snapshot_span",
+    "trained_pairs",
 ]
 
 
@@ -183,3 +184,14 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
         .order_by(SnapshotExample.position)
     )
     return [ExampleRow(*row) for row in session.execute(query)]  # type: ignore[arg-type]
+
+
+def trained_pairs(session: Session, snapshot_id: int) -> list[tuple[str, str]]:
+    """(title, digest of the picture) of a snapshot's training split, as they were when it was made."""
+    query = (
+        select(VideoVersion.title, VideoVersion.picture_sha256)
+        .join(SnapshotExample, SnapshotExample.version_id == VideoVersion.id)
+        .where(SnapshotExample.snapshot_id == snapshot_id, SnapshotExample.split == "train")
+    )
+    # An example's version has a picture.
+    return [(title, picture) for title, picture in session.execute(query) if picture is not None]

@@ -74,7 +74,7 @@ VIEWS = {
             "test_recall_at_1": "of the tuned model",
             "test_recall_at_1_low": "lower end of its 95 % Wilson interval",
             "test_recall_at_1_high": "upper end",
-            "trained": "`projection`, `all` or a regular expression over parameter names",
+            "trained": "`projection`, `all`, `lora` or a regular expression over parameter names",
             "seed": "of the batch order and all else that is drawn",
             "device": "`cpu`, `cuda`, ...",
             "seconds": "wall-clock time",

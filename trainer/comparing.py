@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from store.database import Database
-from store.runs import get_run, ranks, snapshot_titles
+from store.runs import get_run, ranks, snapshot_pairs
 from store.tables import Rank
 from trainer.errors import BadSetting, RunUnusable
 from trainer.evaluation import Comparison, mcnemar
@@ -83,9 +83,11 @@ def compare(database: Database, a: str, b: str, split: str = "test") -> Compared
     with database.read() as session:
         side_a, of_a = _side(session, a, split)
         side_b, of_b = _side(session, b, split)
-        titles_a = snapshot_titles(session, side_a.snapshot_id, _named(of_a))
-        titles_b = snapshot_titles(session, side_b.snapshot_id, _named(of_b))
-    common = of_a.keys() & of_b.keys()
+        pairs_a = snapshot_pairs(session, side_a.snapshot_id, _named(of_a))
+        pairs_b = snapshot_pairs(session, side_b.snapshot_id, _named(of_b))
+    titles_a, titles_b = ({video: title for video, (title, _) in pairs.items()} for pairs in (pairs_a, pairs_b))
+    # A video that was given another picture in between is another thumbnail.
+    common = {video for video in of_a.keys() & of_b.keys() if pairs_a[video][1] == pairs_b[video][1]}
     if not common:
         raise RunUnusable(f"{a} and {b} have no thumbnail in common on the {split} split; compare other runs")
     test = mcnemar({v: of_a[v].rank for v in common}, {v: of_b[v].rank for v in common})

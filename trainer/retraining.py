@@ -5,7 +5,7 @@ Nothing heavy is imported until there is something to train on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,16 @@ from sqlalchemy.orm import Session
 from store.champions import champion, promote
 from store.database import Database
 from store.novelty import NewPairs, new_pairs_since
-from store.pairs import channel_titles
+from store.pairs import channel_titles, split_videos
 from store.runs import newest_done_run
 from store.tables import TrainingRun
 from trainer.alone import already_training, run_here
 from trainer.channel_names import channel_id
 from trainer.errors import BadSetting, ModelUnavailable, NoNetwork, RunUnusable, TrainerError
 from trainer.progress import Progress
-from trainer.promotion import Decision, decide, decide_unmeasured
+from trainer.promotion import Decision, decide, decide_all_known, decide_unmeasured
 from trainer.settings import TrainSettings
+from trainer.splits import left_out, members_of
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
@@ -52,7 +53,7 @@ class Retrained:
     """What came of it.
 
     Args:
-        new: the pairs that no finished run had seen.
+        new: the pairs that were still to be tried (see `new_pairs_since`).
         result: the run; None where too little was new.
         champion_id: the run in use now, or None.
     """
@@ -98,7 +99,7 @@ def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherite
 
 
 def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
-    """Count the pairs, as they are now, that no finished run has seen since the one in use (itself included).
+    """Count the pairs, as they are now, that neither the run in use nor one that was to take its place has seen.
 
     Args:
         database: the store.
@@ -115,7 +116,9 @@ def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     known = channel_titles(session)
     wanted = {channel_id(name, known) for name in channels}
     run = _reference(session)
-    return new_pairs_since(session, None if run is None else run.id, wanted)
+    # By what the videos show now: the groups in the store are those of the last snapshot.
+    elsewhere = left_out(members_of(split_videos(session)))
+    return new_pairs_since(session, None if run is None else run.id, wanted, left_out=elsewhere)
 
 
 def retrain(
@@ -156,8 +159,8 @@ def retrain(
     def guard(session: Session) -> None:
         look(session)
 
-    def judge(in_use: TrainingRun, tuned: Scores, beside: Scores | None) -> Decision:
-        return _decision(database, settings.device, in_use, tuned, beside)
+    def judge(in_use: TrainingRun, tuned: Scores, beside: Scores | None, known: Collection[str]) -> Decision:
+        return _decision(database, settings.device, in_use, tuned, beside, known=known)
 
     try:
         with database.read() as session:
@@ -208,21 +211,30 @@ def _champion_id(database: Database) -> int | None:
     return None if run is None else run.id
 
 
-def _decision(database: Database, device: str, in_use: TrainingRun, tuned: Scores, beside: Scores | None) -> Decision:
-    new = _valid_recall(tuned)
-    old = None if beside is None else _valid_recall(beside)
-    if new is None or old is None or beside is None:
-        error = None if new is None else _unusable(database, in_use.id, device)
+def _decision(
+    database: Database,
+    device: str,
+    in_use: TrainingRun,
+    tuned: Scores,
+    beside: Scores | None,
+    *,
+    known: Collection[str],
+) -> Decision:
+    new = _valid_ranks(tuned)
+    if beside is None or not new:
+        recall = sum(rank == 1 for rank in new.values()) / len(new) if new else None
+        error = None if recall is None else _unusable(database, in_use.id, device)
         # For want of a network it may be back tomorrow: only what is lost is given up.
         lost = error is not None and not isinstance(error, NoNetwork)
-        return decide_unmeasured(in_use.id, new, str(error) if lost else None)
+        return decide_unmeasured(in_use.id, recall, str(error) if lost else None)
+    counted = new.keys() - known
+    if not counted:
+        return decide_all_known(in_use.id, len(new))
     from trainer.evaluation import mcnemar  # noqa: PLC0415 (loads SciPy)
 
-    return decide(in_use.id, old, new, mcnemar(_valid_ranks(beside), _valid_ranks(tuned)))
-
-
-def _valid_recall(scores: Scores) -> float | None:
-    return scores.table(_DIRECTION).get("valid", {}).get("recall@1")
+    old = _valid_ranks(beside)
+    test = mcnemar({video: old[video] for video in counted}, {video: new[video] for video in counted})
+    return decide(in_use.id, test, len(new) - len(counted))
 
 
 def _valid_ranks(scores: Scores) -> dict[str, int]:

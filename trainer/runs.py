@@ -28,6 +28,7 @@ from trainer.artifacts import (
     save_whole_model,
     tensors_file,
 )
+from trainer.contamination import contaminated
 from trainer.errors import CantSave, RunUnusable, TrainerError, TrainingInterrupted
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
@@ -163,6 +164,7 @@ def _train(
     with run.timed("evaluate"):
         base = _score_base(run, model, prepared, source)
         beside = _score_champion(run, in_use, prepared.rows, source)
+        known = _known_to_champion(run, in_use, prepared.rows)
     with run.timed("load"):
         learner = _learner(run, model, names, prepared.pooled, in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
@@ -173,7 +175,7 @@ def _train(
         _warn_if_worse(run, base, tuned)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
-    decision = None if judge is None or in_use is None else judge(in_use, tuned, beside)
+    decision = None if judge is None or in_use is None else judge(in_use, tuned, beside, known)
     promoted = _end(run, in_use, decision)
     if output is not None:
         # Only now: the run keeps what it learnt, whatever is wrong with that folder.
@@ -229,6 +231,25 @@ def _score_champion(
         return None
 
 
+def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> frozenset[str]:
+    """Held-out videos on which the champion, and a run that goes on from it, may shine by memory; warn of them."""
+    if in_use is None:
+        return frozenset()
+    known = contaminated(run.database, in_use.id, rows)
+    if known:
+        whose = "its figures and this run's, which goes on from it," if _goes_on(run.settings) else "its figures"
+        run.warn(
+            f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
+            f"{sum(row.split != 'train' for row in rows)} held-out pairs, when another video showed it: {whose} are "
+            "too good"
+        )
+    return known
+
+
+def _goes_on(settings: TrainSettings) -> bool:
+    return settings.start == "champion"
+
+
 def _learner(
     run: Run,
     model: LazyModel,
@@ -237,9 +258,7 @@ def _learner(
     in_use: TrainingRun | None,
 ) -> Learner:
     settings, source = run.settings, StoredPictures(run.database)
-    changed = (
-        _champions_tensors(run.database, in_use, model) if settings.start == "champion" and in_use is not None else {}
-    )
+    changed = _champions_tensors(run.database, in_use, model) if _goes_on(settings) and in_use is not None else {}
     heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
     if heads is not None and pooled is not None and _only_heads(names, heads):
         return HeadsLearner(model, heads, names, pooled, settings)
@@ -277,7 +296,9 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
 
         def on_step(step: Step) -> None:
             if not math.isfinite(step.loss):
-                raise TrainerError(f"the loss became {step.loss} at step {step.step}; use a smaller --lr")
+                raise TrainerError(
+                    f"the loss became {step.loss} at step {step.step}; use a smaller --lr, or a higher --temperature"
+                )
             steps.append(step)
             count(1)
 
@@ -299,7 +320,7 @@ def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use
         for model, scores in scored.items():
             add_evaluations(session, run.id, scores.rows(model))
             add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
-    if beside is not None and in_use is not None:
+    if in_use is not None and (beside is not None or _goes_on(run.settings)):
         run.note(champion_run_id=in_use.id)
 
 
@@ -315,7 +336,8 @@ def _save(run: Run, learner: Learner) -> Path:
 def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
     """End the run, and with it bring its model into use: as the store's first, or in place of the one in use."""
     with run.database.write() as session:
-        end_run(session, run.id, "done", phase_seconds=run.seconds)
+        reason = None if decision is None else decision.reason
+        end_run(session, run.id, "done", phase_seconds=run.seconds, decision=reason)
         if in_use is None:
             return replace_champion(session, run.id, None, "the first model")
         if decision is None or not decision.promote:

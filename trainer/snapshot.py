@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from store.database import Database
 from store.pairs import (
     Pair,
-    SplitVideo,
     assign_splits,
     channel_titles,
     current_pairs,
+    lock_videos,
     set_groups,
     split_videos,
 )
@@ -29,7 +29,7 @@ from trainer import negatives
 from trainer.channel_names import channel_id
 from trainer.errors import NotEnoughPairs
 from trainer.settings import TrainSettings
-from trainer.splits import SPLITS, Member, assign, group_homes, groups_of, normalised
+from trainer.splits import SPLITS, Member, assign, left_out, members_of, normalised
 
 __all__ = ["Selection", "mine", "require_trainable", "save", "select"]
 
@@ -80,7 +80,8 @@ def select(database: Database, channels: Sequence[str] = ()) -> Selection:
     # Read and decided in one transaction: of two trainers at once, the second sees what the first gave, so that the
     # members of a group can't end in different splits.
     with database.write() as session:
-        members = _members(split_videos(session))
+        lock_videos(session)
+        members = members_of(split_videos(session))
         set_groups(session, {member.video_id: member.group_id for member in members})
         given = assign_splits(session, assign(members), utc_now())
         pairs = current_pairs(session)
@@ -106,20 +107,13 @@ def _why_none(database: Database, channels: Sequence[str]) -> str:
     return f"no video can be trained on: {found}; run 'thumbtune sync' again{shorter}"
 
 
-def _members(videos: Sequence[SplitVideo]) -> list[Member]:
-    groups = groups_of((video.video_id, video.title, video.picture_sha256) for video in videos)
-    return [
-        Member(video.video_id, video.channel_id, groups[video.video_id], video.split, video.is_pair) for video in videos
-    ]
-
-
 def _taken(
     members: Sequence[Member],
     pairs: Sequence[Pair],
     wanted: tuple[str, ...],
 ) -> Selection:
     by_id = {member.video_id: member for member in members}
-    homes = group_homes(members)
+    elsewhere = left_out(members)
     in_view = [m for m in members if m.is_pair and (not wanted or m.channel_id in wanted)]
     mine_only = [pair for pair in pairs if not wanted or pair.channel_id in wanted]
     # A pair that appeared between our two reads is not among the members; the next snapshot takes it.
@@ -128,7 +122,7 @@ def _taken(
     examples: list[ExampleRow] = []
     for pair in mine_only:
         member = by_id[pair.video_id]
-        if member.split != homes[member.group_id][0]:
+        if pair.video_id in elsewhere:
             excluded[HELD_OUT_ELSEWHERE] += 1
             continue
         examples.append(

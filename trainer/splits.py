@@ -10,9 +10,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from store.pairs import SplitVideo
 
 __all__ = [
     "SPLITS",
@@ -22,6 +26,8 @@ __all__ = [
     "first_counts",
     "group_homes",
     "groups_of",
+    "left_out",
+    "members_of",
     "normalised",
     "numbers_of",
 ]
@@ -53,6 +59,8 @@ def normalised(title: str) -> str:
 
 def numbers_of(labels: Collection[str]) -> NDArray[np.intp]:
     """Number n labels, equal ones alike, in the order in which they first come: (n,) int from 0."""
+    import numpy as np  # noqa: PLC0415 (who only groups does not need it)
+
     # Not by an array of them: its rows are as long as the longest, and drop a label's NULs at the end.
     seen: dict[str, int] = {}
     return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.intp, len(labels))
@@ -87,6 +95,14 @@ def groups_of(videos: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
             low, high = sorted((root(other), root(video)))
             parent[high] = low
     return {video: root(video) for video in parent}
+
+
+def members_of(videos: Sequence[SplitVideo]) -> list[Member]:
+    """Videos with the groups that their present titles and pictures make of them, in the order given."""
+    groups = groups_of((video.video_id, video.title, video.picture_sha256) for video in videos)
+    return [
+        Member(video.video_id, video.channel_id, groups[video.video_id], video.split, video.is_pair) for video in videos
+    ]
 
 
 def first_counts(n: int) -> dict[str, int]:
@@ -135,6 +151,15 @@ def group_homes(members: Iterable[Member]) -> dict[str, tuple[str, bool]]:
         if member.split is not None:
             found[member.group_id].add(member.split)
     return {group: (max(splits, key=SPLITS.index), len(splits) > 1) for group, splits in found.items()}
+
+
+def left_out(members: Sequence[Member]) -> set[str]:
+    """Videos whose group came together after its members had different splits, and is more held out than they are.
+
+    Snapshots leave them out: nobody moves, and nothing held out is trained on.
+    """
+    homes = group_homes(members)
+    return {m.video_id for m in members if m.split is not None and m.split != homes[m.group_id][0]}
 
 
 def _assign_first(members: Sequence[Member], of_group: dict[str, str]) -> None:

@@ -87,7 +87,7 @@ class TrainingRun(Base):
     base_fingerprint: Mapped[str | None]
     """SHA-256 over the base's weights and preprocessing."""
     trained: Mapped[str]
-    """`projection`, `all`, or a regular expression over parameter names."""
+    """`projection`, `all`, `lora`, or a regular expression over parameter names."""
     seed: Mapped[int]
     """Of the batch order and all else that is drawn."""
     settings: Mapped[dict[str, Any]]
@@ -114,6 +114,9 @@ class TrainingRun(Base):
     """With `host`: whether a run that reads `running` still is."""
     champion_run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
     """The run that was in use then, scored beside this one as the model `champion`; NULL when there was none."""
+    decision: Mapped[str | None]
+    """Whether it took that run's place, and why, in words with the figures; NULL where that was not asked: only
+    `retrain` does."""
     sweep_id: Mapped[int | None] = mapped_column(ForeignKey("sweep.id"), index=True)
     """The sweep that this run is part of."""
     trial: Mapped[int | None]

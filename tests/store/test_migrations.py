@@ -18,7 +18,7 @@ from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.migrate import alembic_config, bring_up_to_date, current_revision, head_revision
 from store.tables import Base
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -57,7 +57,8 @@ ROWS = {
         "UPDATE training_run SET sweep_id = 1, trial = 0, champion_run_id = 1",
     ],
     "0005": [f"UPDATE sync_run SET seen_at = '{NOW}'"],
-    "0006": [],
+    "0006": [f"INSERT INTO promotion VALUES (2, 1, '{NOW}', 'valid recall@1 0.500 against the champion')"],
+    "0007": [],
 }
 
 
@@ -89,6 +90,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
     with database.read() as session:
         pairs = rows_as_dicts(session, "SELECT * FROM pairs")
         runs = rows_as_dicts(session, "SELECT * FROM run_history")
+        decisions = rows_as_dicts(session, "SELECT decision FROM training_run")
         assert current_revision(session.connection()) == head_revision()
     database.close()
 
@@ -96,6 +98,10 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
     if revision != "0001":
         assert [(run["test_recall_at_1"], run["test_recall_at_1_low"], run["n_train"]) for run in runs] == [
             (0.75, 0.47, 1)
+        ]
+        taken = revision >= "0006"  # the promotion was written down by then
+        assert [row["decision"] for row in decisions] == [
+            "valid recall@1 0.500 against the champion" if taken else None
         ]
 
 

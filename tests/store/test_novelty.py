@@ -29,7 +29,14 @@ def filled(database: Database) -> Database:
     return database
 
 
-def add_run(session: Session, status: str = "done", *, without: tuple[str, ...] = (), trial: int | None = None) -> int:
+def add_run(
+    session: Session,
+    status: str = "done",
+    *,
+    without: tuple[str, ...] = (),
+    trial: int | None = None,
+    decision: str | None = None,
+) -> int:
     """A run on all pairs there are now but `without`."""
     rows = [pair for pair in current_pairs(session) if pair.video_id not in without]
     examples = [
@@ -51,7 +58,7 @@ def add_run(session: Session, status: str = "done", *, without: tuple[str, ...] 
     known = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}, "host": "h", "pid": 1}
     run_id = start_run(session, **known, snapshot_id=snapshot_id, trial=trial)
     if status != "running":
-        end_run(session, run_id, status)
+        end_run(session, run_id, status, decision=decision)
     return run_id
 
 
@@ -97,7 +104,7 @@ def test_what_vanished_is_not_new(filled: Database) -> None:
     assert new(filled, run_id) == NewPairs(1, 0)
 
 
-def test_a_later_run_that_is_done_has_seen_what_it_was_given(filled: Database) -> None:
+def test_a_later_run_that_was_no_better_has_tried_what_it_was_given(filled: Database) -> None:
     """Else a model that was no better would be trained again, on the same pairs, every night."""
     with filled.write() as session:
         champion = add_run(session)
@@ -107,9 +114,19 @@ def test_a_later_run_that_is_done_has_seen_what_it_was_given(filled: Database) -
         add_run(session, trial=0)
     assert new(filled, champion) == NewPairs(1, 0), "none of these is a finished run with a model"
     with filled.write() as session:
-        later = add_run(session)
+        later = add_run(session, decision="no better")
         add_video(session, "v6")
     assert new(filled, champion) == new(filled, later) == NewPairs(1, 0)
+
+
+def test_a_later_run_that_nobody_compared_has_tried_nothing(filled: Database) -> None:
+    """Somebody tried settings with `train`: that must not keep the new videos from the model in use."""
+    with filled.write() as session:
+        champion = add_run(session)
+        add_video(session, "v5")
+        by_hand = add_run(session)
+    assert new(filled, champion) == NewPairs(1, 0)
+    assert new(filled, by_hand) == NewPairs(0, 0), "once it is in use itself"
 
 
 def test_an_earlier_run_has_nothing_to_say(filled: Database) -> None:
@@ -120,13 +137,8 @@ def test_an_earlier_run_has_nothing_to_say(filled: Database) -> None:
 
 
 def test_a_pair_that_snapshots_leave_out_is_not_new(filled: Database) -> None:
-    """Its group came to have a more held-out member after its own split was given."""
     with filled.write() as session:
         run_id = add_run(session, without=("v0", "v1"))
-        session.execute(update(Video).where(Video.id.in_(["v0", "v1", "v2"])).values(group_id="v0"))
-        for video, split in (("v0", "train"), ("v1", "valid"), ("v2", "test")):
-            session.execute(update(Video).where(Video.id == video).values(split=split))
-    assert new(filled, run_id) == NewPairs(0, 0)
-    with filled.write() as session:
-        session.execute(update(Video).where(Video.id == "v1").values(split="test"))
-    assert new(filled, run_id) == NewPairs(1, 0), "beside its equals it is taken"
+        change_video(session, "v2", title="Another title")
+    with filled.read() as session:
+        assert new_pairs_since(session, run_id, left_out={"v0", "v2"}) == NewPairs(1, 0)

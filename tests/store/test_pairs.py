@@ -18,6 +18,7 @@ from store.pairs import (
     assign_splits,
     channel_titles,
     current_pairs,
+    lock_videos,
     read_pictures,
     set_groups,
     split_videos,
@@ -213,6 +214,7 @@ def test_of_two_trainers_the_second_sees_what_the_first_gave(database: Database)
     def train(split: str) -> Callable[[Database], dict[str, str]]:
         def run(store: Database) -> dict[str, str]:
             with store.write() as session:
+                lock_videos(session)
                 seen = {video.video_id: video.split for video in split_videos(session)}
                 assert len(seen) == 50
                 if set(seen.values()) == {None}:

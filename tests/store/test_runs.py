@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from store.runs import (
     mark_interrupted,
     newest_done_run,
     ranks,
-    snapshot_titles,
+    snapshot_pairs,
     start_run,
     steps,
     update_run,
@@ -344,15 +345,19 @@ def test_ranks_are_read_by_model_direction_and_split(database: Database) -> None
         assert ranks(session, run_id, "base", "thumbnail_to_title", "test") == {}
 
 
-def test_titles_of_a_snapshot_are_those_of_its_time(database: Database) -> None:
+def test_pairs_of_a_snapshot_are_those_of_its_time(database: Database) -> None:
     with database.write() as session:
         made = snapshot(session)
         add_video(session, "later")
-        change_video(session, "v1", title="Renamed since")
+        change_video(session, "v1", title="Renamed since", picture=b"and repainted")
     with database.read() as session:
-        titles = snapshot_titles(session, made, ["v1", "v5", "later", "unknown"])
-        assert titles == {"v1": "The title of v1", "v5": "The title of v5"}
-        assert snapshot_titles(session, made, []) == {}
+        pairs = snapshot_pairs(session, made, ["v1", "v5", "later", "unknown"])
+        assert {video: title for video, (title, _) in pairs.items()} == {
+            "v1": "The title of v1",
+            "v5": "The title of v5",
+        }
+        assert hashlib.sha256(b"and repainted").hexdigest() not in {picture for _, picture in pairs.values()}
+        assert snapshot_pairs(session, made, []) == {}
 
 
 def test_a_run_that_is_not_there_is_named(database: Database) -> None:

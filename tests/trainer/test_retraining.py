@@ -19,7 +19,7 @@ from store.database import Database, rows_as_dicts
 from store.errors import NotFound
 from store.novelty import NewPairs
 from store.runs import evaluations, get_run, list_runs, ranks, start_run
-from store.tables import Promotion, TrainingRun
+from store.tables import Promotion, TrainingRun, Video
 from tests.store.builders import add_video, change_video, url_of
 from tests.trainer.tiny import build_clip, draw, fill
 from trainer.errors import AlreadyTraining, BadSetting, RunUnusable, TrainingInterrupted
@@ -123,6 +123,97 @@ def test_a_worse_model_does_not_come_into_use_and_is_not_tried_again(filled: Dat
     assert "against the champion's (run 1)" in done.result.decision.reason
     again = retrain(filled, settings_for(**UNTOUCHED))
     assert (again.new.total, again.result, again.champion_id) == (0, None, 1)
+
+
+def test_a_run_that_was_never_to_take_its_place_tries_nothing(filled: Database, settings_for: Make) -> None:
+    retrain(filled, settings_for())
+    publish(filled, range(40, 50))
+    train(filled, settings_for(**UNTOUCHED))
+    done = retrain(filled, settings_for())
+    assert done.new == NewPairs(videos=10, changed=0)
+    assert done.result is not None
+    with filled.read() as session:
+        decisions = [get_run(session, run_id).decision for run_id in (1, 2, 3)]
+    assert decisions[:2] == [None, None], "the first model, and one of `train`"
+    assert done.result.decision is not None
+    assert decisions[2] == done.result.decision.reason
+
+
+def split_of(database: Database, split: str) -> list[str]:
+    """The ids of a split's videos."""
+    with database.read() as session:
+        found = rows_as_dicts(session, "SELECT id FROM video WHERE split = :split ORDER BY id", split=split)
+    return [row["id"] for row in found]
+
+
+def test_a_pair_that_is_left_out_no_more_is_new(filled: Database, settings_for: Make) -> None:
+    """By what the videos show now, not by the groups of the last snapshot."""
+    retrain(filled, settings_for())
+    trained, tested = split_of(filled, "train")[:3], split_of(filled, "test")[:3]
+    with filled.write() as session:
+        for one, other in zip(trained, tested, strict=True):
+            change_video(session, one, title=session.get_one(Video, other).title)
+    assert new_pairs(filled) == NewPairs(0, 0), "what is tested on is not trained on"
+    retrain(filled, settings_for(), min_new=0)
+    with filled.write() as session:
+        for one in trained:
+            change_video(session, one, title=f"the own title of {one}")
+    assert new_pairs(filled) == NewPairs(videos=3, changed=0)
+
+
+def pass_on(database: Database, pairs: list[tuple[str, str]]) -> None:
+    """Give each second video the first one's title and picture, and that one others."""
+    with database.write() as session:
+        for number, (one, other) in enumerate(pairs):
+            old = session.get_one(Video, one)
+            session.get_one(Video, other).picture_sha256 = old.picture_sha256
+            change_video(session, other, title=old.title)
+            change_video(session, one, title=f"green ring {number}", picture=draw("green", "ring") + bytes([number]))
+
+
+def test_what_the_champion_was_trained_on_does_not_speak_for_it(filled: Database, settings_for: Make) -> None:
+    publish(filled, range(40, 60))
+    retrain(filled, settings_for(**LEARNT))
+    trained, held_out = split_of(filled, "train"), split_of(filled, "valid")
+    pass_on(filled, list(zip(trained, held_out[:4], strict=False)))
+    done = retrain(filled, settings_for(**LEARNT), min_new=0)
+    assert done.result is not None
+    assert done.result.decision is not None
+    assert f"on the same {len(held_out) - 4} rows (4 more left out: " in done.result.decision.reason
+    known = "was trained on the title or thumbnail of 4 of the 18 held-out pairs, when another video showed it: "
+    assert [text for text in done.result.warnings if known + "its figures are too good" in text]
+    with filled.read() as session:
+        ranked = {model: ranks(session, 2, model, "thumbnail_to_title", "valid") for model in ("champion", "tuned")}
+    told = {
+        model: [row.rank for video, row in rows.items() if video not in held_out[:4]] for model, rows in ranked.items()
+    }
+    new, old = (sum(rank == 1 for rank in told[model]) / len(told[model]) for model in ("tuned", "champion"))
+    assert done.result.decision.reason.startswith(f"valid recall@1 {new:.3f} against the champion's (run 1) {old:.3f} ")
+
+
+def test_what_was_trained_on_before_a_run_went_on_counts_too(filled: Database, settings_for: Make) -> None:
+    retrain(filled, settings_for(**LEARNT))
+    trained, held_out = split_of(filled, "train"), split_of(filled, "valid")
+    old = dict(zip(trained, held_out, strict=False))
+    with filled.write() as session:
+        titles = {one: session.get_one(Video, one).title for one in old}
+        for number, one in enumerate(old):
+            change_video(session, one, title=f"green ring {number}")
+    further = retrain(filled, settings_for(**UNTOUCHED, start="champion"), min_new=0)
+    assert further.champion_id == 2
+    with filled.write() as session:
+        for one, other in old.items():
+            change_video(session, other, title=titles[one])
+    done = retrain(filled, settings_for(**UNTOUCHED, start="champion"), min_new=0)
+    assert done.result is not None
+    assert done.result.decision is not None
+    assert (done.result.promoted, done.champion_id) == (False, 2)
+    assert done.result.decision.reason.startswith(
+        "the champion (run 2) was trained on the title or thumbnail of each of"
+    )
+    assert any(
+        "its figures and this run's, which goes on from it, are too good" in text for text in done.result.warnings
+    )
 
 
 def test_an_equal_model_replaces_the_champion(filled: Database, settings_for: Make) -> None:

@@ -25,11 +25,11 @@ from store.champions import champion
 from store.database import Database, open_database, rows_as_dicts
 from store.errors import NotFound
 from store.machine import this_machine
-from store.runs import end_run, get_run, list_runs, mark_interrupted, start_run, steps
+from store.runs import end_run, get_run, list_runs, mark_interrupted, ranks, start_run, steps
 from store.snapshots import load_examples
 from store.tables import Picture, TrainingRun
 from store.types import utc_now
-from tests.store.builders import add_channel, add_video
+from tests.store.builders import add_channel, add_video, change_video
 from tests.trainer.tiny import build_clip, draw, fill
 from trainer.comparing import compare
 from trainer.errors import (
@@ -545,6 +545,19 @@ def test_comparing_runs(filled: Database, settings_for: Make) -> None:
     grown = compare(filled, str(first.run_id), "3")
     assert (grown.a.ranked, grown.b.ranked, grown.test.n) == (6, 9, 6)
     assert not grown.same_pool
+
+
+def test_a_thumbnail_that_was_replaced_is_not_in_common(filled: Database, settings_for: Make) -> None:
+    train(filled, settings_for())
+    with filled.read() as session:
+        tested = sorted(ranks(session, 1, "tuned", "thumbnail_to_title", "test"))
+    with filled.write() as session:
+        change_video(session, tested[0], picture=draw("red", "bar") + b"another")
+        change_video(session, tested[1], title="The same thumbnail, another title")
+    train(filled, settings_for())
+    found = compare(filled, "1", "2")
+    assert (found.a.ranked, found.b.ranked, found.test.n) == (6, 6, 5)
+    assert not found.same_pool
 
 
 def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
