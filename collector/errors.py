@@ -5,6 +5,7 @@ CollectorError                 the root: anything that keeps a channel from bein
 ├── BadSetting                 an option or environment variable has a value that can't be used (exit code 2)
 ├── MissingKey                 there is no API key (exit code 2)
 ├── ChannelNotFound            well named, but YouTube has no such channel
+├── ChannelGone                the store has its videos, and YouTube has it no more
 ├── ChannelBusy                another process is syncing it; stays inside the collector, as a report
 ├── BadKey                     YouTube refuses the API key
 ├── QuotaExceeded              the key's units of the day are spent (exit code 3)
@@ -30,6 +31,7 @@ __all__ = [
     "BudgetSpent",
     "CantListen",
     "ChannelBusy",
+    "ChannelGone",
     "ChannelNotFound",
     "CollectorError",
     "MissingKey",
@@ -68,6 +70,16 @@ class MissingKey(CollectorError):
 
 class ChannelNotFound(CollectorError):
     """YouTube has no channel of that name."""
+
+
+class ChannelGone(CollectorError):
+    """YouTube no longer has a channel, or its list of uploads, that the store has videos of."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "YouTube has this channel, or its uploads, no more: it was closed, or hidden; the store keeps what it has, "
+            "and 'thumbtune sync --refresh' asks for each of its videos"
+        )
 
 
 class ChannelBusy(CollectorError):

@@ -9,13 +9,13 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from collector.errors import ApiError, PageLoop
+from collector.errors import ApiError, ChannelGone, PageLoop
 from collector.parsing import UploadsPage
 from collector.plan import PageGuard
 from collector.run import Run
 from store.channels import finish_listing, restart_listing, save_listing_place
 from store.syncs import SyncCounts
-from store.videos import PageResult, record_page
+from store.videos import PageResult, any_available, record_page
 
 __all__ = ["Listing", "list_uploads"]
 
@@ -41,7 +41,7 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncIterator[tuple[str, .
     """List the uploads, yielding after each page the ids whose details are to be read.
 
     Each page is one transaction, together with the place where the listing goes on, so that whatever stops it, no page
-    is paid for twice. `run.error` is set when the pages never end, or can't be had.
+    is paid for twice. `run.error` is set when the pages never end, or can't be had, or the list is there no more.
 
     Raises:
         QuotaExceeded: the place is kept.
@@ -66,6 +66,8 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncIterator[tuple[str, .
         if not page.entries and page.next_token is not None:
             # A hole in the list would never be looked at again: asked twice before it is believed.
             page = await _page(run, token) or page
+        if not page.found and await run.clients.store.read(any_available, run.channel_id):
+            run.error = ChannelGone()
         try:
             guard.check(page.next_token, page.total)
         except PageLoop as error:
@@ -89,12 +91,12 @@ async def _page(run: Run, token: str | None) -> UploadsPage | None:
 
 async def _save(run: Run, listing: Listing, page: UploadsPage) -> tuple[PageResult, bool]:
     """Write a page; what it brought, and whether it is the last to be read."""
-    now, looped = run.clients.now(), run.error is not None
+    now, failed = run.clients.now(), run.error is not None
 
     def save(session: Session) -> tuple[PageResult, bool]:
         result = record_page(session, run.channel_id, page.entries, now=now, known_until=listing.known_until)
         session.flush()
-        if looped:
+        if failed:
             # Not finished, and its token is no good: the next sync starts over.
             restart_listing(session, run.channel_id, whole=False)
             return result, True

@@ -75,6 +75,8 @@ class UploadsPage:
     """How many entries the API says the playlist has."""
     skipped: int
     """Items without a usable video id."""
+    found: bool = True
+    """False: there is no such playlist. A channel without uploads may have none."""
 
 
 @dataclass(frozen=True, slots=True)

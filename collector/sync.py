@@ -181,9 +181,10 @@ async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, 
     now, clients, seconds = run.clients.now(), run.clients, time.monotonic() - began
 
     def close(session: Session) -> SyncReport:
+        ended = status or ("partial" if get_sync(session, run.id).pictures_failed else "complete")
+        finish_sync(session, run.id, ended, seconds=seconds, error=str(error) if error else None, now=now)
+        # The day's row last, as in every transaction.
         row = _add_spent(session, run, spent, now)
-        ended = status or ("partial" if row.pictures_failed else "complete")
-        row = finish_sync(session, run.id, ended, seconds=seconds, error=str(error) if error else None, now=now)
         channel = get_channel(session, run.channel_id)
         return SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error)
 

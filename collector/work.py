@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from collector.channel_names import ChannelName
-from collector.errors import QuotaExceeded
+from collector.errors import ChannelGone, ChannelNotFound, QuotaExceeded
 from collector.feed import newest_in_feed
 from collector.listing import Listing
 from collector.opening import save_description
@@ -69,6 +69,9 @@ async def _describe_again(run: Run) -> None:
         item = await run.clients.youtube.channel(ChannelName("id", run.channel_id))
     except QuotaExceeded:
         run.quota_spent = True
+        return
+    except ChannelNotFound:
+        run.error = ChannelGone()  # its videos are asked for all the same
         return
     await run.write(save_description, lambda _: SyncCounts(), item, run.clients.now())
 

@@ -96,7 +96,7 @@ class YouTube:
             page = await self._call("playlistItems", tuple(parameters), parse_uploads_page)
         except ApiError as error:
             if error.status == 404 and error.reason == "playlistNotFound":
-                return UploadsPage((), None, 0, 0)
+                return UploadsPage((), None, 0, 0, found=False)
             raise
         if page.skipped:
             log.warning("%d entries of the uploads have no usable video id and were left out", page.skipped)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
-from store.moments import CLOCKS_DIFFER
+from store.moments import CLOCKS_DIFFER, LONG_AGO
 from store.tables import Channel, SyncRun, Video
 from store.upsert import insert
 from store.videos import is_pair
@@ -24,6 +24,7 @@ __all__ = [
     "find_by_handle",
     "get_channel",
     "is_listing_unfinished",
+    "lock_channels_videos",
     "mark_refreshed",
     "restart_listing",
     "save_channel",
@@ -112,24 +113,36 @@ def change_settings(
 ) -> None:
     """Keep new settings for this and later syncs; None leaves one as it is.
 
-    A new minimum sorts stored videos anew. With another size, the stored pictures count as not checked: the next
-    refresh replaces them, also one that goes on where it stopped before the change.
+    A new minimum sorts stored videos anew; the pictures of those that count again may be others by now, and are to be
+    checked. With another size, the stored pictures count as checked long ago: the next refresh replaces them, also one
+    that goes on where it stopped before the change.
     """
     settings: dict[str, Any] = {}
     if thumbnail_size is not None:
         settings["thumbnail_size"] = thumbnail_size
         if thumbnail_size != get_channel(session, channel_id).thumbnail_size:
-            _update_videos(session, channel_id, Video.picture_checked_at.is_not(None), picture_checked_at=None)
+            _update_videos(session, channel_id, Video.picture_checked_at.is_not(None), picture_checked_at=LONG_AGO)
     if min_duration_s is not None:
         settings["min_duration_s"] = min_duration_s
         known = Video.duration_s.is_not(None)
         shorter = and_(known, Video.kind == "video", Video.duration_s < min_duration_s)
         longer = and_(known, Video.kind == "short", Video.duration_s >= min_duration_s)
         _update_videos(session, channel_id, shorter, kind="short")
-        _update_videos(session, channel_id, longer, kind="video")
+        _update_videos(session, channel_id, longer, kind="video", picture_checked_at=None)
     # The channel's row last, as where a page of the listing is written.
     if settings:
         session.execute(update(Channel).where(Channel.id == channel_id).values(settings))
+
+
+def lock_channels_videos(session: Session, channel_id: str) -> None:
+    """Lock a channel's videos in the order of their ids, for who changes them after the channel's row.
+
+    Pages of the listing are written the other way round: two processes could wait for each other. SQLite has no row
+    locks: there a write transaction is alone from its start.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        videos = select(Video.id).where(Video.channel_id == channel_id).order_by(Video.id)
+        session.execute(videos.with_for_update(key_share=True)).all()
 
 
 def _update_videos(session: Session, channel_id: str, which: ColumnElement[bool], **values: Any) -> None:

@@ -121,11 +121,12 @@ def pictures_due(
 ) -> list[PictureJob]:
     """Thumbnails to fetch of videos whose details were read before `read_before`; in the order of ids, past `after`.
 
-    Missing ones; with `recheck_before` also those not checked since. One that failed waits for its next try.
+    Those never had, or not checked since their video came back; those that failed, once it is time for another try;
+    with `recheck_before` also those not checked since.
     """
-    due: ColumnElement[bool] = Video.picture_sha256.is_(None)
+    due: ColumnElement[bool] = or_(Video.picture_checked_at.is_(None), PictureFailure.video_id.is_not(None))
     if recheck_before is not None:
-        unchecked = or_(Video.picture_checked_at.is_(None), before(Video.picture_checked_at, recheck_before, now))
+        unchecked = before(Video.picture_checked_at, recheck_before, now)
         due = or_(due, and_(unchecked, Video.details_at >= recheck_before))
     query = (
         select(Video, Video.api_item[("snippet", "thumbnails")])

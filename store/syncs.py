@@ -181,17 +181,16 @@ def finish_sync(
     seconds: float,
     error: str | None,
     now: datetime,
-) -> SyncRun:
-    """Close a run and return its row; `complete` and `unchanged` also count as the channel's last good sync."""
+) -> None:
+    """Close a run; `complete` and `unchanged` also count as the channel's last good sync."""
     run = session.get_one(SyncRun, run_id, populate_existing=True)
+    if status in ("complete", "unchanged"):
+        session.execute(update(Channel).where(Channel.id == run.channel_id).values(synced_at=now))
     run.status = status
     run.finished_at = now
     run.seconds = seconds
     run.error = error
-    if status in ("complete", "unchanged"):
-        session.execute(update(Channel).where(Channel.id == run.channel_id).values(synced_at=now))
     session.flush()
-    return run
 
 
 def get_sync(session: Session, run_id: int) -> SyncRun:

@@ -28,6 +28,7 @@ __all__ = [
     "ListedVideo",
     "PageResult",
     "VideoDetails",
+    "any_available",
     "count_not_pairs",
     "count_waiting",
     "is_pair",
@@ -147,7 +148,9 @@ def record_page(
         updates.append({"id": video.id, "last_seen_at": now, "availability": seen})
     update_rows(session, Video, updates)
     # Only its details tell whether what is listed again can be had again: unread, until some sync has come to them.
-    update_rows(session, Video, [{"id": video_id, "details_at": None} for video_id in returned])
+    # Its picture may be another by now.
+    unread = {"details_at": None, "picture_checked_at": None}
+    update_rows(session, Video, [{"id": video_id, **unread} for video_id in returned])
     all_known = known_until is not None and not added and all(_is_known(v, known_until, now) for v in known)
     new_available = [i for i in listed if i in added and listed[i].availability == "available"]
     return PageResult(len(added), gone, tuple(new_available + returned), all_known)
@@ -199,11 +202,7 @@ def record_details(
         else:
             history.seen(version)
         read.append(_read(item, video.published_at, now))
-        due_again = recheck_before is not None and (
-            video.picture_checked_at is None or video.picture_checked_at < recheck_before
-        )
-        blocked = failures.get(video.id, now) > now
-        if _is_wanted(item) and (video.picture_sha256 is None or due_again) and not blocked:
+        if _is_wanted(item) and _is_due(video, failures.get(video.id), now, recheck_before):
             jobs.append(PictureJob.of(video, item.thumbnails))
     update_rows(session, Video, lost)
     update_rows(session, Video, read)
@@ -224,6 +223,14 @@ def _read(item: VideoDetails, published_at: datetime | None, now: datetime) -> d
         "last_seen_at": now,
         "details_at": now,
     }
+
+
+def _is_due(video: Row[Any], next_try_at: datetime | None, now: datetime, recheck_before: datetime | None) -> bool:
+    """Whether a picture is to be fetched now, as `pictures_due` has it; `next_try_at` of one that failed last."""
+    if next_try_at is not None:
+        return next_try_at <= now
+    checked_at: datetime | None = video.picture_checked_at
+    return checked_at is None or (recheck_before is not None and checked_at < recheck_before)
 
 
 def _is_wanted(item: VideoDetails) -> bool:
@@ -261,6 +268,12 @@ _LOCKED = (
 _FAILURES = select(PictureFailure.video_id, PictureFailure.next_try_at).where(
     PictureFailure.video_id.in_(bindparam("ids", expanding=True))
 )
+
+
+def any_available(session: Session, channel_id: str) -> bool:
+    """Whether the store has a video of the channel that is there, as far as it knows."""
+    query = select(Video.id).where(Video.channel_id == channel_id, Video.availability == "available")
+    return session.scalar(query.limit(1)) is not None
 
 
 def known_available(session: Session, ids: Sequence[str]) -> bool:

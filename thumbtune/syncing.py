@@ -107,7 +107,10 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
             lambda stop: sync(database, names, asked.settings, options, progress=shown, stop=stop)
         )
     _tell(console, reports)
-    return Synced(reports, len(names))
+    synced = Synced(reports, len(names))
+    if synced.interrupted:
+        console.error("interrupted; everything so far is kept, run the command again to go on")
+    return synced
 
 
 def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
@@ -141,8 +144,6 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
             )
         if report.error is not None:
             console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
-        elif report.status == "interrupted":
-            console.error("interrupted; everything so far is kept, run the command again to go on")
 
 
 class _Shown:

@@ -106,11 +106,11 @@ class Video(Base):
     picture_url: Mapped[str | None]
     """Where the current picture came from."""
     picture_etag: Mapped[str | None]
-    """For a conditional GET on `--refresh`."""
+    """For a conditional GET, by which the picture is checked."""
     picture_last_modified: Mapped[str | None]
-    """For a conditional GET on `--refresh`."""
+    """For a conditional GET, by which the picture is checked."""
     picture_checked_at: Mapped[datetime | None]
-    """When the picture was last fetched or found unchanged."""
+    """When the picture was last fetched or found unchanged; NULL: a sync is still to do it."""
     group_id: Mapped[str | None] = mapped_column(index=True)
     """Videos that share a picture or a normalised title have the same: the smallest id among them. Snapshots set it."""
     split: Mapped[str | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import func, select
 from store.channels import get_channel
 from store.database import Database
 from store.tables import Picture, VideoVersion
-from tests.collector.channels import channel, contents, drawn, failures, kinds, later, sync, video
+from tests.collector.channels import channel, contents, drawn, failures, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -179,3 +180,49 @@ async def test_a_failed_picture_is_tried_again_when_it_is_due(database: Database
         report = await sync(database, server, now=later(7))
         assert (report.status, report.pictures_fetched) == ("complete", 1)
         assert failures(database) == {}
+
+
+async def test_a_thumbnail_that_failed_in_a_refresh_is_tried_again_by_a_later_sync(database: Database) -> None:
+    catalogue = channel(5)
+    async with StandIn(catalogue) as server:
+        await sync(database, server)
+        catalogue.change(TWO, title="Another title", picture=drawn("another picture"))
+        server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=1)])
+        report = await sync(database, server, mode="refresh")
+        assert (report.status, report.pictures_failed) == ("partial", 1)
+        assert (await sync(database, server, now=later(0.5))).pictures_fetched == 0
+        report = await sync(database, server, now=later(1.5))
+        assert (report.status, report.pictures_fetched, report.units) == ("complete", 1, 0)
+        assert failures(database) == {}
+        server.journal.clear()
+        assert (await sync(database, server, now=later(3))).status == "unchanged"
+        assert server.journal.count("picture") == 0
+    assert versions(database, TWO)[-1] == ("Another title", hashlib.sha256(jpeg("another picture")).hexdigest())
+
+
+async def test_of_a_closed_channel_the_videos_stay_and_it_is_said(database: Database) -> None:
+    catalogue = channel(60)
+    async with StandIn(catalogue) as server:
+        await sync(database, server)
+        before = contents(database)
+        server.catalogues = ()
+        for mode in ("incremental", "full"):
+            report = await sync(database, server, catalogue.channel_id, mode=mode, now=later(24))
+            assert (report.status, report.exit_code, report.gone) == ("failed", 1, 0)
+            assert "YouTube has this channel, or its uploads, no more" in str(report.error)
+        assert contents(database) == before
+        report = await sync(database, server, catalogue.channel_id, mode="refresh", now=later(25))
+        assert (report.status, report.gone) == ("failed", 60)
+        assert "no more: it was closed, or hidden" in str(report.error)
+        server.catalogues = (catalogue,)
+        assert (await sync(database, server, mode="refresh", now=later(50))).status == "complete"
+    assert contents(database) == before
+
+
+async def test_a_channel_that_never_had_uploads_is_no_closed_one(sqlite_database: Database) -> None:
+    catalogue = channel(1)
+    catalogue.change("video000000", privacy="private")
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.remove("video000000")
+        assert (await sync(sqlite_database, server, mode="full")).status == "complete"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import select
@@ -10,7 +13,7 @@ from sqlalchemy import select
 from store.channels import change_settings
 from store.database import Database
 from store.tables import SyncMode, Video
-from tests.collector.channels import When, channel, contents, kinds, later, sync, video
+from tests.collector.channels import When, channel, contents, drawn, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -49,6 +52,46 @@ async def test_videos_that_came_back_are_read_by_the_next_sync(sqlite_database: 
         # Three pages and the 40 videos' details, whichever sync had read them.
         assert server.units == 1 + 3 + 2 + 3 + 1
     assert set(kinds(sqlite_database).values()) == {("video", "available")}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_video_that_came_back_shows_the_thumbnail_that_it_has_now(
+    sqlite_database: Database, stopped: bool
+) -> None:
+    catalogue = channel(60)
+    back = "video000059"
+
+    def stop() -> None:
+        task.cancel()
+
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        catalogue.change(back, privacy="private")
+        await sync(sqlite_database, server, now=later(24))
+        catalogue.change(back, privacy="public", title="Another title", picture=drawn("another picture"))
+        if stopped:  # when its details are written, and its thumbnail is not yet fetched
+            task = asyncio.ensure_future(sync(sqlite_database, server, now=later(48), progress=When("details", stop)))
+            with suppress(asyncio.CancelledError):
+                await task
+            assert contents(sqlite_database)[back][0] == "Another title"
+        await sync(sqlite_database, server, now=later(72))
+        server.journal.clear()
+        assert (await sync(sqlite_database, server, now=later(73))).status == "unchanged"
+        assert server.journal.count("picture") == 0
+    pictured = hashlib.sha256(jpeg("another picture")).hexdigest()
+    assert contents(sqlite_database)[back][4] == pictured
+
+
+async def test_a_short_that_counts_as_a_video_shows_the_thumbnail_that_it_has_now(sqlite_database: Database) -> None:
+    catalogue = channel(3, duration_s=100)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server, min_duration_s=60)
+        await sync(sqlite_database, server, min_duration_s=180)
+        catalogue.change("video000001", title="Another title", picture=drawn("another picture"))
+        await sync(sqlite_database, server, mode="refresh")
+        report = await sync(sqlite_database, server, min_duration_s=60)
+        assert (report.pictures_fetched, report.pictures_unchanged) == (1, 2)
+    assert contents(sqlite_database)["video000001"][4] == hashlib.sha256(jpeg("another picture")).hexdigest()
 
 
 @pytest.mark.parametrize("units", range(1, 8))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.fuzzing import damaged
-from collector.errors import BadAnswer, ChannelNotFound, PageLoop
+from collector.errors import BadAnswer, ChannelGone, ChannelNotFound, PageLoop
 from store.database import Database
 from tests.collector.channels import contents, failures, sync_runs
 from tests.collector.test_parsing import JSON
@@ -170,7 +170,7 @@ async def test_another_channel_than_the_one_asked_for_is_none(sqlite_database: D
         assert (await api.sync(sqlite_database)).status == "complete"
         channel.replaced["channels"] = as_json(channel_body("Another", id="UC" + "y" * 22))
         report = await api.sync(sqlite_database, mode="refresh")
-        assert isinstance(report.error, ChannelNotFound)
+        assert isinstance(report.error, ChannelGone)
     assert {run.channel_id for run in sync_runs(sqlite_database)} == {CHANNEL_ID}
 
 
