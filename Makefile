@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,postgres,test]'
 	@touch $@
 
-demo: $(INSTALLED) ## The main job on the embedded default: no key, no network
+demo: $(INSTALLED) ## The main job on the embedded default: no key, and no network once installed
 	$(BIN)/thumbtune demo
 
 test: $(INSTALLED) ## The whole test suite
@@ -49,7 +49,7 @@ bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FU
 reliability: $(INSTALLED) ## Do the damage that thumbtune promises to outlive, and print what came of it; takes a while
 	$(BIN)/python -m bench.reliability
 
-check: lint types imports docs-check test wheel-check ## All that CI checks
+check: lint types imports docs-check test wheel-check ## All that CI runs, but the demo
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

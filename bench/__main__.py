@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.results import Result, from_json, table
+from bench.results import Result, from_json, say, table
 from trainer.provenance import git_commit, package_versions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,10 +92,6 @@ def _processor() -> str:
     lines = listed.read_text().splitlines() if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> int:

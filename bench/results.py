@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Result", "Target", "add_json_option", "from_json", "show", "table"]
+__all__ = ["Result", "Target", "add_json_option", "from_json", "say", "show", "table"]
 
 _HEADER = ("what", "recipe", "thumbtune", "ratio", "target", "how measured")
 
@@ -96,6 +97,11 @@ def table(results: Sequence[Result]) -> str:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add `--json`, which every script takes: `python -m bench` asks for it."""
     parser.add_argument("--json", action="store_true", help="print the raw results as JSON instead of the table")
+
+
+def say(text: str) -> None:
+    """Tell how far a script is, beside the results on stdout."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def show(results: Sequence[Result], as_json: bool) -> None:

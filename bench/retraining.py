@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from typing import Any
 from bench.channels import channel_of_pairs, sync, write_table
 from bench.child import Measured, measure
 from bench.models import SIZES, TITLE_MODEL, model_folder
-from bench.results import Result, Target, add_json_option, show
+from bench.results import Result, Target, add_json_option, say, show
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
 
@@ -152,10 +151,6 @@ def setting(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def parse() -> argparse.Namespace:

@@ -13,7 +13,6 @@ from collector.report import SyncReport
 
 __all__ = ["Metrics"]
 
-GOOD = frozenset({"complete", "unchanged", "partial"})
 SYNC_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 

@@ -24,7 +24,7 @@ from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreEr
 from store.migrate import bring_up_to_date, require_current
 from store.new_file import make_file
 
-__all__ = ["DEFAULT_URL", "Database", "mapped_errors", "open_database", "rows_as_dicts"]
+__all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
 
 DEFAULT_URL = "sqlite:///thumbtune.db"
 BUSY_TIMEOUT_S = 60.0
@@ -302,7 +302,8 @@ def _mapped(error: BaseException | None, url: URL) -> StoreError:
         described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
         for needle, kind, advice in _SQLITE_ERRORS:
             if needle in described:
-                return kind(f"the store {url.database} {advice}")
+                hint = advice_on_log(Path(url.database or "")) if needle == "malformed" else ""
+                return kind(f"the store {url.database} {advice}{hint and '; '}{hint}")
         return StoreError(f"the store {url.database} refused a statement ({first_line}); please report this")
     known = _POSTGRES_ERRORS.get(getattr(error, "sqlstate", None) or "")
     if known:
@@ -312,6 +313,19 @@ def _mapped(error: BaseException | None, url: URL) -> StoreError:
     ):
         return DatabaseUnavailable(f"{where} can't be used ({first_line}); check the URL and the server")
     return StoreError(f"{where} refused a statement ({first_line}); please report this")
+
+
+def advice_on_log(path: Path) -> str:
+    """What to try with a damaged file that has a write-ahead log beside it; nothing where it has none.
+
+    The log of a process that was killed stays, and SQLite takes it for that of whatever file is put there next.
+    """
+    log = Path(f"{path}-wal")
+    if not log.exists() or not log.stat().st_size:
+        return ""
+    return (
+        f"if the file was just put there, delete {log} and {path}-shm, which the old one left, and put it there again"
+    )
 
 
 def rows_as_dicts(session: Session, sql: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import delete, func, select
 
-from store.database import Database, mapped_errors
+from store.database import Database, advice_on_log, mapped_errors
 from store.errors import DatabaseUnavailable, StoreError
 from store.migrate import current_revision
 from store.tables import Base, Feature, KnownModel, Picture
@@ -39,8 +40,8 @@ def check(database: Database) -> Iterator[Check]:
         connection = session.connection()
         yield Check("revision", (), str(current_revision(connection)))
         if database.is_sqlite:
-            lines = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-            yield Check("integrity", tuple(line for line in lines if line != "ok"))
+            lines = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
+            yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines and database.path else "")
             rows = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             yield Check("references", tuple(f"{row[0]} row {row[1]} points to no {row[2]}" for row in rows))
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -69,8 +70,10 @@ def backup(database: Database, target: Path) -> int:
         raise StoreError(f"{target} exists already; name a new file")
     if not target.parent.is_dir():
         raise DatabaseUnavailable(f"the folder {target.parent} does not exist; make it first")
-    partial = target.with_name(target.name + ".partial")
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
+        # Not by SQLite, which says little of why it can't, and whose errors are told as the store's.
+        partial.open("xb").close()
         with mapped_errors(database.url):
             source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=ro", uri=True)
             copy = sqlite3.connect(partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from store.database import Database
 from store.errors import BadQuery
 
 __all__ = ["Answer", "run_query"]
+
+_WRITING = frozenset(("alter", "copy", "create", "delete", "drop", "insert", "merge", "truncate", "update", "vacuum"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
                 raise BadQuery(
                     "the statement would open or make another file; this command only reads the store"
                 ) from error
-            raise BadQuery(f"the query failed ({_first_line(error.orig)}); this command only reads") from error
+            raise _failed(error) from error
         except ResourceClosedError as error:
             raise BadQuery("the statement returns no rows; this command only reads") from error
         yield Answer(columns, _rows(iter(result)))
@@ -67,7 +70,21 @@ def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
     try:
         yield from rows
     except DBAPIError as error:
-        raise BadQuery(f"the query failed ({_first_line(error.orig)})") from error
+        raise _failed(error) from error
+
+
+def _failed(error: DBAPIError) -> BadQuery:
+    refused = "; this command only reads" if _was_to_write(error.orig) else ""
+    return BadQuery(f"the query failed ({_first_line(error.orig)}){refused}")
+
+
+def _was_to_write(error: object) -> bool:
+    """Whether it failed for that. PostgreSQL streams rows from a cursor, which takes all but a query for bad syntax."""
+    state = getattr(error, "sqlstate", None)
+    if state == "42601":
+        word = re.search(r'"(\w+)"', _first_line(error))
+        return word is not None and word[1].lower() in _WRITING
+    return state == "25006" or str(getattr(error, "sqlite_errorname", None)).startswith("SQLITE_READONLY")
 
 
 def _first_line(error: object) -> str:

@@ -9,6 +9,7 @@ import errno
 import io
 import sys
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,14 @@ TRAINING_STACK = frozenset(
         "accelerate",
         "datasets",
         "faiss",
+        "huggingface_hub",
         "matplotlib",
         "numpy",
         "optuna",
         "pandas",
         "peft",
         "psutil",
+        "pyarrow",
         "safetensors",
         "scipy",
         "sentence_transformers",
@@ -97,6 +100,22 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; where there is none, say which one has a name like it: click looks among those loaded.
+
+        Raises:
+            click.UsageError: there is no such command.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if near:
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table above, importing none."""
@@ -167,7 +186,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             print(error.ctx.get_usage(), file=sys.stderr)
-        console.error(error.format_message())
+        console.error(_about_usage(error))
         return error.exit_code
     except KeyboardInterrupt:
         console.error("interrupted; everything so far is kept, run the command again to go on")
@@ -179,6 +198,14 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         console.error(message)
         return code
     return result if isinstance(result, int) else 0
+
+
+def _about_usage(error: click.ClickException) -> str:
+    """What click says, and where an option goes that every command has, but not behind its name."""
+    of_all = {name for option in cli.params for name in option.opts}
+    if isinstance(error, click.NoSuchOption) and error.option_name in of_all:
+        return f"{error.message} It goes before the command, right behind 'thumbtune'."
+    return error.format_message()
 
 
 def _is_text(argument: str) -> bool:

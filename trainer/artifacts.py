@@ -28,9 +28,9 @@ __all__ = [
     "check_empty",
     "check_place",
     "check_writable",
-    "fill",
     "load_tensors",
     "models_dir",
+    "put",
     "put_tensors",
     "real_folder",
     "save_tensors",
@@ -134,11 +134,15 @@ def put_tensors(model: SentenceTransformer, tensors: Mapping[str, Tensor], origi
 def check_empty(folder: Path) -> None:
     """Refuse a folder that holds anything, before work is spent on filling it.
 
+    It is looked for where it will be written: the system finds nothing at `new/../up` while there is no `new`.
+
     Raises:
-        CantSave: it is a file, or not empty.
+        CantSave: it is a file, or not empty, or may not be looked into.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CantSave(f"{folder} is not an empty folder; name a new one")
+    with can_save(folder):
+        real = real_folder(folder)
+        if real.exists() and (not real.is_dir() or any(real.iterdir())):
+            raise CantSave(f"{folder} is not an empty folder; name a new one")
 
 
 def check_writable(folder: Path) -> None:
@@ -156,15 +160,24 @@ def check_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def check_place(folder: Path) -> None:
+def check_place(folder: Path, models: Path | None = None) -> None:
     """See whether `save_whole_model` can write to `folder`, before work is spent on the model.
 
+    Args:
+        folder: new or empty.
+        models: the folder that gets the run's tensors before, if it trains: `folder` would not be empty any more.
+
     Raises:
-        CantSave: it is a file, or not empty, or the place can't be written to.
+        CantSave: it is a file, or not empty, or `models`, or the place can't be written to.
     """
     with can_save(folder):
+        real = real_folder(folder)
+        if models is not None and real == real_folder(models):
+            raise CantSave(f"{folder} is where the trained tensors of all runs go; name another folder")
         check_empty(folder)
-        check_writable(workshop(real_folder(folder)))
+        check_writable(workshop(real))
+        if real.exists():
+            check_writable(real)
 
 
 def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> None:
@@ -173,7 +186,7 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
     The library's generated card is not written: it would hold training titles, pictures and local paths. The folder
     gets its name when it is whole: a command that was killed can be run again.
 
-    A link is followed. An empty folder that can't be replaced, such as a mount point, is filled instead.
+    A link is followed. An empty folder that is there stays, and is filled.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
@@ -183,11 +196,11 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
         real = real_folder(folder)
         place = workshop(real)
         place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{real.name}.", dir=place) as beside:
+        with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=place) as beside:
             whole = Path(beside) / real.name
             model.save_pretrained(str(whole), create_model_card=False)
             (whole / "README.md").write_text(card, encoding="utf-8")
-            _put(whole, real)
+            put(whole, real)
 
 
 def real_folder(folder: Path) -> Path:
@@ -203,31 +216,36 @@ def real_folder(folder: Path) -> Path:
 
 
 def workshop(folder: Path) -> Path:
-    """Where to make what is to become `folder`: beside it, or in it where it has to stay, so on its disk."""
-    stays = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
-    return folder if stays else folder.parent
+    """Where to make what `put` puts there: beside it, or in it where beside it is another disk, or may not be written.
+
+    Beside it a command that was killed leaves nothing in it, and can be run again.
+    """
+    inside = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
+    return folder if inside else folder.parent
 
 
-def _put(whole: Path, folder: Path) -> None:
-    """Give a finished folder its name, or move what is in it to the empty folder that has the name and has to stay."""
-    try:
-        if folder.exists():
-            folder.rmdir()
-    except OSError:
-        if set(folder.iterdir()) - {whole.parent}:
-            # Somebody has put something there since it was looked at.
-            raise
-        fill(folder, whole)
-    else:
-        whole.replace(folder)
+def put(whole: Path, folder: Path) -> None:
+    """Give a finished folder its name, or move what is in it to the empty folder of that name: all of it, or nothing.
 
+    A folder that is there stays: it may be a mount point, or where the user's shell is, and it has its owner and mode.
 
-def fill(folder: Path, whole: Path) -> None:
-    """Move what is in `whole` to a folder that has nothing of these names: all of it, or none if that fails.
+    Args:
+        whole: in a folder of its own in `workshop(folder)`.
+        folder: the real one, see `real_folder`.
 
     Raises:
+        CantSave: somebody has put something there since it was looked at.
         OSError: it failed.
     """
+    if not folder.exists():
+        whole.replace(folder)
+        return
+    if set(folder.iterdir()) - {whole.parent}:
+        raise CantSave(f"{folder} is not empty any more; name a new one")
+    _fill(folder, whole)
+
+
+def _fill(folder: Path, whole: Path) -> None:
     names = [path.name for path in whole.iterdir()]
     try:
         for name in names:
@@ -251,6 +269,8 @@ def can_save(path: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise CantSave(f"{path} can't be written: the disk is full; make room and run again") from error
+        if number == errno.ENAMETOOLONG:
+            raise CantSave(f"the file name {str(path)[:60]}... is too long; give a shorter one") from error
         raise CantSave(f"{path} can't be written ({error}); check the folder's permissions") from error
 
 

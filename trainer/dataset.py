@@ -18,7 +18,7 @@ from store.pairs import read_pictures
 from store.runs import get_run
 from store.snapshots import ExampleRow, load_examples, newest_snapshot
 from trainer import snapshot
-from trainer.artifacts import can_save, check_empty, fill, real_folder, workshop
+from trainer.artifacts import can_save, check_empty, put, real_folder, workshop
 from trainer.errors import RunUnusable
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
@@ -99,10 +99,7 @@ def export_dataset(
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """An empty folder to write to, which becomes `folder` as the block ends; an error in the block leaves nothing.
-
-    A folder that is there stays, and gets the files: it may be a mount point, or where the user's shell is.
-    """
+    """An empty folder to write to, put at `folder` as the block ends; an error in the block leaves nothing."""
     folder = real_folder(folder)
     place = workshop(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -110,10 +107,7 @@ def _whole(folder: Path) -> Iterator[Path]:
         whole = Path(scratch) / "whole"
         whole.mkdir()
         yield whole
-        if folder.exists():
-            fill(folder, whole)
-        else:
-            whole.rename(folder)
+        put(whole, folder)
 
 
 def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from store.database import Database
-from trainer.encoder import Embedder, pick_device
+from trainer.encoder import Embedder
 from trainer.errors import RunUnusable
-from trainer.lazy import LazyModel
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
-from trainer.recorded import embedder_of, model_embedder, run_in_use
+from trainer.recorded import embedder_of, model_embedder, named_model, run_in_use
 from trainer.run_names import parse_run
 
 __all__ = ["InUse", "open_in_use"]
@@ -46,12 +45,12 @@ def open_in_use(
         NotFound: there is no such run.
         RunUnusable: no run is done yet, or the run's model can't be had again.
         ModelUnavailable: the model can't be loaded.
-        BadSetting: the device is not available.
+        BadSetting: the name is blank, or the device is not available.
     """
     run = parse_run(which) if which is not None else _in_use(database)
     with quiet_libraries(), (progress or Silent()).phase("Opening the model"):
         if run is None:
-            model = LazyModel(database, str(which), pick_device(device), option="--run")
+            model = named_model(database, str(which), device, "--run")
             return InUse(str(which), None, model_embedder(database, model))
         name = f"run {run[0]}" + (", base" if run[1] == "base" else "")
         return InUse(name, run[0], embedder_of(database, *run, device=device))

@@ -21,7 +21,7 @@ from trainer.settings import Fit
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest"]
+__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "local_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -265,15 +265,21 @@ def files_digest(name: str) -> str | None:
     return digest.hexdigest()
 
 
-def _folder(name: str) -> Path | None:
-    """Where a model's files are: the folder itself, or its place in the hub's cache."""
+def local_folder(name: str) -> Path | None:
+    """The folder that `name` means, whatever is in it; None where there is none, as for a hub name."""
     try:
         folder = Path(name).expanduser()
-        if folder.is_dir():
-            return folder
+        return folder if folder.is_dir() else None
     except (OSError, RuntimeError):
         # Nothing that can be a folder: `model_folder` says so when the model is loaded.
         return None
+
+
+def _folder(name: str) -> Path | None:
+    """Where a model's files are: the folder itself, or its place in the hub's cache."""
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
     from huggingface_hub import snapshot_download  # noqa: PLC0415 (a folder needs no hub)
 
     full = name if "/" in name else f"sentence-transformers/{name}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from store.database import Database
 from store.pairs import read_pictures
@@ -52,8 +52,10 @@ def decoded(file: bytes, name: str) -> Image.Image:
         with Image.open(io.BytesIO(file)) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # Pillow names the object in memory that it read from.
+        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         raise BadPicture(
-            f"picture {name} can't be decoded ({error}); run 'thumbtune db check', and "
+            f"picture {name} can't be decoded ({reason}); run 'thumbtune db check', and "
             "'thumbtune sync --refresh' to fetch it again"
         ) from error
 

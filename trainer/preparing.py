@@ -14,14 +14,14 @@ from store.snapshots import ExampleRow
 from trainer import snapshot
 from trainer.channel_names import channel_id
 from trainer.encoder import Vectors, pick_device
-from trainer.errors import BadSetting
+from trainer.errors import BadSetting, RunUnusable
 from trainer.features import Features, TitleFeatures
-from trainer.lazy import Facts, LazyModel, TitleModel
+from trainer.lazy import Facts, LazyModel, TitleModel, local_folder
 from trainer.learners import Pooled
 from trainer.model_folders import model_folder
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress
-from trainer.recorded import resolve_model
+from trainer.recorded import check_base, resolve_model
 from trainer.settings import TrainSettings
 from trainer.steps import chosen_names
 from trainer.towers import pick_precision
@@ -53,16 +53,13 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         BadSetting: the device or the precision is not available here, a channel is not in the store, or there is no
             champion to start from.
         NotFound: there is no such run.
+        RunUnusable: the champion has LoRA adapters, or its base model is gone: it is no start.
         UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
     """
     device = pick_device(settings.device)
     model = resolve_model(database, settings.model)
     if settings.start == "champion":
-        with database.read() as session:
-            in_use = champion(session)
-        if in_use is None:
-            raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
-        model = in_use.base_model
+        model = _champions_base(database)
     with database.read() as session:
         known = channel_titles(session)
     channels = tuple(channel_id(name, known) for name in settings.channels)
@@ -70,8 +67,26 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     title_model = settings.title_model
     if settings.compares_titles() and title_model != "base":
         title_model = _from_anywhere(title_model, "--title-model")
+    elif title_model != "base":
+        # Not needed now, so whatever it is will do; a later run that compares titles may inherit it, from elsewhere.
+        folder = local_folder(title_model)
+        title_model = title_model if folder is None else str(folder.absolute())
     precision: Any = pick_precision(settings.precision, device)
     return replace(settings, model=model, title_model=title_model, precision=precision, channels=channels), device
+
+
+def _champions_base(database: Database) -> str:
+    """The base model of the run in use, which is to be trained on."""
+    with database.read() as session:
+        in_use = champion(session)
+    if in_use is None:
+        raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
+    if in_use.trained == "lora":
+        raise RunUnusable(
+            f"run {in_use.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
+        )
+    check_base(in_use)
+    return in_use.base_model
 
 
 def _from_anywhere(name: str, option: str) -> str:

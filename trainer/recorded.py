@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ from store.snapshots import ExampleRow, load_examples, newest_snapshot
 from store.tables import TrainingRun
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.encoder import Embedder, Encoder, pick_device
-from trainer.errors import NotEnoughPairs, RunUnusable
+from trainer.errors import BadSetting, DamagedModel, NotEnoughPairs, RunUnusable, UnknownModel
 from trainer.features import CachedEmbedder, Features
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
+from trainer.model_folders import model_folder
 from trainer.pictures import StoredPictures
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Evaluated",
+    "check_base",
     "embedder_of",
     "evaluate",
     "export_model",
     "load_run_model",
     "model_embedder",
+    "named_model",
     "resolve_model",
     "run_in_use",
     "run_settings",
@@ -66,12 +70,28 @@ def run_in_use(database: Database) -> int | None:
     return None if run is None else run.id
 
 
+def check_base(run: TrainingRun) -> None:
+    """Look whether a run's base model is still in its folder; what the hub has is found out later.
+
+    Raises:
+        RunUnusable: it is not, or not whole.
+    """
+    try:
+        model_folder(run.base_model, "--model")
+    except (UnknownModel, DamagedModel) as error:
+        whole = "whole " if isinstance(error, DamagedModel) else ""
+        reason = f" ({error.__cause__.strerror})" if isinstance(error.__cause__, OSError) else ""
+        raise RunUnusable(
+            f"the base model of run {run.id} is not {whole}at {run.base_model} any more{reason}; put it back"
+        ) from error
+
+
 def _run_model(database: Database, run_id: int, model: str, device: str) -> tuple[LazyModel, Heads | None]:
     """A run's model, not loaded yet: with the heads to put into it, or None where they are its own.
 
     Raises:
         NotFound: there is no such run.
-        RunUnusable: it is not done, its tensors are gone or changed, or its base is not what it was.
+        RunUnusable: it is not done, its tensors are gone or changed, or its base is gone or not what it was.
         ModelUnavailable: the base can't be loaded.
     """
     with database.read() as session:
@@ -80,8 +100,12 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
         raise RunUnusable(
             f"run {run_id} is {run.status}, so it has no model; 'thumbtune runs' lists those that are done"
         )
+    check_base(run)
     settings = run_settings(run)
-    base = LazyModel(database, run.base_model, pick_device(device), fit=settings.fit)
+    # What fails later is told with where another base can be named: not where this run is.
+    option = "'thumbtune train --model'"
+    opened = partial(LazyModel, database, run.base_model, pick_device(device), option=option, fit=settings.fit)
+    base = opened()
     if base.facts.fingerprint != run.base_fingerprint:
         raise RunUnusable(
             f"{run.base_model} is not the model that run {run_id} started from (its fingerprint differs); "
@@ -106,7 +130,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
             put_tensors(loaded, tensors, str(path))
 
     changed = (run.artifact_sha256, change)
-    return LazyModel(database, run.base_model, pick_device(device), fit=settings.fit, changed=changed), None
+    return opened(changed=changed), None
 
 
 def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
@@ -120,7 +144,7 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
 
     Raises:
         NotFound: there is no such run.
-        RunUnusable: it is not done, its tensors are gone or changed, or its base is not what it was.
+        RunUnusable: it is not done, its tensors are gone or changed, or its base is gone or not what it was.
         ModelUnavailable: the base can't be loaded.
     """
     lazy, heads = _run_model(database, run_id, model, device)
@@ -142,6 +166,27 @@ def embedder_of(database: Database, run_id: int, model: str = "tuned", device: s
         # The whole model was trained and scored in fp32; the precision is that of frozen towers.
         settings = replace(settings, precision="fp32")
     return model_embedder(database, lazy, heads, settings)
+
+
+def named_model(database: Database, name: str, device: str, option: str) -> LazyModel:
+    """A model that was named by a folder or a hub name, not loaded yet.
+
+    Args:
+        database: the store.
+        name: as the user gave it.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        option: where, for messages.
+
+    Raises:
+        BadSetting: the name is blank, or the device is not available.
+        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
+    """
+    if not name.strip():
+        # As a path it would be this folder.
+        raise BadSetting(f"the model is an empty name; name a run, a folder or a hub name with {option}")
+    # Before its files are gone through to tell whether they changed: what is no model's folder may be a whole disk.
+    model_folder(name, option)
+    return LazyModel(database, name, pick_device(device), option=option)
 
 
 def model_embedder(
@@ -195,14 +240,14 @@ def evaluate(
 
     Raises:
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
+        BadSetting: see `named_model`.
         NotEnoughPairs: there is no snapshot yet.
     """
     progress = progress or Silent()
     which = parse_run(what) if what is not None else _newest(database)
     with quiet_libraries():
         if which is None:
-            lazy = LazyModel(database, str(what), pick_device(device), option="MODEL")
-            embedder = model_embedder(database, lazy)
+            embedder = model_embedder(database, named_model(database, str(what), device, "MODEL"))
         else:
             embedder = embedder_of(database, *which, device=device)
         snapshot_id, examples = _examples(database, which[0] if which else None)

@@ -125,7 +125,7 @@ def train(
     # What is wrong with them is to be told before the work is done.
     check_writable(models_dir(database))
     if output is not None:
-        check_place(output)
+        check_place(output, models_dir(database))
     with ONE_AT_A_TIME, quiet_libraries():
         if sweep_id is None:
             # A sweep has looked itself, and would be marked as one that this process left.

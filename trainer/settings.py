@@ -15,6 +15,7 @@ __all__ = [
     "DEFAULT_TITLE_MODEL",
     "DEVICES",
     "FITS",
+    "LARGEST_SEED",
     "PRECISIONS",
     "STARTS",
     "STRATEGIES",
@@ -33,6 +34,8 @@ Fit = Literal["crop", "pad", "squash"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
 STARTS = ("base", "champion")
 
+LARGEST_SEED = 2_000_000_000
+"""To begin with: a sweep counts on from it, within PostgreSQL's `integer`."""
 DEFAULT_MODEL = "sentence-transformers/clip-ViT-L-14"
 """What the recipe fine-tunes."""
 DEFAULT_TITLE_MODEL = "sentence-transformers/all-mpnet-base-v2"
@@ -124,8 +127,9 @@ class TrainSettings:
             raise BadSetting(f"batch size {self.batch_size!r} is too small; use 2 or more")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise BadSetting(f"learning rate {self.lr!r} is out of range; use a number above 0")
+        # What a sweep counted up to, or a store on SQLite holds from before, can be had again.
         if not 0 <= self.seed < 2**32:
-            raise BadSetting(f"seed {self.seed!r} is out of range; use 0 to 4294967295")
+            raise BadSetting(f"seed {self.seed!r} is out of range; use 0 to {LARGEST_SEED}")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise BadSetting(f"temperature {self.temperature!r} is out of range; use a number above 0")
         if self.lora_rank < 1:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, func, select
 
 from store.database import Database, open_database
-from store.errors import DatabaseUnavailable, StoreError
+from store.errors import DatabaseUnavailable, NotAStore, StoreError
 from store.features import read_features, write_features
 from store.maintenance import backup, check, clear_cache
 from store.tables import Picture
@@ -77,11 +78,56 @@ def test_a_backup_taken_while_others_write_holds_what_was_committed(sqlite_datab
         session.execute(delete(Picture))
         assert backup(sqlite_database, target) == target.stat().st_size
         session.rollback()
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("copy")] == ["copy.db"]
+    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == ["copy.db"]
     copy = open_database(f"sqlite:///{target}", read_only=True)
     with copy.read() as session:
         assert session.get_one(Picture, digest).bytes == b"picture"
     copy.close()
+
+
+def test_a_file_put_beside_the_log_of_the_one_before_it(migrated_file: Path, tmp_path: Path) -> None:
+    old, restored = tmp_path / "old.db", tmp_path / "restored.db"
+    old.write_bytes(migrated_file.read_bytes())
+    with sqlite3.connect(old) as plain:
+        for half in range(2):
+            rows = ((f"{half}-{number}", "u" * 200) for number in range(1500))
+            plain.executemany("INSERT INTO picture_failure VALUES (?, ?, 'r', 1, '2024', '2024', '2024')", rows)
+            plain.commit()
+            # As a process that is killed leaves it, when half of this is folded into the file.
+            log = Path(f"{old}-wal").read_bytes()
+            plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    plain.close()
+    restored.write_bytes(migrated_file.read_bytes())
+    Path(f"{restored}-wal").write_bytes(log)
+
+    reader = open_database(f"sqlite:///{restored}", read_only=True)
+    with pytest.raises(NotAStore) as caught:
+        list(check(reader))
+    reader.close()
+    assert f"if the file was just put there, delete {restored}-wal and {restored}-shm, which" in str(caught.value)
+    Path(f"{restored}-wal").unlink()
+    Path(f"{restored}-shm").unlink()
+    reader = open_database(f"sqlite:///{restored}", read_only=True)
+    assert problems(reader)["integrity"] == ()
+    reader.close()
+
+
+@pytest.mark.parametrize(("log", "hint"), [(b"log", True), (b"", False), (None, False)])
+def test_damage_that_only_the_check_finds(migrated_file: Path, tmp_path: Path, log: bytes | None, hint: bool) -> None:
+    path = tmp_path / "damaged.db"
+    path.write_bytes(migrated_file.read_bytes())
+    with sqlite3.connect(path) as plain:
+        plain.execute("INSERT INTO quota_day VALUES ('2024-01-01', 'this key', 1)")
+    plain.close()
+    before, after = path.read_bytes().rsplit(b"this key", 1)
+    path.write_bytes(before + b"that key" + after)  # in the index, but not in the table
+    if log is not None:
+        Path(f"{path}-wal").write_bytes(log)
+    reader = open_database(f"sqlite:///{path}", read_only=True)
+    (integrity,) = (result for result in check(reader) if result.name == "integrity")
+    reader.close()
+    assert "missing from index" in integrity.problems[0]
+    assert (f"delete {path}-wal" in integrity.detail) is hint
 
 
 def test_a_backup_overwrites_nothing(sqlite_database: Database, tmp_path: Path) -> None:
@@ -95,6 +141,16 @@ def test_a_backup_overwrites_nothing(sqlite_database: Database, tmp_path: Path) 
 def test_a_backup_to_nowhere(sqlite_database: Database, tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="does not exist; make it first"):
         backup(sqlite_database, tmp_path / "missing" / "copy.db")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_backup_that_cant_be_written_is_not_the_stores_fault(sqlite_database: Database, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"/proc/copy\.db can't be written \(.*\); name another place"):
+        backup(sqlite_database, Path("/proc/copy.db"))
+    theirs = tmp_path / "copy.db.partial"
+    theirs.write_text("somebody's")
+    assert backup(sqlite_database, tmp_path / "copy.db") > 0
+    assert theirs.read_text() == "somebody's"
 
 
 def test_postgres_has_its_own_backups(postgres_url: str, tmp_path: Path) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from thumbtune.cli import COMMANDS
+from thumbtune.cli import COMMANDS, TRAINING_STACK
 
 
-def thumbtune(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def thumbtune(
+    *arguments: str, cwd: Path, stdin: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the real command in a folder of its own."""
     return subprocess.run(
         [sys.executable, "-m", "thumbtune", *arguments],
         cwd=cwd,
+        input=stdin,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -49,10 +54,21 @@ def test_every_command_says_what_it_does(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("group", ["runs", "db"])
+def test_a_groups_help_cuts_no_sentence(tmp_path: Path, group: str) -> None:
+    listed = thumbtune(group, "--help", cwd=tmp_path, COLUMNS="80").stdout.partition("Commands:\n")[2]
+    assert listed.count("\n") > 3
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
         (["nonsense"], 2, "error: No such command 'nonsense'."),
+        (["syn", "@one"], 2, "error: No such command 'syn'. Did you mean 'sync'?"),
+        (["runs", "--db", "x"], 2, "error: No such option '--db'. It goes before the command, right behind"),
+        (["runs", "show", "-q", "1"], 2, "error: No such option '-q'. It goes before the command, right behind"),
+        (["sync", "--ful"], 2, "error: No such option '--ful'. Did you mean '--full'?"),
         (["-q", "-v", "db", "check"], 2, "error: -q and -v contradict each other; give one of them."),
         (["--db", "what", "db", "upgrade"], 2, "error: 'what' is not a database URL; write sqlite:///FILE or"),
         (["db", "check"], 1, "error: there is no store at thumbtune.db; run 'thumbtune sync CHANNEL' first"),
@@ -96,9 +112,22 @@ def test_a_store_is_made_checked_backed_up_and_queried(tmp_path: Path) -> None:
         "text  raw        absent",
         "a,b   <2 bytes>  -",
     ]
+    twice = thumbtune("sql", "SELECT 1 AS a, 2 AS a", "--json", cwd=tmp_path)
+    assert (twice.returncode, twice.stdout) == (2, "")
+    assert "error: --json needs columns of different names, and 'a' is there twice" in twice.stderr
     refused = thumbtune("sql", "DELETE FROM video", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: the query failed (attempt to write a readonly database)")
+
+
+def test_a_query_may_begin_with_a_comment_or_come_from_stdin(tmp_path: Path) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    query = "-- How many?\nSELECT count(*) AS n FROM video;\n"
+    for arguments in (["sql", query, "--csv"], ["sql", "--csv", query], ["sql", "--csv", "--", query]):
+        result = thumbtune(*arguments, cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (0, "n\n0\n"), result.stderr
+    assert thumbtune("sql", "-", "--csv", cwd=tmp_path, stdin=query).stdout == "n\n0\n"
+    assert "No such option '--cvs'" in thumbtune("sql", "--cvs", query, cwd=tmp_path).stderr
 
 
 def test_an_argument_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
@@ -128,6 +157,12 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.stdout, result.stderr) == ("i\n1\n", "")
+
+
+def test_whatever_is_missing_of_the_training_stack_is_known_to_be_of_it() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    wanted = {re.split("[^a-z-]", line)[0] for line in project["optional-dependencies"]["train"]}
+    assert {"faiss" if name == "faiss-cpu" else name.replace("-", "_") for name in wanted} == TRAINING_STACK
 
 
 @pytest.mark.parametrize("arguments", [[], ["db"]])

@@ -16,6 +16,7 @@ from PIL import Image
 
 from thumbtune.demo.session import DemoError, Session, hold_back, new_folder, retitle_and_repaint
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
+from thumbtune.standin.folder import load_folder
 from thumbtune.standin.server import StandIn
 
 
@@ -78,9 +79,9 @@ def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Pa
     command = [sys.executable, "-m", "thumbtune", "-q", "demo", "--serve"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        lines = [server.stdout.readline().strip() for _ in range(5)]
-        exports = dict(line.removeprefix("export ").split("=", 1) for line in lines[:4])
-        address = f"{exports['THUMBTUNE_API_URL']}/channels?part=id&forHandle={lines[4].split()[-1]}"
+        lines = [server.stdout.readline().strip() for _ in range(6)]
+        exports = dict(line.removeprefix("export ").split("=", 1) for line in lines[:5])
+        address = f"{exports['THUMBTUNE_API_URL']}/channels?part=id&forHandle={lines[5].split()[-1]}"
         request = urllib.request.Request(address, headers={"X-Goog-Api-Key": exports["YOUTUBE_API_KEY"]})
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert json.load(answer)["items"][0]["id"].startswith("UC")
@@ -91,13 +92,29 @@ def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Pa
         "THUMBTUNE_API_URL",
         "THUMBTUNE_FEED_URL",
         "THUMBTUNE_THUMBNAIL_HOSTS",
+        "THUMBTUNE_DB",
     }
+    assert exports["THUMBTUNE_DB"] == "sqlite:///thumbtune-stand-in.db", "never the store that is the default"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", [["--dir", "place"], ["--json"]])
+def test_serve_takes_no_option_that_it_would_ignore(tmp_path: Path, other: list[str]) -> None:
+    command = [sys.executable, "-m", "thumbtune", "demo", "--serve", *other]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"error: --serve has no use for {other[0]}; leave it out." in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "videos.json"), ("not json", "videos.json"), ('[{"id": "abcdefghijk"}]', "videos.json")],
+    [
+        (None, "README.md, 'Try it'"),
+        ("[]", "README.md, 'Try it'"),
+        ("not json", "videos.json"),
+        ('[{"id": "abcdefghijk"}]', "videos.json"),
+    ],
 )
 def test_a_folder_that_is_no_channel(tmp_path: Path, content: str | None, says: str) -> None:
     folder = tmp_path / "channel"
@@ -110,6 +127,17 @@ def test_a_folder_that_is_no_channel(tmp_path: Path, content: str | None, says: 
     assert result.stderr.startswith("error: ")
     assert says in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["channel"]
+
+
+def test_the_readmes_videos_json_is_a_channel(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    told = readme.partition("```json\n")[2].partition("```")[0]
+    (tmp_path / "videos.json").write_text(told)
+    (entry,) = json.loads(told)
+    (tmp_path / "thumbnails").mkdir()
+    (tmp_path / "thumbnails" / f"{entry['id']}.jpg").write_bytes(a_picture())
+    (video,) = load_folder(tmp_path).listed()
+    assert (video.id, video.title, video.tags) == (entry["id"], entry["title"], tuple(entry["tags"]))
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

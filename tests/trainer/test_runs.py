@@ -293,7 +293,7 @@ def test_too_few_pairs_are_recorded_too(sqlite_database: Database, settings_for:
 def test_a_damaged_picture_is_named(filled: Database, settings_for: Make) -> None:
     with filled.write() as session:
         session.execute(update(Picture).values(bytes=b"not a picture"))
-    with pytest.raises(BadPicture, match=r"picture [0-9a-f]{64} can't be decoded"):
+    with pytest.raises(BadPicture, match=r"picture [0-9a-f]{64} can't be decoded \(it is no picture\)"):
         train(filled, settings_for())
     assert "can't be decoded" in str(failed(filled).error)
 
@@ -331,6 +331,8 @@ def test_an_output_folder_in_use_is_refused_before_anything(
 ) -> None:
     with pytest.raises(CantSave, match="is not an empty folder"):
         train(filled, settings_for(), output=tmp_path)
+    with pytest.raises(CantSave, match="is where the trained tensors of all runs go"):
+        train(filled, settings_for(), output=tmp_path / "thumbtune-models")
     with filled.read() as session:
         assert list_runs(session) == []
 

@@ -54,7 +54,7 @@ def test_the_defaults_are_the_recipes() -> None:
         ("lr", -1e-4, "-0.0001"),
         ("lr", float("nan"), "nan"),
         ("lr", float("inf"), "inf"),
-        ("seed", -1, "-1"),
+        ("seed", -1, "seed -1 is out of range; use 0 to 2000000000"),
         ("seed", 2**32, "4294967296"),
         ("hard_max_similarity", 1.01, "1.01"),
         ("hard_max_similarity", -1.5, "-1.5"),

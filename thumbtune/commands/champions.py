@@ -13,7 +13,7 @@ from thumbtune.console import printable
 __all__ = ["champions", "promote"]
 
 
-@click.command()
+@click.command(short_help="List every run whose model was ever in use.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def _in_time(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **times}
 
 
-@click.command()
+@click.command(short_help="Take a run's model into use.")
 @click.argument("run_id", metavar="ID", type=int)
 @click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Kept with the promotion.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -36,7 +36,7 @@ def upgrade(app: App, as_json: bool) -> None:
         app.console.say(f"{database} is at revision {revision}, the newest")
 
 
-@db.command()
+@db.command(short_help="Look for damage in the store; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def check(app: App, as_json: bool) -> int:
@@ -60,12 +60,16 @@ def check(app: App, as_json: bool) -> int:
     return 0 if sound else 1
 
 
-@db.command()
+@db.command(short_help="Copy an SQLite store to a new file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def backup(app: App, file: Path, as_json: bool) -> None:
-    """Copy the store to FILE, consistent even while a sync or a training run goes on."""
+    """Copy an SQLite store to the new FILE, consistent even while a sync or a training run goes on.
+
+    What runs trained is not in it: copy the folder thumbtune-models, or THUMBTUNE_MODELS, as well. A PostgreSQL store
+    is backed up by pg_dump. docs/service.md says how to restore either.
+    """
     from store.maintenance import backup as copy  # noqa: PLC0415
 
     database = app.open_database(read_only=True)
@@ -77,7 +81,7 @@ def backup(app: App, file: Path, as_json: bool) -> None:
         app.console.say(f"{file}: {size:,} bytes")
 
 
-@db.command("clear-cache")
+@db.command("clear-cache", short_help="Delete cached features.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def clear_cache(app: App, as_json: bool) -> None:

@@ -11,6 +11,9 @@ from thumbtune.cli import App
 
 __all__ = ["demo"]
 
+SERVED_STORE = "sqlite:///thumbtune-stand-in.db"
+"""Never the default store: the lines may be pasted where a real one is."""
+
 
 @click.command()
 @click.option(
@@ -38,6 +41,8 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
     thumbtune draws itself, and charges quota as the real one does. The commands are the real ones, and the model is a
     small one that ships with thumbtune; nothing is downloaded.
     """
+    if serve and (folder or as_json):
+        raise click.UsageError(f"--serve has no use for {'--dir' if folder else '--json'}; leave it out.")
     from thumbtune.demo.channel import drawn_channel  # noqa: PLC0415
     from thumbtune.demo.session import Session, hold_back, new_folder, tell  # noqa: PLC0415
     from thumbtune.standin.folder import load_folder  # noqa: PLC0415
@@ -71,7 +76,7 @@ def _serve(app: App, server: object, handle: str) -> None:
 
     assert isinstance(server, StandIn)
     try:
-        for name, value in server.environment().items():
+        for name, value in {**server.environment(), "THUMBTUNE_DB": SERVED_STORE}.items():
             app.console.say(f"export {name}={value}")
         app.console.say(f"# the channel: {handle}")
         app.console.out.flush()

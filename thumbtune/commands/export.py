@@ -8,12 +8,13 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.train import Shown
+from thumbtune.commands.training_options import NewFolder
 
 __all__ = ["export"]
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=NewFolder())
 @click.option(
     "--run", "run_id", type=int, metavar="N", help="The snapshot that run N trained on; with --model, run N's model."
 )

@@ -9,7 +9,7 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.train import Shown, document, report
-from thumbtune.commands.training_options import training_options
+from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
@@ -34,9 +34,7 @@ __all__ = ["retrain"]
 @click.option("--force", is_flag=True, help="Train however few are new.")
 @click.option("--no-sync", is_flag=True, help="Train on what the store has.")
 @training_options(defaults=False)
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Also write the whole model to this new folder."
-)
+@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def retrain(

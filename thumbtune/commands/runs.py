@@ -118,11 +118,16 @@ def _others(row: dict[str, Any]) -> str:
     shown = asdict(TrainSettings())
     kept = _values(row)["settings"]
     told = [
-        f"{name.replace('_', ' ')} {kept[name]}"
+        f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
         if name not in ("model", "title_model", "train", "channels", "device") and kept.get(name, default) != default
     ]
     return ", ".join([*told, *([f"sweep {row['sweep_id']}"] if row["sweep_id"] else [])])
+
+
+def _rounded(value: object) -> object:
+    """A number with as many digits as a table's own."""
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _values(row: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@runs.command()
+@runs.command(short_help="Show all that is known of a run.")
 @click.argument("run_id", metavar="ID", type=int)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
@@ -193,7 +198,7 @@ def _short(value: object) -> object:
     return json.dumps(value) if isinstance(value, dict) else value
 
 
-@runs.command()
+@runs.command(short_help="Compare two runs' models on the same thumbnails.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
@@ -249,7 +254,7 @@ def _tell(console: Console, found: Compared) -> None:
         console.say(f"... and {len(flipped) - _SHOWN_CHANGES} more; --json lists all")
 
 
-@runs.command()
+@runs.command(short_help="Draw recall@1 over time, and the newest losses.")
 @click.option(
     "--out",
     metavar="FILE",
@@ -261,7 +266,7 @@ def _tell(console: Console, found: Compared) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def plot(app: App, out: Path, as_json: bool) -> None:
-    """Draw recall@1 of all finished runs over time, and the losses of the newest.
+    """Draw recall@1 of all finished runs but sweeps' trials over time, and the losses of the newest.
 
     Tuned models on valid and test with their 95 % intervals, their bases as dashed lines, a star on each run that is or
     was the champion.

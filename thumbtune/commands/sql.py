@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Sequence
 
@@ -18,18 +19,32 @@ __all__ = ["sql"]
 TABLE_ROWS = 1000
 
 
-@click.command()
+class _TakesComments(click.Command):
+    """A command whose argument may begin with a comment of SQL, which click takes for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put such an argument last, behind the `--` that ends options: none has a space behind its dashes."""
+        queries = [word for word in args if re.match(r"--\s", word)]
+        if queries and "--" not in args:
+            args = [*(word for word in args if word not in queries), "--", *queries]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_TakesComments)
 @click.argument("query")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one a row.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
 @click.pass_obj
 def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
-    """Run QUERY on the store, read-only, and print its rows.
+    """Run QUERY on the store, read-only, and print its rows; '-' reads it from standard input.
 
-    The views pairs, sync_history, run_history and run_errors are made for this. Bytes are shown by their length.
+    The views pairs, sync_history, run_history, run_errors and champions are made for this. Bytes are shown by their
+    length.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two formats; give one of them.")
+    if query == "-":
+        query = _from_stdin()
     from itertools import islice  # noqa: PLC0415
 
     from store.query import run_query  # noqa: PLC0415
@@ -38,6 +53,7 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
     try:
         with run_query(database, query) as answer:
             if as_json:
+                _require_names(answer.columns)
                 rows = [dict(zip(answer.columns, _plain(row), strict=True)) for row in answer.rows]
                 app.console.print_json(rows)
             elif as_csv:
@@ -51,6 +67,22 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
                     app.console.note(f"only the first {TABLE_ROWS} rows are shown; use --csv or --json for all")
     finally:
         database.close()
+
+
+def _require_names(columns: Sequence[str]) -> None:
+    """Refuse columns of one name, of which a JSON object would keep the last."""
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise click.UsageError(
+            f"--json needs columns of different names, and {twice!r} is there twice; name one with AS."
+        )
+
+
+def _from_stdin() -> str:
+    try:
+        return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"standard input is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
 
 
 def _plain(row: Sequence[object]) -> list[object]:

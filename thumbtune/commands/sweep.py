@@ -13,7 +13,7 @@ from thumbtune.commands.train import Shown
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
 from trainer.search_space import Space
-from trainer.settings import TrainSettings
+from trainer.settings import LARGEST_SEED, TrainSettings
 from trainer.sweep_settings import SweepSettings
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
 )
 @click.option(
     "--seed",
-    type=int,
+    type=UpTo(LARGEST_SEED),
     default=_SWEEP.shared.seed,
     show_default=True,
     help="Of what is tried; the runs' seeds count up from it.",
@@ -111,8 +111,8 @@ def sweep(
 
     SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is some runs in the store, one a seed; none of them is
     scored on the test split, nor keeps a model. The best few are run with more seeds, and the best of these over all
-    its seeds is trained once more, as 'thumbtune train' does, and scored on test. It comes into use by 'thumbtune runs
-    promote'.
+    its seeds is trained once more, as 'thumbtune train' does, and scored on test. The store's first model comes into
+    use by itself; a later one by 'thumbtune runs promote'.
 
     A sweep that was stopped goes on with --resume. How the trials of sweep 1 stand, by SQL:
 
@@ -172,12 +172,11 @@ def _report(console: Console, result: SweepResult) -> None:
     )
     best, tuned, base = result.standings[0], result.recalls["tuned"], result.recalls["base"]
     spread = "" if best.sd is None else f" (sd {best.sd:.3f})"
-    console.say(
-        f"winner: trial {best.trial}, valid recall@1 {best.recall_at_1:.3f}{spread} over {best.seeds} seeds, "
-        f"the base's {base['valid'].value:.3f}"
-    )
-    if "test" in tuned:
-        console.say(f"run {result.run_id}: test recall@1 {_told(tuned['test'])}, the base's {_told(base['test'])}")
+    console.say(f"winner: trial {best.trial}, valid recall@1 {best.recall_at_1:.3f}{spread} over {best.seeds} seeds")
+    # The base beside the run alone: where pairs came or went since the sweep began, the trials ranked other rows.
+    for split in ("valid", "test"):
+        if split in tuned:
+            console.say(f"run {result.run_id}: {split} recall@1 {_told(tuned[split])}, the base's {_told(base[split])}")
     if result.in_use:
         console.say(f"run {result.run_id} is in use: the store's first model")
     else:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from thumbtune.cli import App
-from thumbtune.commands.training_options import training_options
+from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.interrupts import raise_if_told
+from trainer.errors import BadSetting
 from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -45,12 +47,10 @@ class Shown:
 
 @click.command()
 @training_options(defaults=True)
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Also write the whole model to this new folder."
-)
+@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.pass_obj
-def train(app: App, /, *, as_json: bool, output: Path | None, **options: Any) -> None:
+@click.pass_context
+def train(ctx: click.Context, /, *, as_json: bool, output: Path | None, **options: Any) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
     Each thumbnail and title goes through the model's towers once, ever: what they make of it is kept in the store, so
@@ -60,7 +60,11 @@ def train(app: App, /, *, as_json: bool, output: Path | None, **options: Any) ->
     The defaults are the published recipe's, but that a row's own title is masked where another row brings it into the
     batch. The first model comes into use by itself; a later one by 'thumbtune retrain' or 'thumbtune runs promote'.
     """
+    app = ctx.find_object(App)
+    assert app is not None
     app.console.json_wanted = as_json
+    if options["start"] == "champion" and ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
+        raise BadSetting("--from champion goes on with the model in use; leave --model out, or train --from base")
     settings = TrainSettings(**options)
     database = app.open_database()
     try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from trainer.settings import DEVICES, FITS, PRECISIONS, STARTS, STRATEGIES, TrainSettings
+from trainer.settings import DEVICES, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
 
-__all__ = ["UpTo", "training_options"]
+__all__ = ["NewFolder", "UpTo", "training_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,9 +31,23 @@ class UpTo(click.types.IntParamType):
         return self._range.convert(value, param, ctx)
 
 
-_LARGEST_SEED = 2_000_000_000
-"""A sweep counts on from it, within PostgreSQL's `integer`."""
+class NewFolder(click.Path):
+    """A folder to write to. An empty name is none: `Path` takes it for the folder that the user is in."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the path, or fail as click does."""
+        if not os.fsdecode(value).strip():
+            self.fail("an empty name; name a folder, '.' for the one you are in.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _DEFAULTS = TrainSettings()
+
+_CHANNELS = {True: "one model for all", False: "what the model in use was trained on"}
+"""{whether the defaults are passed: what is trained on where no channel is named}."""
 
 # The field of `TrainSettings`, then what click takes.
 _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
@@ -80,7 +96,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "seed",
         ("--seed",),
-        {"type": UpTo(_LARGEST_SEED), "help": "Of all that is random in training. Splits don't depend on it."},
+        {"type": UpTo(LARGEST_SEED), "help": "Of all that is random in training. Splits don't depend on it."},
     ),
     ("device", ("--device",), {"type": click.Choice(DEVICES), "help": "Where to compute."}),
     (
@@ -125,7 +141,7 @@ def training_options(*, defaults: bool, without: tuple[str, ...] = ()) -> Callab
             "channels",
             multiple=True,
             metavar="ID|@HANDLE",
-            help="Train on this channel only (repeatable); default: one model for all.",
+            help=f"Train on this channel only (repeatable); default: {_CHANNELS[defaults]}.",
         )(command)
         for field, names, options in reversed(_OPTIONS):
             if field not in without:

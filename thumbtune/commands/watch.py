@@ -65,8 +65,8 @@ def watch(app: App, channels: tuple[str, ...], every: str, units: int, retrain: 
     later. What fails is logged and tried again, sooner than the interval says; it keeps nothing else from being
     synced. A channel that another process on this store is syncing is left to that one.
 
-    SIGTERM or Ctrl-C finishes what is at hand and exits with 0 within 10 s; a second one ends it at once. Logs go to
-    stderr; 'thumbtune --log-format json watch' writes one JSON object a line.
+    SIGTERM or Ctrl-C finishes what is at hand and exits with 0 within 10 s; after a second one it exits with 3, within
+    2 s. Logs go to stderr; 'thumbtune --log-format json watch' writes one JSON object a line.
     """
     from collector.schedule import Rhythm, parse_duration  # noqa: PLC0415 (aiohttp is slow to import)
     from collector.service import Service, WatchOptions  # noqa: PLC0415

@@ -53,13 +53,13 @@ def _entries(file: Path) -> list[Any]:
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FolderError(f"{file} is missing; it lists the channel's videos") from None
+        raise FolderError(f"{file} is missing; it lists the channel's videos, as README.md, 'Try it', shows") from None
     except OSError as error:
         raise FolderError(f"{file} cannot be read: {error.strerror}; check its permissions") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise FolderError(f"{file} is not valid JSON: {error}; repair it") from error
     if not isinstance(entries, list) or not entries:
-        raise FolderError(f"{file} has to be a list of at least one video; see docs for the format")
+        raise FolderError(f"{file} has to be a list of at least one video; README.md, 'Try it', has the format")
     return entries
 
 
