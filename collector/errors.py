@@ -75,10 +75,15 @@ class ChannelNotFound(CollectorError):
 class ChannelGone(CollectorError):
     """YouTube no longer has a channel, or its list of uploads, that the store has videos of."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel_id: str, *, refreshed: bool) -> None:
+        marked = (
+            "each of its videos is asked for, and marked if it is gone"
+            if refreshed
+            else f"'thumbtune sync --refresh {channel_id}' asks for each of its videos"
+        )
         super().__init__(
-            "YouTube has this channel, or its uploads, no more: it was closed, or hidden; the store keeps what it has, "
-            "and 'thumbtune sync --refresh' asks for each of its videos"
+            f"YouTube has channel {channel_id}, or its uploads, no more: it was closed, or hidden; "
+            f"the store keeps what it has, and {marked}"
         )
 
 

@@ -67,7 +67,10 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncIterator[tuple[str, .
             # A hole in the list would never be looked at again: asked twice before it is believed.
             page = await _page(run, token) or page
         if not page.found and await run.clients.store.read(any_available, run.channel_id):
-            run.error = ChannelGone()
+            # As a hole in the list: asked twice before it is believed.
+            page = await _page(run, token) or page
+            if not page.found:
+                run.error = ChannelGone(run.channel_id, refreshed=run.mode == "refresh")
         try:
             guard.check(page.next_token, page.total)
         except PageLoop as error:
@@ -96,6 +99,10 @@ async def _save(run: Run, listing: Listing, page: UploadsPage) -> tuple[PageResu
     def save(session: Session) -> tuple[PageResult, bool]:
         result = record_page(session, run.channel_id, page.entries, now=now, known_until=listing.known_until)
         session.flush()
+        if not page.found:
+            # All that was known of the list: if it comes back, what was marked as gone is to be found again.
+            restart_listing(session, run.channel_id, whole=True)
+            return result, True
         if failed:
             # Not finished, and its token is no good: the next sync starts over.
             restart_listing(session, run.channel_id, whole=False)

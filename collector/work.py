@@ -20,7 +20,7 @@ from store.moments import CLOCKS_DIFFER
 from store.pictures import any_picture_due
 from store.syncs import SyncCounts
 from store.tables import Channel, SyncStatus
-from store.videos import count_waiting, known_available
+from store.videos import any_available, count_waiting, known_available
 
 __all__ = ["do_work"]
 
@@ -70,8 +70,10 @@ async def _describe_again(run: Run) -> None:
     except QuotaExceeded:
         run.quota_spent = True
         return
-    except ChannelNotFound:
-        run.error = ChannelGone()  # its videos are asked for all the same
+    except ChannelNotFound as error:
+        run.error = ChannelGone(run.channel_id, refreshed=True)
+        if not await run.clients.store.read(any_available, run.channel_id):
+            raise run.error from error  # each of its videos was asked for, and is gone
         return
     await run.write(save_description, lambda _: SyncCounts(), item, run.clients.now())
 

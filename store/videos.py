@@ -180,7 +180,7 @@ def record_details(
     videos = _locked(session, details.keys() | set(missing))
     versions = current_versions(session, details.keys())
     failures = _failures(session, details.keys())
-    lost, read, history, jobs = [], [], VersionChanges(now), []
+    lost, read, returned, history, jobs = [], [], [], VersionChanges(now), []
     changed = gone = 0
     for video in videos:
         if video.id not in details:
@@ -202,10 +202,16 @@ def record_details(
         else:
             history.seen(version)
         read.append(_read(item, video.published_at, now))
-        if _is_wanted(item) and _is_due(video, failures.get(video.id), now, recheck_before):
+        back = video.availability != "available"
+        if back and video.picture_sha256 is not None:
+            returned.append({"id": video.id, "picture_checked_at": None})  # it may be another by now
+        if _is_wanted(item) and _is_due(
+            None if back else video.picture_checked_at, failures.get(video.id), now, recheck_before
+        ):
             jobs.append(PictureJob.of(video, item.thumbnails))
     update_rows(session, Video, lost)
     update_rows(session, Video, read)
+    update_rows(session, Video, returned)
     history.write(session)
     return DetailsResult(changed, gone, tuple(jobs))
 
@@ -225,11 +231,12 @@ def _read(item: VideoDetails, published_at: datetime | None, now: datetime) -> d
     }
 
 
-def _is_due(video: Row[Any], next_try_at: datetime | None, now: datetime, recheck_before: datetime | None) -> bool:
+def _is_due(
+    checked_at: datetime | None, next_try_at: datetime | None, now: datetime, recheck_before: datetime | None
+) -> bool:
     """Whether a picture is to be fetched now, as `pictures_due` has it; `next_try_at` of one that failed last."""
     if next_try_at is not None:
         return next_try_at <= now
-    checked_at: datetime | None = video.picture_checked_at
     return checked_at is None or (recheck_before is not None and checked_at < recheck_before)
 
 

@@ -81,7 +81,7 @@ VIEWS = {
             "settings": "JSON: every setting",
             "artifact_path": "the trained tensors",
             "error": "why it failed, or NULL",
-            "champion_run_id": "the run that was in use then, scored on the same rows, or NULL",
+            "champion_run_id": "the run that was in use then, scored on the same rows if it could be, or NULL",
             "champion_valid_recall_at_1": "of that run's model",
             "champion_test_recall_at_1": "of that run's model",
             "sweep_id": "the sweep that it is part of, or NULL",

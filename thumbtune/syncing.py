@@ -49,6 +49,15 @@ class Synced:
         """Whether a signal ended it: the user wants no more of the command."""
         return len(self.reports) < self.asked or any(report.status == "interrupted" for report in self.reports)
 
+    @property
+    def stops_training(self) -> bool:
+        """Whether it failed in a way that the next one may not. A channel that was closed stays so."""
+        from collector.errors import ChannelGone  # noqa: PLC0415 (where nothing is synced, no collector is loaded)
+
+        return self.interrupted or any(
+            report.exit_code not in (0, 3) and not isinstance(report.error, ChannelGone) for report in self.reports
+        )
+
     def as_list(self) -> list[dict[str, Any]]:
         """The JSON form: one document for each channel."""
         return [report.as_dict() for report in self.reports]

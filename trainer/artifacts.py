@@ -171,10 +171,10 @@ def check_place(folder: Path, models: Path | None = None) -> None:
         CantSave: it is a file, or not empty, or `models`, or the place can't be written to.
     """
     with can_save(folder):
-        real = real_folder(folder)
-        if models is not None and real == real_folder(models):
-            raise CantSave(f"{folder} is where the trained tensors of all runs go; name another folder")
         check_empty(folder)
+        real = real_folder(folder)
+        if models is not None and real in (real_folder(models), *real_folder(models).parents):
+            raise CantSave(f"{folder} is where the trained tensors of all runs go; name another folder")
         check_writable(workshop(real))
         if real.exists():
             check_writable(real)

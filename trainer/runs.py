@@ -15,7 +15,7 @@ from torch import Tensor
 
 from store.champions import champion, replace_champion
 from store.database import Database
-from store.runs import add_evaluations, add_ranks, add_steps, end_run
+from store.runs import add_evaluations, add_ranks, add_steps, end_run, update_run
 from store.snapshots import ExampleRow
 from store.tables import TrainingRun
 from trainer import snapshot
@@ -123,9 +123,9 @@ def train(
     """
     settings, device = resolved(database, settings)
     # What is wrong with them is to be told before the work is done.
-    check_writable(models_dir(database))
     if output is not None:
         check_place(output, models_dir(database))
+    check_writable(models_dir(database))
     with ONE_AT_A_TIME, quiet_libraries():
         if sweep_id is None:
             # A sweep has looked itself, and would be marked as one that this process left.
@@ -342,7 +342,10 @@ def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> boo
             return replace_champion(session, run.id, None, "the first model")
         if decision is None or not decision.promote:
             return False
-        return replace_champion(session, run.id, in_use.id, decision.reason)
+        promoted = replace_champion(session, run.id, in_use.id, decision.reason)
+        if not promoted:  # with the run that came into use meanwhile it was not compared
+            update_run(session, run.id, decision=None)
+        return promoted
 
 
 def _write_whole(run: Run, learner: Learner, output: Path) -> None:

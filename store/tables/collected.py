@@ -110,7 +110,8 @@ class Video(Base):
     picture_last_modified: Mapped[str | None]
     """For a conditional GET, by which the picture is checked."""
     picture_checked_at: Mapped[datetime | None]
-    """When the picture was last fetched or found unchanged; NULL: a sync is still to do it."""
+    """When the picture was last fetched or found unchanged; NULL: the next sync does it; 1970: the next refresh, by
+    another size that was asked for."""
     group_id: Mapped[str | None] = mapped_column(index=True)
     """Videos that share a picture or a normalised title have the same: the smallest id among them. Snapshots set it."""
     split: Mapped[str | None]

@@ -113,10 +113,11 @@ class TrainingRun(Base):
     pid: Mapped[int]
     """With `host`: whether a run that reads `running` still is."""
     champion_run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
-    """The run that was in use then, scored beside this one as the model `champion`; NULL when there was none."""
+    """The run that was in use then, scored beside this one as the model `champion` if it could be, or gone on from;
+    NULL when there was none."""
     decision: Mapped[str | None]
-    """Whether it took that run's place, and why, in words with the figures; NULL where that was not asked: only
-    `retrain` does."""
+    """Whether it took that run's place, and why, in words with the figures; NULL where that was not asked (only
+    `retrain` does), or another run came into use meanwhile."""
     sweep_id: Mapped[int | None] = mapped_column(ForeignKey("sweep.id"), index=True)
     """The sweep that this run is part of."""
     trial: Mapped[int | None]

@@ -201,7 +201,7 @@ async def test_a_thumbnail_that_failed_in_a_refresh_is_tried_again_by_a_later_sy
 
 
 async def test_of_a_closed_channel_the_videos_stay_and_it_is_said(database: Database) -> None:
-    catalogue = channel(60)
+    catalogue = channel(120)
     async with StandIn(catalogue) as server:
         await sync(database, server)
         before = contents(database)
@@ -209,14 +209,17 @@ async def test_of_a_closed_channel_the_videos_stay_and_it_is_said(database: Data
         for mode in ("incremental", "full"):
             report = await sync(database, server, catalogue.channel_id, mode=mode, now=later(24))
             assert (report.status, report.exit_code, report.gone) == ("failed", 1, 0)
-            assert "YouTube has this channel, or its uploads, no more" in str(report.error)
+            assert report.units == 2, "asked twice"
+            assert f"'thumbtune sync --refresh {catalogue.channel_id}' asks for each of its videos" in str(report.error)
         assert contents(database) == before
         report = await sync(database, server, catalogue.channel_id, mode="refresh", now=later(25))
-        assert (report.status, report.gone) == ("failed", 60)
-        assert "no more: it was closed, or hidden" in str(report.error)
+        assert (report.status, report.gone) == ("failed", 120)
+        assert "each of its videos is asked for, and marked if it is gone" in str(report.error)
+        report = await sync(database, server, catalogue.channel_id, mode="refresh", now=later(50))
+        assert (report.status, report.units) == ("failed", 1), "they were asked for"
         server.catalogues = (catalogue,)
-        assert (await sync(database, server, mode="refresh", now=later(50))).status == "complete"
-    assert contents(database) == before
+        assert (await sync(database, server, now=later(75))).status == "complete"
+    assert contents(database) == before, "all of it is back"
 
 
 async def test_a_channel_that_never_had_uploads_is_no_closed_one(sqlite_database: Database) -> None:

@@ -54,12 +54,13 @@ async def test_videos_that_came_back_are_read_by_the_next_sync(sqlite_database: 
     assert set(kinds(sqlite_database).values()) == {("video", "available")}
 
 
+@pytest.mark.parametrize("mode", ["incremental", "refresh"])
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_video_that_came_back_shows_the_thumbnail_that_it_has_now(
-    sqlite_database: Database, stopped: bool
+    sqlite_database: Database, stopped: bool, mode: SyncMode
 ) -> None:
-    catalogue = channel(60)
-    back = "video000059"
+    catalogue = channel(40)
+    back = "video000039"
 
     def stop() -> None:
         task.cancel()
@@ -67,14 +68,16 @@ async def test_a_video_that_came_back_shows_the_thumbnail_that_it_has_now(
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
         catalogue.change(back, privacy="private")
-        await sync(sqlite_database, server, now=later(24))
+        await sync(sqlite_database, server, now=later(24), mode="full")
         catalogue.change(back, privacy="public", title="Another title", picture=drawn("another picture"))
         if stopped:  # when its details are written, and its thumbnail is not yet fetched
-            task = asyncio.ensure_future(sync(sqlite_database, server, now=later(48), progress=When("details", stop)))
+            task = asyncio.ensure_future(
+                sync(sqlite_database, server, now=later(48), mode=mode, progress=When("details", stop))
+            )
             with suppress(asyncio.CancelledError):
                 await task
             assert contents(sqlite_database)[back][0] == "Another title"
-        await sync(sqlite_database, server, now=later(72))
+        await sync(sqlite_database, server, now=later(72), mode="incremental" if stopped else mode)
         server.journal.clear()
         assert (await sync(sqlite_database, server, now=later(73))).status == "unchanged"
         assert server.journal.count("picture") == 0

@@ -11,12 +11,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event, inspect, make_url, select, text
 
 from store.database import open_database, rows_as_dicts
 from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.migrate import alembic_config, bring_up_to_date, current_revision, head_revision
-from store.tables import Base
+from store.moments import LONG_AGO
+from store.tables import Base, Video
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 NOW = "2024-01-02 03:04:05.000000"
@@ -91,6 +92,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
         pairs = rows_as_dicts(session, "SELECT * FROM pairs")
         runs = rows_as_dicts(session, "SELECT * FROM run_history")
         decisions = rows_as_dicts(session, "SELECT decision FROM training_run")
+        checked_at = session.scalar(select(Video.picture_checked_at))
         assert current_revision(session.connection()) == head_revision()
     database.close()
 
@@ -99,6 +101,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
         assert [(run["test_recall_at_1"], run["test_recall_at_1_low"], run["n_train"]) for run in runs] == [
             (0.75, 0.47, 1)
         ]
+        assert checked_at == LONG_AGO, "a refresh was to check it, no other sync"
         taken = revision >= "0006"  # the promotion was written down by then
         assert [row["decision"] for row in decisions] == [
             "valid recall@1 0.500 against the champion" if taken else None

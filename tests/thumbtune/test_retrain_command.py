@@ -241,6 +241,20 @@ def test_a_sync_that_kept_everything_it_could_does_not_stop_the_training(shell: 
     assert spent.document()["run"]["run_id"] == 2
 
 
+def test_a_closed_channel_does_not_keep_the_others_from_training(shell: Shell) -> None:
+    closed = channel(0, name="closed")
+    closed.publish(*(video(number, id=f"closed{number:05d}") for number in range(40, 45)))
+    shell.server.catalogues = (*shell.server.catalogues, closed)
+    assert shell.run("sync", "@closed", "@tests").returncode == 0
+    shell.server.catalogues = shell.server.catalogues[:1]
+    done = shell.run("retrain", *shell.model, "--json")
+    assert done.returncode == 1
+    assert f"YouTube has channel {closed.channel_id}, or its uploads, no more" in done.error()
+    found = done.document()
+    assert sorted(report["status"] for report in found["sync"]) == ["failed", "unchanged"]
+    assert (found["new_pairs"]["total"], found["promoted"]) == (45, True)
+
+
 def test_a_failed_sync_ends_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell.run("sync", "@tests")
     shell.publish(range(40, 41))

@@ -162,6 +162,8 @@ def test_the_folder_of_all_runs_tensors_is_no_place_for_a_model(tmp_path: Path) 
     for folder in (models, tmp_path / "link", tmp_path / "new" / ".." / "thumbtune-models"):
         with pytest.raises(CantSave, match="is where the trained tensors of all runs go; name another folder"):
             check_place(folder, models)
+    with pytest.raises(CantSave, match="is where the trained tensors of all runs go"):
+        check_place(tmp_path / "new", tmp_path / "new" / "models")
     check_place(models / "whole", models)
     check_place(models)
 

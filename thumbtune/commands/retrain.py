@@ -59,6 +59,8 @@ def retrain(
     not carried over. Both models are scored on the same valid and test rows: the new one comes into use if its valid
     recall@1 is not lower. 'thumbtune runs champions' says which run was in use when, and why.
 
+    A channel that YouTube has no more does not keep the others from training; the exit code is 1 then.
+
     Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and the training was done on what there
     is; or another process trains on this store now and nothing was trained; or it was interrupted.
     """
@@ -74,7 +76,7 @@ def retrain(
         # Before the sync too, so that a wrong option costs no quota.
         inherited_settings(database, options)
         synced = _sync(app, database, asked)
-        if synced is not None and (synced.interrupted or synced.exit_code not in (0, 3)):
+        if synced is not None and synced.stops_training:
             if as_json:
                 app.console.print_json(_document(synced, min_new, None, None))
             return synced.exit_code
