@@ -11,9 +11,10 @@ from collector.lease import take_channel
 from collector.options import SyncOptions
 from collector.parsing import ChannelItem
 from collector.run import Clients, Run
-from store.channels import change_settings, find_by_handle, get_channel, lock_channels_videos, save_channel
+from store.channels import change_settings, find_by_handle, get_channel, save_channel
 from store.errors import NotFound
 from store.syncs import refresh_began
+from store.videos import lock_videos
 
 __all__ = [
     "DEFAULT_MIN_DURATION_S",
@@ -67,7 +68,7 @@ async def begin_run(clients: Clients, channel_id: str, item: ChannelItem | None,
 
     def begin(session: Session) -> Run:
         if options.min_duration_s is not None or options.thumbnail is not None:
-            lock_channels_videos(session, channel_id)
+            lock_videos(session, channel_id)
         if item is not None:
             save_description(session, item, now)
         run_id = take_channel(session, channel_id, options.mode, alone_since=options.alone_since, now=now)

@@ -71,9 +71,10 @@ async def _describe_again(run: Run) -> None:
         run.quota_spent = True
         return
     except ChannelNotFound as error:
-        run.error = ChannelGone(run.channel_id, refreshed=True)
+        gone = ChannelGone(run.channel_id, refreshed=True)
         if not await run.clients.store.read(any_available, run.channel_id):
-            raise run.error from error  # each of its videos was asked for, and is gone
+            raise gone from error  # each of its videos was asked for before
+        run.error = gone
         return
     await run.write(save_description, lambda _: SyncCounts(), item, run.clients.now())
 

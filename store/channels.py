@@ -24,7 +24,6 @@ __all__ = [
     "find_by_handle",
     "get_channel",
     "is_listing_unfinished",
-    "lock_channels_videos",
     "mark_refreshed",
     "restart_listing",
     "save_channel",
@@ -132,17 +131,6 @@ def change_settings(
     # The channel's row last, as where a page of the listing is written.
     if settings:
         session.execute(update(Channel).where(Channel.id == channel_id).values(settings))
-
-
-def lock_channels_videos(session: Session, channel_id: str) -> None:
-    """Lock a channel's videos in the order of their ids, for who changes them after the channel's row.
-
-    Pages of the listing are written the other way round: two processes could wait for each other. SQLite has no row
-    locks: there a write transaction is alone from its start.
-    """
-    if session.get_bind().dialect.name != "sqlite":
-        videos = select(Video.id).where(Video.channel_id == channel_id).order_by(Video.id)
-        session.execute(videos.with_for_update(key_share=True)).all()
 
 
 def _update_videos(session: Session, channel_id: str, which: ColumnElement[bool], **values: Any) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
 from store.tables import Channel, Picture, Video, VideoVersion
+from store.videos import lock_videos
 
 __all__ = [
     "Pair",
@@ -19,7 +20,6 @@ __all__ = [
     "channel_titles",
     "current_pairs",
     "find_video",
-    "lock_videos",
     "read_pictures",
     "set_groups",
     "split_videos",
@@ -108,17 +108,6 @@ def split_videos(session: Session) -> list[SplitVideo]:
 
 def _newest_first(query: Select[tuple[object, ...]] | Select) -> Select:  # type: ignore[type-arg]
     return query.order_by(Video.published_at.is_(None), Video.published_at.desc(), Video.id)
-
-
-def lock_videos(session: Session) -> None:
-    """Lock every video in the order of the ids, as syncs do, so that writers wait for each other and never deadlock.
-
-    Of two trainers at once the second waits here, and sees what the first one gave. Not against rows that refer to a
-    video (a snapshot's examples): those don't mind what is changed here. SQLite has
-    no row locks: there a write transaction is alone from its start.
-    """
-    if session.get_bind().dialect.name != "sqlite":
-        session.execute(select(Video.id).order_by(Video.id).with_for_update(key_share=True)).all()
 
 
 def set_groups(session: Session, groups: Mapping[str, str]) -> None:

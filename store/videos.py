@@ -33,6 +33,7 @@ __all__ = [
     "count_waiting",
     "is_pair",
     "known_available",
+    "lock_videos",
     "record_details",
     "record_page",
     "unread_ids",
@@ -174,7 +175,7 @@ def record_details(
     """Write one answer of the `videos` endpoint: what was found, and which of the ids asked for are no more.
 
     A changed title makes a new version. `recheck_before`: with `--refresh`, pictures last checked before this instant
-    are due again; otherwise only missing ones are.
+    are due, too (see `pictures_due`).
     """
     details = {item.id: item for item in found}
     videos = _locked(session, details.keys() | set(missing))
@@ -193,14 +194,12 @@ def record_details(
             continue
         item = details[video.id]
         version = versions.get(video.id)
-        if version is None:
-            history.add(None, video.id, item.title, video.picture_sha256)
-        elif version.title != item.title:
+        if version is not None and version.title == item.title:
+            history.seen(version)
+        else:
             history.add(version, video.id, item.title, video.picture_sha256)
             # A video is counted once a sync, also when two of its sides have changed.
-            changed += version.first_seen_at < started_at
-        else:
-            history.seen(version)
+            changed += version is not None and version.first_seen_at < started_at
         read.append(_read(item, video.published_at, now))
         back = video.availability != "available"
         if back and video.picture_sha256 is not None:
@@ -243,6 +242,19 @@ def _is_due(
 def _is_wanted(item: VideoDetails) -> bool:
     """`_wants_picture` for details at hand."""
     return item.kind == "video" and item.duration_s is not None and item.title.strip(" ") != ""
+
+
+def lock_videos(session: Session, channel_id: str | None = None) -> None:
+    """Lock every video, or a channel's, in the order of the ids, before what else a transaction locks.
+
+    Writers wait for each other then, and never deadlock: of two trainers at once the second sees what the first one
+    gave. Not against rows that refer to a video (a snapshot's examples): those don't mind what is changed here. SQLite
+    has no row locks: there a write transaction is alone from its start.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    query = select(Video.id).order_by(Video.id).with_for_update(key_share=True)
+    session.execute(query if channel_id is None else query.where(Video.channel_id == channel_id)).all()
 
 
 def _locked(session: Session, ids: Collection[str]) -> list[Row[Any]]:

@@ -11,6 +11,7 @@ from store.champions import champion
 from store.database import Database
 from store.pairs import channel_titles
 from store.snapshots import ExampleRow
+from store.tables import TrainingRun
 from trainer import snapshot
 from trainer.channel_names import channel_id
 from trainer.encoder import Vectors, pick_device
@@ -26,7 +27,7 @@ from trainer.settings import TrainSettings
 from trainer.steps import chosen_names
 from trainer.towers import pick_precision
 
-__all__ = ["Prepared", "encode", "mine", "names_to_train", "resolved"]
+__all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters", "resolved"]
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,21 @@ def _champions_base(database: Database) -> str:
         in_use = champion(session)
     if in_use is None:
         raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
-    if in_use.trained == "lora":
-        raise RunUnusable(
-            f"run {in_use.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
-        )
+    require_no_adapters(in_use)
     check_base(in_use)
     return in_use.base_model
+
+
+def require_no_adapters(run: TrainingRun) -> None:
+    """Refuse to go on from a run of LoRA adapters.
+
+    Raises:
+        RunUnusable: it is one.
+    """
+    if run.trained == "lora":
+        raise RunUnusable(
+            f"run {run.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
+        )
 
 
 def _from_anywhere(name: str, option: str) -> str:

@@ -23,7 +23,7 @@ from trainer.channel_names import channel_id
 from trainer.errors import BadSetting, ModelUnavailable, NoNetwork, RunUnusable, TrainerError
 from trainer.progress import Progress
 from trainer.promotion import Decision, decide, decide_all_known, decide_unmeasured
-from trainer.settings import TrainSettings
+from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
 from trainer.splits import left_out, members_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherite
     """
     chosen = {name: value for name, value in given.items() if value is not None and value != ()}
     if chosen.get("start") == "champion" and "model" in chosen:
-        raise BadSetting("--from champion goes on with the model in use; leave --model out, or train --from base")
+        raise BadSetting(MODEL_BESIDE_CHAMPION)
     with database.read() as session:
         run = _reference(session)
     if run is None:

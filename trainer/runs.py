@@ -34,7 +34,7 @@ from trainer.heads import Heads
 from trainer.lazy import LazyModel
 from trainer.learners import HeadsLearner, Learner, Pooled, triplets
 from trainer.pictures import StoredPictures
-from trainer.preparing import Prepared, encode, mine, names_to_train, resolved
+from trainer.preparing import Prepared, encode, mine, names_to_train, require_no_adapters, resolved
 from trainer.progress import Progress, Silent
 from trainer.promotion import Decision, Judge
 from trainer.quiet import quiet_libraries
@@ -281,10 +281,7 @@ def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel)
             f"{base.name} is not the model that the champion, run {in_use.id}, started from (its fingerprint differs); "
             "put the old one back, or use --from base"
         )
-    if in_use.trained == "lora":
-        raise RunUnusable(
-            f"run {in_use.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
-        )
+    require_no_adapters(in_use)  # looked at before the work, too; another may have come into use since
     return load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "DEVICES",
     "FITS",
     "LARGEST_SEED",
+    "MODEL_BESIDE_CHAMPION",
     "PRECISIONS",
     "STARTS",
     "STRATEGIES",
@@ -33,6 +34,8 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "auto")
 Fit = Literal["crop", "pad", "squash"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
 STARTS = ("base", "champion")
+MODEL_BESIDE_CHAMPION = "--from champion goes on with the model in use; leave --model out, or train --from base"
+"""What is told where a model is named to a run that goes on from the champion."""
 
 LARGEST_SEED = 2_000_000_000
 """To begin with: a sweep counts on from it, within PostgreSQL's `integer`."""

@@ -18,13 +18,12 @@ from store.pairs import (
     assign_splits,
     channel_titles,
     current_pairs,
-    lock_videos,
     set_groups,
     split_videos,
 )
 from store.snapshots import ExampleRow, save_snapshot
 from store.types import utc_now
-from store.videos import count_not_pairs
+from store.videos import count_not_pairs, lock_videos
 from trainer import negatives
 from trainer.channel_names import channel_id
 from trainer.errors import NotEnoughPairs

@@ -18,12 +18,12 @@ from store.pairs import (
     assign_splits,
     channel_titles,
     current_pairs,
-    lock_videos,
     read_pictures,
     set_groups,
     split_videos,
 )
 from store.tables import Video, VideoVersion
+from store.videos import lock_videos
 from tests.store.builders import DAY_ONE, add_channel, add_video, change_video, url_of
 
 LATER = DAY_ONE.replace(year=2025)

@@ -21,6 +21,7 @@ from store.novelty import NewPairs
 from store.runs import evaluations, get_run, list_runs, ranks, start_run
 from store.tables import Promotion, TrainingRun, Video
 from tests.store.builders import add_video, change_video, url_of
+from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
 from trainer.errors import AlreadyTraining, BadSetting, RunUnusable, TrainingInterrupted
 from trainer.evaluation import mcnemar
@@ -362,22 +363,6 @@ def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
     assert done.champion_id == 1
 
 
-class During:
-    """Progress that calls something when a phase begins."""
-
-    def __init__(self, phase: str, call: Callable[[], object]) -> None:
-        self._phase, self._call = phase, call
-
-    @contextmanager
-    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        if description == self._phase:
-            self._call()
-        yield lambda _count: None
-
-    def warn(self, text: str) -> None:
-        pass
-
-
 def test_a_champion_of_the_meantime_stays(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     train(database, settings_for(**UNTOUCHED))
@@ -387,7 +372,7 @@ def test_a_champion_of_the_meantime_stays(database: Database, settings_for: Make
         with database.write() as session:
             promote(session, 2, "by hand, while run 3 trained")
 
-    done = retrain(database, settings_for(**LEARNT), min_new=0, progress=During("Training", by_hand))
+    done = retrain(database, settings_for(**LEARNT), min_new=0, progress=CallsAt("Training", by_hand))
     assert done.result is not None
     assert done.result.decision is not None
     assert done.result.decision.promote
@@ -406,7 +391,7 @@ def test_of_two_first_models_the_one_that_ends_first_is_in_use(filled: Database,
         with filled.write() as session:
             promote(session, other, "the first model")
 
-    done = retrain(filled, settings_for(), progress=During("Training", by_hand))
+    done = retrain(filled, settings_for(), progress=CallsAt("Training", by_hand))
     assert done.result is not None
     assert (done.result.promoted, done.result.decision, done.champion_id) == (False, None, other)
 
@@ -419,7 +404,7 @@ def test_an_interrupted_run_leaves_the_champion_and_its_pairs_new(filled: Databa
         raise KeyboardInterrupt
 
     with pytest.raises(TrainingInterrupted):
-        retrain(filled, settings_for(), progress=During("Training", stop))
+        retrain(filled, settings_for(), progress=CallsAt("Training", stop))
     assert (in_use(filled), new_pairs(filled)) == (1, NewPairs(20, 0))
     assert retrain(filled, settings_for()).result is not None
 

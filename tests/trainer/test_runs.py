@@ -30,6 +30,7 @@ from store.snapshots import load_examples
 from store.tables import Picture, TrainingRun
 from store.types import utc_now
 from tests.store.builders import add_channel, add_video, change_video
+from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
 from trainer.comparing import compare
 from trainer.errors import (
@@ -296,22 +297,6 @@ def test_a_damaged_picture_is_named(filled: Database, settings_for: Make) -> Non
     with pytest.raises(BadPicture, match=r"picture [0-9a-f]{64} can't be decoded \(it is no picture\)"):
         train(filled, settings_for())
     assert "can't be decoded" in str(failed(filled).error)
-
-
-class CallsAt:
-    """Progress that calls something once, as a phase begins."""
-
-    def __init__(self, phase: str, call: Callable[[], object]) -> None:
-        self._phase, self._call = phase, call
-
-    @contextmanager
-    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        if description == self._phase:
-            self._call()
-        yield lambda _n: None
-
-    def warn(self, text: str) -> None:
-        pass
 
 
 def test_a_full_disk_fails_the_run(filled: Database, settings_for: Make, tmp_path: Path) -> None:

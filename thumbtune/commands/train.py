@@ -15,7 +15,7 @@ from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.interrupts import raise_if_told
 from trainer.errors import BadSetting
-from trainer.settings import TrainSettings
+from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
@@ -64,7 +64,7 @@ def train(ctx: click.Context, /, *, as_json: bool, output: Path | None, **option
     assert app is not None
     app.console.json_wanted = as_json
     if options["start"] == "champion" and ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
-        raise BadSetting("--from champion goes on with the model in use; leave --model out, or train --from base")
+        raise BadSetting(MODEL_BESIDE_CHAMPION)
     settings = TrainSettings(**options)
     database = app.open_database()
     try:
