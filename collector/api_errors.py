@@ -7,14 +7,30 @@ from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
-from collector.errors import ApiError, BadAnswer, BadKey, CollectorError, QuotaExceeded
+from collector.errors import ApiError, BadAnswer, BadKey, CollectorError, QuotaExceeded, Unavailable
 from collector.http import Answer, retry_after_s
 from collector.parsing import parse_json
 
 __all__ = ["error_from"]
 
+LONGEST_DETAILS = 20_000
+
 _QUOTA = frozenset({"quotaExceeded", "dailyLimitExceeded", "dailyLimitExceededUnreg"})
-_TOO_FAST = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"})
+_TOO_FAST = frozenset(
+    {
+        "concurrentLimitExceeded",
+        "limitExceeded",
+        "rateLimitExceeded",
+        "rateLimitExceededUnreg",
+        "userRateLimitExceeded",
+        "RATE_LIMIT_EXCEEDED",
+        "RESOURCE_EXHAUSTED",
+    }
+)
+# How the API names the period of an exceeded limit: in the message ("limit 'Queries per day'", "Daily Limit Exceeded")
+# or in the details ("defaultPerDayPerProject", "quota_unit": "1/d/{project}", a violation's description).
+_A_DAY = re.compile(r"per[ _-]?day|daily|1/d\b", re.IGNORECASE)
+_A_SHORT_TIME = re.compile(r"per[ _-]?(?:100[ _-]?)?(?:minute|second)s?|1/(?:min|s)\b", re.IGNORECASE)
 
 # The first of these that is among an answer's reasons says what is wrong with the key.
 _KEY_PROBLEMS: tuple[tuple[frozenset[str], str], ...] = (
@@ -57,18 +73,21 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
     except BadAnswer:
         error = None
     if not isinstance(error, dict):
+        if answer.status == 429:
+            return Unavailable("answered 429", retry_after_s=retry_after_s(answer.headers))
         return ApiError(
             f"{host} answered {answer.status}, not as the YouTube Data API does; check THUMBTUNE_API_URL",
             status=answer.status,
         )
     reasons = list(_reasons(error))
     message = _plain(str(error.get("message") or "no message"), key)
-    if _QUOTA.intersection(reasons) or (answer.status == 429 and "PerDay" in str(error.get("details"))):
+    too_fast = 429 in (answer.status, error.get("code")) or bool(_TOO_FAST.intersection(reasons))
+    if _QUOTA.intersection(reasons) or (too_fast and _is_of_the_day(error, message)):
         return QuotaExceeded(
             "the API key's quota of the day is spent, everything so far is kept; "
             "run the command again after midnight Pacific time"
         )
-    if answer.status == 429 or _TOO_FAST.intersection(reasons):
+    if too_fast:
         return BadAnswer(f"answered {answer.status} ({message})", retry_after_s=retry_after_s(answer.headers))
     if "key expired" in message.lower():
         reasons.insert(0, "keyExpired")
@@ -83,6 +102,20 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
         status=answer.status,
         reason=reasons[0] if reasons else "",
     )
+
+
+def _is_of_the_day(error: dict[str, Any], message: str) -> bool:
+    """Whether the limit that was exceeded is one for a day. The details are more precise than the message.
+
+    The API has answered a spent day as 403 and as 429, with and without details
+    (https://cloud.google.com/docs/quotas/troubleshoot); some of these differ from a limit for a minute in words only.
+    """
+    for text in (str(error.get("details") or "")[:LONGEST_DETAILS], message):
+        if _A_DAY.search(text):
+            return True
+        if _A_SHORT_TIME.search(text):
+            return False
+    return False
 
 
 def _reasons(error: dict[str, Any]) -> Iterator[str]:

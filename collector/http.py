@@ -49,6 +49,7 @@ class Request:
     """A GET. `max_bytes` bounds the body, after decompression.
 
     `public_only`: a stranger named the host, so only public addresses are connected to (see `PublicOnly`).
+    `explains_429`: whoever reads the answers understands the JSON body of a 429 and decides whether to try again.
     """
 
     url: str
@@ -56,6 +57,7 @@ class Request:
     headers: tuple[tuple[str, str], ...] = ()
     max_bytes: int = 16 << 20
     public_only: bool = False
+    explains_429: bool = False
 
     @property
     def host(self) -> str:
@@ -203,8 +205,8 @@ class Http:
 
         Args:
             request: what to ask.
-            read: gets every answer but 5xx, 408, 425 and most 429s, and raises `TransientError` for one that is worth
-                another try.
+            read: gets every answer but 5xx, 408, 425 and 429 (see `Request.explains_429`), and raises `TransientError`
+                for one that is worth another try.
             lost: told, after each try, how many requests were sent whose answers did not come, or not whole; also
                 when the caller is cancelled while one is under way.
             failed: told of each try that failed; there is no other when it raises an error.
@@ -217,7 +219,7 @@ class Http:
         while True:
             try:
                 answer = await self._answer(request, lost)
-                _check_status(answer)
+                _check_status(answer, request)
                 return read(answer)
             except TransientError as error:
                 failed(error)
@@ -338,12 +340,14 @@ def _proxy_address(named: str, scheme: str) -> URL:
     return proxy
 
 
-def _check_status(answer: Answer) -> None:
-    if answer.status >= 500 or answer.status in RETRIED_STATUSES:
-        # The Data API answers a spent daily quota with 429 at times: that is for the reader to tell.
-        if answer.status == 429 and b'"error"' in answer.body and "json" in answer.headers.get("Content-Type", ""):
-            return
-        raise Unavailable(f"answered {answer.status}", retry_after_s=retry_after_s(answer.headers))
+def _check_status(answer: Answer, request: Request) -> None:
+    """Raise `Unavailable` for a status that another try may heal, whatever the body is."""
+    if answer.status < 500 and answer.status not in RETRIED_STATUSES:
+        return
+    # The Data API answers a spent daily quota with 429 at times; no other host explains a 429 in a way that we know.
+    if answer.status == 429 and request.explains_429 and b'"error"' in answer.body:
+        return
+    raise Unavailable(f"answered {answer.status}", retry_after_s=retry_after_s(answer.headers))
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

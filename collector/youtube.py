@@ -134,6 +134,7 @@ class YouTube:
             url=f"{self._settings.api_url}/{method}",
             params=parameters,
             headers=(("X-Goog-Api-Key", self._settings.key), ("Accept", "application/json")),
+            explains_429=True,
         )
 
         def read(answer: Answer) -> T:

@@ -155,21 +155,55 @@ async def test_a_refusal_is_never_tried_again(sqlite_database: Database, name: s
     assert str(report.error).isprintable()
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        refusal(403, "quotaExceeded"),
-        refusal(403, "dailyLimitExceeded"),
-        refusal(429, "rateLimitExceeded", details=[{"metadata": {"quota_limit": "defaultPerDayPerProject"}}]),
-    ],
-    ids=["403", "daily", "429"],
-)
-async def test_a_spent_quota_is_told_from_a_rate(sqlite_database: Database, fault: Fault) -> None:
-    async with StandIn(channel(3), faults=Faults([fault], most_in_a_row=None)) as server:
+PER_DAY = "Quota exceeded for quota metric 'Queries' and limit 'Queries per day' of service 'youtube.googleapis.com'."
+PER_MINUTE = PER_DAY.replace("per day", "per minute per user")
+
+SPENT = {
+    "403 quotaExceeded": refusal(403, "quotaExceeded"),
+    "403 daily": refusal(403, "dailyLimitExceeded"),
+    "403 in words": refusal(403, "rateLimitExceeded", "Daily Limit Exceeded"),
+    "429 in words": refusal(429, "rateLimitExceeded", PER_DAY),
+    "429 in words, no reason": refusal(429, "x", PER_DAY, status="RESOURCE_EXHAUSTED"),
+    "429 limit": refusal(429, "rateLimitExceeded", details=[{"metadata": {"quota_limit": "defaultPerDayPerProject"}}]),
+    "429 unit": refusal(429, "rateLimitExceeded", details=[{"metadata": {"quota_unit": "1/d/{project}"}}]),
+    "429 violation": refusal(429, "x", details=[{"violations": [{"description": "Queries per day exceeded"}]}]),
+}
+TOO_FAST = {
+    "403": refusal(403, "rateLimitExceeded", PER_MINUTE),
+    "429 in words": refusal(429, "rateLimitExceeded", PER_MINUTE),
+    "429 limit": refusal(429, "quota", details=[{"metadata": {"quota_limit": "defaultPerMinutePerProject"}}]),
+    "429 unit": refusal(429, "x", PER_DAY, details=[{"metadata": {"quota_unit": "1/min/{project}"}}]),
+    "429 unexplained": refusal(429, "x", "Resource has been exhausted (e.g. check quota)."),
+    "429 broken": Fault("body", path=API, status=429, body=b'{"error":', content_type="application/json"),
+}
+
+
+@pytest.mark.parametrize("name", SPENT)
+async def test_a_spent_day_is_known_in_every_shape(sqlite_database: Database, name: str) -> None:
+    async with StandIn(channel(3), faults=Faults([SPENT[name]], most_in_a_row=None)) as server:
         report = await sync(sqlite_database, server)
         assert server.journal.count() == 1
     assert (report.status, report.exit_code) == ("quota", 3)
     assert isinstance(report.error, QuotaExceeded)
+
+
+@pytest.mark.parametrize("name", TOO_FAST)
+async def test_a_rate_that_is_too_high_is_no_spent_day(sqlite_database: Database, name: str) -> None:
+    fault = replace(TOO_FAST[name], times=2)
+    async with StandIn(channel(3), faults=Faults([fault])) as server:
+        assert (await sync(sqlite_database, server)).status == "complete"
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_a_thumbnail_host_that_explains_itself_in_json_is_asked_again(
+    sqlite_database: Database, status: int
+) -> None:
+    fault = Fault(
+        "body", path="/vi/", status=status, body=b'{"error": {"code": 1}}', content_type="application/json", times=2
+    )
+    async with StandIn(channel(3), faults=Faults([fault])) as server:
+        report = await sync(sqlite_database, server)
+    assert (report.status, report.pictures_fetched) == ("complete", 3)
 
 
 async def test_every_fault_at_once_leaves_what_a_clean_sync_leaves(tmp_path: Path) -> None:
