@@ -28,7 +28,7 @@ from collector.http import retry_after_s
 from collector.parsing import parse_channels, parse_duration, parse_json, parse_time, parse_uploads_page, parse_videos
 from collector.picture_check import check_picture, set_up_pillow
 from collector.plan import details_from
-from collector.thumbnails import SIZES, candidate_urls, is_allowed
+from collector.thumbnails import SIZES, candidates, is_allowed
 
 __all__ = ["TARGETS", "damaged", "fuzz", "main"]
 
@@ -150,8 +150,8 @@ def _api(dice: random.Random) -> None:
     if parse is parse_videos:
         for video in found:
             details_from(video, 180)
-            for url in candidate_urls(video.thumbnails, dice.choice(SIZES)):
-                is_allowed(url, ())
+            for size in candidates(video.thumbnails, dice.choice(SIZES)):
+                is_allowed(size.url, ())
 
 
 FEED = (

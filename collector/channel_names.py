@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from collector.errors import BadChannel
 
@@ -14,11 +14,17 @@ __all__ = ["ChannelName", "NameKind", "parse_channel_name"]
 NameKind = Literal["id", "handle", "user", "custom"]
 
 _ID = re.compile(r"UC[0-9A-Za-z_-]{22}")
+# A channel's list of uploads, or of its long videos, shorts or streams: the channel's id with another beginning.
+_UPLOADS = re.compile(r"UU(?:LF|SH|LV)?([0-9A-Za-z_-]{22})")
 # 3 to 30 characters; letters and digits of any script, and a few marks
 # (https://support.google.com/youtube/answer/11585688).
 _HANDLE = re.compile(r"""@[^\s@/\\?#&=%<>"'`:;,!*+$^~|()\[\]{}]{3,30}""")
 _NAME = re.compile(r"""[^\s@/\\?#&=%<>"'`:;,!*+$^~|()\[\]{}]{1,100}""")
-_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com"})
+_HOSTS = frozenset(
+    {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "gaming.youtube.com", "studio.youtube.com"}
+)
+# Paths whose query names a channel, or a list that is one channel's.
+_PAGES_OF_A_LIST = (["feeds", "videos.xml"], ["playlist"], ["embed", "videoseries"])
 # First path segments of youtube.com that are no one's custom address.
 _NO_CHANNEL = frozenset(
     [
@@ -53,6 +59,7 @@ _NO_CHANNEL = frozenset(
         "tv",
         "upload",
         "v",
+        "video",
         "watch",
         "watch_videos",
     ]
@@ -75,17 +82,20 @@ class ChannelName:
 
 
 def parse_channel_name(text: str) -> ChannelName:
-    """Understand a channel id (`UC...`), a handle (`@name`) or the address of a channel or one of its tabs.
+    """Understand a channel id (`UC...`), a handle (`@name`), or a URL that belongs to one channel.
+
+    Such URLs are those of a channel and its tabs, in YouTube Studio too, of its feed, and of its list of uploads
+    (`UU...`, which may also stand alone).
 
     Raises:
-        BadChannel: it is none of these.
+        BadChannel: `text` is something else.
     """
     name = text.strip()
-    if _ID.fullmatch(name):
-        return ChannelName("id", name)
-    if name.startswith("@"):
-        return _handle(name, text)
-    segments = _path(name)
+    if found := _id_in(name):
+        return ChannelName("id", found)
+    if name.startswith(("@", "%40")):
+        return _handle(unquote(name), text)
+    segments, query = _path(name) or (None, {})
     if segments is None:
         hint = f"; did you mean @{name}?" if _HANDLE.fullmatch(f"@{name}") and "." not in name else ""
         advice = hint or "; give a channel id (UC...), a handle (@name) or a channel's address"
@@ -94,6 +104,12 @@ def parse_channel_name(text: str) -> ChannelName:
     if first.startswith("@"):
         return _handle(first, text)
     second = segments[1] if len(segments) > 1 else ""
+    if segments in _PAGES_OF_A_LIST:
+        for parameter in ("channel_id", "playlist_id", "list"):
+            if found := _id_in(query.get(parameter, "")):
+                return ChannelName("id", found)
+        if _NAME.fullmatch(query.get("user", "")):
+            return ChannelName("user", query["user"])
     if first == "channel" and _ID.fullmatch(second):
         return ChannelName("id", second)
     if first == "user" and _NAME.fullmatch(second):
@@ -108,22 +124,32 @@ def parse_channel_name(text: str) -> ChannelName:
     )
 
 
+def _id_in(text: str) -> str | None:
+    """The id of the channel that an id or a list of uploads belongs to; None for any other text."""
+    if _ID.fullmatch(text):
+        return text
+    uploads = _UPLOADS.fullmatch(text)
+    return f"UC{uploads[1]}" if uploads else None
+
+
 def _handle(name: str, text: str) -> ChannelName:
     if not _HANDLE.fullmatch(name) or not name.isprintable():
         raise BadChannel(f"{text!r} is no handle; one has 3 to 30 letters, digits, '_', '-', '.' or '·' after the @")
     return ChannelName("handle", name)
 
 
-def _path(text: str) -> list[str] | None:
-    """The path's segments of an address on YouTube, with or without its scheme; None for anything else."""
+def _path(text: str) -> tuple[list[str], dict[str, str]] | None:
+    """The path's segments and the query of a URL on YouTube, with or without its scheme; None for anything else."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme.lower() not in ("http", "https"):
         return None
     try:
         parts = urlsplit(f"//{rest if separator else text}")
         host, port = parts.hostname, parts.port
+        query = parse_qs(parts.query, max_num_fields=50)
     except ValueError:
         return None
     if host not in _HOSTS or port not in (None, 80, 443) or parts.username is not None:
         return None
-    return [unquote(segment) for segment in parts.path.split("/") if segment]
+    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
+    return segments, {name: values[0] for name, values in query.items()}

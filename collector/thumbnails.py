@@ -22,17 +22,19 @@ from collector.memory import return_large_blocks
 from collector.picture_check import CheckedPicture, check_picture, check_usual, set_up_pillow
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
-__all__ = ["SIZES", "THUMBNAIL_CHOICES", "USUAL_A_STEP", "Thumbnails", "candidate_urls", "is_allowed"]
+__all__ = ["SIZES", "THUMBNAIL_CHOICES", "USUAL_A_STEP", "Candidate", "Thumbnails", "candidates", "is_allowed"]
 
-SIZES = ("maxres", "standard", "high", "medium", "default")
+SIZES = ("uhd", "qhd", "fhd", "maxres", "standard", "high", "medium", "default")
 """From largest to smallest (https://developers.google.com/youtube/v3/docs/thumbnails)."""
-THUMBNAIL_CHOICES = ("high", "maxres", "standard", "medium", "default", "best")
+THUMBNAIL_CHOICES = ("high", "uhd", "qhd", "fhd", "maxres", "standard", "medium", "default", "best")
 
 MAX_BYTES = 8 << 20
 MAX_REDIRECTS = 5
 USUAL_A_STEP = 4
 """So many usual thumbnails are checked in one step of the event loop: with all that have come, it would be late."""
-MOST_CANDIDATES = 8
+MOST_CANDIDATES = 10
+MOST_TRANSIENT = 1
+"""So many sizes of a thumbnail may fail transiently before the others are left alone: it is the host's fault then."""
 LONGEST_URL = 2_000
 LONGEST_VALIDATOR = 500
 LONGEST_REASON = 500
@@ -43,21 +45,42 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MISSING = frozenset({404, 410})
 
 
-def candidate_urls(thumbnails: Mapping[str, Any], preferred: str) -> list[str]:
-    """The addresses to try, best first: the preferred size, then the smaller ones, then the larger ones.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One size that a video's thumbnail may be fetched in; `width` and `height` in pixels as announced, else 0."""
 
-    At most `MOST_CANDIDATES` of them, none longer than any real one is.
+    url: str
+    width: int
+    height: int
+
+    def is_far_larger_than(self, width: int, height: int) -> bool:
+        """Whether a picture of this size can't be what was announced.
+
+        Hosts send a grey 120x90 placeholder with status 200 for a size that they don't have. The smallest ratio of an
+        announced width to the placeholder's is that of `medium` (320 pixels).
+        """
+        return 2 * width <= self.width and 2 * height <= self.height
+
+
+def candidates(thumbnails: Mapping[str, Any], preferred: str) -> list[Candidate]:
+    """The sizes to try, best first: the preferred one, then the smaller ones, then the larger ones.
+
+    At most `MOST_CANDIDATES` of them, and none with a URL longer than `LONGEST_URL`.
     """
     wanted = SIZES[0] if preferred == "best" else preferred
     place = SIZES.index(wanted)
     order = [*SIZES[place:], *reversed(SIZES[:place])]
-    urls = []
+    found: dict[str, Candidate] = {}
     for size in [*order, *sorted(thumbnails.keys() - set(SIZES))]:
         entry = thumbnails.get(size)
         url = entry.get("url") if isinstance(entry, dict) else None
-        if isinstance(url, str) and 0 < len(url) <= LONGEST_URL and url not in urls:
-            urls.append(url)
-    return urls[:MOST_CANDIDATES]
+        if isinstance(entry, dict) and isinstance(url, str) and 0 < len(url) <= LONGEST_URL:
+            found.setdefault(url, Candidate(url, _pixels(entry.get("width")), _pixels(entry.get("height"))))
+    return list(found.values())[:MOST_CANDIDATES]
+
+
+def _pixels(announced: object) -> int:
+    return announced if isinstance(announced, int) and 0 < announced < 1 << 16 else 0
 
 
 def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
@@ -129,37 +152,64 @@ class Thumbnails:
         Never raises for a bad picture: that is an outcome, with its reason.
         """
         try:
-            return await self._fetch(job, candidate_urls(job.thumbnails, preferred)), False
+            return await self._fetch(job, candidates(job.thumbnails, preferred)), False
         except PictureError as error:
             reason = _storable(str(error))[:LONGEST_REASON]
-            down = isinstance(error.__cause__, NetworkError | Unavailable)
-            return FailedPicture(job.video_id, error.url, reason), down
+            return FailedPicture(job.video_id, error.url, reason), _is_transient(error)
 
-    async def _fetch(self, job: PictureJob, urls: list[str]) -> PictureOutcome:
-        if not urls:
+    async def _fetch(self, job: PictureJob, sizes: list[Candidate]) -> PictureOutcome:
+        """The first size that can be fetched; whatever is wrong with one, the next is tried.
+
+        A refresh asks for the preferred size again, so that a smaller one that took its place does not stay for ever.
+
+        Raises:
+            PictureError: no size can be fetched. It is a transient one if there is any, as another try may heal it;
+                else the first that is not just missing.
+        """
+        if not sizes:
             raise PictureError("the API names no thumbnail")
-        for url in urls:
-            got = await self._get(url, job)
-            if got.kind == "missing":
-                continue
-            if got.kind == "unchanged":
-                return UnchangedPicture(job.video_id)
+        errors: list[PictureError] = []
+        placeholders: set[str] = set()
+        for size in sizes:
             try:
-                checked = await self._check(got.body)
+                outcome = await self._fetch_size(job, size, placeholders)
             except PictureError as error:
-                raise PictureError(str(error), url=url) from error
-            return FetchedPicture(
-                video_id=job.video_id,
-                url=url,
-                data=got.body,
-                sha256=checked.sha256,
-                mime=checked.mime,
-                width=checked.width,
-                height=checked.height,
-                etag=got.etag,
-                last_modified=got.last_modified,
-            )
-        raise PictureError("no size of it is there (404)", url=urls[0])
+                errors.append(error)
+                if sum(map(_is_transient, errors)) > MOST_TRANSIENT:
+                    break
+                continue
+            if outcome is not None:
+                return outcome
+        raise next(filter(_is_transient, errors), None) or next(
+            iter(errors), PictureError("no thumbnail size is available (404)", url=sizes[0].url)
+        )
+
+    async def _fetch_size(self, job: PictureJob, size: Candidate, placeholders: set[str]) -> PictureOutcome | None:
+        """One size; None when it is missing. `placeholders`: digests of what was sent instead of larger sizes."""
+        got = await self._get(size.url, job)
+        if got.kind == "missing":
+            return None
+        if got.kind == "unchanged":
+            return UnchangedPicture(job.video_id)
+        try:
+            checked = await self._check(got.body)
+        except PictureError as error:
+            raise PictureError(str(error), url=size.url) from error
+        if size.is_far_larger_than(checked.width, checked.height):
+            placeholders.add(checked.sha256)
+        if checked.sha256 in placeholders:
+            return None
+        return FetchedPicture(
+            video_id=job.video_id,
+            url=size.url,
+            data=got.body,
+            sha256=checked.sha256,
+            mime=checked.mime,
+            width=checked.width,
+            height=checked.height,
+            etag=got.etag,
+            last_modified=got.last_modified,
+        )
 
     async def _check(self, data: bytes) -> CheckedPicture:
         async with self._usual:
@@ -192,8 +242,13 @@ class Thumbnails:
             try:
                 place = urljoin(place, got.location)
             except ValueError as error:
-                raise PictureError("redirected to an address that is none", url=url) from error
+                raise PictureError("redirected to an invalid URL", url=url) from error
         raise PictureError(f"more than {MAX_REDIRECTS} redirects", url=url)
+
+
+def _is_transient(error: PictureError) -> bool:
+    """Whether the host could not be reached, or said that it can't answer now."""
+    return isinstance(error.__cause__, NetworkError | Unavailable)
 
 
 def _read(answer: Answer) -> _Got:

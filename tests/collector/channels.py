@@ -28,6 +28,10 @@ from thumbtune.standin.server import StandIn
 PUBLISHED = datetime(2020, 1, 1, tzinfo=UTC)
 
 
+HIGH = (480, 360)
+"""Width and height in pixels that the stand-in announces for `high`: a far smaller thumbnail counts as missing."""
+
+
 @cache
 def jpeg(text: str, size: tuple[int, int] = (48, 36)) -> bytes:
     """A small picture that differs from that of any other text."""
@@ -39,7 +43,7 @@ def jpeg(text: str, size: tuple[int, int] = (48, 36)) -> bytes:
 
 
 def drawn(text: str) -> Callable[[], bytes]:
-    return partial(jpeg, text)
+    return partial(jpeg, text, HIGH)
 
 
 def video(number: int, **fields: Any) -> StandInVideo:

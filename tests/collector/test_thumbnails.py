@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from collector.thumbnails import SIZES, THUMBNAIL_CHOICES, Thumbnails, candidate_urls, is_allowed
+from collector.thumbnails import SIZES, THUMBNAIL_CHOICES, Thumbnails, candidates, is_allowed
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
 from tests.collector.channels import channel, hasty_http
 from thumbtune.standin.faults import Fault, Faults
+from thumbtune.standin.pictures import placeholder
 from thumbtune.standin.server import StandIn
 
 
@@ -162,7 +164,7 @@ async def test_a_redirect_to_what_is_no_address_is_a_reason(server: StandIn) -> 
     server.faults = Faults([Fault("redirect", path="/vi/", location="http://[bad/x")], most_in_a_row=None)
     outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
     assert isinstance(outcome, FailedPicture)
-    assert outcome.reason == "redirected to an address that is none"
+    assert outcome.reason == "redirected to an invalid URL"
 
 
 async def test_a_host_that_is_not_allowed_is_not_asked(server: StandIn) -> None:
@@ -177,14 +179,14 @@ ALL = {size: {"url": size} for size in SIZES}
 @pytest.mark.parametrize(
     ("preferred", "order"),
     [
-        ("high", ["high", "medium", "default", "standard", "maxres"]),
-        ("maxres", ["maxres", "standard", "high", "medium", "default"]),
-        ("best", ["maxres", "standard", "high", "medium", "default"]),
-        ("default", ["default", "medium", "high", "standard", "maxres"]),
+        ("high", ["high", "medium", "default", "standard", "maxres", "fhd", "qhd", "uhd"]),
+        ("maxres", ["maxres", "standard", "high", "medium", "default", "fhd", "qhd", "uhd"]),
+        ("best", ["uhd", "qhd", "fhd", "maxres", "standard", "high", "medium", "default"]),
+        ("default", ["default", "medium", "high", "standard", "maxres", "fhd", "qhd", "uhd"]),
     ],
 )
 def test_the_order_in_which_sizes_are_tried(preferred: str, order: list[str]) -> None:
-    assert candidate_urls(ALL, preferred) == order
+    assert [size.url for size in candidates(ALL, preferred)] == order
 
 
 @given(
@@ -194,7 +196,7 @@ def test_the_order_in_which_sizes_are_tried(preferred: str, order: list[str]) ->
     st.sampled_from(THUMBNAIL_CHOICES),
 )
 def test_whatever_the_api_names_gives_each_address_once(thumbnails: dict[str, object], preferred: str) -> None:
-    urls = candidate_urls(thumbnails, preferred)
+    urls = [size.url for size in candidates(thumbnails, preferred)]
     assert len(urls) == len(set(urls))
     assert all(urls)
 
@@ -229,5 +231,87 @@ async def test_no_thumbnail_at_all_is_a_reason(server: StandIn) -> None:
 
 def test_no_video_makes_more_than_a_few_requests() -> None:
     named = {f"size {n}": {"url": f"https://i.ytimg.com/{n}"} for n in range(1_000)}
-    assert len(candidate_urls({**ALL, **named}, "high")) == 8
-    assert candidate_urls({"high": {"url": "https://i.ytimg.com/" + "x" * 2_000}}, "high") == []
+    assert len(candidates({**ALL, **named}, "high")) == 10
+    assert candidates({"high": {"url": "https://i.ytimg.com/" + "x" * 2_000}}, "high") == []
+
+
+FILES = {
+    "maxres": ("maxresdefault.jpg", 1280, 720),
+    "high": ("hqdefault.jpg", 480, 360),
+    "default": ("default.jpg", 120, 90),
+}
+PLACEHOLDER = Fault("body", path="", body=placeholder(), content_type="image/jpeg")
+
+
+async def fetch_best(
+    server: StandIn, *faults: Fault, only: Sequence[str] = tuple(FILES)
+) -> tuple[PictureOutcome, bool]:
+    """Fetch the best size of a video that is announced in each size of `only`."""
+    server.faults = Faults([*faults], most_in_a_row=None)
+    announced = {
+        size: {"url": f"{server.url}/vi/video000000/{file}", "width": width, "height": height}
+        for size, (file, width, height) in FILES.items()
+        if size in only
+    }
+    async with hasty_http() as http:
+        thumbnails = Thumbnails(http, (server.thumbnail_host,))
+        try:
+            return await thumbnails.fetch(PictureJob("video000000", announced, None, None, None), "best")
+        finally:
+            thumbnails.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PLACEHOLDER,
+        Fault("body", status=403, body=b"no", content_type="text/plain"),
+        Fault("body", body=b"\xff\xd8damaged", content_type="image/jpeg"),
+        Fault("body", body=b"", content_type="image/jpeg"),
+        Fault("body", body=bytes(9 << 20), content_type="image/jpeg"),
+        Fault("status", status=404),
+        Fault("status", status=503),
+        Fault("html"),
+        Fault("redirect", location="https://example.com/x.jpg"),
+    ],
+    ids=["placeholder", "forbidden", "damaged", "empty", "too large", "missing", "unavailable", "html", "elsewhere"],
+)
+async def test_whatever_is_wrong_with_a_size_the_next_one_is_fetched(server: StandIn, fault: Fault) -> None:
+    outcome, unreachable = await fetch_best(server, replace(fault, path="/vi/video000000/maxresdefault.jpg"))
+    assert isinstance(outcome, FetchedPicture)
+    assert (outcome.width, outcome.height) == (480, 360)
+    assert outcome.url.endswith("/hqdefault.jpg")
+    assert not unreachable
+
+
+async def test_a_placeholder_is_no_thumbnail_of_any_size(server: StandIn) -> None:
+    outcome, unreachable = await fetch_best(server, replace(PLACEHOLDER, path="/vi/"))
+    assert isinstance(outcome, FailedPicture)
+    assert not unreachable
+
+
+async def test_a_small_thumbnail_that_is_announced_as_small_is_one(server: StandIn) -> None:
+    outcome, _ = await fetch_best(server, only=["default"])
+    assert isinstance(outcome, FetchedPicture)
+    assert (outcome.width, outcome.height) == (120, 90)
+
+
+async def test_a_host_that_is_down_is_not_asked_for_every_size(server: StandIn) -> None:
+    outcome, unreachable = await fetch_best(server, Fault("status", path="/vi/", status=503))
+    assert isinstance(outcome, FailedPicture)
+    assert unreachable
+    assert {request.path.rpartition("/")[2] for request in server.journal.requests()} == {
+        "maxresdefault.jpg",
+        "hqdefault.jpg",
+    }
+
+
+async def test_what_another_try_may_heal_is_the_reason_of_several(server: StandIn) -> None:
+    maxres, high = (f"/vi/video000000/{FILES[size][0]}" for size in ("maxres", "high"))
+    forbidden = Fault("status", path=maxres, status=403)
+    outcome, unreachable = await fetch_best(
+        server, forbidden, Fault("status", path=high, status=503), only=["maxres", "high"]
+    )
+    assert isinstance(outcome, FailedPicture)
+    assert outcome.url == f"{server.url}{high}"
+    assert unreachable
