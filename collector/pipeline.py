@@ -19,7 +19,7 @@ from collector.errors import NetworkError, QuotaExceeded
 from collector.http import LARGE_BYTES
 from collector.listing import Listing, list_uploads
 from collector.parsing import VideoItem
-from collector.plan import Fifties, details_from, needs_confirming
+from collector.plan import FEED_ASKED_AGAIN_AFTER, Fifties, details_from, needs_confirming
 from collector.run import Run
 from collector.youtube import BATCH
 from store.channels import get_channel
@@ -33,7 +33,15 @@ from store.pictures import (
     record_pictures,
 )
 from store.syncs import SyncCounts
-from store.videos import DetailsResult, record_details, unread_ids, unseen_ids, unsettled_ids, videos_to_refresh
+from store.videos import (
+    DetailsResult,
+    add_from_feed,
+    record_details,
+    unread_ids,
+    unseen_ids,
+    unsettled_ids,
+    videos_to_refresh,
+)
 
 __all__ = ["Work", "run_pipeline"]
 
@@ -53,12 +61,14 @@ class Work:
         whole_since: when a listing to the very end began, in this sync or before: what it does not show is looked for.
         settle: whether streams, premieres and videos without duration are read again.
         api: whether the API is to be used at all; thumbnails that are due are fetched in any case.
+        feed_ids: the videos that the feed shows; those that the listings don't show are asked for by their ids.
     """
 
     listings: Callable[[], AsyncIterator[Listing]]
     whole_since: datetime | None
     settle: bool
     api: bool = True
+    feed_ids: tuple[str, ...] = ()
 
 
 async def run_pipeline(run: Run, work: Work) -> None:
@@ -154,6 +164,8 @@ class _Pipeline:
         async for listing in self._work.listings():
             async for wanted in list_uploads(run, listing):
                 yield wanted
+        if self._work.feed_ids:
+            yield await self._missed_ids()
         if self._work.whole_since is not None and run.error is None:
             async for ids in _pages(self._unseen_ids):
                 yield ids
@@ -174,6 +186,21 @@ class _Pipeline:
             listed_before=run.started_at,
             now=now,
         )
+
+    async def _missed_ids(self) -> list[str]:
+        """The videos that the feed shows and no listing has."""
+        run, now = self._run, self._run.clients.now()
+        channel = await run.clients.store.read(get_channel, run.channel_id)
+        _, wanted = await run.write(
+            add_from_feed,
+            lambda added: SyncCounts(new=added[0]),
+            run.channel_id,
+            self._work.feed_ids,
+            now=now,
+            listed_at=channel.listed_at,
+            asked_since=now - FEED_ASKED_AGAIN_AFTER,
+        )
+        return wanted
 
     async def _unseen_ids(self, after: str) -> list[str]:
         run, since = self._run, self._work.whole_since

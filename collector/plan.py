@@ -11,10 +11,22 @@ from collector.parsing import LiveState, VideoItem
 from store.tables import Kind
 from store.videos import VideoDetails
 
-__all__ = ["FEED_TRUSTED_FOR", "Fifties", "PageGuard", "details_from", "feed_can_settle", "kind_of", "needs_confirming"]
+__all__ = [
+    "FEED_ASKED_AGAIN_AFTER",
+    "FEED_TRUSTED_FOR",
+    "Fifties",
+    "PageGuard",
+    "details_from",
+    "feed_can_settle",
+    "kind_of",
+    "needs_confirming",
+]
 
 FEED_TRUSTED_FOR = timedelta(hours=24)
 """A feed that shows nothing new spares the listing only so long after the last one: feeds lag, and omit things."""
+
+FEED_ASKED_AGAIN_AFTER = timedelta(hours=24)
+"""A video that the feed shows and the API does not have is asked for again after this time."""
 
 PAGE_SIZE = 50
 MOST_PAGES_UNTOLD = 2_000

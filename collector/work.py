@@ -13,14 +13,14 @@ from collector.feed import newest_in_feed
 from collector.listing import Listing
 from collector.opening import save_description
 from collector.pipeline import Work, run_pipeline
-from collector.plan import feed_can_settle
+from collector.plan import FEED_ASKED_AGAIN_AFTER, feed_can_settle
 from collector.run import Run
 from store.channels import finish_check, get_channel, is_listing_unfinished, mark_refreshed
 from store.moments import CLOCKS_DIFFER
 from store.pictures import any_picture_due
 from store.syncs import SyncCounts
 from store.tables import Channel, SyncStatus
-from store.videos import any_available, count_waiting, known_available
+from store.videos import any_available, count_waiting, unsettled_in_feed
 
 __all__ = ["do_work"]
 
@@ -39,8 +39,11 @@ async def do_work(run: Run) -> SyncStatus | None:
     whole_since = _whole_since(run, channel)
     unfinished = channel.listing_token is not None or channel.listing_began_at is not None
     settle = run.mode == "full" or (run.mode == "incremental" and not unfinished)
-    work = Work(_listings(run, channel), whole_since, settle)
-    if run.mode == "incremental" and not unfinished and await _settled_by_feed(run, channel):
+    newest: list[str] = []
+    if run.mode == "incremental" and not unfinished and channel.listed_at is not None:
+        newest = await _newest(run)
+    work = Work(_listings(run, channel), whole_since, settle, feed_ids=tuple(newest))
+    if newest and await _settled_by_feed(run, channel, newest):
         waiting = await clients.store.read(count_waiting, run.channel_id)
         if not waiting and not await clients.store.read(any_picture_due, run.channel_id, clients.now()):
             log.info("%s: the feed shows nothing new and the last listing is recent: nothing is read", channel.id)
@@ -124,17 +127,27 @@ async def _no_listing() -> AsyncIterator[Listing]:
         yield listing
 
 
-async def _settled_by_feed(run: Run, channel: Channel) -> bool:
+async def _settled_by_feed(run: Run, channel: Channel, newest: list[str]) -> bool:
     now = run.clients.now()
     if not feed_can_settle(channel.listed_at, now):
         return False
     # A listing that had to be given up has left a gap, which the newest videos don't show.
     gap = await run.clients.store.read(is_listing_unfinished, channel.id, now)
-    return not gap and await _feed_shows_known_only(run)
+    return not gap and await _all_settled(run, newest)
 
 
 async def _feed_shows_known_only(run: Run) -> bool:
-    """Whether the feed can be had, shows something, and only what the store has."""
+    """Whether the feed can be read, shows something, and only what the store has."""
+    newest = await _newest(run)
+    return bool(newest) and await _all_settled(run, newest)
+
+
+async def _newest(run: Run) -> list[str]:
+    """The ids that the feed shows; none when it can't be read."""
     clients = run.clients
-    newest = await newest_in_feed(clients.http, clients.settings.feed_url, run.channel_id)
-    return bool(newest) and await clients.store.read(known_available, newest or [])
+    return await newest_in_feed(clients.http, clients.settings.feed_url, run.channel_id) or []
+
+
+async def _all_settled(run: Run, ids: list[str]) -> bool:
+    asked_since = run.clients.now() - FEED_ASKED_AGAIN_AFTER
+    return not await run.clients.store.read(unsettled_in_feed, ids, asked_since=asked_since)

@@ -28,17 +28,18 @@ __all__ = [
     "ListedVideo",
     "PageResult",
     "VideoDetails",
+    "add_from_feed",
     "any_available",
     "count_not_pairs",
     "count_waiting",
     "is_pair",
-    "known_available",
     "lock_videos",
     "record_details",
     "record_page",
     "unread_ids",
     "unseen_ids",
     "unsettled_ids",
+    "unsettled_in_feed",
     "videos_to_refresh",
 ]
 
@@ -295,10 +296,45 @@ def any_available(session: Session, channel_id: str) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def known_available(session: Session, ids: Sequence[str]) -> bool:
-    """Whether the store has all of these videos, as available."""
-    query = select(func.count()).where(Video.id.in_(ids), Video.availability == "available")
-    return session.scalar(query) == len(set(ids))
+def unsettled_in_feed(session: Session, ids: Sequence[str], *, asked_since: datetime) -> list[str]:
+    """Which of the videos that a feed shows are to be asked for, in the feed's order.
+
+    Those that the store lacks, and those that it holds as unavailable unless they were asked for since an instant: the
+    feed may lag behind.
+    """
+    settled = set(
+        session.scalars(
+            select(Video.id).where(
+                Video.id.in_(ids), or_(Video.availability == "available", Video.details_at >= asked_since)
+            )
+        )
+    )
+    return [video_id for video_id in dict.fromkeys(ids) if video_id not in settled]
+
+
+def add_from_feed(
+    session: Session,
+    channel_id: str,
+    ids: Sequence[str],
+    *,
+    now: datetime,
+    listed_at: datetime | None,
+    asked_since: datetime,
+) -> tuple[int, list[str]]:
+    """Add rows for the videos of a feed that the store lacks; how many, and all that are to be asked for.
+
+    The listing shows an upload where its date puts it, and a scheduled or long unlisted video may be far from the head.
+    The rows count as first seen at `listed_at`, when the last listing ended: later ones would look like the beginning
+    of a listing that did not end.
+    """
+    wanted = unsettled_in_feed(session, ids, asked_since=asked_since)
+    added: set[str] = set()
+    if wanted:
+        row = {"channel_id": channel_id, "title": "", "kind": "unknown", "availability": "available"}
+        seen = {"first_seen_at": min(now, listed_at or now), "last_seen_at": now}
+        statement = insert(session, Video).on_conflict_do_nothing().returning(Video.id)
+        added = set(session.scalars(statement, [{"id": video_id, **row, **seen} for video_id in sorted(wanted)]))
+    return len(added), wanted
 
 
 def unread_ids(

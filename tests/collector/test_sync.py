@@ -98,6 +98,38 @@ async def test_nothing_new_costs_one_unit_when_the_feed_fails(sqlite_database: D
         assert server.units - spent == report.units == 1
 
 
+def feed_of(catalogue: Catalogue, *ids: str) -> Fault:
+    """The feed shows these videos, whatever the catalogue has."""
+    entries = "".join(f"<entry><yt:videoId>{video_id}</yt:videoId></entry>" for video_id in ids)
+    namespaces = 'xmlns="http://www.w3.org/2005/Atom" xmlns:yt="http://www.youtube.com/xml/schemas/2015"'
+    body = f"<feed {namespaces}><yt:channelId>{catalogue.channel_id[2:]}</yt:channelId>{entries}</feed>"
+    return Fault("body", path="/feeds", body=body.encode(), content_type="text/xml")
+
+
+@pytest.mark.parametrize("hours", [1, 25])
+async def test_a_video_deep_in_the_list_that_the_feed_shows_is_fetched(database: Database, hours: float) -> None:
+    catalogue = channel(120)
+    async with StandIn(catalogue) as server:
+        await sync(database, server)
+        catalogue.publish(video(0, id="scheduled01", published_at=video(3).published_at + timedelta(minutes=1)))
+        server.faults = Faults([feed_of(catalogue, "scheduled01", "video000119")], most_in_a_row=None)
+        report = await sync(database, server, now=later(hours))
+        assert (report.status, report.new, report.pictures_fetched) == ("complete", 1, 1)
+        report = await sync(database, server, now=later(hours + 0.5))
+        assert (report.status, report.units) == ("unchanged", 0)
+    assert "scheduled01" in contents(database)
+
+
+async def test_a_video_that_only_the_feed_knows_is_asked_for_once_a_day(sqlite_database: Database) -> None:
+    catalogue = channel(70)
+    async with StandIn(catalogue) as server:
+        await sync(sqlite_database, server)
+        server.faults = Faults([feed_of(catalogue, "nosuchvideo", "video000069")], most_in_a_row=None)
+        assert (await sync(sqlite_database, server, now=later(1))).units == 2  # the head of the list, and the details
+        assert (await sync(sqlite_database, server, now=later(2))).units == 0
+        assert (await sync(sqlite_database, server, now=later(3))).units == 0
+
+
 async def test_the_feed_is_not_trusted_for_ever(sqlite_database: Database) -> None:
     async with StandIn(channel(70)) as server:
         await sync(sqlite_database, server)

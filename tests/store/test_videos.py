@@ -23,15 +23,16 @@ from store.videos import (
     ListedVideo,
     PageResult,
     VideoDetails,
+    add_from_feed,
     count_not_pairs,
     count_waiting,
     is_pair,
-    known_available,
     record_details,
     record_page,
     unread_ids,
     unseen_ids,
     unsettled_ids,
+    unsettled_in_feed,
     videos_to_refresh,
 )
 from tests.store.observations import (
@@ -427,14 +428,19 @@ def test_a_refresh_reads_every_video_of_before_once_vanished_ones_too(database: 
         assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), now=at(99), listed_before=at(6)) == []
 
 
-def test_the_feed_settles_it_only_when_all_its_videos_are_here_and_available(database: Database) -> None:
-    page(database, listed("v1"), listed("v2"), listed("v3", availability="private"))
+def test_what_a_feed_shows_is_asked_for_unless_it_is_here_or_was_asked_for(database: Database) -> None:
+    page(database, listed("v1"), listed("v2"), listed("v3", availability="private"), listed("v4"))
+    read_details(database, details("v1"), missing=["v4"], now=at(2))
+    ids = ["v1", "v9", "v3", "v4", "v9"]
     with database.read() as session:
-        assert known_available(session, ["v1", "v2"])
-        assert known_available(session, ["v1", "v2", "v1"])
-        assert known_available(session, [])
-        assert not known_available(session, ["v1", "v3"])
-        assert not known_available(session, ["v1", "v9"])
+        assert unsettled_in_feed(session, [], asked_since=at(1)) == []
+        assert unsettled_in_feed(session, ["v1", "v2", "v1"], asked_since=at(1)) == []
+        assert unsettled_in_feed(session, ids, asked_since=at(1)) == ["v9", "v3"]
+        assert unsettled_in_feed(session, ids, asked_since=at(3)) == ["v9", "v3", "v4"]
+    with database.write() as session:
+        assert add_from_feed(session, CHANNEL, ids, now=at(3), listed_at=at(1), asked_since=at(1)) == (1, ["v9", "v3"])
+        assert add_from_feed(session, CHANNEL, ["v1", "v9"], now=at(3), listed_at=at(1), asked_since=at(1)) == (0, [])
+        assert unread_ids(session, CHANNEL, after="", listed_before=at(4), now=at(4)) == ["v2", "v9"]
 
 
 # --- what a pair is ---
