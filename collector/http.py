@@ -131,7 +131,7 @@ class Http:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
         timeout_s: float = 60.0,
-        connections: int = 32,
+        connections: int = 96,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self.requests = 0

@@ -25,7 +25,8 @@ __all__ = [
     "save_description",
 ]
 
-DEFAULT_MIN_DURATION_S = 180
+DEFAULT_MIN_DURATION_S = 181
+"""Shorts last up to 3 minutes since 15 October 2024 (https://support.google.com/youtube/answer/15424877)."""
 DEFAULT_THUMBNAIL = "high"
 REFRESH_GOES_ON_FOR = timedelta(hours=24)
 """A refresh that stopped early is continued for so long; after that it starts over."""

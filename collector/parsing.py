@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn
@@ -163,7 +164,7 @@ def parse_channels(body: JsonObject) -> list[ChannelItem]:
             ChannelItem(
                 id=channel_id,
                 handle=custom_url if custom_url.startswith("@") and len(custom_url) <= _LONGEST_HANDLE else None,
-                title=_text(snippet, "title"),
+                title=_title(snippet),
                 # Every channel's uploads playlist is its id with UU for UC.
                 uploads_playlist_id=uploads if _PLAYLIST_ID.fullmatch(uploads) else "UU" + channel_id[2:],
                 item=item,
@@ -205,7 +206,7 @@ def _entry(item: JsonObject) -> ListedVideo | None:
         return None
     # `snippet.publishedAt` is when the entry came into the playlist; the video's own time is in `contentDetails`.
     published = parse_time(details.get("videoPublishedAt")) or parse_time(snippet.get("publishedAt"))
-    return ListedVideo(video_id, _text(snippet, "title"), published, _availability(item, snippet))
+    return ListedVideo(video_id, _title(snippet), published, _availability(item, snippet))
 
 
 def _availability(item: JsonObject, snippet: JsonObject) -> Availability:
@@ -235,7 +236,7 @@ def parse_videos(body: JsonObject) -> list[VideoItem]:
         videos.append(
             VideoItem(
                 id=video_id,
-                title=_text(snippet, "title"),
+                title=_title(snippet),
                 published_at=parse_time(snippet.get("publishedAt")),
                 duration_s=parse_duration(_object(item, "contentDetails").get("duration")),
                 live="upcoming" if live == "upcoming" else "live" if live == "live" else "none",
@@ -292,3 +293,15 @@ def _object(value: JsonObject, name: str) -> JsonObject:
 def _text(value: JsonObject, name: str) -> str:
     found = value.get(name)
     return found if isinstance(found, str) else ""
+
+
+# Letters and symbols by their Unicode category that show nothing: Hangul fillers and the Braille blank.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+
+
+def _title(snippet: JsonObject) -> str:
+    """A title exactly as given, or "" where none of its characters shows anything."""
+    title = _text(snippet, "title")
+    # Categories Z (separators) and C (controls, format characters, unassigned), and marks without a letter under them.
+    shows = any(unicodedata.category(char)[0] not in "ZCM" and char not in _BLANK for char in title)
+    return title if shows else ""

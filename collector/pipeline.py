@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from collector.batches import gather
 from collector.errors import NetworkError, QuotaExceeded
+from collector.flow import ByteBudget
 from collector.http import LARGE_BYTES
 from collector.listing import Listing, list_uploads
 from collector.parsing import VideoItem
@@ -46,7 +47,10 @@ from store.videos import (
 __all__ = ["Work", "run_pipeline"]
 
 DETAILS_AT_ONCE = 4
-PICTURES_AT_ONCE = 16
+PICTURES_AT_ONCE = 64
+"""The most thumbnails in flight; a host that refuses gets fewer (see `collector.flow`)."""
+BYTES_UNWRITTEN = 16 << 20
+"""So many bytes of thumbnails wait to be written; one that is larger waits alone."""
 JOBS_A_PAGE = 128
 MOST_UNREACHABLE = 20
 """So many thumbnails in a row whose host can't be reached, or answers 5xx or 429: it is not the thumbnails' fault."""
@@ -97,7 +101,8 @@ class _Pipeline:
         self._work = work
         self._batches: asyncio.Queue[list[str] | None] = asyncio.Queue(DETAILS_AT_ONCE)
         self._jobs: asyncio.Queue[PictureJob | None] = asyncio.Queue(2 * JOBS_A_PAGE)
-        self._outcomes: asyncio.Queue[PictureOutcome | None] = asyncio.Queue(2 * PICTURES_AT_ONCE)
+        self._outcomes: asyncio.Queue[PictureOutcome | None] = asyncio.Queue(PICTURES_AT_ONCE)
+        self._unwritten = ByteBudget(BYTES_UNWRITTEN)
         self._unreachable = 0
         self._failures = 0
         self._doubtful: dict[str, tuple[int, PictureOutcome]] = {}
@@ -302,6 +307,7 @@ class _Pipeline:
         try:
             # It says nothing of failures since it was asked for: decoding may have taken longer than they did.
             await self._blame_doubtful(failures)
+            await self._unwritten.take(_size(outcome))
             await self._outcomes.put(outcome)
         except asyncio.CancelledError:
             self._at_hand.append(outcome)
@@ -324,6 +330,7 @@ class _Pipeline:
 
     async def _save_pictures(self, outcomes: list[PictureOutcome]) -> None:
         await self._record(outcomes)
+        await self._unwritten.give_back(sum(map(_size, outcomes)))
         for outcome in outcomes:
             self._jobs.task_done()
             if (written := self._awaited.pop(id(outcome), None)) is not None:
@@ -350,6 +357,10 @@ class _Pipeline:
 
         await run.write(record_pictures, counts, outcomes, now=run.clients.now(), started_at=run.started_at)
         run.clients.progress.pictures_done(len(outcomes))
+
+
+def _size(outcome: PictureOutcome) -> int:
+    return len(outcome.data) if isinstance(outcome, FetchedPicture) else 0
 
 
 async def _pages(read: Callable[[str], Awaitable[list[str]]]) -> AsyncIterator[list[str]]:

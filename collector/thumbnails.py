@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 from yarl import URL
 
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
+from collector.flow import InFlight
 from collector.http import Answer, Http, Request
 from collector.memory import return_large_blocks
 from collector.picture_check import CheckedPicture, check_picture, check_usual, set_up_pillow
@@ -139,6 +140,7 @@ class Thumbnails:
         return_large_blocks()
         self._http = http
         self._extra_hosts = extra_hosts
+        self._in_flight = InFlight()
         self._usual = asyncio.Semaphore(USUAL_A_STEP)
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
 
@@ -219,6 +221,19 @@ class Thumbnails:
             return checked
         return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data)
 
+    async def _ask(self, request: Request) -> _Got:
+        """Send one request when there is a place for it; what its host bears decides how many places there are."""
+        flow = self._in_flight.flow
+        async with self._in_flight.place() as sent_after:
+
+            def failed(error: TransientError) -> None:
+                if isinstance(error, NetworkError | Unavailable):
+                    flow.refused(sent_after)
+
+            got = await self._http.get(request, _read, failed=failed)
+            flow.answered()
+            return got
+
     async def _get(self, url: str, job: PictureJob) -> _Got:
         """One size, redirects followed by hand: each step has to be allowed."""
         headers = _conditions(job) if url == job.url else ()
@@ -232,7 +247,7 @@ class Thumbnails:
             try:
                 # A host of the user's own choice may be anywhere.
                 request = Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=whose != "chosen")
-                got = await self._http.get(request, _read)
+                got = await self._ask(request)
             except TransientError as error:
                 raise PictureError(str(error), url=url) from error
             except PictureError as error:

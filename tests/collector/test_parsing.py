@@ -302,3 +302,22 @@ def test_nesting_is_bounded_whatever_else_is_in_the_answer(deep: int) -> None:
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
 def test_times_at_the_ends_of_the_calendar_are_none(text: str) -> None:
     assert parse_time(text) is None
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["", " ", "\u200b", "\u2800\u2800", "\u3164", "\u00a0\ufeff", "\u115f\u1160", "\uffa0 \u2060", "\U000e0020"],
+)
+def test_a_title_that_shows_nothing_is_none(title: str) -> None:
+    (video,) = parse_videos(
+        {"kind": "youtube#videoListResponse", "items": [{"id": "dQw4w9WgXcQ", "snippet": {"title": title}}]}
+    )
+    assert video.title == ""
+
+
+@pytest.mark.parametrize("title", ["a", " \u200ba ", "\U0001f98a", "\u3164\u72d0", "?", "\u0e01\u0e33", "1"])
+def test_a_title_is_kept_exactly(title: str) -> None:
+    (video,) = parse_videos(
+        {"kind": "youtube#videoListResponse", "items": [{"id": "dQw4w9WgXcQ", "snippet": {"title": title}}]}
+    )
+    assert video.title == title

@@ -25,7 +25,7 @@ __all__ = ["sync"]
     "--min-duration",
     type=click.IntRange(0, 604_800),
     metavar="SECONDS",
-    help="Shorter videos are shorts, and no training pairs. Kept for later syncs; 180 for a new channel.",
+    help="Shorter videos are shorts, and no training pairs. Kept for later syncs; 181 for a new channel.",
 )
 @click.option(
     "--thumbnail",
