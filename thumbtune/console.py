@@ -83,40 +83,22 @@ class Console:
         print(f"error: {printable(text)}", file=self.err)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-        """Write a table of results: boxed on a terminal, aligned plain columns elsewhere. Numbers align right."""
+        """Write a table of results as aligned columns without a grid. Numbers align right.
+
+        Pipes get every cell whole. On a terminal, titles and reasons are cut to fit; ids, figures and URLs never are:
+        when they need more than the terminal's width, each row is written as lines of `column  value` instead.
+        """
         if self.json_wanted and self.verbosity < 0:
             return
         stream = self.err if self.json_wanted else self.out
+        names = [printable(column) for column in columns]
         cells = [[_shown(cell) for cell in row] for row in rows]
-        if stream.isatty():
-            self._rich_table(stream, columns, cells, title)
-            return
+        # Pairs of a name and a value would gain nothing from standing upright: the terminal wraps a long value.
+        width = _width_of(stream) if stream.isatty() and len(names) > 2 else None
         if title:
             print(printable(title), file=stream)
-        from rich.cells import cell_len  # noqa: PLC0415 (only when one is drawn)
-
-        widths = [max(cell_len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
-        right = [_is_numeric(row[i] for row in cells) for i in range(len(columns))]
-        for line in [list(columns), *cells]:
-            gaps = (" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
-            padded = (
-                gap + cell if to_right else cell + gap for cell, gap, to_right in zip(line, gaps, right, strict=True)
-            )
-            print("  ".join(padded).rstrip(), file=stream)
-
-    @staticmethod
-    def _rich_table(stream: TextIO, columns: Sequence[str], cells: list[list[str]], title: str | None) -> None:
-        from rich.console import Console as RichConsole  # noqa: PLC0415 (only when one is drawn)
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
-
-        table = Table(title=Text(printable(title)) if title else None)
-        for index, column in enumerate(columns):
-            numeric = _is_numeric(row[index] for row in cells)
-            table.add_column(Text(column), justify="right" if numeric else "left")
-        for row in cells:
-            table.add_row(*(Text(cell) for cell in row))
-        RichConsole(file=stream).print(table)
+        for line in _upright(names, cells) if width and not _fits(names, cells, width) else _flat(names, cells, width):
+            print(line, file=stream)
 
     @contextmanager
     def progress(self, description: str, total: int | None = None) -> Iterator[Progress]:
@@ -149,6 +131,74 @@ def _shown(cell: object) -> str:
 def _is_numeric(cells: Iterable[str]) -> bool:
     shown = [cell for cell in cells if cell != "-"]
     return bool(shown) and all(cell.replace(",", "").lstrip("+-")[:1].isdigit() and _floats(cell) for cell in shown)
+
+
+GAP = "  "
+SHORTEST_CUT = 16
+"""Columns of prose are cut no shorter than this many cells of a terminal."""
+
+
+def _width_of(stream: TextIO) -> int:
+    from rich.console import Console as RichConsole  # noqa: PLC0415 (only when a terminal is written to)
+
+    return RichConsole(file=stream).width
+
+
+def _widths(names: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """The natural width of each column in cells of a terminal, in which a CJK character takes two."""
+    from rich.cells import cell_len  # noqa: PLC0415 (only when a table is drawn)
+
+    return [max(cell_len(line[i]) for line in [names, *cells]) for i in range(len(names))]
+
+
+def _may_be_cut(name: str) -> bool:
+    """Whether a column holds prose, of which the beginning is enough to recognise it."""
+    return name.lower().endswith(("title", "first", "error", "reason"))
+
+
+def _fits(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:
+    widths = _widths(names, cells)
+    least = (min(w, SHORTEST_CUT) if _may_be_cut(name) else w for name, w in zip(names, widths, strict=True))
+    return sum(least) + len(GAP) * (len(names) - 1) <= width
+
+
+def _cut_widths(names: Sequence[str], widths: Sequence[int], width: int) -> list[int]:
+    """Widths that fit `width` in total: the widest columns of prose give way first, one cell at a time."""
+    fitted = list(widths)
+    excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - width
+    for _ in range(excess):
+        widest = max((i for i, name in enumerate(names) if _may_be_cut(name)), key=lambda i: fitted[i])
+        fitted[widest] -= 1
+    return fitted
+
+
+def _flat(names: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """The lines of a table, a row each; `width` bounds them where it is given and `_fits` agreed to it."""
+    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 (only when a table is drawn)
+
+    widths = _widths(names, cells)
+    if width is not None:
+        widths = _cut_widths(names, widths, width)
+    right = [_is_numeric(row[i] for row in cells) for i in range(len(names))]
+    for line in [names, *cells]:
+        padded = []
+        for cell, size, to_right in zip(line, widths, right, strict=True):
+            shown = cell if cell_len(cell) <= size else set_cell_size(cell, size - 1).rstrip() + "…"
+            space = " " * (size - cell_len(shown))
+            padded.append(space + shown if to_right else shown + space)
+        yield GAP.join(padded).rstrip()
+
+
+def _upright(names: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table that is too wide: each cell on a line of its own behind its column's name."""
+    from rich.cells import cell_len  # noqa: PLC0415 (only when a table is drawn)
+
+    label = max(map(cell_len, names))
+    for number, row in enumerate(cells):
+        if number:
+            yield ""
+        for name, cell in zip(names, row, strict=True):
+            yield f"{name}{' ' * (label - cell_len(name))}{GAP}{cell}"
 
 
 def _floats(cell: str) -> bool:

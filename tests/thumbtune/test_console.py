@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from thumbtune.console import Console, printable
 
@@ -85,6 +86,40 @@ def test_a_table_on_a_terminal_has_the_same_cells() -> None:
     assert "[bold]title" in drawn
     assert "[red]x\\x1b[0m" in drawn
     assert "1.235" in drawn
+
+
+WIDE = ["id", "score", "title", "url"]
+ROW = ["dQw4w9WgXcQ", 0.12345, "狐" * 60, "https://youtu.be/dQw4w9WgXcQ"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_terminal_cuts_titles_but_no_id_figure_or_url(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    terminal = Terminal()
+    Console(out=terminal, err=io.StringIO()).table(WIDE, [ROW])
+    header, row = terminal.getvalue().splitlines()
+    assert header.split() == WIDE
+    assert row.split()[:2] == ["dQw4w9WgXcQ", "0.1235"]
+    assert row.endswith("…  https://youtu.be/dQw4w9WgXcQ")
+    assert cell_len(row) in (width, width - 1)  # a character of two cells may not fit the last one
+
+
+def test_rows_that_do_not_fit_a_terminal_stand_upright(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Terminal()
+    columns = [f"column_{number}" for number in range(28)]
+    Console(out=terminal, err=io.StringIO()).table(columns, [list(range(100, 128)), list(range(200, 228))])
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) == 28 * 2 + 1
+    assert lines[0].split() == ["column_0", "100"]
+    assert lines[28] == ""
+    assert lines[-1].split() == ["column_27", "227"]
+
+
+def test_pipes_get_whole_cells_however_wide() -> None:
+    console, out, _ = a_console()
+    console.table(WIDE, [ROW])
+    assert "狐" * 60 in out.getvalue()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
