@@ -17,8 +17,8 @@ from typing import Any, Literal, NoReturn
 import isodate
 
 from collector.errors import BadAnswer
-from store.tables import Availability
 from store.readings import Counts
+from store.tables import Availability
 from store.videos import ListedVideo
 
 __all__ = [

@@ -189,6 +189,10 @@ LEFT JOIN measured ON measured.version_id = change.version_id
 """
 
 
+# Without these, each video that is deleted would cost a look at every row that might refer to it.
+REFERENCES = (("snapshot_example", "version_id"), ("rank", "video_id"), ("rank", "top_video_id"))
+
+
 def upgrade() -> None:
     op.add_column("channel", sa.Column("refresh_began_at", UTC_TIME, nullable=True))
     op.add_column("channel", sa.Column("removed_at", UTC_TIME, nullable=True))
@@ -203,11 +207,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("video_id", "read_at", name=op.f("pk_video_reading")),
         sqlite_with_rowid=False,
     )
+    for table, column in REFERENCES:
+        op.create_index(f"ix_{table}_{column}", table, [column])
     op.execute(changes_view(op.get_bind().dialect.name))
 
 
 def downgrade() -> None:
     op.execute("DROP VIEW changes")
     op.drop_table("video_reading")
+    for table, column in REFERENCES:
+        op.drop_index(f"ix_{table}_{column}", table)
     for column in ("removed_at", "refresh_began_at"):
         op.drop_column("channel", column)
