@@ -21,6 +21,9 @@ from store.tables import Base, Feature, KnownModel, Picture
 __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
 
 
+READERS_MAY_TAKE_S = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that was looked at, and what is wrong with it; nothing wrong: `problems` is empty."""
@@ -120,10 +123,12 @@ def vacuum(database: Database) -> int:
         try:
             cursor = connection.cursor()
             cursor.execute("VACUUM")
+            # Readers keep the log for as long as they like; a service's may never end.
+            cursor.execute(f"PRAGMA busy_timeout = {READERS_MAY_TAKE_S * 1000}")
             busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             cursor.close()
         finally:
-            connection.close()
+            connection.invalidate()  # not to be used again with its own timeout
     if busy:
         raise StoreError("another process reads the store; run 'thumbtune db vacuum' when it has ended")
     return database.path.stat().st_size

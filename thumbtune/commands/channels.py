@@ -64,7 +64,7 @@ def channels(ctx: click.Context, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 @click.pass_obj
-def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) -> None:
+def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) -> int:
     """Delete all data of a channel: videos, thumbnails, history, counts, cached vectors.
 
     CHANNEL is as in 'thumbtune sync'. It says first what is deleted, and asks. Training runs keep their settings,
@@ -114,6 +114,7 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
         app.console.say("PostgreSQL frees the room by itself; VACUUM FULL overwrites it (see docs/terms.md)")
     if as_json:
         app.console.print_json({"removed": asdict(contents), "kept_runs": keep_runs, "rewritten": rewritten})
+    return 0 if rewritten else 1
 
 
 def _channel_id(session: Session, name: str) -> str:
