@@ -52,7 +52,7 @@ class Channel(Base):
 
 
 class Picture(Base):
-    """One thumbnail file, stored once however many videos show it. Never changed, never deleted."""
+    """One thumbnail file, stored once however many videos show it. Never changed; deleted with the last channel that showed it."""
 
     __tablename__ = "picture"
 
@@ -73,7 +73,7 @@ class Picture(Base):
 
 
 class Video(Base):
-    """One upload as last seen. Rows are marked when a video vanishes, never deleted."""
+    """One upload as last seen. Rows are marked when a video vanishes, and deleted or emptied with their channel."""
 
     __tablename__ = "video"
     __table_args__ = (
