@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.errors import InUse, NotFound
@@ -230,11 +230,11 @@ def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
     return (values[start : start + 500] for start in range(0, len(values), 500))
 
 
-def _videos_of(channel_id: str) -> Select[tuple[str]]:
+def _videos_of(channel_id: str) -> Any:
     return select(Video.id).where(Video.channel_id == channel_id)
 
 
-def _held_by_versions(channel_id: str) -> Select[tuple[int]]:
+def _held_by_versions(channel_id: str) -> Any:
     """Versions that still say something."""
     said = or_(VideoVersion.title != "", VideoVersion.picture_sha256.is_not(None))
     return select(VideoVersion.id).where(VideoVersion.video_id.in_(_videos_of(channel_id)), said)
@@ -258,7 +258,7 @@ def _texts(session: Session, query: Any) -> list[str]:
     return list(session.scalars(query))
 
 
-def _count(session: Session, query: Select[Any]) -> int:
+def _count(session: Session, query: Any) -> int:
     return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
 

@@ -52,7 +52,7 @@ class Channel(Base):
 
 
 class Picture(Base):
-    """One thumbnail file, stored once however many videos show it. Never changed; deleted with the last channel that showed it."""
+    """One thumbnail file, stored once however many videos show it. Deleted with the last channel that showed it."""
 
     __tablename__ = "picture"
 

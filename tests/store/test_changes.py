@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ SEEN = DAY_ONE + timedelta(days=100)
 DAY = timedelta(days=1)
 
 
-def read(session: Session, video_id: str, readings: dict[float, int | None]) -> None:
+def read(session: Session, video_id: str, readings: Mapping[Any, int | None]) -> None:
     """Readings of views, {days after the change was seen: views}."""
     for days, views in readings.items():
         session.add(VideoReading(video_id=video_id, read_at=SEEN + days * DAY, views=views))
@@ -51,14 +52,15 @@ def test_a_change_is_compared_with_the_channels_other_videos_of_that_age(databas
         add_video(session, "other-2", day=80)
         read(session, "other-2", {-2: 0, 0: 20, 1: 50})  # gains 10, 30
         # Not compared: too old, too young, of another kind or channel, changed itself, or without all three.
-        for name, day, more in (
+        not_compared: tuple[tuple[str, int | None, dict[str, Any]], ...] = (
             ("too-old", 19, {}),
             ("too-young", 81, {}),
             ("a-short", 60, {"kind": "short"}),
             ("elsewhere", 60, {"channel_id": "UC2"}),
             ("also-new", 60, {}),
             ("undated", None, {}),
-        ):
+        )
+        for name, day, more in not_compared:
             add_video(session, name, day=day, **more)
             read(session, name, {-1: 0, 0: 1000, 1: 5000})
         change(session, "also-new", at=SEEN - DAY / 2, picture=b"another")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,7 +38,7 @@ from store.tables import (
     VideoReading,
     VideoVersion,
 )
-from tests.store.builders import DAY_ONE, add_channel, add_video, change_video
+from tests.store.builders import DAY_ONE, add_channel, add_video, change_video, url_of
 
 NOW = DAY_ONE + timedelta(days=9)
 HOST = "here"
@@ -294,3 +297,27 @@ def test_a_channel_in_use_is_not_removed(database: Database) -> None:
 def test_an_unknown_channel_is_not_found(database: Database) -> None:
     with pytest.raises(NotFound):
         remove(database, "UC404")
+
+
+KILLED = """
+import os, signal, sys
+from store.database import open_database
+from store.removal import remove_channel
+from tests.store.test_removal import HOST, NOW, dead
+with open_database(sys.argv[1]).write() as session:
+    remove_channel(session, "UC1", keep_runs=False, host=HOST, is_alive=dead, now=NOW)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_is_killed_removes_nothing_by_halves(database: Database) -> None:
+    with database.write() as session:
+        fill(session)
+    with database.read() as session:
+        before = all_text(session)
+    done = subprocess.run([sys.executable, "-c", KILLED, url_of(database)], timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with database.read() as session:
+        assert all_text(session) == before
+    remove(database)
+    assert sound(database)

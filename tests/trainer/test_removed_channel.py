@@ -1,4 +1,4 @@
-"""After a channel was removed: runs keep their figures, the rest of the store trains on, and what can't be done is said."""
+"""After a channel was removed: runs keep their figures, the other channels train on, and what can't be done is said."""
 
 from __future__ import annotations
 
