@@ -44,6 +44,15 @@ def changes_view(dialect: str) -> str:
     neighbour = """SELECT near.published_at FROM video AS near
                 WHERE near.channel_id = video.channel_id AND near.kind = video.kind"""
     complete = "gain.own = 0 AND gain.before IS NOT NULL AND gain.at IS NOT NULL AND gain.after IS NOT NULL"
+    near = """other.channel_id = change.channel_id
+        AND other.published_at BETWEEN change.compared_from AND change.compared_to"""
+    if dialect == "sqlite":
+        once, others = "", f"JOIN video AS other ON {near}"
+    else:
+        # PostgreSQL takes changes to be few and reads all videos for each; and looks for a moment's readings again
+        # with each row that it might be. OFFSET 0 and MATERIALIZED keep it from that.
+        once = "MATERIALIZED "
+        others = f"CROSS JOIN LATERAL (SELECT other.* FROM video AS other WHERE {near} OFFSET 0) AS other"
     return f"""
 CREATE VIEW changes AS
 WITH change AS (
@@ -92,9 +101,7 @@ compared AS (
     UNION ALL
     SELECT change.version_id, change.seen_at, other.id, 0
     FROM change
-    JOIN video AS other
-        ON other.channel_id = change.channel_id
-        AND other.published_at BETWEEN change.compared_from AND change.compared_to
+    {others}
     WHERE other.id <> change.video_id
         AND other.kind = change.kind
         AND {age_of_other} BETWEEN 0.5 * {age} AND 2 * {age}
@@ -106,7 +113,7 @@ compared AS (
                     AND {days_from(dialect, "change.seen_at", "1")}
         )
 ),
-point AS (
+point AS {once}(
     SELECT
         compared.version_id,
         compared.video_id,
