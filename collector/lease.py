@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from collector.errors import ChannelBusy
 from collector.processes import is_alive
 from collector.run import Run
+from store.channels import lock_channel
 from store.errors import StoreError
 from store.machine import this_machine
 from store.syncs import LEASE, begin_sync, end_stale_syncs, say_alive, sync_of_another
@@ -40,7 +41,10 @@ def take_channel(
 
     Raises:
         ChannelBusy: another process is, or has.
+        NotFound: it was removed.
     """
+    # Locked, so that it can't be removed meanwhile.
+    lock_channel(session, channel_id)
     host = this_machine()
     end_stale_syncs(session, channel_id, host=host, is_alive=is_alive, now=now)
     other = None if alone_since is None else sync_of_another(session, channel_id, alone_since, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -28,8 +28,6 @@ __all__ = [
 DEFAULT_MIN_DURATION_S = 181
 """Shorts last up to 3 minutes since 15 October 2024 (https://support.google.com/youtube/answer/15424877)."""
 DEFAULT_THUMBNAIL = "high"
-REFRESH_GOES_ON_FOR = timedelta(hours=24)
-"""A refresh that stopped early is continued for so long; after that it starts over."""
 
 
 async def find_channel(clients: Clients, name: ChannelName) -> tuple[ChannelItem | None, str]:
@@ -75,7 +73,7 @@ async def begin_run(clients: Clients, channel_id: str, item: ChannelItem | None,
         run_id = take_channel(session, channel_id, options.mode, alone_since=options.alone_since, now=now)
         refresh_from = None
         if options.mode == "refresh":
-            refresh_from = refresh_began(session, channel_id, since=now - REFRESH_GOES_ON_FOR, now=now)
+            refresh_from = refresh_began(session, channel_id, since=now - options.refresh_goes_on_for, now=now)
         change_settings(session, channel_id, min_duration_s=options.min_duration_s, thumbnail_size=options.thumbnail)
         channel = get_channel(session, channel_id)
         session.refresh(channel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from collector.errors import BadSetting
 from collector.thumbnails import THUMBNAIL_CHOICES
@@ -26,6 +26,7 @@ class SyncOptions:
         alone_since: leave a channel alone that another process is syncing, or has synced since then; its report says
             `busy`. None: sync it all the same, which costs units twice and harms nothing else.
         most_units: end as with a spent quota before more than so many units are spent, all channels together.
+        refresh_goes_on_for: a refresh that stopped early is continued for so long; after that it starts over.
         units_a_day: the same for what all processes with this key spend on a day, looked up with every batch that is
             written: exact but for the few calls that others have under way.
 
@@ -39,6 +40,7 @@ class SyncOptions:
     alone_since: datetime | None = None
     most_units: int | None = None
     units_a_day: int | None = None
+    refresh_goes_on_for: timedelta = timedelta(hours=24)
 
     def __post_init__(self) -> None:
         if self.min_duration_s is not None and not 0 <= self.min_duration_s <= LONGEST_MIN_DURATION_S:

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 import isodate
 
 from collector.errors import BadAnswer
+from store.readings import Counts
 from store.tables import Availability
 from store.videos import ListedVideo
 
@@ -46,6 +47,8 @@ _MOST_ENTRIES = 1_000_000
 _DEEPEST = 32
 """Real answers nest 6 deep. SQLite reads JSON of up to 1,000 levels, Python writes about as many."""
 _AVAILABILITY_BY_TITLE: dict[str, Availability] = {"Private video": "private", "Deleted video": "gone"}
+_COUNT = re.compile(r"[0-9]{1,19}")
+_LARGEST_COUNT = 2**63 - 1
 _LONGEST_S = 10 * 365 * 24 * 3600
 # What no database stores as text: NUL (PostgreSQL) and halves of surrogate pairs (no UTF-8 for them).
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -82,7 +85,10 @@ class UploadsPage:
 
 @dataclass(frozen=True, slots=True)
 class VideoItem:
-    """One item of `videos`. `duration_s` is None where there is none yet, and for the `P0D` of a stream to come."""
+    """One item of `videos`. `duration_s` is None where there is none yet, and for the `P0D` of a stream to come.
+
+    `counts` is None where the answer has no statistics; a count that is hidden or no number is None in it.
+    """
 
     id: str
     title: str
@@ -91,6 +97,7 @@ class VideoItem:
     live: LiveState
     thumbnails: JsonObject
     item: JsonObject
+    counts: Counts | None = None
 
 
 def parse_json(body: bytes) -> JsonObject:
@@ -242,9 +249,25 @@ def parse_videos(body: JsonObject) -> list[VideoItem]:
                 live="upcoming" if live == "upcoming" else "live" if live == "live" else "none",
                 thumbnails=_object(snippet, "thumbnails"),
                 item=item,
+                counts=_counts(item.get("statistics")),
             )
         )
     return videos
+
+
+def _counts(statistics: object) -> Counts | None:
+    if not isinstance(statistics, dict):
+        return None
+    return Counts(*(_count(statistics.get(name)) for name in ("viewCount", "likeCount", "commentCount")))
+
+
+def _count(value: object) -> int | None:
+    """A count; the API sends them as texts. None for what is none, or too large for a database's 64 bits."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not _COUNT.fullmatch(text):
+        return None
+    count = int(text)
+    return count if count <= _LARGEST_COUNT else None
 
 
 def parse_time(value: object) -> datetime | None:

@@ -52,6 +52,7 @@ def details_from(item: VideoItem, min_duration_s: int) -> VideoDetails:
         kind=kind_of(item.duration_s, item.live, min_duration_s),
         api_item=item.item,
         thumbnails=item.thumbnails,
+        counts=item.counts,
     )
 
 

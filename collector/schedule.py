@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from collector.errors import BadSetting
+from store.moments import CLOCKS_DIFFER
 
-__all__ = ["EPOCH", "JITTER", "Rhythm", "Turn", "due_at", "next_turn", "parse_duration"]
+__all__ = ["EPOCH", "JITTER", "Rhythm", "Turn", "due_at", "next_turn", "parse_duration", "refresh_is_due"]
 
 JITTER = 0.1
 """Intervals and pauses vary by this part of themselves, either way."""
@@ -78,6 +79,21 @@ def next_turn(rhythm: Rhythm, turns: Iterable[Turn], now: datetime) -> tuple[Tur
     """The channel whose turn is next, and when; of several, the one that has waited longest. None without channels."""
     due = [(turn, due_at(rhythm, turn, now)) for turn in turns]
     return min(due, key=lambda pair: pair[1], default=None)
+
+
+def refresh_is_due(fresh_since: datetime | None, every: timedelta, now: datetime) -> bool:
+    """Whether what is known of a channel's videos is too old.
+
+    Args:
+        fresh_since: all of it was read after that; None for a channel that is not in the store yet. A time to come
+            was written by a clock that ran ahead: the age is unknown, so it counts as too old.
+        every: how old it may become.
+        now: the time.
+    """
+    if fresh_since is None:
+        return False
+    age = now - fresh_since
+    return age >= every or age < -CLOCKS_DIFFER
 
 
 def parse_duration(text: str) -> timedelta:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import text
@@ -22,13 +22,13 @@ from collector.metrics import Metrics
 from collector.opening import known_channel
 from collector.options import SyncOptions
 from collector.report import SyncReport
-from collector.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn
+from collector.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due
 from collector.service_child import Child
 from collector.service_http import Endpoints, Listen, serve
 from collector.settings import Settings
 from collector.store_thread import StoreThread
 from collector.sync import sync_channels
-from store.channels import channel_ids
+from store.channels import channel_ids, fresh_since
 from store.database import Database
 from store.errors import StoreError
 from store.moments import CLOCKS_DIFFER
@@ -63,6 +63,8 @@ class WatchOptions:
 
     Attributes:
         rhythm: how often each channel is synced.
+        refresh_every: how old the details of a channel's videos may become until its next sync is a refresh, which
+            reads all of them again; None: no refreshes.
         units: what all processes with this key may spend on one day of Pacific time.
         retraining: what to run after syncs that brought something new, at most once an interval; None for nothing.
         listen: where to answer; None for nowhere.
@@ -72,6 +74,7 @@ class WatchOptions:
     units: int = 9000
     retraining: Retraining | None = None
     listen: Listen | None = None
+    refresh_every: timedelta | None = None
 
 
 @dataclass
@@ -90,6 +93,7 @@ class _Plan:
     at: datetime
     names: Mapping[str, ChannelName]
     syncs: Mapping[str, LastSync]
+    fresh: Mapping[str, datetime]
     units_left: int
 
 
@@ -232,7 +236,7 @@ class Service:
         self.metrics.units_today.set(spent)
         # A channel that was named twice is one.
         names = {channel_id or str(name): name for channel_id, name in named}
-        return _Plan(now, names, last_syncs(session), self._options.units - spent)
+        return _Plan(now, names, last_syncs(session), fresh_since(session), self._options.units - spent)
 
     def _turn(self, key: str, plan: _Plan) -> Turn:
         last, own = plan.syncs.get(key, LastSync()), self._own.get(key, _Own())
@@ -270,6 +274,10 @@ class Service:
         interval = self._options.rhythm.every * (1 - JITTER)
         known = max(min(plan.syncs.get(key, LastSync()).done_at or EPOCH, plan.at), plan.at - interval)
         options = SyncOptions(alone_since=known, most_units=plan.units_left, units_a_day=self._options.units)
+        every = self._options.refresh_every
+        if every is not None and refresh_is_due(plan.fresh.get(key), every, plan.at):
+            # However long it takes with the units of a day: what was read is not read again.
+            options = replace(options, mode="refresh", refresh_goes_on_for=every)
         try:
             reports = await sync_channels(
                 self._database,

@@ -62,7 +62,8 @@ async def do_work(run: Run) -> SyncStatus | None:
     if work.whole_since is not None:
         await run.write(finish_check, lambda _: SyncCounts(), run.channel_id)
     if run.mode == "refresh":
-        await run.write(mark_refreshed, lambda _: SyncCounts(), run.channel_id, clients.now())
+        now = clients.now()
+        await run.write(mark_refreshed, lambda _: SyncCounts(), run.channel_id, now, began_at=run.refresh_from)
     return None
 
 

@@ -112,7 +112,7 @@ class YouTube:
         if not 1 <= len(ids) <= BATCH:
             raise ValueError(f"1 to {BATCH} ids a call; got {len(ids)}")
         parameters = (
-            ("part", "snippet,contentDetails,status,liveStreamingDetails"),
+            ("part", "snippet,contentDetails,status,liveStreamingDetails,statistics"),
             ("id", ",".join(ids)),
             ("maxResults", str(BATCH)),
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
@@ -21,9 +21,11 @@ __all__ = [
     "channel_ids",
     "finish_check",
     "finish_listing",
+    "fresh_since",
     "find_by_handle",
     "get_channel",
     "is_listing_unfinished",
+    "lock_channel",
     "mark_refreshed",
     "restart_listing",
     "save_channel",
@@ -55,14 +57,26 @@ def get_channel(session: Session, channel_id: str) -> Channel:
         NotFound: no such channel in the store.
     """
     channel = session.get(Channel, channel_id)
-    if channel is None:
+    if channel is None or channel.removed_at is not None:
         raise NotFound(f"the store has no channel {channel_id}; run 'thumbtune sync {channel_id}' first")
     return channel
 
 
+def lock_channel(session: Session, channel_id: str) -> None:
+    """Keep a channel from being removed until this write transaction ends.
+
+    Raises:
+        NotFound: no such channel in the store.
+    """
+    query = select(Channel).where(Channel.id == channel_id).with_for_update(key_share=True)
+    session.scalar(query.execution_options(populate_existing=True))
+    get_channel(session, channel_id)
+
+
 def channel_ids(session: Session) -> list[str]:
-    """All channels, in the order in which they were added."""
-    return list(session.scalars(select(Channel.id).order_by(Channel.added_at, Channel.id)))
+    """All channels but removed ones, in the order in which they were added."""
+    kept = select(Channel.id).where(Channel.removed_at.is_(None))
+    return list(session.scalars(kept.order_by(Channel.added_at, Channel.id)))
 
 
 def find_by_handle(session: Session, handle: str) -> str | None:
@@ -88,7 +102,10 @@ def save_channel(
     default_thumbnail_size: str,
     now: datetime,
 ) -> None:
-    """Write what the API says about a channel: a new row with the default settings, or an old row's new description."""
+    """Write what the API says about a channel: a new row with the default settings, or an old row's new description.
+
+    A removed channel comes back as a new one.
+    """
     described = {
         "handle": handle,
         "title": title,
@@ -102,8 +119,13 @@ def save_channel(
         "thumbnail_size": default_thumbnail_size,
         "added_at": now,
     }
+    removed = Channel.removed_at.is_not(None)
+    chosen = ("min_duration_s", "thumbnail_size", "added_at")
+    anew = {name: case((removed, row[name]), else_=getattr(Channel, name)) for name in chosen}
     session.execute(
-        insert(session, Channel).values(row).on_conflict_do_update(index_elements=[Channel.id], set_=described)
+        insert(session, Channel)
+        .values(row)
+        .on_conflict_do_update(index_elements=[Channel.id], set_={**described, **anew, "removed_at": None})
     )
 
 
@@ -197,13 +219,24 @@ def is_listing_unfinished(session: Session, channel_id: str, now: datetime) -> b
     return session.scalar(query.limit(1)) is not None
 
 
-def mark_refreshed(session: Session, channel_id: str, now: datetime) -> None:
-    """Every known video was read again."""
-    session.execute(update(Channel).where(Channel.id == channel_id).values(refreshed_at=now))
+def mark_refreshed(session: Session, channel_id: str, now: datetime, *, began_at: datetime | None = None) -> None:
+    """Every known video was read again, since `began_at` (None: just now)."""
+    began = {"refreshed_at": now, "refresh_began_at": began_at or now}
+    session.execute(update(Channel).where(Channel.id == channel_id).values(began))
+
+
+def fresh_since(session: Session) -> dict[str, datetime]:
+    """{channel id: a time such that all that is known of its videos was read after it}, removed channels left out.
+
+    When the last whole refresh began; before the first one, when the channel was added.
+    """
+    since = func.coalesce(Channel.refresh_began_at, Channel.refreshed_at, Channel.added_at)
+    rows = session.execute(select(Channel.id, since).where(Channel.removed_at.is_(None)))
+    return dict(rows.all())
 
 
 def summaries(session: Session) -> list[ChannelSummary]:
-    """All channels with their counts and last sync, in the order in which they were added."""
+    """All channels but removed ones with their counts and last sync, in the order in which they were added."""
     counts = (
         select(
             Video.channel_id,
@@ -223,6 +256,7 @@ def summaries(session: Session) -> list[ChannelSummary]:
         .outerjoin(counts, counts.c.channel_id == Channel.id)
         .outerjoin(costs, costs.c.channel_id == Channel.id)
         .outerjoin(SyncRun, SyncRun.id == costs.c.last)
+        .where(Channel.removed_at.is_(None))
         .order_by(Channel.added_at, Channel.id)
     )
     return [

@@ -246,6 +246,11 @@ def mapped_errors(url: URL) -> Iterator[None]:
         raise _mapped(error.orig, url) from error
     except sqlite3.Error as error:
         raise _mapped(error, url) from error
+    except UnicodeDecodeError as error:
+        # SQLite's message about a damaged schema quotes it, and Python's driver can't read that.
+        if url.get_backend_name() != "sqlite":
+            raise
+        raise _mapped(sqlite3.DatabaseError("malformed database schema"), url) from error
     except SQLAlchemyError as error:
         raise StoreError(f"the database call failed ({error}); please report this") from error
 

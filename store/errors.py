@@ -7,6 +7,8 @@ StoreError                     the root: anything the store can't do
 ├── StoreTooNew                a newer thumbtune migrated it
 ├── StoreTooOld                it needs `thumbtune db upgrade` first
 ├── NotFound                   a row that was asked for by id does not exist
+├── ContentRemoved             a snapshot's titles and thumbnails were deleted with their channel
+├── InUse                      a running process needs what was to be deleted
 └── BadQuery                   a SQL statement that the user gave fails or writes
 """
 
@@ -15,7 +17,9 @@ from __future__ import annotations
 __all__ = [
     "BadDatabaseUrl",
     "BadQuery",
+    "ContentRemoved",
     "DatabaseUnavailable",
+    "InUse",
     "NotAStore",
     "NotFound",
     "StoreError",
@@ -54,6 +58,14 @@ class StoreTooOld(StoreError):
 
 class NotFound(StoreError):
     """A row that was asked for by its id does not exist."""
+
+
+class ContentRemoved(StoreError):
+    """Titles and thumbnails that a snapshot refers to were deleted with their channel."""
+
+
+class InUse(StoreError):
+    """A process at work needs what was to be deleted."""
 
 
 class BadQuery(StoreError):

@@ -18,7 +18,10 @@ from store.errors import DatabaseUnavailable, StoreError
 from store.migrate import current_revision
 from store.tables import Base, Feature, KnownModel, Picture
 
-__all__ = ["Check", "backup", "check", "clear_cache"]
+__all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
+
+
+READERS_MAY_TAKE_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +105,30 @@ def clear_cache(database: Database) -> int:
         session.execute(delete(Feature))
         session.execute(delete(KnownModel))
     return vectors
+
+
+def vacuum(database: Database) -> int:
+    """Rewrite a SQLite store's file without what was deleted, its write-ahead log included; return its size in bytes.
+
+    See https://www.sqlite.org/lang_vacuum.html. A process that is killed in it leaves the store as it was.
+
+    Raises:
+        StoreError: the store is on PostgreSQL; or others read or write it, so that old pages can't go yet.
+        DatabaseUnavailable: the disk has no room for a second copy.
+    """
+    if database.path is None:
+        raise StoreError("a PostgreSQL store is rewritten by PostgreSQL itself; run VACUUM FULL there")
+    with mapped_errors(database.url):
+        connection = database.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            # Readers keep the log for as long as they like; a service's may never end.
+            cursor.execute(f"PRAGMA busy_timeout = {READERS_MAY_TAKE_S * 1000}")
+            busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            cursor.close()
+        finally:
+            connection.invalidate()  # not to be used again with its own timeout
+    if busy:
+        raise StoreError("another process reads the store; run 'thumbtune db vacuum' when it has ended")
+    return database.path.stat().st_size

@@ -161,8 +161,8 @@ def read_pictures(session: Session, digests: Iterable[str]) -> dict[str, bytes]:
 
 
 def channel_titles(session: Session) -> dict[str, tuple[str | None, str]]:
-    """{channel id: (handle, title)} of every channel in the store."""
-    rows = session.execute(select(Channel.id, Channel.handle, Channel.title))
+    """{channel id: (handle, title)} of every channel in the store; removed ones are not."""
+    rows = session.execute(select(Channel.id, Channel.handle, Channel.title).where(Channel.removed_at.is_(None)))
     return {channel: (handle, title) for channel, handle, title in rows}
 
 

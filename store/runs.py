@@ -176,13 +176,17 @@ def ranks(session: Session, run_id: int, model: str, direction: str, split: str)
 
 
 def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """{video id: (title, digest of the picture) in this snapshot} for those of `videos` that are in it."""
+    """{video id: (title, digest of the picture) in this snapshot} for those of `videos` that are in it.
+
+    Of a removed channel: an empty title, and the version's number in place of a digest.
+    """
     wanted = set(videos)
     query = (
-        select(Example.video_id, VideoVersion.title, VideoVersion.picture_sha256)
+        select(Example.video_id, VideoVersion.title, VideoVersion.picture_sha256, VideoVersion.id)
         .join(VideoVersion, VideoVersion.id == Example.version_id)
         .where(Example.snapshot_id == snapshot_id)
     )
     rows = session.execute(query)
-    # An example's version has a picture.
-    return {video: (title, picture) for video, title, picture in rows if video in wanted and picture is not None}
+    return {
+        video: (title, picture or f"version {version}") for video, title, picture, version in rows if video in wanted
+    }

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from store.errors import NotFound
+from store.errors import ContentRemoved, NotFound
 from store.ids import can_be_id
 from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
 from store.types import utc_now
@@ -77,9 +77,13 @@ def save_snapshot(
     excluded: dict[str, int],
     examples: Sequence[ExampleRow],
 ) -> tuple[int, bool]:
-    """Store a snapshot unless an equal one is there; return its id, and whether it is new."""
+    """Store a snapshot unless an equal one is there; return its id, and whether it is new.
+
+    One that has lost titles and thumbnails with a channel that came back gets them again: they are equal.
+    """
     known = _id_of(session, fingerprint)
     if known is not None:
+        _refer_anew(session, known, examples)
         return known, False
     counts = Counter(example.split for example in examples)
     row = Snapshot(
@@ -107,6 +111,23 @@ def save_snapshot(
 
 def _id_of(session: Session, fingerprint: str) -> int | None:
     return session.scalar(select(Snapshot.id).where(Snapshot.fingerprint == fingerprint))
+
+
+def _refer_anew(session: Session, snapshot_id: int, examples: Sequence[ExampleRow]) -> None:
+    """Let examples whose version was emptied refer to the version of the same content."""
+    emptied = (
+        select(SnapshotExample.position)
+        .join(VideoVersion, VideoVersion.id == SnapshotExample.version_id)
+        .where(SnapshotExample.snapshot_id == snapshot_id, VideoVersion.picture_sha256.is_(None))
+    )
+    positions = set(session.scalars(emptied))
+    rows = [
+        {"snapshot_id": snapshot_id, "position": example.position, "version_id": example.version_id}
+        for example in examples
+        if example.position in positions
+    ]
+    if rows:
+        session.execute(update(SnapshotExample), rows)
 
 
 def _as_row(snapshot_id: int, example: ExampleRow) -> dict[str, Any]:
@@ -165,6 +186,7 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
 
     Raises:
         NotFound: there is no such snapshot.
+        ContentRemoved: titles and thumbnails of it were deleted with their channel.
     """
     snapshot_info(session, snapshot_id)
     query = (
@@ -183,7 +205,13 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
         .where(SnapshotExample.snapshot_id == snapshot_id)
         .order_by(SnapshotExample.position)
     )
-    return [ExampleRow(*row) for row in session.execute(query)]  # type: ignore[arg-type]
+    rows = session.execute(query).all()
+    if removed := sum(row.picture_sha256 is None for row in rows):
+        raise ContentRemoved(
+            f"snapshot {snapshot_id} has lost {removed} of its {len(rows)} titles and thumbnails with a removed "
+            "channel: its runs keep their figures, and can't be scored or repeated; run 'thumbtune train' for a new one"
+        )
+    return [ExampleRow(*row) for row in rows]  # type: ignore[arg-type]
 
 
 def trained_pairs(session: Session, snapshot_id: int) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from store.moments import CLOCKS_DIFFER, before
 from store.pictures import PictureJob
+from store.readings import Counts, record_readings
 from store.rows import update_rows
 from store.tables import Availability, Kind, PictureFailure, Video
 from store.upsert import insert
@@ -83,6 +84,8 @@ class VideoDetails:
     kind: Kind
     api_item: dict[str, Any]
     thumbnails: dict[str, Any]
+    counts: Counts | None = None
+    """None: the API gave none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,9 @@ def record_details(
     update_rows(session, Video, read)
     update_rows(session, Video, returned)
     history.write(session)
+    # Only of videos that the store has: what it does not know was asked for by nobody.
+    counts = {video.id: details[video.id].counts for video in videos if video.id in details}
+    record_readings(session, {video_id: of for video_id, of in counts.items() if of is not None}, now)
     return DetailsResult(changed, gone, tuple(jobs))
 
 

@@ -109,13 +109,42 @@ VIEWS = {
             "model": "`base`, `tuned` or `champion`",
             "split": "`train`, `valid` or `test`",
             "video_id": "whose thumbnail it is",
-            "title": "its own title, as the run saw it",
-            "picture_sha256": "its thumbnail, as the run saw it",
+            "title": "its own title, as the run saw it; empty where its channel was removed",
+            "picture_sha256": "its thumbnail, as the run saw it; NULL where its channel was removed",
             "rank": "of its own title, 2 or more",
             "score": "cosine similarity with its own title",
             "top_video_id": "whose title won",
-            "top_title": "the title that won",
+            "top_title": "the title that won; empty where its channel was removed",
             "top_score": "cosine similarity with the title that won",
+        },
+    ),
+    "changes": View(
+        "One row for each change of a video's title or thumbnail that a sync has seen. Views at a moment lie on the "
+        "straight line between the last reading at or before it and the first at or after it, if these are at most two "
+        "days apart; otherwise they are NULL. The others are up to 25 videos of the same channel and kind published "
+        "next before the video and up to 25 next after it, as far as their age at the change was between half and "
+        "double the age of the video, they did not change from a day before to a day after, and their views are known "
+        "at all three moments. docs/method.md says what this can't prove.",
+        {
+            "channel_id": "`UC...`",
+            "video_id": "YouTube's id",
+            "number": "of the version that the change made: key of `video_version` with `video_id`",
+            "seen_at": "when a sync first saw the change (UTC); it happened after `unchanged_at`",
+            "unchanged_at": "when a sync last saw the title and thumbnail before the change (UTC)",
+            "changed": "`title`, `thumbnail` or `both`",
+            "old_title": "the title before",
+            "new_title": "the title after",
+            "old_picture_sha256": "the thumbnail before: key of `picture`; NULL if it was never fetched",
+            "new_picture_sha256": "the thumbnail after",
+            "published_at": "when the video was published (UTC)",
+            "views_day_before": "24 hours before `seen_at`",
+            "views_at": "at `seen_at`",
+            "views_day_after": "24 hours after `seen_at`",
+            "ratio": "views gained in the day after, divided by those gained in the day before; NULL if those are 0",
+            "others": "how many other videos are compared",
+            "others_gain_before": "views that the others gained together in the same day before; NULL without others",
+            "others_gain_after": "views that the others gained together in the same day after; NULL without others",
+            "others_ratio": "`others_gain_after` divided by `others_gain_before`; NULL if that is 0",
         },
     ),
 }

@@ -48,8 +48,8 @@ TRAINING_STACK = frozenset(
 
 # name -> where its click command lives. Modules are imported only when their command runs, or its help is asked for.
 COMMANDS = {
-    "channels": ("thumbtune.commands.channels:channels", "List the channels in the store."),
-    "db": ("thumbtune.commands.db:db", "Upgrade, check or back up the store, or clear its cache."),
+    "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, or remove one."),
+    "db": ("thumbtune.commands.db:db", "Upgrade, check, back up or rewrite the store, or clear its cache."),
     "demo": ("thumbtune.commands.demo:demo", "Show it all on a stand-in channel: no key, no network."),
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any model."),
     "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a folder."),

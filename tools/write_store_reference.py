@@ -22,7 +22,8 @@ HEADER = """# The store
 Generated from `store/tables/` and `store/views.py` by `make docs`; do not edit.
 
 One SQLite file, or a PostgreSQL database, holds everything. Times are UTC: ISO-8601 text on SQLite, `timestamptz` on
-PostgreSQL. Pictures are rows, keyed by the SHA-256 of their bytes. Nothing is deleted: a video that vanishes is marked.
+PostgreSQL. Pictures are rows, keyed by the SHA-256 of their bytes. A video that vanishes is marked, not deleted;
+`thumbtune channels remove` deletes all data of a channel.
 
 The **views** are made for your queries and keep their columns. The tables may change with a version; `thumbtune db
 upgrade` (or the first command that writes) migrates them.

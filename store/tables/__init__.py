@@ -19,7 +19,16 @@ from store.tables.base import (
     Tower,
 )
 from store.tables.cached import Feature, KnownModel
-from store.tables.collected import Channel, Picture, PictureFailure, QuotaDay, SyncRun, Video, VideoVersion
+from store.tables.collected import (
+    Channel,
+    Picture,
+    PictureFailure,
+    QuotaDay,
+    SyncRun,
+    Video,
+    VideoReading,
+    VideoVersion,
+)
 from store.tables.trained import (
     Evaluation,
     Promotion,
@@ -58,5 +67,6 @@ __all__ = [
     "TrainingStep",
     "Tower",
     "Video",
+    "VideoReading",
     "VideoVersion",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from store.tables.base import Base, one_of
 
-__all__ = ["Channel", "Picture", "Video", "VideoVersion", "PictureFailure", "SyncRun", "QuotaDay"]
+__all__ = ["Channel", "Picture", "Video", "VideoVersion", "VideoReading", "PictureFailure", "SyncRun", "QuotaDay"]
 
 
 class Channel(Base):
@@ -44,10 +44,15 @@ class Channel(Base):
     """When a sync last ended `complete` or `unchanged`."""
     refreshed_at: Mapped[datetime | None]
     """When `--refresh` last read every known video again."""
+    refresh_began_at: Mapped[datetime | None]
+    """When that refresh began: no detail of the channel is older. NULL before revision 0008, or without a refresh."""
+    removed_at: Mapped[datetime | None]
+    """When `channels remove` deleted the channel's data. The row stays only if training runs refer to it, without its
+    name; the next sync of the channel sets this to NULL."""
 
 
 class Picture(Base):
-    """One thumbnail file, stored once however many videos show it. Never changed, never deleted."""
+    """One thumbnail file, stored once however many videos show it. Deleted with the last channel that showed it."""
 
     __tablename__ = "picture"
 
@@ -68,7 +73,7 @@ class Picture(Base):
 
 
 class Video(Base):
-    """One upload as last seen. Rows are marked when a video vanishes, never deleted."""
+    """One upload as last seen. Rows are marked when a video vanishes, and deleted or emptied with their channel."""
 
     __tablename__ = "video"
     __table_args__ = (
@@ -141,6 +146,27 @@ class VideoVersion(Base):
     """When a sync last saw it so."""
 
     picture: Mapped[Picture | None] = relationship(viewonly=True)
+
+
+class VideoReading(Base):
+    """The public counts of a video at one read of its details.
+
+    Of three or more successive reads with equal counts, the first and the last are kept.
+    """
+
+    __tablename__ = "video_reading"
+    # The key is the whole table: a second copy of it beside the rows would double its size on SQLite.
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
+    read_at: Mapped[datetime] = mapped_column(primary_key=True)
+    """When the `videos` endpoint was read."""
+    views: Mapped[int | None] = mapped_column(BigInteger)
+    """NULL where the API gives none."""
+    likes: Mapped[int | None] = mapped_column(BigInteger)
+    """NULL where the API gives none: the owner can hide them."""
+    comments: Mapped[int | None] = mapped_column(BigInteger)
+    """NULL where the API gives none: comments can be turned off."""
 
 
 class PictureFailure(Base):

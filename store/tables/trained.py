@@ -49,7 +49,7 @@ class SnapshotExample(Base):
     position: Mapped[int] = mapped_column(primary_key=True)
     """0, 1, ...: the dataset's row order, over all splits."""
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), index=True)
-    version_id: Mapped[int] = mapped_column(ForeignKey("video_version.id"))
+    version_id: Mapped[int] = mapped_column(ForeignKey("video_version.id"), index=True)
     """The anchor picture and the positive title."""
     channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
     group_id: Mapped[str]
@@ -186,14 +186,14 @@ class Rank(Base):
     """`base`, `tuned` or `champion`."""
     direction: Mapped[str] = mapped_column(primary_key=True)
     """`thumbnail_to_title` or `title_to_thumbnail`."""
-    video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
+    video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True, index=True)
     split: Mapped[str]
     """What was ranked."""
     rank: Mapped[int]
     """1 is a hit; an equal title (or the same picture) ranked first counts as its own."""
     score: Mapped[float]
     """Cosine similarity of the video's own pair."""
-    top_video_id: Mapped[str] = mapped_column(ForeignKey("video.id"))
+    top_video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), index=True)
     """Whose title (or thumbnail) was ranked first."""
     top_score: Mapped[float]
     """Cosine similarity of what was ranked first."""

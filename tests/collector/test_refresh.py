@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from store.channels import get_channel
 from store.database import Database
-from store.tables import Picture, VideoVersion
+from store.tables import Picture, VideoReading, VideoVersion
 from tests.collector.channels import channel, contents, drawn, failures, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -229,3 +229,18 @@ async def test_a_channel_that_never_had_uploads_is_no_closed_one(sqlite_database
         await sync(sqlite_database, server)
         catalogue.remove("video000000")
         assert (await sync(sqlite_database, server, mode="full")).status == "complete"
+
+
+async def test_each_read_of_the_details_keeps_the_counts(database: Database) -> None:
+    catalogue = channel(2)
+    catalogue.change(ONE, statistics={"viewCount": "10", "likeCount": "2"})  # comments are turned off
+    async with StandIn(catalogue) as server:
+        await sync(database, server, now=later(0))
+        catalogue.change(ONE, statistics={"viewCount": "18446744073709551616", "likeCount": "x", "commentCount": "0"})
+        await sync(database, server, mode="refresh", now=later(24))
+        catalogue.change(ONE, statistics={"viewCount": "30", "likeCount": "4", "commentCount": "1"})
+        await sync(database, server, mode="refresh", now=later(48))
+    with database.read() as session:
+        query = select(VideoReading).where(VideoReading.video_id == ONE).order_by(VideoReading.read_at)
+        found = [(row.views, row.likes, row.comments) for row in session.scalars(query)]
+    assert found == [(10, 2, None), (None, None, 0), (30, 4, 1)]

@@ -17,7 +17,7 @@ from sqlalchemy import select, text, update
 from collector.http import Http
 from collector.schedule import FIRST_PAUSE, JITTER
 from collector.service import Retraining
-from store.channels import channel_ids
+from store.channels import channel_ids, fresh_since
 from store.database import Database, open_database
 from store.quota import add_units, next_quota_day
 from store.syncs import begin_sync, finish_sync
@@ -210,6 +210,39 @@ def fingerprint(server: StandIn) -> str:
     from collector.settings import settings_from  # noqa: PLC0415
 
     return settings_from(server.environment()).key_fingerprint
+
+
+async def test_a_channel_is_refreshed_when_its_data_is_too_old_also_after_a_restart(database: Database) -> None:
+    async with StandIn(*two()) as server:
+        for hours in range(0, 72, 24):
+            clock = Clock(hours=24 + hours)
+            clock.time += timedelta(hours=hours)
+            await service(database, server, clock, "@tests", "@other", refresh_every=timedelta(days=1)).run()
+    for catalogue in server.catalogues:
+        runs = runs_of(database, catalogue)
+        assert {run.status for run in runs} <= {"complete", "unchanged"}
+        assert runs[0].mode == "incremental", "what was just read is fresh"
+        began = [runs[0].started_at, *(run.started_at for run in runs if run.mode == "refresh")]
+        # At the first turn after a day.
+        assert len(began) == 3
+        for gap in gaps(began):
+            assert timedelta(days=1) <= gap <= timedelta(days=1) + EVERY * (1 + JITTER) + timedelta(minutes=11)
+        with database.read() as session:
+            assert fresh_since(session)[catalogue.channel_id] == began[-1]
+
+
+async def test_a_refresh_that_takes_days_reads_nothing_twice(database: Database) -> None:
+    async with StandIn(channel(300)) as server:
+        await sync(database, server, now=lambda: START - timedelta(days=11))
+        server.journal.clear()
+        clock = Clock(hours=60)
+        await service(database, server, clock, "@tests", units=4, refresh_every=timedelta(days=10)).run()
+        assert server.journal.count("videos") == 6
+    runs = [run for run in sync_runs(database) if run.mode == "refresh"]
+    # A unit for the channel each time, 50 videos for each of the others, and one for the head of the list.
+    assert [(run.status, run.units) for run in runs] == [("quota", 4), ("quota", 4), ("complete", 2)]
+    with database.read() as session:
+        assert list(fresh_since(session).values()) == [runs[0].started_at]
 
 
 async def test_a_spent_quota_is_waited_for_until_midnight_pacific_time(sqlite_database: Database) -> None:

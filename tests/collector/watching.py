@@ -65,6 +65,7 @@ def service(
     retraining: Retraining | None = None,
     units: int = 9000,
     listen: Listen | None = None,
+    refresh_every: timedelta | None = None,
     **options: Any,
 ) -> Service:
     settings = settings_from(server.environment())
@@ -72,7 +73,7 @@ def service(
         database,
         [parse_channel_name(name) for name in names],
         settings,
-        WatchOptions(Rhythm(EVERY, "tests"), units, retraining, listen),
+        WatchOptions(Rhythm(EVERY, "tests"), units, retraining, listen, refresh_every),
         stop=options.pop("stop", None) or asyncio.Event(),
         now=clock.now,
         wait=clock.wait,

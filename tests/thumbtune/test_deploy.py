@@ -45,7 +45,14 @@ def test_the_units_command_is_a_real_one() -> None:
     assert program.endswith("/bin/thumbtune")
     assert parsed(arguments) == (
         "watch",
-        {"channels": (), "every": "6h", "units": 9000, "retrain": False, "listen": "127.0.0.1:9464"},
+        {
+            "channels": (),
+            "every": "6h",
+            "refresh_every": "25d",
+            "units": 9000,
+            "retrain": False,
+            "listen": "127.0.0.1:9464",
+        },
     )
     assert setting("KillMode") == ["mixed"]
     assert int(setting("TimeoutStopSec")[0]) > 10

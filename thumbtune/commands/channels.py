@@ -1,26 +1,37 @@
-"""`thumbtune channels`: what is in the store, by channel."""
+"""`thumbtune channels`: what is in the store, by channel; and remove one."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from thumbtune.cli import App
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from store.removal import ChannelContents
+
 __all__ = ["channels"]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
-@click.pass_obj
-def channels(app: App, as_json: bool) -> None:
-    """List the channels in the store.
+@click.pass_context
+def channels(ctx: click.Context, as_json: bool) -> None:
+    """List the channels in the store, or remove one.
 
     Pairs are the videos that can be trained on now; units are what all syncs of a channel have cost.
     """
     from store.channels import summaries  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
+    if ctx.invoked_subcommand is not None:
+        return
+    app = ctx.find_object(App)
+    assert app is not None
     app.console.json_wanted = as_json
     database = app.open_database(create=False)
     try:
@@ -41,3 +52,103 @@ def channels(app: App, as_json: bool) -> None:
             for row in found
         ],
     )
+
+
+@channels.command(short_help="Delete all data of a channel.")
+@click.argument("channel", metavar="CHANNEL")
+@click.option(
+    "--keep-runs",
+    is_flag=True,
+    help="Keep the titles and thumbnails that training runs used, so that these can be scored and repeated.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.pass_obj
+def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) -> int:
+    """Delete all data of a channel: videos, thumbnails, history, counts, cached vectors.
+
+    CHANNEL is as in 'thumbtune sync'. It says first what is deleted, and asks. Training runs keep their settings,
+    recalls and ranks, by video ids; without --keep-runs, they lose the channel's titles and thumbnails for good, and
+    can't be scored or repeated. Trained models, exported files and backups are not touched; see docs/terms.md.
+
+    An SQLite file is then rewritten, so that it holds nothing of the channel and takes less room: that needs as much
+    free room as the store takes. Run the command again, or 'thumbtune db vacuum', if that was interrupted.
+    """
+    from collector.processes import is_alive  # noqa: PLC0415
+    from store.errors import StoreError  # noqa: PLC0415
+    from store.machine import this_machine  # noqa: PLC0415
+    from store.maintenance import vacuum  # noqa: PLC0415
+    from store.removal import contents_of, remove_channel  # noqa: PLC0415
+    from store.types import utc_now  # noqa: PLC0415
+
+    app.console.json_wanted = as_json
+    database = app.open_database(create=False)
+    try:
+        with database.read() as session:
+            contents = contents_of(session, _channel_id(session, channel))
+        for line in _what_goes(contents, keep_runs=keep_runs):
+            app.console.say(line)
+        if not yes:
+            _confirm()
+        with database.write() as session:
+            remove_channel(
+                session,
+                contents.channel_id,
+                keep_runs=keep_runs,
+                host=this_machine(),
+                is_alive=is_alive,
+                now=utc_now(),
+            )
+        app.console.say(f"removed {contents.handle or contents.channel_id}")
+        rewritten = True
+        try:
+            if database.is_sqlite:
+                vacuum(database)
+        except StoreError as error:
+            rewritten = False
+            app.console.say(f"the channel is removed, but the file still holds traces of it: {error}")
+            app.console.say("run 'thumbtune db vacuum' when no other process uses the store")
+    finally:
+        database.close()
+    if not database.is_sqlite:
+        app.console.say("PostgreSQL frees the room by itself; VACUUM FULL overwrites it (see docs/terms.md)")
+    if as_json:
+        app.console.print_json({"removed": asdict(contents), "kept_runs": keep_runs, "rewritten": rewritten})
+    return 0 if rewritten else 1
+
+
+def _channel_id(session: Session, name: str) -> str:
+    """The id of a channel in the store; that of a removed one must be given as such."""
+    from collector.channel_names import parse_channel_name  # noqa: PLC0415
+    from collector.opening import known_channel  # noqa: PLC0415
+    from store.errors import NotFound  # noqa: PLC0415
+
+    parsed = parse_channel_name(name)
+    found = parsed.value if parsed.kind == "id" else known_channel(session, parsed)
+    if found is None:
+        raise NotFound(f"the store has no channel {name}; 'thumbtune channels' lists those that it has")
+    return found
+
+
+def _what_goes(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
+    """What is deleted, and what becomes of the runs."""
+    lines = [
+        f"{contents.handle or contents.channel_id} ({contents.title or 'removed'}): {contents.videos} videos, "
+        f"{contents.versions} titles and thumbnails that they have had, {contents.thumbnails} thumbnail files, "
+        f"{contents.readings} readings of their counts and {contents.syncs} syncs will be deleted"
+    ]
+    if contents.examples:
+        runs = ", ".join(map(str, contents.runs)) or "none"
+        fate = (
+            "their titles and thumbnails stay for these runs only"
+            if keep_runs
+            else "they lose their titles and thumbnails, and these runs can't be scored or repeated any more"
+        )
+        lines.append(f"{contents.examples} of its pairs are in snapshots of runs {runs}: {fate}")
+    return lines
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("This deletes data, and nobody can be asked here; give --yes to delete it.")
+    click.confirm("Delete?", abort=True, err=True)

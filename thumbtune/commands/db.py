@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ __all__ = ["db"]
 
 @click.group()
 def db() -> None:
-    """Upgrade, check or back up the store, or clear its cache."""
+    """Upgrade, check, back up or rewrite the store, or clear its cache."""
 
 
 @db.command()
@@ -99,3 +100,48 @@ def clear_cache(app: App, as_json: bool) -> None:
         app.console.print_json({"vectors": vectors})
     else:
         app.console.say(f"{vectors:,} cached vectors deleted")
+
+
+@db.command(short_help="Rewrite an SQLite store without what was deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def vacuum(app: App, as_json: bool) -> None:
+    """Rewrite an SQLite store: traces of deleted rows vanish from the file, and it takes no more room than it needs.
+
+    This needs as much free room as the store takes, and others can't write meanwhile.
+    """
+    from store.maintenance import vacuum as rewrite  # noqa: PLC0415
+
+    database = app.open_database()
+    try:
+        size = rewrite(database)
+    finally:
+        database.close()
+    if as_json:
+        app.console.print_json({"store": str(database), "bytes": size})
+    else:
+        app.console.say(f"{database}: {size:,} bytes")
+
+
+@db.command("delete-readings", short_help="Delete old readings of views, likes and comments.")
+@click.option("--days", type=click.IntRange(0, 36500), required=True, metavar="N", help="Delete what is older.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def delete_readings(app: App, days: int, as_json: bool) -> None:
+    """Delete readings of videos' views, likes and comments that are older than N days.
+
+    YouTube's terms limit how long they may be kept; see docs/terms.md.
+    """
+    from store.readings import delete_readings as delete  # noqa: PLC0415
+    from store.types import utc_now  # noqa: PLC0415
+
+    database = app.open_database()
+    try:
+        with database.write() as session:
+            readings = delete(session, utc_now() - timedelta(days=days))
+    finally:
+        database.close()
+    if as_json:
+        app.console.print_json({"readings": readings})
+    else:
+        app.console.say(f"{readings:,} readings deleted")

@@ -31,6 +31,8 @@ _LISTED = ("run_id", "started_at", "status", "base_model", "trained", "snapshot_
 _OF_SWEEP = ("trial", "seed", "lr", "epochs", "batch_size", "negatives", "temperature", "valid_recall_at_1", "seconds")
 _SHOWN_CHANGES = 20
 _SHOWN_ERRORS = 10
+_REMOVED = "(removed)"
+"""In place of a title of a channel that was removed."""
 
 
 @click.group(invoke_without_command=True)
@@ -173,7 +175,7 @@ def show(app: App, run_id: int, as_json: bool) -> None:
     if losses:
         app.console.say(f"loss: {losses[0]['loss']:.4f} at step 1, {losses[-1]['loss']:.4f} at step {len(losses)}")
     if wrong:
-        shown = [(row["rank"], row["title"], row["top_title"]) for row in wrong[:_SHOWN_ERRORS]]
+        shown = [(row["rank"], row["title"] or _REMOVED, row["top_title"] or _REMOVED) for row in wrong[:_SHOWN_ERRORS]]
         app.console.table(
             ("rank", "own title", "ranked first"), shown, title=f"test thumbnails ranked wrong: {len(wrong)}"
         )
@@ -246,7 +248,10 @@ def _tell(console: Console, found: Compared) -> None:
         console.table(
             ("video", "rank A", "rank B", "title", "B ranked first"),
             [
-                (c.video_id, c.rank_a, c.rank_b, printable(c.title, limit=50), printable(c.top_b, limit=50))
+                (
+                    *(c.video_id, c.rank_a, c.rank_b),
+                    *(printable(title or _REMOVED, limit=50) for title in (c.title, c.top_b)),
+                )
                 for c in flipped[:_SHOWN_CHANGES]
             ],
         )

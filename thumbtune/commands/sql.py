@@ -38,8 +38,8 @@ class _TakesComments(click.Command):
 def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
     """Run QUERY on the store, read-only, and print its rows; '-' reads it from standard input.
 
-    The views pairs, sync_history, run_history, run_errors and champions are made for this. Bytes are shown by their
-    length.
+    The views pairs, sync_history, run_history, run_errors, champions and changes are made for this. Bytes are shown
+    by their length.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two formats; give one of them.")

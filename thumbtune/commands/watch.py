@@ -38,6 +38,11 @@ PATIENCE_S = 8.0
     help="How often to sync each channel, give or take a tenth: 30m, 6h, 1d.",
 )
 @click.option(
+    "--refresh-every",
+    metavar="DURATION",
+    help="Read all of a channel's videos again, as 'sync --refresh' does, when that was last begun so long ago: 25d.",
+)
+@click.option(
     "--units",
     type=click.IntRange(1),
     default=9000,
@@ -58,12 +63,23 @@ PATIENCE_S = 8.0
     help="Where to answer /healthz, /readyz and /metrics; port 0 takes a free one.",
 )
 @click.pass_obj
-def watch(app: App, channels: tuple[str, ...], every: str, units: int, retrain: bool, listen: str) -> int:
+def watch(
+    app: App,
+    channels: tuple[str, ...],
+    every: str,
+    refresh_every: str | None,
+    units: int,
+    retrain: bool,
+    listen: str,
+) -> int:
     """Sync channels on schedule, for as long as it runs.
 
     CHANNEL is as in 'thumbtune sync'. Without any, every channel in the store is synced, also those that come to it
     later. What fails is logged and tried again, sooner than the interval says; it keeps nothing else from being
     synced. A channel that another process on this store is syncing is left to that one.
+
+    With --refresh-every, a sync that is due becomes a refresh where the channel's data is older than that. YouTube's
+    terms allow 30 days without a refresh; see docs/terms.md.
 
     SIGTERM or Ctrl-C finishes what is at hand and exits with 0 within 10 s; after a second one it exits with 3, within
     2 s. Logs go to stderr; 'thumbtune --log-format json watch' writes one JSON object a line.
@@ -74,7 +90,8 @@ def watch(app: App, channels: tuple[str, ...], every: str, units: int, retrain: 
     from store.channels import channel_ids  # noqa: PLC0415
 
     rhythm, address = Rhythm(parse_duration(every), socket.gethostname()), parse_listen(listen)
-    options = WatchOptions(rhythm, units, _retraining(app) if retrain else None, address)
+    refresh = None if refresh_every is None else parse_duration(refresh_every)
+    options = WatchOptions(rhythm, units, _retraining(app) if retrain else None, address, refresh)
     asked = read_request(channels)
     _show_logs(app)
     database = app.open_database(create=bool(asked.names))

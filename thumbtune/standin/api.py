@@ -153,7 +153,7 @@ class Api:
         if order == "title":
             found.sort(key=lambda pair: pair[1].title)
         elif order in ("viewCount", "rating"):
-            found.sort(key=lambda pair: int(statistics(pair[1])["viewCount"]), reverse=True)
+            found.sort(key=lambda pair: int(statistics(pair[1]).get("viewCount", 0)), reverse=True)
         elif order not in ("date", "relevance"):  # all that is found is equally relevant: newest first
             raise ApiError.invalid_value("order", order, "Expected one of: date, rating, relevance, title, viewCount")
         return found

@@ -32,6 +32,8 @@ class StandInVideo:
     `picture_at_hand` says that `picture` gives what is in memory: the server then asks it for the `high` size on the
     event loop, as a thread takes several times as long to be handed it.
 
+    `statistics` are its public counts by the API's own names; one that is left out is hidden. None: plausible ones.
+
     `updated_at` and `picture_updated_at` are when the details and the picture last changed (None: at publication).
 
     Raises:
@@ -51,6 +53,7 @@ class StandInVideo:
     updated_at: datetime | None = None
     picture_updated_at: datetime | None = None
     picture_at_hand: bool = False
+    statistics: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.id:

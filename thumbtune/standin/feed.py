@@ -64,8 +64,8 @@ def _entry(feed: Element, catalogue: Catalogue, video: StandInVideo, site: str, 
     _text(group, "media:description", video.description)
     community = SubElement(group, "media:community")
     counts = statistics(video)
-    SubElement(community, "media:starRating", count=counts["likeCount"], average="5.00", min="1", max="5")
-    SubElement(community, "media:statistics", views=counts["viewCount"])
+    SubElement(community, "media:starRating", count=counts.get("likeCount", "0"), average="5.00", min="1", max="5")
+    SubElement(community, "media:statistics", views=counts.get("viewCount", "0"))
 
 
 def _author(parent: Element, catalogue: Catalogue, site: str) -> None:

@@ -1,0 +1,89 @@
+"""Public counts over time: one reading of a video at each read of its details."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, bindparam, delete, func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from store.rows import insert_rows
+from store.tables import Video, VideoReading
+
+__all__ = ["Counts", "delete_readings", "record_readings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A video's public counts; None where they are hidden."""
+
+    views: int | None
+    likes: int | None
+    comments: int | None
+
+
+def record_readings(session: Session, counts: Mapping[str, Counts], now: datetime) -> None:
+    """Write {video id: its counts}, read just now.
+
+    Of successive equal readings only the first and the last say something: the last one moves on. A straight line
+    between the two passes through all that were in between.
+    """
+    if not counts:
+        return
+    still = _unchanged(session, counts, now)
+    if still:
+        moved = [{"of_video": video_id, "of_time": read_at, "now": now} for video_id, read_at in still.items()]
+        session.connection().execute(_MOVE, moved)
+    rows = [
+        {"video_id": video_id, "read_at": now, "views": of.views, "likes": of.likes, "comments": of.comments}
+        for video_id, of in sorted(counts.items())
+        if video_id not in still
+    ]
+    # Two batches of one moment may have a video in common.
+    insert_rows(session, VideoReading, rows, skip_known=True)
+
+
+def _unchanged(session: Session, counts: Mapping[str, Counts], now: datetime) -> dict[str, datetime]:
+    """{video id: time of its last reading} for those whose last two readings are equal to `counts`."""
+    found: dict[str, list[tuple[datetime, Counts]]] = {}
+    for video_id, read_at, *values in session.execute(_LAST_TWO, {"ids": list(counts)}):
+        found.setdefault(video_id, []).append((read_at, Counts(*values)))
+    still = {}
+    for video_id, readings in found.items():
+        last_at = max(read_at for read_at, _ in readings)
+        # A reading of a time to come is of a clock that ran ahead: it stays, and this one is written.
+        if len(readings) == 2 and last_at < now and all(known == counts[video_id] for _, known in readings):
+            still[video_id] = last_at
+    return still
+
+
+def delete_readings(session: Session, before: datetime) -> int:
+    """Delete the readings that are older; return how many there were."""
+    count = session.scalar(select(func.count()).select_from(VideoReading).where(VideoReading.read_at < before)) or 0
+    session.execute(delete(VideoReading).where(VideoReading.read_at < before))
+    return count
+
+
+# Built once: they run in every transaction of a sync that reads details.
+_earlier = aliased(VideoReading)
+_last_but_one = (
+    select(_earlier.read_at)
+    .where(_earlier.video_id == Video.id)
+    .order_by(_earlier.read_at.desc())
+    .limit(1)
+    .offset(1)
+    .correlate(Video)
+    .scalar_subquery()
+)
+_LAST_TWO = (
+    select(Video.id, VideoReading.read_at, VideoReading.views, VideoReading.likes, VideoReading.comments)
+    .join(VideoReading, and_(VideoReading.video_id == Video.id, VideoReading.read_at >= _last_but_one))
+    .where(Video.id.in_(bindparam("ids", expanding=True)))
+)
+_MOVE = (
+    update(VideoReading)
+    .where(VideoReading.video_id == bindparam("of_video"), VideoReading.read_at == bindparam("of_time"))
+    .values(read_at=bindparam("now"))
+)

@@ -1,0 +1,270 @@
+"""Removing a channel: delete what the API and the thumbnail hosts gave, and keep what training runs found out.
+
+Training runs refer to videos and versions. Those rows stay, emptied: ids, splits, ranks and recalls are kept, titles,
+thumbnails and everything else that YouTube said are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from store.errors import InUse, NotFound
+from store.syncs import end_stale_syncs
+from store.tables import (
+    Channel,
+    Feature,
+    Picture,
+    PictureFailure,
+    Rank,
+    SnapshotExample,
+    SyncRun,
+    TrainingRun,
+    Video,
+    VideoReading,
+    VideoVersion,
+)
+from store.videos import lock_videos
+
+__all__ = ["ChannelContents", "contents_of", "remove_channel"]
+
+IsAlive = Callable[[int, datetime], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelContents:
+    """What the store has of a channel.
+
+    Attributes:
+        channel_id: `UC...`.
+        handle: `@name`; None for a channel without one, or a removed one.
+        title: the channel's; empty for a removed one.
+        videos: with what YouTube said of them. Rows that were emptied do not count.
+        versions: titles and thumbnails that the videos have had. Rows that were emptied do not count.
+        thumbnails: files that no other channel's videos show.
+        readings: of views, likes and comments.
+        syncs: in the history.
+        examples: pairs of it in snapshots.
+        runs: ids of the training runs on those snapshots.
+    """
+
+    channel_id: str
+    handle: str | None
+    title: str
+    videos: int
+    versions: int
+    thumbnails: int
+    readings: int
+    syncs: int
+    examples: int
+    runs: tuple[int, ...]
+
+
+def contents_of(session: Session, channel_id: str) -> ChannelContents:
+    """Count what the store has of a channel, also of one that was removed with its runs' titles and thumbnails kept.
+
+    Raises:
+        NotFound: there is no such channel, or nothing of it is left to remove.
+    """
+    channel = session.get(Channel, channel_id)
+    mine = _videos_of(channel_id)
+    held = _held_by_versions(channel_id)
+    if channel is None or (channel.removed_at is not None and not _count(session, held)):
+        raise NotFound(f"the store has no channel {channel_id}; 'thumbtune channels' lists those that it has")
+    snapshots = select(SnapshotExample.snapshot_id).where(SnapshotExample.channel_id == channel_id)
+    runs = select(TrainingRun.id).where(TrainingRun.snapshot_id.in_(snapshots)).order_by(TrainingRun.id)
+    own = select(Picture.sha256).where(
+        Picture.sha256.in_(_pictures_of(channel_id)),
+        ~exists().where(Video.picture_sha256 == Picture.sha256, Video.channel_id != channel_id),
+        ~exists().where(VideoVersion.picture_sha256 == Picture.sha256, VideoVersion.video_id.not_in(mine)),
+    )
+    return ChannelContents(
+        channel_id=channel_id,
+        handle=channel.handle,
+        title=channel.title,
+        videos=0 if channel.removed_at is not None else _count(session, mine),
+        versions=_count(session, held),
+        thumbnails=_count(session, own),
+        readings=_count(session, select(VideoReading.video_id).where(VideoReading.video_id.in_(mine))),
+        syncs=_count(session, select(SyncRun.id).where(SyncRun.channel_id == channel_id)),
+        examples=_count(session, select(SnapshotExample.video_id).where(SnapshotExample.channel_id == channel_id)),
+        runs=tuple(session.scalars(runs)),
+    )
+
+
+def remove_channel(
+    session: Session, channel_id: str, *, keep_runs: bool, host: str, is_alive: IsAlive, now: datetime
+) -> None:
+    """Delete a channel's data, all of it in this transaction.
+
+    The rows of videos and versions that snapshots and ranks refer to stay, without titles, thumbnails and publishing
+    times. So does the channel's row if any of those do. A video that comes back with a later sync has its old split.
+
+    Args:
+        session: in a write transaction of its own.
+        channel_id: which; also a removed one of which the runs' titles and thumbnails were kept.
+        keep_runs: leave the titles, thumbnails and publishing times that snapshots refer to, and the vectors made of
+            them: the runs on them can still be scored and repeated.
+        host: this machine's name; only its processes can be asked for.
+        is_alive: whether the process with this id, which was at work at this time, still runs.
+        now: the time.
+
+    Raises:
+        NotFound: there is no such channel, or nothing of it is left to remove.
+        InUse: a sync of the channel, or a training run on it, is at work.
+    """
+    lock_videos(session, channel_id)
+    session.scalar(select(Channel.id).where(Channel.id == channel_id).with_for_update())
+    contents_of(session, channel_id)
+    _require_idle(session, channel_id, host, is_alive, now)
+    titles, pictures = _titles_of(session, channel_id), _texts(session, _pictures_of(channel_id))
+    mine = _videos_of(channel_id)
+    for table in (PictureFailure, VideoReading):
+        _delete(session, table, table.video_id.in_(mine))
+    _delete(session, SyncRun, SyncRun.channel_id == channel_id)
+    in_snapshot = exists().where(SnapshotExample.version_id == VideoVersion.id)
+    _delete(session, VideoVersion, VideoVersion.video_id.in_(mine), ~in_snapshot)
+    if not keep_runs:
+        _update(session, VideoVersion, VideoVersion.video_id.in_(mine), title="", picture_sha256=None)
+    referred = or_(
+        exists().where(SnapshotExample.video_id == Video.id),
+        exists().where(Rank.video_id == Video.id),
+        exists().where(Rank.top_video_id == Video.id),
+    )
+    _delete(session, Video, Video.channel_id == channel_id, ~referred)
+    _update(session, Video, Video.channel_id == channel_id, **_emptied_video(keep_runs))
+    _delete_pictures(session, pictures)
+    _delete_features(session, titles, pictures)
+    # Examples refer to the channel through their videos, too: without videos there are none.
+    if session.scalar(select(Video.id).where(Video.channel_id == channel_id).limit(1)) is None:
+        _delete(session, Channel, Channel.id == channel_id)
+    else:
+        _update(session, Channel, Channel.id == channel_id, **_emptied_channel(now))
+
+
+def _require_idle(session: Session, channel_id: str, host: str, is_alive: IsAlive, now: datetime) -> None:
+    end_stale_syncs(session, channel_id, host=host, is_alive=is_alive, now=now)
+    syncing = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").limit(1)
+    if (sync := session.scalar(syncing)) is not None:
+        raise InUse(f"process {sync.pid} on {sync.host} is syncing the channel; wait until it has ended, or stop it")
+    snapshots = select(SnapshotExample.snapshot_id).where(SnapshotExample.channel_id == channel_id)
+    training = select(TrainingRun).where(
+        TrainingRun.status == "running",
+        TrainingRun.host == host,
+        or_(TrainingRun.snapshot_id.is_(None), TrainingRun.snapshot_id.in_(snapshots)),
+    )
+    for run in session.scalars(training):
+        if is_alive(run.pid, run.started_at):
+            raise InUse(f"process {run.pid} is training run {run.id}; wait until it has ended, or stop it")
+
+
+def _emptied_video(keep_runs: bool) -> dict[str, Any]:
+    return {
+        "title": "",
+        "picture_sha256": None,
+        "picture_url": None,
+        "picture_etag": None,
+        "picture_last_modified": None,
+        "picture_checked_at": None,
+        "api_item": None,
+        "duration_s": None,
+        "kind": "unknown",
+        "availability": "gone",
+        "details_at": None,
+        **({} if keep_runs else {"published_at": None}),
+    }
+
+
+def _emptied_channel(now: datetime) -> dict[str, Any]:
+    return {
+        "handle": None,
+        "title": "",
+        "api_item": None,
+        "listing_token": None,
+        "listing_began_at": None,
+        "listed_at": None,
+        "synced_at": None,
+        "refreshed_at": None,
+        "refresh_began_at": None,
+        "removed_at": now,
+    }
+
+
+def _delete_pictures(session: Session, digests: Sequence[str]) -> None:
+    """Delete the thumbnails that no row shows any more."""
+    shown = or_(
+        exists().where(Video.picture_sha256 == Picture.sha256),
+        exists().where(VideoVersion.picture_sha256 == Picture.sha256),
+    )
+    for batch in _batches(digests):
+        _delete(session, Picture, Picture.sha256.in_(batch), ~shown)
+
+
+def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence[str]) -> None:
+    """Delete the cached vectors of titles and thumbnails that the store has no more."""
+    left: set[str] = set()
+    for batch in _batches(titles):
+        for table in (Video, VideoVersion):
+            left.update(session.scalars(select(table.title).where(table.title.in_(batch)).distinct()))
+    for batch in _batches(pictures):
+        left.update(session.scalars(select(Picture.sha256).where(Picture.sha256.in_(batch))))
+    gone = {
+        "text": [hashlib.sha256(title.encode()).hexdigest() for title in titles if title not in left],
+        "vision": [digest for digest in pictures if digest not in left],
+    }
+    for fingerprint, tower in session.execute(select(Feature.fingerprint, Feature.tower).distinct()).all():
+        for batch in _batches(gone[tower]):
+            _delete(
+                session, Feature, Feature.fingerprint == fingerprint, Feature.tower == tower, Feature.digest.in_(batch)
+            )
+
+
+def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    # More bound values than this in one statement is more than an old SQLite takes.
+    return (values[start : start + 500] for start in range(0, len(values), 500))
+
+
+def _videos_of(channel_id: str) -> Any:
+    return select(Video.id).where(Video.channel_id == channel_id)
+
+
+def _held_by_versions(channel_id: str) -> Any:
+    """Versions that still say something."""
+    said = or_(VideoVersion.title != "", VideoVersion.picture_sha256.is_not(None))
+    return select(VideoVersion.id).where(VideoVersion.video_id.in_(_videos_of(channel_id)), said)
+
+
+def _pictures_of(channel_id: str) -> Any:
+    own = select(Video.picture_sha256).where(Video.channel_id == channel_id, Video.picture_sha256.is_not(None))
+    ever = select(VideoVersion.picture_sha256).where(
+        VideoVersion.video_id.in_(_videos_of(channel_id)), VideoVersion.picture_sha256.is_not(None)
+    )
+    return own.union(ever)
+
+
+def _titles_of(session: Session, channel_id: str) -> list[str]:
+    own = select(Video.title).where(Video.channel_id == channel_id)
+    ever = select(VideoVersion.title).where(VideoVersion.video_id.in_(_videos_of(channel_id)))
+    return [title for title in _texts(session, own.union(ever)) if title]
+
+
+def _texts(session: Session, query: Any) -> list[str]:
+    return list(session.scalars(query))
+
+
+def _count(session: Session, query: Any) -> int:
+    return session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
+
+def _delete(session: Session, table: Any, *which: ColumnElement[bool]) -> None:
+    session.execute(delete(table).where(*which).execution_options(synchronize_session=False))
+
+
+def _update(session: Session, table: Any, *which: ColumnElement[bool], **values: Any) -> None:
+    session.execute(update(table).where(*which).values(values).execution_options(synchronize_session=False))

@@ -1,0 +1,106 @@
+"""`thumbtune channels remove` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.collector.channels import channel, jpeg, video
+from tests.thumbtune.test_sync_command import Shell, error_line
+from thumbtune.standin.server import StandIn
+
+
+@pytest.fixture
+def shell(sqlite_url: str) -> Iterator[Shell]:
+    other = channel(0, name="other")
+    other.publish(*(video(number, id=f"other{number:06d}", title=f"Quite another {number}") for number in range(3)))
+    with StandIn(channel(60), other, keys=["stand-in-key"]) as server:
+        shell = Shell(sqlite_url, server)
+        assert shell.run("sync", "@tests", "@other").returncode == 0
+        yield shell
+
+
+def listed(shell: Shell) -> list[str]:
+    return [row["handle"] for row in json.loads(shell.run("channels", "--json").stdout)["channels"]]
+
+
+def file_of(shell: Shell) -> Path:
+    return Path(shell.url.removeprefix("sqlite:///"))
+
+
+def test_nothing_is_left_of_a_removed_channel_in_the_file(shell: Shell) -> None:
+    shell.server.catalogues[0].change("video000007", title="A title that is shown no more")
+    shell.run("sync", "@tests", "--refresh")
+    shell.server.catalogues[0].change("video000007", title="Title 7")
+    shell.run("sync", "@tests", "--refresh")
+    picture = jpeg("video000007")
+    before = file_of(shell).read_bytes()
+    assert b"A title that is shown no more" in before
+    assert picture in before
+    done = shell.run("channels", "remove", "@Tests", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    removed = json.loads(done.stdout)
+    assert removed["rewritten"]
+    assert (removed["removed"]["videos"], removed["removed"]["thumbnails"]) == (60, 60)
+    after = file_of(shell).read_bytes()
+    for trace in (b"A title that is shown no more", b"Title 7", b"video000007", b"@tests", picture):
+        assert trace not in after
+    assert len(after) < len(before)
+    assert not file_of(shell).with_name("thumbtune.db-wal").exists()
+    assert jpeg("other000001") in after
+    assert listed(shell) == ["@other"]
+    assert shell.run("db", "check").returncode == 0
+    again = shell.run("channels", "remove", "@tests", "--yes")
+    assert again.returncode == 1
+    error_line(again)
+    # What is known no more is asked for as if for the first time.
+    report, code = shell.report("@tests")
+    assert (code, report["new"], report["thumbnails"]["fetched"]) == (0, 60, 60)
+
+
+def test_without_a_person_to_ask_nothing_is_deleted(shell: Shell) -> None:
+    done = shell.run("channels", "remove", "@tests")
+    assert done.returncode == 2
+    assert "60 videos" in done.stdout
+    error_line(done)
+    assert listed(shell) == ["@tests", "@other"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 3), (b"y\n", 0)])
+def test_a_person_is_asked(shell: Shell, answer: bytes, code: int) -> None:
+    main, side = pty.openpty()
+    os.write(main, answer)
+    command = [sys.executable, "-m", "thumbtune", "--db", shell.url, "channels", "remove", "@tests"]
+    done = subprocess.run(command, env=shell.environment, stdin=side, capture_output=True, timeout=120, check=False)
+    os.close(main)
+    os.close(side)
+    assert done.returncode == code, done.stderr
+    assert listed(shell) == (["@other"] if code == 0 else ["@tests", "@other"])
+
+
+def test_traces_that_a_reader_keeps_are_told(shell: Shell) -> None:
+    reader = sqlite3.connect(file_of(shell))
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM video").fetchone()
+    done = shell.run("channels", "remove", "@tests", "--yes")
+    assert done.returncode == 1
+    assert "thumbtune db vacuum" in done.stdout
+    assert listed(shell) == ["@other"]
+    reader.close()
+    assert shell.run("db", "vacuum").returncode == 0
+    assert b"Title 7" not in file_of(shell).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "code"), [("@nobody", 1), ("UC" + "x" * 22, 1), ("not a channel", 2)])
+def test_what_is_not_there_can_not_be_removed(shell: Shell, name: str, code: int) -> None:
+    done = shell.run("channels", "remove", name, "--yes")
+    assert done.returncode == code
+    error_line(done)
