@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import delete, func, select
 
 from store.database import Database, advice_on_log, mapped_errors
 from store.errors import DatabaseUnavailable, StoreError
 from store.migrate import current_revision
-from store.tables import Base, Feature, KnownModel, Picture
+from store.schema_check import broken_references, schema_problems
+from store.tables import Feature, KnownModel, Picture
 
 __all__ = ["Check", "backup", "check", "clear_cache"]
 
@@ -42,10 +41,9 @@ def check(database: Database) -> Iterator[Check]:
         if database.is_sqlite:
             lines = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
             yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines and database.path else "")
-            rows = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            rows = broken_references(connection)
             yield Check("references", tuple(f"{row[0]} row {row[1]} points to no {row[2]}" for row in rows))
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        yield Check("schema", tuple(str(difference) for difference in compare_metadata(context, Base.metadata)))
+        yield Check("schema", schema_problems(connection))
         count, wrong = 0, []
         # One picture in memory at a time, whatever the size of the library.
         for sha256, content in session.execute(select(Picture.sha256, Picture.bytes).execution_options(yield_per=16)):
