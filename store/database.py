@@ -8,6 +8,7 @@ On PostgreSQL a lock is waited for as long as on SQLite, and a server whose mach
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -212,6 +213,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.create_function("sha256", 1, _sha256, deterministic=True)  # PostgreSQL has it
         if read_only:
             connection.execute("PRAGMA query_only = ON")
 
@@ -221,6 +223,10 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def _sha256(content: bytes | None) -> bytes | None:
+    return None if content is None else hashlib.sha256(content).digest()
 
 
 def _use_write_ahead_log(engine: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -11,11 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import delete, func, select
 
+from store.damage import damaged_pictures
 from store.database import Database, advice_on_log, mapped_errors
 from store.errors import DatabaseUnavailable, StoreError
 from store.migrate import current_revision
 from store.schema_check import broken_references, schema_problems
-from store.tables import Feature, KnownModel, Picture
+from store.tables import Feature, KnownModel
 
 __all__ = ["Check", "backup", "check", "clear_cache"]
 
@@ -44,13 +44,8 @@ def check(database: Database) -> Iterator[Check]:
             rows = broken_references(connection)
             yield Check("references", tuple(f"{row[0]} row {row[1]} points to no {row[2]}" for row in rows))
         yield Check("schema", schema_problems(connection))
-        count, wrong = 0, []
-        # One picture in memory at a time, whatever the size of the library.
-        for sha256, content in session.execute(select(Picture.sha256, Picture.bytes).execution_options(yield_per=16)):
-            count += 1
-            if hashlib.sha256(content).hexdigest() != sha256:
-                wrong.append(f"picture {sha256} has other bytes than its digest says")
-        yield Check("pictures", tuple(wrong), f"{count} digests")
+        found = [problem for _, problem in damaged_pictures(session)]
+        yield Check("pictures", tuple(problem for problem in found if problem), f"{len(found)} digests")
 
 
 def backup(database: Database, target: Path) -> int:

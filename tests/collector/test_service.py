@@ -468,9 +468,7 @@ async def test_retraining_begins_though_some_channel_is_always_due(
 
     async with StandIn(first, second) as server:
         retraining = Retraining(["true"], os.environ)
-        watch = service(
-            sqlite_database, server, clock, "@tests", "@other", retraining=retraining, http=http, stop=stop
-        )
+        watch = service(sqlite_database, server, clock, "@tests", "@other", retraining=retraining, http=http, stop=stop)
         await watch.run()
     assert 1 <= syncs_before <= 2
 
