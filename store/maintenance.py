@@ -14,6 +14,7 @@ from store.damage import damaged_pictures
 from store.database import Database, advice_on_log, mapped_errors
 from store.errors import DatabaseUnavailable, StoreError
 from store.migrate import current_revision
+from store.read_only import read_only_uri
 from store.schema_check import broken_references, schema_problems
 from store.tables import Feature, KnownModel
 
@@ -67,8 +68,8 @@ def backup(database: Database, target: Path) -> int:
     try:
         # Not by SQLite, which says little of why it can't, and whose errors are told as the store's.
         partial.open("xb").close()
-        with mapped_errors(database.url):
-            source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=ro", uri=True)
+        with database.unchanged(), mapped_errors(database.url):
+            source = sqlite3.connect(read_only_uri(database.path), uri=True)
             copy = sqlite3.connect(partial)
             try:
                 source.backup(copy)
