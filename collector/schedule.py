@@ -16,7 +16,17 @@ from datetime import UTC, datetime, timedelta
 from collector.errors import BadSetting
 from store.moments import CLOCKS_DIFFER
 
-__all__ = ["EPOCH", "JITTER", "Rhythm", "Turn", "due_at", "next_turn", "parse_duration", "refresh_is_due"]
+__all__ = [
+    "EPOCH",
+    "JITTER",
+    "Rhythm",
+    "Turn",
+    "due_at",
+    "next_turn",
+    "parse_duration",
+    "refresh_is_due",
+    "retraining_due",
+]
 
 JITTER = 0.1
 """Intervals and pauses vary by this part of themselves, either way."""
@@ -94,6 +104,29 @@ def refresh_is_due(fresh_since: datetime | None, every: timedelta, now: datetime
         return False
     age = now - fresh_since
     return age >= every or age < -CLOCKS_DIFFER
+
+
+def retraining_due(
+    rhythm: Rhythm, now: datetime, *, wanted_at: datetime | None, began_at: datetime | None, idle: bool
+) -> bool:
+    """Whether a retraining begins now: when no channel is due, or after it has waited for an interval.
+
+    Without the second condition it would never begin where some channel is always due.
+
+    Args:
+        rhythm: a retraining begins at most once an interval, give or take the jitter.
+        now: the time.
+        wanted_at: since when something is new; None when nothing is.
+        began_at: when the last retraining began; None for none.
+        idle: whether no channel is due.
+    """
+    if wanted_at is None:
+        return False
+    shortest = rhythm.every * (1 - JITTER)
+    # A time to come is of a clock that was put back since: nothing waits for it.
+    if began_at is not None and timedelta(0) <= now - began_at < shortest:
+        return False
+    return idle or not timedelta(0) <= now - wanted_at < shortest
 
 
 def parse_duration(text: str) -> timedelta:

@@ -22,7 +22,7 @@ from collector.metrics import Metrics
 from collector.opening import known_channel
 from collector.options import SyncOptions
 from collector.report import SyncReport
-from collector.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due
+from collector.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due
 from collector.service_child import Child
 from collector.service_http import Endpoints, Listen, serve
 from collector.settings import Settings
@@ -156,7 +156,7 @@ class Service:
             else Child("retraining", retraining.command, retraining.environment, self._retrained)
         )
         # What was synced before this start may not have been trained on.
-        self._something_new = True
+        self._new_since: datetime | None = self._now()
         self._retrained_at: datetime | None = None
         self.metrics.units_budget.set(options.units)
 
@@ -214,10 +214,11 @@ class Service:
         turns = [self._turn(key, plan) for key in plan.names]
         self._all_failing = bool(turns) and all(turn.failures for turn in turns)
         found = next_turn(self._options.rhythm, turns, plan.at)
-        if found is not None and found[1] <= plan.at and not self._paused(plan):
+        sync_now = found is not None and found[1] <= plan.at and not self._paused(plan)
+        await self._retrain(plan.at, idle=not sync_now)
+        if found is not None and sync_now:
             await self._sync(found[0].channel, plan)
             return
-        await self._retrain(plan.at)
         due = None if found is None else found[1]
         if due is not None and self._paused(plan):
             due = max(due, next_quota_day(plan.at))
@@ -314,7 +315,7 @@ class Service:
         else:
             self._own.pop(key, None)
         if report.new or report.changed or report.pictures_fetched:
-            self._something_new = True
+            self._new_since = self._new_since or self._now()
         log.log(
             logging.WARNING if report.status in ("failed", "quota") else logging.INFO,
             "%s: %s, %d new, %d thumbnails, %d units, %.1f s%s",
@@ -332,14 +333,14 @@ class Service:
         own = self._own.get(key, _Own())
         self._own[key] = _Own(self._now(), own.failures + 1)
 
-    async def _retrain(self, now: datetime) -> None:
-        """Begin a retraining when something is new, none runs, and the last began an interval ago."""
-        if self._child is None or self._child.running or not self._something_new or self._stop.is_set():
+    async def _retrain(self, now: datetime, *, idle: bool) -> None:
+        """Begin a retraining if it is due and none runs; it runs beside the syncs."""
+        if self._child is None or self._child.running or self._stop.is_set():
             return
-        pause = self._options.rhythm.every * (1 - JITTER)
-        if self._retrained_at is not None and timedelta(0) <= now - self._retrained_at < pause:
+        rhythm = self._options.rhythm
+        if not retraining_due(rhythm, now, wanted_at=self._new_since, began_at=self._retrained_at, idle=idle):
             return
-        self._something_new = False
+        self._new_since = None
         self._retrained_at = now
         self.metrics.retraining.set(1)
         await self._child.start()
@@ -348,7 +349,7 @@ class Service:
         self.metrics.retraining.set(0)
         self.metrics.retrained(code)
         if code != 0:  # what is new still waits for it
-            self._something_new = True
+            self._new_since = self._new_since or self._now()
 
     async def _unhealthy(self) -> str | None:
         lag = self._lag.worst_s()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from collector.errors import BadSetting, MissingKey
 
-__all__ = ["API_URL", "FEED_URL", "Settings", "settings_from"]
+__all__ = ["API_URL", "FEED_URL", "Settings", "settings_from", "thumbnail_hosts_from"]
 
 API_URL = "https://www.googleapis.com/youtube/v3"
 FEED_URL = "https://www.youtube.com/feeds/videos.xml"
@@ -50,8 +50,17 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         key=key,
         api_url=_url(environment, "THUMBTUNE_API_URL", API_URL).rstrip("/"),
         feed_url=_url(environment, "THUMBTUNE_FEED_URL", FEED_URL),
-        thumbnail_hosts=_hosts(environment.get("THUMBTUNE_THUMBNAIL_HOSTS", "")),
+        thumbnail_hosts=thumbnail_hosts_from(environment),
     )
+
+
+def thumbnail_hosts_from(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The picture hosts that are allowed besides YouTube's: see `Settings`.
+
+    Raises:
+        BadSetting: one of them is no host.
+    """
+    return _hosts(environment.get("THUMBTUNE_THUMBNAIL_HOSTS", ""))
 
 
 def _url(environment: Mapping[str, str], name: str, default: str) -> str:

@@ -8,6 +8,7 @@ On PostgreSQL a lock is waited for as long as on SQLite, and a server whose mach
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
-from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError
+from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
 from store.migrate import bring_up_to_date, require_current
 from store.new_file import make_file
+from store.read_only import mark_of, read_only_uri, why_not_writable
 
 __all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
 
@@ -42,6 +45,8 @@ class Database:
 
     engine: Engine
     url: URL
+    unwritable: str = ""
+    """Why the place of an SQLite store can't be written; nothing where it can."""
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -54,8 +59,32 @@ class Database:
         if not self.is_sqlite:
             # By default each statement sees what others have committed by then; on SQLite a transaction never does.
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session:
+        with self.unchanged(), mapped_errors(self.url), Session(engine, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """A block that fails if the file changes that is read in it without locks (see `store.read_only`).
+
+        Raises:
+            DatabaseUnavailable: it did; what was read may be wrong.
+        """
+        path = self.path if self.unwritable else None
+        before = None if path is None else mark_of(path)
+        if path is None or before is None:
+            yield
+            return
+        changed = DatabaseUnavailable(
+            f"the store {path} was changed while it was read in a place where it can't be locked; run the command again"
+        )
+        try:
+            yield
+        except StoreError as error:
+            if mark_of(path) not in (before, None):
+                raise changed from error
+            raise
+        if mark_of(path) not in (before, None):
+            raise changed
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -66,6 +95,10 @@ class Database:
         Raises:
             StoreError: the database failed; nothing of the block was kept.
         """
+        if self.unwritable:
+            raise DatabaseUnavailable(
+                f"the store {self.path} can't be written ({self.unwritable}); commands that only read it work"
+            )
         engine = self.engine.execution_options(thumbtune_begin="IMMEDIATE")
         with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
@@ -94,24 +127,26 @@ def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: boo
     Args:
         url: `sqlite:///FILE`, or `postgresql://...`.
         create: make the store where there is none; otherwise that is an error.
-        read_only: open so that nothing can be written, migrations included.
+        read_only: open so that nothing can be written, migrations included. A SQLite store in a place that can't be
+            written is opened so in any case; see `Database.unwritable`.
 
     Raises:
         BadDatabaseUrl: not a URL we can open, or its driver is not installed.
         DatabaseUnavailable: the folder is missing, the server is down, no permission, ...
         NotAStore: it holds something else, or is damaged.
         StoreTooNew: a later version migrated it.
-        StoreTooOld: `read_only`, and it needs a migration first.
+        StoreTooOld: it is opened for reading only, and needs a migration first.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         _check_file(parsed, create=create and not read_only)
-    engine = _engine(parsed, read_only=read_only)
-    database = Database(engine, parsed)
+    unwritable = why_not_writable(Path(parsed.database or "")) if parsed.get_backend_name() == "sqlite" else ""
+    engine = _engine(parsed, read_only=read_only or bool(unwritable))
+    database = Database(engine, parsed, unwritable)
     try:
         with mapped_errors(parsed):
-            if read_only:
-                require_current(engine)
+            if read_only or unwritable:
+                _require_current(engine, unwritable)
             else:
                 bring_up_to_date(engine, create=create)
                 if database.is_sqlite:
@@ -120,6 +155,15 @@ def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: boo
         engine.dispose()
         raise
     return database
+
+
+def _require_current(engine: Engine, unwritable: str) -> None:
+    try:
+        require_current(engine)
+    except StoreTooOld as error:
+        if unwritable:
+            raise StoreTooOld(f"{error}; it can't be written here ({unwritable}): use a copy elsewhere") from error
+        raise
 
 
 def _parse(url: str) -> URL:
@@ -197,11 +241,13 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
 
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
     if read_only:
-        uri = Path(url.database or "").absolute().as_uri() + "?mode=ro"
-        engine = create_engine(
-            "sqlite://",
-            creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
-        )
+        path = Path(url.database or "")
+
+        def connect() -> sqlite3.Connection:
+            return sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+
+        # Without a pool: how the file can be read is asked anew each time.
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     else:
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
 
@@ -212,6 +258,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.create_function("sha256", 1, _sha256, deterministic=True)  # PostgreSQL has it
         if read_only:
             connection.execute("PRAGMA query_only = ON")
 
@@ -221,6 +268,10 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def _sha256(content: bytes | None) -> bytes | None:
+    return None if content is None else hashlib.sha256(content).digest()
 
 
 def _use_write_ahead_log(engine: Engine) -> None:

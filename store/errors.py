@@ -56,6 +56,10 @@ class StoreTooOld(StoreError):
     """The schema is behind, and the caller asked not to migrate it."""
 
 
+class PictureDamaged(StoreError):
+    """A stored thumbnail has other bytes than its digest says."""
+
+
 class NotFound(StoreError):
     """A row that was asked for by its id does not exist."""
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import delete, func, select
 
+from store.damage import damaged_pictures
 from store.database import Database, advice_on_log, mapped_errors
 from store.errors import DatabaseUnavailable, StoreError
 from store.migrate import current_revision
-from store.tables import Base, Feature, KnownModel, Picture
+from store.read_only import read_only_uri
+from store.schema_check import broken_references, schema_problems
+from store.tables import Feature, KnownModel
 
 __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
 
@@ -45,17 +45,11 @@ def check(database: Database) -> Iterator[Check]:
         if database.is_sqlite:
             lines = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
             yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines and database.path else "")
-            rows = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            rows = broken_references(connection)
             yield Check("references", tuple(f"{row[0]} row {row[1]} points to no {row[2]}" for row in rows))
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        yield Check("schema", tuple(str(difference) for difference in compare_metadata(context, Base.metadata)))
-        count, wrong = 0, []
-        # One picture in memory at a time, whatever the size of the library.
-        for sha256, content in session.execute(select(Picture.sha256, Picture.bytes).execution_options(yield_per=16)):
-            count += 1
-            if hashlib.sha256(content).hexdigest() != sha256:
-                wrong.append(f"picture {sha256} has other bytes than its digest says")
-        yield Check("pictures", tuple(wrong), f"{count} digests")
+        yield Check("schema", schema_problems(connection))
+        found = [problem for _, problem in damaged_pictures(session)]
+        yield Check("pictures", tuple(problem for problem in found if problem), f"{len(found)} digests")
 
 
 def backup(database: Database, target: Path) -> int:
@@ -77,8 +71,8 @@ def backup(database: Database, target: Path) -> int:
     try:
         # Not by SQLite, which says little of why it can't, and whose errors are told as the store's.
         partial.open("xb").close()
-        with mapped_errors(database.url):
-            source = sqlite3.connect(f"{database.path.absolute().as_uri()}?mode=ro", uri=True)
+        with database.unchanged(), mapped_errors(database.url):
+            source = sqlite3.connect(read_only_uri(database.path), uri=True)
             copy = sqlite3.connect(partial)
             try:
                 source.backup(copy)

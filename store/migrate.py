@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 import migrations
 from store.errors import DatabaseUnavailable, NotAStore, StoreError, StoreTooNew, StoreTooOld
+from store.schema_check import broken_references
 
 __all__ = ["alembic_config", "bring_up_to_date", "current_revision", "head_revision", "require_current"]
 
@@ -116,7 +117,7 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
         try:
             with connection.begin():
                 yield connection
-                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+                broken = broken_references(connection)
                 if broken:
                     raise StoreError(f"a migration would leave {len(broken)} rows pointing nowhere; please report this")
         finally:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, and_, column, func, or_, select, table, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import LargeBinary, Select, and_, cast, column, func, or_, select, table, update
+from sqlalchemy.orm import Session
 
-from store.errors import NotFound
+from store.errors import NotFound, PictureDamaged
 from store.tables import Channel, Picture, Video, VideoVersion
+from store.versions import newest_complete
 from store.videos import lock_videos
 
 __all__ = [
@@ -29,7 +31,7 @@ __all__ = [
 _BATCH = 500
 
 # The public view decides what a pair is, so that SQL users and the trainer never disagree.
-_PAIRS = table("pairs", column("video_id"))
+_PAIRS = table("pairs", column("video_id"), column("title"), column("picture_sha256"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +60,29 @@ class SplitVideo:
 def current_pairs(session: Session) -> list[Pair]:
     """All pairs of the view `pairs`, newest first (ties by video id), each with the version that it is.
 
-    Newest first is the order in which the recipe lists a channel. A pair without a version that shows its present
-    title and picture (its picture is still to be fetched) is left out.
+    Newest first is the order in which the recipe lists a channel. While a changed title waits for its thumbnail to be
+    checked, the pair is what was last seen together: the version before. A pair without any version is left out.
     """
-    later = aliased(VideoVersion)
-    newest = (
-        select(func.max(later.number))
-        .where(
-            later.video_id == Video.id,
-            later.title == Video.title,
-            later.picture_sha256 == Video.picture_sha256,
-        )
-        .scalar_subquery()
-    )
     query = (
-        select(Video.id, Video.channel_id, VideoVersion.id, Video.title, Video.picture_sha256)
+        select(Video.id, Video.channel_id, VideoVersion.id, VideoVersion.title, VideoVersion.picture_sha256)
         .join(_PAIRS, _PAIRS.c.video_id == Video.id)
-        .join(VideoVersion, and_(VideoVersion.video_id == Video.id, VideoVersion.number == newest))
+        .join(VideoVersion, and_(VideoVersion.video_id == Video.id, VideoVersion.number == newest_complete()))
     )
     return [Pair(*row) for row in session.execute(_newest_first(query))]
 
 
 def find_video(session: Session, video_id: str) -> tuple[str, str | None] | None:
-    """(title, digest of the picture or None) of a video as it is now, a pair or not; None: not in the store."""
-    row = session.execute(select(Video.title, Video.picture_sha256).where(Video.id == video_id)).first()
+    """(title, digest of the picture or None) of a video as last seen together, or None: not in the store."""
+    query = (
+        select(
+            func.coalesce(VideoVersion.title, Video.title),
+            func.coalesce(VideoVersion.picture_sha256, Video.picture_sha256),
+        )
+        .select_from(Video)
+        .outerjoin(VideoVersion, and_(VideoVersion.video_id == Video.id, VideoVersion.number == newest_complete()))
+        .where(Video.id == video_id)
+    )
+    row = session.execute(query).first()
     return None if row is None else (row[0], row[1])
 
 
@@ -95,8 +96,8 @@ def split_videos(session: Session) -> list[SplitVideo]:
         select(
             Video.id,
             Video.channel_id,
-            Video.title,
-            Video.picture_sha256,
+            func.coalesce(_PAIRS.c.title, Video.title),
+            func.coalesce(_PAIRS.c.picture_sha256, Video.picture_sha256),
             Video.split,
             _PAIRS.c.video_id.is_not(None),
         )
@@ -148,15 +149,25 @@ def read_pictures(session: Session, digests: Iterable[str]) -> dict[str, bytes]:
 
     Raises:
         NotFound: one of them is not in the store.
+        PictureDamaged: one has other bytes than its digest says.
     """
     wanted = sorted(set(digests))
     found: dict[str, bytes] = {}
     for batch in _batches(wanted):
-        rows = session.execute(select(Picture.sha256, Picture.bytes).where(Picture.sha256.in_(batch)))
+        # Cast, as what was damaged may be text to SQLite.
+        query = select(Picture.sha256, cast(Picture.bytes, LargeBinary)).where(Picture.sha256.in_(batch))
+        rows = session.execute(query)
         found.update((digest, content) for digest, content in rows)
     missing = [digest for digest in wanted if digest not in found]
     if missing:
-        raise NotFound(f"picture {missing[0]} is not in the store; run 'thumbtune db check'")
+        raise NotFound(
+            f"picture {missing[0]} is not in the store; run 'thumbtune db check', with --repair to fetch it again"
+        )
+    for digest, content in found.items():
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise PictureDamaged(
+                f"picture {digest} is damaged in the store; run 'thumbtune db check', with --repair to fetch it again"
+            )
     return found
 
 

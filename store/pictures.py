@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -10,6 +10,7 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, select
 from sqlalchemy.orm import Session, defer
 
+from store.damage import unsound
 from store.moments import before
 from store.rows import insert_rows, update_rows
 from store.tables import Picture, PictureFailure, Video
@@ -29,6 +30,9 @@ __all__ = [
     "record_pictures",
 ]
 
+TOGETHER = timedelta(hours=24)
+"""A picture that differs from the stored one belongs to the title that was read at most so long before; otherwise the
+title is read again first. Thumbnails that failed are tried again within this time without spending a unit."""
 FIRST_PAUSE = timedelta(hours=1)
 PAUSE_GROWTH = 4
 LONGEST_PAUSE = timedelta(days=30)
@@ -46,12 +50,12 @@ class PictureJob:
     last_modified: str | None
 
     @classmethod
-    def of(cls, video: Video | Row[Any], thumbnails: dict[str, Any]) -> Self:
+    def of(cls, video: Video | Row[Any], thumbnails: dict[str, Any], unsound: Collection[str]) -> Self:
         """The job for a row with a video's `id` and `picture_...` columns.
 
-        Without a stored picture there is nothing a conditional request could confirm.
+        Without a stored picture there is nothing a conditional request could confirm, nor where it is one of `unsound`.
         """
-        if video.picture_sha256 is None:
+        if video.picture_sha256 is None or video.picture_sha256 in unsound:
             return cls(video.id, thumbnails, None, None, None)
         return cls(video.id, thumbnails, video.picture_url, video.picture_etag, video.picture_last_modified)
 
@@ -150,9 +154,10 @@ def pictures_due(
         .order_by(Video.id)
         .limit(limit)
     )
+    found = session.execute(query).all()
+    damaged = unsound(session, {video.picture_sha256 for video, _ in found} - {None})
     return [
-        PictureJob.of(video, thumbnails if isinstance(thumbnails, dict) else {})
-        for video, thumbnails in session.execute(query)
+        PictureJob.of(video, thumbnails if isinstance(thumbnails, dict) else {}, damaged) for video, thumbnails in found
     ]
 
 
@@ -163,7 +168,7 @@ def any_picture_due(session: Session, channel_id: str, now: datetime) -> bool:
 
 # Built once: they run in every transaction of a sync that writes pictures.
 _LOCKED = (
-    select(Video.id, Video.title, Video.picture_sha256)
+    select(Video.id, Video.title, Video.picture_sha256, Video.details_at)
     .where(Video.id.in_(bindparam("ids", expanding=True)))
     .order_by(Video.id)
     .with_for_update(key_share=True)
@@ -180,7 +185,8 @@ def record_pictures(
 ) -> PicturesResult:
     """Write a batch of thumbnails: the bytes once each, the videos that show them, their history, and failures.
 
-    A version that had no picture yet gets it in place; a picture that differs makes a new version.
+    A version that had no picture yet gets it in place; a picture that differs makes a new version. Where the title was
+    read long before (see `TOGETHER`), another may be shown by now: the version waits until the details are read again.
     """
     fetched = {o.video_id: o for o in outcomes if isinstance(o, FetchedPicture)}
     unchanged = {o.video_id for o in outcomes if isinstance(o, UnchangedPicture)}
@@ -191,34 +197,43 @@ def record_pictures(
     touched = ids | {failure.video_id for failure in failed}
     videos = [video for video in session.execute(_LOCKED, {"ids": list(touched)}) if video.id in ids]
     versions = current_versions(session, ids)
-    checked, shown, history = [], [], VersionChanges(now)
+    checked, shown, unread, history = [], [], [], VersionChanges(now)
     changed = same = 0
     for video in videos:
         version, picture = versions.get(video.id), fetched.get(video.id)
-        if picture is None or picture.sha256 == video.picture_sha256:
-            same += 1
-            if version is not None:
-                history.seen(version)
-        elif version is None:
-            history.add(None, video.id, video.title, picture.sha256)
-        elif version.picture_sha256 is None:
-            history.illustrate(version, picture.sha256)
-        elif version.picture_sha256 == picture.sha256:
+        digest = video.picture_sha256 if picture is None else picture.sha256
+        is_same = digest == video.picture_sha256
+        same += is_same
+        # What shows now as it did before the title was read was shown with it, however long ago that was.
+        together = is_same or _read_lately(video.details_at, now)
+        if version is None:
+            history.add(None, video.id, video.title, digest)
+        elif digest is None or digest == version.picture_sha256:
             history.seen(version)
+        elif together:
+            history.show(version, video.id, digest)
+            changed += not is_same and video.picture_sha256 is not None and version.first_seen_at < started_at
         else:
-            history.add(version, video.id, video.title, picture.sha256)
-            changed += version.first_seen_at < started_at
+            unread.append({"id": video.id, "details_at": None})
+            if video.picture_sha256 is None:
+                continue  # fetched again with the details
         if picture is None:
             checked.append({"id": video.id, "picture_checked_at": now})
         else:
             shown.append(_shown(picture, now))
     update_rows(session, Video, checked)
     update_rows(session, Video, shown)
+    update_rows(session, Video, unread)
     history.write(session)
     if ids:
         session.execute(_FORGET_FAILURES, {"ids": list(ids)})
     _record_failures(session, failed, now)
     return PicturesResult(len(videos) - same, same, len(failed), changed)
+
+
+def _read_lately(details_at: datetime | None, now: datetime) -> bool:
+    """Whether the title is of about the time of a picture; a title read at a time to come is by a wrong clock."""
+    return details_at is not None and abs(now - details_at) <= TOGETHER
 
 
 def _shown(picture: FetchedPicture, now: datetime) -> dict[str, Any]:
@@ -246,7 +261,9 @@ def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: 
         }
         for picture in pictures
     }
-    insert_rows(session, Picture, [rows[sha256] for sha256 in sorted(rows)], skip_known=True)
+    # One that is there with other bytes than its digest says was damaged on the disk.
+    mended = ("bytes", "byte_count", "mime", "width", "height")
+    insert_rows(session, Picture, [rows[sha256] for sha256 in sorted(rows)], mend_known=mended)
 
 
 def _record_failures(session: Session, failed: Sequence[FailedPicture], now: datetime) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Dialect, Insert, Update, bindparam, update
+from sqlalchemy import Dialect, Insert, Update, bindparam, or_, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -51,7 +51,12 @@ class _Prepared:
 
 
 def insert_rows(
-    session: Session, model: type[Base], rows: Sequence[dict[str, Any]], *, skip_known: bool = False
+    session: Session,
+    model: type[Base],
+    rows: Sequence[dict[str, Any]],
+    *,
+    skip_known: bool = False,
+    mend_known: tuple[str, ...] = (),
 ) -> None:
     """Insert rows, {column: value} each, all of the same columns.
 
@@ -60,12 +65,13 @@ def insert_rows(
         model: whose table.
         rows: no defaults are filled in.
         skip_known: leave out those that would collide with one there, instead of failing.
+        mend_known: as `skip_known`, but where one that is there differs in one of these columns, they are replaced.
 
     Raises:
         StoreError (where the session ends): the database refuses a row.
         ValueError: a time without zone.
     """
-    _execute(session, "insert_unknown" if skip_known else "insert", model, rows)
+    _execute(session, "insert_unknown" if skip_known or mend_known else "insert", model, rows, mend_known)
 
 
 def update_rows(session: Session, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
@@ -77,21 +83,25 @@ def update_rows(session: Session, model: type[Base], rows: Sequence[dict[str, An
     _execute(session, "update", model, rows)
 
 
-def _execute(session: Session, kind: _Kind, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+def _execute(
+    session: Session, kind: _Kind, model: type[Base], rows: Sequence[dict[str, Any]], mended: tuple[str, ...] = ()
+) -> None:
     if not rows:
         return
     session.flush()  # as SQLAlchemy's own statements do
     connection = session.connection()
-    prepared = _prepare(kind, model, tuple(rows[0]), connection.dialect)
+    prepared = _prepare(kind, model, tuple(rows[0]), mended, connection.dialect)
     done = connection.exec_driver_sql(prepared.sql, prepared.parameters_of(rows))
     if kind == "update" and done.rowcount != len(rows):
         raise StoreError(f"{done.rowcount} rows of {model.__tablename__} were there of {len(rows)}; please report this")
 
 
 @lru_cache(maxsize=64)
-def _prepare(kind: _Kind, model: type[Base], columns: tuple[str, ...], dialect: Dialect) -> _Prepared:
+def _prepare(
+    kind: _Kind, model: type[Base], columns: tuple[str, ...], mended: tuple[str, ...], dialect: Dialect
+) -> _Prepared:
     written = [name for name in columns if kind != "update" or name != "id"]
-    compiled = _statement(kind, model, dialect).compile(dialect=dialect, column_keys=written)
+    compiled = _statement(kind, model, mended, dialect).compile(dialect=dialect, column_keys=written)
     assert isinstance(compiled, SQLCompiler)
     parameters = []
     for name in compiled.positiontup or compiled.binds:
@@ -100,12 +110,21 @@ def _prepare(kind: _Kind, model: type[Base], columns: tuple[str, ...], dialect: 
     return _Prepared(compiled.string, tuple(parameters), compiled.positional)
 
 
-def _statement(kind: _Kind, model: type[Base], dialect: Dialect) -> Insert | Update:
+def _statement(kind: _Kind, model: type[Base], mended: tuple[str, ...], dialect: Dialect) -> Insert | Update:
     if kind == "update":
         return update(model).where(model.__table__.c.id == bindparam(_OF_ROW))
     # Inline: nothing is returned, and no default computed for one row alone.
     statement = insert_for(dialect, model).inline()
-    return statement if kind == "insert" else statement.on_conflict_do_nothing()
+    if kind == "insert":
+        return statement
+    if not mended:
+        return statement.on_conflict_do_nothing()
+    table, new = model.__table__, statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={name: new[name] for name in mended},
+        where=or_(*(table.c[name].is_distinct_from(new[name]) for name in mended)),
+    )
 
 
 def _unchanged(value: Any) -> Any:

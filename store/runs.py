@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from store.errors import NotFound
 from store.ids import can_be_id
+from store.liveness import HasEnded, heard_at, mark_interrupted_rows
 from store.tables import Evaluation, Rank, TrainingRun, TrainingStep, VideoVersion
 from store.tables import SnapshotExample as Example
 from store.types import utc_now
@@ -38,7 +39,8 @@ __all__ = [
 
 def start_run(session: Session, **columns: Any) -> int:
     """Insert a run with status `running`; `columns` are those of `TrainingRun` known at the start. Return its id."""
-    run = TrainingRun(status="running", started_at=utc_now(), **columns)
+    now = utc_now()
+    run = TrainingRun(status="running", started_at=now, seen_at=now, **columns)
     session.add(run)
     session.flush()
     return run.id
@@ -68,21 +70,15 @@ def _end(run: TrainingRun, status: str) -> dict[str, Any]:
     return {"status": status, "finished_at": now, "seconds": (now - run.started_at).total_seconds()}
 
 
-def mark_interrupted(session: Session, has_ended: Callable[[str, int, datetime], bool]) -> list[int]:
-    """Mark `running` runs whose process is gone as `interrupted`; return their ids.
+def mark_interrupted(session: Session, has_ended: HasEnded) -> list[int]:
+    """Mark `running` runs as `interrupted` whose process is gone, or was silent for long; return their ids.
 
     Args:
         session: a write session.
-        has_ended: whether the process is known to be gone that started a run on this host, with this number, at this
-            time.
+        has_ended: whether the process is known to be gone that was at work on a run on this host, with this number, at
+            this time.
     """
-    query = select(TrainingRun).where(TrainingRun.status == "running")
-    dead = [run.id for run in session.scalars(query) if has_ended(run.host, run.pid, run.started_at)]
-    # On PostgreSQL it may have ended since it was read, and its process after that.
-    still = update(TrainingRun).where(TrainingRun.id.in_(dead), TrainingRun.status == "running")
-    error = "the process ended without a word (killed, or the machine stopped)"
-    marked = still.values(status="interrupted", error=error, finished_at=utc_now()).returning(TrainingRun.id)
-    return sorted(session.scalars(marked))
+    return mark_interrupted_rows(session, TrainingRun, has_ended)
 
 
 def run_at_work(session: Session, lives_here: Callable[[str, int, datetime], bool]) -> TrainingRun | None:
@@ -90,13 +86,13 @@ def run_at_work(session: Session, lives_here: Callable[[str, int, datetime], boo
 
     Args:
         session: any session.
-        lives_here: whether the process lives on this machine that started a run on this host, with this number, at this
-            time.
+        lives_here: whether the process lives on this machine that was at work on a run on this host, with this number,
+            at this time.
     """
     query = (
         select(TrainingRun).where(TrainingRun.status == "running", TrainingRun.trial.is_(None)).order_by(TrainingRun.id)
     )
-    return next((run for run in session.scalars(query) if lives_here(run.host, run.pid, run.started_at)), None)
+    return next((run for run in session.scalars(query) if lives_here(run.host, run.pid, heard_at(run))), None)
 
 
 def lock_runs(session: Session) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
 from store.ids import can_be_id
+from store.liveness import HasEnded, mark_interrupted_rows
 from store.runs import add_evaluations, add_steps
 from store.tables import Evaluation, Sweep, TrainingRun
 from store.types import utc_now
@@ -73,7 +73,8 @@ class TrialScore:
 
 def start_sweep(session: Session, settings: dict[str, Any], host: str, pid: int) -> int:
     """Insert a sweep with status `running`; return its id."""
-    sweep = Sweep(status="running", started_at=utc_now(), settings=settings, host=host, pid=pid)
+    now = utc_now()
+    sweep = Sweep(status="running", started_at=now, seen_at=now, settings=settings, host=host, pid=pid)
     session.add(sweep)
     session.flush()
     return sweep.id
@@ -110,7 +111,8 @@ def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host
     if sweep.status not in ("interrupted", "failed"):
         return False
     sweep.status, sweep.error, sweep.finished_at = "running", None, None
-    sweep.started_at, sweep.settings, sweep.host, sweep.pid = utc_now(), settings, host, pid
+    sweep.started_at = sweep.seen_at = utc_now()
+    sweep.settings, sweep.host, sweep.pid = settings, host, pid
     return True
 
 
@@ -120,21 +122,15 @@ def end_sweep(session: Session, sweep_id: int, status: str, error: str | None = 
     sweep.status, sweep.error, sweep.finished_at = status, error, utc_now()
 
 
-def mark_sweeps_interrupted(session: Session, has_ended: Callable[[str, int, datetime], bool]) -> list[int]:
-    """Mark `running` sweeps whose process is gone as `interrupted`; return their ids.
+def mark_sweeps_interrupted(session: Session, has_ended: HasEnded) -> list[int]:
+    """Mark `running` sweeps as `interrupted` whose process is gone, or was silent for long; return their ids.
 
     Args:
         session: a write session.
-        has_ended: whether the process is known to be gone that started a sweep on this host, with this number, at this
-            time.
+        has_ended: whether the process is known to be gone that was at work on a sweep on this host, with this number,
+            at this time.
     """
-    query = select(Sweep).where(Sweep.status == "running")
-    dead = [sweep.id for sweep in session.scalars(query) if has_ended(sweep.host, sweep.pid, sweep.started_at)]
-    # On PostgreSQL it may have ended since it was read, and its process after that.
-    still = update(Sweep).where(Sweep.id.in_(dead), Sweep.status == "running")
-    error = "the process ended without a word (killed, or the machine stopped)"
-    marked = still.values(status="interrupted", error=error, finished_at=utc_now()).returning(Sweep.id)
-    return sorted(session.scalars(marked))
+    return mark_interrupted_rows(session, Sweep, has_ended)
 
 
 def add_trial_runs(session: Session, sweep_id: int, trial: int, runs: Sequence[TrialRun]) -> list[int]:

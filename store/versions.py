@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ScalarSelect, and_, bindparam, func, select
+from sqlalchemy.orm import Session, aliased
 
 from store.rows import insert_rows, update_rows
-from store.tables import VideoVersion
+from store.tables import Video, VideoVersion
 
-__all__ = ["CurrentVersion", "VersionChanges", "current_versions"]
+__all__ = ["CurrentVersion", "VersionChanges", "current_versions", "newest_complete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,13 @@ class VersionChanges:
         """It still is as it was."""
         self._seen.append({"id": current.id, "last_seen_at": self.now})
 
+    def show(self, current: CurrentVersion, video_id: str, picture_sha256: str) -> None:
+        """Its title was seen with this picture, which it does not have."""
+        if current.picture_sha256 is None:
+            self.illustrate(current, picture_sha256)
+        else:
+            self.add(current, video_id, current.title, picture_sha256)
+
     def illustrate(self, current: CurrentVersion, picture_sha256: str) -> None:
         """A version that had no picture yet gets it."""
         self._illustrated.append({"id": current.id, "picture_sha256": picture_sha256, "last_seen_at": self.now})
@@ -73,6 +80,17 @@ class VersionChanges:
 def current_versions(session: Session, ids: Iterable[str]) -> dict[str, CurrentVersion]:
     """{video id: its current version}; videos without any are left out."""
     return {row[0]: CurrentVersion(*row[1:]) for row in session.execute(_CURRENT, {"ids": list(ids)})}
+
+
+def newest_complete() -> ScalarSelect[int]:
+    """The number of the newest version of a `Video` that has a title and a picture: the one that view `pairs` shows."""
+    version = aliased(VideoVersion)
+    return (
+        select(func.max(version.number))
+        .where(version.video_id == Video.id, version.picture_sha256.is_not(None), func.trim(version.title) != "")
+        .correlate(Video)
+        .scalar_subquery()
+    )
 
 
 # Built once: it runs in every transaction of a sync.

@@ -15,13 +15,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session
 
+from store.damage import unsound
 from store.moments import CLOCKS_DIFFER, before
 from store.pictures import PictureJob
 from store.readings import Counts, record_readings
 from store.rows import update_rows
 from store.tables import Availability, Kind, PictureFailure, Video
 from store.upsert import insert
-from store.versions import VersionChanges, current_versions
+from store.versions import CurrentVersion, VersionChanges, current_versions
 
 __all__ = [
     "NOT_PAIRS",
@@ -178,14 +179,15 @@ def record_details(
 ) -> DetailsResult:
     """Write one answer of the `videos` endpoint: what was found, and which of the ids asked for are no more.
 
-    A changed title makes a new version. `recheck_before`: with `--refresh`, pictures last checked before this instant
-    are due, too (see `pictures_due`).
+    A changed title makes a new version without a picture, and the picture is due: the one that is stored may have
+    changed with the title, and a version is what was seen together. `recheck_before`: with `--refresh`, pictures last
+    checked before this instant are due, too (see `pictures_due`).
     """
     details = {item.id: item for item in found}
     videos = _locked(session, details.keys() | set(missing))
     versions = current_versions(session, details.keys())
     failures = _failures(session, details.keys())
-    lost, read, returned, history, jobs = [], [], [], VersionChanges(now), []
+    lost, read, unchecked, history, wanted = [], [], [], VersionChanges(now), []
     changed = gone = 0
     for video in videos:
         if video.id not in details:
@@ -198,28 +200,43 @@ def record_details(
             continue
         item = details[video.id]
         version = versions.get(video.id)
-        if version is not None and version.title == item.title:
-            history.seen(version)
-        else:
-            history.add(version, video.id, item.title, video.picture_sha256)
+        renamed = version is None or version.title != item.title
+        if version is None or version.title != item.title:
+            history.add(version, video.id, item.title, None)
             # A video is counted once a sync, also when two of its sides have changed.
             changed += version is not None and version.first_seen_at < started_at
+        elif _shown_since(version, video):
+            # This title was read before its picture was fetched, and is read again after it.
+            history.show(version, video.id, video.picture_sha256)
+        else:
+            history.seen(version)
         read.append(_read(item, video.published_at, now))
-        back = video.availability != "available"
-        if back and video.picture_sha256 is not None:
-            returned.append({"id": video.id, "picture_checked_at": None})  # it may be another by now
+        may_differ = renamed or video.availability != "available"
+        if may_differ and video.picture_sha256 is not None:
+            unchecked.append({"id": video.id, "picture_checked_at": None})
         if _is_wanted(item) and _is_due(
-            None if back else video.picture_checked_at, failures.get(video.id), now, recheck_before
+            None if may_differ else video.picture_checked_at, failures.get(video.id), now, recheck_before
         ):
-            jobs.append(PictureJob.of(video, item.thumbnails))
+            wanted.append((video, item.thumbnails))
     update_rows(session, Video, lost)
     update_rows(session, Video, read)
-    update_rows(session, Video, returned)
+    update_rows(session, Video, unchecked)
     history.write(session)
     # Only of videos that the store has: what it does not know was asked for by nobody.
     counts = {video.id: details[video.id].counts for video in videos if video.id in details}
     record_readings(session, {video_id: of for video_id, of in counts.items() if of is not None}, now)
-    return DetailsResult(changed, gone, tuple(jobs))
+    damaged = unsound(session, {video.picture_sha256 for video, _ in wanted} - {None})
+    jobs = tuple(PictureJob.of(video, thumbnails, damaged) for video, thumbnails in wanted)
+    return DetailsResult(changed, gone, jobs)
+
+
+def _shown_since(version: CurrentVersion, video: Row[Any]) -> bool:
+    """Whether a picture that the version does not have was fetched after the version was first seen."""
+    return (
+        video.picture_sha256 not in (None, version.picture_sha256)
+        and video.picture_checked_at is not None
+        and video.picture_checked_at >= version.first_seen_at
+    )
 
 
 def _read(item: VideoDetails, published_at: datetime | None, now: datetime) -> dict[str, Any]:

@@ -22,10 +22,10 @@ VIEWS = {
         {
             "channel_id": "`UC...`",
             "video_id": "YouTube's id",
-            "title": "the current title, exactly as YouTube gives it",
+            "title": "the current title, exactly as YouTube gives it; a changed one once its thumbnail was checked",
             "published_at": "UTC",
             "duration_s": "whole seconds",
-            "picture_sha256": "the current thumbnail: key of `picture`",
+            "picture_sha256": "the thumbnail that was seen with this title: key of `picture`",
             "split": "`train`, `valid` or `test`; NULL before the first snapshot that sees the video",
             "group_id": "equal for videos that share a picture or a normalised title; NULL before the first snapshot",
         },

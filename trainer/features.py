@@ -189,7 +189,7 @@ class _Cache:
         return known
 
     def _write(self, vectors: Mapping[str, bytes]) -> None:
-        if self.keep:
+        if self.keep and not self.database.unwritable:
             with self.database.write() as session:
                 write_features(session, self.fingerprint, self.tower, vectors)
 

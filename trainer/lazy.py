@@ -123,8 +123,7 @@ class LazyModel:
         files = self._files()
         found = self._load()[1]
         if files is not None and files == self._files():
-            with self._database.write() as session:
-                write_known_model(session, files, found.stored())
+            _remember(self._database, files, found.stored())
         return found
 
     @property
@@ -143,8 +142,7 @@ class LazyModel:
         if encoder.fingerprint != self.facts.fingerprint:
             files = self._files()
             if files is not None:
-                with self._database.write() as session:
-                    write_known_model(session, files, found.stored())
+                _remember(self._database, files, found.stored())
             raise DamagedModel(f"{self.name} is another model than when it was last loaded; run the command again")
         return encoder
 
@@ -214,8 +212,7 @@ class TitleModel:
         model = self._loaded = self._read()
         found, width = fingerprint(model), title_vectors(model, ["title"], lambda _n: None).shape[1]
         if files is not None and files == self._files():
-            with self._database.write() as session:
-                write_known_model(session, files, ModelFacts(found, {"width": width}, None))
+            _remember(self._database, files, ModelFacts(found, {"width": width}, None))
         return found, width
 
     def _read(self) -> SentenceTransformer:
@@ -236,6 +233,13 @@ class TitleModel:
         # Not the same row as of a CLIP in the same folder.
         files = files_digest(self.name)
         return None if files is None else hashlib.sha256(f"{files} titles".encode()).hexdigest()
+
+
+def _remember(database: Database, files: str, facts: ModelFacts) -> None:
+    """Keep what is known of a model; where the store can't be written, it is found out each time."""
+    if not database.unwritable:
+        with database.write() as session:
+            write_known_model(session, files, facts)
 
 
 def files_digest(name: str) -> str | None:

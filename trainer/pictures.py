@@ -10,6 +10,7 @@ from typing import Protocol
 from PIL import Image, UnidentifiedImageError
 
 from store.database import Database
+from store.errors import NotFound, PictureDamaged
 from store.pairs import read_pictures
 from trainer.errors import BadPicture
 
@@ -33,11 +34,13 @@ class StoredPictures:
         """Decode these pictures, in this order, as RGB; each distinct one is read and decoded once.
 
         Raises:
-            BadPicture: a file can't be decoded.
-            NotFound: a picture is not in the store.
+            BadPicture: a file is damaged, or not in the store.
         """
-        with self.database.read() as session:
-            files = read_pictures(session, digests)
+        try:
+            with self.database.read() as session:
+                files = read_pictures(session, digests)
+        except (NotFound, PictureDamaged) as error:
+            raise BadPicture(str(error)) from error
         images = {digest: decoded(file, digest) for digest, file in files.items()}
         return [images[digest] for digest in digests]
 
@@ -55,8 +58,7 @@ def decoded(file: bytes, name: str) -> Image.Image:
         # Pillow names the object in memory that it read from.
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         raise BadPicture(
-            f"picture {name} can't be decoded ({reason}); run 'thumbtune db check', and "
-            "'thumbtune sync --refresh' to fetch it again"
+            f"picture {name} can't be decoded ({reason}); run 'thumbtune db check', with --repair to fetch it again"
         ) from error
 
 

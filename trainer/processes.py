@@ -16,20 +16,20 @@ __all__ = ["has_ended", "lives_here"]
 _CLOCKS_DIFFER_BY_S = 1.0
 
 
-def lives_here(host: str, pid: int, started_at: datetime) -> bool:
-    """Whether the process that began a run at `started_at` still runs, on this machine. Of others nothing is known."""
-    return _is_here(host) and _lives(pid, started_at)
+def lives_here(host: str, pid: int, heard_at: datetime) -> bool:
+    """Whether the process that was at work on a run at `heard_at` still runs, on this machine.
 
-
-def has_ended(host: str, pid: int, started_at: datetime) -> bool:
-    """Whether the process that began a run at `started_at` is known to be gone. Of other machines nothing is known.
-
-    A run has no lease that would lapse, so what this machine, or this container, did before it was last started has to
-    be told from what another of the same name does: by that it began before then.
+    Of other machines nothing is known.
     """
-    if _is_here(host):
-        return not _lives(pid, started_at)
-    return host.startswith(f"{socket.gethostname()} (") and started_at.timestamp() < _first_process_began()
+    return _is_here(host) and _lives(pid, heard_at)
+
+
+def has_ended(host: str, pid: int, heard_at: datetime) -> bool:
+    """Whether the process that was at work on a run at `heard_at` is known to be gone.
+
+    Of other machines nothing is known, also if they have this one's name; nor of this one before it was last started.
+    """
+    return _is_here(host) and not _lives(pid, heard_at)
 
 
 def _is_here(host: str) -> bool:
@@ -37,27 +37,19 @@ def _is_here(host: str) -> bool:
     return host in (this_machine(), socket.gethostname())
 
 
-def _lives(pid: int, started_at: datetime) -> bool:
-    """Whether a process of this machine is the one that began a run at `started_at`.
+def _lives(pid: int, heard_at: datetime) -> bool:
+    """Whether a process of this machine is the one that was at work on a run at `heard_at`.
 
-    A number is used again after its process ended: a process younger than the run is another one, and so is this one,
-    which asks before it starts a run.
+    A number is used again after its process ended: a process younger than the sign of life is another one, and so is
+    this one, which asks before it starts a run.
     """
     if pid == os.getpid():
         return False
     try:
         process = psutil.Process(pid)
         ended = process.status() == psutil.STATUS_ZOMBIE
-        return not ended and process.create_time() <= started_at.timestamp() + _CLOCKS_DIFFER_BY_S
+        return not ended and process.create_time() <= heard_at.timestamp() + _CLOCKS_DIFFER_BY_S
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
-
-
-def _first_process_began() -> float:
-    """When this machine was booted, or this container started, in seconds since 1970; -infinity: unknown."""
-    try:
-        return psutil.Process(1).create_time()
-    except (psutil.Error, OSError):
-        return float("-inf")

@@ -19,11 +19,13 @@ from store.errors import StoreError
 from store.machine import this_machine
 from store.runs import end_run_at_work, lock_runs, mark_interrupted, start_run, update_run
 from store.sweeps import mark_sweeps_interrupted
+from store.tables import TrainingRun
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.processes import has_ended
 from trainer.progress import Progress
 from trainer.provenance import git_commit, package_versions
 from trainer.settings import TrainSettings
+from trainer.signs_of_life import signs_of_life
 
 __all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded"]
 
@@ -119,7 +121,8 @@ def recorded(run: Run) -> Iterator[None]:
         TrainerError: the machine ran out of memory.
     """
     try:
-        yield
+        with signs_of_life(run.database, TrainingRun, run.id):
+            yield
     except KeyboardInterrupt as error:
         if _end(run, "interrupted", "stopped by a signal") == "done":
             raise TrainingInterrupted(

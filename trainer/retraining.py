@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import Session
 
 from store.champions import champion, promote
+from store.damage import unsound
 from store.database import Database
 from store.novelty import NewPairs, new_pairs_since
 from store.pairs import channel_titles, split_videos
@@ -117,7 +118,9 @@ def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     wanted = {channel_id(name, known) for name in channels}
     run = _reference(session)
     # By what the videos show now: the groups in the store are those of the last snapshot.
-    elsewhere = left_out(members_of(split_videos(session)))
+    videos = split_videos(session)
+    damaged = unsound(session, {video.picture_sha256 for video in videos if video.picture_sha256 is not None})
+    elsewhere = left_out(members_of(videos)) | {video.video_id for video in videos if video.picture_sha256 in damaged}
     return new_pairs_since(session, None if run is None else run.id, wanted, left_out=elsewhere)
 
 

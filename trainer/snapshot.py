@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.damage import unsound
 from store.database import Database
 from store.pairs import (
     Pair,
@@ -36,6 +37,8 @@ Vectors = NDArray[np.float32]
 
 HELD_OUT_ELSEWHERE = "group_in_more_held_out_split"
 PICTURE_PENDING = "picture_pending"
+PICTURE_DAMAGED = "picture_damaged"
+_REMEDIES = {PICTURE_DAMAGED: "; run 'thumbtune db check --repair' to fetch such thumbnails again"}
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,13 @@ def select(database: Database, channels: Sequence[str] = ()) -> Selection:
         set_groups(session, {member.video_id: member.group_id for member in members})
         given = assign_splits(session, assign(members), utc_now())
         pairs = current_pairs(session)
+        digests = {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted}
+        damaged = unsound(session, digests)
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
-    selection = _taken(members, pairs, wanted)
+    selection = _taken(members, pairs, wanted, damaged)
     if not selection.examples:
+        if selection.excluded.get(PICTURE_DAMAGED):
+            raise NotEnoughPairs(f"no pair can be trained on: {_gaps(selection)[-1]}")
         raise NotEnoughPairs(_why_none(database, wanted or tuple(known)))
     return selection
 
@@ -110,6 +117,7 @@ def _taken(
     members: Sequence[Member],
     pairs: Sequence[Pair],
     wanted: tuple[str, ...],
+    damaged: Collection[str],
 ) -> Selection:
     by_id = {member.video_id: member for member in members}
     elsewhere = left_out(members)
@@ -123,6 +131,9 @@ def _taken(
         member = by_id[pair.video_id]
         if pair.video_id in elsewhere:
             excluded[HELD_OUT_ELSEWHERE] += 1
+            continue
+        if pair.picture_sha256 in damaged:
+            excluded[PICTURE_DAMAGED] += 1
             continue
         examples.append(
             ExampleRow(
@@ -175,7 +186,7 @@ def _gaps(selection: Selection) -> list[str]:
             if n == 1
         ]
     for reason, n in selection.excluded.items():
-        told.append(f"{n} pairs left out: {reason.replace('_', ' ')}")
+        told.append(f"{n} pairs left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
     return told
 
 

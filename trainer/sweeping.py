@@ -40,6 +40,7 @@ from store.sweeps import (
     trial_scores,
     winner_run,
 )
+from store.tables import Sweep
 from trainer import snapshot
 from trainer.artifacts import check_writable, models_dir
 from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted
@@ -51,6 +52,7 @@ from trainer.recording import mark_stale, ran_out_of_memory
 from trainer.runs import ONE_AT_A_TIME, train
 from trainer.sampling import ask, distributions_of, params
 from trainer.search_space import Point
+from trainer.signs_of_life import signs_of_life
 from trainer.standings import Standing, Tried, by_trial, in_order, objective, score_of
 from trainer.sweep_settings import SweepSettings
 from trainer.threads import one_thread
@@ -175,7 +177,8 @@ def _why_not(database: Database, sweep_id: int) -> str:
 def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
     """End the sweep's row as the block ends; what ends it early is told with how to go on."""
     try:
-        yield
+        with signs_of_life(database, Sweep, sweep_id):
+            yield
     except (KeyboardInterrupt, TrainingInterrupted) as error:
         _end(database, sweep_id, "interrupted", "stopped by a signal")
         raise TrainingInterrupted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import MetaData, Text
+from sqlalchemy import Double, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase
 
 from store.types import UtcDateTime, json_type
@@ -58,4 +58,5 @@ class Base(DeclarativeBase):
         dict[str, Any]: json_type(),
         list[str]: json_type(),
         str: Text(),
+        float: Double(),  # SQLAlchemy 2.0 would take `Float`
     }

@@ -89,7 +89,7 @@ class Video(Base):
     """YouTube's id, 11 characters."""
     channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
     title: Mapped[str]
-    """Exactly as the API gave it."""
+    """Exactly as the API gave it last."""
     picture_sha256: Mapped[str | None] = mapped_column(ForeignKey("picture.sha256"), index=True)
     """The current thumbnail, NULL until one was fetched."""
     published_at: Mapped[datetime | None]
@@ -126,7 +126,11 @@ class Video(Base):
 
 
 class VideoVersion(Base):
-    """One (title, picture) that a video has had, from when it was first seen to when it was last seen so."""
+    """One (title, picture) that a video has had, from when it was first seen to when it was last seen so.
+
+    A changed title makes a version without a picture; the picture is added when it was checked after the title was
+    seen, so that both were shown together.
+    """
 
     __tablename__ = "video_version"
     __table_args__ = (UniqueConstraint("video_id", "number"),)

@@ -122,6 +122,8 @@ class TrainingRun(Base):
     """The sweep that this run is part of."""
     trial: Mapped[int | None]
     """In a sweep: 0, 1, ... for the settings that were tried (one run a seed); NULL for the winner's own run."""
+    seen_at: Mapped[datetime | None]
+    """When its process last said that it still runs: about once a minute. On PostgreSQL by the server's clock."""
 
 
 class TrainingStep(Base):
@@ -236,3 +238,5 @@ class Sweep(Base):
     """The machine's name; on Linux with its boot and its namespace of process numbers."""
     pid: Mapped[int]
     """With `host`: whether a sweep that reads `running` still is."""
+    seen_at: Mapped[datetime | None]
+    """When its process last said that it still runs: about once a minute. On PostgreSQL by the server's clock."""

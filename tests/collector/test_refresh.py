@@ -6,12 +6,12 @@ import hashlib
 import json
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, text
 
 from store.channels import get_channel
 from store.database import Database
-from store.tables import Picture, VideoReading, VideoVersion
-from tests.collector.channels import channel, contents, drawn, failures, jpeg, kinds, later, sync, video
+from store.tables import Picture, PictureFailure, VideoReading, VideoVersion
+from tests.collector.channels import When, channel, contents, drawn, failures, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -57,6 +57,33 @@ async def test_a_changed_title_and_picture_make_versions(database: Database) -> 
     assert history[-1][1:] == ("Both", picture)
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(Picture)) == 7  # none was deleted
+
+
+async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database: Database) -> None:
+    seen: list[set[tuple[str, str]]] = []
+
+    def look() -> None:
+        with database.read() as session:
+            rows = session.execute(text("SELECT title, picture_sha256 FROM pairs WHERE video_id = :id"), {"id": TWO})
+            seen.append({(row[0], row[1]) for row in rows})
+
+    old = ("Title 2", hashlib.sha256(jpeg(TWO)).hexdigest())
+    new = ("Another title", hashlib.sha256(jpeg("another picture")).hexdigest())
+    catalogue = channel(5)
+    async with StandIn(catalogue) as server:
+        await sync(database, server)
+        catalogue.change(TWO, title=new[0], picture=drawn("another picture"))
+        server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=1)])
+        # As a process that is killed in between leaves it: nothing of the picture is known.
+        await sync(database, server, mode="refresh", progress=When("details", look))
+        with database.write() as session:
+            session.execute(delete(PictureFailure))
+        look()
+        report = await sync(database, server, progress=When("pictures", look))
+        look()
+    assert report.pictures_fetched == 1
+    assert seen == [{old}, {old}, {new}, {new}]
+    assert versions(database, TWO) == [old, new]
 
 
 async def test_what_vanishes_is_marked_and_what_returns_is_back(database: Database) -> None:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import BadSetting
-from collector.schedule import FIRST_PAUSE, JITTER, Rhythm, Turn, due_at, next_turn, parse_duration
+from collector.schedule import (
+    FIRST_PAUSE,
+    JITTER,
+    Rhythm,
+    Turn,
+    due_at,
+    next_turn,
+    parse_duration,
+    retraining_due,
+)
 
 NOW = datetime(2024, 7, 1, 12, tzinfo=UTC)
 
@@ -148,3 +157,20 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except BadSetting:
         return
     assert timedelta(minutes=1) <= found <= timedelta(days=30)
+
+
+@given(rhythms, instants, st.timedeltas(timedelta(), timedelta(days=90)), st.none() | instants)
+def test_a_retraining_waits_for_an_idle_moment_no_longer_than_an_interval(
+    rhythm: Rhythm, wanted_at: datetime, waited: timedelta, began_at: datetime | None
+) -> None:
+    now, shortest = wanted_at + waited, rhythm.every * (1 - JITTER)
+    too_early = began_at is not None and timedelta(0) <= now - began_at < shortest
+
+    def due(idle: bool) -> bool:
+        return retraining_due(rhythm, now, wanted_at=wanted_at, began_at=began_at, idle=idle)
+
+    assert due(idle=True) is not too_early
+    assert due(idle=False) is (not too_early and waited >= shortest)
+    assert not retraining_due(rhythm, now, wanted_at=None, began_at=began_at, idle=True)
+    # A clock that was put back delays nothing.
+    assert retraining_due(rhythm, now, wanted_at=now + rhythm.every, began_at=now + rhythm.every, idle=False)

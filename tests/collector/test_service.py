@@ -482,6 +482,30 @@ async def test_retraining_begins_once_an_interval_whatever_is_new_meanwhile(
     assert all(gap >= EVERY * (1 - JITTER) for gap in gaps(began))
 
 
+async def test_retraining_begins_though_some_channel_is_always_due(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each sync takes longer than an interval, so that the other channel is due when it ends."""
+    caplog.set_level(logging.INFO)
+    first, second = two()
+    stop, clock, syncs_before = asyncio.Event(), Clock(hours=1_000), 0
+
+    def http() -> Http:
+        nonlocal syncs_before
+        clock.time += EVERY * 2
+        if "retraining has begun" in caplog.text or syncs_before == 20:
+            stop.set()
+        else:
+            syncs_before += 1
+        return hasty_http()
+
+    async with StandIn(first, second) as server:
+        retraining = Retraining(["true"], os.environ)
+        watch = service(sqlite_database, server, clock, "@tests", "@other", retraining=retraining, http=http, stop=stop)
+        await watch.run()
+    assert 1 <= syncs_before <= 2
+
+
 async def test_whatever_a_retraining_prints_is_in_the_log(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -169,3 +169,58 @@ def test_clearing_the_cache_deletes_features_and_nothing_else(database: Database
     with database.read() as session:
         assert read_features(session, "a" * 64, "vision", ["1" * 64], 2) == {}
         assert session.scalar(select(func.count()).select_from(Picture)) == 1
+
+
+FOREIGN = (
+    "CREATE TABLE replication_state (lsn TEXT NOT NULL, at GEOMETRY)",
+    "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer INTEGER REFERENCES customers (id))",
+    "INSERT INTO orders VALUES (1, 7)",
+    "CREATE INDEX mine ON video (title, published_at)",
+    "CREATE UNIQUE INDEX mine_too ON video_version (video_id, number, title)",
+    "CREATE INDEX by_lower_title ON video (lower(title))",
+    "ALTER TABLE video ADD COLUMN note TEXT",
+    "ALTER TABLE video ADD COLUMN starred INTEGER NOT NULL DEFAULT 0",
+    "CREATE VIEW my_titles AS SELECT title, note FROM video",
+)
+
+
+def run_sql(database: Database, *statements: str) -> None:
+    with database.write() as session:
+        for statement in statements:
+            session.connection().exec_driver_sql(statement)
+
+
+def test_what_others_keep_in_the_database_is_no_damage(database: Database) -> None:
+    if database.is_sqlite:
+        with sqlite3.connect(str(database.path)) as plain:
+            for statement in FOREIGN:
+                plain.execute(statement)
+        plain.close()
+    else:
+        run_sql(database, *(s.replace("GEOMETRY", "point").replace(" REFERENCES customers (id)", "") for s in FOREIGN))
+    assert not any(problems(database).values())
+    open_database(database.url.render_as_string(hide_password=False)).close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (("DROP INDEX ix_video_channel_id_id",), "ix_video_channel_id_id"),
+        (
+            ("DROP INDEX ix_video_channel_id_id", "CREATE INDEX ix_video_channel_id_id ON video (channel_id)"),
+            "ix_video_channel_id_id",
+        ),
+        (("DROP VIEW pairs",), "pairs"),
+        (("DROP VIEW champions", "CREATE VIEW champions AS SELECT 1 AS run_id"), "champions lacks the column reason"),
+        (("DROP TABLE quota_day",), "quota_day"),
+        (("DROP TABLE quota_day", "CREATE TABLE quota_day (day DATE, units TEXT)"), "quota_day"),
+        (("CREATE TABLE q (a INT)", "ALTER TABLE picture_failure ADD COLUMN must TEXT NOT NULL"), "must"),
+    ],
+)
+def test_what_is_missing_or_altered_of_our_own_is_damage(
+    database: Database, damage: tuple[str, ...], named: str
+) -> None:
+    if "NOT NULL" in damage[-1] and database.is_sqlite:
+        pytest.skip("SQLite adds no such column to a table that is there")
+    run_sql(database, *damage)
+    assert any(named in problem for problem in problems(database)["schema"])

@@ -18,6 +18,7 @@ from store.pairs import (
     assign_splits,
     channel_titles,
     current_pairs,
+    find_video,
     read_pictures,
     set_groups,
     split_videos,
@@ -86,16 +87,17 @@ def test_a_title_that_came_back_is_read_in_its_newest_version(database: Database
         assert [(pair.version_id, pair.title) for pair in current_pairs(session)] == [(again, "First")]
 
 
-def test_a_pair_whose_new_version_has_no_picture_yet_is_left_out(database: Database) -> None:
-    """A refresh saw a new title; the picture that goes with it is still to be fetched."""
+def test_a_pair_whose_new_version_has_no_picture_yet_stays_what_was_last_seen_together(database: Database) -> None:
+    """A refresh saw a new title; the picture that goes with it is still to be checked."""
     with database.write() as session:
         add_channel(session)
-        add_video(session, "v1", title="First")
-        add_video(session, "v2")
+        first = add_video(session, "v1", title="First")
         version = change_video(session, "v1", title="Second")
         session.execute(update(VideoVersion).where(VideoVersion.id == version).values(picture_sha256=None))
     with database.read() as session:
-        assert [pair.video_id for pair in current_pairs(session)] == ["v2"]
+        assert current_pairs(session) == [Pair("v1", "UC1", first, "First", digest(b"v1"))]
+        assert [(row.title, row.picture_sha256) for row in split_videos(session)] == [("First", digest(b"v1"))]
+        assert find_video(session, "v1") == ("First", digest(b"v1"))
 
 
 def test_splitting_sees_pairs_and_all_that_ever_had_a_split(database: Database) -> None:

@@ -15,7 +15,14 @@ from sqlalchemy.orm import Session
 
 from store.channels import finish_listing, get_channel, summaries
 from store.database import Database
-from store.pictures import FailedPicture, UnchangedPicture, pictures_due, record_pictures
+from store.pictures import (
+    FailedPicture,
+    PictureJob,
+    PicturesResult,
+    UnchangedPicture,
+    pictures_due,
+    record_pictures,
+)
 from store.tables import Availability, Kind, Picture, Video, VideoVersion
 from store.videos import (
     NOT_PAIRS,
@@ -193,16 +200,90 @@ def test_the_same_title_again_makes_no_version(database: Database) -> None:
     assert (version.title, version.first_seen_at, version.last_seen_at) == ("same", at(1), at(2))
 
 
-def test_a_changed_title_makes_a_version_with_the_picture_that_still_shows(database: Database) -> None:
+def pairs(database: Database) -> list[tuple[str, str]]:
+    """(title, picture digest) of each row of the view."""
+    with database.read() as session:
+        return [(row[0], row[1]) for row in session.execute(text("SELECT title, picture_sha256 FROM pairs"))]
+
+
+def renamed(database: Database) -> PictureJob:
+    """A video whose title was found to be another; the job of checking its picture."""
     page(database, listed("v1"))
     read_details(database, details("v1", "old"))
     pictures(database, fetched("v1", b"one"))
-    brought = read_details(database, details("v1", "OLD"), now=at(1))
-    assert (brought.changed, brought.pictures) == (1, ())
-    assert history(database, "v1") == [("old", sha(b"one")), ("OLD", sha(b"one"))]
-    assert the_video(database, "v1").title == "OLD"
+    brought = read_details(database, details("v1", "NEW"), now=at(1))
+    (job,) = brought.pictures
+    assert brought.changed == 1
+    assert the_video(database, "v1").title == "NEW"
+    assert (pairs(database), history(database, "v1")) == (
+        [("old", sha(b"one"))],
+        [("old", sha(b"one")), ("NEW", None)],
+    )
+    return job
+
+
+def test_a_changed_title_is_a_pair_once_its_picture_was_found_unchanged(database: Database) -> None:
+    assert renamed(database).etag == '"e1"'
+    assert pictures(database, UnchangedPicture("v1"), now=at(1), started_at=at(1)) == PicturesResult(0, 1, 0, 0)
+    assert pairs(database) == [("NEW", sha(b"one"))]
+    assert history(database, "v1") == [("old", sha(b"one")), ("NEW", sha(b"one"))]
     read_details(database, details("v1", "old"), now=at(2))
-    assert [title for title, _ in history(database, "v1")] == ["old", "OLD", "old"]
+    assert [title for title, _ in history(database, "v1")] == ["old", "NEW", "old"]
+
+
+def test_a_title_and_a_picture_that_change_together_are_one_version(database: Database) -> None:
+    renamed(database)
+    assert pictures(database, fetched("v1", b"two"), now=at(1), started_at=at(1)) == PicturesResult(1, 0, 0, 0)
+    assert pairs(database) == [("NEW", sha(b"two"))]
+    assert history(database, "v1") == [("old", sha(b"one")), ("NEW", sha(b"two"))]
+
+
+def test_a_sync_that_was_killed_before_the_picture_came_leaves_it_due(database: Database) -> None:
+    renamed(database)
+    read_details(database, details("v1", "NEW"), now=at(1.5))  # again, before the picture
+    assert pairs(database) == [("old", sha(b"one"))]
+    with database.read() as session:
+        (job,) = pictures_due(session, CHANNEL, after="", now=at(2), read_before=at(2))
+    assert job.etag == '"e1"'
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["replaced", "first"])
+def test_a_picture_that_comes_days_after_the_title_waits_for_the_title_to_be_read_again(
+    database: Database, first: bool
+) -> None:
+    if first:
+        page(database, listed("v1"))
+        read_details(database, details("v1", "NEW"), now=at(1))
+    else:
+        renamed(database)
+    pictures(database, FailedPicture("v1", "u", "timed out"), now=at(2))
+    before = pairs(database)
+    pictures(database, fetched("v1", b"two"), now=at(72))
+    assert pairs(database) == before
+    with database.read() as session:
+        assert unread_ids(session, CHANNEL, after="", listed_before=at(73), now=at(73)) == ["v1"]
+    brought = read_details(database, details("v1", "NEW"), now=at(73))
+    if first:
+        assert brought.pictures
+        pictures(database, fetched("v1", b"two"), now=at(73))
+    assert pairs(database) == [("NEW", sha(b"two"))]
+    assert history(database, "v1")[-1] == ("NEW", sha(b"two"))
+
+
+def test_a_title_that_changed_while_a_late_picture_waited_for_it(database: Database) -> None:
+    renamed(database)
+    pictures(database, fetched("v1", b"two"), now=at(72))
+    assert read_details(database, details("v1", "NEWER"), now=at(73)).pictures
+    assert pairs(database) == [("old", sha(b"one"))]
+    pictures(database, UnchangedPicture("v1"), now=at(73))
+    assert pairs(database) == [("NEWER", sha(b"two"))]
+    assert history(database, "v1") == [("old", sha(b"one")), ("NEW", None), ("NEWER", sha(b"two"))]
+
+
+def test_a_picture_found_unchanged_days_later_was_shown_with_the_title_all_along(database: Database) -> None:
+    renamed(database)
+    pictures(database, UnchangedPicture("v1"), now=at(72))
+    assert pairs(database) == [("NEW", sha(b"one"))]
 
 
 def test_a_video_is_counted_as_changed_once_a_sync(database: Database) -> None:
@@ -213,7 +294,7 @@ def test_a_video_is_counted_as_changed_once_a_sync(database: Database) -> None:
     assert read_details(database, details("v1", "b"), now=at(1.1), started_at=begun).changed == 1
     assert pictures(database, fetched("v1", b"two"), now=at(1.2), started_at=begun).changed == 0
     assert read_details(database, details("v1", "c"), now=at(1.3), started_at=begun).changed == 0
-    assert len(history(database, "v1")) == 4
+    assert history(database, "v1") == [("a", sha(b"one")), ("b", sha(b"two")), ("c", None)]
 
 
 def test_a_premiere_becomes_a_pair_once_it_has_a_duration(database: Database) -> None:
@@ -328,24 +409,25 @@ def test_the_history_is_the_run_length_code_of_what_was_seen(
 ) -> None:
     video_id = f"v{count(database, Video):05}"
     page(database, listed(video_id))
-    seen: list[tuple[str, str | None]] = []
-    title, picture = first, None
+    expected: list[tuple[tuple[str, str | None], datetime, datetime]] = []
+    title: str | None = None
+    picture: str | None = None
     for hour, (side, value) in enumerate([("title", first), *observations]):
+        state, since, _ = expected[-1] if expected else ((value, None), at(hour), at(hour))
         if side == "title":
-            title = value
             read_details(database, details(video_id, value), now=at(hour))
+            state = state if title == value else (value, None)  # until its picture was checked
+            title = value
         elif side == "picture":
             picture = sha(value.encode())
             pictures(database, fetched(video_id, value.encode()), now=at(hour))
+            state = (state[0], picture)
         else:
             pictures(database, UnchangedPicture(video_id), now=at(hour))
-        seen.append((title, picture))
-
-    expected: list[tuple[tuple[str, str | None], datetime, datetime]] = []
-    for hour, state in enumerate(seen):
-        if expected and expected[-1][0] in (state, (state[0], None)):
+            state = (state[0], picture)
+        if expected and expected[-1][0] in (state, (state[0], None)) and (side != "title" or expected[-1][0] == state):
             # The same as before, or the picture that was still missing.
-            expected[-1] = (state, expected[-1][1], at(hour))
+            expected[-1] = (state, since, at(hour))
         else:
             expected.append((state, at(hour), at(hour)))
     with database.read() as session:
@@ -354,7 +436,7 @@ def test_the_history_is_the_run_length_code_of_what_was_seen(
         video = session.get_one(Video, video_id)
     assert [((v.title, v.picture_sha256), v.first_seen_at, v.last_seen_at) for v in versions] == expected
     assert [v.number for v in versions] == list(range(1, len(expected) + 1))
-    assert (video.title, video.picture_sha256) == seen[-1]
+    assert (video.title, video.picture_sha256) == (title, picture)
 
 
 # --- what is still to be read ---

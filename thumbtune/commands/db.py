@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from thumbtune.cli import App
+from thumbtune.interrupts import STOPPED_EARLY
+from thumbtune.stopping import run_until_stopped
+
+if TYPE_CHECKING:
+    from collector.repair import Repair
+    from store.maintenance import Check
 
 __all__ = ["db"]
 
@@ -37,28 +45,78 @@ def upgrade(app: App, as_json: bool) -> None:
         app.console.say(f"{database} is at revision {revision}, the newest")
 
 
-@db.command(short_help="Look for damage in the store; change nothing.")
+@db.command(short_help="Look for damage in the store; --repair fetches damaged thumbnails again.")
+@click.option("--repair", is_flag=True, help="Fetch damaged and missing thumbnails again, from where they came.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
-def check(app: App, as_json: bool) -> int:
-    """Check the store: file structure, references, schema, and every picture's digest. Changes nothing."""
+def check(app: App, repair: bool, as_json: bool) -> int:
+    """Check the store: file structure, references, schema, and every thumbnail's digest.
+
+    Nothing is changed without --repair, which needs the network, but no API key. Where YouTube shows another thumbnail
+    by now, that one is stored for the video, and the damaged one is reported: it belongs to the history only, and
+    training leaves it out. Exit code 0 means that the store is sound, or was repaired; 1 that damage is left.
+    """
+    app.console.json_wanted = as_json
+    checks, store = _checked(app)
+    sound, interrupted = not any(result.problems for result in checks), False
+    document: dict[str, object] = {"store": store, "problems": {check.name: list(check.problems) for check in checks}}
+    if repair and not sound:
+        repairs, interrupted = _repaired(app)
+        if repairs:
+            app.console.say("after the repair:")
+            checks, _ = _checked(app)
+            sound = not any(result.problems for result in checks)
+        document["repaired"] = [done.sha256 for done in repairs if done.reason is None]
+        document["not_repaired"] = {done.sha256: done.reason for done in repairs if done.reason is not None}
+    elif not sound and any(result.name == "pictures" and result.problems for result in checks):
+        app.console.note("note: 'thumbtune db check --repair' fetches damaged thumbnails again")
+    if as_json:
+        app.console.print_json({"sound": sound, **document})
+    if interrupted:
+        return STOPPED_EARLY
+    return 0 if sound else 1
+
+
+def _checked(app: App) -> tuple[list[Check], str]:
+    """What the checks find, told as they find it, and the store's name."""
     from store.maintenance import check as look  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     database = app.open_database(read_only=True)
     checks = []
-    for result in look(database):
-        checks.append(result)
-        state = "ok" if not result.problems else f"{len(result.problems)} problems"
-        app.console.say(f"{result.name}: {state}{f' ({result.detail})' if result.detail else ''}")
-        for problem in result.problems:
-            app.console.say(f"  {problem}")
-    database.close()
-    sound = not any(result.problems for result in checks)
-    if as_json:
-        found = {result.name: list(result.problems) for result in checks}
-        app.console.print_json({"store": str(database), "sound": sound, "problems": found})
-    return 0 if sound else 1
+    try:
+        for result in look(database):
+            checks.append(result)
+            state = "ok" if not result.problems else f"{len(result.problems)} problems"
+            app.console.say(f"{result.name}: {state}{f' ({result.detail})' if result.detail else ''}")
+            for problem in result.problems:
+                app.console.say(f"  {problem}")
+    finally:
+        database.close()
+    return checks, str(database)
+
+
+def _repaired(app: App) -> tuple[list[Repair], bool]:
+    """Fetch what is damaged again, and tell what became of each; whether a signal ended it early."""
+    from collector.repair import repair_pictures  # noqa: PLC0415 (aiohttp is slow to import)
+    from collector.settings import thumbnail_hosts_from  # noqa: PLC0415
+    from store.damage import pictures_to_repair  # noqa: PLC0415
+
+    hosts = thumbnail_hosts_from(os.environ)
+    database = app.open_database()
+    try:
+        with database.read() as session:
+            damaged = pictures_to_repair(session)
+        if not damaged:
+            return [], False
+        repairs = run_until_stopped(lambda stop: repair_pictures(database, damaged, hosts, stop=stop))
+    finally:
+        database.close()
+    for done in repairs:
+        app.console.say(f"picture {done.sha256}: {done.reason or 'repaired'}")
+    interrupted = len(repairs) < len(damaged)
+    if interrupted:
+        app.console.error("interrupted; what was repaired is kept, run the command again to go on")
+    return repairs, interrupted
 
 
 @db.command(short_help="Copy an SQLite store to a new file.")

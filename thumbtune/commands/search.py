@@ -139,7 +139,7 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
         n = len(library.left_out)
         console.note(
             f"note: {n} video{'s' * (n != 1)} left out, whose picture can't be decoded (first: "
-            f"{library.left_out[0].video_id}); run 'thumbtune db check'"
+            f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
     several = len({pair.channel_id for pair in library.pairs}) > 1
     columns = ["rank", "id", *(["channel"] if several else []), "score", "title", "url"]

@@ -1,0 +1,68 @@
+"""Whether a store has the schema that this version expects; what others keep in the same database is left alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Column, Connection, inspect
+from sqlalchemy.exc import SAWarning
+
+from store.tables import Base
+from store.views import VIEWS
+
+__all__ = ["broken_references", "schema_problems"]
+
+
+def schema_problems(connection: Connection) -> tuple[str, ...]:
+    """What is missing or altered of thumbtune's own tables, columns, indexes, constraints and views.
+
+    Foreign tables and views, and indexes and columns that a user added to a table of ours, are no damage. An added
+    column that must have a value and has no default is: no row can be inserted any more.
+    """
+    options = {"compare_type": True, "include_name": _is_compared, "include_object": _is_own}
+    context = MigrationContext.configure(connection, opts=options)
+    with warnings.catch_warnings():
+        # Indexes on expressions, and types that only an extension knows, can't be reflected. None of ours is such.
+        warnings.simplefilter("ignore", SAWarning)
+        differences = compare_metadata(context, Base.metadata)
+        return (*map(str, differences), *_view_problems(connection))
+
+
+def _is_compared(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "table" or name in Base.metadata.tables
+
+
+def _is_own(thing: Any, _name: str | None, _kind: str, reflected: bool, counterpart: object) -> bool:
+    """Whether a difference counts: all but what is in the database only, as a user's index is."""
+    if not reflected or counterpart is not None:
+        return True
+    return isinstance(thing, Column) and not thing.nullable and thing.server_default is None
+
+
+def _view_problems(connection: Connection) -> list[str]:
+    found = inspect(connection)
+    views = set(found.get_view_names())
+    problems = [f"the view {name} is missing" for name in VIEWS if name not in views]
+    for name in VIEWS:
+        if name in views:
+            missing = VIEWS[name].columns.keys() - {column["name"] for column in found.get_columns(name)}
+            problems += [f"the view {name} lacks the column {column}" for column in sorted(missing)]
+    return problems
+
+
+def broken_references(connection: Connection) -> list[tuple[str, Any, str]]:
+    """(table, row id, table referred to) of rows of thumbtune's tables that point nowhere, on SQLite.
+
+    Other programs' tables are not looked at: their references are theirs to keep, and SQLite fails on some of them.
+    """
+    return list(_broken(connection, Base.metadata.tables.keys() & set(inspect(connection).get_table_names())))
+
+
+def _broken(connection: Connection, tables: Iterable[str]) -> Iterable[tuple[str, Any, str]]:
+    for table in sorted(tables):
+        for row in connection.exec_driver_sql(f'PRAGMA foreign_key_check("{table}")'):
+            yield row[0], row[1], row[2]

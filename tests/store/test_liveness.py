@@ -1,0 +1,93 @@
+"""Signs of life: what a run of another machine is judged by, whatever its name and its clock."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import update
+
+from store.database import Database
+from store.liveness import clock, mark_interrupted_rows, say_alive
+from store.runs import start_run
+from store.sweeps import start_sweep
+from store.syncs import LEASE
+from store.tables import Sweep, TrainingRun
+from store.types import utc_now
+
+
+def not_here(_host: str, _pid: int, _heard_at: datetime) -> bool:
+    """What this machine knows of the processes of another."""
+    return False
+
+
+def start(database: Database, model: type[TrainingRun | Sweep]) -> int:
+    with database.write() as session:
+        if model is Sweep:
+            return start_sweep(session, {}, "elsewhere", 1)
+        columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
+        return start_run(session, **columns, host="elsewhere", pid=1)
+
+
+def status(database: Database, model: type[TrainingRun | Sweep], row_id: int) -> tuple[str, object, object]:
+    with database.read() as session:
+        row = session.get_one(model, row_id)
+        return row.status, row.error, row.finished_at
+
+
+@pytest.mark.parametrize("model", [TrainingRun, Sweep])
+@pytest.mark.parametrize(("silent", "left"), [(LEASE * 0.9, "running"), (LEASE * 1.1, "interrupted")])
+def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
+    database: Database, model: type[TrainingRun | Sweep], silent: timedelta, left: str
+) -> None:
+    row_id = start(database, model)
+    with database.write() as session:
+        # Began long ago, before whatever machine looks at it now was booted.
+        values = {"started_at": utc_now() - timedelta(days=400), "seen_at": clock(session) - silent}
+        session.execute(update(model).values(values))
+    with database.write() as session:
+        mark_interrupted_rows(session, model, not_here)
+    assert status(database, model, row_id)[0] == left
+
+
+@pytest.mark.parametrize("model", [TrainingRun, Sweep])
+def test_one_that_was_taken_for_gone_is_running_again_with_its_next_sign_of_life(
+    database: Database, model: type[TrainingRun | Sweep]
+) -> None:
+    """As after a pause, or where the clock of the machine that judged it was put forward."""
+    row_id = start(database, model)
+    with database.write() as session:
+        session.execute(update(model).values(seen_at=clock(session) - 2 * LEASE))
+        assert mark_interrupted_rows(session, model, not_here) == [row_id]
+    with database.write() as session:
+        say_alive(session, model, row_id)
+        assert mark_interrupted_rows(session, model, not_here) == []
+    assert status(database, model, row_id) == ("running", None, None)
+
+
+@pytest.mark.parametrize("left", ["done", "failed", "interrupted"])
+def test_a_sign_of_life_starts_nothing_again_that_has_ended(database: Database, left: str) -> None:
+    row_id = start(database, TrainingRun)
+    with database.write() as session:
+        session.execute(update(TrainingRun).values(status=left, error="stopped by a signal"))
+    with database.write() as session:
+        say_alive(session, TrainingRun, row_id)
+    assert status(database, TrainingRun, row_id)[0] == left
+
+
+def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Database) -> None:
+    """By now's clock it may be younger than its run: the clock was put forward meanwhile."""
+    start(database, TrainingRun)
+    asked: list[datetime] = []
+
+    def look(_host: str, _pid: int, heard_at: datetime) -> bool:
+        asked.append(heard_at)
+        return False
+
+    with database.write() as session:
+        seen_at = clock(session)
+        session.execute(update(TrainingRun).values(started_at=seen_at - timedelta(days=9), seen_at=seen_at))
+        mark_interrupted_rows(session, TrainingRun, look)
+        session.execute(update(TrainingRun).values(seen_at=None))  # written by an earlier version
+        mark_interrupted_rows(session, TrainingRun, look)
+    assert asked == [seen_at, seen_at - timedelta(days=9)]

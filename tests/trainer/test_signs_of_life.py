@@ -1,0 +1,26 @@
+"""A run says that it still runs, as long as it does."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import trainer.signs_of_life
+from store.database import Database
+from store.runs import get_run, start_run
+from store.tables import TrainingRun
+from trainer.signs_of_life import signs_of_life
+
+
+def test_signs_of_life_come_and_end_with_the_block(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer.signs_of_life, "SIGN_OF_LIFE_S", 0.001)
+    columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
+    with sqlite_database.write() as session:
+        run_id = start_run(session, **columns, host="here", pid=1)
+    seen = set()
+    with signs_of_life(sqlite_database, TrainingRun, run_id):
+        while len(seen) < 3:  # the first is from the start
+            with sqlite_database.read() as session:
+                seen.add(get_run(session, run_id).seen_at)
+    assert not any(thread.name == "signs of life" for thread in threading.enumerate())

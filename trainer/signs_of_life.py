@@ -1,0 +1,41 @@
+"""A run or sweep says about once a minute that it still runs: other machines can't look at its process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from store.database import Database
+from store.errors import StoreError
+from store.liveness import say_alive
+from store.tables import Sweep, TrainingRun
+
+__all__ = ["signs_of_life"]
+
+logger = logging.getLogger(__name__)
+
+SIGN_OF_LIFE_S = 60.0
+
+
+@contextmanager
+def signs_of_life(database: Database, model: type[TrainingRun | Sweep], row_id: int) -> Iterator[None]:
+    """Note every minute, while the block lasts, that this process is at work on the row."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(SIGN_OF_LIFE_S):
+            try:
+                with database.write() as session:
+                    say_alive(session, model, row_id)
+            except StoreError as error:
+                logger.warning("%s %d could not note that it still runs: %s", model.__tablename__, row_id, error)
+
+    thread = threading.Thread(target=tell, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
