@@ -24,6 +24,8 @@ from store.tables import Evaluation, TrainingRun
 __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
 
 PLACEHOLDER = "path/to/this/folder"
+OLDEST_READER = "5.4"
+"""The first sentence-transformers that loads an exported model: its `modules.json` names classes by their new place."""
 
 _NEGATIVES = {
     "least-similar": "the title that is least similar to the row's own, each used once",
@@ -154,6 +156,12 @@ def _usage(name: str, fit: str) -> list[str]:
     """Code that can be run as it stands. Pictures and titles can't share one call of `encode`."""
     lines = [
         "## Usage",
+        "",
+        f"The model needs sentence-transformers {OLDEST_READER} or later; older versions can't load its folder:",
+        "",
+        "```bash",
+        f'pip install "sentence-transformers>={OLDEST_READER}" pillow',
+        "```",
         "",
         "Encode pictures and titles in calls of their own:",
         "",

@@ -29,7 +29,7 @@ from trainer.artifacts import (
     tensors_file,
 )
 from trainer.contamination import contaminated
-from trainer.errors import CantSave, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.errors import CantSave, Diverged, RunUnusable, TrainerError, TrainingInterrupted
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
 from trainer.learners import HeadsLearner, Learner, Pooled, triplets
@@ -40,7 +40,7 @@ from trainer.promotion import Decision, Judge
 from trainer.quiet import quiet_libraries
 from trainer.recorded import embedder_of, load_run_model
 from trainer.recording import Run, begin, mark_stale, ran_out_of_memory, recorded
-from trainer.scoring import Scores, score_examples
+from trainer.scoring import Scores, require_apart, score_examples
 from trainer.settings import TrainSettings
 from trainer.steps import Step
 
@@ -172,6 +172,7 @@ def _train(
         _fit(run, learner, prepared)
     with run.timed("evaluate"):
         tuned = learner.score(prepared.rows, run.progress)
+        require_apart(base, tuned)
         _warn_if_worse(run, base, tuned)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
@@ -293,7 +294,7 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
 
         def on_step(step: Step) -> None:
             if not math.isfinite(step.loss):
-                raise TrainerError(
+                raise Diverged(
                     f"the loss became {step.loss} at step {step.step}; use a smaller --lr, or a higher --temperature"
                 )
             steps.append(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -212,6 +213,15 @@ def pictures() -> list[Image.Image]:
         odd,
         odd.rotate(90, expand=True),
     ]
+
+
+def test_it_names_the_oldest_library_that_loads_it(sqlite_database: Database, encoder: Encoder, tmp_path: Path) -> None:
+    card = model_card(sqlite_database, add_run(sqlite_database))
+    assert 'pip install "sentence-transformers>=5.4"' in card
+    save_whole_model(encoder.model, tmp_path / "model", card)
+    # These classes came with 5.4: a module that lies elsewhere may need another version.
+    (module,) = json.loads((tmp_path / "model" / "modules.json").read_text(encoding="utf-8"))
+    assert module["type"] == "sentence_transformers.base.modules.transformer.Transformer"
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
