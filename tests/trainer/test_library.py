@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
 from store.database import Database
 from tests.store.builders import add_channel, add_video
@@ -192,6 +195,19 @@ def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, enc
     for ask in (lambda: text_vector(encoder, "red"), lambda: library(sqlite_database, encoder)):
         with pytest.raises(RunUnusable, match="name another model with --run"):
             ask()
+
+
+def test_a_file_is_embedded_as_it_is_displayed(database: Database, encoder: Encoder, tmp_path: Path) -> None:
+    """Turned by its tag or by its pixels, 8 or 16 bits deep: one picture has one vector."""
+    upright = Image.open(io.BytesIO(draw("red", "circle"))).convert("L")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright.save(tmp_path / "plain.png")
+    upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.asarray(upright).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    expected = picture_vector(encoder, open_picture(database, str(tmp_path / "plain.png")))
+    for name in ("turned.png", "deep.png"):
+        assert (picture_vector(encoder, open_picture(database, str(tmp_path / name))) == expected).all()
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\N{NO-BREAK SPACE}"])
