@@ -132,7 +132,7 @@ def train(
             mark_stale(database)
         with database.read() as session:
             in_use = champion(session)
-        model = LazyModel(database, settings.model, device, fit=settings.fit)
+        model = LazyModel(database, settings.model, device, fit=settings.fit, bars=settings.bars)
         if model.remembered is not None:
             # A mistyped expression is not worth a run, where the names can be had without loading the model.
             names_to_train(model.remembered, settings)
@@ -264,7 +264,8 @@ def _learner(
     if heads is not None and pooled is not None and _only_heads(names, heads):
         return HeadsLearner(model, heads, names, pooled, settings)
     if changed and in_use is not None:
-        encoder = replace(load_run_model(run.database, in_use.id, device=settings.device), fit=settings.fit)
+        encoder = load_run_model(run.database, in_use.id, device=settings.device)
+        encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
     else:
         encoder = model.encoder()
     from trainer.whole_learner import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
