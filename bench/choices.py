@@ -61,7 +61,9 @@ def line(database: Database, question: str, answer: str, settings: dict[str, Any
     """Train once a seed; the table's row."""
     tuned, base, n = [], 0.0, 0
     for seed in seeds:
-        wanted = TrainSettings(**{"model": str(ENCODER), "title_model": "base", "seed": seed, **settings})
+        wanted = TrainSettings(
+            **{"model": str(ENCODER), "title_model": "base", "bars": "keep", "seed": seed, **settings}
+        )
         result = train(database, wanted)
         tuned.append(result.tuned.table()["valid"]["recall@1"])
         base, n = result.base.table()["valid"]["recall@1"], result.examples["valid"]

@@ -20,7 +20,7 @@ from typing import Any
 
 from store.database import open_database, rows_as_dicts
 from thumbtune.demo.channel import drawn_channel
-from thumbtune.demo.session import ENCODER
+from thumbtune.demo.session import DRAWN, ENCODER
 from thumbtune.standin.server import StandIn
 from trainer.evaluation import mcnemar
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 def report(seed: int, store: str, environment: dict[str, str], options: list[str]) -> float:
     """Train with one seed, print its line, and return tuned - base recall@1 on the test split."""
-    model = ("--model", str(ENCODER), "--title-model", "base", "--seed", str(seed))
+    model = ("--model", str(ENCODER), "--title-model", "base", *DRAWN, "--seed", str(seed))
     run = thumbtune(environment, "train", *model, *options)["run_id"]
     database = open_database(store, read_only=True)
     with database.read() as session:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainer.errors import BadSetting, NotAClip
-from trainer.framing import framed
+from trainer.framing import framed, without_bars
 from trainer.pictures import PictureSource, batches
-from trainer.settings import Fit
+from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -89,6 +89,7 @@ class Encoder:
         fingerprint: SHA-256 (hex) over weights, configuration, preprocessing and tokenizer, as loaded.
         device: where it runs.
         fit: how a wide picture gets into the model's square.
+        bars: whether letterbox bars are cut off first.
     """
 
     model: SentenceTransformer
@@ -96,10 +97,13 @@ class Encoder:
     fingerprint: str
     device: str
     fit: Fit = "crop"
+    bars: Bars = "cut"
 
     def framed(self, source: PictureSource) -> PictureSource:
-        """The pictures as `fit` has them, before the model's own preprocessing."""
-        return source if self.fit == "crop" else _Framed(source, self.fit, *_frame(self.model))
+        """The pictures as `fit` and `bars` have them, before the model's own preprocessing."""
+        if self.fit == "crop":
+            return source if self.bars == "keep" else _WithoutBars(source)
+        return _Framed(source, self.fit, *_frame(self.model))
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
@@ -114,6 +118,14 @@ class Encoder:
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32, of length 1; nothing is kept."""
         return title_vectors(self.model, titles, count)
+
+
+@dataclass(frozen=True)
+class _WithoutBars:
+    source: PictureSource
+
+    def load(self, digests: Sequence[str]) -> list[Image.Image]:
+        return [without_bars(image) for image in self.source.load(digests)]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ TrainerError                   the root: anything the trainer can't do
 │   ├── NoNetwork              it is on the hub, not in the local cache, and the hub can't be reached
 │   ├── NotAClip               it loads, but does not embed pictures and text into one space
 │   └── DamagedModel           files missing, unreadable, or in an unsafe format
+├── Diverged                   training, or a model, gave numbers that can't be compared
 ├── BadPicture                 a stored picture can't be decoded
 ├── AlreadyTraining            another process trains on this store now, and this command starts only one
 ├── RunUnusable                a run whose model can't be had again (not done, artifact lost, base changed)
@@ -30,6 +31,7 @@ __all__ = [
     "BadSetting",
     "CantSave",
     "DamagedModel",
+    "Diverged",
     "HubUnreachable",
     "ModelUnavailable",
     "NoNetwork",
@@ -80,6 +82,10 @@ class NotAClip(ModelUnavailable):
 
 class DamagedModel(ModelUnavailable):
     """The model's files are incomplete, unreadable, or in a format that may run code."""
+
+
+class Diverged(TrainerError):
+    """A loss that is not finite, or embeddings that can't be compared: not finite, without length, or all the same."""
 
 
 class BadPicture(TrainerError):

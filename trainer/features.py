@@ -1,8 +1,8 @@
 """Each picture and title goes through a frozen tower once, ever: pooled vectors from the store, or else the tower.
 
 A vector is keyed by the tower's fingerprint (weights, configuration, preprocessing), the precision, the device's kind
-and, for pictures, the fit; and by the content. Whatever changes any of these misses. Vectors are kept batch by batch,
-so an encoding that was cut off goes on where it stopped.
+and, for pictures, the fit and whether bars are cut off; and by the content. Whatever changes any of these misses.
+Vectors are kept batch by batch, so an encoding that was cut off goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from store.tables import Tower
 from trainer.heads import Heads
 from trainer.lazy import LazyModel, TitleModel
 from trainer.pictures import PictureSource, batches
-from trainer.settings import Fit
+from trainer.settings import Bars, Fit
 from trainer.towers import BATCH, Towers, prefetched
 
 __all__ = ["CachedEmbedder", "Features", "TitleFeatures"]
@@ -41,12 +41,14 @@ class Features:
         model: whose towers run for what is not in the cache.
         precision: `fp32` or `bf16`.
         fit: how a wide picture gets into the model's square.
+        bars: whether letterbox bars are cut off first.
     """
 
     database: Database
     model: LazyModel
     precision: str
     fit: Fit
+    bars: Bars = "cut"
 
     def pictures(self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True) -> Vectors:
         """Pooled vectors of pictures, (n, vision width) float32.
@@ -76,6 +78,9 @@ class Features:
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts
         parts = [facts.vision, self.fit] if tower == "vision" else [facts.text]
+        if tower == "vision" and (self.fit, self.bars) == ("crop", "cut"):
+            # The other keys are as they were before bars could be cut off a `crop`: their vectors are still right.
+            parts.append("bars cut")
         return hashlib.sha256(" ".join([*parts, self.precision, self.model.device]).encode()).hexdigest()
 
     def _encoded_pictures(self, digests: Sequence[str], source: PictureSource) -> Encoded:

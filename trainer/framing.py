@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageStat
 
-from trainer.settings import Fit
+from trainer.settings import Bars, Fit
 
 __all__ = ["framed", "without_bars"]
 
@@ -45,11 +45,12 @@ def _is_black(part: Image.Image) -> bool:
     return luma.extrema[0][1] <= _BAR_MOST and luma.mean[0] <= _BAR_MEAN
 
 
-def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int]) -> Image.Image:
+def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int], bars: Bars = "cut") -> Image.Image:
     """Make a picture ready for a model that resizes the shorter edge to `side` and cuts out the middle square.
 
-    `crop` leaves all to the model. `pad` and `squash` take black bars off and return a square of `side` pixels, which
-    the model's preprocessing leaves as it is, so the picture is resampled once (bicubic, antialiased, as CLIP does):
+    `crop` cuts black bars off and leaves the rest to the model. `pad` and `squash` cut them off too, and return a
+    square of `side` pixels, which the model's preprocessing leaves as it is, so the picture is resampled once (bicubic,
+    antialiased, as CLIP does):
 
     - `pad`: shapes are kept; the longer edge becomes `side`, the shorter one as many pixels as keep the shape best, at
       least 1; the picture is in the middle (half a pixel up or left of it where that can't be), `fill` around it.
@@ -60,13 +61,16 @@ def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int
         fit: how.
         side: pixels of the model's square input.
         fill: RGB around a padded picture, 0 to 255: the model's mean colour, which its normalisation turns to about 0.
+        bars: with `keep`, `crop` leaves them to the model too.
 
     Returns:
-        RGB, side x side; with `crop` the image itself.
+        RGB, side x side; with `crop` the image itself, or what is left of it without bars.
     """
-    if fit == "crop":
+    if fit == "crop" and bars == "keep":
         return image
     picture = without_bars(image)
+    if fit == "crop":
+        return picture
     if fit == "squash":
         return picture.resize((side, side), Image.Resampling.BICUBIC)
     longer = max(picture.size)

@@ -16,7 +16,7 @@ from store.known_models import ModelFacts, read_known_model, write_known_model
 from trainer.encoder import Encoder, fingerprint, fingerprints, load_clip, title_vectors
 from trainer.errors import DamagedModel
 from trainer.heads import Heads, heads_of
-from trainer.settings import Fit
+from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -80,6 +80,7 @@ class LazyModel:
         device: `cpu`, `cuda` or `mps`.
         option: where the user named it, for messages.
         fit: how a wide picture gets into the model's square.
+        bars: whether letterbox bars are cut off first.
         changed: what is put into the model after loading, and the digest that tells it apart; None for nothing.
     """
 
@@ -91,6 +92,7 @@ class LazyModel:
         *,
         option: str = "--model",
         fit: Fit = "crop",
+        bars: Bars = "cut",
         changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
     ) -> None:
         self._database = database
@@ -98,6 +100,7 @@ class LazyModel:
         self.device = device
         self._option = option
         self._fit: Fit = fit
+        self._bars: Bars = bars
         self._changed = changed
         self._loaded: tuple[Encoder, Facts] | None = None
 
@@ -152,7 +155,7 @@ class LazyModel:
             if self._changed is not None:
                 self._changed[1](model)
             found = Facts.of(model)
-            self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._fit), found
+            self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._fit, self._bars), found
         return self._loaded
 
     def _files(self) -> str | None:

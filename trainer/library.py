@@ -16,13 +16,13 @@ from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
 from trainer.pictures import PictureSource, StoredPictures, batches
 from trainer.progress import Progress, Silent
 from trainer.query_picture import QueryPicture
+from trainer.usable import why_unusable
 
 __all__ = [
     "Found",
     "Library",
     "all_pairs",
     "cosines",
-    "finite",
     "load_library",
     "picture_vector",
     "rank_library",
@@ -31,6 +31,7 @@ __all__ = [
     "search",
     "searchable",
     "text_vector",
+    "usable",
 ]
 
 # Rows that are multiplied in double precision at a time.
@@ -111,7 +112,7 @@ def load_library(
 
     Raises:
         BadPicture: none of the pictures can be decoded.
-        RunUnusable: the model's vectors are no numbers.
+        RunUnusable: the model's vectors can't be compared.
     """
     digests = list(dict.fromkeys(pair.picture_sha256 for pair in pairs))
     source = StoredPictures(database)
@@ -127,7 +128,7 @@ def load_library(
     kept = [pair for pair in pairs if pair.picture_sha256 in row_of]
     rows = np.array([row_of[pair.picture_sha256] for pair in kept], dtype=np.intp)
     left_out = [pair for pair in pairs if pair.picture_sha256 not in row_of]
-    return Library(kept, finite(vectors)[rows], left_out)
+    return Library(kept, usable(vectors)[rows], left_out)
 
 
 def _decodable(digests: Sequence[str], source: PictureSource) -> list[str]:
@@ -146,7 +147,7 @@ def text_vector(embedder: Embedder, text: str) -> Vectors:
 
     Raises:
         BadSetting: it is blank, or not Unicode text.
-        RunUnusable: the model's vectors are no numbers.
+        RunUnusable: the model's vectors can't be compared.
     """
     if not text.strip():
         raise BadSetting("the text to search for is empty; say what the thumbnails should show")
@@ -158,7 +159,7 @@ def picture_vector(embedder: Embedder, picture: QueryPicture) -> Vectors:
     """Embed a picture to ask about: (d,) float32 of length 1.
 
     Raises:
-        RunUnusable: the model's vectors are no numbers.
+        RunUnusable: the model's vectors can't be compared.
     """
     # What is not in the store is not to stay in its cache.
     keep = picture.video_id is not None
@@ -176,18 +177,19 @@ def require_unicode(text: str) -> None:
 
 
 def _one(vectors: Vectors) -> Vectors:
-    vector: Vectors = finite(vectors)[0]
+    vector: Vectors = usable(vectors)[0]
     return vector
 
 
-def finite(vectors: Vectors) -> Vectors:
-    """Pass vectors on if all of them are numbers.
+def usable(vectors: Vectors) -> Vectors:
+    """Pass (n, d) embeddings on if they can be compared.
 
     Raises:
-        RunUnusable: they are not: no order can be made of them.
+        RunUnusable: one is not finite, or has no length: no order can be made of them.
     """
-    if not np.isfinite(vectors).all():
-        raise RunUnusable("the model's vectors are no numbers (its training diverged); name another model with --run")
+    reason = why_unusable(vectors)
+    if reason is not None:
+        raise RunUnusable(f"the model's vectors are {reason} (its training diverged); name another model with --run")
     return vectors
 
 

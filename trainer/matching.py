@@ -11,7 +11,7 @@ import numpy as np
 from store.pairs import Pair
 from trainer.encoder import Embedder, Vectors
 from trainer.errors import BadSetting
-from trainer.library import cosines, finite, picture_vector, require_unicode
+from trainer.library import cosines, picture_vector, require_unicode, usable
 from trainer.progress import Progress, Silent
 from trainer.query_picture import QueryPicture
 
@@ -74,7 +74,7 @@ def match_titles(
 
     Raises:
         BadSetting: there is no title, or one is not Unicode text.
-        RunUnusable: the model's vectors are no numbers.
+        RunUnusable: the model's vectors can't be compared.
     """
     times = Counter(title.strip() for title in titles if title.strip())
     if not times:
@@ -128,6 +128,6 @@ def _scores(
     with progress.phase("Comparing titles", len(known) + len(new)) as count:
         for titles, keep in ((known, True), (new, False)):
             if titles:
-                vectors = finite(embedder.title_vectors(titles, count, keep=keep))
+                vectors = usable(embedder.title_vectors(titles, count, keep=keep))
                 scores.update(zip(titles, cosines(query, vectors).tolist(), strict=True))
     return scores

@@ -24,6 +24,8 @@ from store.tables import Evaluation, TrainingRun
 __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
 
 PLACEHOLDER = "path/to/this/folder"
+OLDEST_READER = "5.4"
+"""The first sentence-transformers that loads an exported model: its `modules.json` names classes by their new place."""
 
 _NEGATIVES = {
     "least-similar": "the title that is least similar to the row's own, each used once",
@@ -33,8 +35,8 @@ _NEGATIVES = {
 }
 _FITS = {
     "crop": "the model's own preprocessing: its middle square",
-    "pad": "whole, in a square of the mean colour, black bars taken off first",
-    "squash": "whole, both edges resized to the square's, black bars taken off first",
+    "pad": "whole, in a square of the mean colour",
+    "squash": "whole, both edges resized to the square's",
 }
 
 
@@ -69,7 +71,7 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
         *("---", _metadata(run, base, recalls), "---", ""),
         *(f"# {base.rpartition('/')[2]}, fine-tuned on thumbnails and titles", "", about, ""),
         *_results(recalls),
-        *_usage(name, run.settings.get("fit", "crop")),
+        *_usage(name, _framing(run)),
         *("## Data", "", *(snapshot_lines(info, span) if info and span else ["Not recorded.", ""])),
         *_training(run),
         *_limits(run, recalls),
@@ -150,10 +152,29 @@ def _bound(value: float | None) -> str:
     return "?" if value is None else f"{value:.3f}"
 
 
-def _usage(name: str, fit: str) -> list[str]:
+def _framing(run: TrainingRun) -> str | None:
+    """How pictures are made ready before the model's own preprocessing; None where they are not."""
+    fit = str(run.settings.get("fit", "crop"))
+    # Earlier runs knew no bars, and kept them in a crop.
+    return None if fit == "crop" and run.settings.get("bars", "keep") == "keep" else fit
+
+
+def _pictures(run: TrainingRun) -> str:
+    fit = str(run.settings.get("fit", "crop"))
+    bars = "" if _framing(run) is None else ", black bars cut off first"
+    return f"`{fit}`: {_FITS.get(fit, 'as named')}{bars}"
+
+
+def _usage(name: str, fit: str | None) -> list[str]:
     """Code that can be run as it stands. Pictures and titles can't share one call of `encode`."""
     lines = [
         "## Usage",
+        "",
+        f"The model needs sentence-transformers {OLDEST_READER} or later; older versions can't load its folder:",
+        "",
+        "```bash",
+        f'pip install "sentence-transformers>={OLDEST_READER}" pillow',
+        "```",
         "",
         "Encode pictures and titles in calls of their own:",
         "",
@@ -176,7 +197,7 @@ def _usage(name: str, fit: str) -> list[str]:
     ]
     if fit in _FRAMING:
         lines += [
-            "`framed` is needed: the model was trained on pictures made ready like this, not on middle squares.",
+            "`framed` is needed: the model was trained on pictures made ready like this.",
             "",
         ]
     lines += [
@@ -189,10 +210,7 @@ def _usage(name: str, fit: str) -> list[str]:
 # What trainer.framing does, for those who have the model but not thumbtune. A test holds the two together.
 _BARS_OFF = [
     "def framed(picture):",
-    '    """Take the black bars of YouTube\'s 4:3 sizes off, and make the square that the model sees."""',
-    "    processor = model[0].processor.image_processor",
-    "    size = processor.crop_size or processor.size",
-    '    side = size["height"] if "height" in size else size["shortest_edge"]',
+    '    """Cut the black bars of YouTube\'s 4:3 sizes off, and make ready what the model sees."""',
     "    width, height = picture.size",
     "    bar = (height + -width * 9 // 16) // 2",
     "    if abs(height - width * 3 / 4) <= 1 and bar >= 8:",
@@ -202,9 +220,16 @@ _BARS_OFF = [
     "        if all(luma.extrema[0][1] <= 32 and luma.mean[0] <= 8 for luma in lumas):",
     "            picture = picture.crop((0, bar, width, height - bar))",
 ]
+_SQUARE = [
+    "    processor = model[0].processor.image_processor",
+    "    size = processor.crop_size or processor.size",
+    '    side = size["height"] if "height" in size else size["shortest_edge"]',
+]
 _FRAMING = {
-    "squash": ["    return picture.resize((side, side), Image.Resampling.BICUBIC)"],
+    "crop": ["    return picture"],
+    "squash": [*_SQUARE, "    return picture.resize((side, side), Image.Resampling.BICUBIC)"],
     "pad": [
+        *_SQUARE,
         "    width, height = (max(1, round(edge * side / max(picture.size))) for edge in picture.size)",
         '    square = Image.new("RGB", (side, side), tuple(round(255 * mean) for mean in processor.image_mean))',
         "    picture = picture.resize((width, height), Image.Resampling.BICUBIC)",
@@ -263,7 +288,7 @@ def _training(run: TrainingRun) -> list[str]:
         ("learning rate", given.get("lr")),
         ("seed", run.seed),
         ("precision of frozen towers", given.get("precision", "fp32")),
-        ("pictures", f"`{given.get('fit', 'crop')}`: {_FITS.get(given.get('fit', 'crop'), 'as named')}"),
+        ("pictures", _pictures(run)),
         ("device", run.device),
         ("versions", ", ".join(f"{p} {v}" for p, v in run.packages.items() if p in _VERSIONS)),
     ]

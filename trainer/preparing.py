@@ -130,7 +130,7 @@ def encode(
     """Bring the features of all chosen examples into memory; None where the projections are no plain matrices."""
     if model.facts.heads is None:
         return None
-    features = Features(database, model, settings.precision, settings.fit)
+    features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})
     with progress.phase("Encoding pictures", len(digests)) as count:
@@ -177,5 +177,5 @@ def _title_vectors(
     facts = model.facts
     if facts.heads is None:
         return model.encoder().title_vectors(titles, count), facts.fingerprint
-    features = Features(database, model, settings.precision, settings.fit)
+    features = Features(database, model, settings.precision, settings.fit, settings.bars)
     return facts.heads.titles(features.titles(titles, count)), facts.fingerprint

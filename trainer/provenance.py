@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 __all__ = ["git_commit", "package_versions"]
 
-_PACKAGES = (
-    "thumbtune",
-    "torch",
-    "sentence-transformers",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "numpy",
-    "pandas",
-    "pillow",
-    "safetensors",
-    "scipy",
-    "tokenizers",
-)
+_EXTRAS = ("train", "reader")
+"""Of thumbtune: what they require decides a run's numbers."""
+_INDIRECT = ("thumbtune", "pillow", "tokenizers", "torchvision")
+"""Beside these: what is required elsewhere, or used by another distribution where it is installed."""
 
 
 def package_versions() -> dict[str, str]:
-    """{distribution: version} of what decides a run's numbers, Python and the platform included."""
+    """{distribution: version} of what decides a run's numbers, Python and the platform included.
+
+    They are those of `thumbtune[train]` by its own metadata, so that none is forgotten, and a few that it uses
+    indirectly; what is not installed is left out.
+    """
     versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _PACKAGES:
+    for name in (*_INDIRECT, *_required()):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+@cache
+def _required() -> tuple[str, ...]:
+    """The distributions that thumbtune's metadata names for `_EXTRAS`; none where thumbtune is not installed."""
+    try:
+        lines = importlib.metadata.requires("thumbtune") or []
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+    # As in `torch>=2.5; extra == "train"`.
+    found = (re.match(r"([\w.-]+).*;.*\bextra *== *[\"']([\w-]+)", line) for line in lines)
+    return tuple(match[1] for match in found if match is not None and match[2] in _EXTRAS)
 
 
 def git_commit() -> str | None:

@@ -16,8 +16,9 @@ from PIL import Image
 
 from store.database import Database
 from store.pairs import find_video
-from trainer.errors import BadPicture, BadSetting
-from trainer.pictures import StoredPictures, decoded
+from trainer.displayed import displayed
+from trainer.errors import BadSetting
+from trainer.pictures import StoredPictures
 
 __all__ = ["MAX_PIXELS", "QueryPicture", "open_picture"]
 
@@ -49,7 +50,7 @@ class QueryPicture:
     Args:
         name: as the user gave it.
         digest: SHA-256 of the file, in hex.
-        image: RGB.
+        image: RGB; of a file, what an image viewer shows of it (`trainer.displayed`).
         video_id: the video that was named, or None for a file.
         title: that video's title.
     """
@@ -136,10 +137,7 @@ def _size(content: bytes, name: str) -> tuple[int, int]:
 
 def _decoded(content: bytes, name: str) -> Image.Image:
     try:
-        return decoded(content, name)
-    except BadPicture as error:
-        # Its advice is for pictures of the store.
-        reason: BaseException | None = error.__cause__
-    except _DECODER_ERRORS as error:
-        reason = error
-    raise BadSetting(f"{name} can't be decoded ({reason}); save it anew, or name another file") from reason
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return displayed(image)
+    except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
+        raise BadSetting(f"{name} can't be decoded ({error}); save it anew, or name another file") from error

@@ -104,7 +104,9 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
     settings = run_settings(run)
     # What fails later is told with where another base can be named: not where this run is.
     option = "'thumbtune train --model'"
-    opened = partial(LazyModel, database, run.base_model, pick_device(device), option=option, fit=settings.fit)
+    opened = partial(
+        LazyModel, database, run.base_model, pick_device(device), option=option, fit=settings.fit, bars=settings.bars
+    )
     base = opened()
     if base.facts.fingerprint != run.base_fingerprint:
         raise RunUnusable(
@@ -198,14 +200,15 @@ def model_embedder(
         database: the store.
         model: the model.
         heads: projections to use instead of its own.
-        settings: whose precision and fit to use; a precision that this device does not have becomes fp32.
+        settings: whose precision, fit and bars to use; a precision that this device does not have becomes fp32.
     """
     chosen = heads or model.facts.heads
     if chosen is None:
         return model.encoder()
     settings = settings or TrainSettings()
     wanted = "auto" if settings.precision == "bf16" else settings.precision
-    return CachedEmbedder(Features(database, model, pick_precision(wanted, model.device), settings.fit), chosen)
+    precision = pick_precision(wanted, model.device)
+    return CachedEmbedder(Features(database, model, precision, settings.fit, settings.bars), chosen)
 
 
 @dataclass(frozen=True)

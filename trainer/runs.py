@@ -29,7 +29,7 @@ from trainer.artifacts import (
     tensors_file,
 )
 from trainer.contamination import contaminated
-from trainer.errors import CantSave, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.errors import CantSave, Diverged, RunUnusable, TrainerError, TrainingInterrupted
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
 from trainer.learners import HeadsLearner, Learner, Pooled, triplets
@@ -40,7 +40,7 @@ from trainer.promotion import Decision, Judge
 from trainer.quiet import quiet_libraries
 from trainer.recorded import embedder_of, load_run_model
 from trainer.recording import Run, begin, mark_stale, ran_out_of_memory, recorded
-from trainer.scoring import Scores, score_examples
+from trainer.scoring import Scores, require_apart, score_examples
 from trainer.settings import TrainSettings
 from trainer.steps import Step
 
@@ -132,7 +132,7 @@ def train(
             mark_stale(database)
         with database.read() as session:
             in_use = champion(session)
-        model = LazyModel(database, settings.model, device, fit=settings.fit)
+        model = LazyModel(database, settings.model, device, fit=settings.fit, bars=settings.bars)
         if model.remembered is not None:
             # A mistyped expression is not worth a run, where the names can be had without loading the model.
             names_to_train(model.remembered, settings)
@@ -172,6 +172,7 @@ def _train(
         _fit(run, learner, prepared)
     with run.timed("evaluate"):
         tuned = learner.score(prepared.rows, run.progress)
+        require_apart(base, tuned)
         _warn_if_worse(run, base, tuned)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
@@ -263,7 +264,8 @@ def _learner(
     if heads is not None and pooled is not None and _only_heads(names, heads):
         return HeadsLearner(model, heads, names, pooled, settings)
     if changed and in_use is not None:
-        encoder = replace(load_run_model(run.database, in_use.id, device=settings.device), fit=settings.fit)
+        encoder = load_run_model(run.database, in_use.id, device=settings.device)
+        encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
     else:
         encoder = model.encoder()
     from trainer.whole_learner import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
@@ -293,7 +295,7 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
 
         def on_step(step: Step) -> None:
             if not math.isfinite(step.loss):
-                raise TrainerError(
+                raise Diverged(
                     f"the loss became {step.loss} at step {step.step}; use a smaller --lr, or a higher --temperature"
                 )
             steps.append(step)

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from store.snapshots import ExampleRow
 from trainer.encoder import Embedder, Vectors
-from trainer.errors import TrainerError
+from trainer.errors import Diverged
 from trainer.evaluation import Metric, Ranking, measure, rank_rows
 from trainer.pictures import PictureSource
 from trainer.progress import Progress
 from trainer.splits import SPLITS, normalised
+from trainer.usable import Spread, collapsed, spread, why_unusable
 
-__all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "score_examples", "score_vectors"]
+__all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "require_apart", "score_examples", "score_vectors"]
 
 ALL = "all"
 """The scope of figures over every channel of the snapshot."""
@@ -42,10 +43,12 @@ class Scores:
     Args:
         scores: the metrics.
         ranks: rows for the store's `rank` table (scope `all`), without run and model.
+        spread: how far apart the embeddings lie, for `require_apart`.
     """
 
     scores: list[Score]
     ranks: list[dict[str, Any]]
+    spread: Spread
 
     def table(self, direction: str = "thumbnail_to_title", scope: str = ALL) -> dict[str, dict[str, float]]:
         """{split: {metric: value}} of one direction and scope; splits without examples are left out."""
@@ -116,10 +119,11 @@ def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vect
         texts: (n, d) float32 of length 1: each example's title.
 
     Raises:
-        TrainerError: a vector is not finite: it would compare as neither better nor worse than any.
+        Diverged: a vector is not finite, or has no length: it would compare as neither better nor worse than any.
     """
-    if not (np.isfinite(pictures).all() and np.isfinite(texts).all()):
-        raise TrainerError("the model's embeddings are not finite; train with a smaller --lr, or use another model")
+    reason = why_unusable(pictures) or why_unusable(texts)
+    if reason is not None:
+        raise Diverged(f"the model's embeddings are {reason}; train with a smaller --lr, or use another model")
     scores: list[Score] = []
     ranks: list[dict[str, Any]] = []
     for split in SPLITS:
@@ -129,7 +133,24 @@ def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vect
                 scores += [Score(scope, split, direction, metric) for metric in measure(ranking.rank)]
                 if scope == ALL:
                     ranks += _rank_rows(examples, inside, split, direction, ranking)
-    return Scores(scores, ranks)
+    return Scores(scores, ranks, (spread(pictures), spread(texts)))
+
+
+def require_apart(base: Scores, tuned: Scores) -> None:
+    """Refuse a model that gives all thumbnails, or all titles, one embedding, where its base told them apart.
+
+    Args:
+        base: scores before training.
+        tuned: scores on the same rows after it.
+
+    Raises:
+        Diverged: it does.
+    """
+    if collapsed(base.spread, tuned.spread):
+        raise Diverged(
+            "training made all thumbnails, or all titles, look the same to the model; "
+            "use a smaller --lr, or a higher --temperature"
+        )
 
 
 def _at(distinct: Sequence[str], wanted: Sequence[str]) -> NDArray[np.intp]:

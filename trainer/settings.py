@@ -11,6 +11,7 @@ from typing import Any, Literal
 from trainer.errors import BadSetting
 
 __all__ = [
+    "BARS",
     "DEFAULT_MODEL",
     "DEFAULT_TITLE_MODEL",
     "DEVICES",
@@ -20,6 +21,7 @@ __all__ = [
     "PRECISIONS",
     "STARTS",
     "STRATEGIES",
+    "Bars",
     "Fit",
     "Precision",
     "Strategy",
@@ -33,6 +35,8 @@ Precision = Literal["fp32", "bf16", "auto"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "auto")
 Fit = Literal["crop", "pad", "squash"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
+Bars = Literal["cut", "keep"]
+BARS: tuple[Bars, ...] = ("cut", "keep")
 STARTS = ("base", "champion")
 MODEL_BESIDE_CHAMPION = "--from champion goes on with the model in use; leave --model out, or train --from base"
 """What is told where a model is named to a run that goes on from the champion."""
@@ -47,7 +51,7 @@ DEFAULT_TITLE_MODEL = "sentence-transformers/all-mpnet-base-v2"
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """All that decides what a run does. The defaults are the recipe's, but that equal titles are masked.
+    """All that decides what a run does. The defaults are the recipe's, except `mask` and `bars`.
 
     Args:
         model: hub name or folder of a CLIP-style model, or `N:base`, the base of run N.
@@ -66,6 +70,8 @@ class TrainSettings:
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: of the frozen towers: `fp32`, `bf16`, or `auto` for bf16 where the device computes in it.
         fit: how a wide thumbnail gets into the model's square: `crop` (the model's own), `pad` or `squash`.
+        bars: `cut` the letterbox bars of YouTube's 4:3 sizes off first, or `keep` them, as the recipe does; `pad` and
+            `squash` never show them.
         lora_rank, lora_alpha, lora_targets: with `train="lora"`: the adapters' rank, their scale times the rank, and a
             regular expression that whole names of linear layers match.
         channels: train on these channel ids only; empty: on all.
@@ -89,6 +95,7 @@ class TrainSettings:
     device: str = "auto"
     precision: Precision = "fp32"
     fit: Fit = "crop"
+    bars: Bars = "cut"
     lora_rank: int = 8
     lora_alpha: float = 16.0
     lora_targets: str = r".*\.(q_proj|v_proj)|.*_projection"
@@ -108,6 +115,7 @@ class TrainSettings:
             ("device", self.device, DEVICES),
             ("precision", self.precision, PRECISIONS),
             ("fit", self.fit, FITS),
+            ("bars", self.bars, BARS),
             ("start", self.start, STARTS),
         ):
             if value not in known:
@@ -156,6 +164,8 @@ class TrainSettings:
         ]
         if self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
             told.append("--hard-max-similarity has no effect without --negatives hard")
+        if self.bars == "keep" and self.fit != "crop":
+            told.append(f"--bars keep has no effect with --fit {self.fit}")
         return told
 
     def as_dict(self) -> dict[str, Any]:
@@ -164,6 +174,10 @@ class TrainSettings:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> TrainSettings:
-        """What `as_dict` gave, read back; a setting that it did not know yet has today's default."""
-        known = {field.name: kept[field.name] for field in fields(cls) if field.name in kept}
+        """What `as_dict` gave, read back.
+
+        A setting that it did not know yet has today's default, except `bars`: those who did not know it kept them.
+        """
+        known: dict[str, Any] = {"bars": "keep"}
+        known |= {field.name: kept[field.name] for field in fields(cls) if field.name in kept}
         return cls(**{**known, "channels": tuple(known.get("channels", ()))})

@@ -233,7 +233,8 @@ class _Sweep:
         for text in snapshot.require_trainable(chosen):
             self._warn(text)
         with self._progress.phase(f"Opening {settings.shared.model}"):
-            model = LazyModel(self._database, settings.shared.model, self._device, fit=settings.shared.fit)
+            shared = settings.shared
+            model = LazyModel(self._database, shared.model, self._device, fit=shared.fit, bars=shared.bars)
             self._check_base(model)
             trials = Trials(self._database, model, chosen, settings.shared, self._device, self._progress)
         trials.prepare(settings.space.strategies())

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from store.database import Database
 from store.snapshots import ExampleRow
 from store.sweeps import TrialRun
 from store.types import utc_now
-from trainer.errors import BadSetting, NotEnoughPairs
+from trainer.errors import BadSetting, Diverged, NotEnoughPairs
 from trainer.fit_heads import PooledTriplets, fit_heads
 from trainer.heads import Heads
 from trainer.lazy import LazyModel
@@ -25,16 +23,12 @@ from trainer.learners import Pooled, triplets
 from trainer.preparing import encode, mine
 from trainer.progress import Progress
 from trainer.recording import known_at_start
-from trainer.scoring import Scores
+from trainer.scoring import require_apart
 from trainer.settings import TrainSettings
 from trainer.snapshot import Selection
 from trainer.steps import Step, chosen_names
 
 __all__ = ["Trials", "heads_to_train"]
-
-
-class _Diverged(Exception):
-    """The loss or the weights are not finite; the message says so."""
 
 
 def heads_to_train(model: LazyModel, settings: TrainSettings) -> tuple[Heads, list[str]]:
@@ -111,6 +105,7 @@ class Trials:
         assert pooled is not None, "the model has plain heads"
         self._pooled = pooled
         self._seen = _part(pooled, self._valid)
+        self._base = self._seen.score(self._heads, self._valid)
         for strategy in strategies:
             if strategy != "random":
                 self._rows(replace(self.settings, negatives=strategy))  # type: ignore[arg-type]
@@ -127,23 +122,21 @@ class Trials:
         columns = {**self._columns(settings, mined), "started_at": clock.started_at}
         try:
             heads = self._fit(settings, mined.rows, steps)
-        except _Diverged as error:
-            return TrialRun({**columns, **clock.ended("fit"), "status": "failed", "error": str(error)}, _rows_of(steps))
-        clock.ended("fit")
-        scores: Scores = self._seen.score(heads, self._valid)
+            clock.ended("fit")
+            scores = self._seen.score(heads, self._valid)
+            require_apart(self._base, scores)
+        except Diverged as error:
+            ended = clock.ended("evaluate")
+            return TrialRun({**columns, **ended, "status": "failed", "error": str(error)}, _rows_of(steps))
         return TrialRun({**columns, **clock.ended("evaluate"), "status": "done"}, _rows_of(steps), scores.rows("tuned"))
 
     def _fit(self, settings: TrainSettings, rows: PooledTriplets, steps: list[Step]) -> Heads:
         def on_step(step: Step) -> None:
             if not math.isfinite(step.loss):
-                raise _Diverged(f"the loss became {step.loss} at step {step.step}; use a smaller --lr")
+                raise Diverged(f"the loss became {step.loss} at step {step.step}; use a smaller --lr")
             steps.append(step)
 
-        heads = fit_heads(self._heads, rows, self._names, settings, device=self.device, on_step=on_step)
-        # The last step's loss is of the weights before it, and not a number ranks nothing: it would pass for a hit.
-        if not all(torch.isfinite(tensor).all() for tensor in heads.tensors().values()):
-            raise _Diverged(f"the weights are not finite after step {len(steps)}; use a smaller --lr")
-        return heads
+        return fit_heads(self._heads, rows, self._names, settings, device=self.device, on_step=on_step)
 
     def _rows(self, settings: TrainSettings) -> _Mined:
         """The rows to train on, mined once for each strategy, and for each seed where it decides."""

@@ -7,6 +7,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,8 @@ def test_another_fit_precision_or_content_misses(sqlite_database: Database, tiny
     assert asked(features(sqlite_database, tiny_clip, fit="pad")) == NAMES
     assert asked(features(sqlite_database, tiny_clip, fit="squash")) == NAMES
     assert asked(features(sqlite_database, tiny_clip, "bf16")) == NAMES
+    assert asked(replace(features(sqlite_database, tiny_clip), bars="keep")) == NAMES
+    assert asked(replace(features(sqlite_database, tiny_clip, fit="pad"), bars="keep")) == [], "never shown in a pad"
     assert asked(features(sqlite_database, tiny_clip), [*NAMES, "pink bar"]) == ["pink bar"]
     made = features(sqlite_database, tiny_clip)
     assert runs_for_titles(made)

@@ -161,9 +161,12 @@ def test_a_real_channels_pictures_lose_their_bars(shared_channel: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(480, 360), (1280, 720), (90, 160), (1, 1)])
-def test_crop_leaves_all_to_the_model(size: tuple[int, int]) -> None:
+def test_crop_leaves_all_but_bars_to_the_model(size: tuple[int, int]) -> None:
     image = noise(*size, 0, 255)
     assert framed(image, "crop", side=224, fill=GREY) is image
+    letterboxed = barred((480, 360), image)
+    assert framed(letterboxed, "crop", side=224, fill=GREY).tobytes() == without_bars(letterboxed).tobytes()
+    assert framed(letterboxed, "crop", side=224, fill=GREY, bars="keep") is letterboxed
 
 
 def columns_and_rows(image: Image.Image, fill: tuple[int, int, int]) -> tuple[int, int, int, int]:

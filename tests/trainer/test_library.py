@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
 from store.database import Database
 from tests.store.builders import add_channel, add_video
@@ -182,15 +185,29 @@ def test_only_damaged_pictures(database: Database, encoder: Encoder) -> None:
         library(database, encoder)
 
 
-def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, encoder: Encoder) -> None:
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 0.0, 1e-30])
+def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, encoder: Encoder, weight: float) -> None:
     fill(sqlite_database, 3)
     weights = dict(encoder.model.named_parameters())
     with torch.no_grad():
-        weights["0.model.text_projection.weight"].fill_(float("nan"))
-        weights["0.model.visual_projection.weight"].fill_(float("nan"))
+        weights["0.model.text_projection.weight"].fill_(weight)
+        weights["0.model.visual_projection.weight"].fill_(weight)
     for ask in (lambda: text_vector(encoder, "red"), lambda: library(sqlite_database, encoder)):
-        with pytest.raises(RunUnusable, match="vectors are no numbers"):
+        with pytest.raises(RunUnusable, match="name another model with --run"):
             ask()
+
+
+def test_a_file_is_embedded_as_it_is_displayed(database: Database, encoder: Encoder, tmp_path: Path) -> None:
+    """Turned by its tag or by its pixels, 8 or 16 bits deep: one picture has one vector."""
+    upright = Image.open(io.BytesIO(draw("red", "circle"))).convert("L")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright.save(tmp_path / "plain.png")
+    upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.asarray(upright).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    expected = picture_vector(encoder, open_picture(database, str(tmp_path / "plain.png")))
+    for name in ("turned.png", "deep.png"):
+        assert (picture_vector(encoder, open_picture(database, str(tmp_path / name))) == expected).all()
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\N{NO-BREAK SPACE}"])
@@ -212,6 +229,26 @@ def test_any_other_text_is_a_query(encoder: Encoder, text: str) -> None:
     assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("size", [(1280, 720), (640, 360), (1920, 1080)])
+def test_a_designers_file_is_seen_as_the_stored_thumbnail_is(
+    shared_channel: Path, sqlite_database: Database, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Without its bars and at another size, each of six thumbnails finds itself first."""
+    files = sorted((shared_channel / "thumbnails").glob("*.jpg"))
+    with sqlite_database.write() as session:
+        add_channel(session)
+        for number, file in enumerate(files):
+            add_video(session, file.stem, day=number, title=file.stem, picture=file.read_bytes())
+    with quiet_libraries():
+        demo = load_encoder(str(ENCODER), "cpu")
+        stored = library(sqlite_database, demo)
+        for file in files[:: len(files) // 6]:
+            with Image.open(file) as image:
+                image.crop((0, 45, 480, 315)).resize(size).save(tmp_path / "cover.png")
+            query = picture_vector(demo, open_picture(sqlite_database, str(tmp_path / "cover.png")))
+            assert search(stored, query, 1)[0].pair.video_id == file.stem
+
+
 def test_a_model_that_knows_pictures_finds_them_by_title(sqlite_database: Database) -> None:
     videos = [video for video in drawn_channel().listed() if (video.duration_s or 0) >= 180][:40]
     with sqlite_database.write() as session:
@@ -219,7 +256,8 @@ def test_a_model_that_knows_pictures_finds_them_by_title(sqlite_database: Databa
         for day, video in enumerate(videos):
             add_video(session, video.id, day=day, title=video.title, picture=video.picture())
     with quiet_libraries():
-        model = load_encoder(str(ENCODER), "cpu")
+        # It learnt from thumbnails with their bars.
+        model = replace(load_encoder(str(ENCODER), "cpu"), bars="keep")
         loaded = library(sqlite_database, model)
         ranks = []
         for video in videos:

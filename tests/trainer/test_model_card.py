@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -24,7 +25,7 @@ from trainer.encoder import Encoder
 from trainer.framing import framed
 from trainer.model_card import hub_name, model_card, public_name
 from trainer.quiet import quiet_libraries
-from trainer.settings import Fit, TrainSettings
+from trainer.settings import Bars, Fit, TrainSettings
 
 FINGERPRINT = "c0ffee" + "0" * 58
 
@@ -214,11 +215,21 @@ def pictures() -> list[Image.Image]:
     ]
 
 
+def test_it_names_the_oldest_library_that_loads_it(sqlite_database: Database, encoder: Encoder, tmp_path: Path) -> None:
+    card = model_card(sqlite_database, add_run(sqlite_database))
+    assert 'pip install "sentence-transformers>=5.4"' in card
+    save_whole_model(encoder.model, tmp_path / "model", card)
+    # These classes came with 5.4: a module that lies elsewhere may need another version.
+    (module,) = json.loads((tmp_path / "model" / "modules.json").read_text(encoding="utf-8"))
+    assert module["type"] == "sentence_transformers.base.modules.transformer.Transformer"
+
+
+@pytest.mark.parametrize("bars", ["cut", "keep"])
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_its_code_runs_as_it_stands(
-    sqlite_database: Database, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: Fit
+    sqlite_database: Database, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: Fit, bars: Bars
 ) -> None:
-    run_id = add_run(sqlite_database, fit=fit)
+    run_id = add_run(sqlite_database, fit=fit, bars=bars)
     save_whole_model(encoder.model, tmp_path / "model", model_card(sqlite_database, run_id, name="model"))
     monkeypatch.chdir(tmp_path)
     Path("thumbnail.jpg").write_bytes(draw("red", "circle"))
@@ -229,10 +240,10 @@ def test_its_code_runs_as_it_stands(
         exec(compile(code, "README.md", "exec"), values)
     assert tuple(values["scores"].shape) == (1, 2)
     assert told.getvalue().startswith("tensor(")
-    if fit == "crop":
+    if (fit, bars) == ("crop", "keep"):
         assert "framed" not in values
         return
     fill_colour = (123, 117, 104)  # CLIP's mean colour
     for picture in pictures():
-        expected = framed(picture, fit, side=32, fill=fill_colour)
+        expected = framed(picture, fit, side=32, fill=fill_colour, bars=bars)
         assert (np.asarray(values["framed"](picture)) == np.asarray(expected)).all(), picture.size

@@ -23,7 +23,7 @@ from store.tables import Promotion, TrainingRun, Video
 from tests.store.builders import add_video, change_video, url_of
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
-from trainer.errors import AlreadyTraining, BadSetting, RunUnusable, TrainingInterrupted
+from trainer.errors import AlreadyTraining, BadSetting, Diverged, RunUnusable, TrainingInterrupted
 from trainer.evaluation import mcnemar
 from trainer.recorded import load_run_model
 from trainer.recording import known_at_start
@@ -73,6 +73,24 @@ def in_use(database: Database) -> int | None:
 def reasons(database: Database) -> list[str]:
     with database.read() as session:
         return [row["reason"] for row in rows_as_dicts(session, "SELECT reason FROM champions")]
+
+
+@pytest.mark.parametrize("given", [{"lr": 1e30}, {"lr": 1e38}, {"lr": 1e300}, {"temperature": 1e-300}], ids=str)
+def test_a_model_whose_training_diverged_never_comes_into_use(
+    filled: Database, settings_for: Make, given: dict[str, float]
+) -> None:
+    """The loss stays a number where the products that overflow are only those that make the vectors."""
+    with pytest.raises(Diverged):
+        train(filled, settings_for(**given))
+    assert in_use(filled) is None
+    kept = train(filled, settings_for(**UNTOUCHED)).run_id
+    publish(filled, range(40, 50))
+    with pytest.raises(Diverged):
+        retrain(filled, settings_for(**given))
+    assert in_use(filled) == kept
+    with filled.read() as session:
+        assert [run.status for run in list_runs(session)] == ["failed", "done", "failed"]
+        assert all("--lr" in str(run.error) for run in list_runs(session) if run.status == "failed")
 
 
 def test_the_first_model_comes_into_use_and_a_later_one_that_is_not_worse_replaces_it(

@@ -15,6 +15,13 @@ from trainer.errors import BadSetting, TrainerError
 from trainer.settings import DEVICES, STRATEGIES, TrainSettings
 
 
+def test_a_run_that_knew_no_bars_kept_them() -> None:
+    recorded = TrainSettings().as_dict()
+    assert TrainSettings.from_dict(recorded).bars == "cut"
+    del recorded["bars"]
+    assert TrainSettings.from_dict(recorded).bars == "keep"
+
+
 def test_the_defaults_are_the_recipes() -> None:
     chosen = TrainSettings()
     assert chosen.model == "sentence-transformers/clip-ViT-L-14"

@@ -299,6 +299,14 @@ def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings
         assert (row.status, row.error) == ("failed", "all 2 trials diverged; lower the ends of --lr")
 
 
+def test_a_trial_that_leaves_vectors_without_length_has_failed(filled: Database, settings_for: Make) -> None:
+    four = {"lr": "0.01,1e30", "negatives": "none", "batch_size": "8", "epochs": "2:3", "temperature": "0.05"}
+    result = sweep(filled, settings_for(four, trials=4))
+    assert result.failed == 2
+    assert {standing.settings["lr"] for standing in result.standings} == {0.01}
+    assert status(filled, 1) == "done"
+
+
 def test_a_small_space_ends_early(filled: Database, settings_for: Make) -> None:
     fixed = {"lr": "0.01", "epochs": "1,2", "batch_size": "8", "negatives": "none", "temperature": "0.05"}
     result = sweep(filled, settings_for(fixed, trials=20))

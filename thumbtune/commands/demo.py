@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -44,7 +45,7 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
     if serve and (folder or as_json):
         raise click.UsageError(f"--serve has no use for {'--dir' if folder else '--json'}; leave it out.")
     from thumbtune.demo.channel import drawn_channel  # noqa: PLC0415
-    from thumbtune.demo.session import Session, hold_back, new_folder, tell  # noqa: PLC0415
+    from thumbtune.demo.session import DRAWN, Session, hold_back, new_folder, tell  # noqa: PLC0415
     from thumbtune.standin.folder import load_folder  # noqa: PLC0415
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
@@ -52,12 +53,12 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
     catalogue = load_folder(channel_dir) if channel_dir else drawn_channel()
     if serve:
         with StandIn(catalogue, port=port) as server:
-            _serve(app, server, catalogue.handle)
+            _serve(app, server, catalogue.handle, () if channel_dir else DRAWN)
         return
     newest = hold_back(catalogue)
     place = _empty(folder) if folder else new_folder(Path.cwd())
     with StandIn(catalogue, port=port) as server:
-        session = Session(place, server, app.console.say, as_json)
+        session = Session(place, server, app.console.say, as_json, () if channel_dir else DRAWN)
         tell(session, catalogue, newest)
     if as_json:
         app.console.print_json({"store": session.store_url, "steps": session.results})
@@ -70,7 +71,7 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def _serve(app: App, server: object, handle: str) -> None:
+def _serve(app: App, server: object, handle: str, options: Sequence[str]) -> None:
     from thumbtune.demo.session import ENCODER  # noqa: PLC0415
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
@@ -82,7 +83,7 @@ def _serve(app: App, server: object, handle: str) -> None:
         app.console.out.flush()
         app.console.note(f"Serving {handle}; in another shell, paste the lines above, then:")
         app.console.note(f"  thumbtune sync {handle}")
-        app.console.note(f"  thumbtune train --model {ENCODER} --title-model base")
+        app.console.note(f"  {' '.join(('thumbtune train --model', str(ENCODER), '--title-model base', *options))}")
         app.console.note("Ctrl-C ends the server.")
         signal.pause()
     except KeyboardInterrupt:

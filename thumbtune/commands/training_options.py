@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from trainer.settings import DEVICES, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
+from trainer.settings import BARS, DEVICES, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
 
 __all__ = ["NewFolder", "UpTo", "training_options"]
 
@@ -109,8 +109,15 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--fit",),
         {
             "type": click.Choice(FITS),
-            "help": "How a wide thumbnail becomes a square: the model's own centre crop, or, without letterbox bars, "
-            "padded or squashed.",
+            "help": "How a wide thumbnail becomes a square: the model's own centre crop, or whole, padded or squashed.",
+        },
+    ),
+    (
+        "bars",
+        ("--bars",),
+        {
+            "type": click.Choice(BARS),
+            "help": "Cut the letterbox bars of 4:3 thumbnails off first; keep: leave them in a crop (the recipe).",
         },
     ),
     ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),

@@ -15,10 +15,13 @@ from collector.opening import DEFAULT_MIN_DURATION_S
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
 
-__all__ = ["ENCODER", "DemoError", "Session", "hold_back", "new_folder", "retitle_and_repaint", "tell"]
+__all__ = ["DRAWN", "ENCODER", "DemoError", "Session", "hold_back", "new_folder", "retitle_and_repaint", "tell"]
 
 ENCODER = Path(__file__).parent / "encoder"
 """The folder of the small model that ships with thumbtune."""
+
+DRAWN = ("--bars", "keep")
+"""Options to train on the drawn channel with: the encoder learnt from thumbnails with their bars."""
 
 HELD_BACK = 0.1
 
@@ -37,6 +40,7 @@ class Session:
         folder: where the store and the models go.
         server: a started stand-in.
         show: called with each line for the person who watches.
+        training: options of `train` beside the model's.
         as_json: run every command with `--json` and keep what it printed in `results`, instead of showing it.
     """
 
@@ -44,6 +48,7 @@ class Session:
     server: StandIn
     show: Callable[[str], None]
     as_json: bool = False
+    training: Sequence[str] = DRAWN
     results: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -91,7 +96,7 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
         DemoError: a command failed.
     """
     session.run("sync", catalogue.handle)
-    session.run("train", "--model", str(ENCODER), "--title-model", "base")
+    session.run("train", "--model", str(ENCODER), "--title-model", "base", *session.training)
 
     session.show("")
     changed = retitle_and_repaint(catalogue)
