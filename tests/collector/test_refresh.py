@@ -17,6 +17,9 @@ from thumbtune.standin.server import StandIn
 
 ONE, TWO, THREE = "video000001", "video000002", "video000003"
 
+SIZES_ASKED_FOR = 5
+"""The stand-in announces so many sizes, and each is tried before a thumbnail counts as failed."""
+
 
 def versions(database: Database, video_id: str) -> list[tuple[str, str | None]]:
     with database.read() as session:
@@ -73,7 +76,7 @@ async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database:
     async with StandIn(catalogue) as server:
         await sync(database, server)
         catalogue.change(TWO, title=new[0], picture=drawn("another picture"))
-        server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=1)])
+        server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=SIZES_ASKED_FOR)])
         # As a process that is killed in between leaves it: nothing of the picture is known.
         await sync(database, server, mode="refresh", progress=When("details", look))
         with database.write() as session:
@@ -214,7 +217,7 @@ async def test_a_thumbnail_that_failed_in_a_refresh_is_tried_again_by_a_later_sy
     async with StandIn(catalogue) as server:
         await sync(database, server)
         catalogue.change(TWO, title="Another title", picture=drawn("another picture"))
-        server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=1)])
+        server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=SIZES_ASKED_FOR)])
         report = await sync(database, server, mode="refresh")
         assert (report.status, report.pictures_failed) == ("partial", 1)
         assert (await sync(database, server, now=later(0.5))).pictures_fetched == 0
