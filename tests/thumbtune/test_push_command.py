@@ -107,9 +107,9 @@ def test_a_private_repository_is_not_opened(push: Run, hub: FakeHub) -> None:
     [
         (("clip",), 2, "error: say what to push: --model or --dataset, one of them."),
         (("clip", "--model", "--dataset"), 2, "error: say what to push: --model or --dataset, one of them."),
-        (("a/b/c", "--model"), 2, "error: 'a/b/c' is no repository's name; use OWNER/NAME or NAME"),
+        (("a/b/c", "--model"), 2, "error: 'a/b/c' is not a valid repository name"),
         (("clip", "--model", "--run", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
-        (("open", "--dataset"), 1, "error: creator/open is there already and everyone can read it; name another"),
+        (("open", "--dataset"), 1, "error: creator/open already exists and is public"),
         (("other/clip", "--model"), 1, "error: the hub's token may not write to other/clip (You don't have the rights"),
     ],
 )

@@ -329,7 +329,7 @@ def test_a_place_that_cant_be_written_is_told_before_anything(
     (tmp_path / "file").write_text("in the way")
     if place == "models":
         monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path / "file"))
-    with pytest.raises(CantSave, match="file is a file, and can't be written to as a folder"):
+    with pytest.raises(CantSave, match="file is a file, not a folder"):
         train(filled, settings_for(), output=None if place == "models" else tmp_path / "file" / "whole")
     with filled.read() as session:
         assert list_runs(session) == []
