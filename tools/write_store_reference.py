@@ -1,4 +1,4 @@
-"""Write docs/store.md from the models and the views; with --check, only say whether it is up to date."""
+"""Write docs/store.md from the models and the views; with --check, only report whether it is up to date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADER = """# The store
 Generated from `store/tables/` and `store/views.py` by `make docs`; do not edit.
 
 One SQLite file, or a PostgreSQL database, holds everything. Times are UTC: ISO-8601 text on SQLite, `timestamptz` on
-PostgreSQL. Pictures are rows, keyed by the SHA-256 of their bytes. Nothing is deleted: a video that vanishes is marked.
+PostgreSQL. Thumbnails are rows, keyed by the SHA-256 of their bytes. Nothing is deleted: a missing video is marked.
 
 The **views** are made for your queries and keep their columns. The tables may change with a version; `thumbtune db
 upgrade` (or the first command that writes) migrates them.
@@ -62,7 +62,7 @@ def _meaning(column: Column[object], notes: dict[str, str]) -> str:
 
 
 def _attribute_docstrings() -> dict[str, dict[str, str]]:
-    """{class: {attribute: the string literal below it}}: Python keeps these in the source only."""
+    """Return {class: {attribute: the string literal below it}}, which Python keeps in the source only."""
     found: dict[str, dict[str, str]] = {}
     nodes = [node for module in MODULES for node in ast.parse(inspect.getsource(module)).body]
     for node in nodes:

@@ -356,7 +356,7 @@ def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
 
 
 def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
-    assert shell.run("runs", "champions").stdout == "no model is in use yet; 'thumbtune train' makes the first\n"
+    assert shell.run("runs", "champions").stdout == "no model is in use yet; run 'thumbtune train' first\n"
     shell.run("sync", "@tests")
     for seed in ("1", "2"):
         shell.run("train", *shell.model, "--seed", seed)

@@ -168,7 +168,7 @@ def test_trials_are_listed_only_when_asked_for(thumbtune: Run, clip: Path) -> No
         (("--final-seeds", "9" * 22), 2, "error: Invalid value for '--final-seeds': 9999999999999999999999 is not in"),
         (("--seed", "2000000001"), 2, "error: Invalid value for '--seed': 2000000001 is not in the range"),
         (("--seed", "-1"), 2, "error: seed -1 is out of range; use 0 to 2000000000"),
-        (("--timeout", "-1"), 2, "error: --timeout -1 is no time; give minutes."),
+        (("--timeout", "-1"), 2, "error: --timeout -1 is not a valid time"),
         (("--train", "all"), 2, "error: --train 'all' matches "),
         (("--channel", "@who"), 2, "error: channel '@who' is not in the store"),
         (("--resume", "1"), 2, "error: --resume goes on with the sweep's own settings; only --trials and --timeout"),
