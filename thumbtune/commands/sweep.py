@@ -84,7 +84,7 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
     default=_SWEEP.shared.train,
     show_default=True,
     metavar="WHAT",
-    help="projection for both, or a regular expression over their names.",
+    help="Projections to train: projection for both, or a regular expression over their names.",
 )
 @training_options(
     defaults=True,
