@@ -274,7 +274,7 @@ def test_trying_again_ends(hub: FakeHub, trained: Database, caplog: pytest.LogCa
     [
         ("preupload", 403, TokenRefused, "may not write to creator/pairs"),
         ("blob", 403, TokenRefused, "may not write to creator/pairs"),
-        ("batch", 401, TokenRefused, "does not accept its token"),
+        ("batch", 401, TokenRefused, "rejected the token"),
         ("commit", 413, PushFailed, r"answered 413 .*; run again later"),
         ("whoami", 200, PushFailed, r"asked who is asking, which failed \('name'\)"),
     ],

@@ -549,7 +549,7 @@ def test_a_thumbnail_that_was_replaced_is_not_in_common(filled: Database, settin
 
 def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
     train(filled, settings_for())
-    with pytest.raises(BadSetting, match="'x' is no run"):
+    with pytest.raises(BadSetting, match="'x' is not a run"):
         compare(filled, "1", "x")
     with pytest.raises(TrainerError):
         train(filled, settings_for(lr=1e38))
