@@ -1,4 +1,4 @@
-"""The champion: the run whose model is in use, and every one that was. Rows are added, never changed."""
+"""The champion: the run whose model is in use, and its predecessors. Rows are added, never changed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["champion", "champion_ids", "promote", "replace_champion"]
 
 
 def champion(session: Session) -> TrainingRun | None:
-    """The run whose model is in use, or None before the first promotion."""
+    """Return the run whose model is in use, or None before the first promotion."""
     query = select(TrainingRun).join(Promotion, Promotion.run_id == TrainingRun.id).order_by(Promotion.id.desc())
     return session.scalars(query.limit(1)).first()
 
 
 def champion_ids(session: Session) -> list[int]:
-    """The runs that ever came into use, in that order; one that came back is there again."""
+    """Return the ids of all promoted runs in order of promotion; a run promoted twice occurs twice."""
     return list(session.scalars(select(Promotion.run_id).order_by(Promotion.id)))
 
 
 def promote(session: Session, run_id: int, reason: str) -> int | None:
-    """Take a run's model into use from now on; return the run that was in use until now, or None.
+    """Make a run the champion; return the previous champion, or None.
 
     Raises:
-        NotFound: there is no such run.
+        NotFound: the run does not exist.
     """
     get_run(session, run_id)
     _lock(session)
@@ -38,19 +38,19 @@ def promote(session: Session, run_id: int, reason: str) -> int | None:
 
 
 def replace_champion(session: Session, run_id: int, old: int | None, reason: str) -> bool:
-    """Take a run's model into use instead of that of run `old`; not if `old` is no longer, or not at all, in use.
+    """Make a run the champion in place of run `old`; do nothing if `old` is not the champion.
 
     Args:
         session: a write session.
         run_id: the new champion.
-        old: what it was compared with; None: it is the first.
-        reason: why, with the figures.
+        old: the run that it was compared with; None if there was no champion.
+        reason: the reason, with the figures.
 
     Returns:
-        Whether it is in use now. False: another run came into use meanwhile, and stays.
+        Whether the run is the champion now. False: another run was promoted meanwhile, and stays.
 
     Raises:
-        NotFound: there is no such run.
+        NotFound: the run does not exist.
     """
     _lock(session)
     current = champion(session)
@@ -61,9 +61,9 @@ def replace_champion(session: Session, run_id: int, old: int | None, reason: str
 
 
 def _lock(session: Session) -> None:
-    """Let nobody promote between a look at the champion and what follows from it; readers don't wait.
+    """Block other promotions between reading the champion and replacing it; readers don't wait.
 
-    On SQLite a write transaction is alone from its start.
+    On SQLite a write transaction is exclusive from its start.
     """
     if session.get_bind().dialect.name != "sqlite":
         session.execute(text("LOCK TABLE promotion IN SHARE ROW EXCLUSIVE MODE"))

@@ -1,8 +1,8 @@
 """Errors of the store.
 
 StoreError                     the root: anything the store can't do
-├── BadDatabaseUrl             the URL is not one that SQLAlchemy can open
-├── DatabaseUnavailable        it can't be used now (folder missing, server down, read-only, locked, full)
+├── BadDatabaseUrl             SQLAlchemy can't open the URL
+├── DatabaseUnavailable        the database can't be used now (folder missing, server down, read-only, locked, full)
 ├── NotAStore                  the file or database holds something else, or is damaged
 ├── StoreTooNew                a newer thumbtune migrated it
 ├── StoreTooOld                it needs `thumbtune db upgrade` first
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class StoreError(Exception):
-    """Root of the store's errors. The message reads `what happened; what to do`."""
+    """Root of the store's errors. The message has the form `what happened; what to do`."""
 
     exit_code = 1
 
@@ -49,11 +49,11 @@ class NotAStore(StoreError):
 
 
 class StoreTooNew(StoreError):
-    """The schema revision is one this version of thumbtune does not know."""
+    """The schema revision is unknown to this version of thumbtune."""
 
 
 class StoreTooOld(StoreError):
-    """The schema is behind, and the caller asked not to migrate it."""
+    """The schema is outdated, and the caller asked not to migrate it."""
 
 
 class PictureDamaged(StoreError):
@@ -61,7 +61,7 @@ class PictureDamaged(StoreError):
 
 
 class NotFound(StoreError):
-    """A row that was asked for by its id does not exist."""
+    """A row with the given id does not exist."""
 
 
 class ContentRemoved(StoreError):
@@ -73,6 +73,6 @@ class InUse(StoreError):
 
 
 class BadQuery(StoreError):
-    """A statement given by the user fails, or would write."""
+    """A statement given by the user fails or would write."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""The feature cache: vectors by what made them and what of. A row that is damaged counts as missing."""
+"""The feature cache: vectors keyed by tower and input. A damaged row counts as missing."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from store.upsert import insert
 
 __all__ = ["read_features", "write_features"]
 
-# More bound values than this in one statement is more than an old SQLite takes.
+# An old SQLite accepts no more bound values than this in one statement.
 _BATCH = 500
 
 
 def read_features(
     session: Session, fingerprint: str, tower: Tower, digests: Sequence[str], width: int
 ) -> dict[str, bytes]:
-    """The vectors that are there, whole: {digest: little-endian float32}.
+    """Return the cached vectors that are intact: {digest: little-endian float32}.
 
     Args:
         session: any session.
         fingerprint: of the tower, its preprocessing and its precision.
         tower: `vision` or `text`.
-        digests: of the pictures or titles wanted, in hex.
-        width: values in a vector; a row of another length is left out, as is one whose checksum is wrong.
+        digests: hex digests of the thumbnails or titles.
+        width: values per vector; rows of another length or with a wrong checksum are left out.
     """
     found: dict[str, bytes] = {}
     for start in range(0, len(digests), _BATCH):
@@ -45,7 +45,7 @@ def read_features(
 
 
 def write_features(session: Session, fingerprint: str, tower: Tower, vectors: Mapping[str, bytes]) -> None:
-    """Keep vectors: {digest: little-endian float32}. A row that is there, damaged or not, is replaced."""
+    """Cache vectors: {digest: little-endian float32}. Existing rows, damaged or not, are replaced."""
     rows = [
         {
             "fingerprint": fingerprint,

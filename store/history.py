@@ -1,4 +1,4 @@
-"""Finished runs over time: what a plot of them shows, read in one query each."""
+"""Finished runs over time: the data that a plot shows, each read in one query."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FinishedRun", "Recall", "finished_runs", "losses_of", "recalls_of"]
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Recall@1 from thumbnail to title, over all channels of a run: a share of `n` with its 95 % Wilson interval."""
+    """A run's recall@1 from thumbnail to title, over all channels: a share of `n` with its 95 % Wilson interval."""
 
     value: float
     n: int
@@ -30,8 +30,8 @@ class FinishedRun:
 
     Args:
         run_id: the run.
-        started_at: when.
-        recalls: {(model, split): what was found}, for the models `base` and `tuned`; what was not scored is not there.
+        started_at: the start time.
+        recalls: {(model, split): recall@1} for the models `base` and `tuned`; what was not scored is missing.
     """
 
     run_id: int
@@ -40,7 +40,7 @@ class FinishedRun:
 
 
 def finished_runs(session: Session) -> list[FinishedRun]:
-    """All runs that are done and were scored on `valid` or `test`, oldest first; no sweep's trials."""
+    """Return all runs that are done and were scored on `valid` or `test`, oldest first, without sweeps' trials."""
     query = (
         select(
             TrainingRun.id,
@@ -72,7 +72,7 @@ def finished_runs(session: Session) -> list[FinishedRun]:
 
 
 def recalls_of(session: Session, run_id: int) -> dict[str, dict[str, Recall]]:
-    """{model: {split: recall@1}} of one run, for every model and split that it scored."""
+    """Return {model: {split: recall@1}} of one run, for every model and split that it scored."""
     query = select(Evaluation).where(
         Evaluation.run_id == run_id,
         Evaluation.scope == "all",
@@ -87,7 +87,7 @@ def recalls_of(session: Session, run_id: int) -> dict[str, dict[str, Recall]]:
 
 
 def losses_of(session: Session, run_ids: Sequence[int]) -> dict[int, list[tuple[float, float]]]:
-    """{run id: [(epoch, loss) of each step, in order]}, in the order asked; runs without steps are left out."""
+    """Return {run id: [(epoch, loss) of each step]} in the given order of runs; runs without steps are left out."""
     query = (
         select(TrainingStep.run_id, TrainingStep.epoch, TrainingStep.loss)
         .where(TrainingStep.run_id.in_(run_ids))

@@ -1,4 +1,4 @@
-"""What is known of models whose files were loaded before: a cache. A row that is damaged counts as missing."""
+"""Facts about models whose files were loaded before: a cache. A damaged row counts as missing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["ModelFacts", "read_known_model", "write_known_model"]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model without its towers.
+    """Facts about a model, without its towers.
 
     Args:
         fingerprint: SHA-256 (hex) of the whole model.
         facts: plain JSON values.
-        heads: its projections as a safetensors file, or None for a model that only compares titles.
+        heads: its projections as a safetensors file, or None for a model that only embeds titles.
     """
 
     fingerprint: str
@@ -32,14 +32,14 @@ class ModelFacts:
 
 
 def read_known_model(session: Session, files: str) -> ModelFacts | None:
-    """What the files with this digest were found to hold, or None."""
+    """Return the facts about the model whose files have this digest, or None."""
     query = select(KnownModel.fingerprint, KnownModel.facts, KnownModel.heads, KnownModel.checksum).where(
         KnownModel.files == files
     )
     try:
         row = session.execute(query).one_or_none()
     except ValueError:
-        # The facts are no JSON; SQLite keeps any text.
+        # The facts are not valid JSON: SQLite stores any text.
         return None
     if row is None:
         return None
@@ -48,7 +48,7 @@ def read_known_model(session: Session, files: str) -> ModelFacts | None:
 
 
 def write_known_model(session: Session, files: str, found: ModelFacts) -> None:
-    """Keep what these files were found to hold; a row that is there is replaced."""
+    """Store the facts about a model's files; an existing row is replaced."""
     values = {
         "fingerprint": found.fingerprint,
         "facts": found.facts,

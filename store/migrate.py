@@ -1,4 +1,4 @@
-"""Migrations: bring a database to this version's schema, in one transaction, whoever else tries at the same time."""
+"""Migrations: bring a database to this version's schema in one transaction, even if several processes try at once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from store.schema_check import broken_references
 
 __all__ = ["alembic_config", "bring_up_to_date", "current_revision", "head_revision", "require_current"]
 
-# Any constant does, as long as every process takes the same one: PostgreSQL's advisory locks are plain numbers.
+# An arbitrary constant, the same in every process: PostgreSQL's advisory locks are identified by numbers.
 _ADVISORY_LOCK = 7_468_756_662
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration, in code: the scripts are a package and ship in the wheel, an ini file would not."""
+    """Build Alembic's configuration in code: the scripts ship in the wheel as a package; an ini file would not."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
     if connection is not None:
@@ -40,17 +40,17 @@ def _known_revisions() -> tuple[str, ...]:
 
 
 def head_revision() -> str:
-    """The newest revision that this version of thumbtune knows."""
+    """Return the newest revision that this version of thumbtune knows."""
     return _known_revisions()[-1]
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision the database is at; None when it was never migrated."""
+    """Return the database's revision; None if it was never migrated."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def require_current(engine: Engine) -> None:
-    """Check, without writing, that the schema is the one this version works with.
+    """Check, without writing, that the schema is the one of this version.
 
     Raises:
         NotAStore, StoreTooNew, StoreTooOld.
@@ -64,13 +64,13 @@ def require_current(engine: Engine) -> None:
 
 
 def bring_up_to_date(engine: Engine, *, create: bool = True, target: str = "head") -> None:
-    """Migrate to `target`: all of it or nothing, and once even when several processes start together.
+    """Migrate to `target`: completely or not at all, and only once if several processes start together.
 
     Raises:
         NotAStore: the database holds tables that thumbtune did not make.
-        StoreTooNew: its revision is unknown to this version.
-        DatabaseUnavailable: it is empty and `create` is false.
-        StoreError: a migration left rows that point nowhere (it was rolled back).
+        StoreTooNew: the revision is unknown to this version.
+        DatabaseUnavailable: the database is empty and `create` is false.
+        StoreError: a migration left dangling references (it was rolled back).
     """
     with engine.connect() as connection:
         revision = _checked_revision(connection)
@@ -80,7 +80,7 @@ def bring_up_to_date(engine: Engine, *, create: bool = True, target: str = "head
     if revision is None and not create:
         raise DatabaseUnavailable("the database is empty; run 'thumbtune sync CHANNEL' first")
     with _exclusive(engine) as connection:
-        # Another process may have migrated while we waited for the lock: Alembic reads the revision again.
+        # Another process may have migrated while this one waited for the lock: Alembic reads the revision again.
         _checked_revision(connection)
         command.upgrade(alembic_config(connection), wanted)
 
@@ -89,7 +89,7 @@ def _checked_revision(connection: Connection) -> str | None:
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables:
-            raise NotAStore("the database holds other tables and is no thumbtune store; name another with --db")
+            raise NotAStore("the database holds other tables and is not a thumbtune store; name another with --db")
         return None
     revision = current_revision(connection)
     if revision is not None and revision not in _known_revisions():
@@ -101,7 +101,7 @@ def _checked_revision(connection: Connection) -> str | None:
 
 @contextmanager
 def _exclusive(engine: Engine) -> Iterator[Connection]:
-    """One connection in one transaction that no other migration can enter."""
+    """Open a connection with a transaction that excludes other migrations."""
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
@@ -109,8 +109,8 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
         return
     immediate = engine.execution_options(thumbtune_begin="IMMEDIATE")
     with immediate.connect() as connection:
-        # SQLite changes a table by copying it; with enforcement on, dropping the old copy would count as
-        # deleting its rows. It can only be switched outside of a transaction; the check below makes up for it.
+        # SQLite changes a table by copying it; with foreign keys enforced, dropping the old copy would count as
+        # deleting its rows. Enforcement can only be switched outside of a transaction; the check below replaces it.
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.execute("PRAGMA foreign_keys = OFF")
@@ -119,6 +119,8 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
                 yield connection
                 broken = broken_references(connection)
                 if broken:
-                    raise StoreError(f"a migration would leave {len(broken)} rows pointing nowhere; please report this")
+                    raise StoreError(
+                        f"a migration would leave {len(broken)} rows with dangling references; please report this"
+                    )
         finally:
             driver.execute("PRAGMA foreign_keys = ON")

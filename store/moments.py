@@ -1,4 +1,4 @@
-"""Comparing the times that rows hold, whatever the clock did that wrote them."""
+"""Compare stored times, even if the clock that wrote them was wrong."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sqlalchemy.orm import InstrumentedAttribute
 __all__ = ["CLOCKS_DIFFER", "LONG_AGO", "before"]
 
 CLOCKS_DIFFER = timedelta(minutes=5)
-"""Times that are further ahead are none of another machine, but of a clock that was wrong."""
+"""The most that machines' clocks differ; a time further ahead was written by a wrong clock."""
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before anything that was ever collected."""
+"""A time before anything that was collected."""
 
 
 def before(column: InstrumentedAttribute[Any], moment: datetime, now: datetime) -> ColumnElement[bool]:
-    """Whether a row's time lies before a moment of the past.
+    """Whether a row's time is before a past moment.
 
-    One that is still to come counts as long ago: a clock wrote it that ran ahead, and what it stands for must not be
-    left alone until the time has come.
+    A time in the future counts as long ago: it was written by a clock that was ahead, and its row must not be ignored
+    until that time.
     """
     return or_(column < moment, column > now)

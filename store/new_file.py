@@ -1,4 +1,4 @@
-"""The file of a new SQLite store: named once it is a database, so that an empty file is never one of ours."""
+"""Create the file of a new SQLite store: it gets its name once it is a database, so that it is never an empty file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["make_file"]
 
 
 def make_file(path: Path) -> None:
-    """Make an empty database in WAL mode at `path`, unless someone else is quicker.
+    """Create an empty database in WAL mode at `path`, unless another process creates it first.
 
     Raises:
-        sqlite3.Error, OSError: it can't be written.
+        sqlite3.Error, OSError: the file can't be written.
     """
     unnamed = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     try:
         with closing(sqlite3.connect(unnamed)) as connection:
-            # The first page is written by a transaction: on a full disk, changing the mode would fail without a word.
+            # The first page is written by a transaction: on a full disk, changing the mode would fail silently.
             connection.execute("PRAGMA user_version = 0")
             connection.execute("PRAGMA journal_mode = WAL")
         try:

@@ -1,4 +1,4 @@
-"""SQL given by the user: run so that it can't write, whatever it says."""
+"""Run SQL given by the user so that it can't write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRITING = frozenset(("alter", "copy", "create", "delete", "drop", "insert", "me
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A query's columns, and its rows as they are read from the database."""
+    """A query's columns, and its rows, which are read from the database during iteration."""
 
     columns: tuple[str, ...]
     rows: Iterator[Sequence[Any]]
@@ -30,13 +30,13 @@ class Answer:
 
 @contextmanager
 def run_query(database: Database, sql: str) -> Iterator[Answer]:
-    """Run one statement on a store that was opened `read_only`; rows are streamed while the block lasts.
+    """Run one statement on a store that was opened `read_only`; rows are streamed until the block ends.
 
     Raises:
-        BadQuery: it is no valid SQL, is no query, would write, or would open or make another file.
+        BadQuery: the SQL is invalid, is not a query, would write, or would open or create another file.
     """
     with database.read() as session:
-        # Straight to the driver, so that a colon or a percent sign in the user's SQL is no parameter.
+        # Passed to the driver unchanged, so that a colon or a percent sign in the SQL is not taken for a parameter.
         connection = session.connection().execution_options(stream_results=True, no_parameters=True)
         _keep_to_this_file(connection)
         try:
@@ -45,7 +45,7 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
         except DBAPIError as error:
             if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_AUTH":
                 raise BadQuery(
-                    "the statement would open or make another file; this command only reads the store"
+                    "the statement would open or create another file; this command only reads the store"
                 ) from error
             raise _failed(error) from error
         except ResourceClosedError as error:
@@ -54,7 +54,7 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
 
 
 def _keep_to_this_file(connection: Connection) -> None:
-    """Let SQLite refuse to attach a file: it makes one that is not there, though the store's own is read-only."""
+    """Make SQLite refuse to attach a file: that creates a missing file, although the store itself is read-only."""
     if connection.dialect.name == "sqlite":
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
@@ -62,7 +62,7 @@ def _keep_to_this_file(connection: Connection) -> None:
 
 
 def _authorised(action: int, *_about: str | None) -> int:
-    """SQLite's question before it compiles a part of a statement. VACUUM INTO attaches the file that it makes."""
+    """Authorise one action while SQLite compiles a statement. VACUUM INTO attaches the file that it creates."""
     return sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH) else sqlite3.SQLITE_OK
 
 
@@ -79,7 +79,7 @@ def _failed(error: DBAPIError) -> BadQuery:
 
 
 def _was_to_write(error: object) -> bool:
-    """Whether it failed for that. PostgreSQL streams rows from a cursor, which takes all but a query for bad syntax."""
+    """Whether a write was refused. PostgreSQL's cursor reports every statement but a query as a syntax error."""
     state = getattr(error, "sqlstate", None)
     if state == "42601":
         word = re.search(r'"(\w+)"', _first_line(error))

@@ -1,7 +1,7 @@
-"""Many rows with one statement, by columns that are the same for all.
+"""Insert or update many rows with one statement; all rows have the same columns.
 
-SQLAlchemy's `execute` with a list looks at the statement anew for each row: a sixth of what a first sync does in the
-store. Here that is done once for a statement; what remains is converting values, with SQLAlchemy's own types.
+SQLAlchemy's `execute` with a list processes the statement again for each row: a sixth of a first sync's time in the
+store. Here a statement is prepared once; per row, only values are converted, with SQLAlchemy's own types.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["insert_rows", "update_rows"]
 
 _Kind = Literal["insert", "insert_unknown", "update"]
 _OF_ROW = "of_row"
-"""The parameter that says which row is updated; no column is called so."""
+"""The parameter that identifies the updated row; no column has this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class _Parameter:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A statement's text, and where its parameters come from: by their places, or by their names."""
+    """A statement's text, and where its parameters come from, by position or by name."""
 
     sql: str
     parameters: tuple[_Parameter, ...]
     positional: bool
 
     def parameters_of(self, rows: Sequence[dict[str, Any]]) -> list[Any]:
-        """The parameters of each row, as the driver takes them."""
+        """Return the parameters of each row, as the driver takes them."""
         values = zip(*([p.convert(row[p.column]) for row in rows] for p in self.parameters), strict=True)
         if self.positional:
             return list(values)
@@ -58,7 +58,7 @@ def insert_rows(
     skip_known: bool = False,
     mend_known: tuple[str, ...] = (),
 ) -> None:
-    """Insert rows, {column: value} each, all of the same columns.
+    """Insert rows, each {column: value}, all with the same columns.
 
     Args:
         session: objects in it are not refreshed.
@@ -68,17 +68,17 @@ def insert_rows(
         mend_known: as `skip_known`, but where one that is there differs in one of these columns, they are replaced.
 
     Raises:
-        StoreError (where the session ends): the database refuses a row.
-        ValueError: a time without zone.
+        StoreError (where the session ends): the database rejects a row.
+        ValueError: a time has no time zone.
     """
     _execute(session, "insert_unknown" if skip_known or mend_known else "insert", model, rows, mend_known)
 
 
 def update_rows(session: Session, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Update rows, {column: value} each, all of the same columns, by their `id`; see `insert_rows`.
+    """Update rows by their `id`, each {column: value}, all with the same columns; see `insert_rows`.
 
     Raises:
-        StoreError: there is no such row.
+        StoreError: a row does not exist.
     """
     _execute(session, "update", model, rows)
 
@@ -93,7 +93,7 @@ def _execute(
     prepared = _prepare(kind, model, tuple(rows[0]), mended, connection.dialect)
     done = connection.exec_driver_sql(prepared.sql, prepared.parameters_of(rows))
     if kind == "update" and done.rowcount != len(rows):
-        raise StoreError(f"{done.rowcount} rows of {model.__tablename__} were there of {len(rows)}; please report this")
+        raise StoreError(f"updated {done.rowcount} of {len(rows)} rows in {model.__tablename__}; please report this")
 
 
 @lru_cache(maxsize=64)
@@ -113,7 +113,7 @@ def _prepare(
 def _statement(kind: _Kind, model: type[Base], mended: tuple[str, ...], dialect: Dialect) -> Insert | Update:
     if kind == "update":
         return update(model).where(model.__table__.c.id == bindparam(_OF_ROW))
-    # Inline: nothing is returned, and no default computed for one row alone.
+    # Inline: nothing is returned, and no default is computed for a single row.
     statement = insert_for(dialect, model).inline()
     if kind == "insert":
         return statement

@@ -1,4 +1,4 @@
-"""Snapshots: immutable datasets, stored once per content, rebuilt exactly from their id."""
+"""Snapshots: immutable datasets, stored once per content, restored exactly from their id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ExampleRow:
-    """One example of a snapshot, with the title and picture of the version that it points to."""
+    """One example of a snapshot, with the title and thumbnail of the version that it refers to."""
 
     position: int
     video_id: str
@@ -60,13 +60,13 @@ class SnapshotInfo:
 
 @dataclass(frozen=True)
 class SnapshotSpan:
-    """How wide a snapshot is, without a word of what is in it."""
+    """The extent of a snapshot, without its content."""
 
     channels: int
     groups: int
-    """Sets of videos that share a picture or a title; each lies in one split."""
+    """Sets of videos that share a thumbnail or a title; each set is in one split."""
     first_published_at: datetime | None
-    """UTC; None where no publishing time is known."""
+    """UTC; None if no publishing time is known."""
     last_published_at: datetime | None
 
 
@@ -99,7 +99,7 @@ def save_snapshot(
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        # Another trainer stored the same snapshot between our look and our insert (PostgreSQL only).
+        # Another trainer stored the same snapshot between our query and our insert (PostgreSQL only).
         known = _id_of(session, fingerprint)
         if known is None:
             raise
@@ -147,7 +147,7 @@ def snapshot_info(session: Session, snapshot_id: int) -> SnapshotInfo:
     """Read one snapshot's row.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: the snapshot does not exist.
     """
     row = session.get(Snapshot, snapshot_id) if can_be_id(snapshot_id) else None
     if row is None:
@@ -160,7 +160,7 @@ def snapshot_span(session: Session, snapshot_id: int) -> SnapshotSpan:
     """Count a snapshot's channels and groups, and find when its first and last videos were published.
 
     Raises:
-        NotFound: there is no such snapshot.
+        NotFound: the snapshot does not exist.
     """
     snapshot_info(session, snapshot_id)
     query = (
@@ -177,12 +177,12 @@ def snapshot_span(session: Session, snapshot_id: int) -> SnapshotSpan:
 
 
 def newest_snapshot(session: Session) -> int | None:
-    """The id of the snapshot that was made last, or None."""
+    """Return the id of the newest snapshot, or None."""
     return session.scalar(select(Snapshot.id).order_by(Snapshot.id.desc()).limit(1))
 
 
 def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
-    """A snapshot's examples in its own order, with titles and pictures as they were when it was made.
+    """Return a snapshot's examples in its own order, with the titles and thumbnails of when it was made.
 
     Raises:
         NotFound: there is no such snapshot.
@@ -215,11 +215,11 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
 
 
 def trained_pairs(session: Session, snapshot_id: int) -> list[tuple[str, str]]:
-    """(title, digest of the picture) of a snapshot's training split, as they were when it was made."""
+    """Return (title, thumbnail digest) of a snapshot's training split, as of when it was made."""
     query = (
         select(VideoVersion.title, VideoVersion.picture_sha256)
         .join(SnapshotExample, SnapshotExample.version_id == VideoVersion.id)
         .where(SnapshotExample.snapshot_id == snapshot_id, SnapshotExample.split == "train")
     )
-    # An example's version has a picture.
+    # Every example's version has a thumbnail.
     return [(title, picture) for title, picture in session.execute(query) if picture is not None]

@@ -33,12 +33,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrialRun:
-    """A trial's run that has ended, to be written.
+    """A trial's finished run, to be inserted.
 
     Args:
-        columns: of its row in `training_run`, but `sweep_id` and `trial`.
-        steps: as `store.runs.add_steps` takes them.
-        evaluations: as `store.runs.add_evaluations` takes them.
+        columns: values of its row in `training_run`, except `sweep_id` and `trial`.
+        steps: as for `store.runs.add_steps`.
+        evaluations: as for `store.runs.add_evaluations`.
     """
 
     columns: Mapping[str, Any]
@@ -48,16 +48,16 @@ class TrialRun:
 
 @dataclass(frozen=True, slots=True)
 class TrialScore:
-    """What one run of a trial found: thumbnail to title, over all channels, on the validation split.
+    """The result of one run of a trial: thumbnail to title, over all channels, on the valid split.
 
     Args:
-        run_id, trial: the run, and whose it is.
-        seed: of the run.
-        status: `done`, or `failed`; the figures are then None.
-        settings: every setting.
+        run_id, trial: the run's id, and its trial's number.
+        seed: the run's seed.
+        status: `done`, or `failed`; then the figures are None.
+        settings: all settings.
         recall_at_1, mrr: of the tuned model.
-        n: rows ranked.
-        snapshot_id: what it was trained on.
+        n: number of ranked rows.
+        snapshot_id: the snapshot that it was trained on.
     """
 
     run_id: int
@@ -81,10 +81,10 @@ def start_sweep(session: Session, settings: dict[str, Any], host: str, pid: int)
 
 
 def get_sweep(session: Session, sweep_id: int) -> Sweep:
-    """One sweep.
+    """Read one sweep.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: the sweep does not exist.
     """
     sweep = session.get(Sweep, sweep_id) if can_be_id(sweep_id) else None
     if sweep is None:
@@ -93,18 +93,18 @@ def get_sweep(session: Session, sweep_id: int) -> Sweep:
 
 
 def _not_there(sweep_id: int) -> NotFound:
-    return NotFound(f"there is no sweep {sweep_id}; the table sweep has those that are")
+    return NotFound(f"there is no sweep {sweep_id}; the table sweep lists them all")
 
 
 def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host: str, pid: int) -> bool:
-    """Let a sweep that was stopped run again, in this process; False, and nothing done, where it runs or is done.
+    """Reopen a stopped sweep in this process; return False, and change nothing, if it is running or done.
 
-    It starts anew: what tells whether its process lives is when that process began.
+    The start time is set anew, because it is compared with the process's to tell whether that is still alive.
 
     Raises:
-        NotFound: there is no such sweep.
+        NotFound: the sweep does not exist.
     """
-    # Of two processes that go on with one sweep at once, the second finds it running.
+    # If two processes resume one sweep at once, the second finds it running.
     sweep = session.get(Sweep, sweep_id, with_for_update=True) if can_be_id(sweep_id) else None
     if sweep is None:
         raise _not_there(sweep_id)
@@ -117,7 +117,7 @@ def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host
 
 
 def end_sweep(session: Session, sweep_id: int, status: str, error: str | None = None) -> None:
-    """Close a sweep."""
+    """Record the end of a sweep."""
     sweep = get_sweep(session, sweep_id)
     sweep.status, sweep.error, sweep.finished_at = status, error, utc_now()
 
@@ -134,7 +134,7 @@ def mark_sweeps_interrupted(session: Session, has_ended: HasEnded) -> list[int]:
 
 
 def add_trial_runs(session: Session, sweep_id: int, trial: int, runs: Sequence[TrialRun]) -> list[int]:
-    """Insert a trial's runs with all that they left; return their ids."""
+    """Insert a trial's runs with their steps and evaluations; return their ids."""
     ids = []
     for run in runs:
         row = TrainingRun(sweep_id=sweep_id, trial=trial, **run.columns)
@@ -152,7 +152,7 @@ def sweep_runs(session: Session, sweep_id: int) -> Sequence[TrainingRun]:
 
 
 def trial_scores(session: Session, sweep_id: int) -> list[TrialScore]:
-    """What all runs of a sweep's trials found, by trial, then in the order of the runs."""
+    """Return the results of all runs of a sweep's trials, by trial, then in the order of the runs."""
     recall, mrr = aliased(Evaluation), aliased(Evaluation)
     query = select(
         TrainingRun.id,
@@ -180,7 +180,7 @@ def trial_scores(session: Session, sweep_id: int) -> list[TrialScore]:
 
 
 def winner_run(session: Session, sweep_id: int) -> TrainingRun | None:
-    """The run that a sweep's winning settings were trained in, once it is done."""
+    """Return the run that trained the sweep's winning settings, once it is done."""
     query = select(TrainingRun).where(
         TrainingRun.sweep_id == sweep_id, TrainingRun.trial.is_(None), TrainingRun.status == "done"
     )

@@ -1,4 +1,4 @@
-"""Column types shared by the tables: what is stored, byte for byte, on each database."""
+"""Column types shared by the tables, and how each database stores them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["UtcDateTime", "json_type", "utc_now"]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant. Python side: timezone-aware UTC `datetime`, microseconds.
+    """An instant. In Python: a timezone-aware UTC `datetime` with microseconds.
 
     PostgreSQL: `timestamptz`. SQLite: ISO-8601 text without zone, always UTC, so that text order is time order and
-    SQLite's own date functions read it.
+    SQLite's own date functions can read it.
     """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn any aware datetime to UTC; a naive one is a bug of the caller.
+        """Convert an aware datetime to UTC.
 
         Raises:
             ValueError: the datetime has no timezone.
@@ -35,14 +35,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
-        """What turns a parameter to what the driver takes.
+        """Return the function that converts a parameter for the driver.
 
-        On SQLite the text that SQLAlchemy's own type writes, in one step: a video has a dozen of these.
+        On SQLite it writes the text that SQLAlchemy's own type writes, in one step: a video has a dozen times.
         """
         return _sqlite_text if dialect.name == "sqlite" else super().bind_processor(dialect)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return an aware UTC datetime whatever the database's session zone is."""
+        """Return an aware UTC datetime, whatever the database session's time zone is."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -64,5 +64,5 @@ def json_type() -> TypeEngine[Any]:
 
 
 def utc_now() -> datetime:
-    """The current instant, timezone-aware."""
+    """Return the current instant, timezone-aware."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Inserts that leave existing rows alone, in the words of either database."""
+"""Inserts that skip or update existing rows, for either database."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["insert", "insert_for"]
 
 
 def insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
-    """An INSERT into the model's table that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+    """Return an INSERT into the model's table with `on_conflict_do_nothing` and `on_conflict_do_update`."""
     return insert_for(session.get_bind().dialect, model)
 
 
 def insert_for(dialect: Dialect, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
-    """`insert` for one database.
+    """Return `insert` for one dialect.
 
-    Both dialects spell it alike, but SQLAlchemy gives each its own class.
+    Both dialects have the same methods, but SQLAlchemy gives each its own class.
     """
     return postgresql.insert(model) if dialect.name == "postgresql" else sqlite.insert(model)

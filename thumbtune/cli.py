@@ -46,7 +46,7 @@ TRAINING_STACK = frozenset(
     }
 )
 
-# name -> where its click command lives. Modules are imported only when their command runs, or its help is asked for.
+# name -> location of its click command. Modules are imported only when their command runs, or its help is shown.
 COMMANDS = {
     "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, or remove one."),
     "db": ("thumbtune.commands.db:db", "Upgrade, check, back up or rewrite the store, or clear its cache."),
@@ -54,21 +54,21 @@ COMMANDS = {
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any model."),
     "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a folder."),
     "match": ("thumbtune.commands.match:match", "Rank title ideas by how well they fit a thumbnail."),
-    "push": ("thumbtune.commands.push:push", "Put a model or the dataset on the Hugging Face Hub."),
-    "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and use the better model."),
-    "runs": ("thumbtune.commands.runs:runs", "List, show, compare and plot training runs; take one into use."),
-    "search": ("thumbtune.commands.search:search", "Find thumbnails by text, or by another picture."),
+    "push": ("thumbtune.commands.push:push", "Push a model or the dataset to the Hugging Face Hub."),
+    "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and promote the better model."),
+    "runs": ("thumbtune.commands.runs:runs", "List, show, compare and plot training runs; promote one."),
+    "search": ("thumbtune.commands.search:search", "Find thumbnails by text, or by another image."),
     "sql": ("thumbtune.commands.sql:sql", "Run a read-only SQL query on the store."),
     "sweep": ("thumbtune.commands.sweep:sweep", "Try many settings on cached features, and train the best."),
     "sync": ("thumbtune.commands.sync:sync", "Bring channels' videos and thumbnails up to date."),
     "train": ("thumbtune.commands.train:train", "Fine-tune a model on the store's pairs and record the run."),
-    "watch": ("thumbtune.commands.watch:watch", "Sync channels on schedule, and answer how it goes."),
+    "watch": ("thumbtune.commands.watch:watch", "Sync channels on a schedule, and serve its status."),
 }
 
 
 @dataclass
 class App:
-    """What every command gets from the global options; find it with `ctx.find_object(App)`."""
+    """The values of the global options for a command; get it with `ctx.find_object(App)`."""
 
     db_url: str
     debug: bool = False
@@ -104,10 +104,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; where there is none, say which one has a name like it: click looks among those loaded.
+        """Find the command; suggest a similar name if it is unknown: click itself only knows those already imported.
 
         Raises:
-            click.UsageError: there is no such command.
+            click.UsageError: the command does not exist.
         """
         try:
             return super().resolve_command(ctx, args)
@@ -118,7 +118,7 @@ class LazyGroup(click.Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table above, importing none."""
+        """List the commands from `COMMANDS` without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in sorted(COMMANDS.items())])
 
@@ -142,7 +142,7 @@ class LazyGroup(click.Group):
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="How log lines look; json: one object a line.",
+    help="Format of log lines; json: one object per line.",
 )
 @click.version_option(__version__, prog_name="thumbtune")
 @click.pass_context
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _let_stdout_take_any_text() -> None:
-    """Show what stdout's encoding can't hold as an escape, as Python does on stderr, instead of failing half way."""
+    """Escape what stdout's encoding can't represent, as Python does on stderr, instead of failing half way."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -201,27 +201,27 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def _about_usage(error: click.ClickException) -> str:
-    """What click says, and where an option goes that every command has, but not behind its name."""
+    """Return click's message; if it is about a global option after the command, say where the option belongs."""
     of_all = {name for option in cli.params for name in option.opts}
     if isinstance(error, click.NoSuchOption) and error.option_name in of_all:
-        return f"{error.message} It goes before the command, right behind 'thumbtune'."
+        return f"{error.message} This is a global option; put it before the command."
     return error.format_message()
 
 
 def _is_text(argument: str) -> bool:
-    """Whether an argument was UTF-8: Python keeps bytes that are not as lone surrogates (PEP 383)."""
+    """Whether an argument was UTF-8: Python decodes other bytes to lone surrogates (PEP 383)."""
     return not any("\udc80" <= char <= "\udcff" for char in argument)
 
 
 def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
-    """One line for a person, and the exit code: our own errors carry both; else it is a bug, or an extra is missing."""
+    """Return a one-line message and the exit code: our own errors carry both; others are bugs or missing extras."""
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"the file name {str(error.filename)[:60]}... is too long; give a shorter one", 1
     if isinstance(error, UnicodeEncodeError):
-        # File names may be any bytes; what goes to a database or a model has to be text.
+        # File names may be any bytes, but text for a database or a model must be valid Unicode.
         for argument in arguments:
             if not _is_text(argument):
                 return f"{argument[:60]!a} is not UTF-8 text; use a UTF-8 terminal", 2

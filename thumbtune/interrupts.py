@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: an exception where the program is, and a mark for the next step should something swallow it."""
+"""Ctrl-C and SIGTERM: raise an exception, and set a flag for the next step in case something swallows it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from types import FrameType
 __all__ = ["STOPPED_EARLY", "install", "raise_if_told"]
 
 STOPPED_EARLY = 3
-"""The exit code of a command that a signal or a spent quota ended: the next one goes on."""
+"""The exit code of a command that a signal or a spent quota ended; the next run continues its work."""
 
 _told: list[int] = []
 
 
 def install() -> None:
-    """End a command at either signal as Ctrl-C does, with everything so far kept: a service manager sends SIGTERM."""
+    """Handle both signals as Ctrl-C, keeping everything so far: service managers send SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 
 
 def raise_if_told() -> None:
-    """Raise again what may have been lost: Python ignores an exception that a signal raises inside a destructor.
+    """Raise the exception again if it was lost: Python ignores what a signal raises inside a destructor.
 
     Raises:
-        KeyboardInterrupt: there was a signal.
+        KeyboardInterrupt: a signal was received.
     """
     if _told:
         raise KeyboardInterrupt

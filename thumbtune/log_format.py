@@ -1,4 +1,4 @@
-"""How log lines look: text for people, or one JSON object a line for programs."""
+"""The format of log lines: text for people, or one JSON object per line for programs."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class TextLines(logging.Formatter):
-    """Time, level, logger and message; control characters of strangers' texts are made visible."""
+    """Time, level, logger and message; control characters in untrusted text are escaped."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
-        """One safe line."""
+        """Format one safe line."""
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 (the base class's name)
-        """The traceback, each of its lines safe."""
+        """Format the traceback with every line made safe."""
         return "\n".join(printable(line) for line in super().formatException(ei).split("\n"))
 
 
 class JsonLines(logging.Formatter):
     """`time` (ISO 8601, UTC), `level`, `logger`, `message`, the record's extra fields, and `exception` if there is one.
 
-    ASCII only, so that nothing in a title can break a line or take over a terminal.
+    ASCII only, so that no title can break a line or control a terminal.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One JSON object on one line."""
+        """Format one JSON object on one line."""
         document: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -56,9 +56,9 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logging(verbosity: int, style: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """Write thumbtune's logs to stderr: warnings at 0, more from 1, all from 2.
+    """Write thumbtune's logs to stderr: warnings at verbosity 0, more from 1, all from 2.
 
-    With `json`, what other libraries and Python itself warn of comes the same way, so that every line can be read.
+    With `json`, warnings of other libraries and of Python itself have the same format, so that every line is JSON.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(max(verbosity, 0), logging.DEBUG)
     handler = logging.StreamHandler(stream or sys.stderr)

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM while an event loop runs: what is at hand ends in order, and at last the process does.
+"""Ctrl-C and SIGTERM while an event loop runs: the current work ends cleanly, or the process exits after a limit.
 
-Not by an exception out of a signal handler, as elsewhere (`thumbtune.interrupts`): that would land in whatever code of
-the event loop runs just then.
+The signals don't raise an exception, as they do elsewhere (`thumbtune.interrupts`): it would be raised in whatever code
+of the event loop is running.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AT_ONCE_S = 2.0
-"""How long what is at hand may take after a second signal."""
+"""Seconds that the current work may take after a second signal."""
 
 
 def run_until_stopped(
     start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], *, patience_s: float | None = None
 ) -> T:
-    """Run with Ctrl-C and SIGTERM setting an event, so that the sync ends in order; a second one cancels what is on.
+    """Run with Ctrl-C and SIGTERM setting an event, so that the sync stops cleanly; a second signal cancels it.
 
     Args:
-        start: what is run, given the event.
-        patience_s: how long what is at hand may take after a signal; then the process exits with 0. None: for ever.
+        start: returns the coroutine to run, given the event.
+        patience_s: seconds that the work may take after a signal before the process exits with 0; None: no limit.
 
     Raises:
-        KeyboardInterrupt: there was a second signal.
+        KeyboardInterrupt: a second signal was received.
     """
     stopping = _Stopping(patience_s)
-    # What was imported stays: looking it through for garbage, again and again, was a tenth of a sync's time.
+    # Imported objects are permanent: collecting garbage among them took a tenth of a sync's time.
     gc.freeze()
     try:
         return asyncio.run(stopping.run(start))
@@ -52,7 +52,7 @@ def run_until_stopped(
 
 
 class _Stopping:
-    """The signals of one run. Make it before the event loop, which handles Ctrl-C by itself."""
+    """The signals of one run. Create it before the event loop, which has its own handler for Ctrl-C."""
 
     def __init__(self, patience_s: float | None) -> None:
         self._patience_s = patience_s
@@ -61,10 +61,10 @@ class _Stopping:
         self._again = False
 
     async def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
-        """What `start` gives.
+        """Return the result of `start`.
 
         Raises:
-            asyncio.CancelledError: there was a second signal.
+            asyncio.CancelledError: a second signal was received.
         """
         loop, stop, task = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
         assert task is not None
@@ -75,7 +75,7 @@ class _Stopping:
                 break
         try:
             result = await start(stop)
-            # What is at hand may have ended in spite of it; who asked twice is told the same either way.
+            # The work may have finished despite the cancellation; a second signal is reported in the same way.
             if self._again:
                 raise asyncio.CancelledError
             return result
@@ -83,7 +83,7 @@ class _Stopping:
             self._restore(loop)
 
     def call_off(self) -> None:
-        """Let the process live on: all has ended in time."""
+        """Don't end the process: the work has ended in time."""
         for deadline in self._deadlines:
             deadline.cancel()
 
@@ -109,13 +109,13 @@ class _Stopping:
 
 
 def _exit_after(seconds: float, code: int) -> threading.Timer:
-    """End the process if it has not ended by then: no thread that waits for a lock or a name can be told to stop.
+    """End the process if it has not ended by then: a thread that waits for a lock or a DNS lookup can't be stopped.
 
-    As after `kill -9`, the database undoes what was not committed.
+    As after `kill -9`, the database rolls back what was not committed.
     """
 
     def give_up() -> None:
-        log.warning("what is at hand can't be finished in time; everything before it is kept")
+        log.warning("the current work can't be finished in time; everything before it is kept")
         os._exit(code)
 
     timer = threading.Timer(seconds, give_up)

@@ -1,4 +1,4 @@
-"""Build the small dual encoder that `thumbtune demo` uses, from pictures and titles drawn and phrased here.
+"""Build the small dual encoder that `thumbtune demo` uses, from generated thumbnails and titles.
 
     python tools/build_encoder.py --output thumbtune/demo/encoder
 
@@ -6,10 +6,10 @@ It learns from the ten invented channels of `thumbtune.demo.training_styles`, ne
 folder in the CLIP format that `SentenceTransformer(folder)` loads by itself. The same seed on the same machine gives
 the same files, byte for byte; the digest printed at the end is the one of `model.safetensors`.
 
-At the end both projections are scaled down. Cosine similarity does not see the scale of a projection, so the encoder's
-answers stay what they were; but the published recipe's few steps at a learning rate of 1e-4, sized for matrices a
-thousand wide, would leave these small ones where they are. The scale is chosen by running the recipe on an eleventh
-invented channel that was never trained on and is not the demo's either.
+Finally both projections are scaled down. Cosine similarity does not depend on a projection's scale, so the encoder's
+results stay the same; but the published recipe's few steps at a learning rate of 1e-4, chosen for matrices a thousand
+wide, would hardly change these small ones. The scale is chosen by running the recipe on an eleventh invented channel,
+which is neither a training channel nor the demo's.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from transformers.utils import logging as transformers_logging
 from thumbtune.demo.training_styles import HELD_OUT_CHANNEL, TRAINING_CHANNELS
 
 VOCABULARY = 1024
-"""Entries of the vocabulary: 512 for the bytes, two for the ends, the rest for what is frequent."""
+"""Entries of the vocabulary: 512 for the bytes, two for the ends, the rest for frequent sequences."""
 LIMIT = 4_000_000
-"""Bytes that the folder may take."""
+"""The most bytes that the folder may take."""
 SIZES = (0.03, 0.01, 0.005, 0.003, 0.002, 0.0015, 0.001, 0.0005)
 """Root mean square weights to try for the projections."""
 
@@ -46,7 +46,7 @@ def build(output: Path, steps: int, pictures: int, seed: int) -> str:
     """Train the encoder and save it to `output`; return the SHA-256 of its `model.safetensors` in hexadecimal.
 
     Raises:
-        SystemExit: the folder came out larger than `LIMIT`.
+        SystemExit: the folder is larger than `LIMIT`.
     """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -72,7 +72,7 @@ def build(output: Path, steps: int, pictures: int, seed: int) -> str:
 
 
 def held_out(model: CLIPModel, tokenizer: CLIPTokenizer, count: int, seed: int) -> list[Channel]:
-    """Return three casts of the held-out channel, `count` videos each, through the model's towers."""
+    """Return the towers' vectors of three variants of the held-out channel, `count` videos each."""
     channels = []
     for cast in range(3):
         pairs = draw_pairs(HELD_OUT_CHANNEL, (), count, seed + cast, drawn_words([HELD_OUT_CHANNEL]))
@@ -85,7 +85,7 @@ def held_out(model: CLIPModel, tokenizer: CLIPTokenizer, count: int, seed: int) 
 
 
 def rescale(model: CLIPModel, channels: list[Channel]) -> None:
-    """Scale both projections to the size of weights that `choose_scale` finds on the channels."""
+    """Scale both projections to the weight size that `choose_scale` finds on the channels."""
     matrices = model.visual_projection.weight.data, model.text_projection.weight.data
     best, means = choose_scale(channels, *matrices, SIZES, seeds=range(4))
     for size, mean in means.items():
@@ -103,7 +103,7 @@ def save(output: Path, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=side).save_pretrained(output)
     for path in output.iterdir():
-        path.chmod(0o644)  # the tensors come out readable by their owner only
+        path.chmod(0o644)  # the tensors are written readable by their owner only
 
 
 def say(line: str) -> None:
@@ -116,7 +116,7 @@ _START = time.perf_counter()
 
 
 def main() -> None:
-    """Read the command line and build."""
+    """Parse the command line and build."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder to write the encoder to")
     parser.add_argument("--steps", type=int, default=1500, help="training steps (default %(default)s)")

@@ -1,6 +1,6 @@
-"""What the demo's encoder learns from: pictures of invented channels, their titles, and a vocabulary.
+"""The training data of the demo's encoder: drawn thumbnails of invented channels, their titles, and a vocabulary.
 
-Nothing here is the demo's own channel; see `thumbtune.demo.training_styles`.
+The demo's own channel is not used; see `thumbtune.demo.training_styles`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from thumbtune.demo.titles import Voice
 from thumbtune.demo.training_styles import InventedChannel
 
 IMAGE_SIZE = 96
-"""Height and width in pixels that the encoder sees."""
+"""Height and width in pixels of the encoder's input."""
 MAX_TOKENS = 40
-"""Longest title in tokens, both ends included; longer ones are cut."""
+"""The most tokens of a title, both ends included; longer titles are cut."""
 WORD_DIMENSIONS = 64
-"""Length of the vector that stands for a word where the text tower learns to remember its words."""
+"""Length of a word's vector in the task that teaches the text tower to remember words."""
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 SHAPES = ("", "circle", "square", "triangle", "star", "hexagon", "diamond")
 
-# Words of any title, so that the vocabulary and the memory for words go beyond what the channels here say.
+# Common title words, so that the vocabulary and the memory for words go beyond the words of these channels.
 _COMMON = """
 about after again all always another anything art ask best better big book box build built cheap city class clean
 colour course day design different easy ends every fast feel find first five fix food free from full game good great
@@ -58,7 +58,7 @@ _SYLLABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Drawn pictures of one invented channel with what they show.
+    """Drawn pictures of one invented channel, with labels.
 
     `pixels` are uint8 of shape (n, IMAGE_SIZE, IMAGE_SIZE, 3) in RGB. `labels` are int64 of shape (n, 6): subject,
     colour, count, setting, badge shape and drawn words, each the index in its list. `badges` are float32 (n, 3), the
@@ -73,7 +73,7 @@ class Pairs:
 
 
 def random_scene(channel: InventedChannel, rng: random.Random) -> Scene:
-    """Return any scene that the channel could show."""
+    """Return a random scene of the channel."""
     words = tuple(channel.voice.formats) or ("",)
     return Scene(
         subject=rng.choice(tuple(SUBJECTS)),
@@ -86,7 +86,7 @@ def random_scene(channel: InventedChannel, rng: random.Random) -> Scene:
 
 
 def seen(picture: Image.Image) -> NDArray[np.uint8]:
-    """Return a 480x360 picture as CLIP's image processor leaves it before it normalises: resized and cropped.
+    """Return a 480x360 picture as CLIP's image processor resizes and crops it, before normalisation.
 
     Shape (IMAGE_SIZE, IMAGE_SIZE, 3), RGB.
     """
@@ -101,8 +101,8 @@ def draw_pairs(
 ) -> Pairs:
     """Draw `count` pictures of one channel.
 
-    Half are in its own style, and half borrow the pen and paper, or the composition, of one of `others`, so that what a
-    thing is comes apart from how it is drawn.
+    Half are in its own style, and half use the pen and paper, or the composition, of one of `others`, so that the
+    encoder learns to separate content from style.
     """
     rng = random.Random(f"{seed}:{channel.picture.name}")
     scenes, pixels, labels, badges = [], [], [], []
@@ -143,7 +143,7 @@ def drawn_words(channels: Iterable[InventedChannel]) -> tuple[str, ...]:
 
 
 def babble(rng: random.Random, lexicon: Sequence[str]) -> str:
-    """Return three to eight words in no order: known ones, and ones made up of syllables."""
+    """Return three to eight words in random order, known and made-up ones."""
     return " ".join(rng.choice(lexicon) if rng.random() < 0.6 else _made_up(rng) for _ in range(rng.randint(3, 8)))
 
 
@@ -154,9 +154,9 @@ def _made_up(rng: random.Random) -> str:
 
 
 def word_sum(title: str) -> NDArray[np.float32]:
-    """Return what a title's words add up to: float32 of shape (WORD_DIMENSIONS,), about unit variance.
+    """Return the sum of a title's word vectors: float32 of shape (WORD_DIMENSIONS,), about unit variance.
 
-    Each word has a fixed random direction, so the sum says which words there are, not in which order.
+    Each word has a fixed random direction, so the sum identifies the words, but not their order.
     """
     words = ["".join(c for c in word if c.isalnum()) for word in title.lower().split()]
     vectors = [_direction(word) for word in words if word]
@@ -198,7 +198,7 @@ def known_words(titles: Iterable[str]) -> list[str]:
 def build_tokenizer(titles: Sequence[str], size: int, seed: int) -> CLIPTokenizer:
     """Learn CLIP's kind of byte-level BPE vocabulary of `size` entries.
 
-    All 256 bytes are in it, inside a word and at its end, so any Unicode title has tokens and none is unknown.
+    All 256 bytes are in it, inside a word and at its end, so any Unicode title can be encoded without unknown tokens.
     """
     lexicon = known_words(titles)
     rng = random.Random(f"{seed}:vocabulary")
@@ -227,7 +227,7 @@ def build_tokenizer(titles: Sequence[str], size: int, seed: int) -> CLIPTokenize
     merges = model[: size - len(entries) - 2]
     entries += [first + second for first, second in merges]
     vocabulary = {entry: index for index, entry in enumerate(dict.fromkeys((*entries, BEGIN, END)))}
-    # The library's annotation says list[str]; what it hands on to the BPE model is a list of pairs.
+    # The library's annotation says list[str], but the BPE model expects a list of pairs.
     pairs: list[str] = list(merges)  # type: ignore[arg-type]
     return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=MAX_TOKENS)
 

@@ -1,7 +1,7 @@
-"""The fine-tuning recipe on vectors computed once, to choose the projections' scale with.
+"""The fine-tuning recipe on precomputed vectors, used to choose the projections' scale.
 
-The same as `thumbtune train` with its default settings, without a store: the towers are frozen, so the recipe is two
-matrices trained on pooled vectors.
+Same as `thumbtune train` with its default settings, but without a store: the towers are frozen, so the recipe trains
+two matrices on pooled vectors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 BATCH, RATE, EPOCHS, SHARPNESS = 16, 1e-4, 2, 20.0
 TOLERANCE = 0.01
-"""Difference in mean recall@1 that does not count: less than its standard error over the casts and seeds."""
+"""Difference in mean recall@1 that is ignored: less than its standard error over the variants and seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Recall@1 from thumbnail to title on the test split, and the exact McNemar p between the two."""
+    """Recall@1 from thumbnail to title on the test split, before and after, and the exact McNemar p."""
 
     base: float
     tuned: float
@@ -73,7 +73,7 @@ def _fit(channel: Channel, matrices: tuple[nn.Parameter, nn.Parameter], rows: np
 
 
 def _least_similar(channel: Channel, textual: Tensor, rows: np.ndarray) -> np.ndarray:
-    """Return for each row the position of its least similar title, each used once, greedily in row order."""
+    """Return the position of each row's least similar title, each used once, greedily in row order."""
     vectors = nn.functional.normalize(channel.texts[rows] @ textual.T, dim=-1)
     scores = (vectors @ vectors.T).numpy().copy()
     np.fill_diagonal(scores, np.inf)
@@ -98,9 +98,9 @@ def _hits(channel: Channel, matrices: tuple[nn.Parameter, nn.Parameter], rows: n
 def choose_scale(
     channels: Sequence[Channel], visual: Tensor, textual: Tensor, sizes: Sequence[float], seeds: Sequence[int]
 ) -> tuple[float, dict[float, float]]:
-    """Return the root mean square weight for the projections, and the mean tuned recall@1 of each tried.
+    """Return the root mean square weight for the projections, and the mean tuned recall@1 of each candidate.
 
-    Chosen is the largest, so the gentlest change, that ends within `TOLERANCE` of the best.
+    The largest weight, and so the smallest change, within `TOLERANCE` of the best is chosen.
     """
     means = {}
     for size in sizes:

@@ -19,14 +19,14 @@ from thumbtune.demo.drawing_subjects import SUBJECTS
 PROJECTION = 64
 """Length of an embedding."""
 _WIDTH = 96
-# CLIP's own normalisation; the image processor's defaults.
+# CLIP's own normalisation, which is the image processor's default.
 _MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
 _DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and how fast to learn."""
+    """Length and speed of the training."""
 
     steps: int
     batch: int = 96
@@ -35,10 +35,10 @@ class Settings:
 
 
 class Lessons(nn.Module):
-    """What the towers learn besides matching, so that their vectors keep more than today's titles need.
+    """Auxiliary tasks for the towers, so that their vectors keep more than the training titles need.
 
-    The picture's vector must tell the attributes of the scene; the title's must tell its words, known or not. A
-    channel's own names can then be found in them by a linear map, which is all that fine-tuning the projections is.
+    The thumbnail's vector must predict the attributes of the scene, the title's vector its words, known or not. A
+    linear map can then find a channel's own names in them, and fine-tuning trains only that map, the projections.
     """
 
     def __init__(self, drawn_words: int) -> None:
@@ -49,15 +49,15 @@ class Lessons(nn.Module):
         self.words = nn.Linear(_WIDTH, WORD_DIMENSIONS)
 
     def picture_loss(self, vectors: Tensor, labels: Tensor, badges: Tensor) -> Tensor:
-        """Return the mean loss of naming the attributes, vectors (n, width), labels (n, 6), badges (n, 3)."""
+        """Return the mean loss of predicting the attributes: vectors (n, width), labels (n, 6), badges (n, 3)."""
         losses = [
             nn.functional.cross_entropy(head(vectors), labels[:, index]) for index, head in enumerate(self.attributes)
         ]
-        # What it is is the hardest to see, and is learnt first where it counts for more.
+        # The subject is the hardest to see, and is learnt earlier if it has a greater weight.
         return losses[0] + torch.stack(losses[1:]).mean() + nn.functional.mse_loss(self.badge(vectors), badges)
 
     def title_loss(self, vectors: Tensor, sums: Tensor) -> Tensor:
-        """Return the loss of recalling the words, vectors (n, width), sums (n, WORD_DIMENSIONS)."""
+        """Return the loss of predicting the words: vectors (n, width), sums (n, WORD_DIMENSIONS)."""
         loss: Tensor = nn.functional.mse_loss(self.words(vectors), sums)
         return loss
 
@@ -118,7 +118,7 @@ def train(  # noqa: PLR0917 -- what is learnt, from what, and how
     settings: Settings,
     say: Callable[[str], None],
 ) -> None:
-    """Train the model in place: CLIP's symmetric loss inside one channel a batch, and the lessons beside it."""
+    """Train the model in place: CLIP's symmetric loss on batches of one channel each, plus the auxiliary losses."""
     rng = random.Random(f"{settings.seed}:batches")
     lessons = Lessons(drawn_words)
     parameters = [*model.parameters(), *lessons.parameters()]
@@ -153,7 +153,7 @@ def train(  # noqa: PLR0917 -- what is learnt, from what, and how
 
 
 def _varied(pixels: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
-    """Return the pictures a little lighter or darker, each by itself."""
+    """Return the pictures with their brightness varied, each by a random amount."""
     noise = np.random.default_rng(rng.getrandbits(32))
     gain = noise.uniform(0.88, 1.12, (len(pixels), 1, 1, 3)).astype(np.float32)
     varied: NDArray[np.uint8] = np.clip(pixels * gain, 0, 255).astype(np.uint8)

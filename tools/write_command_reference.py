@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' own --help; with --check, only say whether it is up to date."""
+"""Write docs/commands.md from the commands' own --help; with --check, only report whether it is up to date."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reference() -> str:
 
 
 def _sections(command: click.Command, name: str, parent: click.Context | None) -> list[str]:
-    # A fixed width: the reference must not depend on the terminal it is made in.
+    # A fixed width, so that the reference does not depend on the terminal.
     settings = {**command.context_settings, "terminal_width": 100, "max_content_width": 100}
     context = click.Context(command, info_name=name, parent=parent, **settings)
     sections = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]

@@ -1,4 +1,4 @@
-"""Write docs/store.md from the models and the views; with --check, only say whether it is up to date."""
+"""Write docs/store.md from the models and the views; with --check, only report whether it is up to date."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _meaning(column: Column[object], notes: dict[str, str]) -> str:
 
 
 def _attribute_docstrings() -> dict[str, dict[str, str]]:
-    """{class: {attribute: the string literal below it}}: Python keeps these in the source only."""
+    """Return {class: {attribute: the string literal below it}}, which Python keeps in the source only."""
     found: dict[str, dict[str, str]] = {}
     nodes = [node for module in MODULES for node in ast.parse(inspect.getsource(module)).body]
     for node in nodes:

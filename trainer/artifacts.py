@@ -1,4 +1,4 @@
-"""Trained tensors on disk: only what training changed, written whole or not at all, checked when read."""
+"""Trained tensors on disk: only what training changed, written atomically, verified when read."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ __all__ = [
 
 
 def models_dir(database: Database) -> Path:
-    """Where runs' tensors go: `THUMBTUNE_MODELS`, else `thumbtune-models` beside the SQLite file or in this folder.
+    """The folder of runs' tensors: `THUMBTUNE_MODELS`, else `thumbtune-models` by the SQLite file or in this folder.
 
     Raises:
-        BadSetting: it is in the home of a user that is not there.
+        BadSetting: it begins with the home folder of an unknown user.
     """
     named = os.environ.get("THUMBTUNE_MODELS")
     if named:
         try:
             return Path(named).expanduser().absolute()
         except RuntimeError as error:
-            raise BadSetting(f"THUMBTUNE_MODELS={named}: that home is not there; name a folder in full") from error
+            raise BadSetting(f"THUMBTUNE_MODELS={named}: no such home folder; use an absolute path") from error
     beside = database.path.parent if database.path else Path()
     return (beside / "thumbtune-models").absolute()
 
 
 def tensors_file(database: Database, recorded: str) -> Path:
-    """Where a run's tensors are now: where it wrote them, else, as after a move, under that name in `models_dir`.
+    """The file of a run's tensors: where the run wrote it, else, as after a move, its name in `models_dir`.
 
-    The run's SHA-256, which `load_tensors` compares, tells whether it is the same file.
+    `load_tensors` checks the file against the run's SHA-256.
 
     Raises:
         BadSetting: see `models_dir`.
-        RunUnusable: they are at neither place.
+        RunUnusable: the file is at neither place.
     """
     path = Path(recorded)
     if _is_there(path):
@@ -78,7 +78,7 @@ def tensors_file(database: Database, recorded: str) -> Path:
 def _is_there(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # in a folder that may not be looked into, such as another user's
+    except OSError:  # the folder is not readable, such as another user's
         return False
 
 
@@ -105,7 +105,7 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     """Read a run's tensors.
 
     Raises:
-        RunUnusable: the file is gone, or is not the one that was written.
+        RunUnusable: the file is missing, or is not the one that the run wrote.
     """
     if not path.is_file():
         raise RunUnusable(f"the run's tensors are not at {path}; put the file back, or train again")
@@ -122,7 +122,7 @@ def put_tensors(model: SentenceTransformer, tensors: Mapping[str, Tensor], origi
     """Put tensors into a model's parameters, in place.
 
     Raises:
-        RunUnusable: they don't fit; the message has `origin`.
+        RunUnusable: they don't fit; the message contains `origin`.
     """
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
@@ -132,12 +132,12 @@ def put_tensors(model: SentenceTransformer, tensors: Mapping[str, Tensor], origi
 
 
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that holds anything, before work is spent on filling it.
+    """Refuse a folder that is not empty, before work is spent on filling it.
 
-    It is looked for where it will be written: the system finds nothing at `new/../up` while there is no `new`.
+    The path is checked as given: the system finds nothing at `new/../up` while `new` does not exist.
 
     Raises:
-        CantSave: it is a file, or not empty, or may not be looked into.
+        CantSave: it is a file, not empty, or not readable.
     """
     with can_save(folder):
         real = real_folder(folder)
@@ -146,29 +146,27 @@ def check_empty(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and see whether a file can be made in it, before work is spent on what is to go there.
+    """Create a folder and check that a file can be created in it, before work is spent on its content.
 
     Raises:
-        CantSave: it can't be made, or not be written to.
+        CantSave: it can't be created or written to.
     """
     with can_save(folder):
         if folder.exists() and not folder.is_dir():
-            raise CantSave(
-                f"{folder} is a file, and can't be written to as a folder; move it away, or name another place"
-            )
+            raise CantSave(f"{folder} is a file, not a folder that can be written to; move it, or name another folder")
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def check_place(folder: Path, models: Path | None = None) -> None:
-    """See whether `save_whole_model` can write to `folder`, before work is spent on the model.
+    """Check that `save_whole_model` can write to `folder`, before work is spent on the model.
 
     Args:
         folder: new or empty.
-        models: the folder that gets the run's tensors before, if it trains: `folder` would not be empty any more.
+        models: the folder of the run's tensors, if the model is to be trained; then `folder` must be another one.
 
     Raises:
-        CantSave: it is a file, or not empty, or `models`, or the place can't be written to.
+        CantSave: it is a file, not empty, or `models`, or can't be written to.
     """
     with can_save(folder):
         check_empty(folder)
@@ -181,12 +179,12 @@ def check_place(folder: Path, models: Path | None = None) -> None:
 
 
 def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> None:
-    """Write the model as a folder that plain `SentenceTransformer(folder)` loads, with our own card as its README.
+    """Write the model as a folder that `SentenceTransformer(folder)` loads, with our own card as its README.
 
-    The library's generated card is not written: it would hold training titles, pictures and local paths. The folder
-    gets its name when it is whole: a command that was killed can be run again.
+    The library's generated card is not written: it would contain training titles, thumbnails and local paths. The
+    folder appears once it is complete, so a command that was killed can be run again.
 
-    A link is followed. An empty folder that is there stays, and is filled.
+    A link is followed. An existing empty folder is kept and filled.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
@@ -204,44 +202,44 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
 
 
 def real_folder(folder: Path) -> Path:
-    """The folder itself, where `folder` is a link to it.
+    """Return the folder that `folder` links to, or `folder` itself.
 
     Raises:
-        CantSave: the link leads back to itself.
+        CantSave: the link is circular.
     """
     try:
         return folder.resolve()
     except RuntimeError as error:
-        raise CantSave(f"{folder} is a link that leads back to itself; name another folder") from error
+        raise CantSave(f"{folder} is a circular link; name another folder") from error
 
 
 def workshop(folder: Path) -> Path:
-    """Where to make what `put` puts there: beside it, or in it where beside it is another disk, or may not be written.
+    """Where to prepare what `put` moves to `folder`: beside it, or in it if its parent is another disk or not writable.
 
-    Beside it a command that was killed leaves nothing in it, and can be run again.
+    Beside it, a command that was killed leaves nothing in `folder` and can be run again.
     """
     inside = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
     return folder if inside else folder.parent
 
 
 def put(whole: Path, folder: Path) -> None:
-    """Give a finished folder its name, or move what is in it to the empty folder of that name: all of it, or nothing.
+    """Rename a finished folder, or move its content into the existing empty folder: all of it, or nothing.
 
-    A folder that is there stays: it may be a mount point, or where the user's shell is, and it has its owner and mode.
+    An existing folder is kept: it may be a mount point or a shell's current folder, and it has its owner and mode.
 
     Args:
-        whole: in a folder of its own in `workshop(folder)`.
-        folder: the real one, see `real_folder`.
+        whole: the finished folder, inside a temporary folder in `workshop(folder)`.
+        folder: the destination, see `real_folder`.
 
     Raises:
-        CantSave: somebody has put something there since it was looked at.
-        OSError: it failed.
+        CantSave: the destination is no longer empty.
+        OSError: the move failed.
     """
     if not folder.exists():
         whole.replace(folder)
         return
     if set(folder.iterdir()) - {whole.parent}:
-        raise CantSave(f"{folder} is not empty any more; name a new one")
+        raise CantSave(f"{folder} is no longer empty; name a new folder")
     _fill(folder, whole)
 
 
@@ -251,7 +249,7 @@ def _fill(folder: Path, whole: Path) -> None:
         for name in names:
             shutil.move(whole / name, folder / name)
     except BaseException:
-        # A part of a model would be taken for one, and keep the command from being run again.
+        # A partial model would be taken for a whole one, and would keep the command from being run again.
         for name in names:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
@@ -262,7 +260,7 @@ def _fill(folder: Path, whole: Path) -> None:
 
 @contextmanager
 def can_save(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while writing to `path` into one line."""
+    """Map errors while writing to `path` to one-line messages."""
     try:
         yield
     except (OSError, SafetensorError) as error:

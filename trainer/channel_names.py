@@ -1,4 +1,4 @@
-"""How users name a channel of the store: its id, or its handle with or without the `@`."""
+"""How users name a channel of the store: by its id, or by its handle with or without the `@`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["channel_id"]
 
 
 def channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
-    """The id of the channel that `name` means.
+    """Return the id of the channel that `name` refers to.
 
     Args:
         name: an id, or a handle in upper or lower case.
         known: {channel id: (handle, title)} of the store, see `store.pairs.channel_titles`.
 
     Raises:
-        BadSetting: it is none of these; the message lists them.
+        BadSetting: no channel has this name; the message lists the channels.
     """
     for channel, (handle, _title) in known.items():
         if name == channel or (handle and name.lstrip("@").casefold() == handle.lstrip("@").casefold()):

@@ -1,4 +1,4 @@
-"""Comparing two recorded models on the thumbnails that both ranked: the exact McNemar test, and what changed."""
+"""Compare two recorded models on the thumbnails that both ranked: the exact McNemar test, and the changed ranks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Change", "ComparedModel", "Compared", "compare"]
 
 @dataclass(frozen=True, slots=True)
 class ComparedModel:
-    """One side: `N` or `N:base`, how many thumbnails it ranked, and in which snapshot."""
+    """One side of a comparison: `N` or `N:base`, the number of thumbnails it ranked, and its snapshot."""
 
     name: str
     ranked: int
@@ -28,7 +28,7 @@ class ComparedModel:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A thumbnail whose own title stands elsewhere with B than with A."""
+    """A thumbnail whose own title has another rank with B than with A."""
 
     video_id: str
     title: str
@@ -40,7 +40,7 @@ class Change:
 
     @property
     def flipped(self) -> bool:
-        """Whether one model has it right and the other has not."""
+        """Whether exactly one of the models ranks the own title first."""
         return (self.rank_a == 1) != (self.rank_b == 1)
 
 
@@ -50,10 +50,10 @@ class Compared:
 
     Args:
         a, b: the sides.
-        split: which split.
+        split: the split.
         test: the McNemar test over the common thumbnails.
-        changes: thumbnails whose rank changed: those that flipped first, then by how far.
-        same_pool: whether both ranked among the same titles; where not, ranks are of different difficulty.
+        changes: thumbnails whose rank changed: flipped ones first, then by the size of the change.
+        same_pool: whether both models ranked the same titles; if not, their ranks are not equally difficult.
     """
 
     a: ComparedModel
@@ -69,13 +69,13 @@ def compare(database: Database, a: str, b: str, split: str = "test") -> Compared
 
     Args:
         database: the store.
-        a: `N` for run N's model, `N:base` for its base as that run scored it.
-        b: the other.
+        a: `N` for run N's model, `N:base` for its base model as that run scored it.
+        b: the other model, in the same form.
         split: `train`, `valid` or `test`.
 
     Raises:
-        BadSetting: a name is not of that form, or the split is not known.
-        NotFound: there is no such run.
+        BadSetting: a name has another form, or the split is unknown.
+        NotFound: a run does not exist.
         RunUnusable: a run has no ranks on this split, or the two have no thumbnail in common.
     """
     if split not in SPLITS:
@@ -86,7 +86,7 @@ def compare(database: Database, a: str, b: str, split: str = "test") -> Compared
         pairs_a = snapshot_pairs(session, side_a.snapshot_id, _named(of_a))
         pairs_b = snapshot_pairs(session, side_b.snapshot_id, _named(of_b))
     titles_a, titles_b = ({video: title for video, (title, _) in pairs.items()} for pairs in (pairs_a, pairs_b))
-    # A video that was given another picture in between is another thumbnail.
+    # A video whose thumbnail was replaced in between counts as another thumbnail.
     common = {video for video in of_a.keys() & of_b.keys() if pairs_a[video][1] == pairs_b[video][1]}
     if not common:
         raise RunUnusable(f"{a} and {b} have no thumbnail in common on the {split} split; compare other runs")
@@ -112,7 +112,7 @@ def compare(database: Database, a: str, b: str, split: str = "test") -> Compared
 def _side(session: Session, name: str, split: str) -> tuple[ComparedModel, dict[str, Rank]]:
     parsed = parse_run(name)
     if parsed is None:
-        raise BadSetting(f"{name!r} is no run; write a run's number, or N:base for the base that run N scored")
+        raise BadSetting(f"{name!r} is not a run; use a run's number, or N:base for the base model of run N")
     run = get_run(session, parsed[0])
     found = ranks(session, run.id, parsed[1], "thumbnail_to_title", split)
     if run.snapshot_id is None or not found:

@@ -1,4 +1,4 @@
-"""Search results as one picture: a grid of thumbnails with rank, id, score and title under each."""
+"""Search results as an image: a grid of thumbnails, each with its rank, id, score and title."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.sheet_fonts import Fonts, bold_font, clean, fonts_for, regular_font
 __all__ = ["MAX_TILES", "Tile", "check_sheet_path", "draw_sheet", "write_sheet"]
 
 MAX_TILES = 200
-"""More do not fit one picture that programs like to open."""
+"""The most tiles of a sheet; many programs can't open larger images."""
 
 _COLUMNS = 5
 _WIDTH, _HEIGHT = 320, 180
@@ -35,14 +35,14 @@ _PAPER, _INK, _PALE, _EMPTY = "#fafaf8", "#1c1c1e", "#6e6e73", "#dededb"
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One answer to show.
+    """One search result to show.
 
     Args:
-        digest: of the picture.
-        video_id: whose it is.
+        digest: SHA-256 (hex) of the thumbnail.
+        video_id: the video's id.
         rank: 1 is best.
         score: cosine similarity.
-        title: any text.
+        title: the video's title; any text.
     """
 
     digest: str
@@ -53,17 +53,17 @@ class Tile:
 
 
 def check_sheet_path(path: Path) -> None:
-    """Refuse a file that can't become a sheet, before work is spent on it.
+    """Refuse a path that a sheet can't be written to, before work is spent on it.
 
     Raises:
-        BadSetting: its name does not end in `.png`, it is a folder, or its folder is not there.
+        BadSetting: its name does not end in `.png`, it is a folder, or its parent folder does not exist.
     """
     if path.suffix.lower() != ".png":
         raise BadSetting(f"--out {path} is not the name of a PNG file; end it in .png")
     if path.is_dir():
         raise BadSetting(f"--out {path} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
-        raise BadSetting(f"--out {path}: there is no folder {path.parent}; make it first")
+        raise BadSetting(f"--out {path}: the folder {path.parent} does not exist; create it first")
 
 
 def draw_sheet(
@@ -74,17 +74,17 @@ def draw_sheet(
     query: Image.Image | None = None,
     installed: Callable[[], Sequence[Path]] | None = None,
 ) -> Image.Image:
-    """Draw tiles in reading order. Pictures are decoded one at a time; of one that can't be, the tile says so.
+    """Draw tiles in reading order, decoding one thumbnail at a time. A tile says if its thumbnail can't be decoded.
 
     Args:
-        heading: what was asked for.
+        heading: the search query.
         tiles: at most `MAX_TILES`.
-        source: where the pictures come from.
-        query: the picture that was asked for, shown beside the heading.
-        installed: lists the font files for what DejaVu Sans lacks; None for those of this machine.
+        source: provides the thumbnails.
+        query: the image that was searched for, shown beside the heading.
+        installed: lists font files for the characters that DejaVu Sans lacks; None: this machine's fonts.
 
     Raises:
-        ValueError: no tile, or too many.
+        ValueError: there are no tiles, or too many.
     """
     if not 1 <= len(tiles) <= MAX_TILES:
         raise ValueError(f"a sheet holds 1 to {MAX_TILES} tiles, not {len(tiles)}")
@@ -107,17 +107,17 @@ def draw_sheet(
 
 
 def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a sheet as PNG; a file that is there is replaced whole or not at all.
+    """Write a sheet as PNG. An existing file is replaced atomically.
 
     Raises:
-        CantSave: it can't be written.
+        CantSave: the file can't be written.
     """
     with can_save(path):
         handle, scratch = tempfile.mkstemp(prefix=".thumbtune-", suffix=".png", dir=path.absolute().parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 sheet.save(file, "PNG", optimize=False)
-            # As a file that is simply opened would get it; a temporary one is private.
+            # A temporary file is private; give it the mode that a newly opened file gets.
             mask = os.umask(0)
             os.umask(mask)
             Path(scratch).chmod(0o666 & ~mask)
@@ -136,7 +136,7 @@ def _loaded(source: PictureSource, digest: str) -> Image.Image | None:
 def _paste_picture(sheet: Image.Image, picture: Image.Image | None, at: tuple[int, int], size: tuple[int, int]) -> None:
     framed = Image.new("RGB", size, _EMPTY)
     if picture is None:
-        text, font = "this picture can't be decoded", regular_font(_TITLE_SIZE)
+        text, font = "this thumbnail can't be decoded", regular_font(_TITLE_SIZE)
         ImageDraw.Draw(framed).text((size[0] / 2, size[1] / 2), text, _PALE, font, anchor="mm")
     else:
         framed = _framed(picture, size)
@@ -144,7 +144,7 @@ def _paste_picture(sheet: Image.Image, picture: Image.Image | None, at: tuple[in
 
 
 def _framed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture in a 16:9 frame: 4:3 loses what is above and below, where YouTube puts its black bars."""
+    """Crop the thumbnail to a 16:9 frame: 4:3 loses its top and bottom, where YouTube puts black bars."""
     ratio = picture.width / picture.height
     if 1.2 <= ratio <= 2:
         return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
@@ -153,7 +153,7 @@ def _framed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @lru_cache(maxsize=4)
 def _rounded(size: tuple[int, int]) -> Image.Image:
-    # Drawn large: Pillow's own corners are jagged.
+    # Drawn at four times the size and reduced: Pillow's own rounded corners are jagged.
     mask = Image.new("L", (4 * size[0], 4 * size[1]), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, mask.width - 1, mask.height - 1), 4 * _RADIUS, fill=255)
     return mask.resize(size, Image.Resampling.BOX)
@@ -171,13 +171,13 @@ def _draw_heading(sheet: Image.Image, heading: str, fonts: Fonts, query: Image.I
 
 
 def _caption(tile: Tile, title: str, fonts: Fonts) -> Image.Image:
-    """Rank, id, score and two lines of title: a picture of its own, so that no stack of accents leaves it."""
+    """Draw rank, id, score and two lines of title as a separate image, so that stacked accents can't leave it."""
     caption = Image.new("RGB", (_WIDTH, _CAPTION), _PAPER)
     pen = ImageDraw.Draw(caption)
     bold, plain = bold_font(_TITLE_SIZE), regular_font(_TITLE_SIZE)
     rank = str(tile.rank)
     pen.text((2, 24), rank, _INK, bold, anchor="ls")
-    # The id tells videos apart even where no font has their titles.
+    # The id identifies the video even if no font has the characters of its title.
     pen.text((2 + bold.getlength(rank + "  "), 24), clean(tile.video_id), _PALE, plain, anchor="ls")
     pen.text((_WIDTH - 2, 24), f"{tile.score:.3f}", _PALE, plain, anchor="rs")
     text, font = fonts.choose(title, _TITLE_SIZE)
@@ -187,7 +187,7 @@ def _caption(tile: Tile, title: str, fonts: Fonts) -> Image.Image:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
-    """`text` in at most `lines` lines of `width` pixels, the last one cut with an ellipsis."""
+    """Wrap `text` to at most `lines` lines of `width` pixels; the last line is cut with an ellipsis."""
     wrapped: list[str] = []
     while font.getlength(text) > width:
         last = len(wrapped) == lines - 1
@@ -202,7 +202,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) ->
 
 
 def _longest(text: str, font: ImageFont.FreeTypeFont, width: int, ending: str) -> int:
-    """How many characters of `text`, at least one, fit before `ending`."""
+    """Return how many characters of `text`, at least one, fit before `ending`."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""Writing a snapshot as a dataset with its pictures, streamed: a Hugging Face DatasetDict, or Parquet files."""
+"""Export a snapshot as a dataset with its thumbnails, streamed: a Hugging Face DatasetDict or Parquet files."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Args:
-        folder: where.
-        snapshot_id: what.
-        examples: {split: rows}; splits without rows are not written.
+        folder: the folder that was written.
+        snapshot_id: the exported snapshot.
+        examples: {split: number of rows}; splits without rows are not written.
     """
 
     folder: Path
@@ -54,20 +54,20 @@ def export_dataset(
     parquet: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write a snapshot's examples, pictures embedded, to a new folder: `load_from_disk(folder)` reads it.
+    """Write a snapshot's examples with their thumbnails to a new folder; `load_from_disk(folder)` reads it.
 
-    Columns: anchor (picture), positive, negative (unless the snapshot has none), video_id, channel_id. To train with
+    Columns: anchor (thumbnail), positive, negative (unless the snapshot has none), video_id, channel_id. To train with
     sentence-transformers, take the first two or three: its trainer reads every column, by position, as an input.
-    The folder gets its files when all are whole: a command that failed can be run again.
+    The folder gets its files once all are complete, so a failed command can be run again.
 
     Args:
         database: the store.
         folder: new or empty.
-        snapshot_id: which one.
-        run_id: the one that this run trained on. With neither, the newest; with none in the store, a new one of all
-            pairs, without negatives.
+        snapshot_id: the snapshot.
+        run_id: export the snapshot that this run trained on. With neither, the newest snapshot; if the store has none,
+            a new one of all pairs, without negatives.
         parquet: write `train.parquet`, `valid.parquet` and `test.parquet` instead.
-        progress: told of each example.
+        progress: receives the number of examples done.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
@@ -99,7 +99,7 @@ def export_dataset(
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """An empty folder to write to, put at `folder` as the block ends; an error in the block leaves nothing."""
+    """Yield an empty folder that is moved to `folder` when the block ends; an error in the block leaves nothing."""
     folder = real_folder(folder)
     place = workshop(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> 
     if found is not None:
         return found
     if run_id is not None:
-        raise RunUnusable(f"run {run_id} did not come as far as a snapshot; export another run's")
+        raise RunUnusable(f"run {run_id} has no snapshot; export another run's")
     selection = snapshot.select(database)
     settings = TrainSettings(negatives="none")
     return snapshot.save(database, selection, selection.examples, settings, None)[0]
@@ -133,7 +133,7 @@ def _features(with_negatives: bool) -> Features:
 
 @dataclass(frozen=True)
 class _Stream:
-    """One split's rows as plain values, pictures read from the store a batch at a time."""
+    """The rows of one split as plain values; thumbnails are read from the store in batches."""
 
     database: Database
     rows: Sequence[ExampleRow]
@@ -161,7 +161,7 @@ class _Stream:
 
 
 def _write_parquet(path: Path, stream: _Stream, features: Features) -> None:
-    # The schema carries the features as metadata, so that `load_dataset("parquet", ...)` decodes the pictures.
+    # The schema carries the features as metadata, so that `load_dataset("parquet", ...)` decodes the thumbnails.
     schema = features.arrow_schema
     with pq.ParquetWriter(path, schema) as writer:
         for batch in stream.batches(list(features)):

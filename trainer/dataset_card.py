@@ -1,4 +1,4 @@
-"""The README of a dataset on the Hugging Face Hub: what its files are, how it came to be, and whose its content is.
+"""The README of a dataset on the Hugging Face Hub: its files, its origin, and the rights to its content.
 
 Source: https://huggingface.co/docs/hub/datasets-cards
 """
@@ -17,12 +17,12 @@ __all__ = ["dataset_card"]
 
 
 def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], name: str) -> str:
-    """Write the card of a snapshot that lies beside it as one Parquet file a split.
+    """Write the card of a snapshot that is exported as one Parquet file per split.
 
     Args:
         database: the store.
-        snapshot_id: which one.
-        splits: those that have a file.
+        snapshot_id: the snapshot.
+        splits: the splits that have a file.
         name: the dataset's name on the hub.
 
     Raises:
@@ -30,7 +30,7 @@ def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], 
     """
     with database.read() as session:
         info, span = snapshot_info(session, snapshot_id), snapshot_span(session, snapshot_id)
-    # Named one by one: guessed from the files' names, the split `valid` would come back as `validation`.
+    # The files are listed explicitly: from the file names, the hub would guess the split `validation` for `valid`.
     files = [{"split": split, "path": f"{split}.parquet"} for split in splits]
     data = DatasetCardData(
         pretty_name="Thumbnails and titles",
@@ -43,20 +43,20 @@ def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], 
         *("```python", "from datasets import load_dataset", "", f'pairs = load_dataset("{name}")', "```", ""),
         "| column | what it is |",
         "|---|---|",
-        "| anchor | the thumbnail, its file's bytes as they were fetched |",
+        "| anchor | the thumbnail, as the file that was fetched |",
         "| positive | the video's own title |",
     ]
     if info.settings.get("negatives", "none") != "none":
         lines += ["| negative | another video's title |"]
     lines += [
-        "| video_id, channel_id | YouTube's |",
+        "| video_id, channel_id | YouTube's ids |",
         "",
         "For sentence-transformers keep the first two or three columns: its trainer takes every column as an input.",
         "",
         "## Rights",
         "",
-        "The thumbnails and titles belong to their creators. Nobody but them may say who else can have them: keep this "
-        "dataset private unless they agreed.",
+        "The thumbnails and titles belong to their creators. Only the creators may permit their distribution: keep "
+        "this dataset private unless they have agreed.",
         "",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""CLIP's two projections by themselves: what the recipe trains, and all that is needed beside the towers' output."""
+"""CLIP's two projections without the towers: the recipe trains only these, on the towers' cached output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Vectors = NDArray[np.float32]
 
 VISUAL = "0.model.visual_projection.weight"
 TEXT = "0.model.text_projection.weight"
-"""The projections' names among a model's parameters, as sentence-transformers gives them."""
+"""The names of the projections' parameters in sentence-transformers."""
 
 _BLOCK_ROWS = 4096
 
@@ -32,19 +32,19 @@ class Heads:
     """Two projections without bias, float32.
 
     Args:
-        visual: (d, vision width), of pictures.
-        text: (d, text width), of titles.
+        visual: (d, vision width), for thumbnails.
+        text: (d, text width), for titles.
     """
 
     visual: Tensor
     text: Tensor
 
     def pictures(self, pooled: Vectors) -> Vectors:
-        """Embed pictures: (n, vision width) pooled vectors to (n, d) float32 of length 1."""
+        """Embed thumbnails: (n, vision width) pooled vectors to (n, d) float32 of norm 1."""
         return _projected(pooled, self.visual)
 
     def titles(self, pooled: Vectors) -> Vectors:
-        """Embed titles: (n, text width) pooled vectors to (n, d) float32 of length 1."""
+        """Embed titles: (n, text width) pooled vectors to (n, d) float32 of norm 1."""
         return _projected(pooled, self.text)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ class Heads:
         return {VISUAL: self.visual, TEXT: self.text}
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Heads | None:
-        """These heads with some replaced; None when `tensors` has others than heads, or of another shape."""
+        """Return a copy with some projections replaced; None if `tensors` has other names or shapes."""
         mine = self.tensors()
         if any(name not in mine or mine[name].shape != tensor.shape for name, tensor in tensors.items()):
             return None
@@ -60,12 +60,12 @@ class Heads:
         return replace(self, visual=kept[VISUAL], text=kept[TEXT])
 
     def as_bytes(self) -> bytes:
-        """A safetensors file."""
+        """Return the projections as a safetensors file."""
         return save({name: tensor.contiguous() for name, tensor in self.tensors().items()})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Heads | None:
-        """What `as_bytes` wrote; None for anything else."""
+        """Read the result of `as_bytes`; None for anything else."""
         try:
             tensors = load(content)
             return cls(tensors[VISUAL], tensors[TEXT])
@@ -74,12 +74,12 @@ class Heads:
 
 
 def heads_of(model: SentenceTransformer) -> Heads | None:
-    """The projections of a CLIP, copied; None when an embedding is not just one of them times what a tower gives.
+    """Return a copy of a CLIP's projections; None if an embedding is not just a projection times a tower's output.
 
-    Then only the whole model can be run: its kin (model types `chinese_clip`, `altclip`, ...) pool otherwise, and a
-    further module (`Dense`), a default prompt or a cut to fewer dimensions would be left out.
+    In that case the whole model must be run: related models (model types `chinese_clip`, `altclip`, ...) pool
+    differently, and a further module (`Dense`), a default prompt or a truncated dimension would be ignored.
     """
-    from sentence_transformers.base.modules import Normalize  # noqa: PLC0415 (whoever has a model has it already)
+    from sentence_transformers.base.modules import Normalize  # noqa: PLC0415 (imported already by whoever loaded the model)
 
     core: Any = model[0].model
     _first, *others = model
@@ -96,7 +96,7 @@ def heads_of(model: SentenceTransformer) -> Heads | None:
 
 
 def _projected(pooled: Vectors, weight: Tensor) -> Vectors:
-    """Project and normalise, a block of rows at a time."""
+    """Project and normalise, one block of rows at a time."""
     with torch.no_grad():
         parts = [
             normalize(torch.from_numpy(pooled[start : start + _BLOCK_ROWS]) @ weight.T, dim=1).numpy()

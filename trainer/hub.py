@@ -1,6 +1,6 @@
-"""Putting a run's model, or a snapshot, on the Hugging Face Hub: private unless told otherwise.
+"""Push a run's model or a snapshot to the Hugging Face Hub; new repositories are private by default.
 
-The hub is asked before anything is written: a missing token or a public repository costs a second, not an export.
+The hub is asked before anything is written, so that a missing token or a public repository is reported within seconds.
 Source: https://huggingface.co/docs/huggingface_hub/guides/upload
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from huggingface_hub import HfApi, get_session, get_token
-from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: its HTTP library's, whichever that is
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of its HTTP library
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
@@ -43,20 +43,20 @@ Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
 _TOKENS = "https://huggingface.co/settings/tokens"
-# What a model of another size may have left: one that loads it would take the old weights for the new ones.
+# Weight files that an earlier model of another size may have left: a loader would take them for the new weights.
 _OLD_WEIGHTS = ["model*.safetensors", "model.safetensors.index.json"]
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What is on the hub now.
+    """The result of a push.
 
     Args:
-        repo: its full name, `owner/name`.
-        url: where it is.
-        private: whether only its owner can see it.
-        commit: the commit that holds it.
-        source_id: the run, or for a dataset the snapshot, that it is of.
+        repo: the repository's full name, `owner/name`.
+        url: the repository's URL.
+        private: whether the repository is private.
+        commit: the id of the commit.
+        source_id: id of the run whose model was pushed, or of the snapshot for a dataset.
     """
 
     repo: str
@@ -75,20 +75,20 @@ def push_model(
     hub: Hub | None = None,
     progress: Progress | None = None,
 ) -> Pushed:
-    """Put a run's whole model, with its card, on the hub.
+    """Push a run's whole model, with its model card, to the hub.
 
     Args:
         database: the store.
-        repo: `owner/name`, or `name` for one of the token's owner.
-        run_id: as `export_model` takes it: None for the model that it would choose.
-        private: whether a new repository is private; with True a public one is refused.
-        hub: how the hub is talked to.
-        progress: told of the steps.
+        repo: `owner/name`, or `name` for a repository of the token's owner.
+        run_id: the run; None chooses as `export_model` does.
+        private: whether a new repository is private; if true, an existing public repository is refused.
+        hub: the connection to the hub.
+        progress: receives the steps.
 
     Raises:
-        NoToken, TokenRefused, BadRepository, PublicRepository, HubUnreachable, PushFailed: the hub.
-        NotFound, RunUnusable, ModelUnavailable: the run's model can't be had.
-        CantSave: there is no room to write it to first.
+        NoToken, TokenRefused, BadRepository, PublicRepository, HubUnreachable, PushFailed: the push can't be done.
+        NotFound, RunUnusable, ModelUnavailable: the run's model can't be loaded.
+        CantSave: the temporary folder has no space for the model.
     """
 
     def write(folder: Path, name: str) -> int:
@@ -109,20 +109,20 @@ def push_dataset(
     hub: Hub | None = None,
     progress: Progress | None = None,
 ) -> Pushed:
-    """Put a snapshot, titles and thumbnails included, on the hub: one Parquet file a split, and a card.
+    """Push a snapshot, with titles and thumbnails, to the hub: one Parquet file per split, and a dataset card.
 
     Args:
         database: the store.
-        repo: `owner/name`, or `name` for one of the token's owner.
-        run_id: the snapshot that this run trained on; None for the newest.
-        private: whether a new repository is private; with True a public one is refused.
-        hub: how the hub is talked to.
-        progress: told of the steps.
+        repo: `owner/name`, or `name` for a repository of the token's owner.
+        run_id: push the snapshot that this run trained on; None: the newest snapshot.
+        private: whether a new repository is private; if true, an existing public repository is refused.
+        hub: the connection to the hub.
+        progress: receives the steps.
 
     Raises:
-        NoToken, TokenRefused, BadRepository, PublicRepository, HubUnreachable, PushFailed: the hub.
-        NotFound, NotEnoughPairs: there is no such run, or nothing to push.
-        CantSave: there is no room to write it to first.
+        NoToken, TokenRefused, BadRepository, PublicRepository, HubUnreachable, PushFailed: the push can't be done.
+        NotFound, NotEnoughPairs: the run does not exist, or there is nothing to push.
+        CantSave: the temporary folder has no space for the dataset.
     """
     told = progress or Silent()
 
@@ -156,10 +156,10 @@ def _push(wanted: _Wanted, write: Callable[[Path, str], int], hub: Hub, progress
         with quiet_libraries(), progress.phase(f"Uploading to {there.repo}"):
             if not existed:
                 there.create(wanted.private)
-            # Asked anew: the export may have taken minutes, and what is out is out.
+            # Asked again: the repository may have become public during the export, and a push can't be undone.
             is_private = there.look(wanted.private)
             if is_private is None:
-                raise PushFailed(f"{there.repo} was made, but the hub does not show it; run again in a moment")
+                raise PushFailed(f"{there.repo} was created, but the hub does not show it; run again in a moment")
             commit = there.upload(folder, f"Upload {wanted.kind} {source_id}", existed=existed)
     return Pushed(there.repo, there.url, is_private, commit, source_id)
 
@@ -169,18 +169,18 @@ def _check_name(repo: str) -> None:
         validate_repo_id(repo)
     except HFValidationError as error:
         raise BadRepository(
-            f"{repo!r} is no repository's name; use OWNER/NAME or NAME, of letters, digits, '-', '_' and '.'"
+            f"{repo!r} is not a valid repository name; use OWNER/NAME or NAME, of letters, digits, '-', '_' and '.'"
         ) from error
 
 
 @dataclass(frozen=True)
 class Hub:
-    """How the hub is talked to: the address and the token are the ones that the hub's own library finds.
+    """Access to the hub, with the endpoint and the token that huggingface_hub finds.
 
     Args:
-        ask_s: seconds to wait for the answer to a question.
-        send_s: seconds to wait for the answer to what was sent.
-        pauses_s: seconds before each new try of what failed in a way that may pass.
+        ask_s: timeout of a request that reads, in seconds.
+        send_s: timeout of a request that writes, in seconds.
+        pauses_s: seconds to wait before each retry of a request that failed for a temporary reason.
     """
 
     ask_s: float = 15.0
@@ -188,7 +188,7 @@ class Hub:
     pauses_s: tuple[float, ...] = (1.0, 3.0)
 
     def open(self, repo: str, kind: Kind) -> _Repository:
-        """Find the token, who it belongs to, and the repository's full name.
+        """Find the token, its owner, and the repository's full name.
 
         Raises:
             NoToken, TokenRefused, HubUnreachable, PushFailed: see their docstrings.
@@ -214,14 +214,14 @@ def _token() -> str:
             f"run 'hf auth login', or set HF_TOKEN to one with write access from {_TOKENS}"
         )
     if not (token.isascii() and token.isprintable()) or " " in token:
-        # Else the HTTP library would refuse it later, quoting it.
-        raise TokenRefused(f"the hub's token has characters that no token has; copy it again from {_TOKENS}")
+        # Otherwise the HTTP library would refuse it later and quote it.
+        raise TokenRefused(f"the hub's token contains invalid characters; copy it again from {_TOKENS}")
     return token
 
 
 @dataclass(frozen=True)
 class _Repository:
-    """One repository on the hub, as one token's owner sees it."""
+    """A repository on the hub, accessed with one token."""
 
     hub: Hub
     api: HfApi
@@ -234,7 +234,7 @@ class _Repository:
         return f"{self.api.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}"
 
     def look(self, private: bool) -> bool | None:
-        """Whether it is private; None if there is none. Refuses a public one where private is wanted."""
+        """Return whether the repository is private, or None if it does not exist; refuse a public one if `private`."""
         seconds = self.hub.ask_s
 
         def ask() -> bool | None:
@@ -244,11 +244,10 @@ class _Repository:
                 return None
             return bool(info.private)
 
-        found = self.call(f"whether {self.repo} is there", seconds, ask)
+        found = self.call(f"whether {self.repo} exists", seconds, ask)
         if found is False and private:
             raise PublicRepository(
-                f"{self.repo} is there already and everyone can read it; "
-                "name another, make it private on the hub, or say --public"
+                f"{self.repo} already exists and is public; name another, make it private on the hub, or use --public"
             )
         return found
 
@@ -260,7 +259,7 @@ class _Repository:
         )
 
     def upload(self, folder: Path, message: str, *, existed: bool) -> str:
-        """Commit the folder's files; return the commit's id. Trying again sends only what is not there yet."""
+        """Commit the folder's files; return the commit's id. A retry sends only the files that are still missing."""
         done = self.call(
             f"to take files for {self.repo}",
             self.hub.send_s,
@@ -275,17 +274,17 @@ class _Repository:
         return str(done.oid)
 
     def call(self, asked: str, seconds: float, do: Callable[[], T]) -> T:
-        """Ask the hub, again where that may help; the one place where its library's errors end."""
+        """Make a request to the hub, with retries for temporary errors; map the library's errors to ours."""
         for pause in (*self.hub.pauses_s, None):
             try:
                 with _answered_within(seconds):
                     return do()
             except Exception as error:
                 if pause is None or not _may_pass(error):
-                    # A traceback shows causes: none that repeats the token.
+                    # A traceback shows causes, so a cause that contains the token is dropped.
                     told_token = any(self.token in str(cause) for cause in _causes(error))
                     raise self._mapped(asked, error) from (None if told_token else error)
-                logger.info("the hub was asked %s in vain (%s); trying again", asked, type(error).__name__)
+                logger.info("the hub was asked %s and failed (%s); trying again", asked, type(error).__name__)
                 time.sleep(pause)
         raise AssertionError("the last try has no pause")
 
@@ -298,14 +297,12 @@ class _Repository:
                 return HubUnreachable(
                     f"the hub can't be reached at {self.api.endpoint}; check the network, and run again later"
                 )
-            # An answer in another form than the library expects, or its native uploader's own errors.
+            # The answer has another form than the library expects, or its native uploader failed.
             return PushFailed(f"the hub was asked {asked}, which failed ({self._told(error)}); run again later")
         status = answer.response.status_code
         why = f" ({self._told(answer.server_message)})" if answer.server_message else ""
         if status == 401:
-            return TokenRefused(
-                f"the hub does not accept its token{why}; run 'hf auth login', or set HF_TOKEN to a valid one"
-            )
+            return TokenRefused(f"the hub rejected the token{why}; run 'hf auth login', or set HF_TOKEN to a valid one")
         if status == 403:
             return TokenRefused(
                 f"the hub's token may not write to {self.repo}{why}; use your own name or organisation, "
@@ -314,14 +311,14 @@ class _Repository:
         return PushFailed(f"the hub was asked {asked}, and answered {status}{why}; run again later")
 
     def _told(self, said: object) -> str:
-        """The first line of what was said, short, and never with the token."""
+        """Return the first line of a message, shortened, without the token."""
         lines = str(said).replace(self.token, "***").split("\n")
         return next((line.strip()[:200] for line in lines if line.strip()), type(said).__name__)
 
 
 @contextmanager
 def _answered_within(seconds: float) -> Iterator[None]:
-    """Give the library's HTTP client, which else waits for ever, a limit for each read and write."""
+    """Set a timeout for each read and write of the library's HTTP client, which has none by default."""
     session = get_session()
     before = session.timeout
     session.timeout = seconds
@@ -332,12 +329,12 @@ def _answered_within(seconds: float) -> Iterator[None]:
 
 
 def _answer(error: Exception) -> HfHubHTTPError | None:
-    """The hub's answer behind an error: uploads in threads wrap it."""
+    """Return the hub's HTTP error behind an error; uploads in threads wrap it."""
     return next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), None)
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the same call may do better in a moment."""
+    """Whether a retry may succeed."""
     if isinstance(error, OfflineModeIsEnabled):
         return False
     answer = _answer(error)

@@ -1,4 +1,4 @@
-"""A model that is known by its files: what a rerun needs is remembered, and the towers are loaded only to run."""
+"""Models identified by their files: facts are remembered, and the towers are loaded only when they are needed."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ __all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "local_folder"]
 logger = logging.getLogger(__name__)
 
 _READERS = ("pillow", "sentence-transformers", "tokenizers", "torchvision", "transformers")
-"""Whose versions may change what a model's files mean."""
+"""Packages whose versions may change how a model's files are read."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is to be known of a CLIP without running it.
+    """What is known about a CLIP model without running it.
 
     Args:
         fingerprint: of the whole model; `vision` and `text` of its towers, each with its preprocessing.
-        parameters: (name, count) of each, in the model's order.
-        heads: its projections; None when they are no plain matrices.
+        parameters: (name, count) of each parameter, in the model's order.
+        heads: the projections; None if they are not plain matrices.
     """
 
     fingerprint: str
@@ -47,19 +47,19 @@ class Facts:
 
     @classmethod
     def of(cls, model: SentenceTransformer) -> Facts:
-        """Look at a loaded model."""
+        """Collect the facts of a loaded model."""
         found = fingerprints(model)
         sizes = tuple((name, parameter.numel()) for name, parameter in model.named_parameters())
         return cls(found.whole, found.vision, found.text, sizes, heads_of(model))
 
     def stored(self) -> ModelFacts:
-        """As the store keeps it."""
+        """Return the facts as the store keeps them."""
         facts = {"vision": self.vision, "text": self.text, "parameters": [list(pair) for pair in self.parameters]}
         return ModelFacts(self.fingerprint, facts, None if self.heads is None else self.heads.as_bytes())
 
     @classmethod
     def read(cls, row: ModelFacts) -> Facts | None:
-        """What `stored` made; None for a row of another kind."""
+        """Read the result of `stored`; None for a row of another kind."""
         try:
             sizes = tuple((str(name), int(size)) for name, size in row.facts["parameters"])
             vision, text = str(row.facts["vision"]), str(row.facts["text"])
@@ -72,10 +72,10 @@ class Facts:
 
 
 class LazyModel:
-    """A CLIP by name, loaded at the first call of `encoder`, or never.
+    """A CLIP model by name, loaded at the first call of `encoder`.
 
     Args:
-        database: where facts are remembered.
+        database: the store that remembers facts.
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
         option: where the user named it, for messages.
@@ -106,7 +106,7 @@ class LazyModel:
 
     @cached_property
     def remembered(self) -> Facts | None:
-        """What is known of the model from when it was last loaded; None where it never was, or has changed since."""
+        """The facts from when the model was last loaded; None if it never was, or has changed since."""
         files = self._files()
         if files is None:
             return None
@@ -116,7 +116,7 @@ class LazyModel:
 
     @cached_property
     def facts(self) -> Facts:
-        """What is known of the model; it is loaded if nothing is.
+        """The model's facts; the model is loaded if none are remembered.
 
         Raises:
             ModelUnavailable: it can't be loaded.
@@ -139,7 +139,7 @@ class LazyModel:
 
         Raises:
             ModelUnavailable: it can't be loaded.
-            DamagedModel: its files are not what they were a moment ago.
+            DamagedModel: its files have just changed.
         """
         encoder, found = self._load()
         if encoder.fingerprint != self.facts.fingerprint:
@@ -166,10 +166,10 @@ class LazyModel:
 
 
 class TitleModel:
-    """A model that only compares titles, loaded at the first call of `vectors`, or never.
+    """A model that only embeds titles, loaded at the first call of `vectors`.
 
     Args:
-        database: where its fingerprint is remembered.
+        database: the store that remembers its fingerprint.
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
     """
@@ -191,15 +191,15 @@ class TitleModel:
 
     @property
     def width(self) -> int:
-        """Values in a vector; errors as for `fingerprint`."""
+        """Values per vector; errors as for `fingerprint`."""
         return self._known[1]
 
     def vectors(self, titles: list[str], count: Callable[[int], None]) -> Any:
-        """Embed titles: (n, d) float32, of length 1.
+        """Embed titles: (n, d) float32 of norm 1.
 
         Raises:
             ModelUnavailable: it can't be loaded.
-            DamagedModel: its files are not what they were a moment ago.
+            DamagedModel: its files have just changed.
         """
         return title_vectors(self._load(), titles, count)
 
@@ -219,7 +219,7 @@ class TitleModel:
         return found, width
 
     def _read(self) -> SentenceTransformer:
-        from trainer.loading import load_model  # noqa: PLC0415 (what is cached needs no model; importing takes seconds)
+        from trainer.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
 
         return load_model(self.name, self._device, option="--title-model")
 
@@ -228,12 +228,12 @@ class TitleModel:
         if self._loaded is None:
             loaded = self._read()
             if fingerprint(loaded) != known:
-                raise DamagedModel(f"{self.name} is another model than when it was last loaded; run the command again")
+                raise DamagedModel(f"{self.name} has changed since it was last loaded; run the command again")
             self._loaded = loaded
         return self._loaded
 
     def _files(self) -> str | None:
-        # Not the same row as of a CLIP in the same folder.
+        # Not the same row as that of a CLIP model in the same folder.
         files = files_digest(self.name)
         return None if files is None else hashlib.sha256(f"{files} titles".encode()).hexdigest()
 
@@ -246,13 +246,13 @@ def _remember(database: Database, files: str, facts: ModelFacts) -> None:
 
 
 def files_digest(name: str) -> str | None:
-    """SHA-256 (hex) over the paths, sizes, times and inodes of a model's files and the versions of what reads them.
+    """Return the SHA-256 (hex) of the paths, sizes, times and inodes of a model's files, and of its readers' versions.
 
-    As git tells whether a file has changed (https://git-scm.com/docs/racy-git), and for the same reason: reading
-    gigabytes to find that nothing did would take longer than what they are for.
+    Like git's index (https://git-scm.com/docs/racy-git), this does not read the files: reading gigabytes would take
+    longer than the work that it saves.
 
     Returns:
-        None for a model whose files are not here.
+        None for a model whose files are not on this machine.
     """
     folder = _folder(name)
     if folder is None:
@@ -267,23 +267,23 @@ def files_digest(name: str) -> str | None:
                 told = (str(path.relative_to(folder)), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
                 digest.update(repr(told).encode())
     except OSError:
-        # A file is gone again: they are being replaced, or can't be read.
+        # A file has disappeared (the files are being replaced) or can't be read.
         return None
     return digest.hexdigest()
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder that `name` means, whatever is in it; None where there is none, as for a hub name."""
+    """Return the folder that `name` refers to, whatever it contains; None if there is none, as for a hub name."""
     try:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None
     except (OSError, RuntimeError):
-        # Nothing that can be a folder: `model_folder` says so when the model is loaded.
+        # Not a valid path; `model_folder` reports that when the model is loaded.
         return None
 
 
 def _folder(name: str) -> Path | None:
-    """Where a model's files are: the folder itself, or its place in the hub's cache."""
+    """Return the folder of a model's files: the folder itself, or its place in the hub's cache."""
     folder = local_folder(name)
     if folder is not None:
         return folder
@@ -293,7 +293,7 @@ def _folder(name: str) -> Path | None:
     try:
         return Path(snapshot_download(full, local_files_only=True))
     except (OSError, ValueError):
-        # Not in the cache, or no name that the hub could have.
+        # Not in the cache, or not a valid hub name.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Getting a sentence-transformers model from a folder or the hub, and its libraries' errors mapped to ours."""
+"""Load sentence-transformers models from a folder or the hub, and map the libraries' errors to ours."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _HUB_TIMEOUT_S = 10.0
 
 
 def load_model(name: str, device: str, *, option: str) -> SentenceTransformer:
-    """Load a model in float32: a folder that exists, else a hub name, else from the local cache of the hub.
+    """Load a model in float32 from a folder if it exists, else from the hub, else from the hub's local cache.
 
     Args:
         name: folder or hub name (`sentence-transformers/` may be left out).
         device: `cpu`, `cuda` or `mps`.
-        option: the command line's option for this model, for the message.
+        option: the command-line option for this model, for messages.
 
     Raises:
-        UnknownModel: no such folder and no such name.
-        NoNetwork: the hub can't be reached, and the cache does not have it.
-        DamagedModel: files missing, unreadable or not in safetensors.
+        UnknownModel: neither a folder nor a model on the hub has this name.
+        NoNetwork: the hub can't be reached, and the model is not in the cache.
+        DamagedModel: files are missing, unreadable or not in safetensors.
     """
     folder = model_folder(name, option)
     cached_only = folder is None and not _hub_has(name, option)
@@ -56,22 +56,21 @@ def load_model(name: str, device: str, *, option: str) -> SentenceTransformer:
 
 
 def _hub_has(name: str, option: str) -> bool:
-    """Ask the hub once, with a short timeout: the libraries would retry for more than a minute. False: unreachable.
+    """Ask the hub once, with a short timeout; the libraries would retry for over a minute. False: unreachable.
 
     Raises:
-        UnknownModel: the hub answers that there is no such model, or that it is not open to us.
+        UnknownModel: the hub has no such model, or does not give access to it.
     """
     full = name if "/" in name else f"sentence-transformers/{name}"
     try:
         HfApi().model_info(full, timeout=_HUB_TIMEOUT_S)
     except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
         raise UnknownModel(
-            f"the hub has no model {full} that can be had without permission; "
-            f"check the name, or give a folder with {option}"
+            f"the hub has no model {full}, or gives no access to it; check the name, or give a folder with {option}"
         ) from error
     except Exception:
-        # Offline by setting, refused, timed out, no name service: each its own class, of whichever HTTP library the
-        # installed hub client is built on. The cache may still have the model.
+        # Offline mode, refused, timed out, no name service: each has its own class, depending on the HTTP library of
+        # the installed hub client. The model may still be in the cache.
         logger.info("the model hub can't be reached", exc_info=True)
         return False
     return True
@@ -79,7 +78,7 @@ def _hub_has(name: str, option: str) -> bool:
 
 @contextmanager
 def _mapped(name: str, option: str) -> Iterator[None]:
-    """The one place where the model libraries' errors end."""
+    """Map the model libraries' errors to ours."""
     try:
         yield
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:

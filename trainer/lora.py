@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685) by peft: put in, trained, merged."""
+"""Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685) with peft: insert, train, merge."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Adapters", "merge_adapters"]
 
 
 class Adapters:
-    """Adapters in a model: its other weights are frozen, and the adapters are what trains.
+    """Adapters in a model: the model's own weights are frozen, and only the adapters are trained.
 
     Args:
         model: changed in place; `merge` makes it an ordinary model again.
-        settings: rank, alpha and which linear layers.
+        settings: rank, alpha and target layers.
 
     Raises:
-        BadSetting: no linear layer's name matches the targets.
+        BadSetting: the target pattern matches no linear layer.
     """
 
     def __init__(self, model: SentenceTransformer, settings: TrainSettings) -> None:
@@ -46,18 +46,18 @@ class Adapters:
         return {name: tensor for name, tensor in self._model.named_parameters() if tensor.requires_grad}
 
     def merge(self) -> None:
-        """Add the adapters to the weights that they are on, and take them out."""
+        """Add the adapters to the weights that they adapt, and remove them."""
         merged: Any = self._wrapped.merge_and_unload()
         self._model[0].model = merged
 
 
 def merge_adapters(model: SentenceTransformer, settings: TrainSettings, tensors: Mapping[str, Tensor]) -> None:
-    """Put a run's adapters into its base model and merge them, in place.
+    """Insert a run's adapters into its base model and merge them, in place.
 
     Args:
-        model: the base.
-        settings: the run's.
-        tensors: the adapters, and the model's own parameters that already differed where the run started.
+        model: the base model.
+        settings: the run's settings.
+        tensors: the adapters, and the model's own parameters that already differed when the run started.
 
     Raises:
         RunUnusable: the tensors don't fit the model and the settings.
@@ -81,9 +81,9 @@ def _mapped(targets: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        # peft: no module matches, or one that does is no linear layer.
+        # peft reports that no module matches, or that a matching module is not a linear layer.
         first = str(error).splitlines()[0][:200]
         raise BadSetting(
-            f"--lora-targets {targets!r} fits no linear layer of the model ({first}); "
+            f"--lora-targets {targets!r} matches no linear layer of the model ({first}); "
             "match whole names, for example '.*q_proj|.*v_proj'"
         ) from error

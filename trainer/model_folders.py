@@ -1,4 +1,4 @@
-"""What a model's name means, as far as that can be told without loading it or asking the hub."""
+"""What a model's name refers to, as far as that is known without loading the model or asking the hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["model_folder"]
 
 _PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _OF_A_RUN = ("base", "champion", "tuned")
-"""Words for a run's model, which by themselves say no run: whoever gives one does not mean a model on the hub."""
+"""Words for a run's model that don't name a run by themselves; they are never a model on the hub."""
 _RUNS = "N (run N's model), N:base (what it started from)"
 _TAKEN = {
     "--run": _RUNS,
@@ -20,19 +20,19 @@ _TAKEN = {
     "--model": "N:base (what run N started from)",
     "--title-model": "base (the base model's own text tower)",
 }
-"""What else a model can be named by, with each option."""
+"""What else each option accepts as a model's name."""
 
 
 def model_folder(name: str, option: str) -> Path | None:
-    """The folder that `name` means, looked at from outside; None for a name that the hub may know.
+    """Return the folder that `name` refers to, after checking its files; None for a name that the hub may know.
 
     Args:
         name: as the user gave it.
-        option: the command line's option for this model, for the message.
+        option: the command-line option for this model, for messages.
 
     Raises:
-        UnknownModel: there is no such folder, or no model in it, and no model on the hub can have this name.
-        DamagedModel: the folder, or that of one of its modules, has no weights, or none in safetensors.
+        UnknownModel: the folder does not exist or holds no model, and the name is not a possible hub name.
+        DamagedModel: the folder or a module's folder has no weights, or none in safetensors.
     """
     try:
         folder = Path(name).expanduser()
@@ -41,21 +41,21 @@ def model_folder(name: str, option: str) -> Path | None:
             _check(folder, option)
             return folder
     except (OSError, RuntimeError) as error:
-        # A longer name than a file can have, a folder that is closed to us; pathlib's RuntimeError: nobody's ~.
+        # The name is too long for a file, or the folder is not readable; pathlib's RuntimeError: an unknown user's ~.
         reason = error.strerror if isinstance(error, OSError) else "there is no such home folder"
         raise UnknownModel(
             f"{name} is not a model's folder ({reason}); name a folder or a hub name with {option}"
         ) from error
     if exists or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UnknownModel(f"{name} is not a model's folder; name a folder or a hub name with {option}")
-    # A repository's name has no colon (huggingface_hub.utils.validate_repo_id), and a number is a run's.
+    # A repository's name has no colon (huggingface_hub.utils.validate_repo_id), and a number is a run's id.
     if name in _OF_A_RUN or ":" in name or name.isdecimal():
         raise UnknownModel(f"{name!r} names no model; {option} takes {_TAKEN[option]}, a folder or a hub name")
     return None
 
 
 def _check(folder: Path, option: str) -> None:
-    """Refuse what would otherwise fail deep inside the libraries, or load weights that can run code."""
+    """Refuse a folder that would fail deep inside the libraries, or load weights that can run code."""
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UnknownModel(
             f"{folder} holds no model (neither config.json nor modules.json); name another with {option}"
@@ -74,7 +74,7 @@ def _check(folder: Path, option: str) -> None:
 
 
 def _modules(folder: Path, option: str) -> list[Path]:
-    """The folders of the modules that sentence-transformers would load; none where it would choose them itself."""
+    """The folders of the modules that sentence-transformers would load; empty where it would choose them itself."""
     listed = folder / "modules.json"
     if not listed.is_file():
         return []
@@ -82,11 +82,11 @@ def _modules(folder: Path, option: str) -> list[Path]:
         return [folder / module["path"] for module in json.loads(listed.read_bytes())]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedModel(
-            f"{listed} is no list of modules; copy the whole model, or name another with {option}"
+            f"{listed} is not a list of modules; copy the whole model, or name another with {option}"
         ) from error
 
 
 def _pickles_alone(files: Iterable[Path]) -> bool:
-    """Whether weights are among these files, and none of them in safetensors."""
+    """Whether these files contain weights, but none in safetensors."""
     kinds = {file.suffix for file in files}
     return not kinds.isdisjoint(_PICKLES) and ".safetensors" not in kinds

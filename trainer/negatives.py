@@ -1,10 +1,10 @@
-"""Choosing each row's negative title, pure: embeddings in, row numbers out. Called once for each split.
+"""Choose each row's negative title: pure functions from embeddings to row numbers, called once per split.
 
-A row's negative is never its own title nor one of its group (equal titles, and titles of the same picture). So either
-every row of a split has one, or, where the whole split is one group, none has.
+A row's negative is never its own title nor a title of its group (equal titles, and titles of the same thumbnail). So
+every row of a split has a negative, unless the whole split is one group; then no row has one.
 
-No choice hangs on rounding: how a matrix product is cut, or on which processor, moves the last bits of its float32
-numbers, so titles that these can't tell apart are compared again in float64 (`trainer.cosines`).
+The choice does not depend on rounding. How a matrix product is divided, and on which processor it runs, changes the
+last bits of its float32 results, so titles within that error are compared again in float64 (`trainer.cosines`).
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ __all__ = ["EXACT_UP_TO", "Assignment", "hard", "least_similar", "random_titles"
 Assignment = list[int | None]
 
 EXACT_UP_TO = 50_000
-"""Titles that `hard` compares each with each; with more, it looks among each title's neighbours in a faiss index."""
+"""Up to this number of titles, `hard` compares all pairs; with more, each title's neighbours in a faiss index."""
 
-# What is held of the similarity matrix at once: 1,024 rows, fewer where they are longer than 50,000 float32.
+# Rows of the similarity matrix held at once: 1,024, fewer where a row is longer than 50,000 float32.
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = _BLOCK_ROWS * 50_000 * 4
 
 
 def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
-    """Give each row the least similar title, greedily in row order, each title once: the recipe's rule.
+    """Give each row the least similar title, greedily in row order, each title once, as the recipe does.
 
-    Where the recipe would give a row its own title (its last rows can have nothing else left), or one of its group, a
-    row takes the least similar title that is allowed, though another row uses it too.
+    Where the recipe would give a row its own title (the last rows can have no other left) or one of its group, the
+    row takes the least similar allowed title, even if another row uses it.
 
-    Takes n^2 d multiplications, half of the full matrix: titles in use are left out of the later rows' product.
+    Takes n^2 d multiplications, half of the full matrix: used titles are left out of later rows' products.
 
     Args:
-        vectors: (n, d) title embeddings, float32, any length; compared by cosine.
-        groups: n group labels; titles of one label are never each other's negative.
+        vectors: (n, d) title embeddings, float32, of any norm; compared by cosine.
+        groups: n group labels; titles with the same label are never each other's negative.
 
     Returns:
-        n row numbers, or None for a row without any allowed title. Ties go to the lowest row number.
+        n row numbers; None for a row without an allowed title. Ties go to the lowest row number.
 
     Raises:
         DamagedModel: a vector is not finite.
@@ -55,7 +55,7 @@ def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
         picks = _greedy(cosines, labels, rows, unused)
         chosen += picks
         unused = np.setdiff1d(unused, [pick for pick in picks if pick is not None], assume_unique=True)
-    # Whatever these rows take is in use already, so that they come last changes nothing for the others.
+    # These rows only take titles that are already used, so choosing for them last does not affect the other rows.
     left = np.asarray([row for row, pick in enumerate(chosen) if pick is None], dtype=np.intp)
     for row, similar in _allowed(cosines, labels, left):
         chosen[row] = cosines.lowest(row, similar)
@@ -63,7 +63,7 @@ def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
 
 
 def _greedy(cosines: Cosines, labels: Numbers, rows: Numbers, columns: Numbers) -> Assignment:
-    """Give each of `rows` in turn the least similar of `columns` that is allowed and that none before it took."""
+    """Give each of `rows` in turn the least similar of `columns` that is allowed and not yet taken."""
     own, used = labels[columns], np.zeros(len(columns), dtype=bool)
     picks: Assignment = []
     for row, similar in zip(rows, cosines.between(rows, columns), strict=True):
@@ -83,23 +83,23 @@ def hard(
     exact_up_to: int = EXACT_UP_TO,
     neighbours: int = 64,
 ) -> Assignment:
-    """Give each row the most similar title that is not a likely paraphrase; a title may serve many rows.
+    """Give each row the most similar title that is not a likely paraphrase; rows may share a title.
 
-    A row whose allowed titles are all more alike than `max_similarity` takes the least similar of them.
+    A row whose allowed titles are all more similar than `max_similarity` takes the least similar of them.
 
-    Beyond `exact_up_to` titles, each row's nearest `neighbours` come from an approximate index, so that a row may miss
-    a somewhat nearer title, but what it takes keeps every rule. A row none of whose neighbours is allowed is compared
-    with all titles.
+    Beyond `exact_up_to` titles, each row's nearest `neighbours` come from an approximate index: a row may miss a
+    somewhat nearer title, but its choice keeps every rule. A row without an allowed neighbour is compared with all
+    titles.
 
     Args:
         vectors: (n, d) title embeddings, float32; compared by cosine.
-        groups: n group labels; titles of one label are never each other's negative.
-        max_similarity: cosine above which two titles are taken for paraphrases.
-        exact_up_to: the most titles that are compared each with each.
-        neighbours: titles that a row looks at beyond that.
+        groups: n group labels; titles with the same label are never each other's negative.
+        max_similarity: titles with a higher cosine are treated as paraphrases.
+        exact_up_to: the most titles for which all pairs are compared.
+        neighbours: titles compared per row beyond that.
 
     Returns:
-        n row numbers, or None for a row without any allowed title. Ties go to the lowest row number.
+        n row numbers; None for a row without an allowed title. Ties go to the lowest row number.
 
     Raises:
         DamagedModel: a vector is not finite.
@@ -125,7 +125,7 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
         seed: of NumPy's default generator; the same seed gives the same titles.
 
     Returns:
-        n row numbers, or None for a row without any allowed title.
+        n row numbers; None for a row without an allowed title.
     """
     labels = numbers_of(groups)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
@@ -137,7 +137,7 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
         if allowed == 0:
             chosen.append(None)
             continue
-        # The k-th row outside the group: each member at or before it shifts it by one.
+        # The k-th row outside the group: each group member at or before it shifts it by one.
         pick = int(generator.integers(allowed))
         for member in own:
             pick += int(member) <= pick
@@ -146,7 +146,7 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
 
 
 def _allowed(cosines: Cosines, labels: Numbers, rows: Numbers) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Each of `rows` with its n cosines, those of its own group at infinity; a block of rows in memory at a time."""
+    """Yield each of `rows` with its n cosines, infinity for its own group; one block of rows is in memory at a time."""
     everything = np.arange(len(labels))
     step = _rows_at_once(len(labels))
     for start in range(0, len(rows), step):

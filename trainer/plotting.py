@@ -1,6 +1,6 @@
-"""Runs as a picture: recall@1 over time with its uncertainty, and the newest runs' losses.
+"""Plots of finished runs: recall@1 over time with its confidence interval, and the newest runs' losses.
 
-Drawn with matplotlib's object interface: no display, no global state, whatever the user's own settings of it are.
+Uses matplotlib's object interface: no display, no global state, and the user's matplotlib settings are ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 Points = Sequence[tuple[int, Recall]]
 Losses = Mapping[int, Sequence[tuple[float, float]]]
 
-# Okabe and Ito's palette, told apart with any colour vision; marker and side differ too.
+# Okabe and Ito's palette, distinguishable with any colour vision; marker and side differ too.
 # https://jfly.uni-koeln.de/color/
 _LOOKS = {"valid": ("#0072B2", "o", -0.12), "test": ("#D55E00", "s", 0.12)}
 _GOLD = "#F0E442"
@@ -49,24 +49,24 @@ _BESIDE: dict[str, Any] = {
 }
 
 _FEW_RUNS = 40
-"""Up to here each run of a split has its own interval; beyond, points and a running median."""
+"""Up to this number of runs, each has its own interval; with more, points and a running median are drawn."""
 _NAMED_RUNS = 9
-"""At most so many have a tick."""
+"""The most runs that get a tick label."""
 _NAMED_CHAMPIONS = 6
 _LOSS_CURVES = 5
 _LOSS_POINTS = 150
 
 
 def plot_runs(database: Database, path: Path) -> int:
-    """Draw all finished runs of the store to `path`; return how many they are.
+    """Draw all finished runs of the store to `path`; return their number.
 
     Args:
         database: the store.
-        path: a file, replaced if it is there; its suffix, one of `SUFFIXES`, says the format.
+        path: the file to write, replaced if it exists; its suffix, one of `SUFFIXES`, chooses the format.
 
     Raises:
-        BadSetting: another suffix.
-        RunUnusable: no run is done yet.
+        BadSetting: the suffix is not one of `SUFFIXES`.
+        RunUnusable: no run has finished yet.
         CantSave: the file can't be written.
     """
     _check_suffix(path)
@@ -84,7 +84,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the file's suffix names.
 
     Raises:
-        BadSetting: the suffix is none of `SUFFIXES`.
+        BadSetting: the suffix is not one of `SUFFIXES`.
         CantSave: the file can't be written.
     """
     _check_suffix(path)
@@ -99,22 +99,22 @@ def save(figure: Figure, path: Path) -> None:
 
 def _check_suffix(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
-        raise BadSetting(f"the plot's file {str(path)!r} ends in none of {', '.join(SUFFIXES)}; name it so")
+        raise BadSetting(f"{str(path)!r} is not a supported plot file; end its name in one of {', '.join(SUFFIXES)}")
 
 
 def draw_runs(runs: Sequence[FinishedRun], losses: Losses | None = None, champions: Collection[int] = ()) -> Figure:
-    """Draw runs; pure.
+    """Draw runs as a figure.
 
     Args:
         runs: at least one, oldest first.
-        losses: {run id: [(epoch, loss)]} of the runs whose losses are shown, oldest first; at most a handful.
-        champions: ids of the runs whose model is or was in use.
+        losses: {run id: [(epoch, loss)]} of the runs whose losses are plotted, oldest first; a handful at most.
+        champions: ids of the runs that are or were champion.
 
     Returns:
         A figure of two panels: recall@1 of each run, and losses.
     """
     with _own_matplotlib():
-        from matplotlib.figure import Figure  # noqa: PLC0415 (its first import reads fonts, and may talk about it)
+        from matplotlib.figure import Figure  # noqa: PLC0415 (its first import reads fonts and may log)
 
         figure = Figure(figsize=(11, 7.5), dpi=120, layout="constrained")
         layout = figure.get_layout_engine()
@@ -132,7 +132,7 @@ def draw_runs(runs: Sequence[FinishedRun], losses: Losses | None = None, champio
 
 @contextmanager
 def _own_matplotlib() -> Iterator[None]:
-    """Matplotlib's defaults instead of the user's, and not a word about its font cache."""
+    """Use matplotlib's default settings instead of the user's, and silence messages about its font cache."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -165,7 +165,7 @@ def _draw_recalls(axes: Axes, runs: Sequence[FinishedRun], champions: set[int]) 
     margin = max(0.6, 2 - len(runs) / 2)
     axes.set_xlim(-margin, len(runs) - 1 + margin)
     _name_runs(axes, runs)
-    axes.set_xlabel(f"{len(runs)} finished run{'s' * (len(runs) != 1)}, in order of time")
+    axes.set_xlabel(f"{len(runs)} finished run{'s' * (len(runs) != 1)}, oldest first")
     axes.set_ylabel("recall@1 (share of thumbnails)")
     axes.set_title("Recall@1: how often a thumbnail's own title ranks first", loc="left", fontweight="bold")
     legend = axes.legend(handles=drawn, title="\n".join(sorted(ways)), **_BESIDE)
@@ -173,12 +173,12 @@ def _draw_recalls(axes: Axes, runs: Sequence[FinishedRun], champions: set[int]) 
 
 
 def _draw_each(axes: Axes, points: Points, name: str, look: tuple[str, str], side: float) -> Container:
-    """Each run with its own interval."""
+    """Draw each run with its own interval."""
     value, low, high = _columns(points)
     return axes.errorbar(
         np.array([x for x, _ in points]) + side,
         value,
-        # Rounding may leave a bound on the wrong side of its value by a hair.
+        # Rounding may put a bound slightly on the wrong side of its value.
         yerr=np.maximum(0, (value - low, high - value)),
         label=name,
         color=look[0],
@@ -193,7 +193,7 @@ def _draw_each(axes: Axes, points: Points, name: str, look: tuple[str, str], sid
 
 
 def _draw_many(axes: Axes, points: Points, name: str, look: tuple[str, str], side: float) -> Artist:
-    """Every run as a faint point, and what they come to as a line and a band."""
+    """Draw each run as a faint point, and the running median as a line with a band."""
     xs = np.array([x for x, _ in points]) + side
     value, low, high = _columns(points)
     axes.plot(xs, value, look[1], color=look[0], alpha=0.35, markersize=3.5, markeredgewidth=0, clip_on=False, zorder=3)
@@ -210,13 +210,13 @@ def _columns(points: Points) -> tuple[Floats, Floats, Floats]:
 
 
 def _running_median(values: Floats, width: int) -> Floats:
-    """The median of the `width` values around each, fewer at the ends."""
+    """Return the median of the `width` values around each value; fewer values at the ends."""
     half = width // 2
     return np.array([np.median(values[max(0, at - half) : at + half + 1]) for at in range(len(values))])
 
 
 def _draw_base(axes: Axes, points: Points, name: str, colour: str) -> Artist:
-    """A dashed level a run wide: seen for a single run too. Neighbours join; a run without a base leaves a gap."""
+    """Draw a dashed level one run wide, so that a single run is visible. A run without a value leaves a gap."""
     xs: list[float] = []
     ys: list[float] = []
     for x, recall in points:
@@ -235,7 +235,7 @@ def _with_n(name: str, points: Points) -> str:
 
 
 def _mark_champions(axes: Axes, runs: Sequence[FinishedRun], champions: set[int]) -> list[Artist]:
-    """A star on each, and where ticks don't name every run, the newest ones' names."""
+    """Mark each champion with a star; label the newest ones where the ticks don't name every run."""
     few = len(runs) <= _FEW_RUNS
     marked = []
     for x, run in enumerate(runs):
@@ -258,7 +258,7 @@ def _mark_champions(axes: Axes, runs: Sequence[FinishedRun], champions: set[int]
             zorder=5,
         )
     looks: dict[str, Any] = {"marker": "*", "color": _GOLD, "edgecolors": "black", "linewidths": 0.9}
-    return [axes.scatter(xs, ys, s=230, clip_on=False, zorder=6, label="champion, now or once", **looks)]
+    return [axes.scatter(xs, ys, s=230, clip_on=False, zorder=6, label="current or former champion", **looks)]
 
 
 def _name_runs(axes: Axes, runs: Sequence[FinishedRun]) -> None:
@@ -278,7 +278,7 @@ def _draw_losses(axes: Axes, losses: Losses) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         return
-    # From pale (oldest) to dark (newest); viridis rises evenly in lightness for all.
+    # From pale (oldest) to dark (newest); viridis's lightness changes evenly.
     shades = colormaps["viridis"](np.linspace(0.85, 0.0, len(losses)) if len(losses) > 1 else [0.0])
     thinned = False
     for shade, (run_id, taken) in zip(shades, losses.items(), strict=True):
@@ -293,7 +293,7 @@ def _draw_losses(axes: Axes, losses: Losses) -> None:
 
 
 def _thinned(taken: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
-    """Epochs and losses, as means over equal numbers of steps where there are more than can be told apart."""
+    """Return epochs and losses, averaged over equal numbers of steps where there are too many to distinguish."""
     values = np.array(taken, dtype=float)
     if len(values) > _LOSS_POINTS:
         values = np.array([part.mean(axis=0) for part in np.array_split(values, _LOSS_POINTS)])

@@ -1,4 +1,4 @@
-"""How the trainer tells of its progress: a protocol that the caller may implement. Libraries never print."""
+"""How the trainer reports progress: a protocol that the caller may implement. The library never prints."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Shows pieces of work, one at a time."""
+    """Displays phases of work, one at a time."""
 
     def phase(self, description: str, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
-        """Enter a piece of work of `total` items; call what is yielded with the number of items just done."""
+        """Enter a phase of `total` items; call the yielded function with the number of items just done."""
 
     def warn(self, text: str) -> None:
-        """Tell of something that the run could not do, or did otherwise than asked."""
+        """Report something that the run could not do, or did differently than requested."""
 
 
 class Silent:
-    """Shows nothing."""
+    """Displays nothing."""
 
     def phase(self, description: str, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""Keeping third-party noise off the user's terminal: progress bars, load reports, advice for library authors."""
+"""Keep third-party progress bars, load reports and warnings off the user's terminal."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ __all__ = ["quiet_libraries"]
 _LOGGERS = ("accelerate", "datasets", "huggingface_hub", "optuna", "sentence_transformers", "transformers")
 
 
-# How much each library says, read when it is imported: it may be imported inside a quiet block.
+# Each library's log level, read when it is imported, which may happen inside a quiet block.
 _VERBOSITY = ("DATASETS_VERBOSITY", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY")
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence the training libraries' bars, warnings and logs below ERROR while the block runs.
+    """Silence the training libraries' progress bars, warnings and logs below ERROR while the block runs.
 
-    Bars are silenced of libraries that are imported already: this imports none, because a run on cached features needs
-    none of them. So whatever draws bars has a block of its own around it. Blocks nest.
+    Bars are silenced only for libraries that are already imported: this function imports none, because a run on cached
+    features needs none of them. Code that draws bars therefore has its own block. Blocks can be nested.
 
-    With the `trainer` logger at DEBUG everything is let through: that is for finding a fault.
+    If the `trainer` logger is at DEBUG, nothing is silenced.
     """
     if logging.getLogger("trainer").isEnabledFor(logging.DEBUG):
         yield
         return
-    # Read by the tokenizers library when a process forks; a loader worker would warn on every start.
+    # Read by the tokenizers library when a process forks; otherwise each loader worker would warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for variable in _VERBOSITY:
         os.environ.setdefault(variable, "error")
@@ -48,7 +48,7 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """The inner of two blocks must not let the outer one's bars through when it ends: it puts back what it found."""
+    """Disable progress bars, and restore their previous state at the end, so that nested blocks work."""
     with ExitStack() as undo:
         if "datasets" in sys.modules:
             from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""Choosing what a sweep tries next, by Optuna.
+"""Choose the settings of a sweep's next trial with Optuna.
 
-Asked and told: https://optuna.readthedocs.io/en/stable/tutorial/20_recipes/009_ask_and_tell.html. Its sampler is TPE
+Ask-and-tell: https://optuna.readthedocs.io/en/stable/tutorial/20_recipes/009_ask_and_tell.html. The sampler is TPE
 (Bergstra et al. 2011), multivariate as in Falkner et al. 2018, http://proceedings.mlr.press/v80/falkner18a.html.
 """
 
@@ -28,17 +28,17 @@ _LOOKED_AT = 10_000
 def ask(
     study: Study, space: Space, seed: int, number: int, tried: Collection[tuple[Value, ...]]
 ) -> tuple[Trial, Point]:
-    """Choose a trial's settings by what the study knows, none of them a second time.
+    """Choose settings for a trial by the study's results, never the same settings twice.
 
-    The sampler is made anew for each trial, seeded by the sweep's seed and the trial's number: what it chooses depends
-    on these and on the earlier trials alone. So a sweep that was stopped goes on as if it had not been.
+    Each trial gets a new sampler, seeded by the sweep's seed and the trial's number, so that the choice depends only on
+    these and on the earlier trials. A resumed sweep thus tries the same settings as an uninterrupted one.
 
     Args:
-        study: with all earlier trials.
-        space: not all of it tried.
-        seed: of the sweep.
-        number: of the trial.
-        tried: the values of earlier trials' points.
+        study: contains all earlier trials.
+        space: the search space; at least one of its points is untried.
+        seed: the sweep's seed.
+        number: the trial's number.
+        tried: the values of the earlier trials' points.
     """
     distributions = distributions_of(space)
     for attempt in range(_ATTEMPTS):
@@ -48,24 +48,24 @@ def ask(
         point = space.point({**space.fixed(), **trial.params})
         if tuple(point.values()) not in tried:
             return trial, point
-        # Failed ones don't count: the sampler takes no notice of them.
+        # Failed trials don't count: the sampler ignores them.
         study.tell(trial, state=TrialState.FAIL)
-    # Few are left, or the sampler is sure of itself: any of the others.
+    # Few points are left, or the sampler has converged: take any untried point.
     unseen = [*itertools.islice((p for p in space.points() if tuple(p.values()) not in tried), _LOOKED_AT)]
     if not unseen:
-        raise TrainerError("the sweep found no settings that it has not tried; use a wider range")
+        raise TrainerError("the sweep found no untried settings; use a wider range")
     chosen = unseen[np.random.default_rng([seed, number]).integers(len(unseen))]
     study.enqueue_trial({name: chosen[name] for name in distributions})
     return study.ask(distributions), chosen
 
 
 def params(space: Space, point: Point) -> dict[str, Any]:
-    """What Optuna knows of a point: the settings that are searched."""
+    """Return the searched settings of a point as Optuna's parameters."""
     return {name: point[name] for name in space.searched()}
 
 
 def distributions_of(space: Space) -> dict[str, BaseDistribution]:
-    """What is searched, as Optuna has it."""
+    """Return the searched settings as Optuna's distributions."""
     return {name: _distribution(dimension) for name, dimension in space.searched().items()}
 
 

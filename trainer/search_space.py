@@ -1,4 +1,4 @@
-"""What a sweep searches: each setting fixed, one of several values, or a range; read from text and checked."""
+"""A sweep's search space: each setting is fixed, one of several values, or a range; parsed from text and validated."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ __all__ = ["Choices", "Dimension", "Point", "Range", "Space", "Value", "parse"]
 
 Value = float | int | str
 Point = Mapping[str, Any]
-"""{setting: value} of one trial: those that the sweep searches or fixes."""
+"""{setting: value} of one trial, for the settings that are searched or fixed."""
 
 _NAMES = ("lr", "epochs", "batch_size", "negatives", "temperature")
 _WHOLE = ("epochs", "batch_size")
 _LARGEST = 2**53
-"""The sampler reckons in float64, which has no whole numbers between this one and the next but one."""
+"""The sampler computes in float64, which represents every integer up to this one, but not the next."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from `low` to `high`, both included; real ones as likely at each order of magnitude."""
+    """All numbers from `low` to `high`, inclusive; real numbers are sampled on a log scale."""
 
     low: float
     high: float
 
     def values(self) -> Sequence[Value] | None:
-        """All values, where they can be counted: not one by one, as there may be a thousand million."""
+        """All values, if they can be counted; as a `range`, because there may be a thousand million."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return range(self.low, self.high + 1)
         return None
 
     def ends(self) -> tuple[Value, ...]:
-        """The values that have to be possible."""
+        """The values that must be valid."""
         return self.low, self.high
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of these values; with one it is fixed."""
+    """One of these values; a single value is fixed."""
 
     of: tuple[Value, ...]
 
@@ -54,7 +54,7 @@ class Choices:
         return self.of
 
     def ends(self) -> tuple[Value, ...]:
-        """The values that have to be possible."""
+        """The values that must be valid."""
         return self.of
 
     def __str__(self) -> str:
@@ -69,10 +69,10 @@ def parse(name: str, text: str) -> Dimension:
 
     Args:
         name: the setting: `lr`, `epochs`, `batch_size`, `negatives` or `temperature`.
-        text: what the user wrote.
+        text: the user's text.
 
     Raises:
-        BadSetting: it is none of these, or the range is empty or goes too far; the message quotes it.
+        BadSetting: the text has another form, or the range is empty or too large; the message quotes it.
     """
     option = "--" + name.replace("_", "-")
     if name == "negatives":
@@ -83,17 +83,17 @@ def parse(name: str, text: str) -> Dimension:
             return Choices(tuple(dict.fromkeys(number(part) for part in text.split(","))))
         low, high = (number(part) for part in text.split(":"))
     except ValueError as error:
-        raise BadSetting(f"{option} {text!r} is not understood; write {words} as LOW:HIGH or VALUE,VALUE") from error
+        raise BadSetting(f"{option} {text!r} is invalid; write {words} as LOW:HIGH or VALUE,VALUE") from error
     if not low < high:
         raise BadSetting(f"{option} {text!r} is an empty range; write the lower end first, as LOW:HIGH")
     if name in _WHOLE and high > _LARGEST:
-        raise BadSetting(f"{option} {text!r} goes too far; use whole numbers up to {_LARGEST}")
+        raise BadSetting(f"{option} {text!r} is too large; use whole numbers up to {_LARGEST}")
     return Range(low, high)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The settings that a sweep may try. The defaults are wide: what helps differs from channel to channel.
+    """The settings that a sweep may try. The default ranges are wide: what helps differs from channel to channel.
 
     Args:
         lr, epochs, batch_size, negatives, temperature: as in `TrainSettings`.
@@ -115,7 +115,7 @@ class Space:
 
     @classmethod
     def read(cls, texts: Mapping[str, str]) -> Space:
-        """From {setting: text}, as `parse` reads it and `as_dict` writes it; what is not named has its default.
+        """Parse {setting: text}, as `as_dict` writes it; missing settings keep their defaults.
 
         Raises:
             BadSetting: see `parse`.
@@ -127,20 +127,20 @@ class Space:
         return {name: str(dimension) for name, dimension in self.dimensions().items()}
 
     def dimensions(self) -> dict[str, Dimension]:
-        """{setting: what it may be}."""
+        """{setting: its possible values}."""
         return {name: getattr(self, name) for name in _NAMES}
 
     def strategies(self) -> list[str]:
-        """The strategies among `negatives`."""
+        """The strategies that `negatives` contains."""
         return [str(value) for value in self.negatives.values() or ()]
 
     def searched(self) -> dict[str, Dimension]:
-        """What there is to choose: settings that are not fixed."""
+        """The settings that are not fixed."""
         fixed = self.fixed()
         return {name: dimension for name, dimension in self.dimensions().items() if name not in fixed}
 
     def fixed(self) -> dict[str, Any]:
-        """{setting: value} of those that are not searched."""
+        """{setting: value} of the fixed settings."""
         return {
             name: dimension.of[0]
             for name, dimension in self.dimensions().items()
@@ -148,22 +148,22 @@ class Space:
         }
 
     def size(self) -> int | None:
-        """How many settings there are; None where they can't be counted."""
+        """The number of points; None if they can't be counted."""
         columns = [dimension.values() for dimension in self.dimensions().values()]
         return None if None in columns else math.prod(len(column) for column in columns if column is not None)
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """All settings, where they can be counted."""
+        """Yield all points, if they can be counted."""
         columns = [dimension.values() or () for dimension in self.dimensions().values()]
         return (dict(zip(_NAMES, values, strict=True)) for values in _each_with_each(columns))
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What a run's settings are in this space."""
+        """Return a run's settings as a point of this space."""
         return {name: settings[name] for name in _NAMES}
 
 
 def _each_with_each(columns: Sequence[Sequence[Value]]) -> Iterator[tuple[Value, ...]]:
-    """As `itertools.product`, which would hold every column in memory first."""
+    """Like `itertools.product`, which would first hold every column in memory."""
     if not columns:
         yield ()
         return

@@ -1,4 +1,4 @@
-"""A font for each title of a contact sheet: DejaVu Sans, which matplotlib brings along, else the best one installed."""
+"""Choose a font for each title of a contact sheet: DejaVu Sans, which comes with matplotlib, or an installed font."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from PIL import ImageFont
 __all__ = ["MISSING", "Fonts", "bold_font", "clean", "fonts_for", "installed_fonts", "regular_font"]
 
 MISSING = "\N{WHITE SQUARE}"
-"""Stands for a character that the chosen font does not have."""
+"""Drawn for a character that the chosen font lacks."""
 
 _OURS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 _REGULAR = _OURS / "DejaVuSans.ttf"
 _BOLD = _OURS / "DejaVuSans-Bold.ttf"
-# More than two lines of a tile can show.
+# More characters than two lines of a tile can show.
 _LONGEST = 300
-# The zero-width non-joiner and joiner, which Persian and the scripts of India spell with.
+# The zero-width non-joiner and joiner, which Persian and Indic scripts need.
 _JOINERS = "\u200c\u200d"
 
 
 def clean(text: str) -> str:
-    """`text` as one line: spaces collapsed, without characters that control or reorder, cut to what a tile may show."""
+    """Return `text` as one line: spaces collapsed, control and bidi characters removed, cut to what a tile can show."""
     kept = "".join(_shown(char) for char in text[: 4 * _LONGEST])
     return " ".join(kept.split())[:_LONGEST]
 
@@ -44,16 +44,16 @@ class Fonts:
     """Fonts for a set of texts.
 
     Args:
-        coverage: {font file: which of the texts' characters it has}, the preferred one first.
+        coverage: {font file: the characters of the texts that it has}, the preferred font first.
     """
 
     coverage: dict[Path, frozenset[str]]
 
     def choose(self, text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
-        """`text` (cleaned) as it can be drawn, and the font that has most of it, `size` pixels high.
+        """Return `text` (cleaned) as it can be drawn, and the font that has most of its characters, `size` pixels high.
 
-        One font for a whole text: so scripts that are shaped, or read from right to left, stay whole. What it lacks
-        becomes `MISSING`; a mark or joiner that it lacks is left out.
+        One font draws the whole text, so that scripts with shaping or right-to-left order stay intact. Characters that
+        it lacks become `MISSING`; marks and joiners that it lacks are left out.
         """
         path = max(self.coverage, key=lambda path: sum(char in self.coverage[path] for char in text))
         has = self.coverage[path]
@@ -66,24 +66,24 @@ def _substitute(char: str) -> str:
 
 
 def regular_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, for text of our own."""
+    """DejaVu Sans, for the sheet's own text."""
     return _font(_REGULAR, size)
 
 
 def bold_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans Bold, for figures."""
+    """DejaVu Sans Bold, for numbers."""
     return _font(_BOLD, size)
 
 
 def fonts_for(texts: Iterable[str], installed: Callable[[], Iterable[Path]] | None = None) -> Fonts:
-    """The fonts that these texts (cleaned) need.
+    """Return the fonts that these texts (cleaned) need.
 
-    The fonts of this machine are looked through only for what DejaVu Sans lacks (Chinese, Japanese, Korean, Thai,
-    the scripts of India, most emoji).
+    The installed fonts are searched only for characters that DejaVu Sans lacks (Chinese, Japanese, Korean, Thai,
+    Indic scripts, most emoji).
 
     Args:
-        texts: what will be drawn.
-        installed: lists font files; None for `installed_fonts`.
+        texts: the texts to draw.
+        installed: lists font files; None: `installed_fonts`.
     """
     wanted = frozenset("".join(texts))
     coverage = {_REGULAR: _covered(_REGULAR, wanted)}
@@ -97,10 +97,10 @@ def fonts_for(texts: Iterable[str], installed: Callable[[], Iterable[Path]] | No
 
 
 def installed_fonts() -> list[Path]:
-    """The font files of this machine: upright ones of normal weight first, those without serifs before others."""
+    """List this machine's font files: upright fonts of normal weight first, sans-serif before serif."""
     from matplotlib.font_manager import findSystemFonts  # noqa: PLC0415 (reads the folders of fonts when imported)
 
-    # `findSystemFonts` looks at the folders now; the module's own list is from when matplotlib first ran here.
+    # `findSystemFonts` searches the folders now; matplotlib's own font list may be outdated.
     found = [(order, Path(path)) for path in findSystemFonts() if (order := _order(Path(path))) is not None]
     return [path for _, path in sorted(found)]
 
@@ -123,11 +123,11 @@ def _covered(path: Path, wanted: frozenset[str]) -> frozenset[str]:
 def _opened(path: Path) -> FT2Font | None:
     try:
         font = FT2Font(path)
-        # The sizes of a bitmap font (of emoji) are its own: Pillow does not scale it. And Last Resort has a box for
-        # every character there is, which is worse than our own.
+        # Bitmap fonts (emoji) have fixed sizes, and Pillow does not scale them. Last Resort has a box for every
+        # character, which is less clear than `MISSING`.
         return font if font.scalable and "Last Resort" not in font.family_name else None
     except (OSError, RuntimeError, ValueError):
-        # A damaged font of this machine is no reason to draw nothing.
+        # A damaged installed font must not prevent the sheet.
         return None
 
 

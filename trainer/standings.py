@@ -1,4 +1,4 @@
-"""How a sweep's trials stand, pure: means over seeds with their spread, the objective, the order of the trials."""
+"""Rank a sweep's trials: means over seeds with their standard deviation, the objective, the order of the trials."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from store.sweeps import TrialRun, TrialScore
 
 __all__ = ["Standing", "Tried", "by_trial", "in_order", "objective", "score_of"]
 
-# Means of equal recalls in another order may differ in the last bit.
+# Means of equal recalls in a different order may differ in the last bit.
 _DIGITS = 12
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a trial's runs found on the valid split.
+    """A trial's results on the valid split.
 
     Args:
-        trial: its number.
-        settings: every setting of its first run.
-        seeds: runs that it was tried with.
-        recall_at_1, mrr: means over them.
-        sd: standard deviation of recall@1 over the seeds (of a sample, n - 1); None with one.
-        n: rows ranked.
+        trial: the trial's number.
+        settings: all settings of its first run.
+        seeds: number of its runs.
+        recall_at_1, mrr: means over the runs.
+        sd: sample standard deviation (n - 1) of recall@1 over the seeds; None with one seed.
+        n: number of ranked rows.
     """
 
     trial: int
@@ -39,7 +39,7 @@ class Standing:
 
 @dataclass
 class Tried:
-    """A trial, and what its runs found so far, in their order."""
+    """A trial and the scores of its runs so far, in their order."""
 
     number: int
     scores: list[TrialScore]
@@ -51,11 +51,11 @@ class Tried:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every setting of the first run."""
+        """All settings of the first run."""
         return self.scores[0].settings
 
     def standing(self, seeds: Collection[int] | None = None) -> Standing | None:
-        """Where it stands by the runs with these seeds, or by all; None where one failed, or there are none."""
+        """Return the results over the runs with these seeds, or all runs; None if one failed or there are none."""
         counted = [score for score in self.scores if seeds is None or score.seed in seeds]
         recalls = [score.recall_at_1 for score in counted if score.recall_at_1 is not None]
         ranks = [score.mrr for score in counted if score.mrr is not None]
@@ -68,7 +68,7 @@ class Tried:
 
 
 def objective(standing: Standing) -> float:
-    """What the sampler is to make large: the mean recall@1, and, among equal ones, the mean reciprocal rank.
+    """Return the value for the sampler to maximise: the mean recall@1, with ties broken by the mean reciprocal rank.
 
     Mean recalls differ by 1 / (n * seeds) or not at all, and a reciprocal rank is at most 1.
     """
@@ -76,7 +76,7 @@ def objective(standing: Standing) -> float:
 
 
 def in_order(trials: Iterable[Tried], seeds: Collection[int] | None = None) -> list[Standing]:
-    """The trials that did not fail, best first: those with more seeds before others, then by recall, rank, number."""
+    """Return the trials that did not fail, best first: by number of seeds, recall@1, reciprocal rank, trial number."""
     found = [trial.standing(seeds) for trial in trials if not trial.failed]
     return sorted(
         (standing for standing in found if standing is not None),
@@ -85,7 +85,7 @@ def in_order(trials: Iterable[Tried], seeds: Collection[int] | None = None) -> l
 
 
 def by_trial(scores: Sequence[TrialScore]) -> dict[int, Tried]:
-    """{number: trial}, of rows in the order of the trials and runs."""
+    """Return {number: trial} from rows in the order of the trials and runs."""
     found: dict[int, Tried] = {}
     for score in scores:
         found.setdefault(score.trial, Tried(score.trial, [])).scores.append(score)
@@ -93,7 +93,7 @@ def by_trial(scores: Sequence[TrialScore]) -> dict[int, Tried]:
 
 
 def score_of(run_id: int, trial: int, run: TrialRun) -> TrialScore:
-    """What the store will say of a run that was just written."""
+    """Return the score that the store will report for a run that was just written."""
     figures = {
         row["metric"]: row
         for row in run.evaluations

@@ -1,6 +1,6 @@
-"""What every way of training shares: which rows, which parameters, in which order, and what a step tells.
+"""What all training methods share: the rows, the parameters, the row order, and the record of a step.
 
-Light to import: a run on cached features needs nothing of sentence-transformers.
+Does not import sentence-transformers, which a run on cached features does not need.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Triplets:
     """The rows to train on.
 
     Args:
-        pictures: digest of each row's thumbnail: the anchor.
-        titles: each row's own title: the positive.
-        negatives: each row's negative title, or None to use the batch's other titles only.
+        pictures: digest of each row's thumbnail, the anchor.
+        titles: each row's own title, the positive.
+        negatives: each row's negative title; None: only the other titles of the batch are negatives.
     """
 
     pictures: Sequence[str]
@@ -43,14 +43,14 @@ class Triplets:
 
 
 def chosen_names(names: Sequence[str], train: str) -> list[str]:
-    """The parameters that a run trains.
+    """Return the names of the parameters that a run trains.
 
     Args:
-        names: all of the model's, in its order.
-        train: `all`, `projection`, or a regular expression that is searched for in parameter names.
+        names: all parameter names, in the model's order.
+        train: `all`, `projection`, or a regular expression that is searched for in the names.
 
     Raises:
-        BadSetting: the expression matches none.
+        BadSetting: the expression matches no name.
     """
     pattern = re.compile("" if train == "all" else train)
     chosen = [name for name in names if pattern.search(name)]
@@ -61,5 +61,5 @@ def chosen_names(names: Sequence[str], train: str) -> list[str]:
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order of n rows in an epoch, (n,) int64: the library's own, a permutation seeded with seed + epoch."""
+    """Return the order of n rows in an epoch, (n,) int64: as the library's, a permutation seeded with seed + epoch."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed + epoch))

@@ -1,4 +1,4 @@
-"""A sweep's settings: what is shared, what is searched, how many trials and seeds; checked when built."""
+"""A sweep's settings: shared settings, search space, numbers of trials and seeds; validated when constructed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["SweepSettings"]
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What a sweep does.
+    """The settings of a sweep.
 
     Args:
-        shared: what all its runs share; its seed is the sampler's, and the first of the runs'. What `space` says
+        shared: settings that all runs share; its seed is the sampler's and that of each trial's first run. `space`
             replaces `lr`, `epochs`, `batch_size`, `negatives` and `temperature`.
-        space: the settings to try.
-        trials: how many.
-        seeds: runs of each: seeds `shared.seed`, `shared.seed + 1`, ...
-        finalists: how many of the best are trained with more seeds.
-        final_seeds: how many more.
+        space: the settings to search.
+        trials: number of trials.
+        seeds: runs per trial, with the seeds `shared.seed`, `shared.seed + 1`, ...
+        finalists: number of the best trials that are trained with more seeds.
+        final_seeds: number of these additional seeds.
 
     Raises:
         BadSetting: a number is out of its range.
@@ -56,12 +56,12 @@ class SweepSettings:
         return [(self.shared.seed + number) % 2**32 for number in range(self.seeds + self.final_seeds)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for the store."""
+        """Return the settings as plain JSON values, for the store."""
         counts = {name: getattr(self, name) for name in ("trials", "seeds", "finalists", "final_seeds")}
         return {"shared": self.shared.as_dict(), "space": self.space.as_dict(), **counts}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> SweepSettings:
-        """What `as_dict` gave, read back."""
+        """Restore settings from the result of `as_dict`."""
         counts = {name: kept[name] for name in ("trials", "seeds", "finalists", "final_seeds")}
         return cls(TrainSettings.from_dict(kept["shared"]), Space.read(kept["space"]), **counts)

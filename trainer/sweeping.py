@@ -1,13 +1,13 @@
-"""A search over settings on cached features: every trial a run, the winner by the valid split, test scored once.
+"""Hyperparameter search on cached features: each trial is recorded as runs, and only the winner is scored on test.
 
-The store's own tables are the truth. Optuna chooses what to try, in its in-memory storage, filled from the store's rows
-when a sweep goes on: its database storage would put a migration table of its own into the store, `alembic_version`, of
-the same name as ours, and break our migrations.
+The store's tables hold the sweep. Optuna chooses the settings with its in-memory storage, which is filled from the
+store when a sweep is resumed. Optuna's database storage would create a table `alembic_version` in the store, which
+would break our migrations.
 
-A trial is one setting, trained with several seeds. It is worth the mean recall@1 of its runs on the valid split; equal
-ones are told apart by the mean reciprocal rank. The best of many is also the luckiest: so the best few are trained with
-more seeds, and the winner is the best of them over all seeds. Only then it is trained as any run is, with the first
-seed, and the test split is scored.
+A trial is one combination of settings, trained with several seeds. Its value is the mean recall@1 of its runs on the
+valid split; ties are broken by the mean reciprocal rank. The best of many trials is also the luckiest, so the best few
+are trained with more seeds, and the winner is the best over all seeds. The winner is then trained as an ordinary run,
+with the first seed, and scored on the test split.
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ class SweepResult:
     """What a finished sweep found.
 
     Args:
-        sweep_id: its row.
-        run_id: the winner's run, with its model.
-        settings: every setting of that run.
-        standings: the trials that did not diverge, best first; the winner is the first one.
-        recalls: {model: {split: recall@1}} of that run, thumbnail to title, for the base and the tuned model.
-        in_use: whether its model is the champion, as the store's first is at once.
-        failed: trials that diverged.
-        runs: runs of all trials.
-        n_valid: rows that they were ranked on.
-        seconds: wall-clock time since the sweep started, or went on.
-        warnings: what it could not do, in words.
+        sweep_id: the sweep's id.
+        run_id: the winner's run, which keeps its model.
+        settings: all settings of that run.
+        standings: the trials that did not diverge, best first; the first is the winner.
+        recalls: {model: {split: recall@1}} of that run, thumbnail to title, for the models `base` and `tuned`.
+        in_use: whether its model is the champion; the store's first model becomes champion at once.
+        failed: number of trials that diverged.
+        runs: number of runs of all trials.
+        n_valid: number of rows of the valid split that were ranked.
+        seconds: wall-clock time since the sweep started or was resumed.
+        warnings: what could not be done.
     """
 
     sweep_id: int
@@ -101,23 +101,23 @@ def sweep(
     timeout_s: float | None = None,
     progress: Progress | None = None,
 ) -> SweepResult:
-    """Search, choose, and train the winner. The sweep's row ends `done`, `failed` or `interrupted`.
+    """Search, choose, and train the winner. The sweep's status ends as `done`, `failed` or `interrupted`.
 
     Args:
         database: the store, writable.
-        settings: what to do.
-        timeout_s: no further trial begins after these seconds.
-        progress: told of what goes on.
+        settings: the sweep's settings.
+        timeout_s: no trial starts after this many seconds.
+        progress: receives the phases and warnings.
 
     Raises:
-        CantSave: the winner's model could not be saved: no sweep was started.
+        CantSave: the winner's model could not be saved; no sweep was started.
         TrainerError: see `trainer.errors`; the sweep has ended `failed`.
-        TrainingInterrupted: KeyboardInterrupt came; the sweep has ended `interrupted`, and `resume` goes on with it.
+        TrainingInterrupted: KeyboardInterrupt was raised; the sweep has ended `interrupted`, and `resume` continues it.
         StoreError: the store failed.
     """
     shared, device = resolved(database, settings.shared)
     settings = replace(settings, shared=shared)
-    check_writable(models_dir(database))  # the winner's model goes there: what is wrong with it is to be told first
+    check_writable(models_dir(database))  # the winner's model goes there
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)
         with database.write() as session:
@@ -134,18 +134,18 @@ def resume(
     timeout_s: float | None = None,
     progress: Progress | None = None,
 ) -> SweepResult:
-    """Go on with a sweep that was interrupted or failed, on the examples that it began with.
+    """Resume a sweep that was interrupted or failed, on the examples that it started with.
 
     Args:
         database: the store, writable.
-        sweep_id: which.
-        trials: how many in all, those done included; None for as many as it was to do.
-        timeout_s: no further trial begins after these seconds.
-        progress: told of what goes on.
+        sweep_id: the sweep.
+        trials: total number of trials, including those done; None: the number that the sweep was started with.
+        timeout_s: no trial starts after this many seconds.
+        progress: receives the phases and warnings.
 
     Raises:
-        NotFound: there is no such sweep.
-        RunUnusable: it is done, or still runs, or its base model is not what it was.
+        NotFound: the sweep does not exist.
+        RunUnusable: it is done or still running, or its base model has changed.
         CantSave, TrainerError, TrainingInterrupted, StoreError: as `sweep`.
     """
     with ONE_AT_A_TIME, quiet_libraries():
@@ -168,14 +168,14 @@ def _why_not(database: Database, sweep_id: int) -> str:
     with database.read() as session:
         row, winner = get_sweep(session, sweep_id), winner_run(session, sweep_id)
     if row.status == "running":
-        return f"sweep {sweep_id} runs now (process {row.pid} of {row.host}); let it end, or stop it"
+        return f"sweep {sweep_id} is running (process {row.pid} of {row.host}); wait for it, or stop it"
     run = "" if winner is None else f" with run {winner.id}"
-    return f"sweep {sweep_id} is done{run}, and its test split is scored; start a new one"
+    return f"sweep {sweep_id} is done{run}, and its test split is scored; start a new sweep"
 
 
 @contextmanager
 def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
-    """End the sweep's row as the block ends; what ends it early is told with how to go on."""
+    """Record the sweep's end when the block ends; an early end is reported with how to resume."""
     try:
         with signs_of_life(database, Sweep, sweep_id):
             yield
@@ -183,10 +183,10 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
         _end(database, sweep_id, "interrupted", "stopped by a signal")
         raise TrainingInterrupted(
             f"sweep {sweep_id} was interrupted, and its trials so far are recorded; "
-            f"go on with 'thumbtune sweep --resume {sweep_id}'"
+            f"continue with 'thumbtune sweep --resume {sweep_id}'"
         ) from error
     except BaseException as error:
-        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
+        # Recorded whatever the error is, then raised: a bug must not leave a row with the status `running`.
         exhausted = ran_out_of_memory(error)
         found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
         _end(database, sweep_id, "failed", found)
@@ -201,12 +201,12 @@ def _end(database: Database, sweep_id: int, status: str, error: str | None) -> N
         with database.write() as session:
             end_sweep(session, sweep_id, status, error)
     except StoreError:
-        # What stopped the sweep may be the store itself; that error is the one to tell of.
+        # The store itself may have stopped the sweep; report that error.
         logger.warning("sweep %d could not be marked %s", sweep_id, status, exc_info=True)
 
 
 class _Sweep:
-    """A sweep at work, new or gone on with."""
+    """A running sweep, new or resumed."""
 
     def __init__(
         self, database: Database, sweep_id: int, settings: SweepSettings, device: str, progress: Progress
@@ -219,10 +219,10 @@ class _Sweep:
             self._tried = by_trial(trial_scores(session, sweep_id))
 
     def run(self, timeout_s: float | None) -> SweepResult:
-        """Do what is left to do."""
+        """Do the remaining work."""
         with self._database.read() as session:
             winner = winner_run(session, self._id)
-        # Else it was stopped after its last work: what is left is to say so.
+        # Otherwise the sweep was stopped after its last step: only its end must be recorded.
         if winner is None:
             self._work(timeout_s)
         return self._result()
@@ -241,11 +241,11 @@ class _Sweep:
         with one_thread():
             self._search(trials, timeout_s)
             point = settings.space.point(self._choose(trials).settings)
-            # With as many threads as its trial: products cut in parts differ in their last bits, and ranks with them.
+            # With the trial's number of threads: products computed in parts differ in their last bits, and so do ranks.
             train(self._database, replace(settings.shared, **point), progress=self._progress, sweep_id=self._id)
 
     def _examples(self) -> snapshot.Selection:
-        """Those that the sweep began with, whatever was synced since: its figures have to be of one split."""
+        """The examples that the sweep started with, whatever was synced since: all results must be of one split."""
         first = next((score for trial in self._tried.values() for score in trial.scores), None)
         if first is None or first.snapshot_id is None:
             return snapshot.select(self._database, self._settings.shared.channels)
@@ -260,7 +260,7 @@ class _Sweep:
         if known - {model.facts.fingerprint}:
             raise RunUnusable(
                 f"{model.name} is not the model that sweep {self._id} started with (its fingerprint differs); "
-                "put the old one back, or start a new sweep"
+                "restore the old model, or start a new sweep"
             )
 
     def _warn(self, text: str) -> None:
@@ -275,16 +275,16 @@ class _Sweep:
         with self._progress.phase("Trying settings", max(0, settings.trials - first)) as count:
             for number in range(first, settings.trials):
                 if size is not None and len(points) >= size:
-                    self._warn(f"there are {size} settings in all, and each was tried")
+                    self._warn(f"all {size} combinations of settings were tried")
                     return
                 if timeout_s is not None and self._tried and time.monotonic() - self._started >= timeout_s:
-                    self._warn(f"the time was up after {len(self._tried)} of {settings.trials} trials")
+                    self._warn(f"the timeout was reached after {len(self._tried)} of {settings.trials} trials")
                     return
                 asked, point = ask(study, settings.space, settings.shared.seed, number, points)
                 points.add(tuple(point.values()))
                 tried = self._try(trials, number, point, settings.search_seeds())
                 standing = tried.standing()
-                # A setting that diverges counts as worse than all others, and not as if it had not been tried.
+                # A trial that diverged counts as worse than all others, not as untried.
                 study.tell(
                     asked,
                     None if standing is None else objective(standing),
@@ -293,7 +293,7 @@ class _Sweep:
                 count(1)
 
     def _study(self) -> Study:
-        """Optuna's view of the trials so far."""
+        """Build Optuna's study from the trials so far."""
         space = self._settings.space
         study = create_study(direction="maximize")
         for trial in self._tried.values():
@@ -312,7 +312,7 @@ class _Sweep:
         return tuple(self._settings.space.point(settings).values())
 
     def _try(self, trials: Trials, number: int, point: Point, seeds: Sequence[int]) -> Tried:
-        """Run a setting with these seeds, until it diverges, and write it all at once: a trial is there, or not."""
+        """Run these settings with these seeds until one diverges, and write all runs in one transaction."""
         runs: list[TrialRun] = []
         for seed in seeds:
             runs.append(trials.run(replace(self._settings.shared, **point, seed=seed)))
@@ -325,12 +325,12 @@ class _Sweep:
         return tried
 
     def _choose(self, trials: Trials) -> Standing:
-        """Train the best few with more seeds; return the best of them over all seeds."""
+        """Train the best few with more seeds; return the best over all seeds."""
         settings = self._settings
         while True:
             best = in_order(self._tried.values(), settings.search_seeds())[: settings.finalists]
             if not best:
-                raise TrainerError(f"all {len(self._tried)} trials diverged; lower the ends of --lr")
+                raise TrainerError(f"all {len(self._tried)} trials diverged; lower the range of --lr")
             finalists = [self._tried[standing.trial] for standing in best]
             with self._progress.phase("Training the best with more seeds", len(finalists)) as count:
                 for trial in finalists:
@@ -340,14 +340,14 @@ class _Sweep:
                         self._try(trials, trial.number, settings.space.point(trial.settings), more)
                     count(1)
             left = in_order(finalists)
-            # A finalist that diverged with a later seed is none; if all did, others take their places.
+            # A finalist that diverges with a later seed drops out; if all do, the next best take their places.
             if left:
                 return left[0]
 
     def _result(self) -> SweepResult:
         with self._database.read() as session:
             winner = winner_run(session, self._id)
-            assert winner is not None, "it was trained, or there already"
+            assert winner is not None, "the winner was trained above or before"
             recalls = recalls_of(session, winner.id)
             in_use = champion(session)
         tried = self._tried.values()
@@ -357,8 +357,8 @@ class _Sweep:
         known = {score.snapshot_id for score in self._tried[trial.trial].scores if score.seed == winner.seed}
         if winner.snapshot_id not in known:
             self._warn(
-                "pairs came, went or changed since the sweep began: the winner was trained and scored on snapshot "
-                f"{winner.snapshot_id}, which its trial did not see"
+                "pairs were added, removed or changed since the sweep started: the winner was trained and scored on "
+                f"snapshot {winner.snapshot_id}, which its trial did not see"
             )
         return SweepResult(
             sweep_id=self._id,

@@ -1,4 +1,4 @@
-"""How many threads torch computes in."""
+"""The number of threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["one_thread"]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in one thread: a step's products take less than a millisecond, and threads wait for each other as long.
+    """Compute in one thread: a step's products take under a millisecond, about as long as threads wait for each other.
 
-    On cores that are busy, one thread trains projections three times faster than two. And products that are cut in
-    parts differ in their last bits: in one thread, results do not hang on how many cores a machine has.
+    On busy cores, one thread trains projections three times faster than two. Products computed in parts also differ in
+    their last bits: with one thread, results don't depend on the number of cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

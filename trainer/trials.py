@@ -1,6 +1,6 @@
-"""One setting tried on features that are in memory: trained, scored on the validation split, told as rows of the store.
+"""Train one combination of settings on features in memory, score it on the valid split, and return the store's rows.
 
-The test split takes no part: not one of its rows is projected here.
+The test split is not used: none of its rows is projected here.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = ["Trials", "heads_to_train"]
 
 
 def heads_to_train(model: LazyModel, settings: TrainSettings) -> tuple[Heads, list[str]]:
-    """The base's projections, and the names of those that are trained.
+    """Return the base model's projections, and the names of those that are trained.
 
     Raises:
-        BadSetting: something else would be trained, for which each trial would have to run the towers.
+        BadSetting: other parameters would be trained, which would need the towers in each trial.
     """
     heads = model.facts.heads
     why = "a sweep trains projections on cached features"
     if heads is None:
-        raise BadSetting(f"{settings.model} has projections that are no plain matrices, and {why}; use 'train' instead")
+        raise BadSetting(f"the projections of {settings.model} are not plain matrices, and {why}; use 'train' instead")
     if settings.train == "lora":
         raise BadSetting(f"--train 'lora' adapts the towers, and {why}; use --train projection")
     names = chosen_names([name for name, _ in model.facts.parameters], settings.train)
@@ -60,15 +60,15 @@ class _Mined:
 
 @dataclass
 class Trials:
-    """Runs trials of one sweep.
+    """Runs the trials of one sweep.
 
     Args:
         database: the store; snapshots are written to it, runs are not.
-        model: the base.
+        model: the base model.
         chosen: the examples.
-        settings: what all trials share.
-        device: where to compute.
-        progress: told of the encoding and mining.
+        settings: the settings that all trials share.
+        device: the device to compute on.
+        progress: receives the progress of encoding and mining.
     """
 
     database: Database
@@ -83,26 +83,26 @@ class Trials:
         self._valid = [row for row in self.chosen.examples if row.split == "valid"]
         if len(self._valid) < 2:
             raise NotEnoughPairs(
-                f"a sweep chooses by how the valid split is ranked, and that has {len(self._valid)} of the "
-                f"{len(self.chosen.examples)} pairs, where 2 are needed; sync more videos"
+                f"the valid split has {len(self._valid)} of the "
+                f"{len(self.chosen.examples)} pairs, and a sweep needs at least 2 there; sync more videos"
             )
         self._heads, self._names = heads_to_train(self.model, self.settings)
-        # The same for all runs, and slow to find out: a git process, and each distribution's metadata.
+        # The same for all runs, and slow: it starts a git process and reads each distribution's metadata.
         self._known = known_at_start(self.settings, self.device)
 
     @property
     def n_valid(self) -> int:
-        """Rows that a trial is scored on."""
+        """The number of rows that a trial is scored on."""
         return len(self._valid)
 
     def prepare(self, strategies: Sequence[str]) -> None:
-        """Encode, and mine by all strategies that don't hang on the seed: what can't be had is missed at the start.
+        """Encode, and mine with each strategy that does not depend on the seed, so that missing models fail early.
 
         Raises:
-            ModelUnavailable: the base's towers, or the title model, can't be loaded.
+            ModelUnavailable: the base model's towers or the title model can't be loaded.
         """
         pooled = encode(self.database, self.model, self.chosen, self.settings, self.progress)
-        assert pooled is not None, "the model has plain heads"
+        assert pooled is not None, "the model has plain projections"
         self._pooled = pooled
         self._seen = _part(pooled, self._valid)
         self._base = self._seen.score(self._heads, self._valid)
@@ -111,10 +111,10 @@ class Trials:
                 self._rows(replace(self.settings, negatives=strategy))  # type: ignore[arg-type]
 
     def run(self, settings: TrainSettings) -> TrialRun:
-        """Train and score one setting with one seed.
+        """Train and score one combination of settings with one seed.
 
         Returns:
-            What to write: a run that is `done`, or `failed` where the training diverged.
+            The rows to write: a run that is `done`, or `failed` if the training diverged.
         """
         mined = self._rows(settings)
         clock = _Clock()
@@ -139,7 +139,7 @@ class Trials:
         return fit_heads(self._heads, rows, self._names, settings, device=self.device, on_step=on_step)
 
     def _rows(self, settings: TrainSettings) -> _Mined:
-        """The rows to train on, mined once for each strategy, and for each seed where it decides."""
+        """The rows to train on, mined once per strategy, and once per seed where the strategy depends on it."""
         key = (settings.negatives, settings.seed if settings.negatives == "random" else None)
         if key not in self._mined:
             rows, snapshot_id = mine(self.database, self.model, self.chosen, settings, self.progress)
@@ -161,7 +161,7 @@ class Trials:
 
 
 class _Clock:
-    """A run's times."""
+    """The times of a run's phases."""
 
     def __init__(self) -> None:
         self.started_at = utc_now()
@@ -169,7 +169,7 @@ class _Clock:
         self._phases: dict[str, float] = {}
 
     def ended(self, phase: str) -> dict[str, Any]:
-        """Close a phase; return the columns that tell of all so far."""
+        """End a phase; return the columns with the times of all phases so far."""
         now = time.perf_counter()
         self._phases[phase] = now - self._last
         self._last = now
@@ -177,7 +177,7 @@ class _Clock:
 
 
 def _part(pooled: Pooled, examples: Sequence[ExampleRow]) -> Pooled:
-    """The features of these examples alone: nothing else is projected to score them."""
+    """Select the features of these examples, so that only they are projected."""
     digests = sorted({example.picture_sha256 for example in examples})
     titles = sorted({example.title for example in examples})
     return Pooled(

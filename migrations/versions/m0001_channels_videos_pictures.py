@@ -1,4 +1,4 @@
-"""Channels, videos and their history, pictures, syncs: what the collector writes.
+"""Channels, videos and their history, thumbnails, syncs: the collector's tables.
 
 Revision: 0001, after None.
 """

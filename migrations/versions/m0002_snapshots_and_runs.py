@@ -1,4 +1,4 @@
-"""Datasets, training runs and their results: what the trainer writes.
+"""Datasets, training runs and their results: the trainer's tables.
 
 Revision: 0002, after 0001.
 """

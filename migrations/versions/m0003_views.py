@@ -1,4 +1,4 @@
-"""The public views: the face of the store for SQL users, documented column by column in docs/store.md.
+"""The public views for SQL users, documented column by column in docs/store.md.
 
 Revision: 0003, after 0002.
 """
@@ -12,8 +12,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# Plain SQL that SQLite and PostgreSQL both read. A view is what users' queries rest on: columns may be added at the
-# end by a later revision, never renamed or removed without a new name.
+# Plain SQL that SQLite and PostgreSQL both accept. Users' queries depend on the views: a later revision may add columns
+# at the end, but must not rename or remove one without a new view name.
 PAIRS = """
 CREATE VIEW pairs AS
 SELECT

@@ -1,4 +1,4 @@
-"""Retraining in seconds: the feature cache, the champion's history, and sweeps.
+"""The feature cache for fast retraining, the champion's history, and sweeps.
 
 Revision: 0004, after 0003.
 """
@@ -52,10 +52,10 @@ ORDER BY promotion.id
 def upgrade() -> None:
     op.create_table(
         "feature",
-        # Another model, other preprocessing or another precision is another fingerprint: it misses, never mixes.
+        # Another model, preprocessing or precision has another fingerprint, so its vectors are never mixed in.
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("tower", sa.Text(), nullable=False),
-        # By content, not by video: a picture or title that many videos share is encoded once.
+        # By content, not by video: a thumbnail or title that many videos share is encoded once.
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
         sa.Column("checksum", sa.BigInteger(), nullable=False),
@@ -64,7 +64,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "known_model",
-        # By the files' sizes and times: hashing gigabytes of weights would cost more than the training they serve.
+        # Digest of the files' sizes and times: hashing gigabytes of weights would take longer than the training.
         sa.Column("files", sa.String(length=64), nullable=False),
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("facts", JSON, nullable=False),
@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.CheckConstraint("status IN ('running', 'done', 'failed', 'interrupted')", name=op.f("ck_sweep_status")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sweep")),
     )
-    # Written out, because SQLite adds a column with its reference in one statement or not at all.
+    # Plain SQL, because SQLite can only add a column and its reference in one statement.
     for column, table in (("champion_run_id", "training_run"), ("sweep_id", "sweep")):
         op.execute(
             f"ALTER TABLE training_run ADD COLUMN {column} INTEGER "

@@ -1,4 +1,4 @@
-"""When a sync that runs was last heard of: what lets processes on several machines leave each other's channels alone.
+"""When a running sync last gave a sign of life, so that processes on several machines don't sync the same channel.
 
 Revision: 0005, after 0004.
 """

@@ -1,4 +1,4 @@
-"""An index by which a channel's last run of each status is found without reading its whole history.
+"""An index to find a channel's last run of each status without reading its whole history.
 
 Revision: 0006, after 0005.
 """

@@ -1,7 +1,7 @@
-"""What a retraining decided: a run that was not taken into use says why, and is told from one that was never asked.
+"""The decision of a retraining: why a run was not promoted, as opposed to a run that was never compared.
 
-Of pictures, NULL as the time of the last check now means that the next sync checks them, not only a refresh: those for
-which a refresh was to ask, in another size, get a time long ago instead.
+For thumbnails, NULL as the time of the last check now means that the next sync checks them, not only a refresh. Those
+that only a refresh was to check, in another size, get a time long ago instead.
 
 Revision: 0007, after 0006.
 """
@@ -19,7 +19,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("training_run", sa.Column("decision", sa.Text(), nullable=True))
-    # Of a run that took its place: what was written down then. Earlier ones that did not are unknown.
+    # For promoted runs, the recorded reason. The decisions on other earlier runs are unknown.
     op.execute(
         "UPDATE training_run SET decision = (SELECT MIN(promotion.reason) FROM promotion "
         "WHERE promotion.run_id = training_run.id AND promotion.reason LIKE 'valid recall@1 %') "

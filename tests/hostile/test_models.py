@@ -126,7 +126,7 @@ def test_a_list_of_modules_that_is_none_is_one_line(clip: Path, tmp_path: Path, 
     folder = tmp_path / "model"
     shutil.copytree(clip, folder)
     (folder / "modules.json").write_text(listed, encoding="latin-1")
-    with pytest.raises(DamagedModel, match=r"modules\.json is no list of modules; copy the whole model"):
+    with pytest.raises(DamagedModel, match=r"modules\.json is not a list of modules"):
         load_clip(str(folder), "cpu")
 
 

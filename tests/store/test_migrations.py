@@ -201,7 +201,7 @@ def test_an_old_store_is_not_migrated_by_a_reader(store_url: str, engine: Engine
 def test_another_programs_database_is_left_alone(store_url: str, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE invoice (id INTEGER)"))
-    with pytest.raises(NotAStore, match="no thumbtune store"):
+    with pytest.raises(NotAStore, match="not a thumbtune store"):
         open_database(store_url)
     with engine.connect() as connection:
         assert inspect(connection).get_table_names() == ["invoice"]
@@ -217,7 +217,7 @@ def test_a_failing_migration_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     with sqlite3.connect(path) as plain:
         plain.execute(f"INSERT INTO video_version VALUES (1, 'nobody', 1, 't', NULL, '{NOW}', '{NOW}')")
     plain.close()
-    with pytest.raises(Exception, match="pointing nowhere"):
+    with pytest.raises(Exception, match="dangling references"):
         open_database(url)
     with sqlite3.connect(path) as plain:
         assert plain.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]

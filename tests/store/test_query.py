@@ -80,7 +80,7 @@ def test_only_what_would_write_is_told_that_this_reads(reader: Database, sql: st
 def test_no_other_file_is_opened_or_made(migrated_sqlite_url: str, tmp_path: Path, sql: str) -> None:
     reader = open_database(migrated_sqlite_url, read_only=True)
     there = sorted(tmp_path.iterdir())
-    message = "the statement would open or make another file; this command only reads the store"
+    message = "the statement would open or create another file; this command only reads the store"
     with pytest.raises(BadQuery, match=message), run_query(reader, sql.format(file=tmp_path / "other.db")):
         pass
     assert sorted(tmp_path.iterdir()) == there

@@ -96,7 +96,7 @@ def test_an_update_of_a_row_that_is_not_there_fails_and_changes_none(database: D
         add_channel(session)
         insert_rows(session, Video, [_video("1"), _video("3")])
     changes = [{"id": video_id, "title": "changed"} for video_id in "123"]
-    with pytest.raises(StoreError, match="2 rows of video were there of 3"), database.write() as session:
+    with pytest.raises(StoreError, match="2 of 3 rows in video"), database.write() as session:
         update_rows(session, Video, changes)
     with database.read() as session:
         assert set(session.scalars(select(Video.title))) == {_video("1")["title"]}

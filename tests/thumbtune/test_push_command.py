@@ -81,8 +81,8 @@ def test_a_dataset(push: Run, hub: FakeHub) -> None:
         "commit": f"{1:040}",
         "source_id": 1,
     }
-    said = "the dataset holds titles and thumbnails, their creators' own; only those whom you let in can read it"
-    assert done.stderr.splitlines()[0] == said
+    said = "that belong to their creators; only people with access can read it"
+    assert done.stderr.splitlines()[0].endswith(said)
     assert done.stderr.splitlines()[-1] == f"snapshot 1: {hub.url}/datasets/creator/pairs (private)"
 
 
@@ -90,7 +90,7 @@ def test_public_is_said_and_done(push: Run, hub: FakeHub) -> None:
     done = push("pairs", "--dataset", "--public")
     assert done.stdout.endswith("/creator/pairs (public)\n")
     assert done.stderr.startswith(
-        "the dataset holds titles and thumbnails, their creators' own; everyone can read it\n"
+        "the dataset contains titles and thumbnails that belong to their creators; everyone can read it\n"
     )
     assert not hub.repository("creator/pairs", "dataset").private
 
@@ -99,17 +99,17 @@ def test_a_private_repository_is_not_opened(push: Run, hub: FakeHub) -> None:
     hub.repositories["model", "creator/clip"] = Repository("model", private=True)
     done = push("clip", "--model", "--public")
     assert done.stdout.endswith("/creator/clip (private)\n")
-    assert done.stderr.splitlines()[-1].startswith("the repository was private before, and stays so")
+    assert done.stderr.splitlines()[-1].startswith("the repository was private")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("clip",), 2, "error: say what to push: --model or --dataset, one of them."),
-        (("clip", "--model", "--dataset"), 2, "error: say what to push: --model or --dataset, one of them."),
-        (("a/b/c", "--model"), 2, "error: 'a/b/c' is no repository's name; use OWNER/NAME or NAME"),
+        (("clip",), 2, "error: give either --model or --dataset."),
+        (("clip", "--model", "--dataset"), 2, "error: give either --model or --dataset."),
+        (("a/b/c", "--model"), 2, "error: 'a/b/c' is not a valid repository name"),
         (("clip", "--model", "--run", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
-        (("open", "--dataset"), 1, "error: creator/open is there already and everyone can read it; name another"),
+        (("open", "--dataset"), 1, "error: creator/open already exists and is public"),
         (("other/clip", "--model"), 1, "error: the hub's token may not write to other/clip (You don't have the rights"),
     ],
 )

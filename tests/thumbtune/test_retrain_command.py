@@ -356,7 +356,7 @@ def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
 
 
 def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
-    assert shell.run("runs", "champions").stdout == "no model is in use yet; 'thumbtune train' makes the first\n"
+    assert shell.run("runs", "champions").stdout == "no model is in use yet; run 'thumbtune train' first\n"
     shell.run("sync", "@tests")
     for seed in ("1", "2"):
         shell.run("train", *shell.model, "--seed", seed)
@@ -386,7 +386,7 @@ def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
     [
         (["7"], 1, "there is no run 7; 'thumbtune runs' lists them"),
         (["one"], 2, "'one' is not a valid integer"),
-        (["1", "--reason", " "], 2, "--reason is empty; say why, or leave it out"),
+        (["1", "--reason", " "], 2, "--reason is empty"),
         (["1"], 1, "run 1 is failed, so it has no model"),
         (["2"], 1, "the run's tensors are not at"),
     ],

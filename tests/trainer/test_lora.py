@@ -102,7 +102,7 @@ def test_targets_that_fit_no_linear_layer_are_refused(encoder: Encoder, targets:
     """Whole names count, as peft has it: a part of a name matches nothing; and a norm can't be adapted."""
     with pytest.raises(BadSetting) as caught:
         Adapters(encoder.model, TrainSettings(train="lora", lora_targets=targets))
-    assert f"--lora-targets {targets!r} fits no linear layer of the model" in str(caught.value)
+    assert f"--lora-targets {targets!r} matches no linear layer" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

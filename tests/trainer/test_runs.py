@@ -329,7 +329,7 @@ def test_a_place_that_cant_be_written_is_told_before_anything(
     (tmp_path / "file").write_text("in the way")
     if place == "models":
         monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path / "file"))
-    with pytest.raises(CantSave, match="file is a file, and can't be written to as a folder"):
+    with pytest.raises(CantSave, match="file is a file, not a folder"):
         train(filled, settings_for(), output=None if place == "models" else tmp_path / "file" / "whole")
     with filled.read() as session:
         assert list_runs(session) == []
@@ -549,7 +549,7 @@ def test_a_thumbnail_that_was_replaced_is_not_in_common(filled: Database, settin
 
 def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
     train(filled, settings_for())
-    with pytest.raises(BadSetting, match="'x' is no run"):
+    with pytest.raises(BadSetting, match="'x' is not a run"):
         compare(filled, "1", "x")
     with pytest.raises(TrainerError):
         train(filled, settings_for(lr=1e38))

@@ -1,4 +1,4 @@
-"""`thumbtune runs champions` and `runs promote`: which model was in use when, and taking another into use by hand."""
+"""`thumbtune runs champions` and `runs promote`: the history of champions, and promoting a run by hand."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from thumbtune.console import printable
 __all__ = ["champions", "promote"]
 
 
-@click.command(short_help="List every run whose model was ever in use.")
+@click.command(short_help="List every run that is or was the champion.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
-    """List every run whose model was ever in use: from when to when, why, and its recall@1."""
+    """List every run that is or was the champion: from when to when, why, and its recall@1."""
     from store.database import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     app.console.json_wanted = as_json
@@ -29,7 +29,7 @@ def champions(app: App, as_json: bool) -> None:
         app.console.print_json({"champions": rows})
         return
     if not rows:
-        app.console.say("no model is in use yet; 'thumbtune train' makes the first")
+        app.console.say("no model is in use yet; run 'thumbtune train' first")
         return
     app.console.table(
         ("run", "in use from", "until", "valid recall@1", "test recall@1", "reason"),
@@ -48,7 +48,7 @@ def champions(app: App, as_json: bool) -> None:
 
 
 def _in_time(row: dict[str, Any]) -> dict[str, Any]:
-    """SQLite's views give times as text, PostgreSQL's as values."""
+    """Parse times: SQLite's views return them as text, PostgreSQL's as values."""
     times = {
         name: datetime.fromisoformat(row[name]).replace(tzinfo=UTC) if isinstance(row[name], str) else row[name]
         for name in ("promoted_at", "replaced_at")
@@ -56,21 +56,21 @@ def _in_time(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **times}
 
 
-@click.command(short_help="Take a run's model into use.")
+@click.command(short_help="Make a run the champion.")
 @click.argument("run_id", metavar="ID", type=int)
-@click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Kept with the promotion.")
+@click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Stored with the promotion.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
-    """Take run ID's model into use: the one that search, match, export and the next retraining go by.
+    """Make run ID the champion: search, match, export and the next retraining then use its model.
 
-    The run must be done, and its model at hand: that is checked before.
+    The run must be done, and its model available; this is checked first.
     """
     from trainer.retraining import promote_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     app.console.json_wanted = as_json
     if not reason.strip():
-        raise click.UsageError("--reason is empty; say why, or leave it out.")
+        raise click.UsageError("--reason is empty; give a reason, or omit the option.")
     database = app.open_database()
     try:
         done = promote_run(database, run_id, reason)

@@ -19,9 +19,9 @@ __all__ = ["export"]
     "--run", "run_id", type=int, metavar="N", help="The snapshot that run N trained on; with --model, run N's model."
 )
 @click.option("--snapshot", "snapshot_id", type=int, metavar="N", help="Snapshot N.  [default: the newest]")
-@click.option("--parquet", is_flag=True, help="Write one Parquet file a split instead of a DatasetDict.")
+@click.option("--parquet", is_flag=True, help="Write one Parquet file per split instead of a DatasetDict.")
 @click.option(
-    "--model", "whole_model", is_flag=True, help="Write a run's whole model instead.  [default: the one in use]"
+    "--model", "whole_model", is_flag=True, help="Write a run's whole model instead.  [default: the champion's]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
@@ -35,16 +35,17 @@ def export(
     whole_model: bool,
     as_json: bool,
 ) -> None:
-    """Write a snapshot with its pictures, or a run's model, to the new folder DIR.
+    """Write a snapshot with its thumbnails, or a run's model, to the new folder DIR.
 
-    The dataset is a Hugging Face DatasetDict: load_from_disk(DIR) reads it. Its columns are anchor (the picture),
+    The dataset is a Hugging Face DatasetDict: load_from_disk(DIR) reads it. Its columns are anchor (the thumbnail),
     positive, negative, video_id, channel_id; for sentence-transformers keep the first three. The model is a folder that
-    SentenceTransformer(DIR) loads. Both hold titles or what was learnt from them: mind where they go.
+    SentenceTransformer(DIR) loads. The dataset contains titles, and the model has learnt from them: take care who gets
+    DIR.
     """
     if run_id is not None and snapshot_id is not None:
-        raise click.UsageError("--run and --snapshot name two different things; give one of them.")
+        raise click.UsageError("--run and --snapshot exclude each other; give one of them.")
     if whole_model and (parquet or snapshot_id is not None):
-        raise click.UsageError("--model writes a model; it goes with --run only.")
+        raise click.UsageError("--model can only be combined with --run.")
     app.console.json_wanted = as_json
     database = app.open_database()
     try:

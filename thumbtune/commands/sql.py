@@ -1,4 +1,4 @@
-"""`thumbtune sql`: a read-only look at the store with plain SQL."""
+"""`thumbtune sql`: read-only SQL queries on the store."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from thumbtune.console import printable
 
 __all__ = ["sql"]
 
-# A table on a terminal needs all its rows before it can be drawn; past this the format for programs serves better.
+# A terminal table needs all its rows before it can be drawn; larger results are better read as CSV or JSON.
 TABLE_ROWS = 1000
 
 
 class _TakesComments(click.Command):
-    """A command whose argument may begin with a comment of SQL, which click takes for an option."""
+    """A command whose argument may begin with an SQL comment, which click would take for an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put such an argument last, behind the `--` that ends options: none has a space behind its dashes."""
+        """Move such an argument to the end, after `--`, which ends options: no option has a space after its dashes."""
         queries = [word for word in args if re.match(r"--\s", word)]
         if queries and "--" not in args:
             args = [*(word for word in args if word not in queries), "--", *queries]
@@ -32,7 +32,7 @@ class _TakesComments(click.Command):
 
 @click.command(cls=_TakesComments)
 @click.argument("query")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one a row.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one object per row.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
 @click.pass_obj
 def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
@@ -42,7 +42,7 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
     by their length.
     """
     if as_json and as_csv:
-        raise click.UsageError("--json and --csv are two formats; give one of them.")
+        raise click.UsageError("--json and --csv exclude each other; give one of them.")
     if query == "-":
         query = _from_stdin()
     from itertools import islice  # noqa: PLC0415
@@ -70,12 +70,10 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
 
 
 def _require_names(columns: Sequence[str]) -> None:
-    """Refuse columns of one name, of which a JSON object would keep the last."""
+    """Refuse columns with the same name, of which a JSON object would keep only the last."""
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
-        raise click.UsageError(
-            f"--json needs columns of different names, and {twice!r} is there twice; name one with AS."
-        )
+        raise click.UsageError(f"--json needs different column names, but {twice!r} occurs twice; rename one with AS.")
 
 
 def _from_stdin() -> str:
@@ -90,5 +88,5 @@ def _plain(row: Sequence[object]) -> list[object]:
 
 
 def _text(row: Sequence[object]) -> list[object]:
-    """A row without structure: PostgreSQL gives JSON columns as values, SQLite as the text that both show."""
+    """Return values as text: PostgreSQL returns JSON columns as objects, SQLite as text."""
     return [json.dumps(cell) if isinstance(cell, dict | list) else cell for cell in _plain(row)]

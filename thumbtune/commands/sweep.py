@@ -27,37 +27,47 @@ _SPACE = Space().as_dict()
 _SWEEP = SweepSettings()
 _SHOWN = 10
 _RESUMED = ("resume", "trials", "timeout", "as_json")
-"""The options that go with --resume."""
+"""The options that can be combined with --resume."""
 
 
 @click.command()
-@click.option("--trials", type=UpTo(1_000_000), default=_SWEEP.trials, show_default=True, help="Settings to try.")
 @click.option(
-    "--seeds", type=UpTo(1_000), default=_SWEEP.seeds, show_default=True, help="Runs of each, with other seeds."
+    "--trials", type=UpTo(1_000_000), default=_SWEEP.trials, show_default=True, help="Number of settings to try."
+)
+@click.option(
+    "--seeds",
+    type=UpTo(1_000),
+    default=_SWEEP.seeds,
+    show_default=True,
+    help="Runs of each setting, with different seeds.",
 )
 @click.option(
     "--finalists",
     type=UpTo(1_000_000),
     default=_SWEEP.finalists,
     show_default=True,
-    help="How many of the best get more seeds.",
+    help="Number of the best settings to run with more seeds.",
 )
 @click.option(
     "--final-seeds",
     type=UpTo(1_000),
     default=_SWEEP.final_seeds,
     show_default=True,
-    help="How many more they get.",
+    help="Number of additional seeds.",
 )
-@click.option("--timeout", type=float, metavar="MIN", help="Begin no further trial after these minutes.")
-@click.option("--resume", type=int, metavar="ID", help="Go on with sweep ID, up to --trials in all.")
+@click.option("--timeout", type=float, metavar="MIN", help="Start no further trial after this many minutes.")
+@click.option("--resume", type=int, metavar="ID", help="Resume sweep ID, up to --trials in total.")
 @click.option("--lr", default=_SPACE["lr"], show_default=True, metavar="SPACE", help="Learning rates to try.")
 @click.option("--epochs", default=_SPACE["epochs"], show_default=True, metavar="SPACE", help="Epochs to try.")
 @click.option(
-    "--batch-size", default=_SPACE["batch_size"], show_default=True, metavar="SPACE", help="Rows a step to try."
+    "--batch-size", default=_SPACE["batch_size"], show_default=True, metavar="SPACE", help="Batch sizes to try."
 )
 @click.option(
-    "--negatives", default=_SPACE["negatives"], show_default=True, metavar="SPACE", help="Ways to choose negatives."
+    "--negatives",
+    default=_SPACE["negatives"],
+    show_default=True,
+    metavar="SPACE",
+    help="Strategies for negatives to try.",
 )
 @click.option(
     "--temperature", default=_SPACE["temperature"], show_default=True, metavar="SPACE", help="Temperatures to try."
@@ -67,14 +77,14 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
     type=UpTo(LARGEST_SEED),
     default=_SWEEP.shared.seed,
     show_default=True,
-    help="Of what is tried; the runs' seeds count up from it.",
+    help="Seed of the search; the runs' seeds count up from it.",
 )
 @click.option(
     "--train",
     default=_SWEEP.shared.train,
     show_default=True,
     metavar="WHAT",
-    help="projection for both, or a regular expression over their names.",
+    help="Projections to train: projection for both, or a regular expression over their names.",
 )
 @training_options(
     defaults=True,
@@ -109,12 +119,12 @@ def sweep(
 ) -> None:
     r"""Try many settings on cached features, choose by valid recall@1 over seeds, and train the best.
 
-    SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is some runs in the store, one a seed; none of them is
-    scored on the test split, nor keeps a model. The best few are run with more seeds, and the best of these over all
-    its seeds is trained once more, as 'thumbtune train' does, and scored on test. The store's first model comes into
-    use by itself; a later one by 'thumbtune runs promote'.
+    SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is recorded as one run per seed; these runs are not
+    scored on the test split and keep no model. The best settings are run with more seeds; the best over all seeds are
+    trained once more, as 'thumbtune train' does, and scored on test. The store's first model becomes the champion
+    automatically; promote a later one with 'thumbtune runs promote'.
 
-    A sweep that was stopped goes on with --resume. How the trials of sweep 1 stand, by SQL:
+    Resume a stopped sweep with --resume. The ranking of sweep 1's trials, by SQL:
 
     \b
     SELECT trial, count(*) AS runs, avg(valid_recall_at_1) AS mean,
@@ -126,11 +136,11 @@ def sweep(
     assert app is not None
     app.console.json_wanted = as_json
     if timeout is not None and not timeout > 0:
-        raise click.UsageError(f"--timeout {timeout:g} is no time; give minutes.")
+        raise click.UsageError(f"--timeout {timeout:g} is not a valid time; give minutes.")
     given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if resume is not None and given - set(_RESUMED):
         raise click.UsageError(
-            "--resume goes on with the sweep's own settings; only --trials and --timeout go with it."
+            "--resume uses the sweep's own settings; it can only be combined with --trials and --timeout."
         )
     settings = _settings(options, trials=trials, seeds=seeds, finalists=finalists, final_seeds=final_seeds)
     database = app.open_database()
@@ -173,7 +183,7 @@ def _report(console: Console, result: SweepResult) -> None:
     best, tuned, base = result.standings[0], result.recalls["tuned"], result.recalls["base"]
     spread = "" if best.sd is None else f" (sd {best.sd:.3f})"
     console.say(f"winner: trial {best.trial}, valid recall@1 {best.recall_at_1:.3f}{spread} over {best.seeds} seeds")
-    # The base beside the run alone: where pairs came or went since the sweep began, the trials ranked other rows.
+    # The base model is shown for this run only: if pairs changed since the sweep started, the trials ranked other rows.
     for split in ("valid", "test"):
         if split in tuned:
             console.say(f"run {result.run_id}: {split} recall@1 {_told(tuned[split])}, the base's {_told(base[split])}")

@@ -1,1 +1,1 @@
-"""The embedded default: a channel drawn here, and the small encoder to fine-tune on it."""
+"""The demo: a generated channel, and the small encoder that is fine-tuned on it."""

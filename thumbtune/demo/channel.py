@@ -1,9 +1,9 @@
-"""The demo's channel: "Inkwell Harbour", a printmaker who publishes every Friday, drawn here from scratch.
+"""The demo's channel: "Inkwell Harbour", an invented printmaker who publishes every Friday, drawn by this package.
 
-Its pictures and titles share a meaning (subject, colour, number, place, series and the kind of video, which the
-words on the picture hint at) in one channel's own style: own paints and composition, and own names for most things,
-such as `ember` for red and `dinghy` for a boat. The encoder that the project ships has seen none of it
-(`thumbtune.demo.training_styles`), which is what fine-tuning is for.
+Its thumbnails and titles share their meaning (subject, colour, number, place, series and the kind of video, which the
+words on the thumbnail hint at) in the style of one channel: its own paints and composition, and its own names for most
+things, such as `ember` for red and `dinghy` for a boat. The shipped encoder was trained on other channels
+(`thumbtune.demo.training_styles`), so fine-tuning has something to learn.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CHANNEL_STYLE = PictureStyle(
     },
     badge_at=(94.0, 40.0),
 )
-"""How the demo's channel draws."""
+"""The drawing style of the demo's channel."""
 
 CHANNEL_VOICE = Voice(
     colours=("ember", "marmalade", "custard", "mossy", "lagoon", "inkpot", "plum", "sorbet"),
@@ -92,33 +92,33 @@ CHANNEL_VOICE = Voice(
     },
     plain=0.05,
 )
-"""How the demo's channel speaks."""
+"""The wording of the demo's channel."""
 
 _NAME = "Inkwell Harbour"
 _FIRST = datetime(2017, 3, 3, 16, 0, tzinfo=UTC)
 _WEEK = timedelta(days=7)
-# Favourites come back more often, as on any channel.
+# Some subjects are more frequent, as on any channel.
 _SUBJECT_WEIGHTS = tuple(3 if index % 5 == 0 else 2 if index % 2 else 1.5 for index in range(len(SUBJECTS)))
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnPicture:
-    """A thumbnail that is drawn when it is asked for: 480x360 JPEG bytes, the same for the same scene and key."""
+    """A thumbnail that is drawn on demand: 480x360 JPEG bytes, the same for the same scene and key."""
 
     scene: Scene
     key: str
 
     def __call__(self) -> bytes:
-        """Draw the picture; about 10 ms."""
+        """Draw the thumbnail; takes about 10 ms."""
         return jpeg(letterboxed(draw_scene(self.scene, CHANNEL_STYLE, seeded(self.key))))
 
 
 def drawn_channel(count: int = 420, seed: int = 7) -> Catalogue:
-    """Draw the channel: `count` weekly videos and, spread among them, what real channels also have.
+    """Draw the channel: `count` weekly videos and, among them, extras that real channels also have.
 
-    The extras are six shorts, a private and a deleted video, a re-upload with the picture of the original, two
-    open-studio videos of one title, and, newest of all, a premiere without a duration. The newest entries otherwise are
-    ordinary videos. The same `count` and `seed` give the same catalogue and the same picture bytes.
+    The extras are six shorts, a private and a deleted video, a re-upload with the original's thumbnail, two open-studio
+    videos with the same title, and, as the newest entry, a premiere without a duration. The other newest entries are
+    ordinary videos. The same `count` and `seed` give the same catalogue and the same thumbnail bytes.
 
     Raises:
         ValueError: `count` is below 1.
@@ -205,7 +205,7 @@ def _extras(ordinary: list[StandInVideo], seed: int, rng: random.Random) -> list
 
 
 def _between(ordinary: list[StandInVideo], place: float) -> datetime:
-    """Return a time some days after the ordinary video at `place` (0 oldest, 1 newest) of the channel."""
+    """Return a time some days after the ordinary video at the relative position `place` (0 oldest, 1 newest)."""
     return ordinary[min(len(ordinary) - 1, int(place * len(ordinary)))].published_at + timedelta(days=3, hours=2)
 
 

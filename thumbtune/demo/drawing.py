@@ -1,10 +1,10 @@
-"""The pen that everything drawn here is drawn with: outlines in unit coordinates, styled when they are inked.
+"""Drawing tools: outlines in unit coordinates, styled when they are drawn.
 
 A subject (a cat, a teapot) is a tuple of `Part`s in the square [-1, 1] x [-1, 1], y downwards. A part names a role,
-not a colour; a `Pen` gives the roles their colours and the line its manner. The same subject so looks like one
-channel's drawing or another's, which is what separates a style from a meaning.
+not a colour; a `Pen` assigns colours to the roles and sets the line style. The same subject can thus be drawn in the
+style of any channel.
 
-Everything is deterministic: randomness comes from the `random.Random` that is passed in.
+Everything is deterministic: all randomness comes from the given `random.Random`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def blend(first: Colour, second: Colour, amount: float) -> Colour:
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """A drawing manner: the outline, the tremor of the hand, the edge of a paper cut-out and the shadow.
+    """A drawing style: the outline, the tremor of the hand, the edge of a paper cut-out and the shadow.
 
     Widths and offsets are in pixels of the 480-pixel-wide picture.
     """
@@ -112,7 +112,7 @@ class Pen:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a subject goes: its centre and height in pixels of 480x270, turned by degrees, and mirrored or not."""
+    """Where a subject is drawn: its centre and height in pixels of 480x270, its rotation in degrees, and mirroring."""
 
     centre: Point
     height: float
@@ -131,7 +131,7 @@ class Place:
 
 @dataclass(slots=True)
 class Canvas:
-    """A picture in the making, `scale` times larger than the 480x270 it is finished at, to smooth the edges."""
+    """A picture being drawn, `scale` times larger than its final 480x270, to smooth the edges."""
 
     image: Image.Image
     scale: int
@@ -163,7 +163,7 @@ class Canvas:
                 draw.ellipse((x - half, y - half, x + half, y + half), fill=colour)
 
     def subject(self, parts: Sequence[Part], place: Place, main: Colour, pen: Pen) -> None:
-        """Draw a subject at its place in the pen's manner, its main role in the colour `main`."""
+        """Draw a subject at its place in the pen's style, its main role in the colour `main`."""
         half = place.height / 2
         placed = [(part, self._shaken(place.points(part.points), pen.tremor)) for part in parts]
         if pen.shadow:
@@ -223,11 +223,11 @@ def jpeg(picture: Image.Image, quality: int = 88) -> bytes:
 
 
 def seeded(key: str) -> random.Random:
-    """Return the generator of everything that `key` stands for, the same in every process."""
-    return random.Random(key)  # noqa: S311 -- repeatable is what is asked for
+    """Return a random generator seeded with `key`, the same in every process."""
+    return random.Random(key)  # noqa: S311 -- it must be repeatable
 
 
 def jittered(palette: Mapping[str, Colour], name: str, amount: int, rng: random.Random) -> Colour:
-    """Return a colour of the palette, each channel moved by up to `amount`, as two drawings never match exactly."""
+    """Return a colour of the palette, each channel changed by up to `amount`, because no two drawings match exactly."""
     red, green, blue = (min(255, max(0, value + rng.randint(-amount, amount))) for value in palette[name])
     return red, green, blue

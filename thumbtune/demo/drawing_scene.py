@@ -1,4 +1,4 @@
-"""A scene is what a thumbnail means; a picture style is how one channel draws it. `draw_scene` joins the two."""
+"""A scene is a thumbnail's content; a picture style is how one channel draws it. `draw_scene` combines the two."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from thumbtune.demo.drawing import CONTENT_HEIGHT, WIDTH, Canvas, Colour, Pen, P
 from thumbtune.demo.drawing_subjects import SUBJECTS
 
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
-"""The colours a subject can have; each style has its own idea of each."""
+"""The colours that a subject can have; each style has its own shade of each."""
 SETTINGS = ("desk", "sea", "meadow", "night", "snow", "sunset")
-"""The places a subject can be in."""
+"""The places where a subject can be."""
 COUNTS = (1, 2, 3, 5)
-"""How many of the subject there can be."""
+"""The possible numbers of subjects."""
 
 Texture = Literal["none", "stripes", "dots", "rays", "grid", "halftone"]
 Layout = Literal["centre", "left", "right", "low"]
@@ -28,7 +28,7 @@ Gathering = Literal["row", "stair", "cluster", "arch"]
 BadgeShape = Literal["circle", "square", "triangle", "star", "hexagon", "diamond"]
 WordPlace = Literal["bottom", "top", "side"]
 
-# Sky, ground and detail of each setting before a style tints them.
+# Sky, ground and detail colours of each setting, before a style tints them.
 _TONES: Mapping[str, tuple[Colour, Colour, Colour]] = MappingProxyType(
     {
         "desk": (rgb("e9dcc6"), rgb("b88a5a"), rgb("8d6238")),
@@ -40,7 +40,7 @@ _TONES: Mapping[str, tuple[Colour, Colour, Colour]] = MappingProxyType(
     }
 )
 
-# Where the smaller copies beside the main one stand, in the order they are added, in units of the layout's field.
+# Positions of the smaller copies beside the main one, in the order they are added, in units of the layout's field.
 _GATHERINGS: Mapping[Gathering, tuple[Point, ...]] = MappingProxyType(
     {
         "row": ((0.95, 0.6), (-0.95, 0.6), (0.95, -0.4), (-0.95, -0.4)),
@@ -51,8 +51,8 @@ _GATHERINGS: Mapping[Gathering, tuple[Point, ...]] = MappingProxyType(
 )
 _COPY_SIZE = 0.38
 
-# Centre and half width of the field that the subject stands in, in pixels. Everything that matters stays between
-# x = 60 and x = 420: a model that crops the middle square out of 480x360 sees no more.
+# Centre and half width of the subject's field, in pixels. Everything that matters is between x = 60 and x = 420: a
+# model that crops the middle square out of 480x360 sees nothing else.
 _FIELDS: Mapping[Layout, tuple[float, float, float]] = MappingProxyType(
     {
         "centre": (240.0, 138.0, 150.0),
@@ -65,7 +65,7 @@ _FIELDS: Mapping[Layout, tuple[float, float, float]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What one thumbnail shows: the meaning that its title is about too."""
+    """The content of one thumbnail, which its title describes too."""
 
     subject: str
     colour: str
@@ -77,7 +77,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """The mark that a channel puts on every picture of a series."""
+    """The mark that a channel puts on every thumbnail of a series."""
 
     shape: BadgeShape
     colour: Colour
@@ -111,7 +111,7 @@ class PictureStyle:
 def draw_scene(scene: Scene, style: PictureStyle, rng: random.Random, scale: int = 2) -> Image.Image:
     """Draw the scene in the style: a 480x270 RGB picture, the same for the same state of `rng`.
 
-    `scale` is how much larger it is drawn before it is reduced; 1 is faster and has jagged edges.
+    `scale` is the factor by which it is drawn larger before it is reduced; 1 is faster and has jagged edges.
     """
     canvas = Canvas.blank(style.tint, scale, rng)
     _backdrop(canvas, scene.setting, style)
@@ -281,7 +281,7 @@ def _words(canvas: Canvas, words: str, style: PictureStyle) -> None:
     size = (round(right - left) + 2 * pad, round(bottom - top) + 2 * pad)
     layer = Image.new("RGBA", size, (*style.word_box, 255) if style.word_box else (0, 0, 0, 0))
     pen = ImageDraw.Draw(layer)
-    # The stroke makes the default font's thin letters as heavy as a thumbnail's.
+    # The stroke makes the default font's thin letters as bold as a thumbnail's.
     edge = style.word_colour if style.word_box else style.pen.ink
     pen.text(
         (pad - left, pad - top),

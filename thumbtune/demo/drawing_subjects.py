@@ -1,4 +1,4 @@
-"""What can be drawn: 24 subjects as outlines in unit coordinates, `main` in the subject's own colour."""
+"""The 24 subjects that can be drawn, as outlines in unit coordinates; `main` is the subject's own colour."""
 
 from __future__ import annotations
 
@@ -267,4 +267,4 @@ SUBJECTS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
         "rocket": _ROCKET,
     }
 )
-"""Name -> outlines. The names are the plain English ones; a channel may call them something else."""
+"""Name -> outlines. The names are plain English; a channel may use other words."""

@@ -1,4 +1,4 @@
-"""The demo's story: the real commands, run one after another against a stand-in server whose channel goes on living."""
+"""The demo: the real commands, run one after another against a stand-in server whose channel changes meanwhile."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Session:
     """One run of the demo.
 
     Args:
-        folder: where the store and the models go.
+        folder: the folder of the store and the models.
         server: a started stand-in.
         show: called with each line for the person who watches.
         training: options of `train` beside the model's.
@@ -57,10 +57,10 @@ class Session:
         return f"sqlite:///{self.folder / 'thumbtune.db'}"
 
     def run(self, *arguments: str) -> None:
-        """Run one thumbtune command in a process of its own, as a person would type it.
+        """Run one thumbtune command in a separate process, as a user would.
 
         Raises:
-            DemoError: it did not end with 0.
+            DemoError: its exit code is not 0.
         """
         command = [*arguments, "--json"] if self.as_json else list(arguments)
         self.show("")
@@ -88,9 +88,9 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
     """Sync, train, let the channel publish and change, retrain, show the history, and use the model.
 
     Args:
-        session: where to run.
-        catalogue: the channel as the server knows it: without `newest`.
-        newest: what it publishes in the middle of the story.
+        session: the run of the demo.
+        catalogue: the channel as the server knows it, without `newest`.
+        newest: the videos that it publishes between the commands.
 
     Raises:
         DemoError: a command failed.
@@ -116,7 +116,7 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
 
 
 def _use(session: Session, catalogue: Catalogue) -> None:
-    """Search the library by text, and rank title ideas for a thumbnail: the newest video's own, and two older ones."""
+    """Search the library by text, and rank title ideas for a thumbnail: the newest video's title and two older ones."""
     pairs = [
         video
         for video in catalogue.listed()
@@ -130,7 +130,7 @@ def _use(session: Session, catalogue: Catalogue) -> None:
 
 
 def hold_back(catalogue: Catalogue) -> list[StandInVideo]:
-    """Take the newest tenth out of a channel, to be published later; returned oldest first."""
+    """Remove the newest tenth of a channel's videos, to be published later; return them oldest first."""
     listed = catalogue.listed()
     newest = listed[: max(1, int(len(listed) * HELD_BACK))]
     for video in newest:
@@ -139,7 +139,7 @@ def hold_back(catalogue: Catalogue) -> list[StandInVideo]:
 
 
 def retitle_and_repaint(catalogue: Catalogue) -> str:
-    """Change the oldest public video's title and thumbnail, as a creator does to an old success; returns its id."""
+    """Change the oldest public video's title and thumbnail, as creators do with an old success; return its id."""
     oldest = next(
         video
         for video in reversed(catalogue.listed())
@@ -150,7 +150,7 @@ def retitle_and_repaint(catalogue: Catalogue) -> str:
 
 
 def _mirrored(content: bytes) -> bytes:
-    """The same picture, left and right swapped: other bytes, same meaning."""
+    """Return the image mirrored: other bytes, same meaning."""
     import io  # noqa: PLC0415 (only when it is served)
 
     from PIL import Image, ImageOps  # noqa: PLC0415
@@ -162,10 +162,10 @@ def _mirrored(content: bytes) -> bytes:
 
 
 def new_folder(parent: Path) -> Path:
-    """Make a folder for one demo; never one that exists, so that no earlier result is lost.
+    """Create a folder for one demo; never an existing one, so that no earlier result is lost.
 
     Raises:
-        DemoError: it can't be made.
+        DemoError: the folder can't be created.
     """
     for number in range(1, 1000):
         folder = parent / ("thumbtune-demo" if number == 1 else f"thumbtune-demo-{number}")

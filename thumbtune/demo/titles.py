@@ -1,4 +1,4 @@
-"""How a channel speaks: its words for what a scene shows, and the phrases it puts them in."""
+"""How a channel writes titles: its words for what a scene shows, and the templates that combine them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _IRREGULAR = {"fish": "fish"}
 class Voice:
     """One channel's words. `templates` have the slots colour, noun, count, place, series, format and episode.
 
-    `formats` maps the words drawn on a picture to what the title says instead of them; "" is a picture without words.
-    A template is only used for scenes that fill each of its slots.
+    `formats` maps the words drawn on a thumbnail to what the title says instead; "" is a thumbnail without words. A
+    template is only used for scenes that fill all its slots.
     """
 
     colours: tuple[str, ...]
@@ -31,7 +31,7 @@ class Voice:
     def phrase(self, scene: Scene, rng: random.Random, episode: int = 0) -> str:
         """Return a title for the scene, the same for the same state of `rng`.
 
-        With the probability `plain` a colour or a subject goes by its plain name instead of the channel's own.
+        With the probability `plain`, a colour or a subject gets its plain name instead of the channel's own.
         """
         colour = self.colours[COLOURS.index(scene.colour)]
         noun = self.nouns.get(scene.subject, scene.subject)
@@ -50,7 +50,7 @@ class Voice:
 
 
 def plural(noun: str) -> str:
-    """Return the plural of an English noun or noun phrase of this module's kind."""
+    """Return the plural of an English noun or noun phrase that a channel uses."""
     if noun in _IRREGULAR:
         return _IRREGULAR[noun]
     if noun.endswith(("s", "x", "ch", "sh")):

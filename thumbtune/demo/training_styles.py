@@ -1,8 +1,8 @@
 """The channels that the shipped encoder was trained on: ten invented ones, and an eleventh that was held out.
 
-None of them is the demo's channel (`thumbtune.demo.channel`): other paints, papers, pens and compositions, other names
-for colours, subjects and series, other phrases. The held-out channel settles what must be chosen on data that is
-neither trained on nor the demo's.
+None of them is the demo's channel (`thumbtune.demo.channel`): they have other paints, pens, papers and compositions,
+other names for colours, subjects and series, and other phrases. Choices that must not use training data or the demo's
+channel are made on the held-out channel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from thumbtune.demo.titles import Voice
 
 @dataclass(frozen=True, slots=True)
 class InventedChannel:
-    """A way to draw and a way to speak."""
+    """A drawing style and a wording."""
 
     picture: PictureStyle
     voice: Voice
@@ -425,7 +425,7 @@ TRAINING_CHANNELS: tuple[InventedChannel, ...] = (
     _COMIC,
     _PASTEL,
 )
-"""What the encoder's weights were learnt from."""
+"""The channels that the encoder was trained on."""
 
 HELD_OUT_CHANNEL = InventedChannel(
     PictureStyle(
@@ -473,4 +473,4 @@ HELD_OUT_CHANNEL = InventedChannel(
         0.2,
     ),
 )
-"""Never trained on: what the build script measures and chooses with."""
+"""Never trained on: the build script measures and chooses with this channel."""

@@ -1,7 +1,7 @@
-"""The Data API's list methods: from a method's name and its parameters to the JSON body.
+"""The Data API's list methods: from a method's name and parameters to the JSON body.
 
-Nothing here knows of HTTP: `Api.answer` takes plain values and returns a plain one, or raises the `ApiError`
-that the real API answers.
+This module does not deal with HTTP: `Api.answer` takes and returns plain values, or raises the `ApiError` that the real
+API would answer.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from thumbtune.standin.resources import (
 __all__ = ["CACHEABLE", "SEARCH_END", "Api"]
 
 SEARCH_END = 500
-"""Where the `search` method stops paging, however many results it announces."""
+"""The offset at which the `search` method stops paging, however many results it announces."""
 
 CACHEABLE = frozenset({"channels", "videos"})
-"""Methods whose ETag stays while the answer does; that of playlistItems changes with every call."""
+"""Methods whose ETag stays the same while the answer does; that of playlistItems changes with every call."""
 
 
 class Api:
@@ -41,10 +41,10 @@ class Api:
         self._serial = itertools.count()
 
     def answer(self, method: str, values: Mapping[str, Sequence[str]]) -> Resource:
-        """The JSON body of one call; `values` are its parameters, every value given by name.
+        """Return the JSON body of one call; `values` maps each parameter to all its values.
 
         Raises:
-            ApiError: the call is wrong in a way that the real API reports.
+            ApiError: the call is invalid in a way that the real API reports.
         """
         answers = {
             "channels": self._channels,

@@ -1,4 +1,4 @@
-"""What a stand-in channel holds: the plain, mutable state that the server answers from."""
+"""The content of a stand-in channel: the plain, mutable state that the server answers from."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ ThumbnailSize = Literal["default", "medium", "high", "standard", "maxres"]
 class StandInVideo:
     """One upload as the server presents it.
 
-    `picture` returns the encoded bytes of the 480x360 `high` thumbnail when called, so a channel of
-    20,000 videos holds no picture in memory; it is called from worker threads and returns the same bytes each time
-    (a new picture is a new callable, see `Catalogue.change`). `duration_s` is in whole seconds; None means
-    the API reports none yet (an upcoming premiere). A private video stays in the playlist without details; a
-    deleted one (see `Catalogue.delete`) too. `missing_sizes` are the thumbnail sizes that YouTube never made for
-    this video: old or low-resolution uploads lack `maxres` and `standard`.
+    `picture` returns the encoded bytes of the 480x360 `high` thumbnail when called, so a channel of 20,000 videos holds
+    no thumbnail in memory; it is called from worker threads and returns the same bytes each time (a new thumbnail is a
+    new callable, see `Catalogue.change`). `duration_s` is in whole seconds; None means that the API does not report it
+    yet (an upcoming premiere). A private video stays in the playlist without details, and so does a deleted one (see
+    `Catalogue.delete`). `missing_sizes` are the thumbnail sizes that YouTube never made for this video: old or
+    low-resolution uploads lack `maxres` and `standard`.
 
-    `picture_at_hand` says that `picture` gives what is in memory: the server then asks it for the `high` size on the
-    event loop, as a thread takes several times as long to be handed it.
+    `picture_at_hand` says that `picture` returns bytes from memory: the server then calls it for the `high` size on the
+    event loop, because handing it to a thread takes several times as long.
 
     `statistics` are its public counts by the API's own names; one that is left out is hidden. None: plausible ones.
 
     `updated_at` and `picture_updated_at` are when the details and the picture last changed (None: at publication).
 
     Raises:
-        ValueError: no id, or a time without a time zone.
+        ValueError: the id is empty, or a time has no time zone.
     """
 
     id: str
@@ -67,8 +67,8 @@ class StandInVideo:
 class Catalogue:
     """One channel's mutable state: the videos by id, in playlist order (newest first when listed).
 
-    Safe to change from any thread while a server answers from it: every change is made under one lock, and what
-    readers get is never changed afterwards.
+    Safe to change from any thread while a server answers from it: every change is made under one lock, and values
+    returned to readers are never changed afterwards.
     """
 
     def __init__(  # noqa: PLR0917
@@ -117,9 +117,9 @@ class Catalogue:
             self._listed = None
 
     def change(self, video_id: str, **changes: Any) -> None:
-        """Replace fields of one video, as a creator edits it (title, picture, privacy, live, duration_s ...).
+        """Replace fields of one video, as its creator would (title, picture, privacy, live, duration_s ...).
 
-        `updated_at`, and for a new picture `picture_updated_at`, move forward by themselves unless given.
+        `updated_at`, and for a new thumbnail `picture_updated_at`, move forward automatically unless given.
 
         Raises:
             KeyError: no such video.
@@ -148,7 +148,7 @@ class Catalogue:
             self._listed = None
 
     def remove(self, video_id: str) -> None:
-        """Take one video out altogether: not even a placeholder is left, as YouTube does some time after a deletion.
+        """Remove one video without leaving a placeholder, as YouTube does some time after a deletion.
 
         Raises:
             KeyError: no such video.
@@ -161,8 +161,8 @@ class Catalogue:
     def listed(self) -> tuple[StandInVideo, ...]:
         """All entries in playlist order, newest first, deleted ones included (the API keeps placeholders for them).
 
-        Unlisted videos are left out, as in a real uploads playlist. Sorted once after each change, so reading
-        page by page costs nothing.
+        Unlisted videos are left out, as in a real uploads playlist. The list is sorted once after each change, so
+        paging is cheap.
         """
         with self._lock:
             if self._listed is None:
@@ -171,7 +171,7 @@ class Catalogue:
             return self._listed
 
     def public(self, limit: int | None = None) -> list[StandInVideo]:
-        """What any visitor sees, newest first: no private, unlisted or deleted video; at most `limit` of them."""
+        """The videos that any visitor sees, newest first: no private, unlisted or deleted ones; at most `limit`."""
         deleted = self.deleted
         found: list[StandInVideo] = []
         for video in self.listed():
@@ -182,7 +182,7 @@ class Catalogue:
         return found
 
     def details(self, video_id: str) -> StandInVideo | None:
-        """The video if its details and pictures can be had (public or unlisted, not deleted), else None."""
+        """The video if its details and thumbnails are available (public or unlisted, not deleted), else None."""
         with self._lock:
             video = self._videos.get(video_id)
             if video is None or video.privacy == "private" or video_id in self._deleted:
@@ -201,5 +201,5 @@ def channel_id_from(name: str) -> str:
 
 
 def _later(now: datetime, before: datetime) -> datetime:
-    # HTTP dates have whole seconds: two changes within one second must still differ.
+    # HTTP dates have whole seconds, and two changes within one second must still differ.
     return max(now, before.replace(microsecond=0) + timedelta(seconds=1))

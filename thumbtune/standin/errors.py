@@ -53,7 +53,7 @@ class ApiError(Exception):
 
     @classmethod
     def missing_key(cls) -> ApiError:
-        """No API key at all."""
+        """The API key is missing."""
         message = (
             "Method doesn't allow unregistered callers (callers without established identity). "
             "Please use API Key or other form of API consumer identity to call this API."
@@ -62,7 +62,7 @@ class ApiError(Exception):
 
     @classmethod
     def invalid_key(cls) -> ApiError:
-        """A key that nobody issued."""
+        """The API key is invalid."""
         detail = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
             "reason": "API_KEY_INVALID",
@@ -80,7 +80,7 @@ class ApiError(Exception):
 
     @classmethod
     def quota_exceeded(cls) -> ApiError:
-        """The key's units of the day are spent."""
+        """The key's daily units are spent."""
         message = (
             "The request cannot be completed because you have exceeded your "
             '<a href="/youtube/v3/getting-started#quota">quota</a>.'
@@ -123,7 +123,7 @@ class ApiError(Exception):
 
     @classmethod
     def incompatible(cls, names: str) -> ApiError:
-        """Two filters at once, where one is expected."""
+        """Two filters were given, where one is expected."""
         return cls(
             400,
             f"Incompatible parameters specified in the request: {names}",
@@ -180,5 +180,5 @@ class ApiError(Exception):
 
     @classmethod
     def unsupported(cls, what: str) -> ApiError:
-        """Something that the real API has and this server has not; said plainly rather than answered wrongly."""
+        """A feature of the real API that this server lacks; reported rather than answered wrongly."""
         return cls(501, f"The stand-in server does not support {what}.", "notImplemented", "thumbtune.standin")

@@ -1,10 +1,10 @@
-"""What goes wrong on the way, declared beforehand: a seedable plan of faults.
+"""A plan of the faults to inject, declared beforehand and seedable.
 
-A plan is a list of rules. For each request the rules that match it are gone through in order: rules with `times`
-first take their turns, then one number drawn for this request decides among the shares, so
+A plan is a list of rules. For each request, matching rules with `times` are tried first, in the order of the list; then
+one number drawn for this request decides among the shares, so
 `[Fault("status", share=0.1), Fault("reset", share=0.05)]` fails 15 % of the requests, each in one way. The number
 depends on the seed, the request and how often it was made before, not on the order in which concurrent requests
-arrive: the same client meets the same faults.
+arrive: the same client gets the same faults.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ __all__ = ["MOST_DELAY_S", "Fault", "FaultKind", "Faults"]
 FaultKind = Literal["status", "html", "body", "redirect", "reset", "cut", "cut_json", "slow", "hang"]
 
 MOST_DELAY_S = 60.0
-"""No answer is held back for longer than this many seconds."""
+"""The most seconds that an answer is delayed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One rule: what happens, to which requests, how often.
 
-    Instead of the answer (nothing is computed, no unit is charged):
+    In place of the answer (nothing is computed, no unit is charged):
 
     - `status`: the HTTP status `status`, with `Retry-After: retry_after` unless that is None;
     - `html`: a page of HTML with status 200; `body`: any `body` of any `content_type`, with status `status` or 200;
     - `redirect`: to `location`, with status `status` or 302;
     - `reset`: the connection is reset before a byte is sent.
 
-    To the answer (it is computed, and charged):
+    Applied to the answer (which is computed and charged):
 
     - `cut`: the connection ends half way through the body that Content-Length announced;
-    - `cut_json`: half the body, of a length that is announced right;
-    - `slow`: held back for `delay_s`; `hang`: held back until `StandIn.release`, the client leaves, or `delay_s` is
-      over, whichever comes first. Neither ever lasts longer than `MOST_DELAY_S`.
+    - `cut_json`: half the body, with a matching Content-Length;
+    - `slow`: delayed by `delay_s`; `hang`: delayed until `StandIn.release`, the client disconnects, or `delay_s` is
+      over, whichever comes first. Neither lasts longer than `MOST_DELAY_S`.
 
     A request matches when its path starts with `path` and its query has every pair of `query`. The first `after`
-    matching requests are spared. `times` makes the fault happen to the next `times` matching ones, for sure;
+    matching requests are spared. With `times`, the fault happens to each of the next `times` matching requests;
     without it, to a `share` (0 to 1) of them.
 
     Raises:
-        ValueError: a value out of its range, or one that the kind needs and lacks.
+        ValueError: a value is out of range, or one that the kind needs is missing.
     """
 
     kind: FaultKind
@@ -76,19 +76,19 @@ class Fault:
             raise ValueError("a redirect fault needs a location")
 
     def matches(self, path: str, query: Mapping[str, str]) -> bool:
-        """Whether a request is of the kind that this rule is about, wherever it stands in its counts."""
+        """Whether the rule is about requests of this kind, whatever its counts say."""
         return path.startswith(self.path) and all(query.get(n) == v for n, v in self.query.items())
 
 
 class Faults:
-    """A plan of faults; ask it once for each request.
+    """A plan of faults; call `decide` once for each request.
 
-    `most_in_a_row` bounds how often in a row a shared fault hits the same path and query, so that a client that
-    repeats a request always gets through; None lifts the bound (a server that is down for good). Rules with
-    `times` end by themselves and are not bound by it.
+    `most_in_a_row` limits how often in a row a shared fault hits the same path and query, so that a client that
+    repeats a request always succeeds; None removes the limit (a server that is down permanently). Rules with `times`
+    end by themselves and are not limited by it.
 
     Raises:
-        ValueError: the bound is below 1.
+        ValueError: the limit is below 1.
     """
 
     def __init__(self, rules: Iterable[Fault] = (), seed: int = 0, most_in_a_row: int | None = 1) -> None:
@@ -98,16 +98,16 @@ class Faults:
         self.seed = seed
         self.most_in_a_row = most_in_a_row
         self.made: Counter[FaultKind] = Counter()
-        """How many faults were decided on, by kind."""
+        """How many faults were injected, by kind."""
         self._matched: Counter[int] = Counter()
         self._taken: Counter[int] = Counter()
         self._attempts: Counter[tuple[str, str]] = Counter()
         self._in_a_row: Counter[tuple[str, str]] = Counter()
 
     def decide(self, path: str, query: Mapping[str, str]) -> Fault | None:
-        """The fault for this request, or None; changes the plan's counts.
+        """Return the fault for this request, or None; updates the plan's counts.
 
-        The query's `key` makes no difference: the same call under two keys is the same call.
+        The query's `key` is ignored: the same call with two keys is the same call.
         """
         if not self.rules:
             return None

@@ -12,7 +12,7 @@ from thumbtune.standin.resources import statistics
 __all__ = ["ENTRIES", "feed_xml"]
 
 ENTRIES = 15
-"""How many of the newest videos the feed shows."""
+"""The number of newest videos that the feed shows."""
 
 _NAMESPACES = {
     "xmlns:yt": "http://www.youtube.com/xml/schemas/2015",
@@ -25,7 +25,7 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def feed_xml(catalogue: Catalogue, base_url: str, lag: int = 0) -> bytes:
     """The feed's UTF-8 bytes: the newest 15 public videos.
 
-    `lag` is how many of the very newest the feed does not show yet; the real one is late by up to hours.
+    `lag` is the number of the newest videos that the feed does not show yet; the real feed is late by up to hours.
     """
     public = catalogue.public(lag + ENTRIES)[lag:]
     site = f"https://www.youtube.com/channel/{catalogue.channel_id}"
@@ -79,7 +79,7 @@ def _text(parent: Element, tag: str, text: str) -> None:
 
 
 def _clean(text: str) -> str:
-    # XML 1.0 has no way to write most control characters, nor lone surrogates.
+    # XML 1.0 can't represent most control characters, nor lone surrogates.
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

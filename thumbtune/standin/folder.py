@@ -19,15 +19,15 @@ _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
 
 def load_folder(path: str | Path) -> Catalogue:
-    """Read a channel folder; the pictures stay on disk until they are asked for.
+    """Read a channel folder; the thumbnails stay on disk until they are requested.
 
-    `videos.json` is a list of objects with `id` (11 characters, as YouTube's), `title` and `published` (ISO 8601;
-    UTC unless it says otherwise), and optionally `description` and `tags`; each has its 480x360 picture in
-    `thumbnails/ID.jpg`. The format holds no durations: each video gets `duration_from` its id. The channel's
-    id, handle and title come from the folder's name, so the same folder is always the same channel.
+    `videos.json` is a list of objects with `id` (11 characters, like YouTube's), `title` and `published` (ISO 8601;
+    UTC by default), and optionally `description` and `tags`; each video's 480x360 thumbnail is `thumbnails/ID.jpg`. The
+    format has no durations: each video gets `duration_from` its id. The channel's id, handle and title are derived from
+    the folder's name, so the same folder is always the same channel.
 
     Raises:
-        FolderError: a file is missing, unreadable or not of this form; the message names it.
+        FolderError: a file is missing, unreadable or invalid; the message names it.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -68,10 +68,10 @@ def _video(folder: Path, where: str, entry: Any) -> StandInVideo:
         raise FolderError(f"{where} is not an object but {type(entry).__name__}; write id, title and published")
     video_id = _text(entry, "id", where)
     if not _VIDEO_ID.fullmatch(video_id):
-        raise FolderError(f"{where}: {video_id!r} is no video id; use 11 characters of A-Z, a-z, 0-9, - and _")
+        raise FolderError(f"{where}: {video_id!r} is not a video id; use 11 characters of A-Z, a-z, 0-9, - and _")
     picture = folder / "thumbnails" / f"{video_id}.jpg"
     if not picture.is_file():
-        raise FolderError(f"{picture} is missing; every video in videos.json needs its 480x360 picture")
+        raise FolderError(f"{picture} is missing; every video in videos.json needs its 480x360 thumbnail")
     tags = entry.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise FolderError(f"{where}: tags is not a list of texts; repair it")
@@ -106,6 +106,6 @@ def _time(text: str, where: str) -> datetime:
 
 
 def _handle_from(name: str) -> str:
-    """`@` and 3 to 30 of the characters that a handle may have."""
+    """Return `@` and 3 to 30 characters that are valid in a handle."""
     handle = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:30].strip("-._")
     return "@" + (handle if len(handle) >= 3 else f"{handle}-channel".strip("-"))

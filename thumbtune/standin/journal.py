@@ -1,4 +1,4 @@
-"""What the server was asked: a bounded log and cheap counts, for tests that assert on cost."""
+"""The requests that the server received: a bounded log and cheap counts, for tests that assert on cost."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Endpoint = Literal["channels", "playlistItems", "videos", "search", "feed", "pic
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request as it ended.
+    """One finished request.
 
-    `headers` has the request's own headers, names in lower case. `status` is None when there was no answer (the
-    connection was reset, or the client left). `units` is what it cost, `fault` what was done to it.
+    `headers` contains the request's headers, with names in lower case. `status` is None when there was no answer (the
+    connection was reset, or the client disconnected). `units` is its cost, `fault` the injected fault.
     """
 
     endpoint: Endpoint
@@ -50,12 +50,12 @@ class Journal:
             self._by_status[request.endpoint, request.status] += 1
 
     def requests(self, endpoint: Endpoint | None = None) -> list[LoggedRequest]:
-        """The newest requests, oldest first; of one endpoint if given."""
+        """Return the newest requests, oldest first; only those of one endpoint if given."""
         with self._lock:
             return [r for r in self._requests if endpoint in (None, r.endpoint)]
 
     def count(self, endpoint: Endpoint | None = None, status: int | None = None) -> int:
-        """How many requests there were, of one endpoint and with one status if given."""
+        """Return the number of requests, only those of one endpoint and with one status if given."""
         with self._lock:
             if status is None:
                 return self._by_endpoint.total() if endpoint is None else self._by_endpoint[endpoint]
@@ -63,7 +63,7 @@ class Journal:
             return sum(n for (e, s), n in pairs if s == status and endpoint in (None, e))
 
     def clear(self) -> None:
-        """Forget everything, as before a second sync that is to be counted alone."""
+        """Clear the log and the counts, for example before a second sync that is counted separately."""
         with self._lock:
             self._requests.clear()
             self._by_endpoint.clear()

@@ -1,4 +1,4 @@
-"""Carry out a fault on one aiohttp request."""
+"""Apply a fault to one aiohttp request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REASONS = {429: "rateLimitExceeded", 503: "SERVICE_UNAVAILABLE"}
 
 
 def substitute(fault: Fault, path: str) -> web.Response | None:
-    """The answer that the fault gives in place of the real one; None if it gives none (see `Fault`)."""
+    """Return the answer that the fault gives in place of the real one, or None (see `Fault`)."""
     if fault.kind == "status":
         return _status(fault, path)
     if fault.kind == "html":
@@ -41,7 +41,7 @@ def substitute(fault: Fault, path: str) -> web.Response | None:
 
 
 def reset(request: web.Request) -> None:
-    """End the connection with a TCP reset: what was sent is dropped, and the client's read fails."""
+    """End the connection with a TCP reset: unsent data is dropped, and the client's read fails."""
     transport = request.transport
     if transport is None:  # the client has left already
         return
@@ -52,7 +52,7 @@ def reset(request: web.Request) -> None:
 
 
 async def damage(fault: Fault, request: web.Request, response: web.Response) -> web.StreamResponse:
-    """Cut a finished answer short, either way; an answer without a body stays whole."""
+    """Truncate a finished answer as the fault says; an answer without a body is left unchanged."""
     body = response.body
     if not isinstance(body, bytes) or len(body) < 2:
         return response
@@ -70,7 +70,7 @@ async def damage(fault: Fault, request: web.Request, response: web.Response) -> 
 
 
 async def hold(seconds: float, released: asyncio.Event) -> None:
-    """Wait until released, at most so many seconds; ends at once, cancelled, when the client leaves."""
+    """Wait until released, at most `seconds`; cancelled at once when the client disconnects."""
     try:
         async with asyncio.timeout(seconds):
             await released.wait()

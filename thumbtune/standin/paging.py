@@ -14,19 +14,19 @@ _SEAL_BYTES = 6
 
 
 def page_token(listing: str, offset: int) -> str:
-    """The token of the page of `listing` (a method and what it lists) that starts at `offset`.
+    """Return the token of the page of `listing` (a method and what it lists) that starts at `offset`.
 
-    The seal binds the token to the listing: as with YouTube, a token of another list or a guessed one is refused.
+    The checksum binds the token to the listing: like YouTube, the server rejects tokens of other lists and guesses.
     """
     place = offset.to_bytes(4, "big")
     return base64.urlsafe_b64encode(_seal(listing, place) + place).decode("ascii").rstrip("=")
 
 
 def token_offset(listing: str, token: str | None) -> int:
-    """Where the page of a token starts; 0 without a token.
+    """Return the offset of a token's page; 0 without a token.
 
     Raises:
-        ApiError: 400 invalidPageToken.
+        ApiError: the token is invalid (400 invalidPageToken).
     """
     if not token:
         return 0
@@ -41,7 +41,7 @@ def token_offset(listing: str, token: str | None) -> int:
 
 
 def etag(*parts: object) -> str:
-    """27 characters of base64url, as the API's own ETags, of anything that has a stable `repr`."""
+    """Return 27 characters of base64url, like the API's ETags, from anything that has a stable `repr`."""
     digest = hashlib.sha1(repr(parts).encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
     return base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 

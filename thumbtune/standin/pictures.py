@@ -1,4 +1,4 @@
-"""The picture host's files: each thumbnail size made from the one picture that a video has."""
+"""The thumbnail host's files: each size is made from the one thumbnail that a video has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["FILES", "PictureFile", "Pictures", "placeholder", "thumbnail"]
 FILES = {name: (width, height) for name, width, height in PICTURE_FILES.values()} | {
     f"{side}.jpg": (side, side) for side in AVATAR_SIDES.values()
 }
-"""Width and height in pixels of each file that can be made: the thumbnails by name, the avatars by side."""
+"""Width and height in pixels of each file that can be made: thumbnails by name, avatars by side."""
 
 _HIGH = PICTURE_FILES["high"][0]
 _BARRED = 4 / 3
@@ -30,17 +30,17 @@ _QUALITY = 88
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """Encoded bytes and the ETag (without quotes) that stands for them."""
+    """Encoded bytes and their ETag (without quotes)."""
 
     body: bytes
     etag: str
 
 
 class Pictures:
-    """Makes and keeps the files.
+    """Makes and caches the files.
 
-    The `kept` files used last stay in memory. An ETag is a digest of the content, so it also holds over a restart;
-    once known it is kept for good (some hundred bytes a file), and a conditional request then draws nothing.
+    The `kept` files used last stay in memory. An ETag is a digest of the content, so it survives a restart; once known
+    it is kept permanently (some hundred bytes per file), and a conditional request then draws nothing.
     """
 
     def __init__(self, kept: int = 128) -> None:
@@ -49,12 +49,12 @@ class Pictures:
         self._etags: dict[tuple[str, str], tuple[Callable[[], bytes], str]] = {}
 
     def known_etag(self, video: StandInVideo, file: str) -> str | None:
-        """The ETag of a file that was made before from the video's present picture, else None."""
+        """Return the ETag of a file that was already made from the video's current thumbnail, else None."""
         picture, etag = self._etags.get((video.id, file), (None, None))
         return etag if picture is video.picture else None
 
     async def get(self, video: StandInVideo, file: str) -> PictureFile:
-        """One of `FILES` for a video; drawn in a thread, so the event loop goes on, unless it is at hand.
+        """Return one of `FILES` for a video, drawn in a thread to keep the event loop free, unless it is in memory.
 
         Raises:
             KeyError: no such file name.
@@ -76,11 +76,11 @@ class Pictures:
 
 
 def thumbnail(high: bytes, file: str) -> bytes:
-    """One of `FILES`, as JPEG, made from the 480x360 `high` picture; `hqdefault.jpg` is that one, byte for byte.
+    """Return one of `FILES` as JPEG, made from the 480x360 `high` thumbnail; `hqdefault.jpg` is that one, unchanged.
 
     The 4:3 sizes keep the black bars that `high` has above and below a wide picture; `mqdefault.jpg` and
-    `maxresdefault.jpg` are its 16:9 middle without them, avatars the middle of that. Bytes that are no picture
-    are passed on as they are.
+    `maxresdefault.jpg` are its 16:9 middle without them; avatars are the middle of that. Bytes that can't be decoded
+    are returned unchanged.
 
     Raises:
         KeyError: no such file name.
@@ -100,7 +100,7 @@ def thumbnail(high: bytes, file: str) -> bytes:
 
 @cache
 def placeholder() -> bytes:
-    """The grey 120x90 JPEG that the picture host sends along with a 404."""
+    """Return the grey 120x90 JPEG that the thumbnail host sends with a 404."""
     return _jpeg(Image.new("RGB", (120, 90), (232, 232, 232)))
 
 
@@ -110,7 +110,7 @@ def _make(picture: Callable[[], bytes], file: str) -> PictureFile:
 
 
 def _middle(picture: Image.Image, ratio: float) -> Image.Image:
-    """The largest centred part of width:height = `ratio`."""
+    """Return the largest centred part with width:height = `ratio`."""
     width, height = picture.size
     w = min(width, max(1, round(height * ratio)))
     h = min(height, max(1, round(width / ratio)))

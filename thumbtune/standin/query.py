@@ -1,4 +1,4 @@
-"""The parameters of a list method's call, checked as the real API checks them."""
+"""The parameters of a list method's call, validated as the real API validates them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thumbtune.standin.errors import ApiError
 __all__ = ["MAX_IDS", "Query"]
 
 MAX_IDS = 50
-"""The most ids, and the most results, of one call."""
+"""The most ids, and the most results, per call."""
 
 _DEFAULT_PAGE = 5
 
@@ -40,7 +40,7 @@ _PARAMETERS = {
         "videoEmbeddable videoLicense videoPaidProductPlacement videoSyndicated videoType"
     ),
 }
-# Answering without applying a filter would be answering wrongly.
+# Ignoring a filter would give a wrong answer.
 _UNSUPPORTED = {
     "channels": _names("categoryId onBehalfOfContentOwner pageToken"),
     "playlistItems": _names("id onBehalfOfContentOwner"),
@@ -68,11 +68,11 @@ _FOR_OWNERS = _names("auditDetails fileDetails processingDetails suggestions")
 
 
 class Query:
-    """One call's parameters: every value given, by name.
+    """One call's parameters: all values given, by name.
 
     Raises:
-        ApiError: a parameter or part that the method does not have, one that an API key has no right to, one that
-            this server does not support, or no `part`.
+        ApiError: a parameter or part is unknown to the method, needs more than an API key, or is not supported by this
+            server; or `part` is missing.
     """
 
     def __init__(self, method: str, values: Mapping[str, Sequence[str]]) -> None:
@@ -96,17 +96,17 @@ class Query:
                 raise ApiError.unauthorized("part")
 
     def one(self, name: str) -> str | None:
-        """The first value, or None when there is none or an empty one."""
+        """Return the first value, or None if it is missing or empty."""
         values = self._values.get(name)
         return (values[0] or None) if values else None
 
     def split(self, name: str) -> list[str]:
-        """A list parameter: repeated, separated by commas, or both."""
+        """Return a list parameter's values, which may be repeated, comma-separated, or both."""
         values = self._values.get(name, ())
         return [item for value in values for item in map(str.strip, value.split(",")) if item]
 
     def ids(self) -> list[str]:
-        """The `id` parameter, each id once.
+        """Return the values of `id`, without duplicates.
 
         Raises:
             ApiError: more than 50.
@@ -117,10 +117,10 @@ class Query:
         return list(dict.fromkeys(ids))
 
     def page_size(self) -> int:
-        """`maxResults`, 5 if absent; 0 is allowed and gives a page without items.
+        """Return `maxResults`, 5 by default; 0 is allowed and gives a page without items.
 
         Raises:
-            ApiError: not a number of 0 to 50.
+            ApiError: the value is not a number from 0 to 50.
         """
         text = self.one("maxResults")
         if text is None:
@@ -130,10 +130,10 @@ class Query:
         return int(text)
 
     def time(self, name: str) -> datetime | None:
-        """An RFC 3339 time, or None.
+        """Return an RFC 3339 time, or None.
 
         Raises:
-            ApiError: not such a time, or one without a time zone.
+            ApiError: the value is not an RFC 3339 time, or has no time zone.
         """
         text = self.one(name)
         if text is None:
@@ -147,6 +147,6 @@ class Query:
         return moment
 
     def listing(self) -> str:
-        """What the call lists, whichever page of it: everything but the page token, the size and the key."""
+        """Identify what the call lists, whichever page: all parameters except the page token, the size and the key."""
         rest = {n: tuple(v) for n, v in self._values.items() if n not in ("pageToken", "maxResults", "key")}
         return repr(sorted(rest.items()))

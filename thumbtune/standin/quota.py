@@ -1,4 +1,4 @@
-"""The Data API's quota: prices in units, counted by key, refused beyond a daily limit."""
+"""The Data API's quota: prices in units, counted per key, with a daily limit."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from types import MappingProxyType
 __all__ = ["PRICES", "Quota"]
 
 PRICES: Mapping[str, int] = MappingProxyType({"channels": 1, "playlistItems": 1, "videos": 1, "search": 100})
-"""Units a call, by method (https://developers.google.com/youtube/v3/determine_quota_cost)."""
+"""Units per call, by method (https://developers.google.com/youtube/v3/determine_quota_cost)."""
 
 
 class Quota:
-    """Counts units by key.
+    """Counts units per key.
 
-    `limit` is the units that each key may spend (None: no limit); it can be set at any time. A call whose price
-    no longer fits is refused and costs nothing.
+    `limit` is the number of units that each key may spend (None: no limit); it can be changed at any time. A call whose
+    price exceeds the remaining units is refused and costs nothing.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -33,12 +33,12 @@ class Quota:
         return self._used[key]
 
     def charge(self, key: str, units: int) -> bool:
-        """Spend units of a key; False, and nothing spent, when they no longer fit into the limit."""
+        """Spend units of a key; return False, and spend nothing, if they exceed the limit."""
         if self.limit is not None and self._used[key] + units > self.limit:
             return False
         self._used[key] += units
         return True
 
     def reset(self) -> None:
-        """Start a new day: every key's count is zero again."""
+        """Start a new day: reset every key's count to zero."""
         self._used.clear()

@@ -1,7 +1,7 @@
-"""The API's resources as JSON: pure functions from the catalogue to what the Data API v3 sends.
+"""The API's resources as JSON: pure functions from the catalogue to the format of the Data API v3.
 
 Shapes: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos, search). Every function
-returns the whole resource; `select` cuts it down to the requested parts.
+returns the whole resource; `select` reduces it to the requested parts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SEARCH_DESCRIPTION = 160
 
 
 def select(resource: Resource, parts: Iterable[str]) -> Resource:
-    """The resource with only the requested parts, its ETag over just these."""
+    """Return the resource with only the requested parts, and an ETag of these."""
     wanted = set(parts)
     chosen = {name: value for name, value in resource.items() if name in _ALWAYS or name in wanted}
     head = {"kind": chosen.pop("kind"), "etag": etag(chosen)}
@@ -59,7 +59,7 @@ def select(resource: Resource, parts: Iterable[str]) -> Resource:
 
 
 def channel_resource(catalogue: Catalogue, base_url: str) -> Resource:
-    """One item of `channels`. `base_url` is the server's own root, without a slash at its end."""
+    """Return one item of `channels`. `base_url` is the server's own root, without a trailing slash."""
     public = catalogue.public()
     oldest = min((v.published_at for v in public), default=datetime(2006, 1, 1, tzinfo=UTC))
     text = {"title": catalogue.title, "description": catalogue.description}
@@ -98,7 +98,7 @@ def channel_resource(catalogue: Catalogue, base_url: str) -> Resource:
 
 
 def playlist_item_resource(catalogue: Catalogue, video: StandInVideo, position: int, base_url: str) -> Resource:
-    """One item of `playlistItems`; a private or deleted video is a placeholder without picture, owner or time."""
+    """Return one item of `playlistItems`; a private or deleted video has no thumbnail, owner or time."""
     gone = catalogue.is_deleted(video.id)
     hidden = gone or video.privacy == "private"
     snippet: Resource = {
@@ -126,13 +126,13 @@ def playlist_item_resource(catalogue: Catalogue, video: StandInVideo, position: 
         "id": _playlist_item_id(catalogue.uploads_playlist_id, video.id),
         "snippet": snippet,
         "contentDetails": details,
-        # The real API answers this value for deleted videos, though its own schema does not name it.
+        # The real API sends this value for deleted videos, although its own schema does not contain it.
         "status": {"privacyStatus": "privacyStatusUnspecified" if gone else video.privacy},
     }
 
 
 def video_resource(catalogue: Catalogue, video: StandInVideo, base_url: str) -> Resource:
-    """One item of `videos`."""
+    """Return one item of `videos`."""
     resource: Resource = {
         "kind": "youtube#video",
         "id": video.id,
@@ -158,7 +158,7 @@ def video_resource(catalogue: Catalogue, video: StandInVideo, base_url: str) -> 
 
 
 def search_resource(catalogue: Catalogue, video: StandInVideo, base_url: str) -> Resource:
-    """One item of `search`: text with HTML entities, a clipped description, the three small sizes."""
+    """Return one item of `search`: text with HTML entities, a truncated description, the three small sizes."""
     description = " ".join(video.description.split())
     if len(description) > _SEARCH_DESCRIPTION:
         description = description[:_SEARCH_DESCRIPTION].rsplit(" ", 1)[0] + " ..."
@@ -192,12 +192,12 @@ def statistics(video: StandInVideo) -> dict[str, str]:
 
 
 def iso_time(moment: datetime) -> str:
-    """UTC as the API writes it, such as `2019-03-21T20:37:49Z`; a fraction only where there is one."""
+    """Format UTC as the API does, such as `2019-03-21T20:37:49Z`; with a fraction only if it is not zero."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def iso_duration(seconds: int) -> str:
-    """An ISO 8601 duration as the API writes it: `PT15M33S`, `P1DT2H`, and `P0D` for nothing."""
+    """Format an ISO 8601 duration as the API does: `PT15M33S`, `P1DT2H`, and `P0D` for zero."""
     minutes, s = divmod(seconds, 60)
     hours, m = divmod(minutes, 60)
     d, h = divmod(hours, 24)
@@ -233,7 +233,7 @@ def _content_details(video: StandInVideo) -> Resource:
         "contentRating": {},
         "projection": "rectangular",
     }
-    # A stream that has not ended says P0D; an upload still in processing says nothing at all.
+    # A stream that has not ended has the duration P0D; an upload that is still being processed has none.
     if video.duration_s is not None:
         details["duration"] = iso_duration(video.duration_s)
     elif video.live != "none":
@@ -255,5 +255,5 @@ def _playlist_item_id(playlist_id: str, video_id: str) -> str:
 
 
 def _entities(text: str) -> str:
-    # `search`, and only it, escapes its texts; the apostrophe as a decimal entity.
+    # Only `search` escapes its texts; the apostrophe becomes a decimal entity.
     return html.escape(text).replace("&#x27;", "&#39;")

@@ -1,4 +1,4 @@
-"""The stand-in server: YouTube's Data API, feed and picture host on one loopback port."""
+"""The stand-in server: YouTube's Data API, feed and thumbnail host on one loopback port."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ DEFAULT_KEY = "stand-in-key"
 class StandIn:
     """Serves channels on 127.0.0.1.
 
-    Use it as an asynchronous context manager to serve from the running event loop, or as a plain one to serve from a
-    thread of its own; not both at once, and each instance once. Catalogues may be changed from anywhere meanwhile.
+    Use it as an asynchronous context manager to serve from the running event loop, or as a synchronous one to serve
+    from a separate thread; not both, and each instance only once. Catalogues may be changed from any thread meanwhile.
 
     Args:
-        catalogues: the channels; ids have to differ.
-        keys: the API keys that are valid; None takes any that is not empty.
+        catalogues: the channels, with different ids.
+        keys: the valid API keys; None accepts any key that is not empty.
         daily_limit: units that each key may spend (None: no limit); `quota.limit` changes it later.
-        faults: what goes wrong; the attribute may be set anew at any time.
-        feed_lag: how many of the newest videos the feed does not show yet; an attribute, too.
-        port: 0 takes a free one.
+        faults: the faults to inject; the attribute may be replaced at any time.
+        feed_lag: number of the newest videos that the feed does not show yet; also an attribute.
+        port: the port to listen on; 0 chooses a free one.
 
     `quota` counts units, `journal` requests.
 
     Raises:
-        ValueError: no channel, or two with one id.
+        ValueError: there is no channel, or two have the same id.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class StandIn:
 
     @property
     def port(self) -> int:
-        """The port listened on.
+        """The port that the server listens on.
 
         Raises:
             RuntimeError: the server was not started.
@@ -83,22 +83,22 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        """The root of everything, `http://127.0.0.1:PORT`."""
+        """The root URL, `http://127.0.0.1:PORT`."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def api_url(self) -> str:
-        """The Data API's base, `http://127.0.0.1:PORT/youtube/v3`."""
+        """The Data API's base URL, `http://127.0.0.1:PORT/youtube/v3`."""
         return f"{self.url}/youtube/v3"
 
     @property
     def feed_url(self) -> str:
-        """The feed, which takes `?channel_id=`."""
+        """The feed's URL, which takes `?channel_id=`."""
         return f"{self.url}/feeds/videos.xml"
 
     @property
     def thumbnail_host(self) -> str:
-        """Host and port of the pictures."""
+        """Host and port of the thumbnails."""
         return f"{HOST}:{self.port}"
 
     @property
@@ -116,7 +116,7 @@ class StandIn:
         }
 
     def release(self) -> None:
-        """Let every answer go that a `hang` fault holds back, now and from now on. From any thread."""
+        """Release every answer that a `hang` fault delays, now and from now on. Thread-safe."""
         loop, released = self._loop, self._released
         if loop is not None and released is not None:
             loop.call_soon_threadsafe(released.set)
@@ -164,7 +164,7 @@ class StandIn:
         self._loop = asyncio.get_running_loop()
         self._released, self._stop = asyncio.Event(), asyncio.Event()
         app = Site(self, self._released).application()
-        # Cancellation is how a held answer learns that its client has left.
+        # Cancellation tells a delayed answer that its client has disconnected.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, self._wanted_port, backlog=512)

@@ -1,4 +1,4 @@
-"""The aiohttp application: routes, keys and quota, conditional requests, faults, and the journal of it all."""
+"""The aiohttp application: routes, keys and quota, conditional requests, faults, and the journal."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["Served", "Site"]
 
 _SIZES: dict[str, ThumbnailSize] = {file: size for size, (file, _, _) in PICTURE_FILES.items()}
 _AVATARS = frozenset(f"{side}.jpg" for side in AVATAR_SIDES.values())
-# What the request in hand was charged; each is handled within one task, from the middleware down.
+# The units charged for the current request; each request is handled within one task, including the middleware.
 _units: ContextVar[int] = ContextVar("units", default=0)
 _NOT_FOUND = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)</title>\n<p><b>404.</b>\n</html>\n"
 
 
 class Served(Protocol):
-    """What a site serves and reports to; read anew for each request, so all of it may change meanwhile."""
+    """What a site serves and reports to; read again for each request, so all of it may change meanwhile."""
 
     catalogues: tuple[Catalogue, ...]
     keys: Collection[str] | None
@@ -49,7 +49,7 @@ class Served(Protocol):
 
 
 class Site:
-    """Handles requests for one server; `released` is set when held answers shall go."""
+    """Handles requests for one server; setting `released` ends the delay of answers."""
 
     def __init__(self, served: Served, released: asyncio.Event) -> None:
         self._served = served
@@ -69,7 +69,7 @@ class Site:
 
     @web.middleware
     async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Do what the plan of faults says, and write the request down however it ends."""
+        """Apply the plan of faults, and log the request however it ends."""
         fault = self._served.faults.decide(request.path, request.query)
         status: int | None = None
         _units.set(0)
@@ -97,7 +97,7 @@ class Site:
     async def _carry_out(
         self, fault: Fault | None, request: web.Request, handler: Handler
     ) -> web.StreamResponse | None:
-        """The answer, spoilt as the fault says; None when the connection was reset."""
+        """Return the answer, damaged as the fault says; None when the connection was reset."""
         if fault is None:
             return await handler(request)
         if fault.kind == "reset":
@@ -136,7 +136,7 @@ class Site:
             raise ApiError.missing_key()
         if self._served.keys is not None and key not in self._served.keys:
             raise ApiError.invalid_key()
-        # A wrong call with a valid key costs as much as a right one.
+        # An invalid call with a valid key costs as much as a valid call.
         if not self._served.quota.charge(key, PRICES[method]):
             raise ApiError.quota_exceeded()
         _units.set(PRICES[method])
@@ -180,7 +180,7 @@ class Site:
 
 
 def _unchanged(request: web.Request, etag: str, changed: datetime) -> bool:
-    """Whether the client has this already (RFC 9110, section 13.2.2: If-None-Match goes before the date)."""
+    """Whether the client's copy is current (RFC 9110, section 13.2.2: If-None-Match takes precedence over the date)."""
     if request.if_none_match is not None:
         return _has(request, etag)
     since = request.if_modified_since
