@@ -101,6 +101,7 @@ async def test_who_holds_a_channel(database: Database, host: str, pid: int, sile
         assert statuses(database)[1] == left
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("began_days", "heard_minutes", "status"),
     [

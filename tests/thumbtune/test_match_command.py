@@ -182,6 +182,7 @@ def test_standard_input_in_another_encoding_or_closed(
         assert done.returncode == 2
 
 
+@pytest.mark.processes
 def test_a_pipeline_of_processes(store: str, clip: str, tmp_path: Path) -> None:
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
     done = subprocess.run(

@@ -96,6 +96,7 @@ def short_files() -> None:
 FORMS = [(), ("--parquet",)]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("form", FORMS)
 def test_an_export_that_could_not_be_written_can_be_run_again(
@@ -133,6 +134,7 @@ mount -o remount,size=1g "$disk" || exit 99
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
@@ -152,6 +154,7 @@ def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
     assert_whole(tmp_path / "disk-second")
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_folder_mounted_from_the_same_disk_is_filled(
@@ -197,6 +200,7 @@ def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_
     assert not (tmp_path / "ds" / "train.parquet").exists()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["", " "])
 @pytest.mark.parametrize("form", [*FORMS, ("--model",)])
 def test_an_empty_name_is_not_the_current_folder(

@@ -445,6 +445,7 @@ train(open_database({url!r}), settings, progress=Told())
     return process
 
 
+@pytest.mark.processes
 def test_a_killed_run_is_marked_at_the_next_start(
     filled: Database, migrated_sqlite_url: str, tiny_clip: Path, settings_for: Make
 ) -> None:
