@@ -72,13 +72,11 @@ def loggers_as_they_were() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL server: THUMBTUNE_TEST_POSTGRES, else one of this test process's own (unix socket only)."""
+    """The URL of a PostgreSQL server: THUMBTUNE_TEST_POSTGRES, or one of this test process's own (unix socket only)."""
     if url := os.environ.get("THUMBTUNE_TEST_POSTGRES"):
         yield url
         return
-    pgserver = pytest.importorskip(
-        "pgserver", reason="pgserver has no build for this Python; set THUMBTUNE_TEST_POSTGRES"
-    )
+    pgserver = pytest.importorskip("pgserver", reason="needs pgserver, or a server in THUMBTUNE_TEST_POSTGRES")
 
     # Not below pytest's own folder: each run that starts closes that to other users, and root's server runs as one.
     with tempfile.TemporaryDirectory(prefix="thumbtune-postgres-") as folder:

@@ -1,7 +1,7 @@
 """Build the wheel, install it into an empty environment without the training stack, and sync with it.
 
-Shows that the wheel is whole (migrations, the demo's encoder, type marker, license), that the collector needs no torch, and that
-a command that does need it says so in one line.
+Shows that the wheel is whole (migrations, the demo's encoder, type marker, license), that the collector needs no torch,
+and that a command that does need it says so in one line.
 """
 
 from __future__ import annotations
