@@ -26,10 +26,10 @@ $(INSTALLED): pyproject.toml $(wildcard locks/*.txt)
 	@touch $@
 
 lock: $(INSTALLED) ## Write locks/ from pyproject.toml; UPGRADE=1: with the newest versions
-	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
+	$(BIN)/python tools/write_lock.py $(if $(UPGRADE),--upgrade)
 
 lock-check: $(INSTALLED) ## locks/ fits pyproject.toml
-	$(BIN)/python tools/lock.py --check
+	$(BIN)/python tools/write_lock.py --check
 
 demo: $(INSTALLED) ## The main job on the embedded default: no key, and no network once installed
 	$(BIN)/thumbtune demo

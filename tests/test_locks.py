@@ -7,8 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-from tools.lock import (
+from write_lock import (
     BOOTSTRAP,
     CUDA,
     LOCKS,

@@ -1,8 +1,8 @@
 """Write the lock: the exact version, and the hashes, of every package that a set-up installs.
 
-    python tools/lock.py              lock what pyproject.toml asks for, and keep every locked version that still fits
-    python tools/lock.py --upgrade    take the newest versions that fit
-    python tools/lock.py --check      fail if the lock does not fit pyproject.toml; write nothing
+    python tools/write_lock.py              lock what pyproject.toml asks for; keep locked versions that still fit
+    python tools/write_lock.py --upgrade    take the newest versions that fit
+    python tools/write_lock.py --check      fail if the lock does not fit pyproject.toml; write nothing
 
 One resolution, for Linux, macOS and Windows and Python 3.11 to 3.13, goes into three files in `locks/`:
 
@@ -45,7 +45,7 @@ def main() -> int:
         return report_differences(locked, resolved)
     add_cpu_builds(resolved, TORCH_CPU.read_text())
     for file, entries in split(resolved).items():
-        file.write_text("# Written by tools/lock.py (make lock).\n" + "".join(entries.values()))
+        file.write_text("# Written by tools/write_lock.py (make lock).\n" + "".join(entries.values()))
     return 0
 
 
