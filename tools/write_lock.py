@@ -65,7 +65,7 @@ def resolve(preferred: Entries) -> Entries:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "resolved.txt"
         output.write_text("".join(preferred.values()))
-        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--output-file", output]
+        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--output-file", str(output)]
         inputs = ["pyproject.toml", "--all-extras", "--group", "dev"]
         options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
         subprocess.run([*command, *inputs, *options], cwd=ROOT, check=True)

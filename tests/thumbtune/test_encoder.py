@@ -20,6 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from sentence_transformers import SentenceTransformer
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(thumbtune.demo.__file__).parent / "encoder"
 BUILD = Path(__file__).parents[2] / "tools" / "build_encoder.py"
 ODD_TITLES = [

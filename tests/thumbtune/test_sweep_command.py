@@ -24,6 +24,8 @@ from trainer.search_space import Space
 from trainer.settings import TrainSettings
 from trainer.sweep_settings import SweepSettings
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--trials", "4", "--seeds", "2", "--finalists", "2", "--final-seeds", "1", "--epochs", "1:3")
 
 

@@ -25,6 +25,8 @@ from thumbtune.cli import main
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 
 class Done(NamedTuple):
     """What a command left behind."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trainer.cosines import Cosines
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 900), st.sampled_from([1e-15, 1.0, 1e15]))
 def test_bulk_and_exact_cosines_agree_within_the_slack(seed: int, n: int, d: int, size: float) -> None:

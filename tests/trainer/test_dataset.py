@@ -42,6 +42,7 @@ def examples(database: Database, snapshot_id: int, split: str) -> list[ExampleRo
         return [row for row in load_examples(session, snapshot_id) if row.split == split]
 
 
+@pytest.mark.slow
 def test_a_dataset_dict_is_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
     with database.write() as session:
         change_video(session, "UC1-000", title="renamed since")

@@ -31,6 +31,8 @@ from trainer.retraining import Promoted, inherited_settings, new_pairs, promote_
 from trainer.runs import train
 from trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., TrainSettings]
 
 LEARNT = {"epochs": 60, "lr": 0.03}

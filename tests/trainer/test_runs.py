@@ -52,6 +52,8 @@ from trainer.recording import known_at_start
 from trainer.runs import TrainResult, train
 from trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
