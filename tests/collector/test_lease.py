@@ -72,7 +72,6 @@ async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
     database.close()
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(
     ("host", "pid", "silent_minutes", "status"),
     [
