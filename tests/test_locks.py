@@ -55,12 +55,14 @@ def test_a_cpu_build_of_another_version_is_refused() -> None:
 
 def test_hashes_of_a_cpu_build_are_added_to_the_entry() -> None:
     entries = parse_entries(ENTRY)
-    add_cpu_builds(entries, "# a comment\ntorch==2.13.0+cpu \\\n    --hash=sha256:bb\n")
+    for _ in range(2):  # the second time, it is there already
+        add_cpu_builds(entries, "# a comment\ntorch==2.13.0+cpu \\\n    --hash=sha256:bb\n")
     assert entries["torch"].splitlines()[:3] == [
         "torch==2.13.0 ; sys_platform == 'linux' \\",
         "    --hash=sha256:bb \\",
         "    --hash=sha256:aa",
     ]
+    assert entries["torch"].count("sha256:bb") == 1
 
 
 def test_only_cuda_libraries_are_kept_from_a_cpu_build() -> None:

@@ -82,8 +82,9 @@ def add_cpu_builds(entries: Entries, cpu: str) -> None:
     head, _, rest = entries["torch"].partition("\n")
     if [f"torch=={found}" for found in version] != [head.split()[0]]:
         raise SystemExit(f"{TORCH_CPU.relative_to(ROOT)} has to list {head.split()[0]}+cpu; its comment says how")
-    hashes = "".join(f"    --hash={digest} \\\n" for digest in re.findall(r"--hash=(\S+)", cpu))
-    entries["torch"] = f"{head}\n{hashes}{rest}"
+    # uv keeps the hashes that a preferred entry has, so they may be there already.
+    new = [digest for digest in re.findall(r"--hash=(\S+)", cpu) if digest not in rest]
+    entries["torch"] = "\n".join([head, *(f"    --hash={digest} \\" for digest in new), rest])
 
 
 def split(entries: Entries) -> dict[Path, Entries]:
