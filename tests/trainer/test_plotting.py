@@ -155,6 +155,7 @@ def test_no_losses_are_said_to_be_none() -> None:
     assert [text.get_text() for text in axes.texts] == ["no losses are recorded"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start"), [("a.png", b"\x89PNG\r\n"), ("a.SVG", b"<?xml version"), ("a.pdf", b"%PDF-")]
 )
