@@ -1,26 +1,57 @@
-# Each target sets itself up: Python 3.11 and network access to a package index are all it needs.
+# Each target sets itself up: Python 3.11 or later and network access to a package index are all it needs.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
+PIP_INSTALL := install --quiet --disable-pip-version-check
+FAST := not slow and not postgres and not processes
 
-.PHONY: help install demo test lint types imports docs docs-check wheel-check bench reliability check clean
+.PHONY: help install lock lock-check demo test test-fast test-lowest lint types imports docs docs-check wheel-check bench \
+	reliability check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## Make .venv with everything in it
+install: $(INSTALLED) ## Make .venv with everything in it, as locks/ has it
 
-$(INSTALLED): pyproject.toml constraints.txt
+# pip comes first: the lock's pip knows dependency groups, and hashes in constraints. Then torch's CPU build, where pip
+# finds one; else PyPI's build, with the CUDA libraries that it needs.
+$(INSTALLED): pyproject.toml $(wildcard locks/*.txt)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,postgres,test]'
+	$(BIN)/pip $(PIP_INSTALL) --require-hashes -r locks/bootstrap.txt
+	$(BIN)/pip $(PIP_INSTALL) --require-hashes --no-deps -r locks/torch-cpu.txt || echo "taking torch from PyPI"
+	$(BIN)/pip $(PIP_INSTALL) --require-hashes -r locks/bootstrap.txt -r locks/packages.txt -c locks/cuda.txt
+	$(BIN)/pip $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
+
+lock: $(INSTALLED) ## Write locks/ from pyproject.toml; UPGRADE=1: with the newest versions
+	$(BIN)/python tools/write_lock.py $(if $(UPGRADE),--upgrade)
+
+lock-check: $(INSTALLED) ## locks/ fits pyproject.toml
+	$(BIN)/python tools/write_lock.py --check
 
 demo: $(INSTALLED) ## The main job on the embedded default: no key, and no network once installed
 	$(BIN)/thumbtune demo
 
 test: $(INSTALLED) ## The whole test suite
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-fast: $(INSTALLED) ## The tests that take no PostgreSQL, no processes and no long time: under 2 minutes on 2 cores
+	$(BIN)/pytest -n 2 --dist loadfile -m '$(FAST)'
+
+# New transitive packages warn about what old direct ones do: that is no fault of ours.
+test-lowest: $(LOWEST)/.installed ## The fast tests with the lowest versions that pyproject.toml allows, torch excepted
+	$(LOWEST)/bin/pytest -n 2 --dist loadfile -m '$(FAST)' -W default::DeprecationWarning -W default::FutureWarning
+
+# uv can resolve to the lowest versions, and keeps the torch that is installed already: the lock's CPU build, if there is one.
+$(LOWEST)/.installed: pyproject.toml locks/torch-cpu.txt | $(INSTALLED)
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(BIN)/pip --python $(LOWEST) $(PIP_INSTALL) --require-hashes --no-deps -r locks/torch-cpu.txt || echo "taking torch from PyPI"
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
+		-r pyproject.toml --all-extras --group test --group build
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --no-deps --no-build-isolation -e .
+	@touch $@
 
 lint: $(INSTALLED) ## Style
 	$(BIN)/ruff check .
@@ -49,7 +80,7 @@ bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FU
 reliability: $(INSTALLED) ## Do the damage that thumbtune promises to outlive, and print what came of it; takes a while
 	$(BIN)/python -m bench.reliability
 
-check: lint types imports docs-check test wheel-check ## All that CI runs, but the demo
+check: lint types imports docs-check lock-check test test-lowest wheel-check ## All that CI runs, but the demo
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

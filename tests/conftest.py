@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import pytest
 from hypothesis import settings
+from sqlalchemy import make_url
 
 from store.database import Database, open_database
 
@@ -21,6 +25,38 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+# While a test runs that `-m 'not processes'` selected: its name.
+_without_processes: str | None = None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses PostgreSQL, by a fixture or by a fixture's parameter, as `postgres`."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        parameters = call.params.values() if call else ()
+        if "postgres_server" in getattr(item, "fixturenames", ()) or "postgres" in map(str, parameters):
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let no test start a Python process in a run without `processes`: it lacks the marker."""
+    global _without_processes  # noqa: PLW0603 (an audit hook stays for good, and is told of no test)
+    _without_processes = item.nodeid if "not processes" in item.config.option.markexpr else None
+    try:
+        return (yield)
+    finally:
+        _without_processes = None
+
+
+def _refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "subprocess.Popen" and _without_processes and sys.executable in cast(Iterable[object], arguments[1]):
+        raise AssertionError(f"{_without_processes} starts a process; mark it with pytest.mark.processes")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +72,11 @@ def loggers_as_they_were() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL server of this test process's own (unix socket only)."""
-    import pgserver  # noqa: PLC0415 (only where a test asks for PostgreSQL)
+    """The URL of a PostgreSQL server: THUMBTUNE_TEST_POSTGRES, or one of this test process's own (unix socket only)."""
+    if url := os.environ.get("THUMBTUNE_TEST_POSTGRES"):
+        yield url
+        return
+    pgserver = pytest.importorskip("pgserver", reason="needs pgserver, or a server in THUMBTUNE_TEST_POSTGRES")
 
     # Not below pytest's own folder: each run that starts closes that to other users, and root's server runs as one.
     with tempfile.TemporaryDirectory(prefix="thumbtune-postgres-") as folder:
@@ -54,7 +93,7 @@ def postgres_database(server: str, template: str = "template1") -> Iterator[str]
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-    yield server.replace("/postgres?", f"/{name}?", 1)
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 

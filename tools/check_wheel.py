@@ -1,7 +1,7 @@
 """Build the wheel, install it into an empty environment without the training stack, and sync with it.
 
-Shows that the wheel is whole (migrations, the demo's encoder, type marker), that the collector needs no torch, and that
-a command that does need it says so in one line.
+Shows that the wheel is whole (migrations, the demo's encoder, type marker, license), that the collector needs no torch,
+and that a command that does need it says so in one line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,15 +63,21 @@ def build(place: Path) -> Path:
         if (ROOT / file).is_file():
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, source / file)
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", place / "dist", source, cwd=place)
-    return next((place / "dist").glob("thumbtune-*.whl"))
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", place / "dist"]
+    run(*build, source, cwd=place)
+    wheel = next((place / "dist").glob("thumbtune-*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist()), archive.namelist()
+    return wheel
 
 
 def install(wheel: Path, target: Path) -> Path:
     """An empty environment with the wheel and its required dependencies only; its Python."""
-    venv.create(target, with_pip=True)
+    venv.create(target)
     python = target / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", wheel)
+    # By this environment's pip: an older one would refuse a wheel beside constraints that have hashes.
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check"]
+    run(*pip, "--no-require-hashes", "-c", ROOT / "locks" / "packages.txt", wheel)
     probe = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('numpy'), u.find_spec('pandas'))"
     found = run(python, "-c", probe, cwd=target)
     assert found.split() == ["None", "None", "None"], found

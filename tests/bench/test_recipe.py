@@ -37,6 +37,7 @@ def test_negatives_are_the_least_similar_titles_used_once() -> None:
     assert not free
 
 
+@pytest.mark.slow
 def test_a_whole_run(tiny_clip: Path, tmp_path: Path) -> None:
     catalogue = channel_of_pairs(24)
     clock = Clock()

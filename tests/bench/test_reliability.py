@@ -42,6 +42,7 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "damage",
     [

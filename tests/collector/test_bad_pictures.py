@@ -230,6 +230,7 @@ def test_whatever_a_decoder_stumbles_over_is_a_reason(name: str) -> None:
         check_picture(whole[:end] + part + whole[end:])
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=200, derandomize=True, deadline=None)
 def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> None:

@@ -18,6 +18,8 @@ from tests.collector.watching import EVERY, START, Clock, service, values
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
+pytestmark = pytest.mark.slow
+
 AHEAD = timedelta(days=30)
 
 
@@ -109,6 +111,7 @@ async def test_the_listing_counts_nothing_as_known_by_a_time_to_come(sqlite_data
         assert (await sync(sqlite_database, server, now=on(START + timedelta(hours=25)))).listed == 50
 
 
+@pytest.mark.processes
 async def test_retraining_goes_on(sqlite_database: Database) -> None:
     catalogue = channel(3)
     async with StandIn(catalogue) as server:

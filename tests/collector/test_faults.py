@@ -59,6 +59,7 @@ async def test_what_heals_is_tried_again(sqlite_database: Database, name: str) -
     assert len(contents(sqlite_database)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"),
     # The stand-in charges for none but those that are cut; one that was reset may have been charged for.
@@ -206,6 +207,7 @@ async def test_a_thumbnail_host_that_explains_itself_in_json_is_asked_again(
     assert (report.status, report.pictures_fetched) == ("complete", 3)
 
 
+@pytest.mark.slow
 async def test_every_fault_at_once_leaves_what_a_clean_sync_leaves(tmp_path: Path) -> None:
     stores = [open_database(f"sqlite:///{tmp_path / name}.db") for name in ("clean", "faulty")]
     async with StandIn(channel(300)) as server:
@@ -268,6 +270,7 @@ async def test_a_server_that_is_down_is_one_clear_error(sqlite_database: Databas
     assert f"127.0.0.1:{port}: can't be reached, 5 times; check the network" in str(reports[0].error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 3, 60, 200])
 async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: Database, after: int) -> None:
     dies = Fault("reset", path="/", after=after)
@@ -288,6 +291,7 @@ async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: 
     assert all(row[4] is not None for row in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 8, 10])
 async def test_units_are_spent_once_though_the_quota_ends_half_way(sqlite_database: Database, limit: int) -> None:
     async with StandIn(channel(230), daily_limit=limit) as server:

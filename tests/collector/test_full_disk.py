@@ -11,6 +11,7 @@ from bench.reliability_lab import Shell, channel, contents, read_store, sqlite_u
 from thumbtune.standin.server import StandIn
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 def test_a_full_disk_is_one_clear_error_and_the_next_sync_completes(tmp_path: Path) -> None:
     with StandIn(channel(100, side=192)) as server:

@@ -34,6 +34,7 @@ def statuses(database: Database) -> list[str]:
     return [run.status for run in sync_runs(database)]
 
 
+@pytest.mark.processes
 async def test_a_channel_that_another_process_syncs_is_left_to_it(store_url: str) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     database = open_database(store_url)
@@ -56,6 +57,7 @@ async def test_a_channel_that_another_process_syncs_is_left_to_it(store_url: str
     database.close()
 
 
+@pytest.mark.processes
 async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     database = open_database(sqlite_url)
@@ -101,6 +103,7 @@ async def test_who_holds_a_channel(database: Database, host: str, pid: int, sile
         assert statuses(database)[1] == left
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("began_days", "heard_minutes", "status"),
     [
@@ -215,6 +218,7 @@ async def test_every_budget_is_kept_and_no_unit_is_spent_twice(sqlite_url: str) 
     database.close()
 
 
+@pytest.mark.slow
 async def test_what_others_spend_meanwhile_counts_too(database: Database) -> None:
     """Two at once, each of which would need 25 units; up to five calls of each are under way at a time."""
     catalogues = channel(600), channel(0, name="other")

@@ -18,6 +18,7 @@ def sleeper() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 
 
+@pytest.mark.processes
 def test_a_process_lives_until_it_ends() -> None:
     with sleeper() as process:
         now = utc_now()
@@ -34,6 +35,7 @@ def test_this_process_has_not_begun_yet() -> None:
     assert not is_alive(os.getpid(), utc_now())
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="a process's age is told on Linux only")
 def test_a_number_that_is_used_again_is_another_process() -> None:
     with sleeper() as process:

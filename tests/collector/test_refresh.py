@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, text
 from store.channels import get_channel
 from store.database import Database
 from store.tables import Picture, PictureFailure, VideoReading, VideoVersion
-from tests.collector.channels import When, channel, contents, drawn, failures, jpeg, kinds, later, sync, video
+from tests.collector.channels import HIGH, When, channel, contents, drawn, failures, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -70,8 +70,8 @@ async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database:
             rows = session.execute(text("SELECT title, picture_sha256 FROM pairs WHERE video_id = :id"), {"id": TWO})
             seen.append({(row[0], row[1]) for row in rows})
 
-    old = ("Title 2", hashlib.sha256(jpeg(TWO)).hexdigest())
-    new = ("Another title", hashlib.sha256(jpeg("another picture")).hexdigest())
+    old = ("Title 2", hashlib.sha256(jpeg(TWO, HIGH)).hexdigest())
+    new = ("Another title", hashlib.sha256(jpeg("another picture", HIGH)).hexdigest())
     catalogue = channel(5)
     async with StandIn(catalogue) as server:
         await sync(database, server)
@@ -227,7 +227,7 @@ async def test_a_thumbnail_that_failed_in_a_refresh_is_tried_again_by_a_later_sy
         server.journal.clear()
         assert (await sync(database, server, now=later(3))).status == "unchanged"
         assert server.journal.count("picture") == 0
-    assert versions(database, TWO)[-1] == ("Another title", hashlib.sha256(jpeg("another picture")).hexdigest())
+    assert versions(database, TWO)[-1] == ("Another title", hashlib.sha256(jpeg("another picture", HIGH)).hexdigest())
 
 
 async def test_of_a_closed_channel_the_videos_stay_and_it_is_said(database: Database) -> None:

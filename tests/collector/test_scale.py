@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from store.database import open_database, rows_as_dicts
 from tests.collector.channels import drawn, video
 from thumbtune.standin.catalogue import Catalogue, channel_id_from
 from thumbtune.standin.server import StandIn
+
+pytestmark = pytest.mark.processes
 
 COUNT = 20_000
 PAIRS = COUNT // 100

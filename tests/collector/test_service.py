@@ -30,6 +30,8 @@ from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.resources import channel_resource
 from thumbtune.standin.server import StandIn
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,6 +429,7 @@ async def test_a_process_that_died_elsewhere_is_not_waited_for(sqlite_database: 
     assert runs[2].started_at <= START + timedelta(minutes=17)
 
 
+@pytest.mark.processes
 async def test_retraining_follows_what_is_new_and_nothing_else(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -506,6 +509,7 @@ async def test_retraining_begins_though_some_channel_is_always_due(
     assert 1 <= syncs_before <= 2
 
 
+@pytest.mark.processes
 async def test_whatever_a_retraining_prints_is_in_the_log(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -525,6 +529,7 @@ async def test_whatever_a_retraining_prints_is_in_the_log(
     assert max(map(len, told)) < 40_000
 
 
+@pytest.mark.processes
 async def test_a_retraining_that_fails_is_tried_again_an_interval_later(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -564,6 +569,7 @@ async def test_a_name_that_only_youtube_knows_is_looked_up_once(sqlite_database:
         assert 4 <= len(runs_of(sqlite_database, catalogue)) <= 5
 
 
+@pytest.mark.processes
 async def test_a_retraining_that_does_not_end_is_killed_with_the_service(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from collector.service_child import Child
 
+pytestmark = pytest.mark.processes
+
 
 async def test_it_ends_although_a_process_that_it_left_behind_holds_its_output(
     caplog: pytest.LogCaptureFixture,

@@ -161,6 +161,7 @@ async def test_an_update_lists_until_a_whole_page_is_known(sqlite_database: Data
         assert len(contents(sqlite_database)) == 361
 
 
+@pytest.mark.slow
 async def test_quota_stops_at_every_unit_and_no_unit_is_spent_twice(tmp_path: Path) -> None:
     catalogue = channel(120)
     clean = open_database(f"sqlite:///{tmp_path / 'clean.db'}")
@@ -322,6 +323,7 @@ async def test_an_interrupted_full_listing_still_finds_what_has_vanished(sqlite_
         assert server.units - spent == 3 + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", range(1, 5))
 async def test_a_full_sync_that_the_quota_stops_anywhere_still_finds_what_has_vanished(
     sqlite_database: Database, units: int

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from store.database import Database, open_database
 from tests.collector.channels import channel, sync, sync_runs
 from tests.collector.test_faults import API, refusal
@@ -67,6 +69,7 @@ def _arguments(pid: int) -> Iterator[bytes]:
             continue  # it has just ended
 
 
+@pytest.mark.processes
 def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
     with StandIn(channel(60), keys=[KEY]) as server:
         shell = Watched(tmp_path, server)

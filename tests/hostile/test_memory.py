@@ -20,6 +20,8 @@ from tests.hostile.servers import endless_server
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
+pytestmark = pytest.mark.processes
+
 EACH = 17
 """Of each kind, and more than are fetched at a time: all that are under way at some moment are of one kind."""
 MOST_MIB = 100

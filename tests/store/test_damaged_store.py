@@ -57,6 +57,7 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, whole: bytes, 
     assert left <= {path.name, f"{path.name}-shm"}
 
 
+@pytest.mark.slow
 def test_a_check_finds_whatever_page_is_damaged(tmp_path: Path, whole: bytes) -> None:
     pages = range(0, len(whole) // 4096, 8)
     assert unreadable_pages(whole, tmp_path / "page.db", pages) == []

@@ -370,6 +370,7 @@ def test_a_newer_store_without_a_write_ahead_log_is_left_as_it_is(tmp_path: Path
     assert path.read_bytes() == before
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root writes everything")
 def test_a_read_only_file(tmp_path: Path) -> None:
     path = tmp_path / "fixed.db"

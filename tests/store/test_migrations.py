@@ -143,6 +143,7 @@ def _open_and_close(url: str) -> None:
     open_database(url).close()
 
 
+@pytest.mark.processes
 def test_processes_that_start_together_migrate_once(store_url: str) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_open_and_close, args=(store_url,)) for _ in range(4)]

@@ -144,6 +144,7 @@ def test_a_split_is_given_once(database: Database) -> None:
     assert times == {"a": DAY_ONE, "b": DAY_ONE, "c": LATER}
 
 
+@pytest.mark.slow
 def test_splits_of_more_videos_than_one_statement_takes(database: Database) -> None:
     splits = {f"v{index:04}": ("train", "valid", "test")[index % 3] for index in range(1200)}
     with database.write() as session:
@@ -174,6 +175,7 @@ def at_once(url: str, *writers: Callable[[Database], dict[str, str]]) -> list[di
         return [future.result(60) for future in [pool.submit(run, writer) for writer in writers]]
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_agree_on_every_split(database: Database) -> None:
     """They list the videos in opposite orders and want opposite splits, five times over: no deadlock, one answer."""
     videos = [f"v{index:03}" for index in range(400)]
@@ -255,6 +257,7 @@ def test_one_writer_while_another_holds_the_same_rows_in_part(database: Database
     assert all(one[video] == split for video, split in other.items())
 
 
+@pytest.mark.slow
 def test_pictures_are_read_by_digest(database: Database) -> None:
     with database.write() as session:
         add_channel(session)

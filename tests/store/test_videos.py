@@ -402,6 +402,7 @@ OBSERVATIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.sampled_from(["a", "ä"]), observations=OBSERVATIONS)
 def test_the_history_is_the_run_length_code_of_what_was_seen(

@@ -15,6 +15,8 @@ import pytest
 
 from thumbtune.cli import COMMANDS, TRAINING_STACK
 
+pytestmark = pytest.mark.processes
+
 
 def thumbtune(
     *arguments: str, cwd: Path, stdin: str | None = None, **environment: str

@@ -19,6 +19,8 @@ from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.folder import load_folder
 from thumbtune.standin.server import StandIn
 
+pytestmark = pytest.mark.processes
+
 
 def a_picture() -> bytes:
     picture = Image.new("RGB", (480, 360), "white")

@@ -36,6 +36,7 @@ def pixels(data: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int64)
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_channel_and_the_same_picture_bytes(channel: Catalogue) -> None:
     again, other = drawn_channel(), drawn_channel(seed=8)
     assert again.listed() == channel.listed()

@@ -115,7 +115,8 @@ def test_the_image_holds_the_whole_project_and_runs_real_commands() -> None:
     assert all((ROOT / source).exists() for source in copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
-    assert packages | {"pyproject.toml", "constraints.txt", project["project"]["readme"]} == copied
+    read = {project["project"]["readme"], *project["project"]["license-files"]}
+    assert packages | {"pyproject.toml", "locks"} | read == copied
     kept = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
     assert kept == copied
     extras = re.findall(r"^ARG EXTRAS=(.*)$", text, re.MULTILINE)[0].split(",")

@@ -20,6 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from sentence_transformers import SentenceTransformer
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(thumbtune.demo.__file__).parent / "encoder"
 BUILD = Path(__file__).parents[2] / "tools" / "build_encoder.py"
 ODD_TITLES = [
@@ -99,6 +101,7 @@ def test_it_knows_some_but_not_all_of_the_drawn_channel(encoder: SentenceTransfo
     assert 0.15 < float(np.mean(recalls)) < 0.85
 
 
+@pytest.mark.processes
 def test_the_build_script_builds_the_same_encoder_twice(tmp_path: Path) -> None:
     digests = []
     for name in ("one", "two"):
@@ -125,6 +128,7 @@ def test_the_build_script_builds_the_same_encoder_twice(tmp_path: Path) -> None:
     assert vectors(built, ["anything"]).shape == (1, 64)
 
 
+@pytest.mark.processes
 def test_the_build_script_refuses_a_training_of_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(BUILD), "--output", str(tmp_path / "none"), "--steps", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

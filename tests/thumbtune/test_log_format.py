@@ -78,6 +78,7 @@ def test_an_exception_is_one_field() -> None:
     assert "Traceback" in json.loads(line)["exception"]
 
 
+@pytest.mark.processes
 def test_every_line_of_a_command_is_json_those_of_other_libraries_too(tmp_path: Path) -> None:
     program = (
         "import asyncio, logging, warnings\n"

@@ -86,6 +86,7 @@ def test_a_video_whose_id_begins_with_a_dash(thumbtune: Run, clip: str, store: s
     assert titles(found) == set(IDEAS)
 
 
+@pytest.mark.slow
 def test_titles_from_a_file_and_from_standard_input(
     thumbtune: Run, clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_standard_input_in_another_encoding_or_closed(
         assert done.returncode == 2
 
 
+@pytest.mark.processes
 def test_a_pipeline_of_processes(store: str, clip: str, tmp_path: Path) -> None:
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
     done = subprocess.run(

@@ -138,6 +138,7 @@ def alone(store: str, hub: FakeHub, home: Path, *arguments: str) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.processes
 def test_a_process_of_its_own_says_nothing_else(hub: FakeHub, store: str, tmp_path: Path) -> None:
     done = alone(store, hub, tmp_path, "-q", "push", "clip", "--model", "--json")
     assert json.loads(done.stdout)["repo"] == "creator/clip"
@@ -145,6 +146,7 @@ def test_a_process_of_its_own_says_nothing_else(hub: FakeHub, store: str, tmp_pa
     assert "model.safetensors" in hub.repository("creator/clip").files
 
 
+@pytest.mark.processes
 def test_the_token_is_not_in_what_debugging_shows(hub: FakeHub, store: str, tmp_path: Path) -> None:
     hub.answers["whoami"] = [403]
     done = alone(store, hub, tmp_path, "--debug", "push", "clip", "--model")

@@ -26,6 +26,8 @@ from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 from trainer.quiet import quiet_libraries
 
+pytestmark = pytest.mark.processes
+
 
 def drawn(numbers: range) -> list[StandInVideo]:
     """Videos whose titles say what their thumbnails show, so that there is something to learn."""

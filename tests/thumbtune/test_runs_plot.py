@@ -34,6 +34,7 @@ def plot(
     return int(exited.value.code or 0), told.out, told.err
 
 
+@pytest.mark.slow
 def test_a_plot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: str, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert plot(capfd, monkeypatch, store) == (0, "2 runs: thumbtune-runs.png\n", "")

@@ -186,6 +186,7 @@ def test_the_library_is_embedded_once_and_queries_are_not_kept(
     assert kept(store) == {"vision": 15, "text": 15}
 
 
+@pytest.mark.slow
 def test_a_real_channel(thumbtune: Run, shared_channel: Path, store: str, tmp_path: Path) -> None:
     videos = json.loads((shared_channel / "videos.json").read_text(encoding="utf-8"))[:20]
     database = open_database(store)

@@ -24,6 +24,8 @@ from trainer.search_space import Space
 from trainer.settings import TrainSettings
 from trainer.sweep_settings import SweepSettings
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--trials", "4", "--seeds", "2", "--finalists", "2", "--final-seeds", "1", "--epochs", "1:3")
 
 
@@ -184,6 +186,7 @@ def test_a_sweep_that_is_not_there(thumbtune: Run) -> None:
     assert thumbtune("sweep", "--resume", "7").error().startswith("error: there is no sweep 7")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stopped_process_goes_on(
     thumbtune: Run, clip: Path, store: str, tmp_path: Path, kind: signal.Signals

@@ -15,6 +15,8 @@ from tests.collector.channels import channel, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
+pytestmark = pytest.mark.processes
+
 
 class Shell:
     """Runs commands on one store against one server."""

@@ -25,6 +25,8 @@ from thumbtune.cli import main
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 
 class Done(NamedTuple):
     """What a command left behind."""
@@ -128,6 +130,7 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.processes
 def test_a_process_of_its_own_says_nothing_else(store: str, clip: Path, tmp_path: Path) -> None:
     arguments = command(store, "-q", *train_arguments(clip), "--json")
     done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path, env=alone())
@@ -264,6 +267,7 @@ def test_errors_are_one_line(thumbtune: Run, arguments: tuple[str, ...], code: i
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -305,6 +309,7 @@ def test_no_store(thumbtune: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_run_and_leaves_it_recorded(
     thumbtune: Run, store: str, clip: Path, tmp_path: Path, kind: signal.Signals
@@ -334,6 +339,7 @@ def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Pat
     assert done.stderr.startswith("error: the store has no channel yet; run 'thumbtune sync CHANNEL' first")
 
 
+@pytest.mark.processes
 def test_a_full_disk_under_output_leaves_the_run_done(thumbtune: Run, store: str, clip: Path, tmp_path: Path) -> None:
     """A real one of 64 KB, mounted for this command alone."""
     mounting = f"mount -t tmpfs -o size=64k none {tmp_path}/small"

@@ -32,6 +32,8 @@ from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
+pytestmark = pytest.mark.processes
+
 KEY = "AIzaSyTheKeyThatNobodyMaySee"
 
 

@@ -190,6 +190,7 @@ def test_a_link_to_itself_is_said_in_words(encoder: Encoder, tmp_path: Path) -> 
         save_whole_model(encoder.model, tmp_path / "out", "card")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["-t tmpfs none", "--bind source"])
 def test_a_mount_point_is_filled(tiny_clip: Path, tmp_path: Path, kind: str) -> None:
     """One on another disk, and one on the same, which can't be told by looking at it."""

@@ -56,6 +56,7 @@ def colours(picture: Image.Image) -> set[tuple[int, ...]]:
     return {colour for _, colour in found if isinstance(colour, tuple)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "columns", "rows"), [(1, 1, 1), (5, 5, 1), (6, 3, 2), (7, 4, 2), (10, 5, 2), (11, 4, 3), (200, 5, 40)]
 )

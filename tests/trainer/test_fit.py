@@ -39,6 +39,7 @@ def run(encoder: Encoder, rows: Triplets, settings: TrainSettings) -> list[Step]
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_negatives", [True, False])
 def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Path, with_negatives: bool) -> None:
     rows = ROWS if with_negatives else Triplets(NAMES, NAMES, None)
@@ -52,6 +53,7 @@ def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Pa
     assert all(torch.allclose(ours[name], tuned[name], atol=1e-7) for name in ours)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_losses_whatever_ran_before(tiny_clip: Path) -> None:
     first = run(load_encoder(str(tiny_clip), "cpu"), ROWS, SETTINGS)
     torch.rand(17)
@@ -60,6 +62,7 @@ def test_the_same_seed_gives_the_same_losses_whatever_ran_before(tiny_clip: Path
     assert [step.loss for step in other] != [step.loss for step in first]
 
 
+@pytest.mark.slow
 def test_training_learns_its_rows(encoder: Encoder) -> None:
     steps = run(encoder, ROWS, TrainSettings(train="all", epochs=15, batch_size=20, lr=3e-3))
     assert steps[-1].loss < 0.7 * steps[0].loss

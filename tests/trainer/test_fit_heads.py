@@ -42,6 +42,7 @@ def fitted(
     return steps, fit_heads(heads, inputs, names, settings, device="cpu", on_step=steps.append)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", ["projection", "visual_projection", "text_projection"])
 @pytest.mark.parametrize("mined", [True, False])
 def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Path, mined: bool, train: str) -> None:
@@ -62,6 +63,7 @@ def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Pa
         )
 
 
+@pytest.mark.slow
 def test_steps_on_the_demos_encoder_are_the_recipes() -> None:
     """40 drawn pictures, a trained encoder, the recipe's learning rate and batches of 16."""
     folder = Path(thumbtune.demo.__file__).parent / "encoder"
@@ -78,6 +80,7 @@ def test_steps_on_the_demos_encoder_are_the_recipes() -> None:
     assert all(torch.allclose(weight, theirs[name], rtol=0, atol=1e-5) for name, weight in heads.tensors().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mined", [True, False])
 def test_masked_steps_are_those_of_the_whole_model(encoder: Encoder, tiny_clip: Path, mined: bool) -> None:
     rows = TWICE if mined else replace(TWICE, negatives=None)

@@ -22,6 +22,8 @@ from trainer.quiet import quiet_libraries
 from trainer.recorded import embedder_of, evaluate, load_run_model
 from trainer.runs import train
 
+pytestmark = pytest.mark.slow
+
 MLP = r"vision_model.*layers\.1\..*mlp"
 STILL = 1e-12
 """A learning rate at which nothing moves: what comes out is what it started from."""

@@ -16,6 +16,8 @@ from bench.reliability_train_kills import evaluations, kill_training, train
 from store.database import open_database
 from tests.trainer.tiny import fill
 
+pytestmark = pytest.mark.processes
+
 
 class Filled(NamedTuple):
     """A store with pairs and without runs, and what a run that nothing disturbs finds."""

@@ -27,6 +27,8 @@ from trainer.runs import train
 from trainer.scoring import Scores
 from trainer.towers import pick_precision
 
+pytestmark = pytest.mark.slow
+
 MLP = r"vision_model.*layers\.1\..*mlp"
 
 

@@ -49,6 +49,7 @@ def fresh(folder: Path) -> SentenceTransformer:
     return load_encoder(str(folder), "cpu").model
 
 
+@pytest.mark.slow
 def test_adapters_alone_train_and_start_without_effect(encoder: Encoder) -> None:
     base = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
     before = embedded(encoder.model)
@@ -106,6 +107,7 @@ def test_targets_that_fit_no_linear_layer_are_refused(encoder: Encoder, targets:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_tensors_that_do_not_fit_are_refused(encoder: Encoder, tiny_clip: Path) -> None:
     _, tensors = trained(encoder)
     name = next(iter(tensors))

@@ -466,6 +466,7 @@ def test_no_rule_is_broken_by_way_of_the_index(seed: int, labels: list[int], mar
             assert similar[row, pick] == min(allowed)
 
 
+@pytest.mark.processes
 def test_the_index_is_loaded_only_where_it_is_used() -> None:
     program = (
         "import sys, numpy; from trainer.negatives import hard\n"

@@ -155,6 +155,7 @@ def test_no_losses_are_said_to_be_none() -> None:
     assert [text.get_text() for text in axes.texts] == ["no losses are recorded"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start"), [("a.png", b"\x89PNG\r\n"), ("a.SVG", b"<?xml version"), ("a.pdf", b"%PDF-")]
 )
@@ -201,6 +202,7 @@ def test_a_stores_runs_are_drawn(database: Database, tmp_path: Path) -> None:
     assert plot_runs(database, tmp_path / "a.svg") == 3, "replaces the file"
 
 
+@pytest.mark.processes
 def test_the_users_own_settings_and_fonts_do_not_matter(tmp_path: Path) -> None:
     """A machine that has never drawn, with a matplotlibrc that would break it: nothing is said, the size is ours."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.dpi: 20\n")

@@ -15,6 +15,8 @@ from store.machine import this_machine
 from store.types import utc_now
 from trainer.processes import has_ended, lives_here
 
+pytestmark = pytest.mark.processes
+
 AGES_AGO = timedelta(days=36_500)
 OLD_ROWS = socket.gethostname()
 ANOTHER_BOOT = f"{socket.gethostname()} (00000000-1)"

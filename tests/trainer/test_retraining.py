@@ -31,6 +31,8 @@ from trainer.retraining import Promoted, inherited_settings, new_pairs, promote_
 from trainer.runs import train
 from trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., TrainSettings]
 
 LEARNT = {"epochs": 60, "lr": 0.03}
@@ -268,6 +270,7 @@ def test_only_the_channels_that_are_trained_on_count(filled: Database, settings_
         new_pairs(filled, ["@who"])
 
 
+@pytest.mark.processes
 def test_nothing_new_loads_nothing_heavy(filled: Database, settings_for: Make) -> None:
     retrain(filled, settings_for())
     code = f"""
@@ -516,6 +519,7 @@ def another_process(database: Database, settings: TrainSettings, **columns: Any)
         process.communicate("\n")
 
 
+@pytest.mark.processes
 def test_beside_a_run_at_work_nothing_is_started(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     with another_process(database, settings_for()) as run_id:
@@ -545,6 +549,7 @@ def test_a_run_refused_as_it_starts_is_no_run(database: Database, settings_for: 
         assert list_runs(session) == []
 
 
+@pytest.mark.processes
 def test_of_two_processes_at_once_one_trains(database: Database, settings_for: Make) -> None:
     """Whether the second finds a run at work or one that is done, the pairs are trained on once."""
     fill(database, 40)
@@ -577,6 +582,7 @@ except AlreadyTraining:
         assert [run.status for run in list_runs(session)] == ["done"]
 
 
+@pytest.mark.processes
 def test_neither_a_sweeps_trial_nor_another_machines_run_keeps_it_from_training(
     filled: Database, settings_for: Make
 ) -> None:

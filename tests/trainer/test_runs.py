@@ -52,6 +52,8 @@ from trainer.recording import known_at_start
 from trainer.runs import TrainResult, train
 from trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
@@ -445,6 +447,7 @@ train(open_database({url!r}), settings, progress=Told())
     return process
 
 
+@pytest.mark.processes
 def test_a_killed_run_is_marked_at_the_next_start(
     filled: Database, migrated_sqlite_url: str, tiny_clip: Path, settings_for: Make
 ) -> None:

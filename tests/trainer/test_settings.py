@@ -132,6 +132,7 @@ def test_every_error_is_public_and_in_the_documented_tree() -> None:
         assert issubclass(defined[name], TrainerError)
 
 
+@pytest.mark.processes
 def test_settings_and_errors_load_without_the_training_stack() -> None:
     heavy = "{'torch', 'transformers', 'sentence_transformers', 'datasets', 'numpy', 'pandas'}"
     code = f"import sys, trainer, trainer.errors, trainer.settings; print(sorted({heavy} & set(sys.modules)))"

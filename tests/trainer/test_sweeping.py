@@ -31,6 +31,8 @@ from trainer.standings import objective
 from trainer.sweep_settings import SweepSettings
 from trainer.sweeping import SweepResult, resume, sweep
 
+pytestmark = pytest.mark.slow
+
 FAST = {"lr": "0.001:0.1", "epochs": "1:3", "batch_size": "8,16", "negatives": "least-similar,none"}
 
 Make = Callable[..., SweepSettings]
