@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from store.syncs import LEASE
@@ -36,7 +37,7 @@ def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], ha
     Rows without a sign of life, of an earlier version, are judged by their process alone.
     """
     silent_since = clock(session) - LEASE
-    query = select(model).where(model.status == "running")
+    query: Select[Any] = select(model).where(model.status == "running")  # mypy sees only the common base
     dead = [
         row.id
         for row in session.scalars(query)
