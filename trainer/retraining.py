@@ -117,8 +117,16 @@ def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     wanted = {channel_id(name, known) for name in channels}
     run = _reference(session)
     # By what the videos show now: the groups in the store are those of the last snapshot.
-    elsewhere = left_out(members_of(split_videos(session)))
-    return new_pairs_since(session, None if run is None else run.id, wanted, left_out=elsewhere)
+    videos = split_videos(session)
+    reference = None if run is None else run.id
+    found = new_pairs_since(session, reference, wanted, left_out=left_out(members_of(videos)))
+    if found.total == 0:
+        return found
+    from trainer.likeness import alike_pictures  # noqa: PLC0415 (libraries that a watch without news need not load)
+
+    alike = alike_pictures(session, (video.picture_sha256 for video in videos if video.picture_sha256 is not None))
+    elsewhere = left_out(members_of(videos, alike))
+    return new_pairs_since(session, reference, wanted, left_out=elsewhere)
 
 
 def retrain(
