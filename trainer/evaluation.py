@@ -95,6 +95,7 @@ def rank_rows(queries: Vectors, candidates: Vectors, own: Sequence[Sequence[str]
         hits[at, rows] = True
         for label in labels:
             hits |= label[rows, None] == label[None, :]
+        _settle(similar, hits, queries[rows], candidates)
         score[rows] = similar[at, rows]
         # The row's own candidate first among its equals, for the winner shown.
         best_own = np.where(hits, similar, -np.inf).argmax(axis=1)
@@ -106,6 +107,22 @@ def rank_rows(queries: Vectors, candidates: Vectors, own: Sequence[Sequence[str]
         top[rows] = np.where(rank[rows] == 1, best_own, best_other)
         top_score[rows] = similar[at, top[rows]]
     return Ranking(rank, score, top, top_score)
+
+
+def _settle(similar: NDArray[np.float32], hits: NDArray[np.bool_], queries: Vectors, candidates: Vectors) -> None:
+    """Sum again in float64 where rounding could decide a rank or a winner, in place.
+
+    A float32 product is off by at most d 2^-24 in some order of summation, which blocks, threads and processors choose.
+    Cells within twice that of the row's best own candidate, or of its best other one, are summed each by itself, so
+    that equal vectors have equal scores.
+    """
+    slack = np.float32((queries.shape[1] + 16) * float(np.finfo(np.float32).eps))
+    own = np.where(hits, similar, -np.inf).max(axis=1, keepdims=True)
+    other = np.where(hits, -np.inf, similar).max(axis=1, keepdims=True)
+    near = (np.abs(similar - own) <= slack) | (~hits & (similar >= other - slack))
+    for row in range(len(similar)):
+        columns = np.flatnonzero(near[row])
+        similar[row, columns] = np.multiply(candidates[columns], queries[row], dtype=np.float64).sum(axis=1)
 
 
 def measure(ranks: NDArray[np.int64]) -> list[Metric]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from store.database import Database
 from store.pairs import Pair
 from trainer.encoder import Embedder, Vectors
 from trainer.errors import BadSetting
 from trainer.library import cosines, picture_vector, require_unicode, usable
+from trainer.likeness import showing
 from trainer.progress import Progress, Silent
 from trainer.query_picture import QueryPicture
 
@@ -60,6 +62,7 @@ def match_titles(
     pairs: Sequence[Pair],
     *,
     channels: Collection[str] = (),
+    database: Database | None = None,
     progress: Progress | None = None,
 ) -> Matched:
     """Rank titles by how well they fit a picture, and place each among the titles of the store's pairs.
@@ -70,6 +73,8 @@ def match_titles(
         titles: the ideas; one given twice is ranked once.
         pairs: all pairs of the store.
         channels: ids of those to compare with; empty for all.
+        database: where the pairs' pictures are, to recognise the file's picture among them whatever its size and
+            coding; None: by its bytes alone.
         progress: told of each distinct title.
 
     Raises:
@@ -81,10 +86,15 @@ def match_titles(
         raise BadSetting("there is no title to match; give one or more after the picture, or a file with --titles")
     for title in times:
         require_unicode(title)
+    shown = _same_pictures(database, picture, pairs)
     others = [
-        pair.title for pair in pairs if not _shows(pair, picture) and (not channels or pair.channel_id in channels)
+        pair.title
+        for pair in pairs
+        if pair.picture_sha256 not in shown
+        and pair.video_id != picture.video_id
+        and (not channels or pair.channel_id in channels)
     ]
-    mine = _current(pairs, picture)
+    mine = _current(pairs, picture, shown)
     query = picture_vector(embedder, picture)
     scores = _scores(embedder, query, list(times), [*others, *mine], progress or Silent())
     rivals = np.array([scores[title] for title in others])
@@ -102,17 +112,21 @@ def _best_first(titles: list[Placed]) -> list[Placed]:
     return sorted(titles, key=lambda title: -title.score)
 
 
-def _shows(pair: Pair, picture: QueryPicture) -> bool:
-    return pair.picture_sha256 == picture.digest or pair.video_id == picture.video_id
+def _same_pictures(database: Database | None, picture: QueryPicture, pairs: Sequence[Pair]) -> frozenset[str]:
+    """Digests of the pictures that show the same as the one asked about."""
+    same = frozenset([picture.digest])
+    if database is None:
+        return same
+    return same | showing(database, picture.image, (pair.picture_sha256 for pair in pairs))
 
 
-def _current(pairs: Sequence[Pair], picture: QueryPicture) -> dict[str, tuple[str, ...]]:
-    """{title: videos} that the picture has now: those of the video that was named, or of all that show this file."""
+def _current(pairs: Sequence[Pair], picture: QueryPicture, shown: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """{title: videos} that the picture has now: that of the video that was named, or those of all that show this."""
     if picture.video_id is not None:
         return {str(picture.title): (picture.video_id,)}
     found: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
-        if pair.picture_sha256 == picture.digest:
+        if pair.picture_sha256 in shown:
             found[pair.title] = (*found.get(pair.title, ()), pair.video_id)
     return found
 

@@ -119,9 +119,17 @@ def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     run = _reference(session)
     # By what the videos show now: the groups in the store are those of the last snapshot.
     videos = split_videos(session)
-    damaged = unsound(session, {video.picture_sha256 for video in videos if video.picture_sha256 is not None})
-    elsewhere = left_out(members_of(videos)) | {video.video_id for video in videos if video.picture_sha256 in damaged}
-    return new_pairs_since(session, None if run is None else run.id, wanted, left_out=elsewhere)
+    digests = {video.picture_sha256 for video in videos if video.picture_sha256 is not None}
+    damaged = unsound(session, digests)
+    unusable = {video.video_id for video in videos if video.picture_sha256 in damaged}
+    reference = None if run is None else run.id
+    found = new_pairs_since(session, reference, wanted, left_out=left_out(members_of(videos)) | unusable)
+    if found.total == 0:
+        return found
+    from trainer.likeness import alike_pictures  # noqa: PLC0415 (libraries that a watch without news need not load)
+
+    elsewhere = left_out(members_of(videos, alike_pictures(session, sorted(digests - damaged)))) | unusable
+    return new_pairs_since(session, reference, wanted, left_out=elsewhere)
 
 
 def retrain(

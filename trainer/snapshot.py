@@ -28,6 +28,7 @@ from store.videos import count_not_pairs, lock_videos
 from trainer import negatives
 from trainer.channel_names import channel_id
 from trainer.errors import NotEnoughPairs
+from trainer.likeness import alike_pictures, remember_sketches
 from trainer.settings import TrainSettings
 from trainer.splits import SPLITS, Member, assign, left_out, members_of, normalised
 
@@ -79,11 +80,17 @@ def select(database: Database, channels: Sequence[str] = ()) -> Selection:
     with database.read() as session:
         known = channel_titles(session)
     wanted = tuple(channel_id(name, known) for name in channels)
+    with database.read() as session:
+        pictures = {video.picture_sha256 for video in split_videos(session)} - {None}
+    # Before the transaction that others wait for. What appears between the two is joined by the next snapshot.
+    remember_sketches(database, (str(picture) for picture in pictures))
+    with database.read() as session:
+        alike = alike_pictures(session, (str(picture) for picture in pictures))
     # Read and decided in one transaction: of two trainers at once, the second sees what the first gave, so that the
     # members of a group can't end in different splits.
     with database.write() as session:
         lock_videos(session)
-        members = members_of(split_videos(session))
+        members = members_of(split_videos(session), alike)
         set_groups(session, {member.video_id: member.group_id for member in members})
         given = assign_splits(session, assign(members), utc_now())
         pairs = current_pairs(session)

@@ -1,11 +1,12 @@
 """Groups and splits, pure: which videos belong together, and where new ones go. No video ever moves.
 
-Two videos that share a picture (same bytes) or a title (same after normalising) would leak from training into testing,
-so they form one group, and a group goes to one split as a whole.
+Two videos that share a picture (same bytes, or alike by `trainer.likeness`) or a title (nearly the same, see
+`title_keys`) would leak from training into testing, so they form one group, and a group goes to one split as a whole.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ __all__ = [
     "members_of",
     "normalised",
     "numbers_of",
+    "title_keys",
 ]
 
 SPLITS = ("train", "valid", "test")
@@ -57,6 +59,87 @@ def normalised(title: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
+# What a video is called when it is published once more; not what tells two videos apart. Some words say so only where
+# they stand apart from the title: "the old clock, fixed" is another video than "the old clock".
+_APART = r"(?:\s*[(\[{|]\s*|\s+[–—-]\s+|:\s+)"
+_AGAIN = r"#?re-?\s?(?:upload|post)(?:ed)?"
+_MENDED = (
+    r"re-?(?:issued?|master(?:ed)?|edit(?:ed)?)|(?:audio|sound|video)\s(?:fix(?:ed)?|corrected)"
+    r"|fixed(?:\s(?:audio|sound|video))?|corrected|new\sversion|(?:full\s)?hd|uhd|4k|1080p|720p"
+)
+_ONCE_MORE = re.compile(rf"(?:{_APART}(?:{_AGAIN}|{_MENDED})|[\s,]+{_AGAIN})[\s)\]}}!.]*$")
+_PART = re.compile(
+    r"[\s([{|:,.–—-]*(?:\b(?:part|pt|teil|partie|parte|vol|volume|ep|episode)\b\.? ?|#)(\d+|[ivx]+)[\s)\]}!.]*$"
+)
+# Marks that carry meaning: C# and C++, 50 %, @name, $5.
+_MEANT = frozenset("+#%@$&*=<>")
+
+
+def title_keys(titles: Iterable[str]) -> dict[str, str]:
+    """Reduce titles to keys that are equal for titles that say the same.
+
+    Beside what `normalised` does, punctuation and symbols count as spaces, except for marks that carry meaning (as in
+    C#), and endings that only say that a video was published once more are left out, such as "(re-upload)" and "HD".
+    An ending that counts parts, such as "part 2", is left out where it tells two videos apart at most: three parts or
+    more are a series, whose videos differ.
+
+    Returns:
+        {title: key}, of titles as given.
+    """
+    bare = {title: _bare(normalised(title)) for title in titles}
+    parts: dict[str, set[str]] = defaultdict(set)
+    split = {text: _without_part(text) for text in bare.values()}
+    for text, (stem, number) in split.items():
+        # The first of two parts often has no number.
+        parts[stem or text].add(number or "1")
+    keys: dict[str, str] = {}
+    for title, text in bare.items():
+        stem = split[text][0]
+        chosen = stem if stem and len(parts[stem]) <= 2 else text
+        keys[title] = _words(chosen) or normalised(title)
+    return keys
+
+
+def _bare(text: str) -> str:
+    """A normalised title without the endings that say that it was published once more; never empty."""
+    while True:
+        shorter = _ONCE_MORE.sub("", text)
+        if shorter == text or not _words(shorter):
+            return text
+        text = shorter
+
+
+def _without_part(text: str) -> tuple[str, str | None]:
+    """A title without its number among parts, and that number; the title and None where there is none."""
+    found = _PART.search(text)
+    if found is None or not _words(text[: found.start()]):
+        return text, None
+    return text[: found.start()], _ROMAN.get(found[1], found[1].lstrip("0") or "0")
+
+
+_ROMAN = {
+    "i": "1",
+    "ii": "2",
+    "iii": "3",
+    "iv": "4",
+    "v": "5",
+    "vi": "6",
+    "vii": "7",
+    "viii": "8",
+    "ix": "9",
+    "x": "10",
+}
+
+
+def _words(text: str) -> str:
+    return " ".join("".join(char if char in _MEANT or _is_word(char) else " " for char in text).split())
+
+
+def _is_word(char: str) -> bool:
+    """Letters, marks, numbers and currency; not punctuation, separators, controls, or symbols such as emoji."""
+    return unicodedata.category(char)[0] in "LMN" or unicodedata.category(char) in ("Sc", "Sm")
+
+
 def numbers_of(labels: Collection[str]) -> NDArray[np.intp]:
     """Number n labels, equal ones alike, in the order in which they first come: (n,) int from 0."""
     import numpy as np  # noqa: PLC0415 (who only groups does not need it)
@@ -66,11 +149,12 @@ def numbers_of(labels: Collection[str]) -> NDArray[np.intp]:
     return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.intp, len(labels))
 
 
-def groups_of(videos: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
+def groups_of(videos: Iterable[tuple[str, str, str | None]], alike: Mapping[str, str] | None = None) -> dict[str, str]:
     """Group videos that share a picture or a title, directly or through others.
 
     Args:
         videos: (video id, title, picture digest or None) each; a title that is empty, or spaces, joins nothing.
+        alike: {picture digest: a digest that stands for all that show the same}; others stand for themselves.
 
     Returns:
         {video id: group id}; a group's id is the smallest video id in it.
@@ -83,12 +167,17 @@ def groups_of(videos: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
             video = parent[video]
         return video
 
+    videos, same = list(videos), alike or {}
+    keys = title_keys(title for _, title, _ in videos)
     first_with: dict[tuple[str, str], str] = {}
     for video, title, picture in videos:
         parent[video] = video
         # Blank as the view `pairs` has it is a title that is missing, and those are not equal ones. Other white space
         # makes a pair, though it is normalised to nothing as well.
-        for kind, value in (("title", normalised(title) if title.strip(" ") else None), ("picture", picture)):
+        for kind, value in (
+            ("title", keys[title] if title.strip(" ") else None),
+            ("picture", None if picture is None else same.get(picture, picture)),
+        ):
             if value is None:
                 continue
             other = first_with.setdefault((kind, value), video)
@@ -97,9 +186,14 @@ def groups_of(videos: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
     return {video: root(video) for video in parent}
 
 
-def members_of(videos: Sequence[SplitVideo]) -> list[Member]:
-    """Videos with the groups that their present titles and pictures make of them, in the order given."""
-    groups = groups_of((video.video_id, video.title, video.picture_sha256) for video in videos)
+def members_of(videos: Sequence[SplitVideo], alike: Mapping[str, str] | None = None) -> list[Member]:
+    """Videos with the groups that their present titles and pictures make of them, in the order given.
+
+    Args:
+        videos: all of the store.
+        alike: pictures that show the same, see `groups_of`.
+    """
+    groups = groups_of(((video.video_id, video.title, video.picture_sha256) for video in videos), alike)
     return [
         Member(video.video_id, video.channel_id, groups[video.video_id], video.split, video.is_pair) for video in videos
     ]

@@ -137,3 +137,17 @@ def test_mcnemar_is_the_binomial_on_discordant_pairs(ranks: dict[str, tuple[int,
 def test_mcnemar_looks_at_common_queries_only() -> None:
     found = mcnemar({"a": 1, "b": 1, "x": 1}, {"a": 1, "b": 4, "y": 1})
     assert (found.n, found.both, found.only_a, found.only_b, found.neither) == (2, 1, 1, 0, 0)
+
+
+def test_equal_vectors_have_equal_scores_wherever_they_stand() -> None:
+    """A float32 product may give one vector two scores, by its place in a block: then rounding would decide a rank."""
+    generator = np.random.default_rng(8)
+    base = generator.standard_normal((40, 513)).astype(np.float32)
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    # Every candidate stands twice, far apart: none is told from its twin, so none is first.
+    candidates = np.concatenate([base, base])
+    found = rank_rows(candidates, candidates, [[str(row) for row in range(80)]])
+    assert (found.rank == 2).all()
+    for rows in (slice(0, 1), slice(3, 20), slice(39, 80)):
+        part = rank_rows(candidates[rows], candidates[rows], [[str(row) for row in range(80)[rows]]])
+        assert (part.score == found.score[rows]).all()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from store.database import Database
-from tests.store.builders import add_video
+from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw, fill
+from thumbtune.demo.channel import drawn_channel
 from trainer.encoder import Encoder
 from trainer.errors import BadSetting
 from trainer.library import all_pairs, cosines, picture_vector, resolve_channels
@@ -99,6 +102,22 @@ def test_a_file_equal_to_stored_pictures_has_their_titles(store: Database, encod
     restricted = match(store, encoder, picture, IDEAS, ["UC2"])
     assert (len(restricted.current), restricted.compared) == (2, 5), "what it is called now, wherever it is"
     assert len(match(store, encoder, open_picture(store, "one"), IDEAS).current) == 1
+
+
+def test_a_picture_is_recognised_by_what_it_shows(sqlite_database: Database, encoder: Encoder, tmp_path: Path) -> None:
+    """A designer's file is another size than the stored thumbnail, and has no letterbox bars."""
+    videos = list(drawn_channel().videos.values())[:4]
+    with sqlite_database.write() as session:
+        add_channel(session)
+        for day, video in enumerate(videos):
+            add_video(session, video.id, day=day, title=video.title, picture=video.picture())
+    with Image.open(io.BytesIO(videos[2].picture())) as stored:
+        stored.crop((0, 45, 480, 315)).resize((1280, 720)).save(tmp_path / "design.png")
+    picture = open_picture(sqlite_database, str(tmp_path / "design.png"))
+    found = match_titles(encoder, picture, IDEAS, all_pairs(sqlite_database), database=sqlite_database)
+    assert [(title.title, title.video_ids) for title in found.current] == [(videos[2].title, (videos[2].id,))]
+    assert found.compared == 3
+    assert match_titles(encoder, picture, IDEAS, all_pairs(sqlite_database)).current == []
 
 
 def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: QueryPicture) -> None:

@@ -530,7 +530,8 @@ def test_comparing_runs(filled: Database, settings_for: Make) -> None:
     assert compare(filled, "1", "1").test.p == 1
     with filled.write() as session:
         for number in range(40, 60):
-            add_video(session, f"UC1-{number:03}", day=number, picture=draw("red", "bar") + str(number).encode())
+            picture = draw("red", "bar", mark=str(number)) + str(number).encode()
+            add_video(session, f"UC1-{number:03}", day=number, title=f"red bar {number} once", picture=picture)
     train(filled, settings_for())
     grown = compare(filled, str(first.run_id), "3")
     assert (grown.a.ranked, grown.b.ranked, grown.test.n) == (6, 9, 6)

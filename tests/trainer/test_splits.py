@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from trainer.splits import SPLITS, Member, assign, first_counts, group_homes, groups_of, normalised, numbers_of
+from trainer.splits import (
+    SPLITS,
+    Member,
+    assign,
+    first_counts,
+    group_homes,
+    groups_of,
+    normalised,
+    numbers_of,
+    title_keys,
+)
 
 PROPORTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
@@ -295,3 +307,68 @@ def test_a_long_chain_of_shared_pictures_and_titles_is_one_group() -> None:
     chain = [(f"v{index:05}", f"title {index // 2}", f"picture {(index + 1) // 2}") for index in range(n)]
     assert set(groups_of(chain).values()) == {"v00000"}
     assert set(groups_of(reversed(chain)).values()) == {"v00000"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Baking bread at home (re-upload)",
+        "Baking bread at home [Reupload]",
+        "Baking bread at home re-uploaded",
+        "BAKING BREAD AT HOME!!!",
+        "Baking bread, at home \N{SMILING FACE WITH OPEN MOUTH}",
+        "Baking bread at home (sound fixed)",
+        "Baking bread at home | 4K",
+        "Baking bread at home (HD) (repost)",
+        "Baking bread at home - part 2",
+        "Baking bread at home (Pt. II)",
+        "Baking bread at home #2",
+    ],
+)
+def test_an_ending_alone_does_not_make_another_title(other: str) -> None:
+    assert set(groups_of([("a", "Baking bread at home", "1"), ("b", other, "2")]).values()) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Learn C", "Learn C++"),
+        ("Learn C", "Learn C#"),
+        ("Version 1.5", "Version 15"),
+        ("My old clock", "My old clock fixed"),
+        ("A gaming PC for 1080p", "A gaming PC for 4K"),
+        ("Baking bread at home", "Baking bread at work"),
+        ("Top 5 ideas", "Top 7 ideas"),
+        ("Reupload", "Part 2"),
+        ("日本の朝", "日本の夜"),
+    ],
+)
+def test_titles_that_say_something_else_stay_apart(one: str, other: str) -> None:
+    assert len(set(groups_of([("a", one, "1"), ("b", other, "2")]).values())) == 2
+
+
+def test_a_series_is_not_one_title() -> None:
+    """Two parts are near enough to leak; grouped by their name, a channel of one series could not be split at all."""
+    series = [(f"v{n:02}", f"Let's build a boat, part {n}", str(n)) for n in range(1, 30)]
+    assert len(set(groups_of(series).values())) == 29
+    assert len(set(groups_of(series[:2]).values())) == 1
+
+
+def test_titles_of_marks_alone_are_told_apart() -> None:
+    keys = title_keys(["???", "!!!", "\N{FIRE}", " ??? "])
+    assert len(set(keys.values())) == 3
+    assert keys["???"] == keys[" ??? "]
+
+
+def test_alike_pictures_join() -> None:
+    rows = [("a", "one", "x"), ("b", "two", "y"), ("c", "three", "z")]
+    assert groups_of(rows, {"x": "w", "y": "w"}) == {"a": "a", "b": "a", "c": "c"}
+
+
+def test_a_real_channels_titles_are_all_different(shared_channel: Path) -> None:
+    videos = json.loads((shared_channel / "videos.json").read_text(encoding="utf-8"))
+    titles = [str(video["title"]) for video in videos]
+    assert len(set(title_keys(titles).values())) == len({normalised(title) for title in titles})
+    again = [f"{title} (re-upload)" for title in titles]
+    keys = title_keys([*titles, *again])
+    assert all(keys[one] == keys[other] for one, other in zip(titles, again, strict=True))

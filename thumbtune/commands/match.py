@@ -81,7 +81,15 @@ def match(
         shown = Shown(app.console)
         with quiet_libraries():
             used = open_in_use(database, model, device, shown)
-            found = match_titles(used.embedder, picture, ideas, all_pairs(database), channels=wanted, progress=shown)
+            found = match_titles(
+                used.embedder,
+                picture,
+                ideas,
+                all_pairs(database),
+                channels=wanted,
+                database=database,
+                progress=shown,
+            )
     finally:
         database.close()
     _report(app.console, found)
