@@ -7,8 +7,9 @@ share machine ids), so that a process that can't be looked at counts as gone onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -37,9 +38,10 @@ def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], ha
     """
     silent_since = clock(session) - LEASE
     query = select(model).where(model.status == "running")
+    rows = cast("Sequence[TrainingRun | Sweep]", session.scalars(query).all())
     dead = [
         row.id
-        for row in session.scalars(query)
+        for row in rows
         if has_ended(row.host, row.pid, heard_at(row)) or (row.seen_at is not None and row.seen_at < silent_since)
     ]
     # On PostgreSQL it may have ended since it was read, and its process after that.
