@@ -7,11 +7,11 @@ share machine ids), so that a process that can't be looked at counts as gone onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import cast
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from store.syncs import LEASE
@@ -37,10 +37,11 @@ def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], ha
     Rows without a sign of life, of an earlier version, are judged by their process alone.
     """
     silent_since = clock(session) - LEASE
-    query: Select[Any] = select(model).where(model.status == "running")  # mypy sees only the common base
+    query = select(model).where(model.status == "running")
+    rows = cast("Sequence[TrainingRun | Sweep]", session.scalars(query).all())
     dead = [
         row.id
-        for row in session.scalars(query)
+        for row in rows
         if has_ended(row.host, row.pid, heard_at(row)) or (row.seen_at is not None and row.seen_at < silent_since)
     ]
     # On PostgreSQL it may have ended since it was read, and its process after that.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import cast
 
 import pytest
 from sqlalchemy import update
@@ -32,7 +32,7 @@ def start(database: Database, model: type[TrainingRun | Sweep]) -> int:
 
 def status(database: Database, model: type[TrainingRun | Sweep], row_id: int) -> tuple[str, object, object]:
     with database.read() as session:
-        row: Any = session.get_one(model, row_id)  # mypy sees only the common base
+        row = cast("TrainingRun | Sweep", session.get_one(model, row_id))
         return row.status, row.error, row.finished_at
 
 

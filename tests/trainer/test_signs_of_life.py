@@ -19,7 +19,7 @@ def test_signs_of_life_come_and_end_with_the_block(sqlite_database: Database, mo
     columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
     with sqlite_database.write() as session:
         run_id = start_run(session, **columns, host="here", pid=1)
-    seen: set[datetime | None] = set()
+    seen = set[datetime | None]()
     with signs_of_life(sqlite_database, TrainingRun, run_id):
         while len(seen) < 3:  # the first is from the start
             with sqlite_database.read() as session:
