@@ -1,0 +1,82 @@
+"""Folds that keep groups whole, ranks by hand, and comparisons of two models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.cross_validation import Fold, candidate_ranks, folds, out_of_fold, paired
+
+GROUPS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60)
+
+
+@given(GROUPS, st.integers(2, 7), st.integers(0, 5))
+def test_each_row_is_held_out_once_with_its_whole_group(groups: list[str], k: int, seed: int) -> None:
+    cut = folds(groups, k, seed)
+    distinct = len(set(groups))
+    assert len(cut) == (min(k, distinct) if distinct > 1 else 0)
+    for fold in cut:
+        assert sorted([*fold.fit, *fold.held_out]) == list(range(len(groups)))
+        assert {groups[row] for row in fold.fit}.isdisjoint({groups[row] for row in fold.held_out})
+        assert len(fold.fit) * len(fold.held_out) > 0
+    if cut:
+        assert sorted(row for fold in cut for row in fold.held_out) == list(range(len(groups)))
+
+
+def test_single_rows_make_folds_of_one_size_and_another_seed_cuts_otherwise() -> None:
+    groups = [str(n) for n in range(103)]
+    sizes = [len(fold.held_out) for fold in folds(groups)]
+    assert (min(sizes), max(sizes)) == (20, 21)
+    first, again, other = (folds(groups, seed=seed)[0].held_out.tolist() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_ranks_by_hand() -> None:
+    titles = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
+    pictures = np.array([[0.8, 0.6], [0.0, 0.0], [0.0, 1.0]])
+    own = np.array([0, 1, 2])
+    assert candidate_ranks(pictures, titles, own, np.arange(4)).tolist() == [3, 4, 1], "equal ones come first"
+    assert candidate_ranks(pictures, titles, own, np.array([0, 1, 2, 0])).tolist() == [2, 4, 1], "equal titles are one"
+
+
+def test_rounding_decides_no_rank() -> None:
+    titles = np.array([[0.6, 0.8], [0.6, np.nextafter(np.float32(0.8), np.float32(0))]], np.float32)
+    for own in (0, 1):
+        assert candidate_ranks(titles[:1], titles, np.array([own]), np.arange(2)).tolist() == [2]
+
+
+def test_every_row_is_ranked_by_a_model_that_was_fitted_without_its_group() -> None:
+    groups = ["a", "a", "b", "c", "d", "e"]
+
+    def ranks_of(fold: Fold) -> np.ndarray:
+        assert {groups[row] for row in fold.fit}.isdisjoint({groups[row] for row in fold.held_out})
+        return fold.held_out + 1
+
+    assert out_of_fold(groups, ranks_of, repeats=3).tolist() == [[1, 2, 3, 4, 5, 6]] * 3
+    with pytest.raises(ValueError, match="two groups"):
+        out_of_fold(["a", "a"], ranks_of)
+
+
+def test_a_comparison_by_hand() -> None:
+    old, new = np.array([1, 1, 2, 5]), np.array([[1, 2, 1, 1], [1, 1, 1, 1]])
+    found = paired(np.array([old, old]), new, list("abcd"))
+    assert (found.n, found.old, found.new, found.difference) == (4, 0.5, 0.875, 0.375)
+    assert found.low < 0.375 < found.high
+    assert found.better
+
+
+def test_a_tie_is_not_better_and_has_no_width_where_nothing_differs() -> None:
+    ranks = np.array([1, 2, 3, 1])
+    found = paired(ranks, ranks, list("abcd"))
+    assert (found.difference, found.low, found.high, found.better) == (0, 0, 0, False)
+    assert not paired(np.array([1, 2, 2]), np.array([2, 1, 2]), list("abc")).better
+
+
+def test_rows_of_one_group_count_as_one_for_the_interval() -> None:
+    old, new = np.full(40, 2), np.tile([1, 2], 20)
+    alone = paired(old, new, [str(n) for n in range(40)])
+    together = paired(np.sort(old), np.sort(new), [str(n // 10) for n in range(40)])
+    assert alone.difference == together.difference
+    assert together.high - together.low > alone.high - alone.low
