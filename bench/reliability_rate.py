@@ -23,7 +23,7 @@ from bench.reliability_served import served
 
 __all__ = ["rate"]
 
-TIMES_ITS_RATE = 1.5
+TIMES_ITS_RATE = 0.9
 
 DOWNLOAD = """
 import json, sys

@@ -163,6 +163,8 @@ class Thumbnails:
         """The first size that can be fetched; whatever is wrong with one, the next is tried.
 
         A refresh asks for the preferred size again, so that a smaller one that took its place does not stay for ever.
+        Where a thumbnail is stored, a transient failure of its size leaves it as it is: another size would look like a
+        change of the thumbnail.
 
         Raises:
             PictureError: no size can be fetched. It is a transient one if there is any, as another try may heal it;
@@ -177,7 +179,7 @@ class Thumbnails:
                 outcome = await self._fetch_size(job, size, placeholders)
             except PictureError as error:
                 errors.append(error)
-                if sum(map(_is_transient, errors)) > MOST_TRANSIENT:
+                if _is_transient(error) and (size.url == job.url or sum(map(_is_transient, errors)) > MOST_TRANSIENT):
                     break
                 continue
             if outcome is not None:

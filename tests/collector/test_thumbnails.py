@@ -315,3 +315,19 @@ async def test_what_another_try_may_heal_is_the_reason_of_several(server: StandI
     assert isinstance(outcome, FailedPicture)
     assert outcome.url == f"{server.url}{high}"
     assert unreachable
+
+
+async def test_a_transient_failure_does_not_replace_a_stored_thumbnail_by_another_size(server: StandIn) -> None:
+    path = f"/vi/video000000/{FILES['maxres'][0]}"
+    server.faults = Faults([Fault("status", path=path, status=503)], most_in_a_row=None)
+    announced = {
+        size: {"url": f"{server.url}/vi/video000000/{file}", "width": width, "height": height}
+        for size, (file, width, height) in FILES.items()
+    }
+    async with hasty_http() as http:
+        thumbnails = Thumbnails(http, (server.thumbnail_host,))
+        job = PictureJob("video000000", announced, f"{server.url}{path}", '"tag"', None)
+        outcome, unreachable = await thumbnails.fetch(job, "best")
+        thumbnails.close()
+    assert isinstance(outcome, FailedPicture)
+    assert unreachable

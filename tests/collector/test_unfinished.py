@@ -13,7 +13,7 @@ from sqlalchemy import select
 from store.channels import change_settings
 from store.database import Database
 from store.tables import SyncMode, Video
-from tests.collector.channels import When, channel, contents, drawn, jpeg, kinds, later, sync, video
+from tests.collector.channels import HIGH, When, channel, contents, drawn, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -81,7 +81,7 @@ async def test_a_video_that_came_back_shows_the_thumbnail_that_it_has_now(
         server.journal.clear()
         assert (await sync(sqlite_database, server, now=later(73))).status == "unchanged"
         assert server.journal.count("picture") == 0
-    pictured = hashlib.sha256(jpeg("another picture")).hexdigest()
+    pictured = hashlib.sha256(jpeg("another picture", HIGH)).hexdigest()
     assert contents(sqlite_database)[back][4] == pictured
 
 
@@ -94,7 +94,7 @@ async def test_a_short_that_counts_as_a_video_shows_the_thumbnail_that_it_has_no
         await sync(sqlite_database, server, mode="refresh")
         report = await sync(sqlite_database, server, min_duration_s=60)
         assert (report.pictures_fetched, report.pictures_unchanged) == (1, 2)
-    assert contents(sqlite_database)["video000001"][4] == hashlib.sha256(jpeg("another picture")).hexdigest()
+    assert contents(sqlite_database)["video000001"][4] == hashlib.sha256(jpeg("another picture", HIGH)).hexdigest()
 
 
 @pytest.mark.parametrize("units", range(1, 8))

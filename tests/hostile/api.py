@@ -15,7 +15,7 @@ from collector.report import SyncReport
 from collector.settings import Settings
 from collector.sync import sync_channels
 from store.database import Database
-from tests.collector.channels import hasty_http, jpeg
+from tests.collector.channels import HIGH, hasty_http, jpeg
 
 __all__ = ["CHANNEL_ID", "RawApi", "as_json", "channel_body", "page_body", "video_item", "videos_body"]
 
@@ -53,7 +53,7 @@ class RawApi:
         return web.Response(body=body, content_type="application/json")
 
     async def _picture(self, request: web.Request) -> web.Response:
-        return web.Response(body=jpeg(request.match_info["name"]), content_type="image/jpeg")
+        return web.Response(body=jpeg(request.match_info["name"], HIGH), content_type="image/jpeg")
 
     def thumbnails(self, video_id: str) -> dict[str, Any]:
         return {"high": {"url": f"http://{self.host}/pictures/{video_id}"}}

@@ -14,7 +14,7 @@ from collector.report import SyncReport
 from collector.settings import Settings
 from collector.sync import sync_channels
 from store.database import Database
-from tests.collector.channels import contents, failures, hasty_http, jpeg
+from tests.collector.channels import HIGH, contents, failures, hasty_http, jpeg
 from tests.hostile.api import CHANNEL_ID, RawApi, as_json, channel_body, page_body, video_item, videos_body
 
 VIDEO = "video000000"
@@ -23,7 +23,7 @@ VIDEO = "video000000"
 @asynccontextmanager
 async def answering(head: bytes) -> AsyncIterator[str]:
     """`host:port` of a server that answers everything with this and a picture."""
-    body = jpeg(VIDEO)
+    body = jpeg(VIDEO, HIGH)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from store.database import open_database
-from tests.collector.channels import channel, contents, failures, jpeg
+from tests.collector.channels import HIGH, channel, contents, failures, jpeg
 from tests.collector.test_bad_pictures import png
 from tests.collector.test_scale import MEASURED
 from tests.hostile.servers import endless_server
@@ -137,7 +137,7 @@ def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: P
 
 def large_file(number: int, picture: bytes | None = None) -> bytes:
     """A picture of 8 MiB: decoders ignore what follows its end."""
-    return (picture or jpeg("large")).ljust((8 << 20) - 1, b"\0") + bytes([number])
+    return (picture or jpeg("large", HIGH)).ljust((8 << 20) - 1, b"\0") + bytes([number])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
