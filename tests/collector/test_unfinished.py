@@ -77,9 +77,9 @@ async def test_a_video_that_came_back_shows_the_thumbnail_that_it_has_now(
             with suppress(asyncio.CancelledError):
                 await task
             assert contents(sqlite_database)[back][0] == "Another title"
-        await sync(sqlite_database, server, now=later(72), mode="incremental" if stopped else mode)
+        await sync(sqlite_database, server, now=later(60), mode="incremental" if stopped else mode)
         server.journal.clear()
-        assert (await sync(sqlite_database, server, now=later(73))).status == "unchanged"
+        assert (await sync(sqlite_database, server, now=later(61))).status == "unchanged"
         assert server.journal.count("picture") == 0
     pictured = hashlib.sha256(jpeg("another picture", HIGH)).hexdigest()
     assert contents(sqlite_database)[back][4] == pictured

@@ -249,7 +249,7 @@ async def test_no_step_of_the_event_loop_checks_many(
 async def test_both_kinds_of_thumbnails_arrive_as_they_are(sqlite_database: Database) -> None:
     cut = USUAL["grey"][: len(USUAL["grey"]) // 2]
     catalogue = channel(0)
-    bodies = USUAL["as YouTube's"], UNUSUAL["progressive"], UNUSUAL["png with what looks like a scan"], cut
+    bodies = USUAL["as YouTube's"], UNUSUAL["progressive"], saved(FLAT.resize((480, 360)), "PNG"), cut
     catalogue.publish(*(video(number, picture=lambda data=data: data) for number, data in enumerate(bodies)))
     async with StandIn(catalogue) as server:
         report = await sync(sqlite_database, server)
@@ -262,7 +262,7 @@ async def test_both_kinds_of_thumbnails_arrive_as_they_are(sqlite_database: Data
     assert kept == [
         (bodies[0], "image/jpeg", 480, 360),
         (bodies[1], "image/jpeg", 480, 360),
-        (bodies[2], "image/png", 24, 18),
+        (bodies[2], "image/png", 480, 360),
     ]
     ((video_id, reason),) = failures(sqlite_database).items()
     assert video_id == "video000003"
