@@ -17,7 +17,7 @@ from collector.settings import settings_from
 from store.damage import damaged_pictures, missing_pictures, pictures_to_repair
 from store.database import Database
 from store.maintenance import check
-from tests.collector.channels import channel, drawn, hasty_http, jpeg, later, sync
+from tests.collector.channels import HIGH, channel, drawn, hasty_http, jpeg, later, sync
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
@@ -25,7 +25,7 @@ ONE, TWO = "video000001", "video000002"
 
 
 def digest_of(text_: str) -> str:
-    return hashlib.sha256(jpeg(text_)).hexdigest()
+    return hashlib.sha256(jpeg(text_, HIGH)).hexdigest()
 
 
 DAMAGES: dict[str, str] = {

@@ -13,9 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.collector.channels import channel, jpeg, video
+from tests.collector.channels import HIGH, channel, jpeg, video
 from tests.thumbtune.test_sync_command import Shell, error_line
 from thumbtune.standin.server import StandIn
+
+
+def pieces(thumbnail: bytes) -> list[bytes]:
+    """Parts of its pixels. It takes several pages of the file, which need not follow each other."""
+    return [thumbnail[at : at + 64] for at in range(1_000, len(thumbnail) - 64, 64)]
 
 
 @pytest.fixture
@@ -41,21 +46,22 @@ def test_nothing_is_left_of_a_removed_channel_in_the_file(shell: Shell) -> None:
     shell.run("sync", "@tests", "--refresh")
     shell.server.catalogues[0].change("video000007", title="Title 7")
     shell.run("sync", "@tests", "--refresh")
-    picture = jpeg("video000007")
+    picture = pieces(jpeg("video000007", HIGH))
     before = file_of(shell).read_bytes()
     assert b"A title that is shown no more" in before
-    assert picture in before
+    assert sum(piece in before for piece in picture) > len(picture) / 2
     done = shell.run("channels", "remove", "@Tests", "--yes", "--json")
     assert done.returncode == 0, done.stderr
     removed = json.loads(done.stdout)
     assert removed["rewritten"]
     assert (removed["removed"]["videos"], removed["removed"]["thumbnails"]) == (60, 60)
     after = file_of(shell).read_bytes()
-    for trace in (b"A title that is shown no more", b"Title 7", b"video000007", b"@tests", picture):
+    for trace in (b"A title that is shown no more", b"Title 7", b"video000007", b"@tests", *picture):
         assert trace not in after
     assert len(after) < len(before)
     assert not file_of(shell).with_name("thumbtune.db-wal").exists()
-    assert jpeg("other000001") in after
+    kept = pieces(jpeg("other000001", HIGH))
+    assert sum(piece in after for piece in kept) > len(kept) / 2
     assert listed(shell) == ["@other"]
     assert shell.run("db", "check").returncode == 0
     again = shell.run("channels", "remove", "@tests", "--yes")
