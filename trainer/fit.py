@@ -152,7 +152,8 @@ class _Collator:
     valid_label_columns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._labels = title_labels([*self.rows.titles, *(self.rows.negatives or ())])
+        titles = [*self.rows.titles, *(self.rows.negatives or ())]
+        self._labels = title_labels(titles, self.rows.groups_of_titles())
 
     def __call__(self, features: list[dict[str, int]]) -> dict[str, Any]:
         numbers = [feature["anchor"] for feature in features]

@@ -50,7 +50,7 @@ class Pooled:
 
     def triplets(self, rows: Triplets) -> PooledTriplets:
         """The rows to train on, by number."""
-        labels = title_labels(list(self.title_rows))
+        labels = title_labels(list(self.title_rows), rows.groups_of_titles())
         return PooledTriplets(
             self.pictures,
             self.titles,
@@ -76,6 +76,7 @@ def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:
         [row.picture_sha256 for row in rows],
         [row.title for row in rows],
         [titles[row.negative_position] for row in rows] if mined else None,
+        [row.group_id for row in rows],
     )
 
 

@@ -24,14 +24,14 @@ from scipy.spatial import cKDTree
 from sqlalchemy.orm import Session
 
 from store.database import Database
-from store.errors import NotFound, StoreError
+from store.errors import NotFound, PictureDamaged, StoreError
 from store.features import read_features, write_features
 from store.pairs import read_pictures
 from trainer.errors import BadPicture
 from trainer.framing import without_bars
 from trainer.pictures import batches, decoded
 
-__all__ = ["alike", "alike_pictures", "remember_sketches", "showing"]
+__all__ = ["SKETCHES", "alike", "alike_pictures", "remember_sketches", "showing"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ _FLAT = 2.0
 # Largest difference of the mean of a quarter of a picture, in levels, that coding and scaling leave.
 _QUARTER = 5.0
 _BYTES = _SMALL[0] * _SMALL[1] * 3
-_KEY = hashlib.sha256(b"sketch 32x18 rgb, bars cut, bicubic").hexdigest()
+SKETCHES = hashlib.sha256(b"sketch 32x18 rgb, bars cut, bicubic").hexdigest()
+"""The fingerprint under which sketches lie in the feature cache: of no model."""
 _BATCH = 64
 
 
@@ -75,7 +76,7 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> dict[str, S
         found |= made
         try:
             with database.write() as session:
-                write_features(session, _KEY, "vision", {digest: made[digest].tobytes() for digest in made})
+                write_features(session, SKETCHES, "vision", {digest: made[digest].tobytes() for digest in made})
         except StoreError:
             logger.debug("sketches could not be kept", exc_info=True)
     return found
@@ -153,7 +154,7 @@ def _near(names: Sequence[str], sketches: Sequence[Sketch]) -> Iterable[tuple[st
 
 def _read(session: Session, digests: Sequence[str]) -> dict[str, Sketch]:
     width, height = _SMALL
-    found = read_features(session, _KEY, "vision", digests, _BYTES // 4)
+    found = read_features(session, SKETCHES, "vision", digests, _BYTES // 4)
     shape = (height, width, 3)
     return {digest: np.frombuffer(found[digest], np.uint8).reshape(shape) for digest in digests if digest in found}
 
@@ -161,7 +162,7 @@ def _read(session: Session, digests: Sequence[str]) -> dict[str, Sketch]:
 def _stored(session: Session, digest: str) -> Image.Image | None:
     try:
         return decoded(read_pictures(session, [digest])[digest], digest)
-    except (BadPicture, NotFound):
+    except (BadPicture, NotFound, PictureDamaged):
         return None
 
 

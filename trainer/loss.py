@@ -8,7 +8,7 @@ compare it with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,10 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["RankingLoss", "equal_titles", "ranking_loss", "title_labels"]
 
 
-def title_labels(titles: Sequence[str]) -> dict[str, int]:
-    """{title: number}: equal numbers for titles that are equal after normalisation."""
-    numbers: dict[str, int] = {}
-    return {title: numbers.setdefault(normalised(title), len(numbers)) for title in titles}
+def title_labels(titles: Sequence[str], groups: Mapping[str, str] | None = None) -> dict[str, int]:
+    """{title: number}: equal numbers for titles that are equal after normalisation, or of one group.
+
+    Args:
+        titles: all that can be candidates.
+        groups: {title: group}. A group's videos share titles or thumbnails, so another's title is a row's own, too.
+    """
+    numbers: dict[tuple[str, str], int] = {}
+    known = groups or {}
+    keys = {title: ("group", known[title]) if title in known else ("title", normalised(title)) for title in titles}
+    return {title: numbers.setdefault(key, len(numbers)) for title, key in keys.items()}
 
 
 def equal_titles(own: Tensor, candidates: Tensor) -> Tensor:

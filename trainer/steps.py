@@ -35,11 +35,17 @@ class Triplets:
         pictures: digest of each row's thumbnail, the anchor.
         titles: each row's own title, the positive.
         negatives: each row's negative title; None: only the other titles of the batch are negatives.
+        groups: each row's group: titles of one group are masked for each other; None: only equal titles are.
     """
 
     pictures: Sequence[str]
     titles: Sequence[str]
     negatives: Sequence[str] | None
+    groups: Sequence[str] | None = None
+
+    def groups_of_titles(self) -> dict[str, str]:
+        """{title: group} of the rows; empty where no groups are given."""
+        return {} if self.groups is None else dict(zip(self.titles, self.groups, strict=True))
 
 
 def chosen_names(names: Sequence[str], train: str) -> list[str]:

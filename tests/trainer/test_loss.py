@@ -115,3 +115,9 @@ def test_as_a_module_it_takes_labels_by_column(mask: bool, mined: bool) -> None:
         masked[0, 4] = masked[2, 4] = True
     assert torch.equal(found, ranking_loss(columns[0], torch.cat(columns[1:]), 20.0, masked if mask else None))
     assert not torch.equal(found, ranking_loss(columns[0], torch.cat(columns[1:]), 20.0, None if mask else masked))
+
+
+def test_titles_of_one_group_have_one_label() -> None:
+    """Two titles of one thumbnail: neither is wrong for it."""
+    labels = title_labels(["Old name", "New name", "Other", "OTHER"], {"Old name": "g1", "New name": "g1"})
+    assert labels["Old name"] == labels["New name"] != labels["Other"] == labels["OTHER"]
