@@ -146,7 +146,7 @@ class LazyModel:
             files = self._files()
             if files is not None:
                 _remember(self._database, files, found.stored())
-            raise DamagedModel(f"{self.name} is another model than when it was last loaded; run the command again")
+            raise DamagedModel(f"{self.name} has changed since it was last loaded; run the command again")
         return encoder
 
     def _load(self) -> tuple[Encoder, Facts]:

@@ -148,6 +148,7 @@ def test_every_duration_is_read_back(seconds: int) -> None:
     assert parse_duration(text) == seconds
 
 
+@pytest.mark.slow
 @given(st.text() | st.from_regex(r"-?P[0-9]{0,30}[DYMW]?(T[0-9.]{0,30}[HMS]?)*", fullmatch=True))
 def test_no_text_breaks_the_parser_of_durations(text: str) -> None:
     parsed = parse_duration(text)
@@ -196,6 +197,7 @@ ITEM = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(ITEM | JSON, max_size=5), JSON, JSON)
 def test_no_item_breaks_the_parsers(items: list[Any], token: object, info: object) -> None:
     more = {"items": items, "nextPageToken": token, "pageInfo": info}

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+import pytest
 from sqlalchemy import delete, func, select, text
 
 from store.channels import get_channel
@@ -27,6 +28,7 @@ def versions(database: Database, video_id: str) -> list[tuple[str, str | None]]:
         return [(version.title, version.picture_sha256) for version in session.scalars(query)]
 
 
+@pytest.mark.slow
 async def test_nothing_changed_costs_one_unit_for_each_fifty_and_no_picture(database: Database) -> None:
     async with StandIn(channel(120)) as server:
         await sync(database, server)
@@ -89,6 +91,7 @@ async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database:
     assert versions(database, TWO) == [old, new]
 
 
+@pytest.mark.slow
 async def test_what_vanishes_is_marked_and_what_returns_is_back(database: Database) -> None:
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
@@ -150,6 +153,7 @@ async def test_a_channel_whose_videos_are_all_gone_is_believed_in_the_end(sqlite
     assert report.pictures_failed == 0
 
 
+@pytest.mark.slow
 async def test_a_refresh_that_the_quota_stops_goes_on_where_it_stopped(sqlite_database: Database) -> None:
     catalogue = channel(220)
     async with StandIn(catalogue) as server:
@@ -169,6 +173,7 @@ async def test_a_refresh_that_the_quota_stops_goes_on_where_it_stopped(sqlite_da
         assert get_channel(session, catalogue.channel_id).refreshed_at is not None
 
 
+@pytest.mark.slow
 async def test_another_size_replaces_stored_pictures_at_the_next_refresh(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)

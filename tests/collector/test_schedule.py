@@ -69,6 +69,7 @@ def test_pauses_after_failures_double_up_to_the_interval(
     assert wanted * (1 - JITTER) <= wait <= wanted * (1 + JITTER)
 
 
+@pytest.mark.slow
 @given(rhythms, st.lists(turns, max_size=10), instants)
 def test_the_next_is_the_one_that_is_due_first(rhythm: Rhythm, several: list[Turn], now: datetime) -> None:
     found = next_turn(rhythm, several, now)

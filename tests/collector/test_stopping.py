@@ -98,6 +98,7 @@ async def test_thumbnails_that_wait_to_be_written_are_written(sqlite_database: D
     assert sum(row[4] is not None for row in contents(sqlite_database).values()) == AT_HAND
 
 
+@pytest.mark.slow
 async def test_what_could_not_even_be_handed_on_is_written(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -168,6 +169,7 @@ def units_of_today(database: Database) -> int:
         return units_spent(session, quota_day(utc_now()))
 
 
+@pytest.mark.slow
 async def test_a_run_that_is_being_opened_is_closed(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         telling = Telling(sqlite_database, lambda: True)

@@ -23,6 +23,8 @@ from tests.collector.channels import channel, contents, sync, sync_runs
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
+pytestmark = pytest.mark.processes
+
 COUNT = 230
 
 
@@ -73,7 +75,6 @@ def check_sound(database: Database) -> None:
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall() == []
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("requests", [1, 3, 6, 20, 60, 130, 200])
 def test_a_killed_sync_is_completed_by_the_next(
     sqlite_url: str, wanted: dict[str, tuple[object, ...]], requests: int
@@ -99,7 +100,6 @@ def test_a_killed_sync_is_completed_by_the_next(
         opened.close()
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_sync_in_order(sqlite_url: str, number: signal.Signals) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=60)
@@ -118,7 +118,6 @@ def test_a_signal_ends_the_sync_in_order(sqlite_url: str, number: signal.Signals
     opened.close()
 
 
-@pytest.mark.processes
 def test_two_processes_at_once_neither_fail_nor_duplicate(
     store_url: str, wanted: dict[str, tuple[object, ...]]
 ) -> None:
@@ -140,7 +139,6 @@ def test_two_processes_at_once_neither_fail_nor_duplicate(
     opened.close()
 
 
-@pytest.mark.processes
 def test_two_refreshes_at_once_make_each_version_once(store_url: str) -> None:
     catalogue = channel(120)
     opened = open_database(store_url)

@@ -111,6 +111,7 @@ URLS = st.from_regex(
 )
 
 
+@pytest.mark.slow
 @given(URLS | st.text())
 @settings(max_examples=500, derandomize=True, deadline=None)
 def test_what_is_allowed_is_read_alike_by_the_client(url: str) -> None:

@@ -97,6 +97,7 @@ async def test_a_short_that_counts_as_a_video_shows_the_thumbnail_that_it_has_no
     assert contents(sqlite_database)["video000001"][4] == hashlib.sha256(jpeg("another picture", HIGH)).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", range(1, 8))
 async def test_what_a_whole_listing_did_not_show_is_looked_for_however_often_it_is_stopped(
     sqlite_database: Database, units: int
@@ -119,6 +120,7 @@ async def test_what_a_whole_listing_did_not_show_is_looked_for_however_often_it_
     assert {i for i, (_, availability) in kinds(sqlite_database).items() if availability == "gone"} == removed
 
 
+@pytest.mark.slow
 async def test_after_a_whole_listing_only_the_head_is_gone_on_with(sqlite_database: Database) -> None:
     catalogue = channel(600)
     async with StandIn(catalogue) as server:
@@ -182,6 +184,7 @@ async def test_a_minimum_that_changes_meanwhile_holds_for_what_is_still_to_come(
     assert set(kinds(sqlite_database).values()) == {("video", "available")}
 
 
+@pytest.mark.slow
 async def test_a_refresh_that_goes_on_with_another_size_replaces_every_picture(sqlite_database: Database) -> None:
     async with StandIn(channel(150)) as server:
         await sync(sqlite_database, server)

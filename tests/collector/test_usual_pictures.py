@@ -209,6 +209,7 @@ SMALL_JPEGS = [
 ]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=400, derandomize=True, deadline=None)
 # Pillow tells of damage that it lives with.

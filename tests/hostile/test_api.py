@@ -190,6 +190,7 @@ async def test_answers_that_no_database_reads_back_are_not_stored(database: Data
         assert (await api.sync(database, mode="full")).status == "complete"
 
 
+@pytest.mark.slow
 @given(body=st.data())
 @settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_json_anywhere_breaks_a_sync(sqlite_database: Database, body: st.DataObject) -> None:

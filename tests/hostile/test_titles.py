@@ -73,6 +73,7 @@ def thumbtune(
     return runner(migrated_sqlite_url, monkeypatch, capfd)
 
 
+@pytest.mark.slow
 def test_no_command_lets_a_title_steer_the_terminal(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     titles = tmp_path / "titles.txt"
     titles.write_text("\n".join(re.sub(r"\s", " ", title)[:500] for title in TITLES))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.pipeline import PICTURES_AT_ONCE
 from collector.service_child import GRACE_S
 from store.database import Database, open_database
 from store.quota import quota_day, units_spent
@@ -134,13 +135,13 @@ def test_a_signal_finishes_what_is_at_hand_and_exits_with_0_within_10_seconds(
     store_url: str, number: signal.Signals
 ) -> None:
     slow = [
-        Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=60),
+        Fault("hang", path="/youtube/v3/playlistItems", after=3, times=1, delay_s=60),
         Fault("slow", path="/vi", delay_s=30, after=40),
     ]
     with StandIn(channel(230), faults=Faults(slow, most_in_a_row=None)) as server:
         opened = open_database(store_url)
         with watching(store_url, server, "@tests") as watcher:
-            watcher.until(lambda: server.faults.made["hang"] and server.faults.made["slow"] >= 16)
+            watcher.until(lambda: server.faults.made["hang"] and server.faults.made["slow"] >= PICTURES_AT_ONCE)
             assert watcher.end(number) == 0, watcher.text
             assert "stopped in order" in watcher.text
         server.release()

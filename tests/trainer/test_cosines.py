@@ -37,6 +37,7 @@ def test_equal_vectors_have_equal_cosines_with_any_other() -> None:
         assert all(cosines.exactly(row, np.asarray([other]))[0] == exact[other] for other in range(0, 500, 37))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 20, 1000, 5000])
 def test_the_nearest_come_in_order_and_only_those_that_were_met(count: int) -> None:
     """Half of these vectors have no length: a search may miss some of them."""

@@ -186,6 +186,7 @@ def test_what_changes_a_tower_misses_for_that_tower(
     assert asked(changed) == (NAMES if VISION in misses else [])
 
 
+@pytest.mark.slow
 def test_another_fit_precision_or_content_misses(sqlite_database: Database, tiny_clip: Path) -> None:
     assert asked(features(sqlite_database, tiny_clip)) == NAMES
     assert asked(features(sqlite_database, tiny_clip, fit="pad")) == NAMES

@@ -75,6 +75,7 @@ def test_only_what_was_chosen_changes(encoder: Encoder) -> None:
     assert changed == {"0.model.visual_projection.weight", "0.model.text_projection.weight"}
 
 
+@pytest.mark.slow
 def test_pictures_are_decoded_a_batch_at_a_time(encoder: Encoder) -> None:
     source = Counted()
     with quiet_libraries():
@@ -83,6 +84,7 @@ def test_pictures_are_decoded_a_batch_at_a_time(encoder: Encoder) -> None:
     assert source.most == 8
 
 
+@pytest.mark.slow
 def test_nothing_of_the_rows_gets_into_the_model_card_data(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 
 from store.database import Database
 from store.tables import Feature, KnownModel, Picture, Video
@@ -21,6 +22,7 @@ from tests.trainer.training import artifact, embedded_plainly, losses, ranks, se
 from trainer.errors import DamagedModel, TrainingInterrupted
 from trainer.heads import TEXT, VISUAL
 from trainer.likeness import SKETCHES
+from trainer.pictures import decoded
 from trainer.progress import Silent
 from trainer.quiet import quiet_libraries
 from trainer.recorded import embedder_of, evaluate, export_model, load_run_model
@@ -123,6 +125,19 @@ def test_each_fit_trains_and_is_what_was_scored(filled: Database, tiny_clip: Pat
     assert evaluate(filled, str(result.run_id), "cpu").matches is True
 
 
+def decoded_by_name(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The digests of the thumbnails that are decoded from now on, as they are."""
+    names: list[str] = []
+
+    def counted(file: bytes, name: str) -> Image.Image:
+        names.append(name)
+        return decoded(file, name)
+
+    for module in ("trainer.pictures", "trainer.likeness"):
+        monkeypatch.setattr(f"{module}.decoded", counted)
+    return names
+
+
 def test_a_rerun_loads_no_model_and_decodes_no_picture(
     database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,23 +148,28 @@ def test_a_rerun_loads_no_model_and_decodes_no_picture(
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr("trainer.loading.SentenceTransformer", refuse)
-    with database.write() as session:
-        session.execute(update(Picture).values(bytes=b"no picture any more"))
+    read = decoded_by_name(monkeypatch)
     again = train(database, settings(tiny_clip))
     assert (again.tuned, again.base) == (first.tuned, first.base)
     assert losses(database, again.run_id) == losses(database, first.run_id)
     assert train(database, settings(tiny_clip, seed=7, epochs=1, negatives="hard")).tuned.scores
     assert evaluate(database, str(first.run_id), "cpu").matches is True
+    assert read == []
     with pytest.raises(DamagedModel, match="a model was loaded"):
         train(database, settings(tiny_clip, train=MLP))
 
 
-def test_a_rerun_with_new_videos_decodes_only_those(filled: Database, tiny_clip: Path) -> None:
+def test_a_rerun_with_new_videos_decodes_only_those(
+    filled: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(filled, settings(tiny_clip))
-    with filled.write() as session:
-        session.execute(update(Picture).values(bytes=b"no picture any more"))
+    with filled.read() as session:
+        known = set(session.scalars(select(Picture.sha256)))
     fill(filled, 5, "UC2")
+    read = decoded_by_name(monkeypatch)
     assert sum(train(filled, settings(tiny_clip)).examples.values()) == 45
+    assert len(set(read)) == 5
+    assert not known & set(read)
     with filled.read() as session:
         assert session.scalar(select(func.count()).select_from(Feature).where(ENCODED)) == 2 * 45
 
@@ -174,16 +194,20 @@ class StopsInside(Silent):
 
 
 @pytest.mark.parametrize(("phase", "kept"), [("Encoding pictures", 32), ("Encoding titles", 40 + 32)])
-def test_an_interrupted_run_keeps_what_it_encoded(database: Database, tiny_clip: Path, phase: str, kept: int) -> None:
+def test_an_interrupted_run_keeps_what_it_encoded(
+    database: Database, tiny_clip: Path, phase: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 40 of each, 32 at a time; the next run needs no picture that was read before."""
     fill(database, 40)
     with pytest.raises(TrainingInterrupted, match="what was encoded is kept"):
         train(database, settings(tiny_clip), progress=StopsInside(phase))
-    with database.write() as session:
+    with database.read() as session:
         assert session.scalar(select(func.count()).select_from(Feature).where(ENCODED)) == kept
-        done = select(Feature.digest).where(Feature.tower == "vision", ENCODED)
-        session.execute(update(Picture).where(Picture.sha256.in_(done)).values(bytes=b"no picture any more"))
+        done = set(session.scalars(select(Feature.digest).where(Feature.tower == "vision", ENCODED)))
+    read = decoded_by_name(monkeypatch)
     assert train(database, settings(tiny_clip)).run_id == 2
+    assert len(done) + len(set(read)) == 40
+    assert not done & set(read)
 
 
 def test_deleting_what_is_cached_changes_no_figure(filled: Database, tiny_clip: Path) -> None:

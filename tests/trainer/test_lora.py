@@ -66,6 +66,7 @@ def test_adapters_alone_train_and_start_without_effect(encoder: Encoder) -> None
     assert all(torch.equal(after[frozen[name]], tensor) for name, tensor in base.items()), "the base is frozen"
 
 
+@pytest.mark.slow
 def test_the_merged_model_is_the_adapted_one_and_an_ordinary_one(encoder: Encoder, tiny_clip: Path) -> None:
     start = embedded(encoder.model)
     adapters, _ = trained(encoder)
@@ -77,6 +78,7 @@ def test_the_merged_model_is_the_adapted_one_and_an_ordinary_one(encoder: Encode
     assert list(encoder.model.state_dict()) == list(fresh(tiny_clip).state_dict())
 
 
+@pytest.mark.slow
 def test_a_runs_adapters_give_its_model_again(encoder: Encoder, tiny_clip: Path) -> None:
     adapters, tensors = trained(encoder)
     adapters.merge()
@@ -86,6 +88,7 @@ def test_a_runs_adapters_give_its_model_again(encoder: Encoder, tiny_clip: Path)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.slow
 def test_parameters_that_differed_at_the_start_are_put_in_too(encoder: Encoder, tiny_clip: Path) -> None:
     moved = encoder.model.state_dict()[VISUAL]
     moved += 0.5

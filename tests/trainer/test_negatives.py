@@ -324,6 +324,7 @@ def test_random_titles_are_all_equally_likely() -> None:
         assert all(abs(count - 5000 * share) < spread for count in counts[row].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors", [themed(2000, 384, 1, 45), themed(2000, 768, 5, 2000)], ids=["themes", "none"])
 def test_it_is_the_recipes_assignment_at_2000_titles(vectors: Vectors) -> None:
     """Nowhere on the recipe's way are two titles so close that the rounding of its matrix would have decided."""
@@ -393,6 +394,7 @@ def test_a_title_may_be_used_again_by_many_rows_of_a_large_group() -> None:
     assert len(set(chosen[2500:])) == 500
 
 
+@pytest.mark.slow
 def test_the_matrix_is_never_held_whole() -> None:
     """Of 6,000 titles it would take 144 MB."""
     vectors, groups = random_signs(6000, 4, 6), alone(6000)
@@ -415,6 +417,7 @@ def test_a_vector_of_no_numbers_is_named(bad: float) -> None:
         hard(vectors, alone(3), 0.9)
 
 
+@pytest.mark.slow
 def test_the_index_finds_what_comparing_all_finds() -> None:
     """For nearly every row; a row that misses it takes one hardly less similar."""
     n = 4000

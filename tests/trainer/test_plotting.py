@@ -150,6 +150,7 @@ def test_losses_of_the_newest_runs() -> None:
     assert (axes.get_xlabel(), axes.get_ylim()[0]) == ("epoch", 0)
 
 
+@pytest.mark.slow
 def test_no_losses_are_said_to_be_none() -> None:
     _, axes = panels(draw_runs(some_runs(1)))
     assert [text.get_text() for text in axes.texts] == ["no losses are recorded"]

@@ -114,6 +114,7 @@ def chosen(space: Space, trials: int, seed: int = 1) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_small_space_is_tried_whole_and_nothing_twice() -> None:
     space = Space.read({**FINITE, "batch_size": "8,16,32,64"})
     found = {tuple(point.values()) for point in chosen(space, 24)}

@@ -141,6 +141,7 @@ def test_growing_in_small_steps_or_at_once_is_the_same(first: int, steps: list[i
 Upload = tuple[int, int, int, bool]  # channel, title, picture, whether it can be a pair
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
@@ -245,6 +246,7 @@ def test_different_titles_stay_different(one: str, other: str) -> None:
     assert normalised(one) != normalised(other)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text())
 def test_normalising_twice_changes_nothing(title: str) -> None:
