@@ -162,6 +162,7 @@ class Http:
             connector=aiohttp.TCPConnector(limit=self._connections, resolver=resolver),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=1 << 14,  # for each connection, and dozens may wait for their turn to be read
             headers={"User-Agent": "thumbtune (gzip)", "Accept-Encoding": "gzip, deflate"},
         )
 
@@ -187,6 +188,11 @@ class Http:
         finally:
             _turn.reset(token)
             self._end(turn)
+
+    async def _take(self, turn: _Turn) -> None:
+        if not turn.taken:
+            await self._large.acquire()
+            turn.taken = True
 
     def _end(self, turn: _Turn) -> None:
         if turn.taken:
@@ -314,11 +320,13 @@ class Http:
         block = _turn.get()
         turn = block or _Turn()
         try:
+            if announced is not None and announced > LARGE_BYTES:
+                # Before the first piece: each of those that wait would hold `LARGE_BYTES`.
+                await self._take(turn)
             async for piece in response.content.iter_chunked(CHUNK_BYTES):
                 size += len(piece)
-                if size > LARGE_BYTES and not turn.taken:
-                    await self._large.acquire()
-                    turn.taken = True
+                if size > LARGE_BYTES:
+                    await self._take(turn)
                 if size > max_bytes:
                     response.close()
                     return b"", False

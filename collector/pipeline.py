@@ -49,7 +49,7 @@ __all__ = ["Work", "run_pipeline"]
 DETAILS_AT_ONCE = 4
 PICTURES_AT_ONCE = 64
 """The most thumbnails in flight; a host that refuses gets fewer (see `collector.flow`)."""
-BYTES_UNWRITTEN = 16 << 20
+BYTES_UNWRITTEN = 8 << 20
 """So many bytes of thumbnails wait to be written; one that is larger waits alone."""
 JOBS_A_PAGE = 128
 MOST_UNREACHABLE = 20

@@ -14,6 +14,7 @@ from sqlalchemy import update
 
 from collector.channel_names import parse_channel_name
 from collector.options import SyncOptions
+from collector.pipeline import PICTURES_AT_ONCE
 from collector.progress import Silent
 from collector.report import SyncReport
 from collector.settings import settings_from
@@ -27,10 +28,13 @@ from tests.collector.channels import channel, contents, failures, hasty_http, la
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
-WORKERS = 16
+WORKERS = PICTURES_AT_ONCE
 WRITTEN_AT_ONCE = 8
-AT_HAND = WRITTEN_AT_ONCE + 32
+AT_HAND = WRITTEN_AT_ONCE + PICTURES_AT_ONCE
 """As many as are being written, and as can wait for that."""
+DUE = AT_HAND + WORKERS + 24
+SIZES_ASKED_FOR = 5
+"""The stand-in announces so many sizes, and each is tried before a thumbnail counts as failed."""
 NO_LISTING = Fault("hang", path="/youtube/v3/", delay_s=60)
 
 
@@ -63,7 +67,7 @@ class Holding(Silent):
 
 
 async def stopped(database: Database, server: StandIn, ready: Callable[[], bool]) -> SyncReport:
-    """The second sync of 120 thumbnails that are due; the store is held until it has been told to stop."""
+    """The second sync of `DUE` thumbnails that are due; the store is held until it has been told to stop."""
     holding, stop = Holding(database), asyncio.Event()
     syncing = asyncio.create_task(
         sync_channels(
@@ -73,7 +77,7 @@ async def stopped(database: Database, server: StandIn, ready: Callable[[], bool]
             progress=holding,
             stop=stop,
             http=hasty_http(),
-            now=later(26),
+            now=later(23),  # a title that was read longer ago would be read again first
         )
     )
     await until(ready)
@@ -88,7 +92,7 @@ async def stopped(database: Database, server: StandIn, ready: Callable[[], bool]
 
 async def test_thumbnails_that_wait_to_be_written_are_written(sqlite_database: Database) -> None:
     missing = Faults([Fault("status", path="/vi", status=404)], most_in_a_row=None)
-    async with StandIn(channel(120), faults=missing) as server:
+    async with StandIn(channel(DUE), faults=missing) as server:
         await sync(sqlite_database, server)
         beyond = Fault("slow", path="/vi", after=AT_HAND, delay_s=60)
         server.faults = plan = Faults([NO_LISTING, beyond], most_in_a_row=None)
@@ -103,17 +107,18 @@ async def test_what_could_not_even_be_handed_on_is_written(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "collector.http")
-    async with StandIn(channel(120)) as server:
+    async with StandIn(channel(DUE)) as server:
         server.faults = Faults([Fault("status", path="/vi", status=404)], most_in_a_row=None)
         await sync(sqlite_database, server)
-        refused = Fault("status", path="/vi", times=AT_HAND + WORKERS, status=403)
+        requests = (AT_HAND + WORKERS) * SIZES_ASKED_FOR
+        refused = Fault("status", path="/vi", times=requests, status=403)
         beyond = Fault("slow", path="/vi", delay_s=60)
         server.faults = Faults([NO_LISTING, refused, beyond], most_in_a_row=None)
 
         def read() -> int:
             return sum(": 403, " in record.getMessage() for record in caplog.records)
 
-        report = await stopped(sqlite_database, server, lambda: read() == AT_HAND + WORKERS)
+        report = await stopped(sqlite_database, server, lambda: read() == requests)
     assert report.pictures_failed == AT_HAND + WORKERS
     assert sum("403" in reason for reason in failures(sqlite_database).values()) == AT_HAND + WORKERS
 
