@@ -16,9 +16,9 @@ from pathlib import Path
 
 import aiohttp
 
-from collector.batches import PICTURES_A_WRITE
-from collector.picture_check import check_picture, check_usual
-from collector.pipeline import PICTURES_AT_ONCE
+from collector.sync.batches import PICTURES_A_WRITE
+from collector.sync.pipeline import PICTURES_AT_ONCE
+from collector.thumbnails.check import check_picture, check_usual
 
 __all__ = ["fetch"]
 

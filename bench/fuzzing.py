@@ -21,14 +21,21 @@ from typing import Any
 
 from PIL import Image
 
-from collector.channel_names import parse_channel_name
 from collector.errors import CollectorError
-from collector.feed import parse_feed
 from collector.http import retry_after_s
-from collector.parsing import parse_channels, parse_duration, parse_json, parse_time, parse_uploads_page, parse_videos
-from collector.picture_check import check_picture, set_up_pillow
-from collector.plan import details_from
-from collector.thumbnails import SIZES, candidates, is_allowed
+from collector.sync.plan import details_from
+from collector.thumbnails.check import check_picture, set_up_pillow
+from collector.thumbnails.fetch import SIZES, candidates, is_allowed
+from collector.youtube import parse_channel_name
+from collector.youtube.feed import parse_feed
+from collector.youtube.parsing import (
+    parse_channels,
+    parse_duration,
+    parse_json,
+    parse_time,
+    parse_uploads_page,
+    parse_videos,
+)
 
 __all__ = ["TARGETS", "damaged", "fuzz", "main"]
 

@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 from bench.clock import Clock
-from collector.channel_names import parse_channel_name
 from collector.settings import settings_from
 from collector.sync import sync_channels
+from collector.youtube import parse_channel_name
 from store.database import open_database
 
 __all__ = ["run"]

@@ -14,10 +14,9 @@ from thumbtune.console import Console, Progress
 from thumbtune.stopping import run_until_stopped
 
 if TYPE_CHECKING:
-    from collector.channel_names import ChannelName
-    from collector.options import SyncOptions
-    from collector.report import SyncReport
     from collector.settings import Settings
+    from collector.sync import SyncOptions, SyncReport
+    from collector.youtube import ChannelName
     from store.database import Database
 
 __all__ = ["Asked", "Synced", "read_request", "sync_channels"]
@@ -83,7 +82,7 @@ def read_request(channels: Sequence[str]) -> Asked:
 
 
 def _parsed(channels: Sequence[str]) -> list[ChannelName]:
-    from collector.channel_names import parse_channel_name  # noqa: PLC0415
+    from collector.youtube import parse_channel_name  # noqa: PLC0415
 
     return list(dict.fromkeys(parse_channel_name(channel) for channel in channels))
 

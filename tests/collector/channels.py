@@ -12,13 +12,11 @@ from typing import Any, Literal
 from PIL import Image
 from sqlalchemy import select
 
-from collector.channel_names import parse_channel_name
 from collector.http import Http
-from collector.options import SyncOptions
 from collector.progress import Progress, Silent
-from collector.report import SyncReport
 from collector.settings import settings_from
-from collector.sync import sync_channels
+from collector.sync import SyncOptions, SyncReport, sync_channels
+from collector.youtube import parse_channel_name
 from store.database import Database
 from store.tables import PictureFailure, SyncRun, Video, VideoVersion
 from store.types import utc_now

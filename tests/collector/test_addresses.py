@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from collector.addresses import NotPublic, PublicOnly, is_public
 from collector.errors import BadSetting, NetworkError
 from collector.http import Answer, Request
+from collector.http.addresses import NotPublic, PublicOnly, is_public
 from collector.thumbnails import Thumbnails
 from store.pictures import FailedPicture, PictureJob
 from tests.collector.channels import channel, hasty_http

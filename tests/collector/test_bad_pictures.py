@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
-from collector.picture_check import MAX_PIXELS, check_picture, set_up_pillow
+from collector.thumbnails.check import MAX_PIXELS, check_picture, set_up_pillow
 from store.database import Database
 from tests.collector.channels import channel, failures, jpeg, sync, video
 from thumbtune.standin.faults import Fault, Faults

@@ -7,8 +7,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
-from collector.batches import BYTES_A_WRITE, LONGEST_UNWRITTEN_S, PICTURES_A_WRITE, gather
 from collector.http import LARGE_BYTES
+from collector.sync.batches import BYTES_A_WRITE, LONGEST_UNWRITTEN_S, PICTURES_A_WRITE, gather
 from store.pictures import FetchedPicture, PictureOutcome, UnchangedPicture
 
 Outcomes = asyncio.Queue[PictureOutcome | None]

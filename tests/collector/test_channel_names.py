@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.channel_names import ChannelName, parse_channel_name
 from collector.errors import BadChannel
+from collector.youtube import ChannelName, parse_channel_name
 
 ID = "UC_x5XG1OV2P6uZZ5FSM9Ttw"
 

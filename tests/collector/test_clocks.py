@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from collector.schedule import FIRST_PAUSE
-from collector.service import Retraining
+from collector.watch import Retraining
+from collector.watch.schedule import FIRST_PAUSE
 from store.channels import get_channel
 from store.database import Database
 from tests.collector.channels import channel, contents, failures, kinds, sync, sync_runs, video
@@ -25,7 +25,7 @@ AHEAD = timedelta(days=30)
 
 @pytest.fixture(autouse=True)
 def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collector.service.LONGEST_WAIT", timedelta(minutes=10))
+    monkeypatch.setattr("collector.watch.service.LONGEST_WAIT", timedelta(minutes=10))
 
 
 def on(moment: datetime) -> Callable[[], datetime]:

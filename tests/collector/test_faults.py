@@ -15,12 +15,12 @@ import pytest
 
 from bench.reliability_faults import MOST_REQUESTS, SHARES, videos_asked_for, with_details
 from bench.reliability_lab import contents as everything
-from collector.channel_names import parse_channel_name
 from collector.errors import ApiError, BadAnswer, BadKey, ChannelNotFound, NetworkError, QuotaExceeded
-from collector.http import Http, Pauses
-from collector.report import SyncReport
+from collector.http import Http
+from collector.http.session import Pauses
 from collector.settings import settings_from
-from collector.sync import sync_channels
+from collector.sync import SyncReport, sync_channels
+from collector.youtube import parse_channel_name
 from store.database import Database, open_database
 from store.quota import quota_day, units_spent
 from store.types import utc_now

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import BadAnswer
-from collector.feed import newest_in_feed, parse_feed
+from collector.youtube import newest_in_feed
+from collector.youtube.feed import parse_feed
 from tests.collector.channels import channel, hasty_http
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.flow import ByteBudget, Flow, InFlight
+from collector.http import ByteBudget, InFlight
+from collector.http.flow import Flow
 from store.database import Database
 from tests.collector.channels import channel, sync
 from thumbtune.standin.faults import Fault, Faults

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-import collector.lease
+import collector.sync.lease
 from collector.errors import BudgetSpent
 from store.database import Database, open_database
 from store.machine import this_machine
@@ -139,7 +139,7 @@ async def test_a_number_that_is_used_again_holds_no_channel(
 async def test_a_sync_that_waits_long_gives_signs_of_life(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector.lease, "SIGN_OF_LIFE_S", 0.01)
+    monkeypatch.setattr(collector.sync.lease, "SIGN_OF_LIFE_S", 0.01)
     hang = Fault("hang", path="/youtube/v3/playlistItems", times=1, delay_s=60)
     async with StandIn(channel(3), faults=Faults([hang])) as server:
         task = asyncio.create_task(sync(sqlite_database, server))

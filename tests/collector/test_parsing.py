@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import BadAnswer
-from collector.parsing import (
+from collector.sync.plan import details_from
+from collector.youtube.parsing import (
     parse_channels,
     parse_duration,
     parse_json,
@@ -22,7 +23,6 @@ from collector.parsing import (
     parse_uploads_page,
     parse_videos,
 )
-from collector.plan import details_from
 from store.database import Database
 from store.tables import Channel, Video
 from store.videos import ListedVideo, record_details, record_page

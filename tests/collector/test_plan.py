@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import PageLoop
-from collector.parsing import LiveState
-from collector.plan import Fifties, PageGuard, feed_can_settle, kind_of, needs_confirming
+from collector.sync.plan import Fifties, PageGuard, feed_can_settle, kind_of, needs_confirming
+from collector.youtube import LiveState
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

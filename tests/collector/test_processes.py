@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from collector.processes import is_alive
+from collector.sync import is_alive
 from store.types import utc_now
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from collector.repair import CHANGED, NOT_SHOWN, Repair, repair_pictures
 from collector.settings import settings_from
+from collector.sync import Repair, repair_pictures
+from collector.sync.repair import CHANGED, NOT_SHOWN
 from store.damage import damaged_pictures, missing_pictures, pictures_to_repair
 from store.database import Database
 from store.maintenance import check

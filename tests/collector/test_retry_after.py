@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from collector.http import Pauses, retry_after_s
+from collector.http import retry_after_s
+from collector.http.session import Pauses
 
 NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
 

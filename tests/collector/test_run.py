@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from collector.progress import Silent
-from collector.run import Clients, Meter, Run
 from collector.settings import settings_from
 from collector.store_thread import StoreThread
+from collector.sync.run import Clients, Meter, Run
 from collector.thumbnails import Thumbnails
 from collector.youtube import YouTube
 from store.database import Database

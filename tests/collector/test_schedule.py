@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import BadSetting
-from collector.schedule import (
-    FIRST_PAUSE,
-    JITTER,
-    Rhythm,
-    Turn,
-    due_at,
-    next_turn,
-    parse_duration,
-    retraining_due,
-)
+from collector.watch import Rhythm, parse_duration
+from collector.watch.schedule import FIRST_PAUSE, JITTER, Turn, due_at, next_turn, retraining_due
 
 NOW = datetime(2024, 7, 1, 12, tzinfo=UTC)
 

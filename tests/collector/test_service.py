@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import select, text, update
 
 from collector.http import Http
-from collector.schedule import FIRST_PAUSE, JITTER
-from collector.service import Retraining
+from collector.watch import Retraining
+from collector.watch.schedule import FIRST_PAUSE, JITTER
 from store.channels import channel_ids, fresh_since
 from store.database import Database, open_database
 from store.quota import add_units, next_quota_day
@@ -39,8 +39,8 @@ def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The store is looked at every ten minutes of these days, not every one, and thumbnails wait for hardly any others.
     """
-    monkeypatch.setattr("collector.service.LONGEST_WAIT", timedelta(minutes=10))
-    monkeypatch.setattr("collector.batches.LONGEST_UNWRITTEN_S", 0.01)
+    monkeypatch.setattr("collector.watch.service.LONGEST_WAIT", timedelta(minutes=10))
+    monkeypatch.setattr("collector.sync.batches.LONGEST_UNWRITTEN_S", 0.01)
 
 
 def two() -> tuple[Catalogue, Catalogue]:
@@ -573,7 +573,7 @@ async def test_a_name_that_only_youtube_knows_is_looked_up_once(sqlite_database:
 async def test_a_retraining_that_does_not_end_is_killed_with_the_service(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("collector.service_child.GRACE_S", 0.1)
+    monkeypatch.setattr("collector.watch.child.GRACE_S", 0.1)
     caplog.set_level(logging.INFO)
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
     async with StandIn(channel(3)) as server:

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from collector.service_child import Child
+from collector.watch.child import Child
 
 pytestmark = pytest.mark.processes
 

@@ -14,9 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from collector.errors import BadSetting, CantListen
-from collector.loop_lag import KEPT_TICKS, TICK_S, LoopLag
-from collector.service import Service
-from collector.service_http import Listen, parse_listen
+from collector.watch import Listen, Service, parse_listen
+from collector.watch.loop_lag import KEPT_TICKS, TICK_S, LoopLag
 from store.database import Database
 from tests.collector.channels import channel, sync_runs
 from tests.collector.watching import Clock, answering, service, values
@@ -105,7 +104,7 @@ class _Held(Clock):
 async def test_it_is_not_ready_while_the_store_does_not_answer(
     sqlite_database: Database, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("collector.service.STORE_ANSWERS_IN_S", 0.01)
+    monkeypatch.setattr("collector.watch.service.STORE_ANSWERS_IN_S", 0.01)
     clock, stop = _Held(), asyncio.Event()
     watch = service(sqlite_database, server, clock, "@tests", stop=stop, listen=ANYWHERE)
     async with answering(watch, stop) as address:
@@ -201,7 +200,7 @@ async def test_a_blocked_loop_is_measured(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_blocked_loop_is_not_healthy(
     sqlite_database: Database, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("collector.service.MOST_LAG_S", -1.0)
+    monkeypatch.setattr("collector.watch.service.MOST_LAG_S", -1.0)
     watch, stop = listening(sqlite_database, server, "@tests")
     async with answering(watch, stop) as address:
         status, _, said = await get(address, "/healthz")

@@ -12,13 +12,11 @@ from datetime import datetime
 import pytest
 from sqlalchemy import update
 
-from collector.channel_names import parse_channel_name
-from collector.options import SyncOptions
-from collector.pipeline import PICTURES_AT_ONCE
 from collector.progress import Silent
-from collector.report import SyncReport
 from collector.settings import settings_from
-from collector.sync import sync_channels
+from collector.sync import SyncOptions, SyncReport, sync_channels
+from collector.sync.pipeline import PICTURES_AT_ONCE
+from collector.youtube import parse_channel_name
 from store.database import Database
 from store.quota import quota_day, units_spent
 from store.syncs import begin_sync
@@ -40,8 +38,8 @@ NO_LISTING = Fault("hang", path="/youtube/v3/", delay_s=60)
 
 @pytest.fixture(autouse=True)
 def _small_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collector.batches.PICTURES_A_WRITE", WRITTEN_AT_ONCE)
-    monkeypatch.setattr("collector.batches.LONGEST_UNWRITTEN_S", 60.0)
+    monkeypatch.setattr("collector.sync.batches.PICTURES_A_WRITE", WRITTEN_AT_ONCE)
+    monkeypatch.setattr("collector.sync.batches.LONGEST_UNWRITTEN_S", 60.0)
 
 
 async def until(happened: Callable[[], bool]) -> None:
@@ -106,7 +104,7 @@ async def test_thumbnails_that_wait_to_be_written_are_written(sqlite_database: D
 async def test_what_could_not_even_be_handed_on_is_written(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "collector.http")
+    caplog.set_level(logging.DEBUG, "collector.http.session")
     async with StandIn(channel(DUE)) as server:
         server.faults = Faults([Fault("status", path="/vi", status=404)], most_in_a_row=None)
         await sync(sqlite_database, server)

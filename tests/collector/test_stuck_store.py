@@ -33,7 +33,7 @@ class _Stuck(Clock):
 async def test_it_is_told_and_asked_again(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("collector.service.STORE_IS_STUCK_S", 0.01)
+    monkeypatch.setattr("collector.watch.service.STORE_IS_STUCK_S", 0.01)
     clock = _Stuck()
     clock.until = lambda: bool(sync_runs(sqlite_database))
     async with StandIn(channel(3)) as server:

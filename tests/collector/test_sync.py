@@ -12,12 +12,10 @@ import aiohttp
 import pytest
 from sqlalchemy import func, select, text
 
-from collector.channel_names import parse_channel_name
 from collector.errors import BadChannel, BadKey, ChannelNotFound
-from collector.options import SyncOptions
-from collector.report import SyncReport
 from collector.settings import settings_from
-from collector.sync import sync_channels
+from collector.sync import SyncOptions, SyncReport, sync_channels
+from collector.youtube import parse_channel_name
 from store.channels import get_channel
 from store.database import Database, open_database, rows_as_dicts
 from store.quota import next_quota_day, quota_day, units_spent

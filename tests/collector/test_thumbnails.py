@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from collector.thumbnails import SIZES, THUMBNAIL_CHOICES, Thumbnails, candidates, is_allowed
+from collector.thumbnails import THUMBNAIL_CHOICES, Thumbnails
+from collector.thumbnails.fetch import SIZES, candidates, is_allowed
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
 from tests.collector.channels import channel, hasty_http
 from thumbtune.standin.faults import Fault, Faults

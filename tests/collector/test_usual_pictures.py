@@ -15,8 +15,8 @@ from PIL import Image, PngImagePlugin
 from sqlalchemy import select
 
 from collector.errors import PictureError
-from collector.picture_check import CheckedPicture, check_picture, check_usual
-from collector.thumbnails import USUAL_A_STEP
+from collector.thumbnails.check import CheckedPicture, check_picture, check_usual
+from collector.thumbnails.fetch import USUAL_A_STEP
 from store.database import Database
 from store.tables import Picture, Video
 from tests.collector.channels import channel, failures, sync, video
@@ -239,7 +239,7 @@ async def test_no_step_of_the_event_loop_checks_many(
         checks[step] += 1
         return check_usual(data)
 
-    monkeypatch.setattr("collector.thumbnails.check_usual", counted)
+    monkeypatch.setattr("collector.thumbnails.fetch.check_usual", counted)
     count()
     async with StandIn(channel(60)) as server:
         report = await sync(sqlite_database, server)

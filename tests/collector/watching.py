@@ -12,12 +12,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.channel_names import parse_channel_name
-from collector.metrics import Metrics
-from collector.schedule import Rhythm
-from collector.service import Retraining, Service, WatchOptions
-from collector.service_http import Listen
 from collector.settings import settings_from
+from collector.watch import Listen, Retraining, Rhythm, Service, WatchOptions
+from collector.watch.metrics import Metrics
+from collector.youtube import parse_channel_name
 from store.database import Database
 from tests.collector.channels import hasty_http
 from thumbtune.standin.server import StandIn

@@ -9,11 +9,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from collector.channel_names import parse_channel_name
-from collector.options import SyncOptions
-from collector.report import SyncReport
 from collector.settings import Settings
-from collector.sync import sync_channels
+from collector.sync import SyncOptions, SyncReport, sync_channels
+from collector.youtube import parse_channel_name
 from store.database import Database
 from tests.collector.channels import HIGH, hasty_http, jpeg
 

@@ -8,11 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from collector.channel_names import parse_channel_name
-from collector.options import SyncOptions
-from collector.report import SyncReport
 from collector.settings import Settings
-from collector.sync import sync_channels
+from collector.sync import SyncOptions, SyncReport, sync_channels
+from collector.youtube import parse_channel_name
 from store.database import Database
 from tests.collector.channels import HIGH, contents, failures, hasty_http, jpeg
 from tests.hostile.api import CHANNEL_ID, RawApi, as_json, channel_body, page_body, video_item, videos_body

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.pipeline import PICTURES_AT_ONCE
-from collector.service_child import GRACE_S
+from collector.sync.pipeline import PICTURES_AT_ONCE
+from collector.watch.child import GRACE_S
 from store.database import Database, open_database
 from store.quota import quota_day, units_spent
 from store.tables import SyncRun

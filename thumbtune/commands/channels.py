@@ -74,7 +74,7 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
     An SQLite file is then rewritten, so that it holds nothing of the channel and takes less room: that needs as much
     free room as the store takes. Run the command again, or 'thumbtune db vacuum', if that was interrupted.
     """
-    from collector.processes import is_alive  # noqa: PLC0415
+    from collector.sync import is_alive  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
     from store.machine import this_machine  # noqa: PLC0415
     from store.maintenance import vacuum  # noqa: PLC0415
@@ -119,8 +119,8 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
 
 def _channel_id(session: Session, name: str) -> str:
     """The id of a channel in the store; that of a removed one must be given as such."""
-    from collector.channel_names import parse_channel_name  # noqa: PLC0415
-    from collector.opening import known_channel  # noqa: PLC0415
+    from collector.sync import known_channel  # noqa: PLC0415
+    from collector.youtube import parse_channel_name  # noqa: PLC0415
     from store.errors import NotFound  # noqa: PLC0415
 
     parsed = parse_channel_name(name)

@@ -14,7 +14,7 @@ from thumbtune.interrupts import STOPPED_EARLY
 from thumbtune.stopping import run_until_stopped
 
 if TYPE_CHECKING:
-    from collector.repair import Repair
+    from collector.sync import Repair
     from store.maintenance import Check
 
 __all__ = ["db"]
@@ -97,8 +97,8 @@ def _checked(app: App) -> tuple[list[Check], str]:
 
 def _repaired(app: App) -> tuple[list[Repair], bool]:
     """Fetch what is damaged again, and tell what became of each; whether a signal ended it early."""
-    from collector.repair import repair_pictures  # noqa: PLC0415 (aiohttp is slow to import)
     from collector.settings import thumbnail_hosts_from  # noqa: PLC0415
+    from collector.sync import repair_pictures  # noqa: PLC0415 (aiohttp is slow to import)
     from store.damage import pictures_to_repair  # noqa: PLC0415
 
     hosts = thumbnail_hosts_from(os.environ)

@@ -94,7 +94,7 @@ def retrain(
 def _sync(app: App, database: Database, asked: Asked | None) -> Synced | None:
     if asked is None:
         return None
-    from collector.options import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
+    from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
 
     return sync_channels(app.console, database, asked, SyncOptions(), command="thumbtune retrain")
 

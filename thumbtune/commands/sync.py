@@ -58,7 +58,7 @@ def sync(
     """
     if full and refresh:
         raise click.UsageError("--full and --refresh are two different things; give one of them.")
-    from collector.options import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
+    from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
     from store.types import utc_now  # noqa: PLC0415
 
     app.console.json_wanted = as_json

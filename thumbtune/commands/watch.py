@@ -17,8 +17,7 @@ from thumbtune.stopping import run_until_stopped
 from thumbtune.syncing import read_request
 
 if TYPE_CHECKING:
-    from collector.service import Retraining
-    from collector.service_http import Listen
+    from collector.watch import Listen, Retraining
 
 __all__ = ["watch"]
 
@@ -84,9 +83,13 @@ def watch(
     SIGTERM or Ctrl-C finishes what is at hand and exits with 0 within 10 s; after a second one it exits with 3, within
     2 s. Logs go to stderr; 'thumbtune --log-format json watch' writes one JSON object a line.
     """
-    from collector.schedule import Rhythm, parse_duration  # noqa: PLC0415 (aiohttp is slow to import)
-    from collector.service import Service, WatchOptions  # noqa: PLC0415
-    from collector.service_http import parse_listen  # noqa: PLC0415
+    from collector.watch import (  # noqa: PLC0415 (aiohttp is slow to import)  # noqa: PLC0415
+        Rhythm,
+        Service,
+        WatchOptions,
+        parse_duration,
+        parse_listen,
+    )
     from store.channels import channel_ids  # noqa: PLC0415
 
     rhythm, address = Rhythm(parse_duration(every), socket.gethostname()), parse_listen(listen)
@@ -116,7 +119,7 @@ def _show_logs(app: App) -> None:
 
 
 def _retraining(app: App) -> Retraining:
-    from collector.service import Retraining  # noqa: PLC0415
+    from collector.watch import Retraining  # noqa: PLC0415
 
     if find_spec("torch") is None:
         raise click.UsageError("--retrain needs the training stack; run pip install 'thumbtune[train]'")

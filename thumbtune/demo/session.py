@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collector.opening import DEFAULT_MIN_DURATION_S
+from collector.sync import DEFAULT_MIN_DURATION_S
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
 

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 
-from collector.channel_names import ChannelName
 from collector.errors import ChannelGone, ChannelNotFound, QuotaExceeded
-from collector.feed import newest_in_feed
-from collector.listing import Listing
-from collector.opening import save_description
-from collector.pipeline import Work, run_pipeline
-from collector.plan import FEED_ASKED_AGAIN_AFTER, feed_can_settle
-from collector.run import Run
+from collector.sync.listing import Listing
+from collector.sync.opening import save_description
+from collector.sync.pipeline import Work, run_pipeline
+from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, feed_can_settle
+from collector.sync.run import Run
+from collector.youtube import ChannelName, newest_in_feed
 from store.channels import finish_check, get_channel, is_listing_unfinished, mark_refreshed
 from store.moments import CLOCKS_DIFFER
 from store.pictures import any_picture_due

@@ -14,15 +14,13 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from collector.batches import gather
 from collector.errors import NetworkError, QuotaExceeded
-from collector.flow import ByteBudget
-from collector.http import LARGE_BYTES
-from collector.listing import Listing, list_uploads
-from collector.parsing import VideoItem
-from collector.plan import FEED_ASKED_AGAIN_AFTER, Fifties, details_from, needs_confirming
-from collector.run import Run
-from collector.youtube import BATCH
+from collector.http import LARGE_BYTES, ByteBudget
+from collector.sync.batches import gather
+from collector.sync.listing import Listing, list_uploads
+from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, Fifties, details_from, needs_confirming
+from collector.sync.run import Run
+from collector.youtube import BATCH, VideoItem
 from store.channels import get_channel
 from store.pictures import (
     FailedPicture,
@@ -48,7 +46,7 @@ __all__ = ["Work", "run_pipeline"]
 
 DETAILS_AT_ONCE = 4
 PICTURES_AT_ONCE = 64
-"""The most thumbnails in flight; a host that refuses gets fewer (see `collector.flow`)."""
+"""The most thumbnails in flight; a host that refuses gets fewer (see `collector.http.flow`)."""
 BYTES_UNWRITTEN = 8 << 20
 """So many bytes of thumbnails wait to be written; one that is larger waits alone."""
 JOBS_A_PAGE = 128

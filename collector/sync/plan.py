@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from collector.errors import PageLoop
-from collector.parsing import LiveState, VideoItem
+from collector.youtube import LiveState, VideoItem
 from store.tables import Kind
 from store.videos import VideoDetails
 

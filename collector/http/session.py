@@ -27,8 +27,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from collector.addresses import NotPublic, PublicOnly
 from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError, Unavailable
+from collector.http.addresses import NotPublic, PublicOnly
 
 __all__ = ["LARGE_BYTES", "Answer", "Http", "Pauses", "Request"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from collector.errors import ApiError, BadAnswer, BadKey, CollectorError, QuotaExceeded, Unavailable
 from collector.http import Answer, retry_after_s
-from collector.parsing import parse_json
+from collector.youtube.parsing import parse_json
 
 __all__ = ["error_from"]
 

@@ -17,10 +17,9 @@ from urllib.parse import urljoin, urlsplit
 from yarl import URL
 
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
-from collector.flow import InFlight
-from collector.http import Answer, Http, Request
-from collector.memory import return_large_blocks
-from collector.picture_check import CheckedPicture, check_picture, check_usual, set_up_pillow
+from collector.http import Answer, Http, InFlight, Request
+from collector.thumbnails.check import CheckedPicture, check_picture, check_usual, set_up_pillow
+from collector.thumbnails.memory import return_large_blocks
 from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
 __all__ = ["SIZES", "THUMBNAIL_CHOICES", "USUAL_A_STEP", "Candidate", "Thumbnails", "candidates", "is_allowed"]

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from collector.report import SyncReport
+from collector.sync import SyncReport
 
 __all__ = ["Metrics"]
 

@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from collector.api_errors import error_from
-from collector.channel_names import ChannelName
 from collector.errors import ApiError, BadAnswer, BudgetSpent, ChannelNotFound, QuotaExceeded
 from collector.http import Answer, Http, Request
-from collector.parsing import (
+from collector.settings import Settings
+from collector.youtube.api_errors import error_from
+from collector.youtube.names import ChannelName
+from collector.youtube.parsing import (
     ChannelItem,
     JsonObject,
     UploadsPage,
@@ -23,7 +24,6 @@ from collector.parsing import (
     parse_uploads_page,
     parse_videos,
 )
-from collector.settings import Settings
 
 __all__ = ["BATCH", "YouTube"]
 

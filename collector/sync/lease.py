@@ -12,8 +12,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from collector.errors import ChannelBusy
-from collector.processes import is_alive
-from collector.run import Run
+from collector.sync.processes import is_alive
+from collector.sync.run import Run
 from store.channels import lock_channel
 from store.errors import StoreError
 from store.machine import this_machine

@@ -10,9 +10,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from collector.errors import ApiError, ChannelGone, PageLoop
-from collector.parsing import UploadsPage
-from collector.plan import PageGuard
-from collector.run import Run
+from collector.sync.plan import PageGuard
+from collector.sync.run import Run
+from collector.youtube import UploadsPage
 from store.channels import finish_listing, restart_listing, save_listing_place
 from store.syncs import SyncCounts
 from store.videos import PageResult, any_available, record_page

@@ -12,20 +12,19 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from collector.channel_names import ChannelName
 from collector.errors import ChannelBusy, CollectorError, QuotaExceeded
 from collector.http import Http
-from collector.lease import signs_of_life
-from collector.opening import begin_run, find_channel
-from collector.options import SyncOptions
 from collector.progress import Progress, Silent
-from collector.report import SyncReport
-from collector.run import Clients, Meter, Run
 from collector.settings import Settings
 from collector.store_thread import StoreThread, to_its_end
+from collector.sync.lease import signs_of_life
+from collector.sync.opening import begin_run, find_channel
+from collector.sync.options import SyncOptions
+from collector.sync.report import SyncReport
+from collector.sync.run import Clients, Meter, Run
+from collector.sync.work import do_work
 from collector.thumbnails import Thumbnails
-from collector.work import do_work
-from collector.youtube import YouTube
+from collector.youtube import ChannelName, YouTube
 from store.channels import get_channel
 from store.database import Database
 from store.errors import StoreError

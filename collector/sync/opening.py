@@ -6,11 +6,10 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from collector.channel_names import ChannelName
-from collector.lease import take_channel
-from collector.options import SyncOptions
-from collector.parsing import ChannelItem
-from collector.run import Clients, Run
+from collector.sync.lease import take_channel
+from collector.sync.options import SyncOptions
+from collector.sync.run import Clients, Run
+from collector.youtube import ChannelItem, ChannelName
 from store.channels import change_settings, find_by_handle, get_channel, save_channel
 from store.errors import NotFound
 from store.syncs import refresh_began

@@ -15,19 +15,16 @@ from datetime import date, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from collector.channel_names import ChannelName
 from collector.http import Http
-from collector.loop_lag import LoopLag
-from collector.metrics import Metrics
-from collector.opening import known_channel
-from collector.options import SyncOptions
-from collector.report import SyncReport
-from collector.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due
-from collector.service_child import Child
-from collector.service_http import Endpoints, Listen, serve
 from collector.settings import Settings
 from collector.store_thread import StoreThread
-from collector.sync import sync_channels
+from collector.sync import SyncOptions, SyncReport, known_channel, sync_channels
+from collector.watch.child import Child
+from collector.watch.endpoints import Endpoints, Listen, serve
+from collector.watch.loop_lag import LoopLag
+from collector.watch.metrics import Metrics
+from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due
+from collector.youtube import ChannelName
 from store.channels import channel_ids, fresh_since
 from store.database import Database
 from store.errors import StoreError

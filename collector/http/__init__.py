@@ -1,0 +1,14 @@
+"""HTTP: one session with bounded retries and bodies, and which addresses may be connected to."""
+
+from collector.http.flow import ByteBudget, InFlight
+from collector.http.session import LARGE_BYTES, Answer, Http, Request, retry_after_s
+
+__all__ = [
+    "Answer",
+    "ByteBudget",
+    "Http",
+    "InFlight",
+    "LARGE_BYTES",
+    "Request",
+    "retry_after_s",
+]

@@ -1,0 +1,19 @@
+"""Sync a channel: plan, list, read details, fetch thumbnails, write, report."""
+
+from collector.sync.api import sync_channels
+from collector.sync.opening import DEFAULT_MIN_DURATION_S, known_channel
+from collector.sync.options import SyncOptions
+from collector.sync.processes import is_alive
+from collector.sync.repair import Repair, repair_pictures
+from collector.sync.report import SyncReport
+
+__all__ = [
+    "DEFAULT_MIN_DURATION_S",
+    "Repair",
+    "SyncOptions",
+    "SyncReport",
+    "is_alive",
+    "known_channel",
+    "repair_pictures",
+    "sync_channels",
+]

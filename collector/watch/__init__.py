@@ -1,0 +1,15 @@
+"""The service: syncs on a schedule, retrains in a child process, answers health and metrics requests."""
+
+from collector.watch.endpoints import Listen, parse_listen
+from collector.watch.schedule import Rhythm, parse_duration
+from collector.watch.service import Retraining, Service, WatchOptions
+
+__all__ = [
+    "Listen",
+    "Retraining",
+    "Rhythm",
+    "Service",
+    "WatchOptions",
+    "parse_duration",
+    "parse_listen",
+]
