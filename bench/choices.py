@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from store.database import Database, open_database
+from store.db import Database, open_database
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER
 from thumbtune.standin.server import StandIn

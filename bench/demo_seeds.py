@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from store.database import open_database, rows_as_dicts
+from store.db import open_database, rows_as_dicts
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import DRAWN, ENCODER
 from thumbtune.standin.server import StandIn

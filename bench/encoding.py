@@ -22,8 +22,8 @@ from bench.channels import channel_of_pairs, sync
 from bench.matrix_products import MatrixProducts, gigaflops_of_a_square
 from bench.models import SIZES, model_folder
 from bench.results import Result, Target, add_json_option, show
-from store.database import Database, open_database
-from store.pairs import current_pairs
+from store.db import Database, open_database
+from store.training import current_pairs
 from thumbtune.standin.server import StandIn
 from trainer.features import Features
 from trainer.lazy import LazyModel

@@ -16,7 +16,7 @@ from bench.reliability_lab import (
     read_store,
     sqlite_url,
 )
-from store.database import Database
+from store.db import Database
 from store.tables import Video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.journal import LoggedRequest

@@ -19,7 +19,7 @@ from bench.reliability_lab import (
     statuses,
     wait_until,
 )
-from store.database import Database
+from store.db import Database
 from store.tables import Video
 from thumbtune.standin.server import StandIn
 

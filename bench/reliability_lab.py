@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from sqlalchemy import select
 
-from store.database import Database, open_database
-from store.maintenance import check
+from store.db import Database, check, open_database
 from store.tables import Base, Channel, Picture, PictureFailure, SyncRun, Video, VideoVersion
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
 from thumbtune.standin.server import StandIn

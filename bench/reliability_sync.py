@@ -10,7 +10,7 @@ from bench.clock import Clock
 from collector.settings import settings_from
 from collector.sync import sync_channels
 from collector.youtube import parse_channel_name
-from store.database import open_database
+from store.db import open_database
 
 __all__ = ["run"]
 

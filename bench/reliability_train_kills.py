@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.reliability_kills import Kill
 from bench.reliability_lab import Row, Shell, problems, read_store
-from store.database import Database
+from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER

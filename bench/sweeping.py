@@ -19,7 +19,7 @@ from bench.child import Measured, measure
 from bench.clock import Clock
 from bench.models import SIZES, TITLE_MODEL, model_folder
 from bench.results import Result, Target, add_json_option, show
-from store.database import open_database
+from store.db import open_database
 from thumbtune.standin.server import StandIn
 from trainer.settings import TrainSettings
 from trainer.sweep_settings import SweepSettings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.clock import Clock
-from store.database import open_database
+from store.db import open_database
 from trainer.runs import train
 from trainer.settings import TrainSettings
 

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from store.database import Database
+from store.db import Database
 
 __all__ = ["StoreThread", "to_its_end"]
 

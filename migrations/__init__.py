@@ -1,1 +1,1 @@
-"""Alembic's scripts, as a package so that the wheel ships them. `store.migrate` runs them."""
+"""Alembic's scripts, as a package so that the wheel ships them. `store.db.migrate` runs them."""

@@ -1,4 +1,4 @@
-"""Alembic's environment: runs on the connection that `store.migrate` hands over, inside its transaction."""
+"""Alembic's environment: runs on the connection that `store.db.migrate` hands over, inside its transaction."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import make_url
 
-from store.database import Database, open_database
+from store.db import Database, open_database
 
 # The same examples in every run, so that a failure is the change's. `python -m bench.fuzzing` looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

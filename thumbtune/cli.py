@@ -21,7 +21,7 @@ from thumbtune.interrupts import STOPPED_EARLY
 from thumbtune.log_format import LogFormat, configure_logging
 
 if TYPE_CHECKING:
-    from store.database import Database
+    from store.db import Database
 
 __all__ = ["App", "cli", "main"]
 
@@ -79,9 +79,9 @@ class App:
         """Open the store; the caller closes it.
 
         Raises:
-            StoreError: see `store.database.open_database`.
+            StoreError: see `store.db.database.open_database`.
         """
-        from store.database import open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)
+        from store.db import open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
         return open_database(self.db_url, create=create, read_only=read_only)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collector.settings import Settings
     from collector.sync import SyncOptions, SyncReport
     from collector.youtube import ChannelName
-    from store.database import Database
+    from store.db import Database
 
 __all__ = ["Asked", "Synced", "read_request", "sync_channels"]
 
@@ -102,7 +102,7 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         click.UsageError: there is nothing to sync.
     """
     from collector.sync import sync_channels as sync  # noqa: PLC0415
-    from store.channels import channel_ids  # noqa: PLC0415
+    from store.youtube import channel_ids  # noqa: PLC0415
 
     names = asked.names
     if not names:

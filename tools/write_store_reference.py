@@ -12,14 +12,14 @@ from sqlalchemy import Column
 
 import store.tables
 from store.tables import cached, collected, trained
+from store.tables.views import VIEWS
 from store.types import UtcDateTime
-from store.views import VIEWS
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "store.md"
 MODULES = (collected, trained, cached)
 HEADER = """# The store
 
-Generated from `store/tables/` and `store/views.py` by `make docs`; do not edit.
+Generated from `store/tables/` and `store/tables/views.py` by `make docs`; do not edit.
 
 One SQLite file, or a PostgreSQL database, holds everything. Times are UTC: ISO-8601 text on SQLite, `timestamptz` on
 PostgreSQL. Pictures are rows, keyed by the SHA-256 of their bytes. A video that vanishes is marked, not deleted;

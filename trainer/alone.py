@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from store.runs import run_at_work
 from store.tables import TrainingRun
+from store.training import run_at_work
 from trainer.errors import AlreadyTraining
 from trainer.processes import lives_here
 

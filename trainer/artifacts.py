@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from store.database import Database
+from store.db import Database
 from trainer.errors import BadSetting, CantSave, RunUnusable
 from trainer.quiet import quiet_libraries
 

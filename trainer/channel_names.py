@@ -14,7 +14,7 @@ def channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
 
     Args:
         name: an id, or a handle in upper or lower case.
-        known: {channel id: (handle, title)} of the store, see `store.pairs.channel_titles`.
+        known: {channel id: (handle, title)} of the store, see `store.training.pairs.channel_titles`.
 
     Raises:
         BadSetting: no channel has this name; the message lists the channels.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.runs import get_run, ranks, snapshot_pairs
+from store.db import Database
 from store.tables import Rank
+from store.training import get_run, ranks, snapshot_pairs
 from trainer.errors import BadSetting, RunUnusable
 from trainer.evaluation import Comparison, mcnemar
 from trainer.run_names import parse_run

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.runs import get_run
-from store.snapshots import ExampleRow, trained_pairs
+from store.db import Database
+from store.training import ExampleRow, get_run, trained_pairs
 from trainer.splits import normalised
 
 __all__ = ["contaminated"]

@@ -13,10 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
-from store.database import Database
-from store.pairs import read_pictures
-from store.runs import get_run
-from store.snapshots import ExampleRow, load_examples, newest_snapshot
+from store.db import Database
+from store.training import ExampleRow, get_run, load_examples, newest_snapshot, read_pictures
 from trainer import snapshot
 from trainer.artifacts import can_save, check_empty, put, real_folder, workshop
 from trainer.errors import RunUnusable

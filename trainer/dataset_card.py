@@ -9,8 +9,8 @@ from collections.abc import Collection
 
 from huggingface_hub import DatasetCardData
 
-from store.database import Database
-from store.snapshots import snapshot_info, snapshot_span
+from store.db import Database
+from store.training import snapshot_info, snapshot_span
 from trainer.model_card import snapshot_lines
 
 __all__ = ["dataset_card"]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.database import Database
-from store.features import read_features, write_features
+from store.db import Database
 from store.tables import Tower
+from store.training import read_features, write_features
 from trainer.heads import Heads
 from trainer.lazy import LazyModel, TitleModel
 from trainer.pictures import PictureSource, batches

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but exported lazily
 
-from store.database import Database
+from store.db import Database
 from trainer.artifacts import can_save
 from trainer.dataset import export_dataset
 from trainer.dataset_card import dataset_card

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from store.database import Database
+from store.db import Database
 from trainer.encoder import Embedder
 from trainer.errors import RunUnusable
 from trainer.progress import Progress, Silent

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.database import Database
-from store.known_models import ModelFacts, read_known_model, write_known_model
+from store.db import Database
+from store.training import ModelFacts, read_known_model, write_known_model
 from trainer.encoder import Encoder, fingerprint, fingerprints, load_clip, title_vectors
 from trainer.errors import DamagedModel
 from trainer.heads import Heads, heads_of

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from store.snapshots import ExampleRow
+from store.training import ExampleRow
 from trainer.artifacts import put_tensors
 from trainer.encoder import Vectors
 from trainer.fit_heads import PooledTriplets, fit_heads

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.database import Database
-from store.pairs import Pair, channel_titles, current_pairs
+from store.db import Database
+from store.training import Pair, channel_titles, current_pairs
 from trainer.channel_names import channel_id
 from trainer.encoder import Embedder, Vectors
 from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable

@@ -23,10 +23,9 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from sqlalchemy.orm import Session
 
-from store.database import Database
+from store.db import Database
 from store.errors import NotFound, PictureDamaged, StoreError
-from store.features import read_features, write_features
-from store.pairs import read_pictures
+from store.training import read_features, read_pictures, write_features
 from trainer.errors import BadPicture
 from trainer.framing import without_bars
 from trainer.pictures import batches, decoded

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from store.database import Database
-from store.pairs import Pair
+from store.db import Database
+from store.training import Pair
 from trainer.encoder import Embedder, Vectors
 from trainer.errors import BadSetting
 from trainer.library import cosines, picture_vector, require_unicode, usable

@@ -16,10 +16,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but exported lazily
 
-from store.database import Database
-from store.runs import evaluations, get_run
-from store.snapshots import SnapshotInfo, SnapshotSpan, snapshot_info, snapshot_span
+from store.db import Database
 from store.tables import Evaluation, TrainingRun
+from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
 
 __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
 

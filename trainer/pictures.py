@@ -9,9 +9,9 @@ from typing import Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from store.database import Database
+from store.db import Database
 from store.errors import NotFound, PictureDamaged
-from store.pairs import read_pictures
+from store.training import read_pictures
 from trainer.errors import BadPicture
 
 __all__ = ["PictureSource", "StoredPictures", "decoded"]

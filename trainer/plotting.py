@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.champions import champion_ids
-from store.database import Database
-from store.history import FinishedRun, Recall, finished_runs, losses_of
+from store.db import Database
+from store.training import FinishedRun, Recall, champion_ids, finished_runs, losses_of
 from trainer.errors import BadSetting, CantSave, RunUnusable
 
 if TYPE_CHECKING:

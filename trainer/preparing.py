@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from store.champions import champion
-from store.database import Database
-from store.pairs import channel_titles
-from store.snapshots import ExampleRow
+from store.db import Database
 from store.tables import TrainingRun
+from store.training import ExampleRow, champion, channel_titles
 from trainer import snapshot
 from trainer.channel_names import channel_id
 from trainer.encoder import Vectors, pick_device

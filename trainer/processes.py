@@ -8,7 +8,7 @@ from datetime import datetime
 
 import psutil
 
-from store.machine import this_machine
+from store.training import this_machine
 
 __all__ = ["has_ended", "lives_here"]
 

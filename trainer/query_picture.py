@@ -14,8 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from store.database import Database
-from store.pairs import find_video
+from store.db import Database
+from store.training import find_video
 from trainer.displayed import displayed
 from trainer.errors import BadSetting
 from trainer.pictures import StoredPictures

@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.champions import champion
-from store.database import Database
-from store.runs import evaluations, get_run, newest_done_run
-from store.snapshots import ExampleRow, load_examples, newest_snapshot
+from store.db import Database
 from store.tables import TrainingRun
+from store.training import ExampleRow, champion, evaluations, get_run, load_examples, newest_done_run, newest_snapshot
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.encoder import Embedder, Encoder, pick_device
 from trainer.errors import BadSetting, DamagedModel, NotEnoughPairs, RunUnusable, UnknownModel

@@ -14,12 +14,18 @@ from typing import Any
 import torch
 from sqlalchemy.orm import Session
 
-from store.database import Database
+from store.db import Database
 from store.errors import StoreError
-from store.machine import this_machine
-from store.runs import end_run_at_work, lock_runs, mark_interrupted, start_run, update_run
-from store.sweeps import mark_sweeps_interrupted
 from store.tables import TrainingRun
+from store.training import (
+    end_run_at_work,
+    lock_runs,
+    mark_interrupted,
+    mark_sweeps_interrupted,
+    start_run,
+    this_machine,
+    update_run,
+)
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.processes import has_ended
 from trainer.progress import Progress

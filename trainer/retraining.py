@@ -12,13 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from store.champions import champion, promote
-from store.damage import unsound
-from store.database import Database
-from store.novelty import NewPairs, new_pairs_since
-from store.pairs import channel_titles, split_videos
-from store.runs import newest_done_run
+from store.db import Database, unsound
 from store.tables import TrainingRun
+from store.training import NewPairs, champion, channel_titles, new_pairs_since, newest_done_run, promote, split_videos
 from trainer.alone import already_training, run_here
 from trainer.channel_names import channel_id
 from trainer.errors import BadSetting, ModelUnavailable, NoNetwork, RunUnusable, TrainerError

@@ -13,11 +13,18 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from store.champions import champion, replace_champion
-from store.database import Database
-from store.runs import add_evaluations, add_ranks, add_steps, end_run, update_run
-from store.snapshots import ExampleRow
+from store.db import Database
 from store.tables import TrainingRun
+from store.training import (
+    ExampleRow,
+    add_evaluations,
+    add_ranks,
+    add_steps,
+    champion,
+    end_run,
+    replace_champion,
+    update_run,
+)
 from trainer import snapshot
 from trainer.artifacts import (
     check_place,

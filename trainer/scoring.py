@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.snapshots import ExampleRow
+from store.training import ExampleRow
 from trainer.encoder import Embedder, Vectors
 from trainer.errors import Diverged
 from trainer.evaluation import Metric, Ranking, measure, rank_rows

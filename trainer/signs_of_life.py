@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from store.database import Database
+from store.db import Database
 from store.errors import StoreError
-from store.liveness import say_alive
 from store.tables import Sweep, TrainingRun
+from store.training import say_alive
 
 __all__ = ["signs_of_life"]
 

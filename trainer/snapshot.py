@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.damage import unsound
-from store.database import Database
-from store.pairs import (
+from store.db import Database, unsound
+from store.training import (
+    ExampleRow,
     Pair,
     assign_splits,
     channel_titles,
     current_pairs,
+    save_snapshot,
     set_groups,
     split_videos,
 )
-from store.snapshots import ExampleRow, save_snapshot
 from store.types import utc_now
-from store.videos import count_not_pairs, lock_videos
+from store.youtube import count_not_pairs, lock_videos
 from trainer import negatives
 from trainer.channel_names import channel_id
 from trainer.errors import NotEnoughPairs

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from store.pairs import SplitVideo
+    from store.training import SplitVideo
 
 __all__ = [
     "SPLITS",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from store.sweeps import TrialRun, TrialScore
+from store.training import TrialRun, TrialScore
 
 __all__ = ["Standing", "Tried", "by_trial", "in_order", "objective", "score_of"]
 

@@ -23,24 +23,25 @@ from typing import Any
 from optuna.study import Study, create_study
 from optuna.trial import TrialState, create_trial
 
-from store.champions import champion
-from store.database import Database
+from store.db import Database
 from store.errors import StoreError
-from store.history import Recall, recalls_of
-from store.machine import this_machine
-from store.snapshots import load_examples
-from store.sweeps import (
+from store.tables import Sweep
+from store.training import (
+    Recall,
     TrialRun,
     add_trial_runs,
+    champion,
     end_sweep,
     get_sweep,
+    load_examples,
+    recalls_of,
     reopen_sweep,
     start_sweep,
     sweep_runs,
+    this_machine,
     trial_scores,
     winner_run,
 )
-from store.tables import Sweep
 from trainer import snapshot
 from trainer.artifacts import check_writable, models_dir
 from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from store.database import Database
-from store.snapshots import ExampleRow
-from store.sweeps import TrialRun
+from store.db import Database
+from store.training import ExampleRow, TrialRun
 from store.types import utc_now
 from trainer.errors import BadSetting, Diverged, NotEnoughPairs
 from trainer.fit_heads import PooledTriplets, fit_heads

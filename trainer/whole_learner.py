@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import set_seed
 
-from store.snapshots import ExampleRow
+from store.training import ExampleRow
 from trainer.encoder import Encoder
 from trainer.fit import choose_parameters, fit_full_model
 from trainer.lora import Adapters

@@ -25,13 +25,11 @@ from collector.sync.run import Clients, Meter, Run
 from collector.sync.work import do_work
 from collector.thumbnails import Thumbnails
 from collector.youtube import ChannelName, YouTube
-from store.channels import get_channel
-from store.database import Database
+from store.db import Database
 from store.errors import StoreError
-from store.syncs import SyncCounts, add_counts, finish_sync, get_sync
 from store.tables import SyncRun, SyncStatus
 from store.types import utc_now
-from store.videos import count_not_pairs
+from store.youtube import SyncCounts, add_counts, count_not_pairs, finish_sync, get_channel, get_sync
 
 __all__ = ["sync_channels"]
 

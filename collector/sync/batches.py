@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from collector.http import LARGE_BYTES
-from store.pictures import FetchedPicture, PictureOutcome
+from store.youtube import FetchedPicture, PictureOutcome
 
 __all__ = ["gather"]
 

@@ -14,11 +14,10 @@ from sqlalchemy.orm import Session
 from collector.errors import ChannelBusy
 from collector.sync.processes import is_alive
 from collector.sync.run import Run
-from store.channels import lock_channel
 from store.errors import StoreError
-from store.machine import this_machine
-from store.syncs import LEASE, begin_sync, end_stale_syncs, say_alive, sync_of_another
 from store.tables import SyncMode
+from store.training import this_machine
+from store.youtube import LEASE, begin_sync, end_stale_syncs, lock_channel, say_alive, sync_of_another
 
 __all__ = ["signs_of_life", "take_channel"]
 

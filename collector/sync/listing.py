@@ -13,9 +13,15 @@ from collector.errors import ApiError, ChannelGone, PageLoop
 from collector.sync.plan import PageGuard
 from collector.sync.run import Run
 from collector.youtube import UploadsPage
-from store.channels import finish_listing, restart_listing, save_listing_place
-from store.syncs import SyncCounts
-from store.videos import PageResult, any_available, record_page
+from store.youtube import (
+    PageResult,
+    SyncCounts,
+    any_available,
+    finish_listing,
+    record_page,
+    restart_listing,
+    save_listing_place,
+)
 
 __all__ = ["Listing", "list_uploads"]
 

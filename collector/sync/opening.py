@@ -10,10 +10,8 @@ from collector.sync.lease import take_channel
 from collector.sync.options import SyncOptions
 from collector.sync.run import Clients, Run
 from collector.youtube import ChannelItem, ChannelName
-from store.channels import change_settings, find_by_handle, get_channel, save_channel
 from store.errors import NotFound
-from store.syncs import refresh_began
-from store.videos import lock_videos
+from store.youtube import change_settings, find_by_handle, get_channel, lock_videos, refresh_began, save_channel
 
 __all__ = [
     "DEFAULT_MIN_DURATION_S",

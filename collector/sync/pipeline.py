@@ -21,21 +21,19 @@ from collector.sync.listing import Listing, list_uploads
 from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, Fifties, details_from, needs_confirming
 from collector.sync.run import Run
 from collector.youtube import BATCH, VideoItem
-from store.channels import get_channel
-from store.pictures import (
+from store.youtube import (
+    DetailsResult,
     FailedPicture,
     FetchedPicture,
     PictureJob,
     PictureOutcome,
     PicturesResult,
-    pictures_due,
-    record_pictures,
-)
-from store.syncs import SyncCounts
-from store.videos import (
-    DetailsResult,
+    SyncCounts,
     add_from_feed,
+    get_channel,
+    pictures_due,
     record_details,
+    record_pictures,
     unread_ids,
     unseen_ids,
     unsettled_ids,

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from collector.errors import PageLoop
 from collector.youtube import LiveState, VideoItem
 from store.tables import Kind
-from store.videos import VideoDetails
+from store.youtube import VideoDetails
 
 __all__ = [
     "FEED_ASKED_AGAIN_AFTER",

@@ -10,10 +10,9 @@ from datetime import datetime
 from collector.http import Http
 from collector.store_thread import StoreThread
 from collector.thumbnails import Thumbnails
-from store.damage import DamagedPicture, Showing
-from store.database import Database
-from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, record_pictures
+from store.db import DamagedPicture, Database, Showing
 from store.types import utc_now
+from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, record_pictures
 
 __all__ = ["Repair", "repair_pictures"]
 
@@ -43,7 +42,7 @@ async def repair_pictures(
 
     Args:
         database: an open store.
-        damaged: see `store.damage.pictures_to_repair`.
+        damaged: see `store.db.damage.pictures_to_repair`.
         extra_hosts: picture hosts that are allowed besides YouTube's.
         stop: set it to end early: no other picture is begun.
         http: a session, not yet entered.

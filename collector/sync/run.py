@@ -17,9 +17,8 @@ from collector.settings import Settings
 from collector.store_thread import StoreThread, to_its_end
 from collector.thumbnails import Thumbnails
 from collector.youtube import YouTube
-from store.quota import add_units, quota_day, units_spent
-from store.syncs import SyncCounts, add_counts
 from store.tables import SyncMode
+from store.youtube import SyncCounts, add_counts, add_units, quota_day, units_spent
 
 __all__ = ["Clients", "Meter", "Run"]
 

@@ -14,12 +14,19 @@ from collector.sync.pipeline import Work, run_pipeline
 from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, feed_can_settle
 from collector.sync.run import Run
 from collector.youtube import ChannelName, newest_in_feed
-from store.channels import finish_check, get_channel, is_listing_unfinished, mark_refreshed
 from store.moments import CLOCKS_DIFFER
-from store.pictures import any_picture_due
-from store.syncs import SyncCounts
 from store.tables import Channel, SyncStatus
-from store.videos import any_available, count_waiting, unsettled_in_feed
+from store.youtube import (
+    SyncCounts,
+    any_available,
+    any_picture_due,
+    count_waiting,
+    finish_check,
+    get_channel,
+    is_listing_unfinished,
+    mark_refreshed,
+    unsettled_in_feed,
+)
 
 __all__ = ["do_work"]
 

@@ -20,7 +20,7 @@ from collector.errors import BadAnswer, NetworkError, PictureError, TransientErr
 from collector.http import Answer, Http, InFlight, Request
 from collector.thumbnails.check import CheckedPicture, check_picture, check_usual, set_up_pillow
 from collector.thumbnails.memory import return_large_blocks
-from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
+from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
 __all__ = ["SIZES", "THUMBNAIL_CHOICES", "USUAL_A_STEP", "Candidate", "Thumbnails", "candidates", "is_allowed"]
 

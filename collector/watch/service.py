@@ -25,13 +25,11 @@ from collector.watch.loop_lag import LoopLag
 from collector.watch.metrics import Metrics
 from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due
 from collector.youtube import ChannelName
-from store.channels import channel_ids, fresh_since
-from store.database import Database
+from store.db import Database
 from store.errors import StoreError
 from store.moments import CLOCKS_DIFFER
-from store.quota import next_quota_day, quota_day, units_spent
-from store.syncs import LastSync, last_syncs
 from store.types import utc_now
+from store.youtube import LastSync, channel_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
 
 __all__ = ["Retraining", "Service", "WatchOptions"]
 

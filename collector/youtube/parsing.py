@@ -18,9 +18,8 @@ from typing import Any, Literal, NoReturn
 import isodate
 
 from collector.errors import BadAnswer
-from store.readings import Counts
 from store.tables import Availability
-from store.videos import ListedVideo
+from store.youtube import Counts, ListedVideo
 
 __all__ = [
     "ChannelItem",

@@ -17,7 +17,7 @@ from collector.progress import Progress, Silent
 from collector.settings import settings_from
 from collector.sync import SyncOptions, SyncReport, sync_channels
 from collector.youtube import parse_channel_name
-from store.database import Database
+from store.db import Database
 from store.tables import PictureFailure, SyncRun, Video, VideoVersion
 from store.types import utc_now
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from

@@ -15,7 +15,7 @@ from collector.errors import BadSetting, NetworkError
 from collector.http import Answer, Request
 from collector.http.addresses import NotPublic, PublicOnly, is_public
 from collector.thumbnails import Thumbnails
-from store.pictures import FailedPicture, PictureJob
+from store.youtube import FailedPicture, PictureJob
 from tests.collector.channels import channel, hasty_http
 from thumbtune.standin.server import StandIn
 

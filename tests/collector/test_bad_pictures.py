@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
 from collector.thumbnails.check import MAX_PIXELS, check_picture, set_up_pillow
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import channel, failures, jpeg, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

@@ -9,7 +9,7 @@ from typing import Any
 
 from collector.http import LARGE_BYTES
 from collector.sync.batches import BYTES_A_WRITE, LONGEST_UNWRITTEN_S, PICTURES_A_WRITE, gather
-from store.pictures import FetchedPicture, PictureOutcome, UnchangedPicture
+from store.youtube import FetchedPicture, PictureOutcome, UnchangedPicture
 
 Outcomes = asyncio.Queue[PictureOutcome | None]
 

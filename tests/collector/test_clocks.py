@@ -11,8 +11,8 @@ import pytest
 
 from collector.watch import Retraining
 from collector.watch.schedule import FIRST_PAUSE
-from store.channels import get_channel
-from store.database import Database
+from store.db import Database
+from store.youtube import get_channel
 from tests.collector.channels import channel, contents, failures, kinds, sync, sync_runs, video
 from tests.collector.watching import EVERY, START, Clock, service, values
 from thumbtune.standin.faults import Fault, Faults

@@ -21,9 +21,9 @@ from collector.http.session import Pauses
 from collector.settings import settings_from
 from collector.sync import SyncReport, sync_channels
 from collector.youtube import parse_channel_name
-from store.database import Database, open_database
-from store.quota import quota_day, units_spent
+from store.db import Database, open_database
 from store.types import utc_now
+from store.youtube import quota_day, units_spent
 from tests.collector.channels import channel, contents, failures, hasty_http, sync
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

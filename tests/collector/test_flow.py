@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from collector.http import ByteBudget, InFlight
 from collector.http.flow import Flow
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import channel, sync
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

@@ -17,12 +17,11 @@ from sqlalchemy import update
 
 import collector.sync.lease
 from collector.errors import BudgetSpent
-from store.database import Database, open_database
-from store.machine import this_machine
-from store.quota import quota_day, units_spent
-from store.syncs import LEASE, begin_sync, finish_sync
+from store.db import Database, open_database
 from store.tables import Channel, SyncRun
+from store.training import this_machine
 from store.types import utc_now
+from store.youtube import LEASE, begin_sync, finish_sync, quota_day, units_spent
 from tests.collector.channels import channel, contents, hasty_http, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import start, wait_for_requests
 from tests.collector.watching import Clock

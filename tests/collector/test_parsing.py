@@ -23,9 +23,9 @@ from collector.youtube.parsing import (
     parse_uploads_page,
     parse_videos,
 )
-from store.database import Database
+from store.db import Database
 from store.tables import Channel, Video
-from store.videos import ListedVideo, record_details, record_page
+from store.youtube import ListedVideo, record_details, record_page
 
 NOW = datetime(2024, 5, 6, tzinfo=UTC)
 JSON = st.recursive(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from store.channels import get_channel
-from store.database import Database
+from store.db import Database
 from store.tables import Picture, PictureFailure, VideoReading, VideoVersion
+from store.youtube import get_channel
 from tests.collector.channels import HIGH, When, channel, contents, drawn, failures, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

@@ -15,9 +15,8 @@ from sqlalchemy import text
 from collector.settings import settings_from
 from collector.sync import Repair, repair_pictures
 from collector.sync.repair import CHANGED, NOT_SHOWN
-from store.damage import damaged_pictures, missing_pictures, pictures_to_repair
-from store.database import Database
-from store.maintenance import check
+from store.db import Database, check, pictures_to_repair
+from store.db.damage import damaged_pictures, missing_pictures
 from tests.collector.channels import HIGH, channel, drawn, hasty_http, jpeg, later, sync
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

@@ -17,11 +17,10 @@ from collector.store_thread import StoreThread
 from collector.sync.run import Clients, Meter, Run
 from collector.thumbnails import Thumbnails
 from collector.youtube import YouTube
-from store.database import Database
+from store.db import Database
 from store.errors import DatabaseUnavailable
-from store.quota import quota_day, units_spent
-from store.syncs import SyncCounts, begin_sync
 from store.types import utc_now
+from store.youtube import SyncCounts, begin_sync, quota_day, units_spent
 from tests.collector.channels import channel, hasty_http, sync, sync_runs
 from tests.collector.watching import Clock, service, values
 from tests.store.builders import add_channel

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from store.database import open_database, rows_as_dicts
+from store.db import open_database, rows_as_dicts
 from tests.collector.channels import drawn, video
 from thumbtune.standin.catalogue import Catalogue, channel_id_from
 from thumbtune.standin.server import StandIn

@@ -17,11 +17,9 @@ from sqlalchemy import select, text, update
 from collector.http import Http
 from collector.watch import Retraining
 from collector.watch.schedule import FIRST_PAUSE, JITTER
-from store.channels import channel_ids, fresh_since
-from store.database import Database, open_database
-from store.quota import add_units, next_quota_day
-from store.syncs import begin_sync, finish_sync
+from store.db import Database, open_database
 from store.tables import QuotaDay, SyncRun
+from store.youtube import add_units, begin_sync, channel_ids, finish_sync, fresh_since, next_quota_day
 from tests.collector.channels import channel, contents, hasty_http, sync, sync_runs, video
 from tests.collector.watching import EVERY, START, Clock, gaps, service, values
 from tests.store.observations import add_channel

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from collector.errors import BadSetting, CantListen
 from collector.watch import Listen, Service, parse_listen
 from collector.watch.loop_lag import KEPT_TICKS, TICK_S, LoopLag
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import channel, sync_runs
 from tests.collector.watching import Clock, answering, service, values
 from thumbtune.standin.faults import Fault, Faults

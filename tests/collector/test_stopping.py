@@ -17,11 +17,10 @@ from collector.settings import settings_from
 from collector.sync import SyncOptions, SyncReport, sync_channels
 from collector.sync.pipeline import PICTURES_AT_ONCE
 from collector.youtube import parse_channel_name
-from store.database import Database
-from store.quota import quota_day, units_spent
-from store.syncs import begin_sync
+from store.db import Database
 from store.tables import Channel
 from store.types import utc_now
+from store.youtube import begin_sync, quota_day, units_spent
 from tests.collector.channels import channel, contents, failures, hasty_http, later, sync, sync_runs
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

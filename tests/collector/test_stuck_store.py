@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import channel, sync_runs
 from tests.collector.watching import Clock, service, values
 from thumbtune.standin.server import StandIn

@@ -16,11 +16,10 @@ from collector.errors import BadChannel, BadKey, ChannelNotFound
 from collector.settings import settings_from
 from collector.sync import SyncOptions, SyncReport, sync_channels
 from collector.youtube import parse_channel_name
-from store.channels import get_channel
-from store.database import Database, open_database, rows_as_dicts
-from store.quota import next_quota_day, quota_day, units_spent
+from store.db import Database, open_database, rows_as_dicts
 from store.tables import Picture
 from store.types import utc_now
+from store.youtube import get_channel, next_quota_day, quota_day, units_spent
 from tests.collector.channels import When, channel, contents, failures, hasty_http, kinds, later, sync, sync_runs, video
 from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.faults import Fault, Faults

@@ -18,7 +18,7 @@ from bench.reliability_lab import Shell, problems, read_store, sqlite_url
 from bench.reliability_lab import channel as reliability_channel
 from bench.reliability_lab import contents as everything
 from bench.reliability_processes import sync_at_once
-from store.database import Database, open_database
+from store.db import Database, open_database
 from tests.collector.channels import channel, contents, sync, sync_runs
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

@@ -12,7 +12,7 @@ from yarl import URL
 
 from collector.thumbnails import THUMBNAIL_CHOICES, Thumbnails
 from collector.thumbnails.fetch import SIZES, candidates, is_allowed
-from store.pictures import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
+from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
 from tests.collector.channels import channel, hasty_http
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.pictures import placeholder

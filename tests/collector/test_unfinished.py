@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import select
 
-from store.channels import change_settings
-from store.database import Database
+from store.db import Database
 from store.tables import SyncMode, Video
+from store.youtube import change_settings
 from tests.collector.channels import HIGH, When, channel, contents, drawn, jpeg, kinds, later, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from collector.errors import PictureError
 from collector.thumbnails.check import CheckedPicture, check_picture, check_usual
 from collector.thumbnails.fetch import USUAL_A_STEP
-from store.database import Database
+from store.db import Database
 from store.tables import Picture, Video
 from tests.collector.channels import channel, failures, sync, video
 from tests.collector.test_bad_pictures import lossless_jpeg, saved

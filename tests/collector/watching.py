@@ -16,7 +16,7 @@ from collector.settings import settings_from
 from collector.watch import Listen, Retraining, Rhythm, Service, WatchOptions
 from collector.watch.metrics import Metrics
 from collector.youtube import parse_channel_name
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import hasty_http
 from thumbtune.standin.server import StandIn
 

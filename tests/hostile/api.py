@@ -12,7 +12,7 @@ from aiohttp import web
 from collector.settings import Settings
 from collector.sync import SyncOptions, SyncReport, sync_channels
 from collector.youtube import parse_channel_name
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import HIGH, hasty_http, jpeg
 
 __all__ = ["CHANNEL_ID", "RawApi", "as_json", "channel_body", "page_body", "video_item", "videos_body"]

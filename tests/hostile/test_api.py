@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.fuzzing import damaged
 from collector.errors import BadAnswer, ChannelGone, ChannelNotFound, PageLoop
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import contents, failures, sync_runs
 from tests.collector.test_parsing import JSON
 from tests.hostile.api import CHANNEL_ID, RawApi, as_json, channel_body, page_body, video_item, videos_body

@@ -11,7 +11,7 @@ import pytest
 from collector.settings import Settings
 from collector.sync import SyncOptions, SyncReport, sync_channels
 from collector.youtube import parse_channel_name
-from store.database import Database
+from store.db import Database
 from tests.collector.channels import HIGH, contents, failures, hasty_http, jpeg
 from tests.hostile.api import CHANNEL_ID, RawApi, as_json, channel_body, page_body, video_item, videos_body
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store.database import Database, open_database
+from store.db import Database, open_database
 from tests.collector.channels import channel, sync, sync_runs
 from tests.collector.test_faults import API, refusal
 from thumbtune.standin.faults import Fault, Faults

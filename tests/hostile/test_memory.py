@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from store.database import open_database
+from store.db import open_database
 from tests.collector.channels import HIGH, channel, contents, failures, jpeg
 from tests.collector.test_bad_pictures import png
 from tests.collector.test_scale import MEASURED

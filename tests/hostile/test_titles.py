@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store.database import Database, open_database
+from store.db import Database, open_database
 from tests.collector.channels import contents
 from tests.hostile.api import RawApi, as_json, channel_body, page_body, video_item, videos_body
 from tests.hostile.titles import TITLES, UNSAFE

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.database import Database
+from store.db import Database
 from store.tables import Channel, Picture, Video, VideoVersion
 
 DAY_ONE = datetime(2024, 1, 1, 12, tzinfo=UTC)

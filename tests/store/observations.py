@@ -15,11 +15,21 @@ from typing import Any, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.channels import save_channel
-from store.database import Database
-from store.pictures import FetchedPicture, PictureOutcome, PicturesResult, record_pictures
+from store.db import Database
 from store.tables import Availability, Base, Kind, Video, VideoVersion
-from store.videos import DetailsResult, ListedVideo, PageResult, VideoDetails, record_details, record_page
+from store.youtube import (
+    DetailsResult,
+    FetchedPicture,
+    ListedVideo,
+    PageResult,
+    PictureOutcome,
+    PicturesResult,
+    VideoDetails,
+    record_details,
+    record_page,
+    record_pictures,
+    save_channel,
+)
 
 CHANNEL = "UCaaaaaaaaaaaaaaaaaaaaaa"
 T0 = datetime(2024, 7, 1, 12, 0, 0, tzinfo=UTC)

@@ -9,13 +9,26 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from store.champions import champion, champion_ids, promote, replace_champion
-from store.database import Database, rows_as_dicts
+from store.db import Database, rows_as_dicts
 from store.errors import NotFound
-from store.known_models import ModelFacts, read_known_model, write_known_model
-from store.runs import end_run, newest_done_run, start_run
-from store.sweeps import end_sweep, get_sweep, mark_sweeps_interrupted, start_sweep, sweep_runs
 from store.tables import KnownModel
+from store.training import (
+    ModelFacts,
+    champion,
+    champion_ids,
+    end_run,
+    end_sweep,
+    get_sweep,
+    mark_sweeps_interrupted,
+    newest_done_run,
+    promote,
+    read_known_model,
+    replace_champion,
+    start_run,
+    start_sweep,
+    sweep_runs,
+    write_known_model,
+)
 
 
 def new_run(database: Database, **columns: Any) -> int:

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.readings import Counts, delete_readings, record_readings
+from store.db import Database
 from store.tables import Channel, VideoReading, VideoVersion
+from store.youtube import Counts, delete_readings
+from store.youtube.readings import record_readings
 from tests.store.builders import DAY_ONE, add_channel, add_video, change_video
 
 SEEN = DAY_ONE + timedelta(days=100)

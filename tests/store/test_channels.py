@@ -6,12 +6,20 @@ from datetime import datetime
 
 import pytest
 
-from store.channels import (
+from store.db import Database
+from store.errors import NotFound
+from store.tables import Channel
+from store.youtube import (
+    SyncCounts,
+    add_counts,
+    begin_sync,
     change_settings,
     channel_ids,
+    count_not_pairs,
     find_by_handle,
     finish_check,
     finish_listing,
+    finish_sync,
     get_channel,
     is_listing_unfinished,
     mark_refreshed,
@@ -20,11 +28,6 @@ from store.channels import (
     save_listing_place,
     summaries,
 )
-from store.database import Database
-from store.errors import NotFound
-from store.syncs import SyncCounts, add_counts, begin_sync, finish_sync
-from store.tables import Channel
-from store.videos import count_not_pairs
 from tests.store.observations import (
     CHANNEL,
     T0,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.reliability_damage import DAMAGES, unreadable_pages
-from store.database import open_database
+from store.db import open_database
 from store.errors import NotAStore
 from tests.store.builders import add_channel, add_video
 

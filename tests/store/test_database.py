@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from store.database import Database, open_database, rows_as_dicts
+from store.db import Database, open_database, rows_as_dicts
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooNew
 from store.tables import Channel, QuotaDay, Video
 from store.types import utc_now
@@ -237,7 +237,7 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 
 def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locked.db"
-    monkeypatch.setattr("store.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("store.db.database.BUSY_TIMEOUT_S", 0.05)
     database = open_database(f"sqlite:///{path}")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -251,7 +251,7 @@ def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("store.db.database.BUSY_TIMEOUT_S", 0.05)
     database = open_database(postgres_url)
     with database.engine.connect() as other, other.begin():
         other.execute(text("LOCK TABLE channel IN ACCESS EXCLUSIVE MODE"))
@@ -378,7 +378,7 @@ def test_a_read_only_file(tmp_path: Path) -> None:
     path.chmod(0o444)
     tmp_path.chmod(0o555)
     program = (
-        "from store.database import open_database\n"
+        "from store.db.database import open_database\n"
         "from store.tables import QuotaDay\n"
         "import datetime\n"
         f"database = open_database('sqlite:///{path}')\n"

@@ -7,9 +7,9 @@ import struct
 import pytest
 from sqlalchemy import update
 
-from store.database import Database
-from store.features import read_features, write_features
+from store.db import Database
 from store.tables import Feature, Tower
+from store.training import read_features, write_features
 
 MODEL, OTHER = "a" * 64, "b" * 64
 ONE, TWO = "1" * 64, "2" * 64

@@ -7,9 +7,18 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.history import FinishedRun, Recall, finished_runs, losses_of
-from store.runs import add_evaluations, add_steps, end_run, start_run, update_run
+from store.db import Database
+from store.training import (
+    FinishedRun,
+    Recall,
+    add_evaluations,
+    add_steps,
+    end_run,
+    finished_runs,
+    losses_of,
+    start_run,
+    update_run,
+)
 from tests.store.builders import DAY_ONE
 
 

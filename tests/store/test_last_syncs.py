@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from store.database import Database
-from store.syncs import LastSync, begin_sync, finish_sync, last_syncs
+from store.db import Database
 from store.tables import SyncStatus
+from store.youtube import LastSync, begin_sync, finish_sync, last_syncs
 from tests.store.observations import CHANNEL, add_channel, at
 
 

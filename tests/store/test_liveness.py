@@ -8,13 +8,12 @@ from typing import cast
 import pytest
 from sqlalchemy import update
 
-from store.database import Database
-from store.liveness import clock, mark_interrupted_rows, say_alive
-from store.runs import start_run
-from store.sweeps import start_sweep
-from store.syncs import LEASE
+from store.db import Database
 from store.tables import Sweep, TrainingRun
+from store.training import say_alive, start_run, start_sweep
+from store.training.liveness import clock, mark_interrupted_rows
 from store.types import utc_now
+from store.youtube import LEASE
 
 
 def not_here(_host: str, _pid: int, _heard_at: datetime) -> bool:

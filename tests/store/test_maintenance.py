@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select
 
-from store.database import Database, open_database
+from store.db import Database, backup, check, clear_cache, open_database
 from store.errors import DatabaseUnavailable, NotAStore, StoreError
-from store.features import read_features, write_features
-from store.maintenance import backup, check, clear_cache
 from store.tables import Picture
+from store.training import read_features, write_features
 from store.types import utc_now
 
 

@@ -13,9 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event, inspect, make_url, select, text
 
-from store.database import open_database, rows_as_dicts
+from store.db import current_revision, head_revision, open_database, rows_as_dicts
+from store.db.migrate import alembic_config, bring_up_to_date
 from store.errors import NotAStore, StoreTooNew, StoreTooOld
-from store.migrate import alembic_config, bring_up_to_date, current_revision, head_revision
 from store.moments import LONG_AGO
 from store.tables import Base, Video
 

@@ -8,12 +8,9 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.novelty import NewPairs, new_pairs_since
-from store.pairs import current_pairs
-from store.runs import end_run, start_run
-from store.snapshots import ExampleRow, save_snapshot
+from store.db import Database
 from store.tables import Video
+from store.training import ExampleRow, NewPairs, current_pairs, end_run, new_pairs_since, save_snapshot, start_run
 from tests.store.builders import add_channel, add_video, change_video
 
 

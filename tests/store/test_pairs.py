@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select, update
 
-from store.database import Database, open_database, rows_as_dicts
+from store.db import Database, open_database, rows_as_dicts
 from store.errors import NotFound
-from store.pairs import (
+from store.tables import Video, VideoVersion
+from store.training import (
     Pair,
     SplitVideo,
     assign_splits,
@@ -23,8 +24,7 @@ from store.pairs import (
     set_groups,
     split_videos,
 )
-from store.tables import Video, VideoVersion
-from store.videos import lock_videos
+from store.youtube import lock_videos
 from tests.store.builders import DAY_ONE, add_channel, add_video, change_video, url_of
 
 LATER = DAY_ONE.replace(year=2025)

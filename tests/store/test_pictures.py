@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store.database import Database
-from store.pictures import (
+from store.db import Database
+from store.tables import Picture, PictureFailure, Video, VideoVersion
+from store.youtube import (
     FailedPicture,
     PictureOutcome,
     PicturesResult,
     UnchangedPicture,
     any_picture_due,
-    pause_after,
     pictures_due,
     record_pictures,
 )
-from store.tables import Picture, PictureFailure, Video, VideoVersion
+from store.youtube.pictures import pause_after
 from tests.store.observations import (
     CHANNEL,
     T0,

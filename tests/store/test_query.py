@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from store.database import Database, open_database
+from store.db import Database, open_database, run_query
 from store.errors import BadQuery
-from store.query import run_query
 from store.tables import QuotaDay
 from store.types import utc_now
 

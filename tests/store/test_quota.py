@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.database import Database
-from store.quota import add_units, next_quota_day, quota_day, units_spent
+from store.db import Database
 from store.tables import QuotaDay
+from store.youtube import add_units, next_quota_day, quota_day, units_spent
 from tests.store.observations import at_once, count
 
 NOON = datetime(2024, 7, 1, 12, 0, 0, tzinfo=UTC)

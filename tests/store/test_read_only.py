@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from store.database import Database, open_database
+from store.db import Database, backup, check, open_database
+from store.db.migrate import bring_up_to_date
 from store.errors import DatabaseUnavailable, StoreTooOld
-from store.maintenance import backup, check
-from store.migrate import bring_up_to_date
 from tests.store.builders import add_channel, add_video
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")

@@ -13,16 +13,8 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from store.channels import channel_ids, find_by_handle, get_channel, save_channel, summaries
-from store.database import Database
+from store.db import Database, check
 from store.errors import ContentRemoved, InUse, NotFound
-from store.features import read_features, write_features
-from store.maintenance import check
-from store.pairs import channel_titles, current_pairs, read_pictures, split_videos
-from store.removal import contents_of, remove_channel
-from store.runs import add_evaluations, add_ranks, end_run, snapshot_pairs, start_run
-from store.snapshots import ExampleRow, load_examples, save_snapshot
-from store.syncs import LEASE, begin_sync
 from store.tables import (
     Base,
     Channel,
@@ -37,6 +29,33 @@ from store.tables import (
     Video,
     VideoReading,
     VideoVersion,
+)
+from store.training import (
+    ExampleRow,
+    add_evaluations,
+    add_ranks,
+    channel_titles,
+    current_pairs,
+    end_run,
+    load_examples,
+    read_features,
+    read_pictures,
+    save_snapshot,
+    snapshot_pairs,
+    split_videos,
+    start_run,
+    write_features,
+)
+from store.youtube import (
+    LEASE,
+    begin_sync,
+    channel_ids,
+    contents_of,
+    find_by_handle,
+    get_channel,
+    remove_channel,
+    save_channel,
+    summaries,
 )
 from tests.store.builders import DAY_ONE, add_channel, add_video, change_video, url_of
 
@@ -301,8 +320,8 @@ def test_an_unknown_channel_is_not_found(database: Database) -> None:
 
 KILLED = """
 import os, signal, sys
-from store.database import open_database
-from store.removal import remove_channel
+from store.db import open_database
+from store.youtube import remove_channel
 from tests.store.test_removal import HOST, NOW, dead
 with open_database(sys.argv[1]).write() as session:
     remove_channel(session, "UC1", keep_runs=False, host=HOST, is_alive=dead, now=NOW)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from store.database import Database
+from store.db import Database, insert_rows, update_rows
 from store.errors import StoreError
-from store.rows import insert_rows, update_rows
 from store.tables import Picture, Video
 from tests.store.builders import add_channel
 

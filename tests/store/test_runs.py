@@ -11,27 +11,28 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store.database import Database, rows_as_dicts
+from store.db import Database, rows_as_dicts
 from store.errors import NotFound, StoreError
-from store.pairs import current_pairs
-from store.runs import (
+from store.tables import VideoVersion
+from store.training import (
+    ExampleRow,
     add_evaluations,
     add_ranks,
     add_steps,
+    current_pairs,
     end_run,
     evaluations,
     get_run,
-    list_runs,
     mark_interrupted,
     newest_done_run,
     ranks,
+    save_snapshot,
     snapshot_pairs,
     start_run,
     steps,
     update_run,
 )
-from store.snapshots import ExampleRow, save_snapshot
-from store.tables import VideoVersion
+from store.training.runs import list_runs
 from store.types import utc_now
 from tests.store.builders import NO_IDS, add_channel, add_video, change_video
 

@@ -11,19 +11,19 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.database import Database, open_database
+from store.db import Database, open_database
 from store.errors import NotFound, StoreError
-from store.pairs import current_pairs
-from store.snapshots import (
+from store.tables import Snapshot, SnapshotExample
+from store.training import (
     ExampleRow,
     SnapshotSpan,
+    current_pairs,
     load_examples,
     newest_snapshot,
     save_snapshot,
     snapshot_info,
     snapshot_span,
 )
-from store.tables import Snapshot, SnapshotExample
 from store.types import utc_now
 from tests.store.builders import DAY_ONE, NO_IDS, add_channel, add_video, change_video, url_of
 

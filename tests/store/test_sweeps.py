@@ -9,18 +9,23 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from store.database import Database, open_database
+from store.db import Database, open_database
 from store.errors import NotFound, StoreError
-from store.history import Recall, finished_runs, recalls_of
-from store.runs import evaluations, newest_done_run, start_run, steps
-from store.sweeps import (
+from store.training import (
+    Recall,
     TrialRun,
     add_trial_runs,
     end_sweep,
+    evaluations,
+    finished_runs,
     get_sweep,
     mark_sweeps_interrupted,
+    newest_done_run,
+    recalls_of,
     reopen_sweep,
+    start_run,
     start_sweep,
+    steps,
     sweep_runs,
     trial_scores,
     winner_run,

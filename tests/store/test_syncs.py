@@ -8,24 +8,26 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from store.channels import get_channel, mark_refreshed
-from store.database import Database
-from store.quota import quota_day, units_spent
-from store.syncs import (
+from store.db import Database
+from store.tables import SyncMode, SyncRun, SyncStatus, Video
+from store.youtube import (
     LastSync,
     SyncCounts,
     add_counts,
     begin_sync,
     end_stale_syncs,
     finish_sync,
+    get_channel,
     get_sync,
     last_syncs,
+    mark_refreshed,
+    quota_day,
+    record_page,
     refresh_began,
     say_alive,
     sync_of_another,
+    units_spent,
 )
-from store.tables import SyncMode, SyncRun, SyncStatus, Video
-from store.videos import record_page
 from tests.store.observations import CHANNEL, T0, add_channel, at, at_once, count, listed
 
 

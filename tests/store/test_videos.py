@@ -13,35 +13,34 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from store.channels import finish_listing, get_channel, summaries
-from store.database import Database
-from store.pictures import (
+from store.db import Database
+from store.tables import Availability, Kind, Picture, Video, VideoVersion
+from store.youtube import (
+    DetailsResult,
     FailedPicture,
+    ListedVideo,
+    PageResult,
     PictureJob,
     PicturesResult,
     UnchangedPicture,
-    pictures_due,
-    record_pictures,
-)
-from store.tables import Availability, Kind, Picture, Video, VideoVersion
-from store.videos import (
-    NOT_PAIRS,
-    DetailsResult,
-    ListedVideo,
-    PageResult,
     VideoDetails,
     add_from_feed,
     count_not_pairs,
     count_waiting,
-    is_pair,
+    finish_listing,
+    get_channel,
+    pictures_due,
     record_details,
     record_page,
+    record_pictures,
+    summaries,
     unread_ids,
     unseen_ids,
     unsettled_ids,
     unsettled_in_feed,
     videos_to_refresh,
 )
+from store.youtube.videos import NOT_PAIRS, is_pair
 from tests.store.observations import (
     CHANNEL,
     PUBLISHED,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from store.database import Database
-from store.views import VIEWS
+from store.db import Database
+from store.tables.views import VIEWS
 
 
 @pytest.mark.parametrize("name", sorted(VIEWS))

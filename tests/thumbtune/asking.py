@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from store.database import open_database
+from store.db import open_database
 from tests.trainer.tiny import build_clip, fill
 from thumbtune.cli import main
 from trainer.quiet import quiet_libraries

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from store.database import open_database
+from store.db import open_database
 from tests.store.test_read_only import COMMANDS, on_read_only_mount
 from tests.thumbtune.asking import fill_store, make_clip
 from trainer.dataset import export_dataset

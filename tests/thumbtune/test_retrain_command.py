@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from store.champions import champion_ids
-from store.database import open_database
-from store.runs import list_runs
+from store.db import open_database
+from store.training import champion_ids
+from store.training.runs import list_runs
 from tests.collector.channels import channel, video
 from tests.trainer.tiny import COLOURS, SHAPES, build_clip, draw
 from thumbtune.cli import main

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from store.database import open_database
-from store.runs import start_run
+from store.db import open_database
+from store.training import start_run
 from tests.store.test_history import add_run
 from thumbtune.cli import main
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from store.database import open_database
+from store.db import open_database
 from tests.store.builders import add_channel, add_video
 from tests.thumbtune.asking import Run, fill_store, make_clip, runner
 from tests.trainer.tiny import draw

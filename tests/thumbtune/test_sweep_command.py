@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from store.database import open_database
-from store.sweeps import get_sweep, trial_scores
+from store.db import open_database
+from store.training import get_sweep, trial_scores
 from tests.thumbtune.asking import Run, make_clip, runner
 from tests.trainer.tiny import fill
 from trainer import sweeping

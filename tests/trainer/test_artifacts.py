@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from store.database import Database
+from store.db import Database
 from trainer.artifacts import (
     can_save,
     check_empty,

@@ -14,10 +14,9 @@ import pytest
 from datasets import Image, load_dataset, load_from_disk
 
 from bench.reliability_disk import UNSHARE, can_mount
-from store.database import Database
+from store.db import Database
 from store.errors import NotFound
-from store.pairs import read_pictures
-from store.snapshots import ExampleRow, load_examples
+from store.training import ExampleRow, load_examples, read_pictures
 from tests.store.builders import change_video, url_of
 from tests.trainer.tiny import fill
 from trainer import snapshot

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sqlalchemy import delete, func, select, update
 
-from store.database import Database
+from store.db import Database
 from store.tables import Feature
 from tests.trainer.oracle import NAMES, Drawn
 from trainer.encoder import Encoder

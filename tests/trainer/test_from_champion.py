@@ -10,10 +10,10 @@ import pytest
 import torch
 from sqlalchemy import select
 
-from store.champions import champion, promote
-from store.database import Database
-from store.runs import get_run, list_runs
+from store.db import Database
 from store.tables import Picture, Video
+from store.training import champion, get_run, promote
+from store.training.runs import list_runs
 from tests.trainer.tiny import build_clip, fill
 from tests.trainer.training import artifact, losses, settings, vectors
 from trainer.errors import BadSetting, RunUnusable

@@ -16,9 +16,9 @@ from datasets import load_dataset
 from huggingface_hub import close_session
 from sentence_transformers import SentenceTransformer
 
-from store.database import Database, open_database
+from store.db import Database, open_database
 from store.errors import NotFound
-from store.snapshots import load_examples
+from store.training import load_examples
 from tests.fakes.hub import FakeHub, Repository, serving
 from tests.trainer.tiny import fill
 from trainer.errors import (

@@ -13,7 +13,7 @@ import pytest
 
 from bench.reliability_lab import read_store
 from bench.reliability_train_kills import evaluations, kill_training, train
-from store.database import open_database
+from store.db import open_database
 from tests.trainer.tiny import fill
 
 pytestmark = pytest.mark.processes

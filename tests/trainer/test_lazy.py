@@ -19,9 +19,9 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from sqlalchemy import func, select, update
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from store.database import Database
-from store.known_models import ModelFacts, read_known_model, write_known_model
+from store.db import Database
 from store.tables import KnownModel
+from store.training import ModelFacts, read_known_model, write_known_model
 from tests.trainer.oracle import NAMES
 from tests.trainer.tiny import build_clip
 from trainer.encoder import fingerprints, load_encoder

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
 from sqlalchemy import delete, func, select
 
-from store.database import Database
+from store.db import Database
 from store.tables import Feature, KnownModel, Picture, Video
 from tests.trainer.tiny import build_clip, fill
 from tests.trainer.training import artifact, embedded_plainly, losses, ranks, settings, vectors

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from store.database import Database
+from store.db import Database
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw, fill
 from thumbtune.demo.channel import drawn_channel

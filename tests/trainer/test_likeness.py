@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from store.database import Database
+from store.db import Database
 from tests.store.builders import add_channel, add_video
 from thumbtune.demo.channel import drawn_channel
 from trainer.framing import without_bars
@@ -83,7 +83,7 @@ def store_all(database: Database, pictures: dict[str, bytes]) -> dict[str, str]:
         add_channel(session)
         for day, (name, picture) in enumerate(pictures.items()):
             add_video(session, name, day=day, title=name, picture=picture)
-    from store.pairs import current_pairs  # noqa: PLC0415
+    from store.training import current_pairs  # noqa: PLC0415
 
     with database.read() as session:
         return {pair.video_id: pair.picture_sha256 for pair in current_pairs(session)}

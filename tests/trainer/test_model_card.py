@@ -14,10 +14,9 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image, ImageDraw
 
-from store.database import Database
+from store.db import Database
 from store.errors import NotFound
-from store.runs import add_evaluations, end_run, start_run
-from store.snapshots import load_examples, snapshot_info
+from store.training import add_evaluations, end_run, load_examples, snapshot_info, start_run
 from tests.trainer.tiny import draw, fill
 from trainer import snapshot
 from trainer.artifacts import save_whole_model

@@ -18,10 +18,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from store.champions import promote
-from store.database import Database
-from store.history import FinishedRun, Recall
-from store.runs import add_steps
+from store.db import Database
+from store.training import FinishedRun, Recall, add_steps, promote
 from tests.store.builders import DAY_ONE
 from tests.store.test_history import add_run
 from trainer.errors import BadSetting, CantSave, RunUnusable

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from store.machine import this_machine
+from store.training import this_machine
 from store.types import utc_now
 from trainer.processes import has_ended, lives_here
 

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from store.database import Database
+from store.db import Database, check
 from store.errors import ContentRemoved
-from store.maintenance import check
-from store.removal import remove_channel
-from store.runs import evaluations, get_run
-from store.snapshots import load_examples
+from store.training import evaluations, get_run, load_examples
 from store.types import utc_now
+from store.youtube import remove_channel
 from tests.trainer.tiny import fill
 from tests.trainer.training import settings
 from trainer.comparing import compare

@@ -14,12 +14,11 @@ import pytest
 from sqlalchemy import Connection, event, text, update
 from sqlalchemy.orm import Session, SessionTransaction
 
-from store.champions import champion, champion_ids, promote
-from store.database import Database, rows_as_dicts
+from store.db import Database, rows_as_dicts
 from store.errors import NotFound
-from store.novelty import NewPairs
-from store.runs import evaluations, get_run, list_runs, ranks, start_run
 from store.tables import Promotion, TrainingRun, Video
+from store.training import NewPairs, champion, champion_ids, evaluations, get_run, promote, ranks, start_run
+from store.training.runs import list_runs
 from tests.store.builders import add_video, change_video, url_of
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
@@ -275,7 +274,7 @@ def test_nothing_new_loads_nothing_heavy(filled: Database, settings_for: Make) -
     retrain(filled, settings_for())
     code = f"""
 import sys
-from store.database import open_database
+from store.db import open_database
 from trainer.retraining import inherited_settings, retrain
 database = open_database({url_of(filled)!r})
 chosen = inherited_settings(database, {{}})
@@ -554,7 +553,7 @@ def test_of_two_processes_at_once_one_trains(database: Database, settings_for: M
     """Whether the second finds a run at work or one that is done, the pairs are trained on once."""
     fill(database, 40)
     code = f"""
-from store.database import open_database
+from store.db import open_database
 from trainer.retraining import retrain
 from trainer.errors import AlreadyTraining
 from trainer.settings import TrainSettings

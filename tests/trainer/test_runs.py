@@ -21,13 +21,21 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sqlalchemy import update
 
-from store.champions import champion
-from store.database import Database, open_database, rows_as_dicts
+from store.db import Database, open_database, rows_as_dicts
 from store.errors import NotFound
-from store.machine import this_machine
-from store.runs import end_run, get_run, list_runs, mark_interrupted, ranks, start_run, steps
-from store.snapshots import load_examples
 from store.tables import Picture, TrainingRun
+from store.training import (
+    champion,
+    end_run,
+    get_run,
+    load_examples,
+    mark_interrupted,
+    ranks,
+    start_run,
+    steps,
+    this_machine,
+)
+from store.training.runs import list_runs
 from store.types import utc_now
 from tests.store.builders import add_channel, add_video, change_video
 from tests.trainer.phases import CallsAt
@@ -424,7 +432,7 @@ def start_and_wait(url: str, tiny_clip: Path) -> subprocess.Popen[str]:
     """A real process that trains for ever; returns when its run has taken steps."""
     code = f"""
 import sys
-from store.database import open_database
+from store.db import open_database
 from trainer.runs import train
 from trainer.settings import TrainSettings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from store.snapshots import ExampleRow
+from store.training import ExampleRow
 from trainer.errors import Diverged
 from trainer.scoring import require_apart, score_vectors
 

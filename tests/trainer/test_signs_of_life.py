@@ -8,9 +8,9 @@ from datetime import datetime
 import pytest
 
 import trainer.signs_of_life
-from store.database import Database
-from store.runs import get_run, start_run
+from store.db import Database
 from store.tables import TrainingRun
+from store.training import get_run, start_run
 from trainer.signs_of_life import signs_of_life
 
 

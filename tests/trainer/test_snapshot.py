@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from store.database import Database, open_database, rows_as_dicts
-from store.pairs import channel_titles
-from store.snapshots import load_examples
+from store.db import Database, open_database, rows_as_dicts
 from store.tables import Video
+from store.training import channel_titles, load_examples
 from tests.store.builders import add_channel, add_video, change_video, url_of
 from tests.trainer.tiny import fill
 from trainer import snapshot

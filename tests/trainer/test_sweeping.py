@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from store.database import Database, rows_as_dicts
-from store.machine import this_machine
-from store.runs import get_run
-from store.sweeps import end_sweep, get_sweep, start_sweep, sweep_runs, trial_scores
+from store.db import Database, rows_as_dicts
+from store.training import end_sweep, get_run, get_sweep, start_sweep, sweep_runs, this_machine, trial_scores
 from tests.trainer.tiny import build_clip, fill
 from trainer.errors import (
     BadSetting,

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from store.database import Database
+from store.db import Database
 from tests.store.builders import add_channel, add_video
 
 # Operations this small wait longer for a second thread than they compute, the more so beside other tests.

@@ -12,9 +12,9 @@ from sentence_transformers import SentenceTransformer
 from sqlalchemy import select
 from torch import Tensor
 
-from store.database import Database
-from store.runs import get_run, steps
+from store.db import Database
 from store.tables import Rank
+from store.training import get_run, steps
 from trainer.encoder import Embedder
 from trainer.pictures import StoredPictures
 from trainer.settings import TrainSettings

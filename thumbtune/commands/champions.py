@@ -18,7 +18,7 @@ __all__ = ["champions", "promote"]
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
     """List every run that is or was the champion: from when to when, why, and its recall@1."""
-    from store.database import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from store.db import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     app.console.json_wanted = as_json
     database = app.open_database()

@@ -13,7 +13,7 @@ from thumbtune.cli import App
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from store.removal import ChannelContents
+    from store.youtube import ChannelContents
 
 __all__ = ["channels"]
 
@@ -26,7 +26,7 @@ def channels(ctx: click.Context, as_json: bool) -> None:
 
     Pairs are the videos that can be trained on now; units are what all syncs of a channel have cost.
     """
-    from store.channels import summaries  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from store.youtube import summaries  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     if ctx.invoked_subcommand is not None:
         return
@@ -75,11 +75,11 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
     free room as the store takes. Run the command again, or 'thumbtune db vacuum', if that was interrupted.
     """
     from collector.sync import is_alive  # noqa: PLC0415
+    from store.db import vacuum  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
-    from store.machine import this_machine  # noqa: PLC0415
-    from store.maintenance import vacuum  # noqa: PLC0415
-    from store.removal import contents_of, remove_channel  # noqa: PLC0415
+    from store.training import this_machine  # noqa: PLC0415
     from store.types import utc_now  # noqa: PLC0415
+    from store.youtube import contents_of, remove_channel  # noqa: PLC0415
 
     app.console.json_wanted = as_json
     database = app.open_database(create=False)

@@ -15,7 +15,7 @@ from thumbtune.stopping import run_until_stopped
 
 if TYPE_CHECKING:
     from collector.sync import Repair
-    from store.maintenance import Check
+    from store.db import Check
 
 __all__ = ["db"]
 
@@ -33,7 +33,7 @@ def upgrade(app: App, as_json: bool) -> None:
 
     Other commands do this by themselves before they first write; run it after an update to choose the moment.
     """
-    from store.migrate import current_revision, head_revision  # noqa: PLC0415
+    from store.db import current_revision, head_revision  # noqa: PLC0415
 
     database = app.open_database(create=True)
     with database.read() as session:
@@ -79,7 +79,7 @@ def check(app: App, repair: bool, as_json: bool) -> int:
 
 def _checked(app: App) -> tuple[list[Check], str]:
     """What the checks find, told as they find it, and the store's name."""
-    from store.maintenance import check as look  # noqa: PLC0415
+    from store.db import check as look  # noqa: PLC0415
 
     database = app.open_database(read_only=True)
     checks = []
@@ -99,7 +99,7 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
     """Fetch what is damaged again, and tell what became of each; whether a signal ended it early."""
     from collector.settings import thumbnail_hosts_from  # noqa: PLC0415
     from collector.sync import repair_pictures  # noqa: PLC0415 (aiohttp is slow to import)
-    from store.damage import pictures_to_repair  # noqa: PLC0415
+    from store.db import pictures_to_repair  # noqa: PLC0415
 
     hosts = thumbnail_hosts_from(os.environ)
     database = app.open_database()
@@ -129,7 +129,7 @@ def backup(app: App, file: Path, as_json: bool) -> None:
     What runs trained is not in it: copy the folder thumbtune-models, or THUMBTUNE_MODELS, as well. A PostgreSQL store
     is backed up by pg_dump. docs/service.md says how to restore either.
     """
-    from store.maintenance import backup as copy  # noqa: PLC0415
+    from store.db import backup as copy  # noqa: PLC0415
 
     database = app.open_database(read_only=True)
     size = copy(database, file)
@@ -149,7 +149,7 @@ def clear_cache(app: App, as_json: bool) -> None:
     Nothing is lost but time: the next run encodes again what it needs. Worth it when models were tried that are no
     longer used; the room in the store is used for later rows.
     """
-    from store.maintenance import clear_cache as clear  # noqa: PLC0415
+    from store.db import clear_cache as clear  # noqa: PLC0415
 
     database = app.open_database()
     vectors = clear(database)
@@ -168,7 +168,7 @@ def vacuum(app: App, as_json: bool) -> None:
 
     This needs as much free room as the store takes, and others can't write meanwhile.
     """
-    from store.maintenance import vacuum as rewrite  # noqa: PLC0415
+    from store.db import vacuum as rewrite  # noqa: PLC0415
 
     database = app.open_database()
     try:
@@ -190,8 +190,8 @@ def delete_readings(app: App, days: int, as_json: bool) -> None:
 
     YouTube's terms limit how long they may be kept; see docs/terms.md.
     """
-    from store.readings import delete_readings as delete  # noqa: PLC0415
     from store.types import utc_now  # noqa: PLC0415
+    from store.youtube import delete_readings as delete  # noqa: PLC0415
 
     database = app.open_database()
     try:

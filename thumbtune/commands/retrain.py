@@ -14,7 +14,7 @@ from thumbtune.console import Console
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
 if TYPE_CHECKING:
-    from store.database import Database
+    from store.db import Database
     from trainer.retraining import Inherited, Retrained
     from trainer.runs import TrainResult
 

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from store.champions import champion
-from store.database import rows_as_dicts
-from store.runs import evaluations, get_run, steps
-from store.sweeps import get_sweep
+from store.db import rows_as_dicts
+from store.training import champion, evaluations, get_run, get_sweep, steps
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
 from thumbtune.console import Console, printable

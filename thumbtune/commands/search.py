@@ -13,7 +13,7 @@ from thumbtune.console import Console
 from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
-    from store.database import Database
+    from store.db import Database
     from trainer.in_use import InUse
     from trainer.library import Found, Library
     from trainer.query_picture import QueryPicture

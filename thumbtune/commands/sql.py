@@ -47,7 +47,7 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
         query = _from_stdin()
     from itertools import islice  # noqa: PLC0415
 
-    from store.query import run_query  # noqa: PLC0415
+    from store.db import run_query  # noqa: PLC0415
 
     database = app.open_database(read_only=True)
     try:

@@ -17,7 +17,7 @@ from trainer.settings import LARGEST_SEED, TrainSettings
 from trainer.sweep_settings import SweepSettings
 
 if TYPE_CHECKING:
-    from store.history import Recall
+    from store.training import Recall
     from trainer.standings import Standing
     from trainer.sweeping import SweepResult
 

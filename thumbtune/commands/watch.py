@@ -90,7 +90,7 @@ def watch(
         parse_duration,
         parse_listen,
     )
-    from store.channels import channel_ids  # noqa: PLC0415
+    from store.youtube import channel_ids  # noqa: PLC0415
 
     rhythm, address = Rhythm(parse_duration(every), socket.gethostname()), parse_listen(listen)
     refresh = None if refresh_every is None else parse_duration(refresh_every)

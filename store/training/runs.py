@@ -10,10 +10,10 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
-from store.ids import can_be_id
-from store.liveness import HasEnded, heard_at, mark_interrupted_rows
 from store.tables import Evaluation, Rank, TrainingRun, TrainingStep, VideoVersion
 from store.tables import SnapshotExample as Example
+from store.training.ids import can_be_id
+from store.training.liveness import HasEnded, heard_at, mark_interrupted_rows
 from store.types import utc_now
 
 __all__ = [

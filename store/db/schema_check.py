@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, inspect
 from sqlalchemy.exc import SAWarning
 
 from store.tables import Base
-from store.views import VIEWS
+from store.tables.views import VIEWS
 
 __all__ = ["broken_references", "schema_problems"]
 

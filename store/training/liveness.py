@@ -14,9 +14,9 @@ from typing import cast
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from store.syncs import LEASE
 from store.tables import Sweep, TrainingRun
 from store.types import utc_now
+from store.youtube import LEASE
 
 __all__ = ["HasEnded", "clock", "heard_at", "mark_interrupted_rows", "say_alive"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from store.runs import get_run
 from store.tables import Promotion, TrainingRun
+from store.training.runs import get_run
 from store.types import utc_now
 
 __all__ = ["champion", "champion_ids", "promote", "replace_champion"]

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.orm import Session
 
+from store.db import insert
 from store.errors import NotFound
 from store.moments import CLOCKS_DIFFER, LONG_AGO
 from store.tables import Channel, SyncRun, Video
-from store.upsert import insert
-from store.videos import is_pair
+from store.youtube.videos import is_pair
 
 __all__ = [
     "ChannelSummary",

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from store.db import insert
 from store.tables import Feature, Tower
-from store.upsert import insert
 
 __all__ = ["read_features", "write_features"]
 

@@ -16,7 +16,6 @@ from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.errors import InUse, NotFound
-from store.syncs import end_stale_syncs
 from store.tables import (
     Channel,
     Feature,
@@ -30,7 +29,8 @@ from store.tables import (
     VideoReading,
     VideoVersion,
 )
-from store.videos import lock_videos
+from store.youtube.syncs import end_stale_syncs
+from store.youtube.videos import lock_videos
 
 __all__ = ["ChannelContents", "contents_of", "remove_channel"]
 

@@ -15,9 +15,9 @@ from sqlalchemy import Dialect, Insert, Update, bindparam, or_, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from store.db.upsert import insert_for
 from store.errors import StoreError
 from store.tables import Base
-from store.upsert import insert_for
 
 __all__ = ["insert_rows", "update_rows"]
 

@@ -10,8 +10,8 @@ from sqlalchemy import Integer, and_, bindparam, func, or_, select, union_all, u
 from sqlalchemy.orm import Session
 
 from store.moments import CLOCKS_DIFFER
-from store.quota import add_units
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
+from store.youtube.quota import add_units
 
 __all__ = [
     "LEASE",

@@ -10,12 +10,10 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, select
 from sqlalchemy.orm import Session, defer
 
-from store.damage import unsound
+from store.db import insert, insert_rows, unsound, update_rows
 from store.moments import before
-from store.rows import insert_rows, update_rows
 from store.tables import Picture, PictureFailure, Video
-from store.upsert import insert
-from store.versions import VersionChanges, current_versions
+from store.youtube.versions import VersionChanges, current_versions
 
 __all__ = [
     "any_picture_due",

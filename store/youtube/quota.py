@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Dialect, Executable, func, select
 from sqlalchemy.orm import Session
 
+from store.db import insert_for
 from store.tables import QuotaDay
-from store.upsert import insert_for
 
 __all__ = ["add_units", "next_quota_day", "quota_day", "units_spent"]
 

@@ -15,14 +15,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from store.damage import unsound
+from store.db import insert, unsound, update_rows
 from store.moments import CLOCKS_DIFFER, before
-from store.pictures import PictureJob
-from store.readings import Counts, record_readings
-from store.rows import update_rows
 from store.tables import Availability, Kind, PictureFailure, Video
-from store.upsert import insert
-from store.versions import CurrentVersion, VersionChanges, current_versions
+from store.youtube.pictures import PictureJob
+from store.youtube.readings import Counts, record_readings
+from store.youtube.versions import CurrentVersion, VersionChanges, current_versions
 
 __all__ = [
     "NOT_PAIRS",

@@ -10,10 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
-from store.ids import can_be_id
-from store.liveness import HasEnded, mark_interrupted_rows
-from store.runs import add_evaluations, add_steps
 from store.tables import Evaluation, Sweep, TrainingRun
+from store.training.ids import can_be_id
+from store.training.liveness import HasEnded, mark_interrupted_rows
+from store.training.runs import add_evaluations, add_steps
 from store.types import utc_now
 
 __all__ = [
@@ -37,8 +37,8 @@ class TrialRun:
 
     Args:
         columns: values of its row in `training_run`, except `sweep_id` and `trial`.
-        steps: as for `store.runs.add_steps`.
-        evaluations: as for `store.runs.add_evaluations`.
+        steps: as for `store.training.runs.add_steps`.
+        evaluations: as for `store.training.runs.add_evaluations`.
     """
 
     columns: Mapping[str, Any]

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import and_, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from store.rows import insert_rows
+from store.db import insert_rows
 from store.tables import Video, VideoReading
 
 __all__ = ["Counts", "delete_readings", "record_readings"]

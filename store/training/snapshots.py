@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.errors import ContentRemoved, NotFound
-from store.ids import can_be_id
 from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
+from store.training.ids import can_be_id
 from store.types import utc_now
 
 __all__ = [

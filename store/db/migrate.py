@@ -14,8 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
 
 import migrations
+from store.db.schema_check import broken_references
 from store.errors import DatabaseUnavailable, NotAStore, StoreError, StoreTooNew, StoreTooOld
-from store.schema_check import broken_references
 
 __all__ = ["alembic_config", "bring_up_to_date", "current_revision", "head_revision", "require_current"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from store.pairs import current_pairs
 from store.tables import SnapshotExample, TrainingRun, VideoVersion
+from store.training.pairs import current_pairs
 
 __all__ = ["NewPairs", "new_pairs_since"]
 

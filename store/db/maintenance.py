@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import delete, func, select
 
-from store.damage import damaged_pictures
-from store.database import Database, advice_on_log, mapped_errors
+from store.db.damage import damaged_pictures
+from store.db.database import Database, advice_on_log, mapped_errors
+from store.db.migrate import current_revision
+from store.db.read_only import read_only_uri
+from store.db.schema_check import broken_references, schema_problems
 from store.errors import DatabaseUnavailable, StoreError
-from store.migrate import current_revision
-from store.read_only import read_only_uri
-from store.schema_check import broken_references, schema_problems
 from store.tables import Feature, KnownModel
 
 __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ScalarSelect, and_, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.rows import insert_rows, update_rows
+from store.db import insert_rows, update_rows
 from store.tables import Video, VideoVersion
 
 __all__ = ["CurrentVersion", "VersionChanges", "current_versions", "newest_complete"]

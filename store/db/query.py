@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
-from store.database import Database
+from store.db.database import Database
 from store.errors import BadQuery
 
 __all__ = ["Answer", "run_query"]

@@ -22,10 +22,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from store.db.migrate import bring_up_to_date, require_current
+from store.db.new_file import make_file
+from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
-from store.migrate import bring_up_to_date, require_current
-from store.new_file import make_file
-from store.read_only import mark_of, read_only_uri, why_not_writable
 
 __all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
 
@@ -64,7 +64,7 @@ class Database:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """A block that fails if the file changes that is read in it without locks (see `store.read_only`).
+        """A block that fails if the file changes that is read in it without locks (see `store.db.read_only`).
 
         Raises:
             DatabaseUnavailable: it did; what was read may be wrong.

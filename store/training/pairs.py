@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 
 from store.errors import NotFound, PictureDamaged
 from store.tables import Channel, Picture, Video, VideoVersion
-from store.versions import newest_complete
-from store.videos import lock_videos
+from store.youtube import lock_videos, newest_complete
 
 __all__ = [
     "Pair",

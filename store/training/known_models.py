@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from store.db import insert
 from store.tables import KnownModel
-from store.upsert import insert
 
 __all__ = ["ModelFacts", "read_known_model", "write_known_model"]
 
