@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import Result, from_json, say, table
-from trainer.provenance import git_commit, package_versions
+from trainer.runs.provenance import git_commit, package_versions
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -22,7 +22,7 @@ from store.db import open_database, rows_as_dicts
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import DRAWN, ENCODER
 from thumbtune.standin.server import StandIn
-from trainer.evaluation import mcnemar
+from trainer.scoring import mcnemar
 
 RANKS = """
 SELECT model, video_id, rank FROM rank

@@ -2,7 +2,7 @@
 
     python -m bench.encoding [--model vit-b-32] [--row forward] [--repeats 5]
 
-`trainer.features` encodes the channel's pictures and titles from a store, nothing cached: reading, decoding,
+`trainer.models.features` encodes the channel's pictures and titles from a store, nothing cached: reading, decoding,
 preprocessing and both towers. The floor is `bench.matrix_products`: the very products of these forward passes and
 nothing else. Each repetition measures all of them one after another; a row's ratio is the median over the repetitions.
 """
@@ -25,11 +25,10 @@ from bench.results import Result, Target, add_json_option, show
 from store.db import Database, open_database
 from store.training import current_pairs
 from thumbtune.standin.server import StandIn
-from trainer.features import Features
-from trainer.lazy import LazyModel
-from trainer.pictures import StoredPictures, batches
+from trainer.data import StoredPictures, batches
+from trainer.models import Features, LazyModel, pick_precision
+from trainer.models.towers import BATCH, Towers
 from trainer.quiet import quiet_libraries
-from trainer.towers import BATCH, Towers, pick_precision
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.clock import Clock
-from trainer.encoder import load_encoder
+from trainer.models.encoder import load_encoder
 
 __all__ = ["run"]
 

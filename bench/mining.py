@@ -25,8 +25,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from trainer.cosines import Cosines
-from trainer.negatives import EXACT_UP_TO, hard, least_similar
+from trainer.data.cosines import Cosines
+from trainer.data.negatives import EXACT_UP_TO, hard, least_similar
 
 DIMENSIONS = 768
 MATRIX_UP_TO = 10_000

@@ -10,15 +10,15 @@ import transformers.models.clip.image_processing_pil_clip
 from transformers import AutoTokenizer, CLIPModel, CLIPProcessor
 
 import thumbtune.commands.train
-import trainer.fit_heads
-import trainer.learners
-import trainer.lora
-import trainer.negatives
-import trainer.promotion
-import trainer.recording
-import trainer.runs
-import trainer.towers
-import trainer.whole_learner
+import trainer.data.negatives
+import trainer.fitting.learners
+import trainer.fitting.lora
+import trainer.fitting.projections
+import trainer.fitting.whole
+import trainer.models.towers
+import trainer.runs.promotion
+import trainer.runs.record
+import trainer.runs.training
 
 LOADED = (
     *(AutoTokenizer, CLIPModel, CLIPProcessor, safetensors.torch, sentence_transformers, transformers),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sentence_transformers.util import cos_sim, semantic_search
 
 from bench.results import Result, Target, add_json_option, show
-from trainer.library import rank_library
+from trainer.library.library import rank_library
 
 Vectors = NDArray[np.float32]
 K = 10

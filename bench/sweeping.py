@@ -22,8 +22,8 @@ from bench.results import Result, Target, add_json_option, show
 from store.db import open_database
 from thumbtune.standin.server import StandIn
 from trainer.settings import TrainSettings
-from trainer.sweep_settings import SweepSettings
-from trainer.sweeping import sweep
+from trainer.sweep import SweepSettings
+from trainer.sweep.search import run_sweep
 
 __all__ = ["run"]
 
@@ -42,7 +42,7 @@ def run(clock: Clock, *, store: str, shared: dict[str, Any], trials: int) -> dic
     """
     with clock.phase("sweep"):
         database = open_database(store)
-        result = sweep(database, SweepSettings(shared=TrainSettings(**shared), trials=trials))
+        result = run_sweep(database, SweepSettings(shared=TrainSettings(**shared), trials=trials))
         database.close()
     return {"trials": len(result.standings) + result.failed, "runs": result.runs, "diverged": result.failed}
 

@@ -45,7 +45,7 @@ def new_pairs_since(
         session: any session.
         run_id: the run; None: all pairs are new.
         channels: ids of the channels to count; empty for all.
-        left_out: ids of videos that snapshots leave out (see `trainer.splits.left_out`): no run will ever see them.
+        left_out: ids of videos that snapshots leave out (see `trainer.data.left_out`): no run will ever see them.
     """
     seen = set() if run_id is None else _seen(session, run_id)
     known = {video for video, _title, _picture in seen}

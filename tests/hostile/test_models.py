@@ -15,8 +15,8 @@ from sentence_transformers.sentence_transformer.modules import Dense
 from transformers import SiglipConfig, SiglipModel
 
 from tests.thumbtune.asking import Run, fill_store, make_clip, runner
-from trainer.encoder import load_clip
 from trainer.errors import DamagedModel, NotAClip
+from trainer.models.encoder import load_clip
 from trainer.quiet import quiet_libraries
 
 COMMANDS: dict[str, Callable[[str], tuple[str, ...]]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from store.db import open_database
 from tests.store.test_read_only import COMMANDS, on_read_only_mount
 from tests.thumbtune.asking import fill_store, make_clip
-from trainer.dataset import export_dataset
+from trainer.data import export_dataset
 
 
 def test_what_only_reads_works(migrated_file: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.store.builders import add_channel, add_video
 from tests.thumbtune.asking import Run, fill_store, make_clip, runner
 from tests.trainer.tiny import draw
 from thumbtune.demo.session import ENCODER
-from trainer.likeness import SKETCHES
+from trainer.data.likeness import SKETCHES
 
 
 @pytest.fixture(scope="module")

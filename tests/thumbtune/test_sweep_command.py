@@ -18,11 +18,10 @@ from store.db import open_database
 from store.training import get_sweep, trial_scores
 from tests.thumbtune.asking import Run, make_clip, runner
 from tests.trainer.tiny import fill
-from trainer import sweeping
 from trainer.errors import TrainingInterrupted
-from trainer.search_space import Space
 from trainer.settings import TrainSettings
-from trainer.sweep_settings import SweepSettings
+from trainer.sweep import Space, SweepSettings
+from trainer.sweep import search as sweeping
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +127,7 @@ def test_the_base_is_compared_on_the_same_rows(thumbtune: Run, clip: Path, store
     shared = TrainSettings(model=str(clip), title_model="base", device="cpu")
     settings = SweepSettings(shared, Space.read({"epochs": "1:3"}), trials=3, seeds=1, finalists=1, final_seeds=1)
     with pytest.raises(TrainingInterrupted):
-        sweeping.sweep(database, settings, progress=Stopped())
+        sweeping.run_sweep(database, settings, progress=Stopped())
     fill(database, 20, "UC2")
     database.close()
     lines = thumbtune("sweep", "--resume", "1").stdout.splitlines()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.tiny import build_clip
-from trainer.encoder import Encoder, load_encoder
+from trainer.models import Encoder
+from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 
 

@@ -19,13 +19,13 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from tests.trainer.tiny import COLOURS, SHAPES, draw
-from trainer.fit_heads import PooledTriplets
-from trainer.loss import title_labels
-from trainer.pictures import decoded
+from trainer.data.pictures import decoded
+from trainer.fitting import PooledTriplets
+from trainer.fitting.loss import title_labels
+from trainer.fitting.steps import Triplets
+from trainer.models.towers import Towers
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
-from trainer.steps import Triplets
-from trainer.towers import Towers
 
 __all__ = ["NAMES", "Drawn", "Recipe", "pooled", "recipe"]
 

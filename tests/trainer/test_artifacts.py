@@ -27,8 +27,9 @@ from trainer.artifacts import (
     save_whole_model,
     tensors_file,
 )
-from trainer.encoder import Encoder, load_encoder
 from trainer.errors import BadSetting, CantSave, RunUnusable
+from trainer.models import Encoder
+from trainer.models.encoder import load_encoder
 
 NAME = "0.model.text_projection.weight"
 
@@ -204,7 +205,7 @@ def test_a_mount_point_is_filled(tiny_clip: Path, tmp_path: Path, kind: str) -> 
     code = f"""
 from pathlib import Path
 from trainer.artifacts import check_place, save_whole_model
-from trainer.encoder import load_encoder
+from trainer.models.encoder import load_encoder
 encoder = load_encoder({str(tiny_clip)!r}, "cpu")
 out = Path({str(tmp_path / "out")!r})
 check_place(out)

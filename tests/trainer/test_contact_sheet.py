@@ -11,9 +11,9 @@ import matplotlib
 import pytest
 from PIL import Image, ImageChops
 
-from trainer.contact_sheet import MAX_TILES, Tile, check_sheet_path, draw_sheet, write_sheet
 from trainer.errors import BadPicture, BadSetting, CantSave
-from trainer.sheet_fonts import MISSING, clean, fonts_for, installed_fonts
+from trainer.publish import MAX_TILES, Tile, check_sheet_path, draw_sheet, write_sheet
+from trainer.publish.sheet_fonts import MISSING, clean, fonts_for, installed_fonts
 
 BUNDLED = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 PAPER = (250, 250, 248)

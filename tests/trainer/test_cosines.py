@@ -1,4 +1,4 @@
-"""What `trainer.negatives` rests on: cosines that agree with each other, however they come about."""
+"""What `trainer.data.negatives` rests on: cosines that agree with each other, however they come about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.cosines import Cosines
+from trainer.data.cosines import Cosines
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.cross_validation import Fold, candidate_ranks, folds, out_of_fold, paired
+from trainer.scoring import candidate_ranks, folds
+from trainer.scoring.cross_validation import Fold, out_of_fold, paired
 
 GROUPS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60)
 

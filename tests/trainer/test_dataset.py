@@ -19,8 +19,7 @@ from store.errors import NotFound
 from store.training import ExampleRow, load_examples, read_pictures
 from tests.store.builders import change_video, url_of
 from tests.trainer.tiny import fill
-from trainer import snapshot
-from trainer.dataset import export_dataset
+from trainer.data import export_dataset, snapshot
 from trainer.errors import CantSave, NotEnoughPairs
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
@@ -30,10 +29,10 @@ from trainer.settings import TrainSettings
 def made(database: Database) -> int:
     """A snapshot of 100 pairs (more than one batch in train) with random negatives."""
     fill(database, 100)
-    chosen = snapshot.select(database)
+    chosen = snapshot.select_pairs(database)
     settings = TrainSettings(negatives="random")
-    rows = snapshot.mine(chosen, settings, lambda _titles: pytest.fail("random compares nothing"))
-    return snapshot.save(database, chosen, rows, settings, None)[0]
+    rows = snapshot.mine_negatives(chosen, settings, lambda _titles: pytest.fail("random compares nothing"))
+    return snapshot.write_snapshot(database, chosen, rows, settings, None)[0]
 
 
 def examples(database: Database, snapshot_id: int, split: str) -> list[ExampleRow]:
@@ -104,11 +103,11 @@ def test_an_export_that_could_not_be_written_can_be_run_again(
 ) -> None:
     """The second of three splits is too long for a file."""
     fill(sqlite_database, 40)
-    long = next(row.video_id for row in snapshot.select(sqlite_database).examples if row.split == "valid")
+    long = next(row.video_id for row in snapshot.select_pairs(sqlite_database).examples if row.split == "valid")
     with sqlite_database.write() as session:
         change_video(session, long, picture=np.random.default_rng(1).bytes(1_000_000))
-    chosen = snapshot.select(sqlite_database)
-    snapshot.save(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
+    chosen = snapshot.select_pairs(sqlite_database)
+    snapshot.write_snapshot(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
     folder = tmp_path / "datasets" / "ds"
     if there:
         folder.mkdir(parents=True)
@@ -142,8 +141,8 @@ def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
 ) -> None:
     """Nothing can be moved to it from beside it, and it can't be replaced."""
     fill(sqlite_database, 40)
-    chosen = snapshot.select(sqlite_database)
-    snapshot.save(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
+    chosen = snapshot.select_pairs(sqlite_database)
+    snapshot.write_snapshot(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
     disk = tmp_path / "disk"
     disk.mkdir()
     shell = [*UNSHARE, "sh", "-c", ON_A_FULL_DISK, "sh", str(disk), *command(sqlite_database, disk, *form)]
@@ -162,8 +161,8 @@ def test_a_folder_mounted_from_the_same_disk_is_filled(
 ) -> None:
     """It looks like any other, but nothing can be renamed into it."""
     fill(sqlite_database, 10)
-    chosen = snapshot.select(sqlite_database)
-    snapshot.save(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
+    chosen = snapshot.select_pairs(sqlite_database)
+    snapshot.write_snapshot(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
     source, folder = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     folder.mkdir()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from trainer.displayed import displayed
+from trainer.data import displayed
 
 COLOURS = np.random.default_rng(3).integers(0, 256, size=(6, 10, 3), dtype=np.uint8)
 GREYS = np.arange(256, dtype=np.uint8).reshape(8, 32)

@@ -18,10 +18,11 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from tests.trainer.tiny import COLOURS, build_clip, draw
-from trainer.encoder import Encoder, as_text, fingerprint, load_encoder, pick_device
+from trainer.data.pictures import decoded
 from trainer.errors import BadSetting, DamagedModel, NoNetwork, NotAClip, UnknownModel
-from trainer.loading import load_model
-from trainer.pictures import decoded
+from trainer.models import Encoder, as_text, pick_device
+from trainer.models.encoder import fingerprint, load_encoder
+from trainer.models.loading import load_model
 from trainer.quiet import quiet_libraries
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import evaluation
-from trainer.encoder import Vectors
-from trainer.evaluation import mcnemar, measure, rank_rows
+from trainer.models import Vectors
+from trainer.scoring import mcnemar
+from trainer.scoring import metrics as evaluation
+from trainer.scoring.metrics import measure, rank_rows
 
 
 def unit(rows: list[list[float]]) -> Vectors:

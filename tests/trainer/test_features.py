@@ -22,13 +22,10 @@ from sqlalchemy import delete, func, select, update
 from store.db import Database
 from store.tables import Feature
 from tests.trainer.oracle import NAMES, Drawn
-from trainer.encoder import Encoder
 from trainer.errors import BadPicture
-from trainer.features import CachedEmbedder, Features, TitleFeatures
-from trainer.heads import heads_of
-from trainer.lazy import LazyModel, TitleModel
+from trainer.models import CachedEmbedder, Encoder, Features, LazyModel, TitleFeatures, TitleModel, pick_precision
+from trainer.models.projections import heads_of
 from trainer.settings import Fit
-from trainer.towers import pick_precision
 
 MANY = [f"{name} {n}" for n in range(4) for name in NAMES]
 

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from tests.trainer.oracle import NAMES, Drawn, recipe
-from trainer.encoder import Encoder, load_encoder
 from trainer.errors import BadSetting
-from trainer.fit import choose_parameters, fit_full_model
+from trainer.fitting import Step
+from trainer.fitting.fit import choose_parameters, fit_full_model
+from trainer.fitting.steps import Triplets
+from trainer.models import Encoder
+from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
-from trainer.steps import Step, Triplets
 
 ROWS = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
 SETTINGS = TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)

@@ -13,13 +13,14 @@ from PIL import Image
 import thumbtune.demo
 from tests.trainer.oracle import NAMES, Drawn, pooled, recipe
 from tests.trainer.tiny import COLOURS, SHAPES
-from trainer.encoder import Encoder, load_encoder
-from trainer.fit import choose_parameters, fit_full_model
-from trainer.fit_heads import fit_heads
-from trainer.heads import TEXT, VISUAL, Heads, heads_of
+from trainer.fitting import Step, fit_heads
+from trainer.fitting.fit import choose_parameters, fit_full_model
+from trainer.fitting.steps import Triplets
+from trainer.models import TEXT, VISUAL, Encoder, Heads
+from trainer.models.encoder import load_encoder
+from trainer.models.projections import heads_of
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
-from trainer.steps import Step, Triplets
 
 MINED = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
 # Eight of 20 rows a batch: the last batch of an epoch has four.

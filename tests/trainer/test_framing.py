@@ -16,7 +16,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.standin.pictures import FILES, thumbnail
-from trainer.framing import framed, without_bars
+from trainer.data import framed, without_bars
 from trainer.settings import FITS, Fit
 
 SIZES = [(480, 360), (640, 480), (120, 90)]

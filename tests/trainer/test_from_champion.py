@@ -17,10 +17,10 @@ from store.training.runs import list_runs
 from tests.trainer.tiny import build_clip, fill
 from tests.trainer.training import artifact, losses, settings, vectors
 from trainer.errors import BadSetting, RunUnusable
-from trainer.heads import TEXT, VISUAL
+from trainer.models import TEXT, VISUAL
 from trainer.quiet import quiet_libraries
-from trainer.recorded import embedder_of, evaluate, load_run_model
-from trainer.runs import train
+from trainer.runs import evaluate, train
+from trainer.runs.recorded import embedder_of, load_run_model
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.fusion import Weights, fit_weights, side_by_side
+from trainer.scoring.fusion import Weights, fit_weights, side_by_side
 
 N = 60
 OWN, RIVALS = range(N), ~np.eye(N, dtype=bool)

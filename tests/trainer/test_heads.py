@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from trainer.encoder import Encoder
-from trainer.heads import TEXT, VISUAL, Heads, heads_of
+from trainer.models import TEXT, VISUAL, Encoder, Heads
+from trainer.models.projections import heads_of
 
 
 @pytest.fixture

@@ -31,10 +31,11 @@ from trainer.errors import (
     RunUnusable,
     TokenRefused,
 )
-from trainer.hub import Hub, push_dataset, push_model
+from trainer.publish import push_dataset, push_model
+from trainer.publish.hub import Hub
 from trainer.quiet import quiet_libraries
-from trainer.recorded import load_run_model
 from trainer.runs import train
+from trainer.runs.recorded import load_run_model
 from trainer.settings import TrainSettings
 
 AT_ONCE = Hub(pauses_s=(0.0, 0.0))

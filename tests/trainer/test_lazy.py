@@ -24,10 +24,11 @@ from store.tables import KnownModel
 from store.training import ModelFacts, read_known_model, write_known_model
 from tests.trainer.oracle import NAMES
 from tests.trainer.tiny import build_clip
-from trainer.encoder import fingerprints, load_encoder
 from trainer.errors import DamagedModel, NoNetwork
-from trainer.heads import TEXT, VISUAL, heads_of
-from trainer.lazy import Facts, LazyModel, TitleModel, files_digest
+from trainer.models import TEXT, VISUAL, Facts, LazyModel, TitleModel
+from trainer.models.encoder import fingerprints, load_encoder
+from trainer.models.lazy import files_digest
+from trainer.models.projections import heads_of
 from trainer.quiet import quiet_libraries
 
 

@@ -19,16 +19,15 @@ from store.db import Database
 from store.tables import Feature, KnownModel, Picture, Video
 from tests.trainer.tiny import build_clip, fill
 from tests.trainer.training import artifact, embedded_plainly, losses, ranks, settings, vectors
+from trainer.data.likeness import SKETCHES
+from trainer.data.pictures import decoded
 from trainer.errors import DamagedModel, TrainingInterrupted
-from trainer.heads import TEXT, VISUAL
-from trainer.likeness import SKETCHES
-from trainer.pictures import decoded
+from trainer.models import TEXT, VISUAL, pick_precision
 from trainer.progress import Silent
 from trainer.quiet import quiet_libraries
-from trainer.recorded import embedder_of, evaluate, export_model, load_run_model
-from trainer.runs import train
+from trainer.runs import evaluate, export_model, train
+from trainer.runs.recorded import embedder_of, load_run_model
 from trainer.scoring import Scores
-from trainer.towers import pick_precision
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +132,7 @@ def decoded_by_name(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return decoded(file, name)
 
-    for module in ("trainer.pictures", "trainer.likeness"):
+    for module in ("trainer.data.pictures", "trainer.data.likeness"):
         monkeypatch.setattr(f"{module}.decoded", counted)
     return names
 
@@ -147,7 +146,7 @@ def test_a_rerun_loads_no_model_and_decodes_no_picture(
     def refuse(*_arguments: Any, **_options: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("trainer.loading.SentenceTransformer", refuse)
+    monkeypatch.setattr("trainer.models.loading.SentenceTransformer", refuse)
     read = decoded_by_name(monkeypatch)
     again = train(database, settings(tiny_clip))
     assert (again.tuned, again.base) == (first.tuned, first.base)

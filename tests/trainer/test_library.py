@@ -20,20 +20,12 @@ from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw, fill
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER
-from trainer.encoder import Embedder, Encoder, Vectors, load_encoder
+from trainer.data import PictureSource
 from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
-from trainer.library import (
-    Library,
-    cosines,
-    load_library,
-    picture_vector,
-    rank_library,
-    search,
-    searchable,
-    text_vector,
-)
-from trainer.pictures import PictureSource
-from trainer.query_picture import open_picture
+from trainer.library import Library, open_picture
+from trainer.library.library import cosines, load_library, picture_vector, rank_library, search, searchable, text_vector
+from trainer.models import Embedder, Encoder, Vectors
+from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 
 

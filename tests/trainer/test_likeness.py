@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from store.db import Database
 from tests.store.builders import add_channel, add_video
 from thumbtune.demo.channel import drawn_channel
-from trainer.framing import without_bars
-from trainer.likeness import alike, alike_pictures, remember_sketches, showing
+from trainer.data import alike_pictures, showing, without_bars
+from trainer.data.likeness import alike, remember_sketches
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:

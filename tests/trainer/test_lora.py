@@ -13,14 +13,15 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from tests.trainer.oracle import NAMES, Drawn
-from trainer.encoder import Encoder, load_encoder
 from trainer.errors import BadSetting, RunUnusable
-from trainer.fit import fit_full_model
-from trainer.heads import VISUAL
-from trainer.lora import Adapters, merge_adapters
+from trainer.fitting import merge_adapters
+from trainer.fitting.fit import fit_full_model
+from trainer.fitting.lora import Adapters
+from trainer.fitting.steps import Triplets
+from trainer.models import VISUAL, Encoder
+from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
-from trainer.steps import Triplets
 
 SETTINGS = TrainSettings(train="lora", lora_rank=2, lora_alpha=8, lr=1e-2, batch_size=8)
 ROWS = Triplets(NAMES, NAMES, None)

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
 
-from trainer.loss import RankingLoss, equal_titles, ranking_loss, title_labels
+from trainer.fitting.loss import RankingLoss, equal_titles, ranking_loss, title_labels
 
 
 def unit(*degrees: float) -> Tensor:

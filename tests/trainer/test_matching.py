@@ -13,12 +13,10 @@ from store.db import Database
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw, fill
 from thumbtune.demo.channel import drawn_channel
-from trainer.encoder import Encoder
 from trainer.errors import BadSetting
-from trainer.library import all_pairs, cosines, picture_vector, resolve_channels
-from trainer.matching import Matched, match_titles
-from trainer.query_picture import QueryPicture, open_picture
-from trainer.title_list import titles_in
+from trainer.library import Matched, QueryPicture, all_pairs, match_titles, open_picture, resolve_channels, titles_in
+from trainer.library.library import cosines, picture_vector
+from trainer.models import Encoder
 
 IDEAS = ("red circle", "navy bar 3", "a pink square", "zebra")
 

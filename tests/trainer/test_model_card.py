@@ -18,12 +18,12 @@ from store.db import Database
 from store.errors import NotFound
 from store.training import add_evaluations, end_run, load_examples, snapshot_info, start_run
 from tests.trainer.tiny import draw, fill
-from trainer import snapshot
 from trainer.artifacts import save_whole_model
-from trainer.encoder import Encoder
-from trainer.framing import framed
-from trainer.model_card import hub_name, model_card, public_name
+from trainer.data import framed, snapshot
+from trainer.models import Encoder
 from trainer.quiet import quiet_libraries
+from trainer.runs import model_card
+from trainer.runs.cards import hub_name, public_name
 from trainer.settings import Bars, Fit, TrainSettings
 
 FINGERPRINT = "c0ffee" + "0" * 58
@@ -65,8 +65,8 @@ def made_snapshot(database: Database, **settings: Any) -> int:
     """A snapshot of 40 pairs of two channels."""
     fill(database, 30)
     fill(database, 10, "UC2")
-    chosen = snapshot.select(database)
-    return snapshot.save(database, chosen, chosen.examples, TrainSettings(**settings), None)[0]
+    chosen = snapshot.select_pairs(database)
+    return snapshot.write_snapshot(database, chosen, chosen.examples, TrainSettings(**settings), None)[0]
 
 
 def test_it_states_what_was_done_and_measured(database: Database) -> None:

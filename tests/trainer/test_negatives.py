@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from trainer import negatives
-from trainer.cosines import Vectors
+from trainer.data import negatives, normalised
+from trainer.data.cosines import Vectors
+from trainer.data.negatives import Assignment, hard, least_similar, random_titles
+from trainer.data.splits import Member, assign, groups_of
 from trainer.errors import DamagedModel
-from trainer.negatives import Assignment, hard, least_similar, random_titles
-from trainer.splits import Member, assign, groups_of, normalised
 
 TITLES = [
     "How to bake sourdough bread at home",
@@ -472,7 +472,7 @@ def test_no_rule_is_broken_by_way_of_the_index(seed: int, labels: list[int], mar
 @pytest.mark.processes
 def test_the_index_is_loaded_only_where_it_is_used() -> None:
     program = (
-        "import sys, numpy; from trainer.negatives import hard\n"
+        "import sys, numpy; from trainer.data.negatives import hard\n"
         "vectors = numpy.eye(4, dtype=numpy.float32)\n"
         "hard(vectors, list('abcd'), 0.9); print('faiss' in sys.modules)\n"
         "hard(vectors, list('abcd'), 0.9, exact_up_to=3); print('faiss' in sys.modules)"

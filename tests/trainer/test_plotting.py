@@ -23,7 +23,8 @@ from store.training import FinishedRun, Recall, add_steps, promote
 from tests.store.builders import DAY_ONE
 from tests.store.test_history import add_run
 from trainer.errors import BadSetting, CantSave, RunUnusable
-from trainer.plotting import draw_runs, plot_runs, save
+from trainer.publish import plot_runs
+from trainer.publish.plot import draw_runs, save
 
 
 def some_runs(n: int, test_every: int = 1) -> list[FinishedRun]:
@@ -208,7 +209,7 @@ def test_the_users_own_settings_and_fonts_do_not_matter(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from tests.trainer.test_plotting import some_runs\n"
-        "from trainer.plotting import draw_runs, save\n"
+        "from trainer.publish.plot import draw_runs, save\n"
         "save(draw_runs(some_runs(2)), Path('a.png'))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

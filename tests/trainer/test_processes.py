@@ -13,7 +13,7 @@ import pytest
 
 from store.training import this_machine
 from store.types import utc_now
-from trainer.processes import has_ended, lives_here
+from trainer.runs.processes import has_ended, lives_here
 
 pytestmark = pytest.mark.processes
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.evaluation import mcnemar
-from trainer.promotion import decide, decide_all_known, decide_unmeasured
+from trainer.runs.promotion import decide, decide_all_known, decide_unmeasured
+from trainer.scoring import mcnemar
 
 
 @pytest.mark.parametrize(

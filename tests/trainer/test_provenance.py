@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.provenance import package_versions
+from trainer.runs.provenance import package_versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = {"store", "thumbtune", "trainer"}

@@ -17,7 +17,7 @@ from store.db import Database
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw
 from trainer.errors import BadPicture, BadSetting
-from trainer.query_picture import open_picture
+from trainer.library import open_picture
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:

@@ -13,14 +13,13 @@ from store.types import utc_now
 from store.youtube import remove_channel
 from tests.trainer.tiny import fill
 from tests.trainer.training import settings
-from trainer.comparing import compare
-from trainer.dataset import export_dataset
+from trainer.data import export_dataset
 from trainer.errors import BadSetting
-from trainer.library import searchable
-from trainer.model_card import model_card
-from trainer.recorded import evaluate, load_run_model
-from trainer.retraining import new_pairs
-from trainer.runs import train
+from trainer.library.library import searchable
+from trainer.runs import evaluate, model_card, train
+from trainer.runs.recorded import load_run_model
+from trainer.runs.retraining import new_pairs
+from trainer.scoring import compare
 
 
 def remove(database: Database, *, keep_runs: bool) -> None:

@@ -23,11 +23,10 @@ from tests.store.builders import add_video, change_video, url_of
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
 from trainer.errors import AlreadyTraining, BadSetting, Diverged, RunUnusable, TrainingInterrupted
-from trainer.evaluation import mcnemar
-from trainer.recorded import load_run_model
-from trainer.recording import known_at_start
-from trainer.retraining import Promoted, inherited_settings, new_pairs, promote_run, retrain
-from trainer.runs import train
+from trainer.runs import inherited_settings, known_at_start, promote_run, retrain, train
+from trainer.runs.recorded import load_run_model
+from trainer.runs.retraining import Promoted, new_pairs
+from trainer.scoring import mcnemar
 from trainer.settings import TrainSettings
 
 pytestmark = pytest.mark.slow
@@ -275,7 +274,7 @@ def test_nothing_new_loads_nothing_heavy(filled: Database, settings_for: Make) -
     code = f"""
 import sys
 from store.db import open_database
-from trainer.retraining import inherited_settings, retrain
+from trainer.runs import inherited_settings, retrain
 database = open_database({url_of(filled)!r})
 chosen = inherited_settings(database, {{}})
 print(retrain(database, chosen.settings).result, chosen.run_id)
@@ -554,7 +553,7 @@ def test_of_two_processes_at_once_one_trains(database: Database, settings_for: M
     fill(database, 40)
     code = f"""
 from store.db import open_database
-from trainer.retraining import retrain
+from trainer.runs import retrain
 from trainer.errors import AlreadyTraining
 from trainer.settings import TrainSettings
 database = open_database({url_of(database)!r})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trainer.ridge import Ridge, choose_penalty, fit_ridge, unit
+from trainer.fitting.ridge import Ridge, choose_penalty, fit_ridge, unit
 
 Matrix = NDArray[np.float64]
 

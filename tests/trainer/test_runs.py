@@ -40,7 +40,7 @@ from store.types import utc_now
 from tests.store.builders import add_channel, add_video, change_video
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
-from trainer.comparing import compare
+from trainer.data import StoredPictures
 from trainer.errors import (
     BadSetting,
     CantSave,
@@ -51,12 +51,11 @@ from trainer.errors import (
     TrainingInterrupted,
     UnknownModel,
 )
-from trainer.evaluation import measure, rank_rows
-from trainer.lazy import LazyModel
-from trainer.pictures import StoredPictures
-from trainer.recorded import evaluate, export_model, load_run_model
-from trainer.recording import known_at_start
-from trainer.runs import TrainResult, train
+from trainer.models import LazyModel
+from trainer.runs import TrainResult, evaluate, export_model, known_at_start, train
+from trainer.runs.recorded import load_run_model
+from trainer.scoring import compare
+from trainer.scoring.metrics import measure, rank_rows
 from trainer.settings import TrainSettings
 
 pytestmark = pytest.mark.slow

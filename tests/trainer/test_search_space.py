@@ -12,10 +12,10 @@ from optuna.trial import TrialState
 
 from trainer.errors import BadSetting, TrainerError
 from trainer.quiet import quiet_libraries
-from trainer.sampling import ask, distributions_of
-from trainer.search_space import Choices, Range, Space, parse
 from trainer.settings import TrainSettings
-from trainer.sweep_settings import SweepSettings
+from trainer.sweep import Space, SweepSettings
+from trainer.sweep.sampling import ask, distributions_of
+from trainer.sweep.search_space import Choices, Range, parse
 
 
 @pytest.mark.parametrize(

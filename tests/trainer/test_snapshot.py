@@ -15,10 +15,9 @@ from store.tables import Video
 from store.training import channel_titles, load_examples
 from tests.store.builders import add_channel, add_video, change_video, url_of
 from tests.trainer.tiny import fill
-from trainer import snapshot
+from trainer.data import normalised, snapshot
 from trainer.errors import BadSetting, NotEnoughPairs
 from trainer.settings import STRATEGIES, Strategy, TrainSettings
-from trainer.splits import normalised
 
 
 def embed(titles: Sequence[str]) -> np.ndarray:
@@ -29,9 +28,9 @@ def embed(titles: Sequence[str]) -> np.ndarray:
 
 
 def make(database: Database, settings: TrainSettings) -> tuple[int, bool]:
-    chosen = snapshot.select(database, settings.channels)
-    rows = snapshot.mine(chosen, settings, embed)
-    return snapshot.save(database, chosen, rows, settings, "f" * 64)
+    chosen = snapshot.select_pairs(database, settings.channels)
+    rows = snapshot.mine_negatives(chosen, settings, embed)
+    return snapshot.write_snapshot(database, chosen, rows, settings, "f" * 64)
 
 
 def splits(database: Database) -> dict[str, str]:
@@ -41,7 +40,7 @@ def splits(database: Database) -> dict[str, str]:
 
 def test_a_first_snapshot_is_cut_as_the_recipe_cuts_it(database: Database) -> None:
     fill(database, 76)
-    chosen = snapshot.select(database)
+    chosen = snapshot.select_pairs(database)
     assert chosen.counts() == {"train": 53, "valid": 11, "test": 12}
     assert chosen.excluded == {}
     assert {row.video_id: row.split for row in chosen.examples} == splits(database)
@@ -51,9 +50,9 @@ def test_a_first_snapshot_is_cut_as_the_recipe_cuts_it(database: Database) -> No
 
 def test_what_comes_later_moves_nobody(database: Database) -> None:
     fill(database, 20)
-    before = {row.video_id: row.split for row in snapshot.select(database).examples}
+    before = {row.video_id: row.split for row in snapshot.select_pairs(database).examples}
     fill_more(database, 20, 40)
-    after = snapshot.select(database)
+    after = snapshot.select_pairs(database)
     assert before.items() <= {row.video_id: row.split for row in after.examples}.items()
     assert after.counts() == {"train": 28, "valid": 6, "test": 6}
 
@@ -101,8 +100,8 @@ def test_no_negative_is_of_the_rows_group_or_has_its_title(sqlite_database: Data
             for number, (title, picture) in enumerate([("Live! ", b""), (" LIVE!  ", b""), ("live! ", shared)]):
                 add_video(session, f"a-{group}{number}", day=number, title=f"{title}{group}", picture=picture)
                 add_video(session, f"b-{group}{number}", day=number, picture=shared)
-    chosen = snapshot.select(sqlite_database)
-    rows = snapshot.mine(chosen, TrainSettings(negatives=negatives), embed)
+    chosen = snapshot.select_pairs(sqlite_database)
+    rows = snapshot.mine_negatives(chosen, TrainSettings(negatives=negatives), embed)
     sizes = Counter(row.group_id for row in rows)
     assert sorted(sizes.values()) == [1] * 30 + [6] * 6
     for row in rows:
@@ -124,12 +123,12 @@ def test_equal_data_and_settings_are_one_snapshot(database: Database) -> None:
 
 def test_groups_that_come_to_share_a_title_move_nobody_and_leak_nothing(database: Database) -> None:
     fill(database, 20)
-    before = {row.video_id: row.split for row in snapshot.select(database).examples}
+    before = {row.video_id: row.split for row in snapshot.select_pairs(database).examples}
     one_of = {split: next(video for video, where in before.items() if where == split) for split in ("train", "test")}
     with database.write() as session:
         for video in one_of.values():
             change_video(session, video, title="Now the same")
-    after = snapshot.select(database)
+    after = snapshot.select_pairs(database)
     assert after.excluded == {"group_in_more_held_out_split": 1}
     assert {row.video_id for row in after.examples} == before.keys() - {one_of["train"]}
     assert splits(database) == before
@@ -143,20 +142,20 @@ def test_a_group_spans_channels_even_where_one_is_selected(database: Database) -
         for number in range(20):
             change_video(session, f"UC2-{number:03}", title=f"Shared {number}")
             change_video(session, f"UC1-{number:03}", title=f"shared  {number}")
-    snapshot.select(database, ["@uc1"])
+    snapshot.select_pairs(database, ["@uc1"])
     found = splits(database)
     assert all(found[f"UC1-{number:03}"] == found[f"UC2-{number:03}"] for number in range(20))
 
 
 def test_a_reupload_of_a_vanished_video_joins_its_split(database: Database) -> None:
     fill(database, 20)
-    before = {row.video_id: row.split for row in snapshot.select(database).examples}
+    before = {row.video_id: row.split for row in snapshot.select_pairs(database).examples}
     with database.write() as session:
         session.execute(update(Video).values(availability="gone"))
         titles = rows_as_dicts(session, "SELECT id, title FROM video")
         for row in titles:
             add_video(session, "again-" + row["id"], title=row["title"])
-    after = {row.video_id: row.split for row in snapshot.select(database).examples}
+    after = {row.video_id: row.split for row in snapshot.select_pairs(database).examples}
     assert after == {f"again-{video}": split for video, split in before.items()}
 
 
@@ -164,14 +163,14 @@ def test_a_channel_is_named_by_id_or_handle(database: Database) -> None:
     fill(database, 10)
     fill(database, 10, "UC2")
     for name in ("UC2", "@uc2", "uc2", "@UC2"):
-        assert {row.channel_id for row in snapshot.select(database, [name]).examples} == {"UC2"}
+        assert {row.channel_id for row in snapshot.select_pairs(database, [name]).examples} == {"UC2"}
     with pytest.raises(BadSetting, match="channel '@nobody' is not in the store; it has @uc1, @uc2"):
-        snapshot.select(database, ["@nobody"])
+        snapshot.select_pairs(database, ["@nobody"])
 
 
 def test_an_empty_store_says_what_to_do(database: Database) -> None:
     with pytest.raises(NotEnoughPairs, match="the store has no channel yet; run 'thumbtune sync CHANNEL' first"):
-        snapshot.select(database)
+        snapshot.select_pairs(database)
 
 
 def test_a_channel_without_pictures_says_so(database: Database) -> None:
@@ -180,14 +179,14 @@ def test_a_channel_without_pictures_says_so(database: Database) -> None:
         for number in range(5):
             add_video(session, str(number), picture=None)
     with pytest.raises(NotEnoughPairs, match="no video can be trained on: 5 no picture; run 'thumbtune sync' again"):
-        snapshot.select(database)
+        snapshot.select_pairs(database)
 
 
 @pytest.mark.parametrize(("n", "train"), [(1, 0), (2, 1)])
 def test_too_few_pairs(database: Database, n: int, train: int) -> None:
     fill(database, n)
     with pytest.raises(NotEnoughPairs, match=rf"^{n} pairs? gave {train} to train on, and training needs 2"):
-        snapshot.require_trainable(snapshot.select(database))
+        snapshot.require_trainable(snapshot.select_pairs(database))
 
 
 def test_a_column_of_equal_titles(database: Database) -> None:
@@ -196,7 +195,7 @@ def test_a_column_of_equal_titles(database: Database) -> None:
         for number in range(10):
             add_video(session, str(number), title="Live!" if number % 2 else " LIVE! ")
     with pytest.raises(NotEnoughPairs, match=r"all 10 training pairs have equal titles"):
-        snapshot.require_trainable(snapshot.select(database))
+        snapshot.require_trainable(snapshot.select_pairs(database))
 
 
 def test_one_picture_for_all(database: Database) -> None:
@@ -205,13 +204,13 @@ def test_one_picture_for_all(database: Database) -> None:
         for number in range(10):
             add_video(session, str(number), picture=b"the same")
     with pytest.raises(NotEnoughPairs, match=r"equal titles or pictures"):
-        snapshot.require_trainable(snapshot.select(database))
+        snapshot.require_trainable(snapshot.select_pairs(database))
 
 
 def test_what_will_be_missing_is_told(database: Database) -> None:
     fill(database, 3)
     fill(database, 1, "UC2")
-    told = snapshot.require_trainable(snapshot.select(database))
+    told = snapshot.require_trainable(snapshot.select_pairs(database))
     assert "the valid split is empty: no figures for it" in told
     assert "channel UC2 has one pair: it takes part, but has no figures of its own" in told
 

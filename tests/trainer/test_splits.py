@@ -15,17 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from trainer.splits import (
-    SPLITS,
-    Member,
-    assign,
-    first_counts,
-    group_homes,
-    groups_of,
-    normalised,
-    numbers_of,
-    title_keys,
-)
+from trainer.data import SPLITS, normalised, numbers_of
+from trainer.data.splits import Member, assign, first_counts, group_homes, groups_of, title_keys
 
 PROPORTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
 

@@ -23,11 +23,10 @@ from trainer.errors import (
     TrainerError,
     TrainingInterrupted,
 )
-from trainer.search_space import Space
 from trainer.settings import TrainSettings
-from trainer.standings import objective
-from trainer.sweep_settings import SweepSettings
-from trainer.sweeping import SweepResult, resume, sweep
+from trainer.sweep import Space, SweepResult, SweepSettings
+from trainer.sweep.search import resume_sweep, run_sweep
+from trainer.sweep.standings import objective
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +92,7 @@ def status(database: Database, sweep_id: int) -> str:
 def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     settings = settings_for()
-    result = sweep(database, settings)
+    result = run_sweep(database, settings)
     with database.read() as session:
         runs = list(sweep_runs(session, result.sweep_id))
         scored = rows_as_dicts(
@@ -129,7 +128,7 @@ def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: 
 
 def test_the_winner_is_the_best_mean_over_all_seeds(filled: Database, settings_for: Make) -> None:
     settings = settings_for(trials=8, finalists=3, final_seeds=3)
-    result = sweep(filled, settings)
+    result = run_sweep(filled, settings)
     by_trial: dict[int, list[float]] = {}
     for trial, _seed, _settings, recall in tried(filled, result.sweep_id):
         assert recall is not None
@@ -148,7 +147,7 @@ def test_the_winner_is_the_best_mean_over_all_seeds(filled: Database, settings_f
 
 
 def test_the_winners_run_repeats_its_trials_first_run(filled: Database, settings_for: Make) -> None:
-    result = sweep(filled, settings_for())
+    result = run_sweep(filled, settings_for())
     first = next(row for row in tried(filled, result.sweep_id) if row[0] == result.standings[0].trial and row[1] == 42)
     assert result.settings == first[2]
     assert result.recalls["tuned"]["valid"].value == first[3]
@@ -162,7 +161,7 @@ def test_the_winners_run_repeats_its_trials_first_run(filled: Database, settings
 
 
 def test_equal_recalls_are_told_apart_by_rank_and_never_outweighed(filled: Database, settings_for: Make) -> None:
-    standing = sweep(filled, settings_for(trials=1)).standings[0]
+    standing = run_sweep(filled, settings_for(trials=1)).standings[0]
     step = 1 / (standing.n * standing.seeds)
     for recall in (0.0, 0.5):
         low = replace(standing, recall_at_1=recall, mrr=1.0)
@@ -176,15 +175,15 @@ def test_a_place_where_the_winner_cant_go_is_told_before_anything(
 ) -> None:
     (tmp_path / "thumbtune-models").write_text("a file where the folder should be")
     with pytest.raises(CantSave, match="thumbtune-models is a file"):
-        sweep(filled, settings_for())
+        run_sweep(filled, settings_for())
     with filled.read() as session:
         assert rows_as_dicts(session, "SELECT id FROM sweep") == []
 
 
 def test_a_seed_tries_the_same_settings(filled: Database, settings_for: Make) -> None:
-    first, second = sweep(filled, settings_for()), sweep(filled, settings_for())
+    first, second = run_sweep(filled, settings_for()), run_sweep(filled, settings_for())
     assert tried(filled, first.sweep_id) == tried(filled, second.sweep_id)
-    other = sweep(filled, settings_for(shared={"seed": 7}))
+    other = run_sweep(filled, settings_for(shared={"seed": 7}))
     assert {row[1] for row in tried(filled, other.sweep_id)} == {7, 8, 9, 10}
     points = [
         [settings_for().space.point(row[2]) for row in tried(filled, result.sweep_id)] for result in (first, other)
@@ -199,12 +198,12 @@ def test_a_seed_tries_the_same_settings(filled: Database, settings_for: Make) ->
 def test_a_stopped_sweep_goes_on_as_if_it_had_not_been(
     filled: Database, settings_for: Make, phase: str, after: int
 ) -> None:
-    whole = sweep(filled, settings_for())
+    whole = run_sweep(filled, settings_for())
     with pytest.raises(TrainingInterrupted, match=r"'thumbtune sweep --resume 2'"):
-        sweep(filled, settings_for(), progress=Stops(phase, after))
+        run_sweep(filled, settings_for(), progress=Stops(phase, after))
     assert status(filled, 2) == "interrupted"
     known = tried(filled, 2)
-    result = resume(filled, 2)
+    result = resume_sweep(filled, 2)
     assert status(filled, 2) == "done"
     assert tried(filled, 2) == tried(filled, whole.sweep_id)
     assert known, "something was known before, and is as it was"
@@ -215,8 +214,8 @@ def test_a_stopped_sweep_goes_on_as_if_it_had_not_been(
 
 def test_a_sweep_goes_on_to_more_trials(filled: Database, settings_for: Make) -> None:
     with pytest.raises(TrainingInterrupted):
-        sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
-    result = resume(filled, 1, trials=9)
+        run_sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
+    result = resume_sweep(filled, 1, trials=9)
     assert {row[0] for row in tried(filled, 1)} == set(range(9))
     points = {tuple(settings_for().space.point(settings).values()) for _trial, _seed, settings, _ in tried(filled, 1)}
     assert len(points) == 9
@@ -227,10 +226,10 @@ def test_a_sweep_goes_on_to_more_trials(filled: Database, settings_for: Make) ->
 
 def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, settings_for: Make) -> None:
     with pytest.raises(TrainingInterrupted):
-        sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
+        run_sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
     fill(filled, 20, "UC2")
     progress = Stops("none", 0)
-    result = resume(filled, 1, progress=progress)
+    result = resume_sweep(filled, 1, progress=progress)
     with filled.read() as session:
         assert {score.n for score in trial_scores(session, 1)} == {6}
         assert get_run(session, result.run_id).sweep_id == 1
@@ -240,30 +239,30 @@ def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, 
 
 
 def test_what_can_not_go_on(filled: Database, settings_for: Make, tmp_path: Path) -> None:
-    done = sweep(filled, settings_for(trials=2))
+    done = run_sweep(filled, settings_for(trials=2))
     with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its test split is scored"):
-        resume(filled, 1)
+        resume_sweep(filled, 1)
     base = build_clip(tmp_path / "base")
     with pytest.raises(TrainingInterrupted):
-        sweep(filled, settings_for(shared={"model": str(base)}), progress=Stops("Trying settings", 2))
+        run_sweep(filled, settings_for(shared={"model": str(base)}), progress=Stops("Trying settings", 2))
     build_clip(base, seed=5)
     with pytest.raises(RunUnusable, match=r"is not the model that sweep 2 started with"):
-        resume(filled, 2)
+        resume_sweep(filled, 2)
     assert status(filled, 2) == "failed"
     build_clip(base)
-    assert resume(filled, 2).standings[0].n == 6
+    assert resume_sweep(filled, 2).standings[0].n == 6
     with filled.write() as session:
         elsewhere = start_sweep(session, settings_for().as_dict(), "another-machine", 1)
     with pytest.raises(RunUnusable, match=r"process 1 of another-machine"):
-        resume(filled, elsewhere)
+        resume_sweep(filled, elsewhere)
 
 
 def test_a_sweep_that_was_killed_after_its_winners_run_only_ends(filled: Database, settings_for: Make) -> None:
-    whole = sweep(filled, settings_for())
+    whole = run_sweep(filled, settings_for())
     with filled.write() as session:
         end_sweep(session, 1, "interrupted")
         runs = len(sweep_runs(session, 1))
-    result = resume(filled, 1, trials=50)
+    result = resume_sweep(filled, 1, trials=50)
     assert (result.run_id, result.standings, result.recalls) == (whole.run_id, whole.standings, whole.recalls)
     with filled.read() as session:
         assert len(sweep_runs(session, 1)) == runs
@@ -274,14 +273,14 @@ def test_what_a_dead_process_left_is_marked_and_goes_on(filled: Database, settin
     with filled.write() as session:
         # No process has this number for long, and none that started after the sweep is its own.
         left = start_sweep(session, settings_for(trials=2).as_dict(), this_machine(), 2**22 + 1)
-    result = resume(filled, left)
+    result = resume_sweep(filled, left)
     assert result.sweep_id == left
     assert len(result.standings) == 2
 
 
 def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings_for: Make) -> None:
     four = {"lr": "0.01,1e38", "negatives": "none", "batch_size": "8", "epochs": "2:3", "temperature": "0.05"}
-    result = sweep(filled, settings_for(four, trials=4))
+    result = run_sweep(filled, settings_for(four, trials=4))
     with filled.read() as session:
         failed = [run for run in sweep_runs(session, 1) if run.status == "failed"]
         scores = rows_as_dicts(session, "SELECT DISTINCT run_id FROM evaluation")
@@ -293,7 +292,7 @@ def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings
     assert {standing.settings["lr"] for standing in result.standings} == {0.01}
     assert status(filled, 1) == "done"
     with pytest.raises(TrainerError, match=r"all 2 trials diverged; .*--lr"):
-        sweep(filled, settings_for({**four, "lr": "1e38"}))
+        run_sweep(filled, settings_for({**four, "lr": "1e38"}))
     with filled.read() as session:
         row = get_sweep(session, 2)
         assert (row.status, row.error) == ("failed", "all 2 trials diverged; lower the range of --lr")
@@ -301,7 +300,7 @@ def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings
 
 def test_a_trial_that_leaves_vectors_without_length_has_failed(filled: Database, settings_for: Make) -> None:
     four = {"lr": "0.01,1e30", "negatives": "none", "batch_size": "8", "epochs": "2:3", "temperature": "0.05"}
-    result = sweep(filled, settings_for(four, trials=4))
+    result = run_sweep(filled, settings_for(four, trials=4))
     assert result.failed == 2
     assert {standing.settings["lr"] for standing in result.standings} == {0.01}
     assert status(filled, 1) == "done"
@@ -309,19 +308,19 @@ def test_a_trial_that_leaves_vectors_without_length_has_failed(filled: Database,
 
 def test_a_small_space_ends_early(filled: Database, settings_for: Make) -> None:
     fixed = {"lr": "0.01", "epochs": "1,2", "batch_size": "8", "negatives": "none", "temperature": "0.05"}
-    result = sweep(filled, settings_for(fixed, trials=20))
+    result = run_sweep(filled, settings_for(fixed, trials=20))
     assert len(result.standings) == 2
     assert result.warnings == ["all 2 combinations of settings were tried"]
 
 
 def test_time_runs_out(filled: Database, settings_for: Make) -> None:
-    result = sweep(filled, settings_for(trials=1000), timeout_s=0.0)
+    result = run_sweep(filled, settings_for(trials=1000), timeout_s=0.0)
     assert len(result.standings) == 1
     assert result.warnings == ["the timeout was reached after 1 of 1000 trials"]
 
 
 def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Database, settings_for: Make) -> None:
-    result = sweep(filled, settings_for({"negatives": "random,least-similar"}, trials=8, final_seeds=0))
+    result = run_sweep(filled, settings_for({"negatives": "random,least-similar"}, trials=8, final_seeds=0))
     with filled.read() as session:
         scores = trial_scores(session, result.sweep_id)
     found: dict[tuple[str, int], set[int | None]] = {}
@@ -335,7 +334,7 @@ def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Data
 
 @pytest.mark.parametrize("part", ["visual_projection", "text_projection"])
 def test_one_projection_alone(filled: Database, settings_for: Make, part: str) -> None:
-    result = sweep(filled, settings_for(shared={"train": part}, trials=2))
+    result = run_sweep(filled, settings_for(shared={"train": part}, trials=2))
     with filled.read() as session:
         assert {run.parameters_trainable for run in sweep_runs(session, 1)} == {16 * 32}
     assert result.settings["train"] == part
@@ -352,7 +351,7 @@ def test_one_projection_alone(filled: Database, settings_for: Make, part: str) -
 )
 def test_only_projections_can_be_swept(filled: Database, settings_for: Make, train: str, message: str) -> None:
     with pytest.raises(BadSetting, match=message):
-        sweep(filled, settings_for(shared={"train": train}))
+        run_sweep(filled, settings_for(shared={"train": train}))
     assert status(filled, 1) == "failed"
 
 
@@ -363,21 +362,21 @@ def test_a_missing_title_model_is_missed_at_the_start(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     shared = {"title_model": TrainSettings().title_model}
     with pytest.raises(NoNetwork):
-        sweep(filled, settings_for({"negatives": "none,hard"}, shared))
+        run_sweep(filled, settings_for({"negatives": "none,hard"}, shared))
     assert tried(filled, 1) == []
-    assert sweep(filled, settings_for({"negatives": "none,random"}, shared)).sweep_id == 2
+    assert run_sweep(filled, settings_for({"negatives": "none,random"}, shared)).sweep_id == 2
 
 
 @pytest.mark.parametrize("pairs", [3, 4])
 def test_a_valid_split_that_ranks_nothing(sqlite_database: Database, settings_for: Make, pairs: int) -> None:
     fill(sqlite_database, pairs)
     with pytest.raises(NotEnoughPairs, match=rf"the valid split has [01] of the {pairs} pairs"):
-        sweep(sqlite_database, settings_for())
+        run_sweep(sqlite_database, settings_for())
 
 
 def test_results_are_the_same_by_sql(filled: Database, settings_for: Make) -> None:
     """The query of the command's help."""
-    result: SweepResult = sweep(filled, settings_for())
+    result: SweepResult = run_sweep(filled, settings_for())
     with filled.read() as session:
         rows = rows_as_dicts(
             session,

@@ -12,11 +12,12 @@ import torch
 
 from tests.trainer.oracle import NAMES, Drawn
 from tests.trainer.tiny import build_clip
-from trainer.encoder import Encoder, load_encoder
 from trainer.errors import BadSetting
-from trainer.heads import heads_of
+from trainer.models import Encoder, pick_precision
+from trainer.models.encoder import load_encoder
+from trainer.models.projections import heads_of
+from trainer.models.towers import Towers, prefetched
 from trainer.quiet import quiet_libraries
-from trainer.towers import Towers, pick_precision, prefetched
 
 
 def names_of_threads() -> set[str]:

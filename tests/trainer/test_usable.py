@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.usable import collapsed, spread, why_unusable
+from trainer.scoring import why_unusable
+from trainer.scoring.usable import collapsed, spread
 
 UNIT = np.eye(3, dtype=np.float32)
 

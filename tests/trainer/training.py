@@ -15,8 +15,8 @@ from torch import Tensor
 from store.db import Database
 from store.tables import Rank
 from store.training import get_run, steps
-from trainer.encoder import Embedder
-from trainer.pictures import StoredPictures
+from trainer.data import StoredPictures
+from trainer.models import Embedder
 from trainer.settings import TrainSettings
 
 __all__ = ["artifact", "embedded_plainly", "losses", "ranks", "settings", "vectors"]

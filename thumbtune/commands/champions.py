@@ -66,7 +66,7 @@ def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
 
     The run must be done, and its model available; this is checked first.
     """
-    from trainer.retraining import promote_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from trainer.runs import promote_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     app.console.json_wanted = as_json
     if not reason.strip():

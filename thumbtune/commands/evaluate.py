@@ -11,7 +11,7 @@ from thumbtune.commands.train import Shown
 from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
-    from trainer.recorded import Evaluated
+    from trainer.runs import Evaluated
 
 __all__ = ["evaluate"]
 
@@ -30,7 +30,7 @@ def evaluate(app: App, what: str | None, device: str, as_json: bool) -> None:
     app.console.json_wanted = as_json
     database = app.open_database()
     try:
-        from trainer.recorded import evaluate as score  # noqa: PLC0415 (loads torch)
+        from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
         found = score(database, what, device, Shown(app.console))
     finally:

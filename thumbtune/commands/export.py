@@ -50,13 +50,13 @@ def export(
     database = app.open_database()
     try:
         if whole_model:
-            from trainer.recorded import export_model  # noqa: PLC0415 (loads torch)
+            from trainer.runs import export_model  # noqa: PLC0415 (loads torch)
 
             chosen = export_model(database, folder, run_id)
             app.console.say(f"run {chosen}'s model: {folder}")
             document: dict[str, object] = {"model": str(folder), "run_id": chosen}
         else:
-            from trainer.dataset import export_dataset  # noqa: PLC0415 (loads datasets)
+            from trainer.data import export_dataset  # noqa: PLC0415 (loads datasets)
 
             written = export_dataset(
                 database, folder, snapshot_id=snapshot_id, run_id=run_id, parquet=parquet, progress=Shown(app.console)

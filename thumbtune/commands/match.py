@@ -14,8 +14,8 @@ from thumbtune.console import Console
 from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
-    from trainer.in_use import InUse
-    from trainer.matching import Matched, Placed
+    from trainer.library import Matched, Placed
+    from trainer.runs import InUse
 
 __all__ = ["match"]
 
@@ -70,11 +70,14 @@ def match(
     ideas = _ideas(titles, file)
     database = app.open_database()
     try:
-        from trainer.in_use import open_in_use  # noqa: PLC0415 (loads torch)
-        from trainer.library import all_pairs, resolve_channels  # noqa: PLC0415
-        from trainer.matching import match_titles  # noqa: PLC0415
-        from trainer.query_picture import open_picture  # noqa: PLC0415
+        from trainer.library import (  # noqa: PLC0415
+            all_pairs,
+            match_titles,
+            open_picture,
+            resolve_channels,
+        )
         from trainer.quiet import quiet_libraries  # noqa: PLC0415
+        from trainer.runs import open_in_use  # noqa: PLC0415 (loads torch)
 
         picture = open_picture(database, image)
         wanted = resolve_channels(database, channels)
@@ -117,7 +120,7 @@ def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
 
 
 def _read(name: str) -> list[str]:
-    from trainer.title_list import titles_in  # noqa: PLC0415
+    from trainer.library import titles_in  # noqa: PLC0415
 
     if name == STDIN:
         return titles_in(b"" if sys.stdin is None else sys.stdin.buffer.read(), "standard input")

@@ -39,7 +39,7 @@ def push(
     app.console.json_wanted = as_json
     database = app.open_database()
     try:
-        from trainer.hub import push_dataset, push_model  # noqa: PLC0415 (loads torch)
+        from trainer.publish import push_dataset, push_model  # noqa: PLC0415 (loads torch)
 
         if dataset:
             readers = "everyone" if public else "only people with access"

@@ -15,8 +15,7 @@ from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
 if TYPE_CHECKING:
     from store.db import Database
-    from trainer.retraining import Inherited, Retrained
-    from trainer.runs import TrainResult
+    from trainer.runs import Inherited, Retrained, TrainResult
 
 __all__ = ["retrain"]
 
@@ -64,8 +63,8 @@ def retrain(
     Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and the training was done on what there
     is; or another process trains on this store now and nothing was trained; or it was interrupted.
     """
-    from trainer.retraining import inherited_settings  # noqa: PLC0415 (SQLAlchemy is slow to import)
-    from trainer.retraining import retrain as run_retraining  # noqa: PLC0415
+    from trainer.runs import inherited_settings  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from trainer.runs import retrain as run_retraining  # noqa: PLC0415
 
     app.console.json_wanted = as_json
     if no_sync and to_sync:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from store.tables import Evaluation, TrainingRun
-    from trainer.comparing import Compared
+    from trainer.scoring import Compared
 
 __all__ = ["runs"]
 
@@ -211,7 +211,7 @@ def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
 
     Recall@1 by the exact McNemar test: only thumbnails that one model gets right and the other wrong count.
     """
-    from trainer.comparing import compare as look  # noqa: PLC0415 (loads SciPy)
+    from trainer.scoring import compare as look  # noqa: PLC0415 (loads SciPy)
 
     app.console.json_wanted = as_json
     database = app.open_database()
@@ -274,7 +274,7 @@ def plot(app: App, out: Path, as_json: bool) -> None:
     Tuned models on valid and test with their 95 % intervals, their bases as dashed lines, a star on each run that is or
     was the champion.
     """
-    from trainer.plotting import plot_runs  # noqa: PLC0415 (loads NumPy)
+    from trainer.publish import plot_runs  # noqa: PLC0415 (loads NumPy)
 
     app.console.json_wanted = as_json
     database = app.open_database()

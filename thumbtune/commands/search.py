@@ -14,9 +14,8 @@ from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
     from store.db import Database
-    from trainer.in_use import InUse
-    from trainer.library import Found, Library
-    from trainer.query_picture import QueryPicture
+    from trainer.library import Found, Library, QueryPicture
+    from trainer.runs import InUse
 
 __all__ = ["search"]
 
@@ -69,10 +68,10 @@ def search(
     database = app.open_database()
     try:
         from trainer import library as libraries  # noqa: PLC0415 (loads torch)
-        from trainer.contact_sheet import check_sheet_path  # noqa: PLC0415
-        from trainer.in_use import open_in_use  # noqa: PLC0415
-        from trainer.query_picture import open_picture  # noqa: PLC0415
+        from trainer.library import open_picture  # noqa: PLC0415
+        from trainer.publish import check_sheet_path  # noqa: PLC0415
         from trainer.quiet import quiet_libraries  # noqa: PLC0415
+        from trainer.runs import open_in_use  # noqa: PLC0415
 
         if out is not None:
             check_sheet_path(out)
@@ -105,8 +104,8 @@ def _draw(
     used: InUse,
     out: Path,
 ) -> Path | None:
-    from trainer.contact_sheet import MAX_TILES, Tile, draw_sheet, write_sheet  # noqa: PLC0415
-    from trainer.pictures import StoredPictures  # noqa: PLC0415
+    from trainer.data import StoredPictures  # noqa: PLC0415
+    from trainer.publish import MAX_TILES, Tile, draw_sheet, write_sheet  # noqa: PLC0415
 
     if not found:
         console.note(f"note: nothing was found, so {out} was not written")

@@ -12,14 +12,12 @@ from thumbtune.cli import App
 from thumbtune.commands.train import Shown
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
-from trainer.search_space import Space
 from trainer.settings import LARGEST_SEED, TrainSettings
-from trainer.sweep_settings import SweepSettings
+from trainer.sweep import Space, SweepSettings
 
 if TYPE_CHECKING:
     from store.training import Recall
-    from trainer.standings import Standing
-    from trainer.sweeping import SweepResult
+    from trainer.sweep import Standing, SweepResult
 
 __all__ = ["sweep"]
 
@@ -145,14 +143,14 @@ def sweep(
     settings = _settings(options, trials=trials, seeds=seeds, finalists=finalists, final_seeds=final_seeds)
     database = app.open_database()
     try:
-        from trainer import sweeping  # noqa: PLC0415 (loads torch)
+        from trainer.sweep import resume_sweep, run_sweep  # noqa: PLC0415 (loads torch)
 
         timeout_s = None if timeout is None else timeout * 60
         if resume is None:
-            result = sweeping.sweep(database, settings, timeout_s=timeout_s, progress=Shown(app.console))
+            result = run_sweep(database, settings, timeout_s=timeout_s, progress=Shown(app.console))
         else:
             wanted = trials if "trials" in given else None
-            result = sweeping.resume(database, resume, trials=wanted, timeout_s=timeout_s, progress=Shown(app.console))
+            result = resume_sweep(database, resume, trials=wanted, timeout_s=timeout_s, progress=Shown(app.console))
     finally:
         database.close()
     _report(app.console, result)

@@ -1,0 +1,258 @@
+"""Making a snapshot: what the store holds now, grouped, split for ever, with negatives mined inside each split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.db import Database, unsound
+from store.training import (
+    ExampleRow,
+    Pair,
+    assign_splits,
+    channel_titles,
+    current_pairs,
+    save_snapshot,
+    set_groups,
+    split_videos,
+)
+from store.types import utc_now
+from store.youtube import count_not_pairs, lock_videos
+from trainer.data import negatives
+from trainer.data.channel_names import channel_id
+from trainer.data.likeness import alike_pictures, remember_sketches
+from trainer.data.splits import SPLITS, Member, assign, left_out, members_of, normalised
+from trainer.errors import NotEnoughPairs
+from trainer.settings import TrainSettings
+
+__all__ = ["Selection", "mine_negatives", "require_trainable", "select_pairs", "write_snapshot"]
+
+Vectors = NDArray[np.float32]
+
+HELD_OUT_ELSEWHERE = "group_in_more_held_out_split"
+PICTURE_PENDING = "picture_pending"
+PICTURE_DAMAGED = "picture_damaged"
+_REMEDIES = {PICTURE_DAMAGED: "; run 'thumbtune db check --repair' to fetch such thumbnails again"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The examples of a snapshot to be, without negatives.
+
+    Args:
+        examples: newest first, positions 0, 1, ...
+        excluded: {reason: pairs left out}.
+        channels: the channel ids asked for; empty for all.
+    """
+
+    examples: list[ExampleRow]
+    excluded: dict[str, int]
+    channels: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """{split: examples}, all three splits named."""
+        found = Counter(example.split for example in self.examples)
+        return {split: found[split] for split in SPLITS}
+
+
+def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
+    """Group all pairs of the store, give a split to those without, and take the wanted channels' pairs.
+
+    Splits are given to the whole store, whatever is selected, so that a group that spans channels is of one mind.
+    A pair whose group came together only after its members had different splits is left out, unless it is in the most
+    held-out of them: nobody moves, and nothing held out is trained on.
+
+    Args:
+        database: the store; splits and groups are written to it.
+        channels: ids or handles; empty for all.
+
+    Raises:
+        BadSetting: a channel is not in the store.
+        NotEnoughPairs: there is nothing to take.
+    """
+    with database.read() as session:
+        known = channel_titles(session)
+    wanted = tuple(channel_id(name, known) for name in channels)
+    with database.read() as session:
+        pictures = {video.picture_sha256 for video in split_videos(session)} - {None}
+    # Before the transaction that others wait for. What appears between the two is joined by the next snapshot.
+    remember_sketches(database, (str(picture) for picture in pictures))
+    with database.read() as session:
+        alike = alike_pictures(session, (str(picture) for picture in pictures))
+    # Read and decided in one transaction: of two trainers at once, the second sees what the first gave, so that the
+    # members of a group can't end in different splits.
+    with database.write() as session:
+        lock_videos(session)
+        members = members_of(split_videos(session), alike)
+        set_groups(session, {member.video_id: member.group_id for member in members})
+        given = assign_splits(session, assign(members), utc_now())
+        pairs = current_pairs(session)
+        digests = {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted}
+        damaged = unsound(session, digests)
+    members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
+    selection = _taken(members, pairs, wanted, damaged)
+    if not selection.examples:
+        if selection.excluded.get(PICTURE_DAMAGED):
+            raise NotEnoughPairs(f"no pair can be trained on: {_gaps(selection)[-1]}")
+        raise NotEnoughPairs(_why_none(database, wanted or tuple(known)))
+    return selection
+
+
+def _why_none(database: Database, channels: Sequence[str]) -> str:
+    """Say what the channels have instead of pairs, and what would help."""
+    if not channels:
+        return "the store has no channel yet; run 'thumbtune sync CHANNEL' first"
+    reasons: Counter[str] = Counter()
+    with database.read() as session:
+        for channel in channels:
+            reasons.update(count_not_pairs(session, channel))
+    found = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.items() if n)
+    if not found:
+        return "no video can be trained on: the store lists none; run 'thumbtune sync' when the channel has published"
+    shorter = ", or for the shorts with a lower --min-duration" if reasons["short"] else ""
+    return f"no video can be trained on: {found}; run 'thumbtune sync' again{shorter}"
+
+
+def _taken(
+    members: Sequence[Member],
+    pairs: Sequence[Pair],
+    wanted: tuple[str, ...],
+    damaged: Collection[str],
+) -> Selection:
+    by_id = {member.video_id: member for member in members}
+    elsewhere = left_out(members)
+    in_view = [m for m in members if m.is_pair and (not wanted or m.channel_id in wanted)]
+    mine_only = [pair for pair in pairs if not wanted or pair.channel_id in wanted]
+    # A pair that appeared between our two reads is not among the members; the next snapshot takes it.
+    mine_only = [pair for pair in mine_only if pair.video_id in by_id and by_id[pair.video_id].split]
+    excluded: Counter[str] = Counter()
+    examples: list[ExampleRow] = []
+    for pair in mine_only:
+        member = by_id[pair.video_id]
+        if pair.video_id in elsewhere:
+            excluded[HELD_OUT_ELSEWHERE] += 1
+            continue
+        if pair.picture_sha256 in damaged:
+            excluded[PICTURE_DAMAGED] += 1
+            continue
+        examples.append(
+            ExampleRow(
+                len(examples),
+                pair.video_id,
+                pair.channel_id,
+                pair.version_id,
+                member.group_id,
+                str(member.split),
+                pair.title,
+                pair.picture_sha256,
+                None,
+            )
+        )
+    pending = len(in_view) - len(mine_only)
+    if pending > 0:
+        excluded[PICTURE_PENDING] = pending
+    return Selection(examples, dict(excluded), wanted)
+
+
+def require_trainable(selection: Selection) -> list[str]:
+    """Check that there is something to learn from; return what will be missing from the results.
+
+    Raises:
+        NotEnoughPairs: the training split has fewer than two groups: no title differs from a row's own.
+    """
+    train = [example for example in selection.examples if example.split == "train"]
+    total = len(selection.examples)
+    if len({example.group_id for example in train}) < 2:
+        if len(train) >= 2:
+            same = "titles" if len({normalised(row.title) for row in train}) == 1 else "titles or pictures"
+            raise NotEnoughPairs(
+                f"all {len(train)} training pairs have equal {same}, so none can be told from another; "
+                "sync more videos, or another channel"
+            )
+        raise NotEnoughPairs(
+            f"{total} pair{'s' * (total != 1)} gave {len(train)} to train on, and training needs 2 that differ; "
+            "sync more videos (a first snapshot needs 3 or more)"
+        )
+    return _gaps(selection)
+
+
+def _gaps(selection: Selection) -> list[str]:
+    told = [f"the {split} split is empty: no figures for it" for split, n in selection.counts().items() if n == 0]
+    by_channel = Counter(example.channel_id for example in selection.examples)
+    if len(by_channel) > 1:
+        told += [
+            f"channel {channel} has one pair: it takes part, but has no figures of its own"
+            for channel, n in sorted(by_channel.items())
+            if n == 1
+        ]
+    for reason, n in selection.excluded.items():
+        told.append(f"{n} pairs left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
+    return told
+
+
+def mine_negatives(
+    selection: Selection,
+    settings: TrainSettings,
+    embed: Callable[[Sequence[str]], Vectors],
+) -> list[ExampleRow]:
+    """Choose every example's negative, inside its own split.
+
+    Args:
+        selection: what to mine.
+        settings: the strategy and its numbers.
+        embed: (n, d) vectors of n titles; asked only by the strategies that compare titles.
+    """
+    rows = list(selection.examples)
+    if settings.negatives == "none":
+        return rows
+    for split in SPLITS:
+        inside = [row for row in rows if row.split == split]
+        if not inside:
+            continue
+        for row, pick in zip(inside, _chosen(inside, settings, embed), strict=True):
+            position = None if pick is None else inside[pick].position
+            rows[row.position] = replace(row, negative_position=position)
+    return rows
+
+
+def _chosen(
+    rows: Sequence[ExampleRow], settings: TrainSettings, embed: Callable[[Sequence[str]], Vectors]
+) -> negatives.Assignment:
+    groups = [row.group_id for row in rows]
+    if settings.negatives == "random":
+        return negatives.random_titles(groups, settings.seed)
+    vectors = embed([row.title for row in rows])
+    if settings.negatives == "hard":
+        return negatives.hard(vectors, groups, settings.hard_max_similarity)
+    return negatives.least_similar(vectors, groups)
+
+
+def write_snapshot(
+    database: Database,
+    selection: Selection,
+    rows: Sequence[ExampleRow],
+    settings: TrainSettings,
+    title_fingerprint: str | None,
+) -> tuple[int, bool]:
+    """Store the snapshot, or find the equal one; return its id, and whether it is new."""
+    kept: dict[str, Any] = {"negatives": settings.negatives, "channels": sorted(selection.channels)}
+    if settings.compares_titles():
+        kept |= {"title_model": settings.title_model, "title_fingerprint": title_fingerprint}
+    if settings.negatives == "hard":
+        kept["hard_max_similarity"] = settings.hard_max_similarity
+    if settings.negatives == "random":
+        kept["seed"] = settings.seed
+    described = [(row.video_id, row.version_id, row.group_id, row.split, row.negative_position) for row in rows]
+    # What a model is called is not what it is: the fingerprint speaks for it.
+    told = {key: value for key, value in kept.items() if key != "title_model"}
+    canonical = json.dumps({"settings": told, "examples": described}, sort_keys=True, separators=(",", ":"))
+    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+    with database.write() as session:
+        return save_snapshot(session, fingerprint, kept, selection.excluded, rows)

@@ -1,0 +1,186 @@
+"""Training the whole model with sentence-transformers' own trainer; which parameters learn; the order of the rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerModelCardData,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, TrainerCallback
+
+from trainer.data import PictureSource
+from trainer.fitting.loss import RankingLoss, title_labels
+from trainer.fitting.steps import Step, Triplets, chosen_names, epoch_order
+from trainer.models import Encoder, as_text
+from trainer.quiet import quiet_libraries
+from trainer.settings import TrainSettings
+
+__all__ = ["choose_parameters", "fit_full_model"]
+
+
+def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
+    """Let only the chosen parameters require gradients; return their names.
+
+    Args:
+        model: changed in place.
+        train: see `chosen_names`.
+
+    Raises:
+        BadSetting: the expression matches none.
+    """
+    chosen = chosen_names([name for name, _ in model.named_parameters()], train)
+    wanted = set(chosen)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in wanted)
+    return chosen
+
+
+def fit_full_model(
+    encoder: Encoder,
+    rows: Triplets,
+    source: PictureSource,
+    settings: TrainSettings,
+    on_step: Callable[[Step], None],
+) -> None:
+    """Train `encoder.model` in place with sentence-transformers' trainer, pictures decoded batch by batch.
+
+    The recipe's optimiser: AdamW, linear decay without warm-up, gradients clipped at 1.0; the loss is that of
+    `trainer.fitting.loss`.
+    Which parameters train is what `choose_parameters` has set.
+    """
+    columns: dict[str, list[int]] = {"anchor": list(range(len(rows.titles)))}
+    columns["positive"] = columns["anchor"]
+    if rows.negatives is not None:
+        columns["negative"] = columns["anchor"]
+    # The rows the library sees are numbers: nothing of the pictures and titles gets into its model card.
+    encoder.model.model_card_data = SentenceTransformerModelCardData(
+        local_files_only=True, generate_widget_examples=False
+    )
+    encoder.model.model_card_data.register_model(encoder.model)
+    # With examples for its widget at hand the library does not look for any, behind a bar of its own.
+    encoder.model.model_card_data.widget = [{}]
+    with quiet_libraries(), tempfile.TemporaryDirectory(prefix="thumbtune-") as folder:
+        trainer = SentenceTransformerTrainer(
+            model=encoder.model,
+            args=_arguments(folder, encoder.device, settings),
+            train_dataset=Dataset.from_dict(columns),
+            loss=RankingLoss(encoder.model, 1 / settings.temperature, settings.mask),
+            data_collator=cast(Any, _Collator(encoder.model, rows, source)),
+            callbacks=[_Recorder(on_step)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
+            trainer.train()
+        finally:
+            encoder.model.eval()
+
+
+def _arguments(folder: str, device: str, settings: TrainSettings) -> SentenceTransformerTrainingArguments:
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=0,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        batch_sampler=_SeededBatches,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+    )
+    # One device: with more, the library would cut each batch in parts, and in-batch negatives with it.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
+class _EpochOrder(Sampler[int]):
+    """The library's own order of rows, pinned: see `epoch_order`."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self._n = n
+        self._seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(epoch_order(self._n, self._seed, self.epoch).tolist())
+
+
+class _SeededBatches(DefaultBatchSampler):
+    """Batches over `_EpochOrder` (the trainer's documented hook); the trainer announces each epoch here."""
+
+    def __init__(self, dataset: Dataset, **options: Any) -> None:
+        self._order = _EpochOrder(len(dataset), options["seed"])
+        super().__init__(self._order, **options)
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self._order.set_epoch(epoch)
+
+
+@dataclass
+class _Collator:
+    """Turns row numbers into model inputs: loads the batch's pictures, then lets the model preprocess them."""
+
+    model: SentenceTransformer
+    rows: Triplets
+    source: PictureSource
+    # Asked for by the trainer.
+    valid_label_columns: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        titles = [*self.rows.titles, *(self.rows.negatives or ())]
+        self._labels = title_labels(titles, self.rows.groups_of_titles())
+
+    def __call__(self, features: list[dict[str, int]]) -> dict[str, Any]:
+        numbers = [feature["anchor"] for feature in features]
+        columns: dict[str, list[Any]] = {
+            "anchor": list(self.source.load([self.rows.pictures[row] for row in numbers])),
+            "positive": [as_text(self.rows.titles[row]) for row in numbers],
+        }
+        labels = [[self._labels[self.rows.titles[row]] for row in numbers]]
+        if self.rows.negatives is not None:
+            columns["negative"] = [as_text(self.rows.negatives[row]) for row in numbers]
+            labels.append([self._labels[self.rows.negatives[row]] for row in numbers])
+        inputs = {
+            f"{column}_{key}": value
+            for column, values in columns.items()
+            for key, value in self.model.preprocess(values).items()
+        }
+        return {**inputs, "label": torch.tensor(labels).T}
+
+
+class _Recorder(TrainerCallback):
+    """Hands on every step's loss and the learning rate that it was taken with."""
+
+    def __init__(self, on_step: Callable[[Step], None]) -> None:
+        self._on_step = on_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """See the library's TrainerCallback."""
+        if logs and "loss" in logs:
+            self._on_step(Step(state.global_step, float(state.epoch), logs["loss"], logs["learning_rate"]))

@@ -1,0 +1,151 @@
+"""What a run trains: here the projections alone, on cached features. `trainer.fitting.whole` has the other way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from store.training import ExampleRow
+from trainer.artifacts import put_tensors
+from trainer.fitting.loss import title_labels
+from trainer.fitting.projections import PooledTriplets, fit_heads
+from trainer.fitting.steps import Step, Triplets
+from trainer.models import Heads, LazyModel, Vectors
+from trainer.progress import Progress
+from trainer.scoring import Scores, score_vectors
+from trainer.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["HeadsLearner", "Learner", "Pooled", "triplets"]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What the towers made of every picture and title of a snapshot.
+
+    Args:
+        pictures: (n, vision width) float32; `picture_rows` has {digest: row}.
+        titles: (m, text width) float32; `title_rows` has {title: row}.
+    """
+
+    pictures: Vectors
+    titles: Vectors
+    picture_rows: Mapping[str, int]
+    title_rows: Mapping[str, int]
+
+    def score(self, heads: Heads, examples: Sequence[ExampleRow]) -> Scores:
+        """Score these projections."""
+        seen = self._pictures_at([example.picture_sha256 for example in examples])
+        said = self._titles_at([example.title for example in examples])
+        return score_vectors(examples, heads.pictures(self.pictures)[seen], heads.titles(self.titles)[said])
+
+    def triplets(self, rows: Triplets) -> PooledTriplets:
+        """The rows to train on, by number."""
+        labels = title_labels(list(self.title_rows), rows.groups_of_titles())
+        return PooledTriplets(
+            self.pictures,
+            self.titles,
+            np.array([labels[title] for title in self.title_rows], dtype=np.int64),
+            self._pictures_at(rows.pictures),
+            self._titles_at(rows.titles),
+            None if rows.negatives is None else self._titles_at(rows.negatives),
+        )
+
+    def _pictures_at(self, digests: Sequence[str]) -> NDArray[np.intp]:
+        return np.array([self.picture_rows[digest] for digest in digests], dtype=np.intp)
+
+    def _titles_at(self, titles: Sequence[str]) -> NDArray[np.intp]:
+        return np.array([self.title_rows[title] for title in titles], dtype=np.intp)
+
+
+def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:
+    """The training split's rows; with mined negatives, each row's negative title."""
+    rows = [row for row in examples if row.split == "train"]
+    titles: dict[int | None, str] = {row.position: row.title for row in rows}
+    # All rows have a negative, or none: two groups are required, and each is the other's.
+    return Triplets(
+        [row.picture_sha256 for row in rows],
+        [row.title for row in rows],
+        [titles[row.negative_position] for row in rows] if mined else None,
+        [row.group_id for row in rows],
+    )
+
+
+class Learner(Protocol):
+    """What a run trains. Scoring, tensors and model are those after `fit`."""
+
+    total: int
+    """Parameters of the whole model."""
+    trainable: int
+    """Parameters that are trained."""
+
+    def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
+        """Train."""
+
+    def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
+        """Score what was trained."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """{parameter name: weights}: what, put into the base model, gives the trained one."""
+
+    def whole_model(self) -> SentenceTransformer:
+        """The trained model."""
+
+
+class HeadsLearner:
+    """Trains projections on features that are known; the towers are not even loaded.
+
+    Args:
+        model: the base.
+        heads: where to start.
+        names: which projections to train.
+        pooled: the features.
+        settings: the run's.
+    """
+
+    def __init__(
+        self, model: LazyModel, heads: Heads, names: Sequence[str], pooled: Pooled, settings: TrainSettings
+    ) -> None:
+        sizes = dict(model.facts.parameters)
+        self.total = sum(sizes.values())
+        self.trainable = sum(sizes[name] for name in names)
+        self._model, self._names, self._pooled, self._settings = model, names, pooled, settings
+        self._start = self._heads = heads
+
+    def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
+        """Train."""
+        self._heads = fit_heads(
+            self._start,
+            self._pooled.triplets(rows),
+            self._names,
+            self._settings,
+            device=self._model.device,
+            on_step=on_step,
+        )
+
+    def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
+        """Score what was trained."""
+        return self._pooled.score(self._heads, examples)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The projections that differ from the base's, or were trained."""
+        known = self._model.facts.heads
+        base = {} if known is None else known.tensors()
+        return {
+            name: tensor
+            for name, tensor in self._heads.tensors().items()
+            if name in self._names or not tensor.equal(base[name])
+        }
+
+    def whole_model(self) -> SentenceTransformer:
+        """The base, loaded, with the projections put in."""
+        model = self._model.encoder().model
+        put_tensors(model, self.tensors(), "the run's file")
+        return model

@@ -1,0 +1,15 @@
+from .library import Found as Found
+from .library import Library as Library
+from .library import all_pairs as all_pairs
+from .library import load_library as load_library
+from .library import picture_vector as picture_vector
+from .library import resolve_channels as resolve_channels
+from .library import search as search
+from .library import searchable as searchable
+from .library import text_vector as text_vector
+from .match import Matched as Matched
+from .match import Placed as Placed
+from .match import match_titles as match_titles
+from .query_picture import QueryPicture as QueryPicture
+from .query_picture import open_picture as open_picture
+from .title_list import titles_in as titles_in

@@ -1,0 +1,17 @@
+from .encoder import Embedder as Embedder
+from .encoder import Encoder as Encoder
+from .encoder import Vectors as Vectors
+from .encoder import as_text as as_text
+from .encoder import pick_device as pick_device
+from .features import CachedEmbedder as CachedEmbedder
+from .features import Features as Features
+from .features import TitleFeatures as TitleFeatures
+from .lazy import Facts as Facts
+from .lazy import LazyModel as LazyModel
+from .lazy import TitleModel as TitleModel
+from .lazy import local_folder as local_folder
+from .model_folders import model_folder as model_folder
+from .projections import TEXT as TEXT
+from .projections import VISUAL as VISUAL
+from .projections import Heads as Heads
+from .towers import pick_precision as pick_precision

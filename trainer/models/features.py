@@ -1,0 +1,203 @@
+"""Each picture and title goes through a frozen tower once, ever: pooled vectors from the store, or else the tower.
+
+A vector is keyed by the tower's fingerprint (weights, configuration, preprocessing), the precision, the device's kind
+and, for pictures, the fit and whether bars are cut off; and by the content. Whatever changes any of these misses.
+Vectors are kept batch by batch, so an encoding that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.db import Database
+from store.tables import Tower
+from store.training import read_features, write_features
+from trainer.data import PictureSource, batches
+from trainer.models.lazy import LazyModel, TitleModel
+from trainer.models.projections import Heads
+from trainer.models.towers import BATCH, Towers, prefetched
+from trainer.settings import Bars, Fit
+
+__all__ = ["CachedEmbedder", "Features", "TitleFeatures"]
+
+Vectors = NDArray[np.float32]
+Count = Callable[[int], None]
+Encoded = Iterator[tuple[Sequence[str], Vectors]]
+
+_READ = 512
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a CLIP's towers make of pictures and titles.
+
+    Args:
+        database: the store, with the cache.
+        model: whose towers run for what is not in the cache.
+        precision: `fp32` or `bf16`.
+        fit: how a wide picture gets into the model's square.
+        bars: whether letterbox bars are cut off first.
+    """
+
+    database: Database
+    model: LazyModel
+    precision: str
+    fit: Fit
+    bars: Bars = "cut"
+
+    def pictures(self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True) -> Vectors:
+        """Pooled vectors of pictures, (n, vision width) float32.
+
+        Args:
+            digests: SHA-256 (hex) of each.
+            source: where those are that are not in the cache.
+            count: told of each picture that is ready.
+            keep: write what was encoded to the cache.
+        """
+        cache = _Cache(self.database, self._key("vision"), "vision", self._heads().visual.shape[1], keep)
+        return cache.filled(digests, lambda missing: self._encoded_pictures(missing, source), count)
+
+    def titles(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
+        """Pooled vectors of titles, (n, text width) float32; arguments as for `pictures`."""
+        cache = _Cache(self.database, self._key("text"), "text", self._heads().text.shape[1], keep)
+        by_digest = {_digest(title): title for title in titles}
+        return cache.filled(
+            [_digest(title) for title in titles], lambda missing: self._encoded_titles(missing, by_digest), count
+        )
+
+    def _heads(self) -> Heads:
+        heads = self.model.facts.heads
+        assert heads is not None, "asked only of models whose projections are plain matrices"
+        return heads
+
+    def _key(self, tower: Tower) -> str:
+        facts = self.model.facts
+        parts = [facts.vision, self.fit] if tower == "vision" else [facts.text]
+        if tower == "vision" and (self.fit, self.bars) == ("crop", "cut"):
+            # The other keys are as they were before bars could be cut off a `crop`: their vectors are still right.
+            parts.append("bars cut")
+        return hashlib.sha256(" ".join([*parts, self.precision, self.model.device]).encode()).hexdigest()
+
+    def _encoded_pictures(self, digests: Sequence[str], source: PictureSource) -> Encoded:
+        encoder = self.model.encoder()
+        towers, shown = Towers(encoder.model, encoder.device, self.precision), encoder.framed(source)
+
+        def prepare(batch: Sequence[str]) -> tuple[Sequence[str], dict[str, object]]:
+            return batch, towers.prepared_pictures(shown.load(batch))
+
+        # Decoding and resizing the next batches overlaps with the forward pass.
+        for batch, prepared in prefetched(prepare, batches(digests, BATCH)):
+            yield batch, towers.pooled_pictures(prepared)
+
+    def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str]) -> Encoded:
+        encoder = self.model.encoder()
+        towers = Towers(encoder.model, encoder.device, self.precision)
+        # Titles of like length together: a batch is padded to its longest.
+        by_length = sorted(digests, key=lambda digest: len(titles[digest]))
+        for batch in batches(by_length, BATCH):
+            yield batch, towers.pooled_titles(towers.prepared_titles([titles[digest] for digest in batch]))
+
+
+@dataclass(frozen=True)
+class TitleFeatures:
+    """What a model that only compares titles makes of them, through the same cache."""
+
+    database: Database
+    model: TitleModel
+
+    def vectors(self, titles: Sequence[str], count: Count) -> Vectors:
+        """Embeddings of titles, (n, d) float32, of length 1."""
+        by_digest = {_digest(title): title for title in titles}
+        key = hashlib.sha256(f"titles {self.model.fingerprint}".encode()).hexdigest()
+        cache = _Cache(self.database, key, "text", self.model.width, True)
+
+        def encode(missing: Sequence[str]) -> Encoded:
+            for batch in batches(sorted(missing, key=lambda digest: len(by_digest[digest])), BATCH):
+                yield batch, self.model.vectors([by_digest[digest] for digest in batch], lambda _n: None)
+
+        return cache.filled([_digest(title) for title in titles], encode, count)
+
+
+@dataclass(frozen=True)
+class CachedEmbedder:
+    """Embeds by projecting cached features: see `trainer.models.encoder.Embedder`."""
+
+    features: Features
+    heads: Heads
+
+    def picture_vectors(
+        self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
+    ) -> Vectors:
+        """Embed pictures: (n, d) float32, of length 1."""
+        return self.heads.pictures(self.features.pictures(digests, source, count, keep=keep))
+
+    def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
+        """Embed titles: (n, d) float32, of length 1."""
+        return self.heads.titles(self.features.titles(titles, count, keep=keep))
+
+
+class _Table:
+    """(n, width) float32, made when the first vector tells the width."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._rows: Vectors | None = None
+
+    def put(self, row: int, vector: Vectors) -> None:
+        if self._rows is None:
+            self._rows = np.empty((self._n, len(vector)), np.float32)
+        self._rows[row] = vector
+
+    def take(self, rows: list[int]) -> Vectors:
+        if self._rows is None:
+            return np.empty((0, 0), np.float32)
+        return self._rows if rows == list(range(self._n)) else self._rows[rows]
+
+
+@dataclass(frozen=True)
+class _Cache:
+    database: Database
+    fingerprint: str
+    tower: Tower
+    width: int
+    keep: bool
+
+    def filled(self, digests: Sequence[str], encode: Callable[[Sequence[str]], Encoded], count: Count) -> Vectors:
+        """The vectors of `digests`, in that order: read where they are known, else encoded, and kept."""
+        rows = {digest: row for row, digest in enumerate(dict.fromkeys(digests))}
+        table = _Table(len(rows))
+        known = self._read(rows, table)
+        count(sum(digest in known for digest in digests))
+        missing = [digest for digest in rows if digest not in known]
+        for batch, vectors in encode(missing) if missing else ():
+            for digest, vector in zip(batch, vectors, strict=True):
+                table.put(rows[digest], vector)
+            # At once, whatever comes next: encoding a batch takes far longer than keeping it.
+            self._write({digest: vector.astype("<f4").tobytes() for digest, vector in zip(batch, vectors, strict=True)})
+            count(len(batch))
+        return table.take([rows[digest] for digest in digests])
+
+    def _read(self, rows: Mapping[str, int], table: _Table) -> set[str]:
+        """Put the cached vectors into the table; return whose they are."""
+        known: set[str] = set()
+        with self.database.read() as session:
+            for batch in batches(list(rows), _READ):
+                found = read_features(session, self.fingerprint, self.tower, batch, self.width)
+                for digest, vector in found.items():
+                    table.put(rows[digest], np.frombuffer(vector, "<f4"))
+                known |= found.keys()
+        return known
+
+    def _write(self, vectors: Mapping[str, bytes]) -> None:
+        if self.keep and not self.database.unwritable:
+            with self.database.write() as session:
+                write_features(session, self.fingerprint, self.tower, vectors)
+
+
+def _digest(title: str) -> str:
+    return hashlib.sha256(title.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,105 @@
+"""Load sentence-transformers models from a folder or the hub, and map the libraries' errors to ours."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+
+from trainer.errors import DamagedModel, NoNetwork, UnknownModel
+from trainer.models.model_folders import model_folder
+from trainer.quiet import quiet_libraries
+
+__all__ = ["load_model"]
+
+logger = logging.getLogger(__name__)
+
+_HUB_TIMEOUT_S = 10.0
+
+
+def load_model(name: str, device: str, *, option: str) -> SentenceTransformer:
+    """Load a model in float32 from a folder if it exists, else from the hub, else from the hub's local cache.
+
+    Args:
+        name: folder or hub name (`sentence-transformers/` may be left out).
+        device: `cpu`, `cuda` or `mps`.
+        option: the command-line option for this model, for messages.
+
+    Raises:
+        UnknownModel: neither a folder nor a model on the hub has this name.
+        NoNetwork: the hub can't be reached, and the model is not in the cache.
+        DamagedModel: files are missing, unreadable or not in safetensors.
+    """
+    folder = model_folder(name, option)
+    cached_only = folder is None and not _hub_has(name, option)
+    with _mapped(name, option), quiet_libraries():
+        return SentenceTransformer(
+            name if folder is None else str(folder),
+            device=device,
+            local_files_only=cached_only,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+        )
+
+
+def _hub_has(name: str, option: str) -> bool:
+    """Ask the hub once, with a short timeout; the libraries would retry for over a minute. False: unreachable.
+
+    Raises:
+        UnknownModel: the hub has no such model, or does not give access to it.
+    """
+    full = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        HfApi().model_info(full, timeout=_HUB_TIMEOUT_S)
+    except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
+        raise UnknownModel(
+            f"the hub has no model {full}, or gives no access to it; check the name, or give a folder with {option}"
+        ) from error
+    except Exception:
+        # Offline mode, refused, timed out, no name service: each has its own class, depending on the HTTP library of
+        # the installed hub client. The model may still be in the cache.
+        logger.info("the model hub can't be reached", exc_info=True)
+        return False
+    return True
+
+
+@contextmanager
+def _mapped(name: str, option: str) -> Iterator[None]:
+    """Map the model libraries' errors to ours."""
+    try:
+        yield
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedModel(_damaged(name, error, option)) from error
+    except Exception as error:
+        # transformers raises plain OSError for a missing file, an unsafe format and an unreachable hub alike.
+        if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) for cause in _causes(error)):
+            base = " or --title-model base" if option == "--title-model" else ""
+            raise NoNetwork(
+                f"{name} is not in the local cache and the model hub can't be reached; "
+                f"connect once to download it, or name a local folder with {option}{base}"
+            ) from error
+        raise DamagedModel(_damaged(name, error, option)) from error
+
+
+def _damaged(name: str, error: Exception, option: str) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"{name} can't be loaded ({first[:200]}); copy or download it again, or name another with {option}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,118 @@
+"""The two frozen towers of a CLIP: pictures and titles to pooled vectors, before the projections."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainer.errors import BadSetting
+from trainer.models.encoder import as_text
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["BATCH", "Towers", "pick_precision", "prefetched"]
+
+Vectors = NDArray[np.float32]
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH = 32
+"""Pictures, or titles, in one forward pass."""
+
+
+def pick_precision(wanted: str, device: str) -> str:
+    """Turn `auto` into `bf16` where the device multiplies bfloat16 matrices in hardware, else into `fp32`.
+
+    Raises:
+        BadSetting: `bf16` is wanted on a device that can't.
+    """
+    fast = _has_bf16(device)
+    if wanted == "auto":
+        return "bf16" if fast else "fp32"
+    if wanted == "bf16" and not fast:
+        raise BadSetting("precision 'bf16' is not in this device's hardware; use --precision fp32 or auto")
+    return wanted
+
+
+def _has_bf16(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(value is True for name, value in has.items() if name.endswith("bf16"))
+    return False
+
+
+class Towers:
+    """Runs a CLIP's towers.
+
+    Args:
+        model: as sentence-transformers loaded it; not changed.
+        device: where it is.
+        precision: `fp32`, or `bf16` for bfloat16 matrix products (torch's autocast); results are float32 either way.
+    """
+
+    def __init__(self, model: SentenceTransformer, device: str, precision: str = "fp32") -> None:
+        self._model = model
+        self._core: Any = model[0].model
+        self._device = device
+        self._precision = precision
+
+    def prepared_pictures(self, images: Sequence[Image.Image]) -> dict[str, Any]:
+        """The model's own preprocessing of RGB pictures; apart from the forward pass, so that the two can overlap."""
+        return dict(self._model.preprocess(list(images)))
+
+    def prepared_titles(self, titles: Sequence[str]) -> dict[str, Any]:
+        """The model's own tokenizing, padded to the longest of these titles."""
+        return dict(self._model.preprocess([as_text(title) for title in titles]))
+
+    def pooled_pictures(self, prepared: dict[str, Any]) -> Vectors:
+        """Run the vision tower: (n, vision width) float32."""
+        with self._computing():
+            output = self._core.vision_model(pixel_values=prepared["pixel_values"].to(self._device))
+        return _float32(output)
+
+    def pooled_titles(self, prepared: dict[str, Any]) -> Vectors:
+        """Run the text tower: (n, text width) float32."""
+        inputs = {name: prepared[name].to(self._device) for name in ("input_ids", "attention_mask")}
+        with self._computing():
+            return _float32(self._core.text_model(**inputs))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        self._core.eval()
+        lower = self._precision == "bf16"
+        # Not inference mode: its tensors could not take part in training later.
+        with torch.no_grad(), torch.autocast(self._device, torch.bfloat16, enabled=lower):
+            yield
+
+
+def _float32(output: Any) -> Vectors:
+    pooled: Vectors = output.pooler_output.float().cpu().numpy()
+    return pooled
+
+
+def prefetched(function: Callable[[T], R], items: Iterable[T], ahead: int = 2) -> Iterator[R]:
+    """`map` in a thread of its own that works at most `ahead` items before the consumer."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+        try:
+            for item in items:
+                waiting.append(thread.submit(function, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # The consumer stopped, or an item failed: what nobody waits for need not be done.
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,25 @@
+"""One run at a time on a store, for commands that a clock starts: the second would train on the same pairs again."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from store.tables import TrainingRun
+from store.training import run_at_work
+from trainer.errors import AlreadyTraining
+from trainer.runs.processes import lives_here
+
+__all__ = ["already_training", "run_here"]
+
+
+def run_here(session: Session) -> TrainingRun | None:
+    """The run that another process of this machine trains on this store now, or None; other machines are not seen."""
+    return run_at_work(session, lives_here)
+
+
+def already_training(busy: TrainingRun) -> AlreadyTraining:
+    """The error that tells of a run at work."""
+    return AlreadyTraining(
+        f"run {busy.id} (process {busy.pid}) is training on this store now, so nothing more was started; "
+        "run the command again when it has ended"
+    )

@@ -1,0 +1,183 @@
+"""What stands before a run's training: its settings made definite, the parameters, the features and the negatives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from store.db import Database
+from store.tables import TrainingRun
+from store.training import ExampleRow, champion, channel_titles
+from trainer.data import Selection, StoredPictures, channel_id, mine_negatives, write_snapshot
+from trainer.errors import BadSetting, RunUnusable
+from trainer.fitting import Pooled, chosen_names
+from trainer.models import (
+    Facts,
+    Features,
+    LazyModel,
+    TitleFeatures,
+    TitleModel,
+    Vectors,
+    local_folder,
+    model_folder,
+    pick_device,
+    pick_precision,
+)
+from trainer.progress import Progress
+from trainer.runs.recorded import check_base, resolve_model
+from trainer.settings import TrainSettings
+
+__all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters", "resolved"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What stands before training: rows with negatives, and what the towers made of them.
+
+    Args:
+        rows: the snapshot's examples.
+        snapshot_id: its row.
+        counts: {split: rows}.
+        pooled: the features; None where the model's projections are no plain matrices.
+    """
+
+    rows: list[ExampleRow]
+    snapshot_id: int
+    counts: dict[str, int]
+    pooled: Pooled | None
+
+
+def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
+    """Settings with names made definite (base of a run, folders, champion's base, channels, precision), and the device.
+
+    Raises:
+        BadSetting: the device or the precision is not available here, a channel is not in the store, or there is no
+            champion to start from.
+        NotFound: there is no such run.
+        RunUnusable: the champion has LoRA adapters, or its base model is gone: it is no start.
+        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
+    """
+    device = pick_device(settings.device)
+    model = resolve_model(database, settings.model)
+    if settings.start == "champion":
+        model = _champions_base(database)
+    with database.read() as session:
+        known = channel_titles(session)
+    channels = tuple(channel_id(name, known) for name in settings.channels)
+    model = _from_anywhere(model, "--model")
+    title_model = settings.title_model
+    if settings.compares_titles() and title_model != "base":
+        title_model = _from_anywhere(title_model, "--title-model")
+    elif title_model != "base":
+        # Not needed now, so whatever it is will do; a later run that compares titles may inherit it, from elsewhere.
+        folder = local_folder(title_model)
+        title_model = title_model if folder is None else str(folder.absolute())
+    precision: Any = pick_precision(settings.precision, device)
+    return replace(settings, model=model, title_model=title_model, precision=precision, channels=channels), device
+
+
+def _champions_base(database: Database) -> str:
+    """The base model of the run in use, which is to be trained on."""
+    with database.read() as session:
+        in_use = champion(session)
+    if in_use is None:
+        raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
+    require_no_adapters(in_use)
+    check_base(in_use)
+    return in_use.base_model
+
+
+def require_no_adapters(run: TrainingRun) -> None:
+    """Refuse to go on from a run of LoRA adapters.
+
+    Raises:
+        RunUnusable: it is one.
+    """
+    if run.trained == "lora":
+        raise RunUnusable(
+            f"run {run.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
+        )
+
+
+def _from_anywhere(name: str, option: str) -> str:
+    """A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is."""
+    folder = model_folder(name, option)
+    return name if folder is None else str(folder.absolute())
+
+
+def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
+    """The parameters to train; none by name for LoRA, which adds its own.
+
+    Raises:
+        BadSetting: the expression fits no parameter, or no layer.
+    """
+    names = [name for name, _ in facts.parameters]
+    if settings.train != "lora":
+        return chosen_names(names, settings.train)
+    # As peft names layers: without the wrapper's `0.model.` and the parameter's own `.weight`.
+    layers = [name.removeprefix("0.model.").removesuffix(".weight") for name in names if name.endswith(".weight")]
+    if not any(re.fullmatch(settings.lora_targets, layer) for layer in layers):
+        raise BadSetting(
+            f"--lora-targets {settings.lora_targets!r} matches no layer's whole name; "
+            f"there are {layers[0]}, {layers[len(layers) // 2]}, {layers[-1]}, ..."
+        )
+    return []
+
+
+def encode(
+    database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings, progress: Progress
+) -> Pooled | None:
+    """Bring the features of all chosen examples into memory; None where the projections are no plain matrices."""
+    if model.facts.heads is None:
+        return None
+    features = Features(database, model, settings.precision, settings.fit, settings.bars)
+    digests = sorted({example.picture_sha256 for example in chosen.examples})
+    titles = sorted({example.title for example in chosen.examples})
+    with progress.phase("Encoding pictures", len(digests)) as count:
+        pictures = features.pictures(digests, StoredPictures(database), count)
+    with progress.phase("Encoding titles", len(titles)) as count:
+        texts = features.titles(titles, count)
+    return Pooled(pictures, texts, _numbered(digests), _numbered(titles))
+
+
+def _numbered(values: Sequence[str]) -> dict[str, int]:
+    return {value: number for number, value in enumerate(values)}
+
+
+def mine(
+    database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings, progress: Progress
+) -> tuple[list[ExampleRow], int]:
+    """Choose the negatives and store the snapshot; return its rows and its id."""
+    title_fingerprint: str | None = None
+    embed: Callable[[Sequence[str]], Vectors] = _never
+    if settings.compares_titles():
+        titles = sorted({example.title for example in chosen.examples})
+        with progress.phase("Comparing titles", len(titles)) as count:
+            found, title_fingerprint = _title_vectors(database, model, titles, settings, count)
+        at = _numbered(titles)
+
+        def embed(wanted: Sequence[str]) -> Vectors:
+            return found[[at[title] for title in wanted]]
+
+    rows = mine_negatives(chosen, settings, embed)
+    snapshot_id, _new = write_snapshot(database, chosen, rows, settings, title_fingerprint)
+    return rows, snapshot_id
+
+
+def _never(_titles: Sequence[str]) -> Vectors:
+    raise AssertionError("only strategies that compare titles ask for vectors")
+
+
+def _title_vectors(
+    database: Database, model: LazyModel, titles: list[str], settings: TrainSettings, count: Callable[[int], None]
+) -> tuple[Vectors, str]:
+    if settings.title_model != "base":
+        other = TitleModel(database, settings.title_model, model.device)
+        return TitleFeatures(database, other).vectors(titles, count), other.fingerprint
+    facts = model.facts
+    if facts.heads is None:
+        return model.encoder().title_vectors(titles, count), facts.fingerprint
+    features = Features(database, model, settings.precision, settings.fit, settings.bars)
+    return facts.heads.titles(features.titles(titles, count)), facts.fingerprint

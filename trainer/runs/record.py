@@ -1,0 +1,166 @@
+"""A run's row while it works: phases timed, facts noted as they become known, and an end whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from sqlalchemy.orm import Session
+
+from store.db import Database
+from store.errors import StoreError
+from store.tables import TrainingRun
+from store.training import (
+    end_run_at_work,
+    lock_runs,
+    mark_interrupted,
+    mark_sweeps_interrupted,
+    start_run,
+    this_machine,
+    update_run,
+)
+from trainer.errors import TrainerError, TrainingInterrupted
+from trainer.progress import Progress
+from trainer.runs.heartbeat import signs_of_life
+from trainer.runs.processes import has_ended
+from trainer.runs.provenance import git_commit, package_versions
+from trainer.settings import TrainSettings
+
+__all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded"]
+
+logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+"""What torch says where the system gives no more: on the CPU it has no kind of error of its own for that."""
+
+
+@dataclass
+class Run:
+    """What one run carries from phase to phase."""
+
+    database: Database
+    settings: TrainSettings
+    progress: Progress
+    id: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the block's wall-clock seconds to a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def note(self, **columns: Any) -> None:
+        """Set columns of the run's row."""
+        with self.database.write() as session:
+            update_run(session, self.id, **columns)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning for the result, and tell it."""
+        self.warnings.append(text)
+        self.progress.warn(text)
+
+
+def mark_stale(database: Database) -> None:
+    """Mark runs and sweeps as `interrupted` whose process is known to be gone."""
+    with database.write() as session:
+        for stale in mark_interrupted(session, has_ended):
+            logger.warning("run %d was never ended: marked interrupted", stale)
+        for stale in mark_sweeps_interrupted(session, has_ended):
+            logger.warning("sweep %d was never ended: marked interrupted", stale)
+
+
+def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
+    """The columns of a run that are known before any work."""
+    return {
+        "base_model": settings.model,
+        "trained": settings.train,
+        "seed": settings.seed,
+        "settings": settings.as_dict(),
+        "packages": package_versions(),
+        "device": device,
+        "git_commit": git_commit(),
+        "host": this_machine(),
+        "pid": os.getpid(),
+    }
+
+
+def begin(
+    database: Database,
+    settings: TrainSettings,
+    device: str,
+    output: Path | None,
+    *,
+    guard: Callable[[Session], None] | None = None,
+    **columns: Any,
+) -> int:
+    """Insert the run's row; return its id.
+
+    With `guard`, no other run can start from what it looks at to the row; no run is started if it raises.
+    """
+    known = known_at_start(settings, device)
+    with database.write() as session:
+        if guard is not None:
+            lock_runs(session)
+            guard(session)
+        path = None if output is None else str(output.absolute())
+        return start_run(session, **known, output_path=path, **columns)
+
+
+@contextmanager
+def recorded(run: Run) -> Iterator[None]:
+    """End the run's row as the block ends, unless it ended it itself: a run that is done stays so, whatever follows.
+
+    Raises:
+        TrainingInterrupted: KeyboardInterrupt came.
+        TrainerError: the machine ran out of memory.
+    """
+    try:
+        with signs_of_life(run.database, TrainingRun, run.id):
+            yield
+    except KeyboardInterrupt as error:
+        if _end(run, "interrupted", "stopped by a signal") == "done":
+            raise TrainingInterrupted(
+                f"run {run.id} is done, and the signal came after that; 'thumbtune runs show {run.id}' tells of it"
+            ) from error
+        raise TrainingInterrupted(
+            f"run {run.id} was interrupted and is recorded so; run the command again: what was encoded is kept"
+        ) from error
+    except BaseException as error:
+        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
+        exhausted = ran_out_of_memory(error)
+        found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
+        if _end(run, "failed", found) == "done" or not exhausted:
+            raise
+        raise TrainerError(
+            f"run {run.id} ran out of memory; use a smaller --batch-size, or another --device"
+        ) from error
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the machine, or its accelerator, has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def _end(run: Run, status: str, error: str) -> str:
+    """End the run if it is at work; return what it ended as: a signal may come right after it is done."""
+    try:
+        with run.database.write() as session:
+            return end_run_at_work(session, run.id, status, error=error, phase_seconds=run.seconds)
+    except StoreError:
+        # What stopped the run may be the store itself; that error is the one to tell of.
+        logger.warning("run %d could not be marked %s", run.id, status, exc_info=True)
+        return status

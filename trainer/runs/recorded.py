@@ -1,0 +1,313 @@
+"""Models of recorded runs: the base with the run's tensors put in, scored again, written out whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from store.db import Database
+from store.tables import TrainingRun
+from store.training import ExampleRow, champion, evaluations, get_run, load_examples, newest_done_run, newest_snapshot
+from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
+from trainer.data import StoredPictures
+from trainer.errors import BadSetting, DamagedModel, NotEnoughPairs, RunUnusable, UnknownModel
+from trainer.models import (
+    CachedEmbedder,
+    Embedder,
+    Encoder,
+    Features,
+    Heads,
+    LazyModel,
+    model_folder,
+    pick_device,
+    pick_precision,
+)
+from trainer.progress import Progress, Silent
+from trainer.quiet import quiet_libraries
+from trainer.scoring import Scores, parse_run, score_examples
+from trainer.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = [
+    "Evaluated",
+    "check_base",
+    "embedder_of",
+    "evaluate",
+    "export_model",
+    "load_run_model",
+    "model_embedder",
+    "named_model",
+    "resolve_model",
+    "run_in_use",
+    "run_settings",
+]
+
+
+def resolve_model(database: Database, name: str) -> str:
+    """Turn `N:base` into the base model that run N was given; any other name stays.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    run = parse_run(name)
+    if run is None or ":" not in name or run[1] != "base":
+        return name
+    with database.read() as session:
+        return get_run(session, run[0]).base_model
+
+
+def run_settings(run: TrainingRun) -> TrainSettings:
+    """The settings that a run recorded; what it did not know yet has today's default."""
+    return TrainSettings.from_dict(run.settings)
+
+
+def run_in_use(database: Database) -> int | None:
+    """The champion, or the newest run that is done; None before the first."""
+    with database.read() as session:
+        run = champion(session) or newest_done_run(session)
+    return None if run is None else run.id
+
+
+def check_base(run: TrainingRun) -> None:
+    """Look whether a run's base model is still in its folder; what the hub has is found out later.
+
+    Raises:
+        RunUnusable: it is not, or not whole.
+    """
+    try:
+        model_folder(run.base_model, "--model")
+    except (UnknownModel, DamagedModel) as error:
+        whole = "whole " if isinstance(error, DamagedModel) else ""
+        reason = f" ({error.__cause__.strerror})" if isinstance(error.__cause__, OSError) else ""
+        raise RunUnusable(
+            f"the base model of run {run.id} is not {whole}at {run.base_model} any more{reason}; put it back"
+        ) from error
+
+
+def _run_model(database: Database, run_id: int, model: str, device: str) -> tuple[LazyModel, Heads | None]:
+    """A run's model, not loaded yet: with the heads to put into it, or None where they are its own.
+
+    Raises:
+        NotFound: there is no such run.
+        RunUnusable: it is not done, its tensors are gone or changed, or its base is gone or not what it was.
+        ModelUnavailable: the base can't be loaded.
+    """
+    with database.read() as session:
+        run = get_run(session, run_id)
+    if run.status != "done":
+        raise RunUnusable(
+            f"run {run_id} is {run.status}, so it has no model; 'thumbtune runs' lists those that are done"
+        )
+    check_base(run)
+    settings = run_settings(run)
+    # What fails later is told with where another base can be named: not where this run is.
+    option = "'thumbtune train --model'"
+    opened = partial(
+        LazyModel, database, run.base_model, pick_device(device), option=option, fit=settings.fit, bars=settings.bars
+    )
+    base = opened()
+    if base.facts.fingerprint != run.base_fingerprint:
+        raise RunUnusable(
+            f"{run.base_model} is not the model that run {run_id} started from (its fingerprint differs); "
+            "put the old one back, or train again"
+        )
+    if model == "base":
+        return base, None
+    if run.artifact_path is None or run.artifact_sha256 is None:
+        raise RunUnusable(f"run {run_id} is a sweep's trial, which keeps no model; train with its settings")
+    path = tensors_file(database, run.artifact_path)
+    tensors = load_tensors(path, run.artifact_sha256)
+    heads = None if base.facts.heads is None else base.facts.heads.with_tensors(tensors)
+    if heads is not None:
+        return base, heads
+
+    def change(loaded: SentenceTransformer) -> None:
+        if settings.train == "lora":
+            from trainer.fitting import merge_adapters  # noqa: PLC0415 (peft takes seconds to import)
+
+            merge_adapters(loaded, settings, tensors)
+        else:
+            put_tensors(loaded, tensors, str(path))
+
+    changed = (run.artifact_sha256, change)
+    return opened(changed=changed), None
+
+
+def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
+    """Load a run's whole model: its base, and for `tuned` the tensors that it trained.
+
+    Args:
+        database: the store.
+        run_id: a run that ended `done`.
+        model: `tuned` or `base`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        NotFound: there is no such run.
+        RunUnusable: it is not done, its tensors are gone or changed, or its base is gone or not what it was.
+        ModelUnavailable: the base can't be loaded.
+    """
+    lazy, heads = _run_model(database, run_id, model, device)
+    encoder = lazy.encoder()
+    if heads is not None:
+        put_tensors(encoder.model, heads.tensors(), "the run's file")
+    return encoder
+
+
+def embedder_of(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Embedder:
+    """A run's model to embed with, through the feature cache: its towers are loaded only for what is not there.
+
+    Arguments and errors are those of `load_run_model`.
+    """
+    lazy, heads = _run_model(database, run_id, model, device)
+    with database.read() as session:
+        settings = run_settings(get_run(session, run_id))
+    if model == "tuned" and heads is None:
+        # The whole model was trained and scored in fp32; the precision is that of frozen towers.
+        settings = replace(settings, precision="fp32")
+    return model_embedder(database, lazy, heads, settings)
+
+
+def named_model(database: Database, name: str, device: str, option: str) -> LazyModel:
+    """A model that was named by a folder or a hub name, not loaded yet.
+
+    Args:
+        database: the store.
+        name: as the user gave it.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        option: where, for messages.
+
+    Raises:
+        BadSetting: the name is blank, or the device is not available.
+        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
+    """
+    if not name.strip():
+        # As a path it would be this folder.
+        raise BadSetting(f"the model is an empty name; name a run, a folder or a hub name with {option}")
+    # Before its files are gone through to tell whether they changed: what is no model's folder may be a whole disk.
+    model_folder(name, option)
+    return LazyModel(database, name, pick_device(device), option=option)
+
+
+def model_embedder(
+    database: Database, model: LazyModel, heads: Heads | None = None, settings: TrainSettings | None = None
+) -> Embedder:
+    """Any model to embed with: through the feature cache where its projections are plain matrices, else by running it.
+
+    Args:
+        database: the store.
+        model: the model.
+        heads: projections to use instead of its own.
+        settings: whose precision, fit and bars to use; a precision that this device does not have becomes fp32.
+    """
+    chosen = heads or model.facts.heads
+    if chosen is None:
+        return model.encoder()
+    settings = settings or TrainSettings()
+    wanted = "auto" if settings.precision == "bf16" else settings.precision
+    precision = pick_precision(wanted, model.device)
+    return CachedEmbedder(Features(database, model, precision, settings.fit, settings.bars), chosen)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model scored on a snapshot.
+
+    Args:
+        name: `run N`, `run N, base`, or the model's name.
+        run_id: the run whose model it is, or None.
+        snapshot_id: what it was scored on.
+        scores: what was found.
+        matches: whether the figures equal those that the run recorded; None where no run did.
+    """
+
+    name: str
+    run_id: int | None
+    snapshot_id: int
+    scores: Scores
+    matches: bool | None
+
+
+def evaluate(
+    database: Database, what: str | None = None, device: str = "auto", progress: Progress | None = None
+) -> Evaluated:
+    """Score a run's model on its own snapshot, or any model on the newest one. Only the feature cache is written.
+
+    Args:
+        database: the store.
+        what: `N`, `N:base`, a folder or a hub name; None for the newest run that is done.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: told of each picture and title.
+
+    Raises:
+        NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
+        BadSetting: see `named_model`.
+        NotEnoughPairs: there is no snapshot yet.
+    """
+    progress = progress or Silent()
+    which = parse_run(what) if what is not None else _newest(database)
+    with quiet_libraries():
+        if which is None:
+            embedder = model_embedder(database, named_model(database, str(what), device, "MODEL"))
+        else:
+            embedder = embedder_of(database, *which, device=device)
+        snapshot_id, examples = _examples(database, which[0] if which else None)
+        name = str(what) if which is None else f"run {which[0]}" + (", base" if which[1] == "base" else "")
+        scores = score_examples(embedder, examples, StoredPictures(database), progress, name)
+    matches = None if which is None else _equals_recorded(database, *which, scores)
+    return Evaluated(name, which[0] if which else None, snapshot_id, scores, matches)
+
+
+def _newest(database: Database) -> tuple[int, str]:
+    with database.read() as session:
+        run = newest_done_run(session)
+    if run is None:
+        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model")
+    return run.id, "tuned"
+
+
+def _examples(database: Database, run_id: int | None) -> tuple[int, list[ExampleRow]]:
+    with database.read() as session:
+        snapshot_id = newest_snapshot(session) if run_id is None else get_run(session, run_id).snapshot_id
+        if snapshot_id is None:
+            raise NotEnoughPairs("there is no snapshot to score on yet; run 'thumbtune train' first")
+        return snapshot_id, load_examples(session, snapshot_id)
+
+
+def _equals_recorded(database: Database, run_id: int, model: str, scores: Scores) -> bool:
+    with database.read() as session:
+        rows = evaluations(session, run_id)
+    recorded = {(row.scope, row.split, row.direction, row.metric): row.value for row in rows if row.model == model}
+    found = {
+        (score.scope, score.split, score.direction, score.metric.name): score.metric.value for score in scores.scores
+    }
+    return recorded == found
+
+
+def export_model(database: Database, folder: Path, run_id: int | None = None, device: str = "auto") -> int:
+    """Write a run's whole model as a folder that plain `SentenceTransformer(folder)` loads; return the run's id.
+
+    Args:
+        database: the store.
+        folder: new or empty.
+        run_id: None for the champion, else the newest run that is done.
+        device: where to load it.
+
+    Raises:
+        CantSave: the folder is not empty, or can't be written.
+        NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
+    """
+    check_place(folder)
+    chosen = run_in_use(database) if run_id is None else run_id
+    if chosen is None:
+        raise RunUnusable("no run has ended yet; run 'thumbtune train' first")
+    with quiet_libraries():
+        encoder = load_run_model(database, chosen, device=device)
+        from trainer.runs.cards import model_card  # noqa: PLC0415 (the hub's library)
+
+        save_whole_model(encoder.model, folder, model_card(database, chosen))
+    return chosen

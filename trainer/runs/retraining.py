@@ -1,0 +1,264 @@
+"""Training again when enough is new, and taking the better model into use: what a clock starts, so cheap when idle.
+
+Nothing heavy is imported until there is something to train on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from store.db import Database, unsound
+from store.tables import TrainingRun
+from store.training import NewPairs, champion, channel_titles, new_pairs_since, newest_done_run, promote, split_videos
+from trainer.data import channel_id, left_out, members_of
+from trainer.errors import BadSetting, ModelUnavailable, NoNetwork, RunUnusable, TrainerError
+from trainer.progress import Progress
+from trainer.runs.alone import already_training, run_here
+from trainer.runs.promotion import Decision, decide, decide_all_known, decide_unmeasured
+from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
+
+if TYPE_CHECKING:
+    from trainer.runs.training import TrainResult
+    from trainer.scoring import Scores
+
+__all__ = ["Inherited", "Promoted", "Retrained", "inherited_settings", "new_pairs", "promote_run", "retrain"]
+
+_DIRECTION = "thumbnail_to_title"
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Settings to train again with, and where they are from.
+
+    Args:
+        settings: what was asked for, completed.
+        run_id: the run whose settings complete them; None: the defaults do.
+    """
+
+    settings: TrainSettings
+    run_id: int | None
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What came of it.
+
+    Args:
+        new: the pairs that were still to be tried (see `new_pairs_since`).
+        result: the run; None where too little was new.
+        champion_id: the run in use now, or None.
+    """
+
+    new: NewPairs
+    result: TrainResult | None
+    champion_id: int | None
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A promotion by hand: the run in use before, or None; `changed` is False where it was this one already."""
+
+    replaced: int | None
+    changed: bool
+
+
+def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherited:
+    """Complete the settings that were given by those of the run in use, else by the defaults.
+
+    Where to start from and the device are of the moment: they are never inherited. A run's `bf16` becomes `auto`, for a
+    machine that has none.
+
+    Args:
+        database: the store.
+        given: fields of `TrainSettings`; None and () are not given.
+
+    Raises:
+        BadSetting: a value is out of range, or a model is named beside `start="champion"`.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None and value != ()}
+    if chosen.get("start") == "champion" and "model" in chosen:
+        raise BadSetting(MODEL_BESIDE_CHAMPION)
+    with database.read() as session:
+        run = _reference(session)
+    if run is None:
+        return Inherited(TrainSettings(**chosen), None)
+    today = TrainSettings()
+    kept = replace(TrainSettings.from_dict(run.settings), start=today.start, device=today.device)
+    if kept.precision == "bf16":
+        kept = replace(kept, precision="auto")
+    return Inherited(replace(kept, **chosen), run.id)
+
+
+def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
+    """Count the pairs, as they are now, that neither the run in use nor one that was to take its place has seen.
+
+    Args:
+        database: the store.
+        channels: ids or handles; empty for all.
+
+    Raises:
+        BadSetting: a channel is not in the store.
+    """
+    with database.read() as session:
+        return _count(session, channels)
+
+
+def _count(session: Session, channels: Sequence[str]) -> NewPairs:
+    known = channel_titles(session)
+    wanted = {channel_id(name, known) for name in channels}
+    run = _reference(session)
+    # By what the videos show now: the groups in the store are those of the last snapshot.
+    videos = split_videos(session)
+    digests = {video.picture_sha256 for video in videos if video.picture_sha256 is not None}
+    damaged = unsound(session, digests)
+    unusable = {video.video_id for video in videos if video.picture_sha256 in damaged}
+    reference = None if run is None else run.id
+    found = new_pairs_since(session, reference, wanted, left_out=left_out(members_of(videos)) | unusable)
+    if found.total == 0:
+        return found
+    from trainer.data import alike_pictures  # noqa: PLC0415 (libraries that a watch without news need not load)
+
+    elsewhere = left_out(members_of(videos, alike_pictures(session, sorted(digests - damaged)))) | unusable
+    return new_pairs_since(session, reference, wanted, left_out=elsewhere)
+
+
+def retrain(
+    database: Database,
+    settings: TrainSettings,
+    *,
+    min_new: int = 10,
+    output: Path | None = None,
+    progress: Progress | None = None,
+) -> Retrained:
+    """Train if enough pairs are new, score the run in use on the same rows, and replace it unless that was better.
+
+    Too few are no error. The run's end and its promotion are one transaction: a killed process leaves the champion as
+    it was, and its pairs new.
+
+    Args:
+        database: the store, writable.
+        settings: what to do.
+        min_new: pairs that must be new; 0 trains in any case.
+        output: also write the whole model to this new or empty folder.
+        progress: told of what goes on.
+
+    Raises:
+        AlreadyTraining: another process trains on this store now.
+        TrainerError, StoreError: see `trainer.runs.training.train`.
+    """
+
+    def look(session: Session) -> NewPairs:
+        # In this order: of a run that ends in between, one of the two knows.
+        busy = run_here(session)
+        found = _count(session, settings.channels)
+        if found.total < min_new:
+            raise _TooFewError(found)
+        if busy is not None:
+            raise already_training(busy)
+        return found
+
+    def guard(session: Session) -> None:
+        look(session)
+
+    def judge(in_use: TrainingRun, tuned: Scores, beside: Scores | None, known: Collection[str]) -> Decision:
+        return _decision(database, settings.device, in_use, tuned, beside, known=known)
+
+    try:
+        with database.read() as session:
+            found = look(session)
+        from trainer.runs.training import train  # noqa: PLC0415 (loads torch)
+
+        # Another may have trained while libraries were loaded: the run looks again as it starts.
+        result = train(database, settings, output=output, progress=progress, judge=judge, guard=guard)
+    except _TooFewError as few:
+        return Retrained(few.found, None, _champion_id(database))
+    return Retrained(found, result, _champion_id(database))
+
+
+class _TooFewError(Exception):
+    """Fewer pairs are new than were asked for: no error to anyone, only the way out."""
+
+    def __init__(self, found: NewPairs) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+def promote_run(database: Database, run_id: int, reason: str) -> Promoted:
+    """Take a run's model into use by hand, after checking that it can be had.
+
+    Raises:
+        NotFound: there is no such run.
+        RunUnusable: it is not done, is a sweep's trial, its tensors are gone or changed, or its base is another now.
+        ModelUnavailable: its base can't be loaded.
+    """
+    error = _unusable(database, run_id, "cpu")
+    if error is not None:
+        raise error
+    with database.write() as session:
+        current = champion(session)
+        if current is not None and current.id == run_id:
+            return Promoted(None, changed=False)
+        return Promoted(promote(session, run_id, reason), changed=True)
+
+
+def _reference(session: Session) -> TrainingRun | None:
+    """The run in use, else the newest that is done (of a store from before there were champions)."""
+    return champion(session) or newest_done_run(session)
+
+
+def _champion_id(database: Database) -> int | None:
+    with database.read() as session:
+        run = champion(session)
+    return None if run is None else run.id
+
+
+def _decision(
+    database: Database,
+    device: str,
+    in_use: TrainingRun,
+    tuned: Scores,
+    beside: Scores | None,
+    *,
+    known: Collection[str],
+) -> Decision:
+    new = _valid_ranks(tuned)
+    if beside is None or not new:
+        recall = sum(rank == 1 for rank in new.values()) / len(new) if new else None
+        error = None if recall is None else _unusable(database, in_use.id, device)
+        # For want of a network it may be back tomorrow: only what is lost is given up.
+        lost = error is not None and not isinstance(error, NoNetwork)
+        return decide_unmeasured(in_use.id, recall, str(error) if lost else None)
+    counted = new.keys() - known
+    if not counted:
+        return decide_all_known(in_use.id, len(new))
+    from trainer.scoring import mcnemar  # noqa: PLC0415 (loads SciPy)
+
+    old = _valid_ranks(beside)
+    test = mcnemar({video: old[video] for video in counted}, {video: new[video] for video in counted})
+    return decide(in_use.id, test, len(new) - len(counted))
+
+
+def _valid_ranks(scores: Scores) -> dict[str, int]:
+    return {
+        row["video_id"]: row["rank"]
+        for row in scores.ranks
+        if (row["split"], row["direction"]) == ("valid", _DIRECTION)
+    }
+
+
+def _unusable(database: Database, run_id: int, device: str) -> TrainerError | None:
+    """Why a run's model can't be had again, or None where it can."""
+    from trainer.quiet import quiet_libraries  # noqa: PLC0415 (loads torch)
+    from trainer.runs.recorded import embedder_of  # noqa: PLC0415
+
+    try:
+        with quiet_libraries():
+            embedder_of(database, run_id, device=device)
+    except (ModelUnavailable, RunUnusable) as error:
+        return error
+    return None

@@ -1,0 +1,379 @@
+"""One training run from start to end: snapshot, encode, mine, fit, evaluate, save, recorded under one id throughout."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shlex
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+from torch import Tensor
+
+from store.db import Database
+from store.tables import TrainingRun
+from store.training import (
+    ExampleRow,
+    add_evaluations,
+    add_ranks,
+    add_steps,
+    champion,
+    end_run,
+    replace_champion,
+    update_run,
+)
+from trainer.artifacts import (
+    check_place,
+    check_writable,
+    load_tensors,
+    models_dir,
+    save_tensors,
+    save_whole_model,
+    tensors_file,
+)
+from trainer.data import StoredPictures, require_trainable, select_pairs
+from trainer.errors import CantSave, Diverged, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.fitting import HeadsLearner, Learner, Pooled, Step, triplets
+from trainer.models import Heads, LazyModel
+from trainer.progress import Progress, Silent
+from trainer.quiet import quiet_libraries
+from trainer.runs.contamination import contaminated
+from trainer.runs.preparing import Prepared, encode, mine, names_to_train, require_no_adapters, resolved
+from trainer.runs.promotion import Decision, Judge
+from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
+from trainer.runs.recorded import embedder_of, load_run_model
+from trainer.scoring import Scores, require_apart, score_examples
+from trainer.settings import TrainSettings
+
+__all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
+
+ONE_AT_A_TIME = threading.RLock()
+"""Random state is the process's, and a run marks this process's earlier ones as ended: one run, or sweep, at a time."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run found.
+
+    Args:
+        run_id, snapshot_id: rows of the store.
+        model_path: the whole model's folder with `output`, else the file of trained tensors.
+        total, trainable: parameter counts.
+        examples: {split: rows}.
+        base, tuned: the scores before and after.
+        champion_id, champion: the run that was in use, and its scores on the same valid and test rows; None where there
+            was none, or its model can't be had.
+        promoted: whether this run's model came into use, as the first one does.
+        decision: what the judge said; None where none was asked. One that says to promote was not followed when another
+            run had come into use meanwhile.
+        seconds: {phase: wall-clock seconds}.
+        warnings: what the run could not do, in words.
+    """
+
+    run_id: int
+    snapshot_id: int
+    model_path: Path
+    total: int
+    trainable: int
+    examples: dict[str, int]
+    base: Scores
+    tuned: Scores
+    champion_id: int | None
+    champion: Scores | None
+    promoted: bool
+    decision: Decision | None
+    seconds: dict[str, float]
+    warnings: list[str]
+
+
+def train(
+    database: Database,
+    settings: TrainSettings,
+    *,
+    output: Path | None = None,
+    progress: Progress | None = None,
+    sweep_id: int | None = None,
+    judge: Judge | None = None,
+    guard: Callable[[Session], None] | None = None,
+) -> TrainResult:
+    """Fine-tune a model on the store's pairs and record everything about it.
+
+    The run's row is there from the start, and ends `done`, `failed` (with the error) or `interrupted`. Runs that a
+    dead process left `running` are marked first. The trained tensors go to `models_dir(database)`. The store's first
+    model comes into use; a later one is scored beside the one in use, and replaces it only when it is promoted.
+
+    The run is done once its tensors are saved; the whole model is written after that.
+
+    Args:
+        database: the store, writable.
+        settings: what to do.
+        output: also write the whole model to this new or empty folder.
+        progress: told of what goes on.
+        sweep_id: the sweep whose winner this run trains.
+        judge: asked, where a run is in use, whether this one takes its place; None: it does not.
+        guard: looks at the store in the transaction that starts the run, while no other can start; may refuse.
+
+    Raises:
+        AlreadyTraining: and whatever else `guard` raises: no run was started.
+        BadSetting, NotFound, UnknownModel, DamagedModel: see `trainer.runs.preparing.resolved`: no run was started.
+        CantSave: the places to write to can't be written: no run was started. Or the run is done, its model in
+            `models_dir(database)`, and the whole one could not be written to `output`; the message says which.
+        TrainerError: see `trainer.errors`; the run has ended `failed`.
+        TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`, or was done, as the message says.
+        StoreError: the store failed.
+    """
+    settings, device = resolved(database, settings)
+    # What is wrong with them is to be told before the work is done.
+    if output is not None:
+        check_place(output, models_dir(database))
+    check_writable(models_dir(database))
+    with ONE_AT_A_TIME, quiet_libraries():
+        if sweep_id is None:
+            # A sweep has looked itself, and would be marked as one that this process left.
+            mark_stale(database)
+        with database.read() as session:
+            in_use = champion(session)
+        model = LazyModel(database, settings.model, device, fit=settings.fit, bars=settings.bars)
+        if model.remembered is not None:
+            # A mistyped expression is not worth a run, where the names can be had without loading the model.
+            names_to_train(model.remembered, settings)
+        run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
+        run = Run(database, settings, progress or Silent(), run_id)
+        with recorded(run):
+            return _train(run, model, in_use, output, judge)
+
+
+def _train(
+    run: Run, model: LazyModel, in_use: TrainingRun | None, output: Path | None, judge: Judge | None
+) -> TrainResult:
+    settings, source = run.settings, StoredPictures(run.database)
+    with run.timed("snapshot"):
+        chosen = select_pairs(run.database, settings.channels)
+        for text in require_trainable(chosen):
+            run.warn(text)
+    with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
+        run.note(base_fingerprint=model.facts.fingerprint)
+        names = names_to_train(model.facts, settings)
+        for text in settings.without_effect():
+            run.warn(text)
+    with run.timed("encode"):
+        pooled = encode(run.database, model, chosen, settings, run.progress)
+    with run.timed("mine"):
+        rows, snapshot_id = mine(run.database, model, chosen, settings, run.progress)
+        run.note(snapshot_id=snapshot_id)
+    prepared = Prepared(rows, snapshot_id, chosen.counts(), pooled)
+    with run.timed("evaluate"):
+        base = _score_base(run, model, prepared, source)
+        beside = _score_champion(run, in_use, prepared.rows, source)
+        known = _known_to_champion(run, in_use, prepared.rows)
+    with run.timed("load"):
+        learner = _learner(run, model, names, prepared.pooled, in_use)
+        run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
+    with run.timed("fit"):
+        _fit(run, learner, prepared)
+    with run.timed("evaluate"):
+        tuned = learner.score(prepared.rows, run.progress)
+        require_apart(base, tuned)
+        _warn_if_worse(run, base, tuned)
+    _record(run, base, tuned, beside, in_use)
+    path = _save(run, learner)
+    decision = None if judge is None or in_use is None else judge(in_use, tuned, beside, known)
+    promoted = _end(run, in_use, decision)
+    if output is not None:
+        # Only now: the run keeps what it learnt, whatever is wrong with that folder.
+        _write_whole(run, learner, output)
+    return TrainResult(
+        run.id,
+        snapshot_id,
+        output or path,
+        learner.total,
+        learner.trainable,
+        prepared.counts,
+        base,
+        tuned,
+        None if beside is None or in_use is None else in_use.id,
+        beside,
+        promoted,
+        decision,
+        dict(run.seconds),
+        run.warnings,
+    )
+
+
+def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
+    before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
+    if before is not None and after is not None and after < before:
+        run.warn(
+            f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
+            "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
+        )
+
+
+def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:
+    heads = model.facts.heads
+    if prepared.pooled is not None and heads is not None:
+        return prepared.pooled.score(heads, prepared.rows)
+    return score_examples(model.encoder(), prepared.rows, source, run.progress, "the base model")
+
+
+def _score_champion(
+    run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow], source: StoredPictures
+) -> Scores | None:
+    """The champion on the rows that were held out, on which the new model is measured too."""
+    if in_use is None:
+        return None
+    held_out = [row for row in rows if row.split != "train"]
+    if not held_out:
+        return None
+    try:
+        embedder = embedder_of(run.database, in_use.id, device=run.settings.device)
+        return score_examples(embedder, held_out, source, run.progress, f"the champion, run {in_use.id}")
+    except TrainerError as error:
+        run.warn(f"the champion, run {in_use.id}, can't be scored: {error}")
+        return None
+
+
+def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> frozenset[str]:
+    """Held-out videos on which the champion, and a run that goes on from it, may shine by memory; warn of them."""
+    if in_use is None:
+        return frozenset()
+    known = contaminated(run.database, in_use.id, rows)
+    if known:
+        whose = "its figures and this run's, which goes on from it," if _goes_on(run.settings) else "its figures"
+        run.warn(
+            f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
+            f"{sum(row.split != 'train' for row in rows)} held-out pairs, when another video showed it: {whose} are "
+            "too good"
+        )
+    return known
+
+
+def _goes_on(settings: TrainSettings) -> bool:
+    return settings.start == "champion"
+
+
+def _learner(
+    run: Run,
+    model: LazyModel,
+    names: Sequence[str],
+    pooled: Pooled | None,
+    in_use: TrainingRun | None,
+) -> Learner:
+    settings, source = run.settings, StoredPictures(run.database)
+    changed = _champions_tensors(run.database, in_use, model) if _goes_on(settings) and in_use is not None else {}
+    heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
+    if heads is not None and pooled is not None and _only_heads(names, heads):
+        return HeadsLearner(model, heads, names, pooled, settings)
+    if changed and in_use is not None:
+        encoder = load_run_model(run.database, in_use.id, device=settings.device)
+        encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
+    else:
+        encoder = model.encoder()
+    from trainer.fitting import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
+
+    return WholeLearner(encoder, changed, encoder.framed(source), settings)
+
+
+def _only_heads(names: Sequence[str], heads: Heads) -> bool:
+    return bool(names) and set(names) <= heads.tensors().keys()
+
+
+def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
+    if in_use.base_fingerprint != base.facts.fingerprint:
+        raise RunUnusable(
+            f"{base.name} is not the model that the champion, run {in_use.id}, started from (its fingerprint differs); "
+            "put the old one back, or use --from base"
+        )
+    require_no_adapters(in_use)  # looked at before the work, too; another may have come into use since
+    return load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
+
+
+def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
+    rows = triplets(prepared.rows, mined=run.settings.negatives != "none")
+    total = -(-len(rows.titles) // run.settings.batch_size) * run.settings.epochs
+    steps: list[Step] = []
+    with run.progress.phase("Training", total) as count:
+
+        def on_step(step: Step) -> None:
+            if not math.isfinite(step.loss):
+                raise Diverged(
+                    f"the loss became {step.loss} at step {step.step}; use a smaller --lr, or a higher --temperature"
+                )
+            steps.append(step)
+            count(1)
+
+        learner.fit(rows, on_step)
+    with run.database.write() as session:
+        add_steps(
+            session,
+            run.id,
+            [
+                {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
+                for step in steps
+            ],
+        )
+
+
+def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use: TrainingRun | None) -> None:
+    scored = {"base": base, "tuned": tuned} | ({} if beside is None else {"champion": beside})
+    with run.database.write() as session:
+        for model, scores in scored.items():
+            add_evaluations(session, run.id, scores.rows(model))
+            add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
+    if in_use is not None and (beside is not None or _goes_on(run.settings)):
+        run.note(champion_run_id=in_use.id)
+
+
+def _save(run: Run, learner: Learner) -> Path:
+    # Stores that share a folder count their runs alike: the token keeps one from replacing another's file.
+    path = models_dir(run.database) / f"run-{run.id}-{secrets.token_hex(4)}.safetensors"
+    with run.timed("save"):
+        digest = save_tensors(learner.tensors(), path)
+        run.note(artifact_path=str(path), artifact_sha256=digest)
+    return path
+
+
+def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
+    """End the run, and with it bring its model into use: as the store's first, or in place of the one in use."""
+    with run.database.write() as session:
+        reason = None if decision is None else decision.reason
+        end_run(session, run.id, "done", phase_seconds=run.seconds, decision=reason)
+        if in_use is None:
+            return replace_champion(session, run.id, None, "the first model")
+        if decision is None or not decision.promote:
+            return False
+        promoted = replace_champion(session, run.id, in_use.id, decision.reason)
+        if not promoted:  # with the run that came into use meanwhile it was not compared
+            update_run(session, run.id, decision=None)
+        return promoted
+
+
+def _write_whole(run: Run, learner: Learner, output: Path) -> None:
+    """Write the whole model of a run that is done.
+
+    Raises:
+        CantSave: it can't be written, or not be had; the message says that the run is done, and how to write it later.
+        TrainingInterrupted: KeyboardInterrupt came; so does this one.
+    """
+    from trainer.runs.cards import model_card  # noqa: PLC0415 (the hub's library)
+
+    done, later = f"run {run.id} is done", f"run 'thumbtune export --model {shlex.quote(str(output))} --run {run.id}'"
+    try:
+        with run.timed("save"):
+            save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
+    except KeyboardInterrupt as error:
+        raise TrainingInterrupted(f"{done}, and was interrupted while its model was written; {later}") from error
+    except Exception as error:
+        # Whatever it is, that the run is done is what has to be told.
+        raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
+
+
+def _reason(error: Exception) -> str:
+    if ran_out_of_memory(error):
+        return "out of memory"
+    # Of what can't be saved, the system's own words: the advice beside them is for a run that is still to be done.
+    told = error.__cause__ or error if isinstance(error, CantSave) else error
+    return " ".join(str(told).split()) or type(told).__name__

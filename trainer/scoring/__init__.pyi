@@ -1,0 +1,13 @@
+from .comparing import Compared as Compared
+from .comparing import compare as compare
+from .cross_validation import Rows as Rows
+from .cross_validation import candidate_ranks as candidate_ranks
+from .cross_validation import folds as folds
+from .metrics import Comparison as Comparison
+from .metrics import mcnemar as mcnemar
+from .run_names import parse_run as parse_run
+from .scoring import Scores as Scores
+from .scoring import require_apart as require_apart
+from .scoring import score_examples as score_examples
+from .scoring import score_vectors as score_vectors
+from .usable import why_unusable as why_unusable

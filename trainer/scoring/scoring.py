@@ -1,0 +1,200 @@
+"""Scoring one model on a snapshot's examples: metrics and ranks, over all channels and by channel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.training import ExampleRow
+from trainer.data import SPLITS, PictureSource, normalised
+from trainer.errors import Diverged
+from trainer.models import Embedder, Vectors
+from trainer.progress import Progress
+from trainer.scoring.metrics import Metric, Ranking, measure, rank_rows
+from trainer.scoring.usable import Spread, collapsed, spread, why_unusable
+
+__all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "require_apart", "score_examples", "score_vectors"]
+
+ALL = "all"
+"""The scope of figures over every channel of the snapshot."""
+DIRECTIONS = ("thumbnail_to_title", "title_to_thumbnail")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric of a model on one split, in one direction, over one scope (`all`, or a channel id)."""
+
+    scope: str
+    split: str
+    direction: str
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that scoring one model found.
+
+    Args:
+        scores: the metrics.
+        ranks: rows for the store's `rank` table (scope `all`), without run and model.
+        spread: how far apart the embeddings lie, for `require_apart`.
+    """
+
+    scores: list[Score]
+    ranks: list[dict[str, Any]]
+    spread: Spread
+
+    def table(self, direction: str = "thumbnail_to_title", scope: str = ALL) -> dict[str, dict[str, float]]:
+        """{split: {metric: value}} of one direction and scope; splits without examples are left out."""
+        found: dict[str, dict[str, float]] = {}
+        for score in self.scores:
+            if (score.direction, score.scope) == (direction, scope):
+                found.setdefault(score.split, {})[score.metric.name] = score.metric.value
+        return found
+
+    def intervals(self) -> dict[str, dict[str, list[float]]]:
+        """{split: {recall: [low, high]}}, thumbnail to title, over all channels."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for score in self.scores:
+            low, high = score.metric.low, score.metric.high
+            if (score.direction, score.scope) == (DIRECTIONS[0], ALL) and low is not None and high is not None:
+                found.setdefault(score.split, {})[score.metric.name] = [low, high]
+        return found
+
+    def rows(self, model: str) -> list[dict[str, Any]]:
+        """Rows for the store's `evaluation` table, without the run."""
+        return [
+            {
+                "model": model,
+                "scope": score.scope,
+                "split": score.split,
+                "direction": score.direction,
+                "metric": score.metric.name,
+                "k": score.metric.k,
+                "value": score.metric.value,
+                "n": score.metric.n,
+                "low": score.metric.low,
+                "high": score.metric.high,
+            }
+            for score in self.scores
+        ]
+
+
+def score_examples(
+    embedder: Embedder, examples: Sequence[ExampleRow], source: PictureSource, progress: Progress, what: str
+) -> Scores:
+    """Embed every distinct picture and title once, then `score_vectors`.
+
+    Args:
+        embedder: the model to score.
+        examples: of all splits.
+        source: where the pictures come from.
+        progress: told of each picture and title embedded.
+        what: the model in words, for `progress`.
+    """
+    digests = sorted({example.picture_sha256 for example in examples})
+    titles = sorted({example.title for example in examples})
+    with progress.phase(f"Scoring {what}", len(digests) + len(titles)) as count:
+        picture_at = _at(digests, [example.picture_sha256 for example in examples])
+        pictures = embedder.picture_vectors(digests, source, count)[picture_at]
+        title_at = _at(titles, [example.title for example in examples])
+        texts = embedder.title_vectors(titles, count)[title_at]
+    return score_vectors(examples, pictures, texts)
+
+
+def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vectors) -> Scores:
+    """Rank each split's rows in both directions.
+
+    With several channels, each one that has two rows or more in a split is also ranked among its own rows.
+
+    Args:
+        examples: n, of any splits.
+        pictures: (n, d) float32 of length 1: each example's thumbnail.
+        texts: (n, d) float32 of length 1: each example's title.
+
+    Raises:
+        Diverged: a vector is not finite, or has no length: it would compare as neither better nor worse than any.
+    """
+    reason = why_unusable(pictures) or why_unusable(texts)
+    if reason is not None:
+        raise Diverged(f"the model's embeddings are {reason}; train with a smaller --lr, or use another model")
+    scores: list[Score] = []
+    ranks: list[dict[str, Any]] = []
+    for split in SPLITS:
+        rows = [index for index, example in enumerate(examples) if example.split == split]
+        for scope, inside in _scopes(examples, rows):
+            for direction, ranking in _rankings(examples, inside, pictures, texts):
+                scores += [Score(scope, split, direction, metric) for metric in measure(ranking.rank)]
+                if scope == ALL:
+                    ranks += _rank_rows(examples, inside, split, direction, ranking)
+    return Scores(scores, ranks, (spread(pictures), spread(texts)))
+
+
+def require_apart(base: Scores, tuned: Scores) -> None:
+    """Refuse a model that gives all thumbnails, or all titles, one embedding, where its base told them apart.
+
+    Args:
+        base: scores before training.
+        tuned: scores on the same rows after it.
+
+    Raises:
+        Diverged: it does.
+    """
+    if collapsed(base.spread, tuned.spread):
+        raise Diverged(
+            "training made all thumbnails, or all titles, look the same to the model; "
+            "use a smaller --lr, or a higher --temperature"
+        )
+
+
+def _at(distinct: Sequence[str], wanted: Sequence[str]) -> NDArray[np.intp]:
+    index = {value: position for position, value in enumerate(distinct)}
+    return np.array([index[value] for value in wanted], dtype=np.intp)
+
+
+def _scopes(examples: Sequence[ExampleRow], rows: list[int]) -> list[tuple[str, list[int]]]:
+    """The rows of all channels, and, with several channels in the snapshot, of each that has at least two."""
+    scopes = [(ALL, rows)] if rows else []
+    if len({example.channel_id for example in examples}) > 1:
+        sizes = Counter(examples[row].channel_id for row in rows)
+        scopes += [
+            (channel, [row for row in rows if examples[row].channel_id == channel])
+            for channel, n in sorted(sizes.items())
+            if n >= 2
+        ]
+    return scopes
+
+
+def _rankings(
+    examples: Sequence[ExampleRow], rows: Sequence[int], pictures: Vectors, texts: Vectors
+) -> list[tuple[str, Ranking]]:
+    """Rank both ways. A title is a hit when it is equal; a thumbnail also when it is the same file."""
+    equal_titles = [normalised(examples[row].title) for row in rows]
+    same_files = [examples[row].picture_sha256 for row in rows]
+    seen, said = pictures[list(rows)], texts[list(rows)]
+    return [
+        (DIRECTIONS[0], rank_rows(seen, said, [equal_titles])),
+        (DIRECTIONS[1], rank_rows(said, seen, [equal_titles, same_files])),
+    ]
+
+
+def _rank_rows(
+    examples: Sequence[ExampleRow], rows: Sequence[int], split: str, direction: str, ranking: Ranking
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "direction": direction,
+            "video_id": examples[row].video_id,
+            "split": split,
+            "rank": int(ranking.rank[at]),
+            "score": float(ranking.score[at]),
+            "top_video_id": examples[rows[int(ranking.top[at])]].video_id,
+            "top_score": float(ranking.top_score[at]),
+        }
+        for at, row in enumerate(rows)
+    ]
