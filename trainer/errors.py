@@ -7,7 +7,8 @@ TrainerError                   the root: anything the trainer can't do
 │   ├── UnknownModel           no such folder, and no such name on the hub
 │   ├── NoNetwork              it is on the hub, not in the local cache, and the hub can't be reached
 │   ├── NotAClip               it loads, but does not embed pictures and text into one space
-│   └── DamagedModel           files missing, unreadable, or in an unsafe format
+│   ├── DamagedModel           files missing, unreadable, or in an unsafe format
+│   └── ReaderMissing          the optional packages that read the words on thumbnails are not installed
 ├── Diverged                   training, or a model, gave numbers that can't be compared
 ├── BadPicture                 a stored picture can't be decoded
 ├── AlreadyTraining            another process trains on this store now, and this command starts only one
@@ -40,6 +41,7 @@ __all__ = [
     "NotEnoughPairs",
     "PublicRepository",
     "PushFailed",
+    "ReaderMissing",
     "RunUnusable",
     "TokenRefused",
     "TrainerError",
@@ -90,6 +92,10 @@ class Diverged(TrainerError):
 
 class BadPicture(TrainerError):
     """A stored picture can't be decoded."""
+
+
+class ReaderMissing(ModelUnavailable):
+    """The optional packages that read the words on thumbnails are not installed."""
 
 
 class AlreadyTraining(TrainerError):

@@ -13,13 +13,16 @@ from trainer.errors import BadSetting
 __all__ = [
     "BARS",
     "DEFAULT_MODEL",
+    "DEFAULT_TEXT_MODEL",
     "DEFAULT_TITLE_MODEL",
     "DEVICES",
     "FITS",
     "LARGEST_SEED",
     "MODEL_BESIDE_CHAMPION",
     "PRECISIONS",
+    "READER",
     "STARTS",
+    "RIDGE",
     "STRATEGIES",
     "Bars",
     "Fit",
@@ -47,6 +50,12 @@ DEFAULT_MODEL = "sentence-transformers/clip-ViT-L-14"
 """What the recipe fine-tunes."""
 DEFAULT_TITLE_MODEL = "sentence-transformers/all-mpnet-base-v2"
 """What the recipe compares titles with when it mines negatives."""
+DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""What the reader compares words with titles by; the extra `thumbtune[reader]` has it in a package."""
+READER = "reader"
+"""The name of the built-in model that reads the words on thumbnails. A folder of that name is `./reader`."""
+RIDGE = "ridge"
+"""What `train` is for the closed-form map of `trainer.ridge`."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,8 @@ class TrainSettings:
     """All that decides what a run does. The defaults are the recipe's, except `mask` and `bars`.
 
     Args:
-        model: hub name or folder of a CLIP-style model, or `N:base`, the base of run N.
-        train: `projection`, `all`, `lora`, or a regular expression searched for in parameter names.
+        model: hub name or folder of a CLIP-style model, `reader`, or `N:base`, the base of run N.
+        train: `projection`, `ridge`, `all`, `lora`, or a regular expression searched for in parameter names.
         start: `base`, or `champion` to go on from the model in use (whose base `model` then is).
         negatives: how each row's negative title is chosen.
         title_model: compares titles for `least-similar` and `hard`: hub name, folder, or `base` for the text tower
@@ -74,6 +83,8 @@ class TrainSettings:
             `squash` never show them.
         lora_rank, lora_alpha, lora_targets: with `train="lora"`: the adapters' rank, their scale times the rank, and a
             regular expression that whole names of linear layers match.
+        text_model: what the reader compares words with titles by: hub name or folder of a sentence model.
+        with_reader: add the reader's cosine to the model's, with weights fitted on held-out folds of the training rows.
         channels: train on these channel ids only; empty: on all.
 
     Raises:
@@ -99,6 +110,8 @@ class TrainSettings:
     lora_rank: int = 8
     lora_alpha: float = 16.0
     lora_targets: str = r".*\.(q_proj|v_proj)|.*_projection"
+    text_model: str = DEFAULT_TEXT_MODEL
+    with_reader: bool = False
     channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -108,6 +121,10 @@ class TrainSettings:
     def _check_words(self) -> None:
         if not self.model.strip():
             raise BadSetting("the model is an empty name; give a folder or a hub name with --model")
+        if not self.text_model.strip():
+            raise BadSetting("the text model is an empty name; give a folder or a hub name with --text-model")
+        if self.with_reader and self.model == READER:
+            raise BadSetting("--with-reader adds the reader to another model; leave it out with --model reader")
         if not self.title_model.strip():
             raise BadSetting("the title model is an empty name; give a folder, a hub name or 'base'")
         for name, value, known in (
@@ -152,7 +169,11 @@ class TrainSettings:
 
     def compares_titles(self) -> bool:
         """Whether the negatives are chosen by the title model."""
-        return self.negatives in ("least-similar", "hard")
+        return self.negatives in ("least-similar", "hard") and self.train != RIDGE
+
+    def reads(self) -> bool:
+        """Whether the reader is the model, or a part of it."""
+        return self.with_reader or self.model == READER
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, in words."""
@@ -162,7 +183,14 @@ class TrainSettings:
             for field in ("lora_rank", "lora_alpha", "lora_targets")
             if self.train != "lora" and getattr(self, field) != getattr(default, field)
         ]
-        if self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
+        told += [
+            f"--{field.replace('_', '-')} has no effect with --train ridge"
+            for field in ("epochs", "batch_size", "lr", "temperature", "hard_max_similarity")
+            if self.train == RIDGE and getattr(self, field) != getattr(default, field)
+        ]
+        if self.text_model != default.text_model and not self.reads():
+            told.append("--text-model has no effect without --model reader or --with-reader")
+        if self.train != RIDGE and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
             told.append("--hard-max-similarity has no effect without --negatives hard")
         if self.bars == "keep" and self.fit != "crop":
             told.append(f"--bars keep has no effect with --fit {self.fit}")

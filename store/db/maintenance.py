@@ -16,7 +16,7 @@ from store.db.migrate import current_revision
 from store.db.read_only import read_only_uri
 from store.db.schema_check import broken_references, schema_problems
 from store.errors import DatabaseUnavailable, StoreError
-from store.tables import Feature, KnownModel
+from store.tables import Feature, KnownModel, ThumbnailWords
 
 __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
 
@@ -92,12 +92,15 @@ def backup(database: Database, target: Path) -> int:
 def clear_cache(database: Database) -> int:
     """Delete what frozen towers made of pictures and titles; returns how many vectors. Runs make them again.
 
+    The words that a reader found on the thumbnails are deleted with them.
+
     Vectors of models that are no longer used stay until this is called. SQLite keeps the room for later rows.
     """
     with database.write() as session:
         vectors = session.scalar(select(func.count()).select_from(Feature)) or 0
         session.execute(delete(Feature))
         session.execute(delete(KnownModel))
+        session.execute(delete(ThumbnailWords))
     return vectors
 
 

@@ -18,7 +18,7 @@ from store.tables.base import (
     SyncStatus,
     Tower,
 )
-from store.tables.cached import Feature, KnownModel
+from store.tables.cached import Feature, KnownModel, ThumbnailWords
 from store.tables.collected import (
     Channel,
     Picture,
@@ -54,6 +54,7 @@ __all__ = [
     "Promotion",
     "QuotaDay",
     "Rank",
+    "ThumbnailWords",
     "RunStatus",
     "ScoredModel",
     "Snapshot",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, LargeBinary, String
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from store.tables.base import Base, one_of
 
-__all__ = ["Feature", "KnownModel"]
+__all__ = ["Feature", "KnownModel", "ThumbnailWords"]
 
 
 class Feature(Base):
@@ -45,3 +46,18 @@ class KnownModel(Base):
     """Its two projections (safetensors); NULL for a model that only compares titles."""
     checksum: Mapped[int | None] = mapped_column(BigInteger)
     """CRC-32 of the others, so that a damaged row is noticed and made again."""
+
+
+class ThumbnailWords(Base):
+    """The words that a reader found on one picture: a cache. All rows may be deleted; runs read the pictures again."""
+
+    __tablename__ = "thumbnail_words"
+
+    picture_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of the picture's bytes."""
+    reader: Mapped[str] = mapped_column(primary_key=True)
+    """The reader's name and version."""
+    text: Mapped[str]
+    """The words, top to bottom and left to right; empty where there are none."""
+    read_at: Mapped[datetime]
+    """When the reader read it."""

@@ -28,6 +28,8 @@ VIEWS = {
             "picture_sha256": "the thumbnail that was seen with this title: key of `picture`",
             "split": "`train`, `valid` or `test`; NULL before the first snapshot that sees the video",
             "group_id": "equal for videos that share a picture or a normalised title; NULL before the first snapshot",
+            "thumbnail_text": "the words that a reader found on the thumbnail, empty where there are none; NULL before "
+            "it was read",
         },
     ),
     "sync_history": View(

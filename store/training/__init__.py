@@ -60,6 +60,7 @@ from store.training.sweeps import (
     trial_scores,
     winner_run,
 )
+from store.training.words import read_words_of, write_words
 
 __all__ = [
     "ExampleRow",
@@ -125,4 +126,6 @@ __all__ = [
     "winner_run",
     "write_features",
     "write_known_model",
+    "read_words_of",
+    "write_words",
 ]

@@ -24,6 +24,7 @@ from store.tables import (
     Rank,
     SnapshotExample,
     SyncRun,
+    ThumbnailWords,
     TrainingRun,
     Video,
     VideoReading,
@@ -207,7 +208,7 @@ def _delete_pictures(session: Session, digests: Sequence[str]) -> None:
 
 
 def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence[str]) -> None:
-    """Delete the cached vectors of titles and thumbnails that the store has no more."""
+    """Delete the cached vectors, and the words, of titles and thumbnails that the store has no more."""
     left: set[str] = set()
     for batch in _batches(titles):
         for table in (Video, VideoVersion):
@@ -218,6 +219,8 @@ def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence
         "text": [hashlib.sha256(title.encode()).hexdigest() for title in titles if title not in left],
         "vision": [digest for digest in pictures if digest not in left],
     }
+    for batch in _batches(gone["vision"]):
+        _delete(session, ThumbnailWords, ThumbnailWords.picture_sha256.in_(batch))
     for fingerprint, tower in session.execute(select(Feature.fingerprint, Feature.tower).distinct()).all():
         for batch in _batches(gone[tower]):
             _delete(

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from thumbtune.demo.session import DemoError, Session, hold_back, new_folder, retitle_and_repaint
+from thumbtune.demo.session import (
+    ENCODER,
+    DemoError,
+    Session,
+    hold_back,
+    new_folder,
+    retitle_and_repaint,
+    training_options,
+)
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.folder import load_folder
 from thumbtune.standin.server import StandIn
@@ -148,3 +156,9 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
     assert "is not empty; name a new folder" in result.stderr
+
+
+def test_a_folders_thumbnails_are_read_and_drawn_ones_are_not(tmp_path: Path) -> None:
+    assert "--with-reader" in training_options(tmp_path)
+    assert "--with-reader" not in training_options(None)
+    assert str(ENCODER) in training_options(None)

@@ -40,12 +40,13 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
 
     A server on this machine plays YouTube: it answers the Data API, the feed and the picture host for a channel that
     thumbtune draws itself, and charges quota as the real one does. The commands are the real ones, and the model is a
-    small one that ships with thumbtune; nothing is downloaded.
+    small one that ships with thumbtune; nothing is downloaded. With --channel, the words on the thumbnails are read too
+    if the extra thumbtune[reader] is installed.
     """
     if serve and (folder or as_json):
         raise click.UsageError(f"--serve has no use for {'--dir' if folder else '--json'}; leave it out.")
     from thumbtune.demo.channel import drawn_channel  # noqa: PLC0415
-    from thumbtune.demo.session import DRAWN, Session, hold_back, new_folder, tell  # noqa: PLC0415
+    from thumbtune.demo.session import Session, hold_back, new_folder, tell, training_options  # noqa: PLC0415
     from thumbtune.standin.folder import load_folder  # noqa: PLC0415
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
@@ -53,12 +54,12 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
     catalogue = load_folder(channel_dir) if channel_dir else drawn_channel()
     if serve:
         with StandIn(catalogue, port=port) as server:
-            _serve(app, server, catalogue.handle, () if channel_dir else DRAWN)
+            _serve(app, server, catalogue.handle, training_options(channel_dir))
         return
     newest = hold_back(catalogue)
     place = _empty(folder) if folder else new_folder(Path.cwd())
     with StandIn(catalogue, port=port) as server:
-        session = Session(place, server, app.console.say, as_json, () if channel_dir else DRAWN)
+        session = Session(place, server, app.console.say, as_json, training_options(channel_dir))
         tell(session, catalogue, newest)
     if as_json:
         app.console.print_json({"store": session.store_url, "steps": session.results})
@@ -72,7 +73,6 @@ def _empty(folder: Path) -> Path:
 
 
 def _serve(app: App, server: object, handle: str, options: Sequence[str]) -> None:
-    from thumbtune.demo.session import ENCODER  # noqa: PLC0415
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
     assert isinstance(server, StandIn)
@@ -83,7 +83,7 @@ def _serve(app: App, server: object, handle: str, options: Sequence[str]) -> Non
         app.console.out.flush()
         app.console.note(f"Serving {handle}; in another shell, paste the lines above, then:")
         app.console.note(f"  thumbtune sync {handle}")
-        app.console.note(f"  {' '.join(('thumbtune train --model', str(ENCODER), '--title-model base', *options))}")
+        app.console.note(f"  thumbtune train {' '.join(options)}")
         app.console.note("Ctrl-C ends the server.")
         signal.pause()
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
+    from trainer.scoring import Scores
 
 __all__ = ["Shown", "document", "report", "train"]
 
@@ -108,7 +109,18 @@ def report(console: Console, result: TrainResult) -> None:
     ]
     others = ["base recall@1"] if beside is None else ["base recall@1", "champion's recall@1"]
     console.table(("split", "n", *others, "recall@1", "95 % interval", "recall@5", "mrr", "median rank"), rows)
+    if result.reader is not None:
+        console.say(_words_alone(result.reader, result.examples))
     console.say(f"model: {result.model_path}")
+
+
+def _words_alone(reader: Scores, examples: dict[str, int]) -> str:
+    """How much of it the words on the thumbnails do by themselves, and chance."""
+    parts = [
+        f"{split} {values['recall@1']:.3f} (chance {1 / examples[split]:.3f})"
+        for split, values in reader.table().items()
+    ]
+    return f"recall@1 of the words alone, nothing trained: {', '.join(parts)}"
 
 
 def _beside(result: TrainResult) -> str:
@@ -127,6 +139,8 @@ def document(result: TrainResult) -> dict[str, Any]:
     scored = {"base": result.base, "tuned": result.tuned}
     if result.champion is not None:
         scored["champion"] = result.champion
+    if result.reader is not None:
+        scored["reader"] = result.reader
     channels = sorted({score.scope for score in result.tuned.scores} - {"all"})
     return {
         "run_id": result.run_id,

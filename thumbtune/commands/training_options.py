@@ -54,12 +54,19 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "model",
         ("--model",),
-        {"metavar": "NAME|DIR", "help": "The CLIP-style base model: a hub name or a folder; N:base is run N's."},
+        {
+            "metavar": "NAME|DIR",
+            "help": "The CLIP-style base model: a hub name or a folder; N:base is run N's; reader: the words "
+            "on thumbnails, compared with titles.",
+        },
     ),
     (
         "train",
         ("--train",),
-        {"metavar": "WHAT", "help": "projection, all, lora, or a regular expression over parameter names."},
+        {
+            "metavar": "WHAT",
+            "help": "projection, ridge (in closed form), all, lora, or a regular expression over parameter names.",
+        },
     ),
     (
         "start",
@@ -119,6 +126,16 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
             "type": click.Choice(BARS),
             "help": "Cut the letterbox bars of 4:3 thumbnails off first; keep: leave them in a crop (the recipe).",
         },
+    ),
+    (
+        "with_reader",
+        ("--with-reader/--without-reader",),
+        {"help": "Add the words on thumbnails to the model: its cosine and the reader's, weighed on held-out folds."},
+    ),
+    (
+        "text_model",
+        ("--text-model",),
+        {"metavar": "NAME|DIR", "help": "The sentence model by which the reader compares words with titles."},
     ),
     ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),
     (

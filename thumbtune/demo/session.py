@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,15 +16,38 @@ from collector.sync import DEFAULT_MIN_DURATION_S
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
 
-__all__ = ["DRAWN", "ENCODER", "DemoError", "Session", "hold_back", "new_folder", "retitle_and_repaint", "tell"]
+__all__ = [
+    "ENCODER",
+    "DemoError",
+    "Session",
+    "hold_back",
+    "new_folder",
+    "retitle_and_repaint",
+    "tell",
+    "training_options",
+]
 
 ENCODER = Path(__file__).parent / "encoder"
 """The folder of the small model that ships with thumbtune."""
 
-DRAWN = ("--bars", "keep")
+DRAWN = ("--model", str(ENCODER), "--title-model", "base", "--bars", "keep")
 """Options to train on the drawn channel with: the encoder learnt from thumbnails with their bars."""
 
+SHOWN = ("--model", str(ENCODER), "--train", "ridge", "--with-reader")
+"""Options to train on a channel of photographs and lettering with: the words say more than this small encoder sees."""
+
 HELD_BACK = 0.1
+
+
+def training_options(channel_dir: Path | None) -> tuple[str, ...]:
+    """Return the options of `train`: for the drawn channel, or for a folder's, whose words are read if they can be.
+
+    Args:
+        channel_dir: the folder of a channel, or None for the drawn one.
+    """
+    if channel_dir is None:
+        return DRAWN
+    return SHOWN if importlib.util.find_spec("rapidocr_onnxruntime") is not None else DRAWN[:4]
 
 
 class DemoError(Exception):
@@ -40,7 +64,7 @@ class Session:
         folder: the folder of the store and the models.
         server: a started stand-in.
         show: called with each line for the person who watches.
-        training: options of `train` beside the model's.
+        training: options of `train`.
         as_json: run every command with `--json` and keep what it printed in `results`, instead of showing it.
     """
 
@@ -96,7 +120,7 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
         DemoError: a command failed.
     """
     session.run("sync", catalogue.handle)
-    session.run("train", "--model", str(ENCODER), "--title-model", "base", *session.training)
+    session.run("train", *session.training)
 
     session.show("")
     changed = retitle_and_repaint(catalogue)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from store.training import ExampleRow
 from trainer.artifacts import put_tensors
+from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import title_labels
-from trainer.fitting.projections import PooledTriplets, fit_heads
+from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import Step, Triplets
 from trainer.models import Heads, LazyModel, Vectors
 from trainer.progress import Progress
@@ -42,9 +43,13 @@ class Pooled:
 
     def score(self, heads: Heads, examples: Sequence[ExampleRow]) -> Scores:
         """Score these projections."""
-        seen = self._pictures_at([example.picture_sha256 for example in examples])
-        said = self._titles_at([example.title for example in examples])
-        return score_vectors(examples, heads.pictures(self.pictures)[seen], heads.titles(self.titles)[said])
+        return score_vectors(examples, *self.vectors(heads, examples))
+
+    def vectors(self, heads: Heads, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
+        """What these projections make of each example's thumbnail and title: (n, d) float32 of length 1, twice."""
+        seen = self.pictures_at([example.picture_sha256 for example in examples])
+        said = self.titles_at([example.title for example in examples])
+        return heads.pictures(self.pictures)[seen], heads.titles(self.titles)[said]
 
     def triplets(self, rows: Triplets) -> PooledTriplets:
         """The rows to train on, by number."""
@@ -53,15 +58,17 @@ class Pooled:
             self.pictures,
             self.titles,
             np.array([labels[title] for title in self.title_rows], dtype=np.int64),
-            self._pictures_at(rows.pictures),
-            self._titles_at(rows.titles),
-            None if rows.negatives is None else self._titles_at(rows.negatives),
+            self.pictures_at(rows.pictures),
+            self.titles_at(rows.titles),
+            None if rows.negatives is None else self.titles_at(rows.negatives),
         )
 
-    def _pictures_at(self, digests: Sequence[str]) -> NDArray[np.intp]:
+    def pictures_at(self, digests: Sequence[str]) -> NDArray[np.intp]:
+        """The rows of these pictures."""
         return np.array([self.picture_rows[digest] for digest in digests], dtype=np.intp)
 
-    def _titles_at(self, titles: Sequence[str]) -> NDArray[np.intp]:
+    def titles_at(self, titles: Sequence[str]) -> NDArray[np.intp]:
+        """The rows of these titles."""
         return np.array([self.title_rows[title] for title in titles], dtype=np.intp)
 
 
@@ -108,31 +115,40 @@ class HeadsLearner:
         names: which projections to train.
         pooled: the features.
         settings: the run's.
+        groups: {digest of a thumbnail: its group}.
     """
 
     def __init__(
-        self, model: LazyModel, heads: Heads, names: Sequence[str], pooled: Pooled, settings: TrainSettings
+        self,
+        model: LazyModel,
+        heads: Heads,
+        names: Sequence[str],
+        pooled: Pooled,
+        *,
+        settings: TrainSettings,
+        groups: Mapping[str, str],
     ) -> None:
         sizes = dict(model.facts.parameters)
         self.total = sum(sizes.values())
         self.trainable = sum(sizes[name] for name in names)
-        self._model, self._names, self._pooled, self._settings = model, names, pooled, settings
-        self._start = self._heads = heads
+        self.pooled, self.fitter = pooled, Fitter(heads, names, settings, model.device)
+        self._model, self._names, self._groups, self._heads = model, names, groups, heads
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train."""
-        self._heads = fit_heads(
-            self._start,
-            self._pooled.triplets(rows),
-            self._names,
-            self._settings,
-            device=self._model.device,
-            on_step=on_step,
-        )
+        self._heads = self.fitter.fit(self.pooled.triplets(rows), self.groups_of(rows), on_step)
+
+    def groups_of(self, rows: Triplets) -> list[str]:
+        """Each row's group."""
+        return [self._groups[digest] for digest in rows.pictures]
+
+    def vectors(self, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
+        """What was trained makes of each example's thumbnail and title: (n, d) float32 of length 1, twice."""
+        return self.pooled.vectors(self._heads, examples)
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
         """Score what was trained."""
-        return self._pooled.score(self._heads, examples)
+        return self.pooled.score(self._heads, examples)
 
     def tensors(self) -> dict[str, Tensor]:
         """The projections that differ from the base's, or were trained."""

@@ -111,7 +111,7 @@ def choose_penalty(
     first.
 
     Args:
-        pictures: (n, d) vectors of length 1 (or 0).
+        pictures: (n, d) vectors of length 1.
         titles: (n, d) of length 1.
         groups: n labels: a group is held out as a whole.
         labels: (n,) numbers that are equal for equal titles.

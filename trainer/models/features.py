@@ -20,6 +20,7 @@ from store.training import read_features, write_features
 from trainer.data import PictureSource, batches
 from trainer.models.lazy import LazyModel, TitleModel
 from trainer.models.projections import Heads
+from trainer.models.reader import ReaderModel
 from trainer.models.towers import BATCH, Towers, prefetched
 from trainer.settings import Bars, Fit
 
@@ -60,7 +61,7 @@ class Features:
             keep: write what was encoded to the cache.
         """
         cache = _Cache(self.database, self._key("vision"), "vision", self._heads().visual.shape[1], keep)
-        return cache.filled(digests, lambda missing: self._encoded_pictures(missing, source), count)
+        return cache.filled(digests, lambda missing: self._encoded_pictures(missing, source, keep), count)
 
     def titles(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Pooled vectors of titles, (n, text width) float32; arguments as for `pictures`."""
@@ -83,7 +84,10 @@ class Features:
             parts.append("bars cut")
         return hashlib.sha256(" ".join([*parts, self.precision, self.model.device]).encode()).hexdigest()
 
-    def _encoded_pictures(self, digests: Sequence[str], source: PictureSource) -> Encoded:
+    def _encoded_pictures(self, digests: Sequence[str], source: PictureSource, keep: bool) -> Encoded:
+        if isinstance(self.model, ReaderModel):
+            yield from self.model.encoded_pictures(digests, source, keep=keep)
+            return
         encoder = self.model.encoder()
         towers, shown = Towers(encoder.model, encoder.device, self.precision), encoder.framed(source)
 
@@ -95,10 +99,14 @@ class Features:
             yield batch, towers.pooled_pictures(prepared)
 
     def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str]) -> Encoded:
-        encoder = self.model.encoder()
-        towers = Towers(encoder.model, encoder.device, self.precision)
         # Titles of like length together: a batch is padded to its longest.
         by_length = sorted(digests, key=lambda digest: len(titles[digest]))
+        if isinstance(self.model, ReaderModel):
+            for batch in batches(by_length, BATCH):
+                yield batch, self.model.embedded_titles([titles[digest] for digest in batch])
+            return
+        encoder = self.model.encoder()
+        towers = Towers(encoder.model, encoder.device, self.precision)
         for batch in batches(by_length, BATCH):
             yield batch, towers.pooled_titles(towers.prepared_titles([titles[digest] for digest in batch]))
 

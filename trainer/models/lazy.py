@@ -172,12 +172,14 @@ class TitleModel:
         database: the store that remembers its fingerprint.
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
+        option: where the user named it, for messages.
     """
 
-    def __init__(self, database: Database, name: str, device: str) -> None:
+    def __init__(self, database: Database, name: str, device: str, *, option: str = "--title-model") -> None:
         self._database = database
         self.name = name
         self._device = device
+        self._option = option
         self._loaded: SentenceTransformer | None = None
 
     @property
@@ -221,7 +223,7 @@ class TitleModel:
     def _read(self) -> SentenceTransformer:
         from trainer.models.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
 
-        return load_model(self.name, self._device, option="--title-model")
+        return load_model(self.name, self._device, option=self._option)
 
     def _load(self) -> SentenceTransformer:
         known, _width = self._known

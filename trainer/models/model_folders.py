@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trainer.errors import DamagedModel, UnknownModel
+from trainer.settings import READER
 
 __all__ = ["model_folder"]
 
@@ -18,6 +19,7 @@ _TAKEN = {
     "--run": _RUNS,
     "MODEL": _RUNS,
     "--model": "N:base (what run N started from)",
+    "--text-model": "a sentence model",
     "--title-model": "base (the base model's own text tower)",
 }
 """What else each option accepts as a model's name."""
@@ -34,6 +36,8 @@ def model_folder(name: str, option: str) -> Path | None:
         UnknownModel: the folder does not exist or holds no model, and the name is not a possible hub name.
         DamagedModel: the folder or a module's folder has no weights, or none in safetensors.
     """
+    if name == READER:
+        return None
     try:
         folder = Path(name).expanduser()
         exists = folder.exists()

@@ -14,6 +14,7 @@ from trainer.data import Selection, StoredPictures, channel_id, mine_negatives, 
 from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import Pooled, chosen_names
 from trainer.models import (
+    TEXT,
     Facts,
     Features,
     LazyModel,
@@ -27,7 +28,7 @@ from trainer.models import (
 )
 from trainer.progress import Progress
 from trainer.runs.recorded import check_base, resolve_model
-from trainer.settings import TrainSettings
+from trainer.settings import RIDGE, TrainSettings
 
 __all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters", "resolved"]
 
@@ -74,8 +75,12 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         # Not needed now, so whatever it is will do; a later run that compares titles may inherit it, from elsewhere.
         folder = local_folder(title_model)
         title_model = title_model if folder is None else str(folder.absolute())
+    text_model = _from_anywhere(settings.text_model, "--text-model") if settings.reads() else settings.text_model
     precision: Any = pick_precision(settings.precision, device)
-    return replace(settings, model=model, title_model=title_model, precision=precision, channels=channels), device
+    # The map is fitted on the pairs alone.
+    negatives: Any = "none" if settings.train == RIDGE else settings.negatives
+    chosen = replace(settings, model=model, title_model=title_model, text_model=text_model, negatives=negatives)
+    return replace(chosen, precision=precision, channels=channels), device
 
 
 def _champions_base(database: Database) -> str:
@@ -114,6 +119,13 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
         BadSetting: the expression fits no parameter, or no layer.
     """
     names = [name for name, _ in facts.parameters]
+    if settings.train == RIDGE:
+        if facts.heads is None:
+            raise BadSetting(
+                "--train ridge needs a model whose projections are plain matrices; name another with --model, or use "
+                "--train projection"
+            )
+        return [TEXT]
     if settings.train != "lora":
         return chosen_names(names, settings.train)
     # As peft names layers: without the wrapper's `0.model.` and the parameter's own `.weight`.

@@ -13,6 +13,7 @@ from store.training import ExampleRow, champion, evaluations, get_run, load_exam
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.data import StoredPictures
 from trainer.errors import BadSetting, DamagedModel, NotEnoughPairs, RunUnusable, UnknownModel
+from trainer.fitting import WithReader, weights_in, without_weights
 from trainer.models import (
     CachedEmbedder,
     Embedder,
@@ -21,13 +22,14 @@ from trainer.models import (
     Heads,
     LazyModel,
     model_folder,
+    open_model,
     pick_device,
     pick_precision,
 )
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
-from trainer.scoring import Scores, parse_run, score_examples
-from trainer.settings import TrainSettings
+from trainer.scoring import Scores, Weights, parse_run, score_examples
+from trainer.settings import READER, TrainSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -88,8 +90,25 @@ def check_base(run: TrainingRun) -> None:
         ) from error
 
 
-def _run_model(database: Database, run_id: int, model: str, device: str) -> tuple[LazyModel, Heads | None]:
-    """A run's model, not loaded yet: with the heads to put into it, or None where they are its own.
+@dataclass(frozen=True)
+class _RunModel:
+    """A run's model, not loaded yet.
+
+    Args:
+        base: the model.
+        heads: the projections to put into it, or None where they are its own.
+        weights: of the reader beside it, or None where there is none.
+        settings: the run's.
+    """
+
+    base: LazyModel
+    heads: Heads | None
+    weights: Weights | None
+    settings: TrainSettings
+
+
+def _run_model(database: Database, run_id: int, model: str, device: str) -> _RunModel:
+    """A run's model, not loaded yet.
 
     Raises:
         NotFound: there is no such run.
@@ -107,7 +126,14 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
     # What fails later is told with where another base can be named: not where this run is.
     option = "'thumbtune train --model'"
     opened = partial(
-        LazyModel, database, run.base_model, pick_device(device), option=option, fit=settings.fit, bars=settings.bars
+        open_model,
+        database,
+        run.base_model,
+        pick_device(device),
+        text_model=settings.text_model,
+        option=option,
+        fit=settings.fit,
+        bars=settings.bars,
     )
     base = opened()
     if base.facts.fingerprint != run.base_fingerprint:
@@ -116,14 +142,15 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
             "put the old one back, or train again"
         )
     if model == "base":
-        return base, None
+        return _RunModel(base, None, None, settings)
     if run.artifact_path is None or run.artifact_sha256 is None:
         raise RunUnusable(f"run {run_id} is a sweep's trial, which keeps no model; train with its settings")
     path = tensors_file(database, run.artifact_path)
-    tensors = load_tensors(path, run.artifact_sha256)
+    kept = load_tensors(path, run.artifact_sha256)
+    weights, tensors = (weights_in(kept) if settings.with_reader else None), without_weights(kept)
     heads = None if base.facts.heads is None else base.facts.heads.with_tensors(tensors)
     if heads is not None:
-        return base, heads
+        return _RunModel(base, heads, weights, settings)
 
     def change(loaded: SentenceTransformer) -> None:
         if settings.train == "lora":
@@ -134,7 +161,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> tupl
             put_tensors(loaded, tensors, str(path))
 
     changed = (run.artifact_sha256, change)
-    return opened(changed=changed), None
+    return _RunModel(opened(changed=changed), None, weights, settings)
 
 
 def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
@@ -151,10 +178,15 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
         RunUnusable: it is not done, its tensors are gone or changed, or its base is gone or not what it was.
         ModelUnavailable: the base can't be loaded.
     """
-    lazy, heads = _run_model(database, run_id, model, device)
-    encoder = lazy.encoder()
-    if heads is not None:
-        put_tensors(encoder.model, heads.tensors(), "the run's file")
+    found = _run_model(database, run_id, model, device)
+    if found.weights is not None:
+        raise RunUnusable(
+            f"run {run_id} has the reader beside its model, and a sentence-transformers folder can't read the words on "
+            "thumbnails; use it with 'thumbtune search' and 'match', or train without --with-reader"
+        )
+    encoder = found.base.encoder()
+    if found.heads is not None:
+        put_tensors(encoder.model, found.heads.tensors(), "the run's file")
     return encoder
 
 
@@ -163,13 +195,16 @@ def embedder_of(database: Database, run_id: int, model: str = "tuned", device: s
 
     Arguments and errors are those of `load_run_model`.
     """
-    lazy, heads = _run_model(database, run_id, model, device)
-    with database.read() as session:
-        settings = run_settings(get_run(session, run_id))
-    if model == "tuned" and heads is None:
+    found = _run_model(database, run_id, model, device)
+    settings = found.settings
+    if model == "tuned" and found.heads is None:
         # The whole model was trained and scored in fp32; the precision is that of frozen towers.
         settings = replace(settings, precision="fp32")
-    return model_embedder(database, lazy, heads, settings)
+    embedder = model_embedder(database, found.base, found.heads, settings)
+    if found.weights is None:
+        return embedder
+    reader = open_model(database, READER, found.base.device, text_model=settings.text_model)
+    return WithReader(embedder, model_embedder(database, reader, None, settings), found.weights)
 
 
 def named_model(database: Database, name: str, device: str, option: str) -> LazyModel:
@@ -190,7 +225,7 @@ def named_model(database: Database, name: str, device: str, option: str) -> Lazy
         raise BadSetting(f"the model is an empty name; name a run, a folder or a hub name with {option}")
     # Before its files are gone through to tell whether they changed: what is no model's folder may be a whole disk.
     model_folder(name, option)
-    return LazyModel(database, name, pick_device(device), option=option)
+    return open_model(database, name, pick_device(device), option=option)
 
 
 def model_embedder(

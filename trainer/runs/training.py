@@ -34,10 +34,10 @@ from trainer.artifacts import (
     save_whole_model,
     tensors_file,
 )
-from trainer.data import StoredPictures, require_trainable, select_pairs
-from trainer.errors import CantSave, Diverged, RunUnusable, TrainerError, TrainingInterrupted
-from trainer.fitting import HeadsLearner, Learner, Pooled, Step, triplets
-from trainer.models import Heads, LazyModel
+from trainer.data import Selection, StoredPictures, require_trainable, select_pairs
+from trainer.errors import BadSetting, CantSave, Diverged, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.fitting import HeadsLearner, Learner, Step, WithReaderLearner, triplets, without_weights
+from trainer.models import Heads, LazyModel, open_model
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs.contamination import contaminated
@@ -46,7 +46,7 @@ from trainer.runs.promotion import Decision, Judge
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.runs.recorded import embedder_of, load_run_model
 from trainer.scoring import Scores, require_apart, score_examples
-from trainer.settings import TrainSettings
+from trainer.settings import READER, RIDGE, TrainSettings
 
 __all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
 
@@ -64,6 +64,7 @@ class TrainResult:
         total, trainable: parameter counts.
         examples: {split: rows}.
         base, tuned: the scores before and after.
+        reader: those of the reader alone; None where it is no part of the model.
         champion_id, champion: the run that was in use, and its scores on the same valid and test rows; None where there
             was none, or its model can't be had.
         promoted: whether this run's model came into use, as the first one does.
@@ -81,6 +82,7 @@ class TrainResult:
     examples: dict[str, int]
     base: Scores
     tuned: Scores
+    reader: Scores | None
     champion_id: int | None
     champion: Scores | None
     promoted: bool
@@ -128,6 +130,8 @@ def train(
     settings, device = resolved(database, settings)
     # What is wrong with them is to be told before the work is done.
     if output is not None:
+        if settings.reads():
+            raise BadSetting("--output writes a sentence-transformers folder, which can't read words; leave it out")
         check_place(output, models_dir(database))
     check_writable(models_dir(database))
     with ONE_AT_A_TIME, quiet_libraries():
@@ -136,7 +140,14 @@ def train(
             mark_stale(database)
         with database.read() as session:
             in_use = champion(session)
-        model = LazyModel(database, settings.model, device, fit=settings.fit, bars=settings.bars)
+        model = open_model(
+            database,
+            settings.model,
+            device,
+            text_model=settings.text_model,
+            fit=settings.fit,
+            bars=settings.bars,
+        )
         if model.remembered is not None:
             # A mistyped expression is not worth a run, where the names can be had without loading the model.
             names_to_train(model.remembered, settings)
@@ -170,13 +181,16 @@ def _train(
         beside = _score_champion(run, in_use, prepared.rows, source)
         known = _known_to_champion(run, in_use, prepared.rows)
     with run.timed("load"):
-        learner = _learner(run, model, names, prepared.pooled, in_use)
+        learner = _learner(run, model, names, prepared, in_use)
+        read = _beside_reader(run, learner, chosen, device=model.device)
+        learner = read or learner
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
     with run.timed("fit"):
         _fit(run, learner, prepared)
     with run.timed("evaluate"):
         tuned = learner.score(prepared.rows, run.progress)
         require_apart(base, tuned)
+        reader = None if read is None else read.score_reader(prepared.rows)
         _warn_if_worse(run, base, tuned)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
@@ -194,6 +208,7 @@ def _train(
         prepared.counts,
         base,
         tuned,
+        reader,
         None if beside is None or in_use is None else in_use.id,
         beside,
         promoted,
@@ -259,14 +274,15 @@ def _learner(
     run: Run,
     model: LazyModel,
     names: Sequence[str],
-    pooled: Pooled | None,
+    prepared: Prepared,
     in_use: TrainingRun | None,
 ) -> Learner:
     settings, source = run.settings, StoredPictures(run.database)
     changed = _champions_tensors(run.database, in_use, model) if _goes_on(settings) and in_use is not None else {}
     heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
-    if heads is not None and pooled is not None and _only_heads(names, heads):
-        return HeadsLearner(model, heads, names, pooled, settings)
+    if heads is not None and prepared.pooled is not None and _only_heads(names, heads):
+        groups = {row.picture_sha256: row.group_id for row in prepared.rows}
+        return HeadsLearner(model, heads, names, prepared.pooled, settings=settings, groups=groups)
     if changed and in_use is not None:
         encoder = load_run_model(run.database, in_use.id, device=settings.device)
         encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
@@ -275,6 +291,23 @@ def _learner(
     from trainer.fitting import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
 
     return WholeLearner(encoder, changed, encoder.framed(source), settings)
+
+
+def _beside_reader(run: Run, learner: Learner, chosen: Selection, *, device: str) -> WithReaderLearner | None:
+    """The learner with the reader beside it, where that was asked for; the thumbnails are read on the way."""
+    settings = run.settings
+    if not settings.with_reader:
+        return None
+    if not isinstance(learner, HeadsLearner):
+        raise BadSetting(
+            f"--with-reader weighs models that are trained on cached features, and --train {settings.train!r} runs the "
+            "whole model; use --train projection or ridge"
+        )
+    reader = open_model(run.database, READER, device, text_model=settings.text_model)
+    read = encode(run.database, reader, chosen, settings, run.progress)
+    assert read is not None
+    assert reader.facts.heads is not None, "the reader's projections are plain matrices"
+    return WithReaderLearner(learner, read, reader.facts.heads)
 
 
 def _only_heads(names: Sequence[str], heads: Heads) -> bool:
@@ -288,12 +321,14 @@ def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel)
             "put the old one back, or use --from base"
         )
     require_no_adapters(in_use)  # looked at before the work, too; another may have come into use since
-    return load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
+    kept = load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
+    return without_weights(kept)
 
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
     rows = triplets(prepared.rows, mined=run.settings.negatives != "none")
-    total = -(-len(rows.titles) // run.settings.batch_size) * run.settings.epochs
+    closed_form = run.settings.train == RIDGE
+    total = None if closed_form else -(-len(rows.titles) // run.settings.batch_size) * run.settings.epochs
     steps: list[Step] = []
     with run.progress.phase("Training", total) as count:
 

@@ -82,8 +82,8 @@ def side_by_side(first: Vectors, second: Vectors, weights: Weights) -> Vectors:
     Where both models have a vector of length 1, so has the result.
 
     Args:
-        first: (n, d) float32 of length 1 or 0.
-        second: (n, e) float32 of length 1 or 0.
+        first: (n, d) float32 of length 1.
+        second: (n, e) float32 of length 1.
         weights: see `fit_weights`.
     """
     parts = (np.float32(np.sqrt(weights.first)) * first, np.float32(np.sqrt(weights.second)) * second)

@@ -46,7 +46,7 @@ from trainer.artifacts import check_writable, models_dir
 from trainer.data import Selection, require_trainable, select_pairs
 from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted
 from trainer.fitting import one_thread
-from trainer.models import LazyModel
+from trainer.models import LazyModel, open_model
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs import ONE_AT_A_TIME, mark_stale, ran_out_of_memory, resolved, signs_of_life, train
@@ -232,7 +232,14 @@ class _Sweep:
             self._warn(text)
         with self._progress.phase(f"Opening {settings.shared.model}"):
             shared = settings.shared
-            model = LazyModel(self._database, shared.model, self._device, fit=shared.fit, bars=shared.bars)
+            model = open_model(
+                self._database,
+                shared.model,
+                self._device,
+                text_model=shared.text_model,
+                fit=shared.fit,
+                bars=shared.bars,
+            )
             self._check_base(model)
             trials = Trials(self._database, model, chosen, settings.shared, self._device, self._progress)
         trials.prepare(settings.space.strategies())

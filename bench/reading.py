@@ -1,0 +1,135 @@
+"""What reading the words on thumbnails, the ridge map and both together are worth, by grouped cross-validation.
+
+    python -m bench.reading [--channel DIR ...] [--drawn] [--repeats 3]
+
+Each channel is synced into a store of its own from a stand-in server. Its rows of the train and valid splits are cut
+into five folds, several times anew, and each row's thumbnail is asked for its title by models that were fitted without
+the row's group. The test split is never looked at. Candidates are the titles of all train and valid rows; `in fold` has
+those of the fold alone, which are a fifth as many. Prints the seconds of each stage as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.channels import REAL_CHANNEL, sync
+from store.db import Database, open_database
+from thumbtune.demo.channel import drawn_channel
+from thumbtune.demo.session import ENCODER
+from thumbtune.standin.catalogue import Catalogue
+from thumbtune.standin.folder import load_folder
+from thumbtune.standin.server import StandIn
+from trainer.data import Selection, StoredPictures, select_pairs
+from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
+from trainer.fitting.fitter import Fitter
+from trainer.fitting.learners import Pooled, triplets
+from trainer.models.projections import TEXT, VISUAL
+from trainer.models.reader import ReaderModel, open_model
+from trainer.models.reading import RapidReader, read_words
+from trainer.progress import Silent
+from trainer.quiet import quiet_libraries
+from trainer.runs.preparing import encode
+from trainer.scoring.cross_validation import paired
+from trainer.settings import READER, RIDGE, TrainSettings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--channel", type=Path, nargs="*", default=[REAL_CHANNEL], help="folders of channels")
+    parser.add_argument("--drawn", action="store_true", help="the drawn channel too")
+    parser.add_argument("--repeats", type=int, default=3, help="how often the rows are cut into folds")
+    arguments = parser.parse_args()
+    channels: list[tuple[str, Callable[[], Catalogue]]] = [
+        (folder.name, partial(load_folder, folder)) for folder in arguments.channel if folder.is_dir()
+    ]
+    if arguments.drawn:
+        channels.append(("drawn", drawn_channel))
+    for name, catalogue in channels:
+        with tempfile.TemporaryDirectory() as folder, quiet_libraries():
+            url = f"sqlite:///{Path(folder) / 'thumbtune.db'}"
+            channel = catalogue()
+            with StandIn(channel) as server:
+                seconds = {"sync": sync(channel, server, url)}
+            database = open_database(url)
+            measure(database, name, arguments.repeats, seconds)
+            database.close()
+
+
+def measure(database: Database, name: str, repeats: int, seconds: dict[str, float]) -> None:
+    chosen = select_pairs(database)
+    rows = [row for row in chosen.examples if row.split != "test"]
+    chosen = replace(chosen, examples=rows)
+    groups = [row.group_id for row in rows]
+    digests = sorted({row.picture_sha256 for row in rows})
+    base = open_model(database, str(ENCODER), "cpu")
+    reader = ReaderModel(database, "cpu")
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        begun = time.perf_counter()
+        found = work()
+        seconds[stage] = time.perf_counter() - begun
+        return found
+
+    words = timed(
+        "read words", lambda: read_words(database, RapidReader(), digests, StoredPictures(database), lambda _n: None)
+    )
+    settings = TrainSettings(model=str(ENCODER), train=RIDGE)
+    seen = timed("encode with the demo encoder", lambda: pooled(database, base, chosen, settings))
+    read = timed("embed words and titles", lambda: pooled(database, reader, chosen, replace(settings, model=READER)))
+    both = triplets([replace(row, split="train") for row in rows], mined=False)
+    of_base, of_reader = seen.triplets(both), read.triplets(both)
+    beside = Beside(*read.vectors(reader.facts.heads, rows))
+    heads, own = base.facts.heads, reader.facts.heads
+    assert heads is not None
+    assert own is not None
+    recipe = TrainSettings(model=str(ENCODER))
+    candidates = {
+        "demo encoder": Candidate(of_base, heads),
+        "demo encoder, projection (the recipe's loss)": Candidate(
+            of_base, heads, Fitter(heads, (VISUAL, TEXT), recipe, "cpu")
+        ),
+        "demo encoder, ridge": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu")),
+        "reader": Candidate(of_reader, own),
+        "reader, ridge": Candidate(of_reader, own, Fitter(own, (TEXT,), settings, "cpu")),
+        "demo encoder with reader": Candidate(of_base, heads, None, beside),
+        "demo encoder, ridge, with reader": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu"), beside),
+    }
+    none = sum(not text for text in words.values())
+    print(
+        f"\n## {name}: {len(rows)} train and valid rows, {len(set(groups))} groups, {none} thumbnails without words\n"
+    )
+    print("| model | recall@1 | recall@5 | against the demo encoder | in fold | seconds |")
+    print("|---|---|---|---|---|---|")
+    first = held_out_ranks(candidates["demo encoder"], groups, repeats=repeats)
+    for model, candidate in candidates.items():
+        begun = time.perf_counter()
+        ranks = held_out_ranks(candidate, groups, repeats=repeats)
+        took = time.perf_counter() - begun
+        inside = held_out_ranks(candidate, groups, repeats=repeats, within_fold=True)
+        change, spread = paired(first, ranks, groups), (ranks == 1).mean(axis=1).std()
+        print(
+            f"| {model} | {change.new:.3f} ± {spread:.3f} | {(ranks <= 5).mean():.3f} | {change.difference:+.3f} "
+            f"({change.low:+.3f} to {change.high:+.3f}) | {np.mean(inside == 1):.3f} | {took:.1f} |",
+            flush=True,
+        )
+    print("\nseconds: " + ", ".join(f"{stage} {took:.1f}" for stage, took in seconds.items()))
+    print(f"read {len(digests) / seconds['read words']:.1f} thumbnails a second")
+
+
+def pooled(database: Database, model: Any, chosen: Selection, settings: TrainSettings) -> Pooled:
+    found = encode(database, model, chosen, settings, Silent())
+    assert found is not None
+    return found
+
+
+if __name__ == "__main__":
+    main()

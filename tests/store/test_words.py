@@ -1,0 +1,55 @@
+"""The words on thumbnails: kept by picture and reader, and shown by the view `pairs`."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+from store.db import Database, clear_cache, rows_as_dicts
+from store.training.words import read_words_of, write_words
+from tests.store.builders import DAY_ONE, add_channel, add_video
+
+ONE, TWO = (hashlib.sha256(name).hexdigest() for name in (b"one", b"two"))
+
+
+def shown(database: Database) -> dict[str, str | None]:
+    with database.read() as session:
+        rows = rows_as_dicts(session, "SELECT video_id, thumbnail_text FROM pairs")
+    return {row["video_id"]: row["thumbnail_text"] for row in rows}
+
+
+def test_a_reading_is_found_by_its_reader_alone(database: Database) -> None:
+    with database.write() as session:
+        write_words(session, "a 1", {ONE: "FOX 狐", TWO: ""}, DAY_ONE)
+        write_words(session, "a 1", {TWO: "hen"}, DAY_ONE)
+        write_words(session, "a 1", {}, DAY_ONE)
+    with database.read() as session:
+        assert read_words_of(session, "a 1", [ONE, TWO, "f" * 64]) == {ONE: "FOX 狐", TWO: "hen"}
+        assert read_words_of(session, "a 2", [ONE, TWO]) == {}
+
+
+def test_more_readings_than_one_statement_takes(database: Database) -> None:
+    texts = {f"{n:064d}": str(n) for n in range(1200)}
+    with database.write() as session:
+        write_words(session, "a 1", texts, DAY_ONE)
+    with database.read() as session:
+        assert read_words_of(session, "a 1", sorted(texts)) == texts
+
+
+def test_the_view_shows_what_was_read_last(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_video(session, "one")
+        add_video(session, "two")
+        write_words(session, "b 1", {ONE: "new"}, DAY_ONE + timedelta(days=1))
+        write_words(session, "c 1", {ONE: "old"}, DAY_ONE)
+    assert shown(database) == {"one": "new", "two": None}
+
+
+def test_clearing_the_cache_forgets_what_was_read(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_video(session, "one")
+        write_words(session, "a 1", {ONE: "fox"}, DAY_ONE)
+    clear_cache(database)
+    assert shown(database) == {"one": None}

@@ -1,0 +1,61 @@
+"""Candidates on held-out rows: fitted without them, and no better for it where nothing can be learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
+from trainer.fitting.fitter import Fitter
+from trainer.fitting.projections import PooledTriplets
+from trainer.fitting.ridge import unit
+from trainer.models.projections import TEXT, Heads
+from trainer.settings import TrainSettings
+
+N, D = 120, 8
+GROUPS = [str(n) for n in range(N)]
+HEADS = Heads(torch.eye(D), torch.eye(D))
+
+
+def rows(*, agree: bool) -> PooledTriplets:
+    """Titles, and thumbnails that show them turned by a fixed rotation; or else thumbnails that show nothing."""
+    random = np.random.default_rng(5)
+    titles = unit(random.normal(size=(N, D)))
+    turned, _ = np.linalg.qr(np.eye(D) + 0.8 * random.normal(size=(D, D)) / np.sqrt(D))
+    pictures = unit(titles @ turned.T + 0.1 * random.normal(size=(N, D)) if agree else random.normal(size=(N, D)))
+    at = np.arange(N)
+    return PooledTriplets(pictures.astype(np.float32), titles.astype(np.float32), at.astype(np.int64), at, at, None)
+
+
+def ridge() -> Fitter:
+    return Fitter(HEADS, (TEXT,), TrainSettings(train="ridge"), "cpu")
+
+
+def recall(candidate: Candidate, *, within_fold: bool = False) -> float:
+    return float((held_out_ranks(candidate, GROUPS, repeats=2, within_fold=within_fold) == 1).mean())
+
+
+def test_what_can_be_learnt_holds_on_rows_that_were_held_out() -> None:
+    pairs = rows(agree=True)
+    assert recall(Candidate(pairs, HEADS, ridge())) > recall(Candidate(pairs, HEADS)) + 0.1
+
+
+def test_where_nothing_can_be_learnt_the_figure_is_chance() -> None:
+    pairs = rows(agree=False)
+    assert recall(Candidate(pairs, HEADS, ridge())) < 0.05
+    assert recall(Candidate(pairs, HEADS, ridge(), Beside(pairs.pictures, pairs.titles))) < 0.05
+
+
+def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat_and_fewer_titles_are_easier() -> None:
+    candidate = Candidate(rows(agree=True), HEADS)
+    ranks = held_out_ranks(candidate, GROUPS, repeats=2)
+    assert (ranks[0] == ranks[1]).all()
+    assert recall(candidate, within_fold=True) > recall(candidate)
+
+
+def test_the_one_that_knows_decides() -> None:
+    known, unknown = rows(agree=True), rows(agree=False)
+    right = Beside(known.titles, known.titles)
+    assert recall(Candidate(unknown, HEADS, None, right)) > 0.95
+    wordless = Beside(np.zeros_like(known.pictures), known.titles)
+    assert recall(Candidate(known, HEADS, None, wordless)) == recall(Candidate(known, HEADS))

@@ -1,0 +1,190 @@
+"""Models that read: the reader by itself, beside another model, and what a run of them keeps."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+from sqlalchemy import select
+
+from store.db import Database, rows_as_dicts
+from store.tables import Picture, Video
+from tests.store.builders import add_channel, add_video
+from tests.trainer.tiny import fill
+from tests.trainer.training import artifact, ranks, settings, vectors
+from trainer.errors import BadSetting, NotAClip, RunUnusable
+from trainer.fitting.beside_reader import WEIGHTS
+from trainer.library import load_library, search, searchable, text_vector
+from trainer.models.encoder import Embedder
+from trainer.models.reader import ReaderModel
+from trainer.quiet import quiet_libraries
+from trainer.runs.in_use import open_in_use
+from trainer.runs.recorded import embedder_of, evaluate, export_model, model_embedder
+from trainer.runs.training import train
+from trainer.settings import READER, TrainSettings
+from trainer.sweep import SweepSettings, run_sweep
+
+WORDS = (
+    "Apple pie", "Bicycle tour", "Camping stove", "Desert fox", "Electric guitar", "Frozen lake", "Garden snail",
+    "Honey bees", "Iron bridge", "Jungle river", "Kitchen knife", "Lemon cake", "Mountain hut", "Night train",
+    "Orange tree", "Piano lesson", "Quiet library", "Rocket engine", "Sailing boat", "Tomato soup",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with quiet_libraries():
+        yield
+
+
+def poster(words: str) -> bytes:
+    image = Image.new("RGB", (320, 180), "white")
+    ImageDraw.Draw(image).text((12, 60), words, fill="black", font=ImageFont.load_default(36))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def worded(sqlite_database: Database) -> Database:
+    """A store of thumbnails that show the words of their titles, and one that shows none."""
+    with sqlite_database.write() as session:
+        add_channel(session)
+        for day, words in enumerate(WORDS):
+            add_video(session, f"v{day:02}", day=day, title=f"{words}: what nobody tells you", picture=poster(words))
+        add_video(session, "blank", day=99, title="Nothing to see", picture=poster(""))
+    return sqlite_database
+
+
+@pytest.fixture
+def pictures(sqlite_database: Database) -> Database:
+    """A store of thumbnails without words."""
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+def contents(database: Database) -> tuple[list[str], list[str]]:
+    with database.read() as session:
+        digests = session.scalars(select(Picture.sha256).order_by(Picture.sha256)).all()
+        return list(digests), list(session.scalars(select(Video.title).order_by(Video.title)))
+
+
+def embedded(embedder: Embedder, database: Database) -> np.ndarray:
+    found: np.ndarray = vectors(embedder, database, *contents(database))
+    return found
+
+
+def hits(database: Database, run_id: int, model: str) -> int:
+    found = [row for row in ranks(database, run_id, model) if row["direction"] == "thumbnail_to_title"]
+    return sum(row["rank"] == 1 for row in found)
+
+
+def test_words_find_their_titles_without_any_training(worded: Database) -> None:
+    run = train(worded, TrainSettings(model=READER, train="ridge", device="cpu"))
+    assert hits(worded, run.run_id, "base") >= 20
+    assert hits(worded, run.run_id, "tuned") >= 20
+    with worded.read() as session:
+        shown = rows_as_dicts(session, "SELECT video_id, thumbnail_text FROM pairs ORDER BY video_id")
+    assert [row["thumbnail_text"] for row in shown][:3] == ["", "Apple pie", "Bicycle tour"]
+    found = evaluate(worded, READER, "cpu")
+    assert found.scores.table()["train"]["recall@1"] >= 0.9
+    assert evaluate(worded, str(run.run_id), "cpu").matches
+
+
+def test_a_thumbnail_without_words_is_like_no_title(worded: Database) -> None:
+    embedder = model_embedder(worded, ReaderModel(worded, "cpu"))
+    library = load_library(worded, embedder, searchable(worded))
+    blank = next(row for row, pair in enumerate(library.pairs) if pair.video_id == "blank")
+    query = text_vector(embedder, "going by bike")
+    assert library.vectors[blank] @ query == 0
+    best = search(library, query, 3)
+    assert best[0].pair.video_id == "v01"
+    assert "blank" not in [found.pair.video_id for found in best]
+
+
+def test_what_was_read_is_not_read_again_and_other_words_are_another_model(worded: Database) -> None:
+    class Never:
+        name = "letters 1"
+
+        def read(self, image: Image.Image) -> str:
+            raise AssertionError
+
+    first = embedded(model_embedder(worded, ReaderModel(worded, "cpu")), worded)
+    assert np.array_equal(embedded(model_embedder(worded, ReaderModel(worded, "cpu")), worded), first)
+    with pytest.raises(AssertionError):
+        embedded(model_embedder(worded, ReaderModel(worded, "cpu", reader=Never())), worded)
+
+
+@pytest.mark.parametrize("what", ["projection", "ridge"])
+def test_a_model_beside_the_reader_is_as_good_as_the_reader_on_words(
+    worded: Database, tiny_clip: Path, what: str
+) -> None:
+    run = train(worded, settings(tiny_clip, train=what, with_reader=True))
+    assert run.reader is not None
+    assert hits(worded, run.run_id, "tuned") >= 20 > hits(worded, run.run_id, "base")
+    first, second, scale = artifact(worded, run.run_id)[WEIGHTS].tolist()
+    assert first + second == pytest.approx(1)
+    assert second > 0.3
+    assert scale > 0
+    assert evaluate(worded, str(run.run_id), "cpu").matches
+    assert evaluate(worded, f"{run.run_id}:base", "cpu").matches
+
+
+def test_on_pictures_without_words_the_model_decides_as_if_it_were_alone(pictures: Database, tiny_clip: Path) -> None:
+    alone = train(pictures, settings(tiny_clip, train="ridge"))
+    beside = train(pictures, settings(tiny_clip, train="ridge", with_reader=True))
+    assert hits(pictures, beside.run_id, "tuned") == hits(pictures, alone.run_id, "tuned")
+    assert beside.reader is not None
+    assert beside.reader.table()["train"]["recall@1"] == 0
+
+
+def test_ridge_learns_and_gives_the_same_model_however_it_is_had(
+    pictures: Database, tiny_clip: Path, tmp_path: Path
+) -> None:
+    run = train(pictures, settings(tiny_clip, train="ridge", title_model="no such model"))
+    assert hits(pictures, run.run_id, "tuned") >= hits(pictures, run.run_id, "base")
+    export_model(pictures, tmp_path / "model", run.run_id)
+    exported = open_in_use(pictures, str(tmp_path / "model"), "cpu").embedder
+    assert np.allclose(embedded(exported, pictures), embedded(embedder_of(pictures, run.run_id), pictures), atol=1e-5)
+    again = train(pictures, settings(tiny_clip, train="ridge", seed=7))
+    one, two = (artifact(pictures, run_id) for run_id in (run.run_id, again.run_id))
+    assert all(one[name].equal(two[name]) for name in one), "there is nothing random in it"
+
+
+def test_a_run_goes_on_from_one_with_the_reader(pictures: Database, tiny_clip: Path) -> None:
+    first = train(pictures, settings(tiny_clip, train="ridge", with_reader=True))
+    second = train(pictures, settings(tiny_clip, start="champion", lr=1e-9, epochs=1))
+    assert first.promoted
+    own = artifact(pictures, first.run_id)
+    assert WEIGHTS not in artifact(pictures, second.run_id)
+    for name, tensor in artifact(pictures, second.run_id).items():
+        if name in own:
+            assert np.allclose(tensor, own[name], atol=1e-6)
+
+
+def test_what_reads_is_not_written_as_a_folder_that_can_not(worded: Database, tiny_clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with pytest.raises(BadSetting, match="--output"):
+        train(worded, settings(tiny_clip, with_reader=True), output=folder)
+    beside = train(worded, settings(tiny_clip, train="ridge", with_reader=True))
+    reader = train(worded, TrainSettings(model=READER, train="ridge", device="cpu"))
+    with pytest.raises(RunUnusable, match="reader"):
+        export_model(worded, folder, beside.run_id)
+    with pytest.raises(NotAClip, match="reader"):
+        export_model(worded, folder, reader.run_id)
+    assert not folder.exists()
+
+
+def test_what_can_not_be_is_refused_in_one_line(pictures: Database, tiny_clip: Path) -> None:
+    with pytest.raises(BadSetting, match="--with-reader"):
+        TrainSettings(model=READER, with_reader=True)
+    with pytest.raises(BadSetting, match="--with-reader"):
+        train(pictures, settings(tiny_clip, with_reader=True, train="all"))
+    with pytest.raises(NotAClip):
+        train(pictures, TrainSettings(model=READER, train="lora", negatives="none", device="cpu", lora_targets=".*"))
+    with pytest.raises(BadSetting, match="ridge"):
+        run_sweep(pictures, SweepSettings(shared=settings(tiny_clip, train="ridge")))

