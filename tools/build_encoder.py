@@ -2,14 +2,12 @@
 
     python tools/build_encoder.py --output thumbtune/demo/encoder
 
-It learns from the ten invented channels of `thumbtune.demo.training_styles`, never from the demo's own, and saves a
+It learns from the ten invented channels of `tools/training_styles.py`, never from the demo's own, and saves a
 folder in the CLIP format that `SentenceTransformer(folder)` loads by itself. The same seed on the same machine gives
 the same files, byte for byte; the digest printed at the end is the one of `model.safetensors`.
 
-Finally both projections are scaled down. Cosine similarity does not depend on a projection's scale, so the encoder's
-results stay the same; but the published recipe's few steps at a learning rate of 1e-4, chosen for matrices a thousand
-wide, would hardly change these small ones. The scale is chosen by running the recipe on an eleventh invented channel,
-which is neither a training channel nor the demo's.
+Finally both projections are scaled to weights of the size of CLIP's. Cosine similarity does not depend on a
+projection's scale, so no score changes, but a learning rate then means about what it means for a CLIP.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import random
 import sys
 import time
 from pathlib import Path
@@ -27,19 +24,17 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 from encoder_data import IMAGE_SIZE, build_tokenizer, draw_pairs, drawn_words, known_words, sample_titles
-from encoder_recipe import Channel, choose_scale, scaled
-from encoder_training import Settings, new_model, picture_vectors, title_vectors, train
+from encoder_training import Settings, new_model, train
+from training_styles import TRAINING_CHANNELS
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
-
-from thumbtune.demo.training_styles import HELD_OUT_CHANNEL, TRAINING_CHANNELS
 
 VOCABULARY = 1024
 """Entries of the vocabulary: 512 for the bytes, two for the ends, the rest for frequent sequences."""
 LIMIT = 4_000_000
 """The most bytes that the folder may take."""
-SIZES = (0.03, 0.01, 0.005, 0.003, 0.002, 0.0015, 0.001, 0.0005)
-"""Root mean square weights to try for the projections."""
+WEIGHT = 0.03
+"""Root mean square weight of both projections: about that of CLIP's."""
 
 
 def build(output: Path, steps: int, pictures: int, seed: int) -> str:
@@ -62,7 +57,8 @@ def build(output: Path, steps: int, pictures: int, seed: int) -> str:
     say(f"training {model.num_parameters():,} parameters")
     train(model, tokenizer, pairs, known_words(titles), len(words), Settings(steps, seed=seed), say)
     model.eval()  # type: ignore[no-untyped-call]
-    rescale(model, held_out(model, tokenizer, min(380, max(20, pictures // 2)), seed))
+    for layer in (model.visual_projection, model.text_projection):
+        layer.weight.data *= WEIGHT / layer.weight.data.square().mean().sqrt()
     save(output, model, tokenizer)
     size = sum(path.stat().st_size for path in output.iterdir())
     if size > LIMIT:
@@ -71,37 +67,14 @@ def build(output: Path, steps: int, pictures: int, seed: int) -> str:
     return hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
 
 
-def held_out(model: CLIPModel, tokenizer: CLIPTokenizer, count: int, seed: int) -> list[Channel]:
-    """Return the towers' vectors of three variants of the held-out channel, `count` videos each."""
-    channels = []
-    for cast in range(3):
-        pairs = draw_pairs(HELD_OUT_CHANNEL, (), count, seed + cast, drawn_words([HELD_OUT_CHANNEL]))
-        rng = random.Random(f"{seed + cast}:held out")
-        titles = [pairs.voice.phrase(scene, rng, number // 6 + 1) for number, scene in enumerate(pairs.scenes)]
-        with torch.no_grad():
-            vectors = picture_vectors(model, pairs.pixels), title_vectors(model, tokenizer, titles)
-        channels.append(Channel(*vectors, tuple(titles)))
-    return channels
-
-
-def rescale(model: CLIPModel, channels: list[Channel]) -> None:
-    """Scale both projections to the weight size that `choose_scale` finds on the channels."""
-    matrices = model.visual_projection.weight.data, model.text_projection.weight.data
-    best, means = choose_scale(channels, *matrices, SIZES, seeds=range(4))
-    for size, mean in means.items():
-        say(f"held-out channel, weights of {size:g}: recall@1 {mean:.3f} after the recipe")
-    for layer in (model.visual_projection, model.text_projection):
-        layer.weight.data = scaled(layer.weight.data, best)
-    say(f"projections scaled to weights of {best:g}")
-
-
 def save(output: Path, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """Write the model, its tokenizer and its image processor as a folder in the CLIP format."""
     output.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=side).save_pretrained(output)
+    # The whole frame is squashed: what a thumbnail shows beside its middle square counts, too.
+    CLIPImageProcessorPil(size=side, crop_size=side, do_center_crop=False).save_pretrained(output)
     for path in output.iterdir():
         path.chmod(0o644)  # the tensors are written readable by their owner only
 

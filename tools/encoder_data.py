@@ -1,6 +1,6 @@
 """The training data of the demo's encoder: drawn thumbnails of invented channels, their titles, and a vocabulary.
 
-The demo's own channel is not used; see `thumbtune.demo.training_styles`.
+The demo's own channel is not used; see `tools/training_styles.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from training_styles import InventedChannel
 from transformers import CLIPTokenizer
 
-from thumbtune.demo.drawing import letterboxed
 from thumbtune.demo.drawing_scene import COLOURS, COUNTS, SETTINGS, Scene, draw_scene
 from thumbtune.demo.drawing_subjects import SUBJECTS
 from thumbtune.demo.titles import Voice
-from thumbtune.demo.training_styles import InventedChannel
 
 IMAGE_SIZE = 96
 """Height and width in pixels of the encoder's input."""
@@ -86,14 +85,11 @@ def random_scene(channel: InventedChannel, rng: random.Random) -> Scene:
 
 
 def seen(picture: Image.Image) -> NDArray[np.uint8]:
-    """Return a 480x360 picture as CLIP's image processor resizes and crops it, before normalisation.
+    """Return a picture as the encoder's image processor sees it, before normalisation.
 
     Shape (IMAGE_SIZE, IMAGE_SIZE, 3), RGB.
     """
-    width = round(picture.width * IMAGE_SIZE / picture.height)
-    small = picture.resize((width, IMAGE_SIZE), Image.Resampling.BICUBIC)
-    left = (width - IMAGE_SIZE) // 2
-    return np.asarray(small.crop((left, 0, left + IMAGE_SIZE, IMAGE_SIZE)))
+    return np.asarray(picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
 def draw_pairs(
@@ -118,7 +114,7 @@ def draw_pairs(
                     for name in ("layout", "gathering", "size", "plate", "badge_at", "word_place")
                 },
             )
-        pixels.append(seen(letterboxed(draw_scene(scene, style, rng, scale=1))))
+        pixels.append(seen(draw_scene(scene, style, rng, scale=1)))
         badge = style.badges.get(scene.series)
         badges.append([part / 255 for part in badge.colour] if badge else [0.0, 0.0, 0.0])
         labels.append(

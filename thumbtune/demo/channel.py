@@ -3,7 +3,7 @@
 Its thumbnails and titles share their meaning (subject, colour, number, place, series and the kind of video, which the
 words on the thumbnail hint at) in the style of one channel: its own paints and composition, and its own names for most
 things, such as `ember` for red and `dinghy` for a boat. The shipped encoder was trained on other channels
-(`thumbtune.demo.training_styles`), so fine-tuning has something to learn.
+(`tools/training_styles.py`), so fine-tuning has something to learn.
 """
 
 from __future__ import annotations
