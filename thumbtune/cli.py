@@ -31,6 +31,7 @@ TRAINING_STACK = frozenset(
         "datasets",
         "faiss",
         "huggingface_hub",
+        "lazy_loader",
         "matplotlib",
         "numpy",
         "optuna",

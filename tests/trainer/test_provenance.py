@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import torch
 
-from trainer.runs.provenance import package_versions
+from trainer.runs.provenance import git_commit, package_versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = {"store", "thumbtune", "trainer"}
@@ -46,7 +48,7 @@ def test_all_that_training_requires_is_recorded() -> None:
 def test_all_that_the_trainer_imports_is_recorded() -> None:
     distributions = importlib.metadata.packages_distributions()
     imported: set[str] = set()
-    for path in (ROOT / "trainer").glob("*.py"):
+    for path in (ROOT / "trainer").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
@@ -55,3 +57,9 @@ def test_all_that_the_trainer_imports_is_recorded() -> None:
     others = imported - OURS - sys.stdlib_module_names
     found = {plain(name) for module in others for name in distributions.get(module, [])}
     assert found - WITHOUT_NUMBERS <= recorded().keys()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_the_commit_is_that_of_this_checkout() -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert git_commit() == head.stdout.strip()

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.train import Shown, document, report
+from thumbtune.commands.train import Shown, document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
 if TYPE_CHECKING:
     from store.db import Database
-    from trainer.runs import Inherited, Retrained, TrainResult
+    from trainer.runs import Inherited, Retrained
 
 __all__ = ["retrain"]
 
@@ -112,18 +112,7 @@ def _tell(console: Console, min_new: int, inherited: Inherited, done: Retrained)
         + ("the defaults" if inherited.run_id is None else f"those of run {inherited.run_id}")
     )
     report(console, result)
-    console.say(_outcome(result, done.champion_id))
-
-
-def _outcome(result: TrainResult, champion_id: int | None) -> str:
-    decision, run_id = result.decision, result.run_id
-    why = "" if decision is None else f": {decision.reason}"
-    if result.promoted:
-        return f"run {run_id} is in use now{why or ': the first model'}"
-    by_hand = f"to take run {run_id} into use: thumbtune runs promote {run_id}"
-    if decision is not None and not decision.promote:
-        return f"run {champion_id} stays in use{why}; {by_hand}"
-    return f"run {champion_id} came into use meanwhile and stays, not compared with run {run_id}{why}; {by_hand}"
+    console.say(outcome(result, done.champion_id))
 
 
 def _document(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.runs import TrainResult
     from trainer.scoring import Scores
 
-__all__ = ["Shown", "document", "report", "train"]
+__all__ = ["Shown", "document", "outcome", "report", "train"]
 
 
 class Shown:
@@ -59,7 +59,8 @@ def train(ctx: click.Context, /, *, as_json: bool, output: Path | None, **option
     model as a folder that SentenceTransformer(DIR) loads.
 
     The defaults are the published recipe's, but that a row's own title is masked where another row brings it into the
-    batch. The first model comes into use by itself; a later one by 'thumbtune retrain' or 'thumbtune runs promote'.
+    batch. While no trained model is in use, one that is better than its base model on held-out pairs comes into use.
+    Later ones come into use by 'thumbtune retrain' or 'thumbtune runs promote'.
     """
     app = ctx.find_object(App)
     assert app is not None
@@ -77,8 +78,8 @@ def train(ctx: click.Context, /, *, as_json: bool, output: Path | None, **option
     report(app.console, result)
     if result.champion is not None:
         app.console.say(_beside(result))
-    if result.promoted:
-        app.console.say(f"run {result.run_id} is in use: the store's first model")
+    if result.decision is not None:
+        app.console.say(outcome(result, None))
     if as_json:
         app.console.print_json(document(result))
 
@@ -134,6 +135,24 @@ def _beside(result: TrainResult) -> str:
     )
 
 
+def outcome(result: TrainResult, champion_id: int | None) -> str:
+    """Say which model is in use after a comparison, and why.
+
+    Args:
+        result: the run.
+        champion_id: the run that is in use now, or None for the base model.
+    """
+    decision, run_id = result.decision, result.run_id
+    why = "" if decision is None else f": {decision.reason}"
+    if result.promoted:
+        return f"run {run_id} is in use now{why}"
+    by_hand = f"to take run {run_id} into use: thumbtune runs promote {run_id}"
+    if decision is not None and not decision.promote:
+        stays = "the base model" if champion_id is None else f"run {champion_id}"
+        return f"{stays} stays in use{why}; {by_hand}"
+    return f"run {champion_id} came into use meanwhile and stays, not compared with run {run_id}{why}; {by_hand}"
+
+
 def document(result: TrainResult) -> dict[str, Any]:
     """The JSON form of a run's result."""
     scored = {"base": result.base, "tuned": result.tuned}
@@ -156,6 +175,7 @@ def document(result: TrainResult) -> dict[str, Any]:
         },
         "champion_run_id": result.champion_id,
         "promoted": result.promoted,
+        "reason": None if result.decision is None else result.decision.reason,
         "seconds": result.seconds,
         "warnings": result.warnings,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +14,13 @@ from torch import Tensor
 from store.training import ExampleRow
 from trainer.data import PictureSource
 from trainer.errors import NotAClip, RunUnusable
+from trainer.fitting.candidates import Beside, Candidate
 from trainer.fitting.fitter import fit_beside_reader
 from trainer.fitting.learners import HeadsLearner, Pooled
 from trainer.fitting.steps import Step, Triplets
 from trainer.models import Embedder, Heads, Vectors
 from trainer.progress import Progress
-from trainer.scoring import Scores, Weights, score_vectors, side_by_side
+from trainer.scoring import Rows, Scores, Weights, score_vectors, side_by_side
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -105,6 +106,16 @@ class WithReaderLearner:
         self._weights = fit_beside_reader(
             self._learner.fitter, self._learner.pooled.triplets(rows), self._learner.groups_of(rows), read, said
         )
+
+    def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
+        """Both together, to be fitted on folds of these rows; see `Candidate`."""
+        return replace(
+            self._learner.candidate(rows, fit_on), beside=Beside(*self._reader_vectors(rows.pictures, rows.titles))
+        )
+
+    def base_candidate(self, rows: Triplets) -> Candidate:
+        """The base model without the reader; see `HeadsLearner.base_candidate`."""
+        return self._learner.base_candidate(rows)
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
         """Score both together."""

@@ -36,12 +36,14 @@ class Candidate:
         heads: the projections to start from.
         fitter: how they are fitted; None: they stay as they are.
         beside: the reader, weighed with the model on folds of the rows fitted on; None: there is none.
+        fit_on: the numbers of the rows that may be fitted on, such as those that an older run had; None for all.
     """
 
     rows: PooledTriplets
     heads: Heads
     fitter: Fitter | None = None
     beside: Beside | None = None
+    fit_on: Rows | None = None
 
     def vectors(self, groups: Sequence[str], fit: Rows) -> tuple[Vectors, Vectors]:
         """Fit on some rows; embed the thumbnails and titles of all: (n, d) float32, twice.
@@ -50,8 +52,9 @@ class Candidate:
             groups: each row's group.
             fit: the numbers of the rows to fit on.
         """
+        fit = fit if self.fit_on is None else np.intersect1d(fit, self.fit_on)
         part, inside = part_of(self.rows, fit), [groups[row] for row in fit]
-        heads = self.heads if self.fitter is None else self.fitter.fit(part, inside, lambda _step: None)
+        heads = self.heads if self.fitter is None or not len(fit) else self.fitter.fit(part, inside, lambda _step: None)
         pictures = heads.pictures(self.rows.pictures[self.rows.anchor])
         titles = heads.titles(self.rows.titles[self.rows.positive])
         if self.beside is None:

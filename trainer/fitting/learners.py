@@ -12,13 +12,14 @@ from torch import Tensor
 
 from store.training import ExampleRow
 from trainer.artifacts import put_tensors
+from trainer.fitting.candidates import Candidate
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import title_labels
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import Step, Triplets
 from trainer.models import Heads, LazyModel, Vectors
 from trainer.progress import Progress
-from trainer.scoring import Scores, score_vectors
+from trainer.scoring import Rows, Scores, score_vectors
 from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class HeadsLearner:
         self.total = sum(sizes.values())
         self.trainable = sum(sizes[name] for name in names)
         self.pooled, self.fitter = pooled, Fitter(heads, names, settings, model.device)
+        self.device = model.device
         self._model, self._names, self._groups, self._heads = model, names, groups, heads
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
@@ -149,6 +151,21 @@ class HeadsLearner:
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
         """Score what was trained."""
         return self.pooled.score(self._heads, examples)
+
+    def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
+        """What this learner trains, to be fitted on folds of these rows; see `Candidate`."""
+        return Candidate(self.pooled.triplets(rows), self.fitter.start, self.fitter, fit_on=fit_on)
+
+    def base_candidate(self, rows: Triplets) -> Candidate:
+        """The base model, which learns nothing from the rows that it is fitted on.
+
+        Raises:
+            ValueError: the base model's projections are not known.
+        """
+        heads = self._model.facts.heads
+        if heads is None:
+            raise ValueError("the base model's projections are not plain matrices")
+        return Candidate(self.pooled.triplets(rows), heads)
 
     def tensors(self) -> dict[str, Tensor]:
         """The projections that differ from the base's, or were trained."""

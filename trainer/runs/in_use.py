@@ -37,7 +37,7 @@ def open_in_use(
 
     Args:
         database: the store.
-        which: `N`, `N:base`, a folder or a hub name; None for the champion, else the newest run that is done.
+        which: `N`, `N:base`, a folder or a hub name; None for the champion, or without one the base model.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: told while the model is opened.
 
@@ -57,7 +57,7 @@ def open_in_use(
 
 
 def _in_use(database: Database) -> tuple[int, str]:
-    run_id = run_in_use(database)
-    if run_id is None:
+    found = run_in_use(database)
+    if found is None:
         raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model with --run")
-    return run_id, "tuned"
+    return found

@@ -1,16 +1,14 @@
-"""Whether a new model takes the champion's place: by valid recall@1 on the same rows, never by test. Pure."""
+"""Whether a new model takes the place of the one in use: only if it is better on held-out rows, never by test. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from store.tables import TrainingRun
-    from trainer.scoring import Comparison, Scores
+    from trainer.scoring import Paired
 
-__all__ = ["Decision", "Judge", "decide", "decide_all_known", "decide_unmeasured"]
+__all__ = ["Decision", "decide", "decide_all_known", "decide_unmeasured", "named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,71 +19,62 @@ class Decision:
     reason: str
 
 
-class Judge(Protocol):
-    """Decides for a run that has ended; asked outside of any transaction."""
-
-    def __call__(
-        self, in_use: TrainingRun, tuned: Scores, beside: Scores | None, known: Collection[str], /
-    ) -> Decision:
-        """Say whether the model scored `tuned` replaces that of `in_use`, scored `beside` (None: it could not be).
-
-        `known`: held-out videos that say nothing, as `in_use` was trained on their title or picture.
-        """
+def named(run_id: int | None) -> str:
+    """The model in use in words: a run, or the base model while no run is in use."""
+    return "the base model" if run_id is None else f"the champion (run {run_id})"
 
 
-def decide(champion_id: int, test: Comparison, known: int = 0) -> Decision:
-    """Compare two models by valid recall@1, thumbnail to title: one that is not worse takes the other's place.
+def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decision:
+    """Compare two models by recall@1, thumbnail to title, on the same held-out rows: the better one is used.
 
-    The test says how far chance explains the difference; it decides nothing. Ties go to the new model, which has seen
-    the newer pairs.
+    A tie keeps the model in use. The interval says how far chance explains the difference; it decides nothing.
 
     Args:
-        champion_id: the run in use.
-        test: the exact McNemar test over the valid rows that both ranked, the champion's model first; at least one row.
-        known: so many more valid rows were left out, as the champion was trained on their title or picture.
+        run_id: the run in use; None for the base model.
+        how: `cross-validated` or `valid`.
+        found: the comparison, the model in use first.
+        known: so many more rows were left out, as the champion was trained on their title or thumbnail.
     """
-    rows = "row" if test.n == 1 else "rows"
-    new, champion = (test.both + test.only_b) / test.n, (test.both + test.only_a) / test.n
     less = f" ({known} more left out: the champion was trained on their title or thumbnail)" if known else ""
+    pairs = f"{found.n} pair{'s' * (found.n != 1)}{less}"
+    interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
     return Decision(
-        test.only_b >= test.only_a,
-        f"valid recall@1 {new:.3f} against the champion's (run {champion_id}) {champion:.3f} "
-        f"on the same {test.n} {rows}{less}; exact McNemar p = {test.p:.2g}",
+        found.better,
+        f"{how} recall@1 {found.new:.3f}, {named(run_id)} {found.old:.3f}, on the same {pairs}: "
+        f"{found.difference:+.3f} ({interval})",
     )
 
 
-def decide_all_known(champion_id: int, known: int) -> Decision:
-    """Decide where the champion was trained on all that would tell the two apart: nothing is replaced then."""
+def decide_all_known(run_id: int, known: int) -> Decision:
+    """Decide if the champion was trained on all rows that would tell the two models apart: nothing is replaced."""
     return Decision(
         False,
-        f"the champion (run {champion_id}) was trained on the title or thumbnail of each of the {known} valid pairs, "
+        f"the champion (run {run_id}) was trained on the title or thumbnail of each of the {known} valid pairs, "
         "so nothing tells this model from it; or take this one into use by hand",
     )
 
 
-def decide_unmeasured(champion_id: int, new: float | None, why: str | None) -> Decision:
-    """Decide where there are not two figures to compare: nothing is replaced then.
+def decide_unmeasured(run_id: int | None, new: float | None, why: str | None) -> Decision:
+    """Decide if there are not two figures to compare: nothing is replaced.
 
-    Also not a champion whose files are gone: they may be back when a disk is mounted again, and nobody has measured
-    which of the two is better. The reason says what to do.
+    This includes a champion whose files are gone: they may be back when a disk is mounted again, and nobody has
+    measured which of the two models is better. The reason says what to do.
 
     Args:
-        champion_id: the run in use.
-        new: the new model's valid recall@1; None where no row is in the valid split.
-        why: why the champion's model can't be had again; None when it is there and only could not be scored this time.
+        run_id: the run in use; None for the base model.
+        new: the new model's valid recall@1; None if the valid split is empty.
+        why: why the champion's model can't be loaded; None if it can, and only could not be scored this time.
     """
     if new is None:
-        return Decision(
-            False, f"the valid split is empty, so nothing tells this model from the champion's (run {champion_id})"
-        )
+        return Decision(False, f"the valid split is empty, so nothing tells this model from {named(run_id)}")
     if why is None:
         return Decision(
             False,
-            f"the champion (run {champion_id}) could not be scored this time, though its model is there; "
+            f"{named(run_id)} could not be scored this time, though its model is there; "
             "'thumbtune retrain --force' tries again",
         )
     return Decision(
         False,
-        f"valid recall@1 {new:.3f}; the champion's model (run {champion_id}) can't be had, "
+        f"valid recall@1 {new:.3f}; the model of {named(run_id)} can't be loaded, "
         f"so the two were not compared: {why}, and run 'thumbtune retrain --force'; or take this one into use by hand",
     )

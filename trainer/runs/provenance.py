@@ -10,6 +10,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import trainer
+
 __all__ = ["git_commit", "package_versions"]
 
 _EXTRAS = ("train", "reader")
@@ -47,7 +49,7 @@ def _required() -> tuple[str, ...]:
 
 def git_commit() -> str | None:
     """The commit of thumbtune's own checkout; None when it is installed as a package, or git is not here."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(trainer.__file__).resolve().parent.parent
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Evaluated",
+    "base_of",
     "check_base",
     "embedder_of",
     "evaluate",
@@ -67,11 +68,22 @@ def run_settings(run: TrainingRun) -> TrainSettings:
     return TrainSettings.from_dict(run.settings)
 
 
-def run_in_use(database: Database) -> int | None:
-    """The champion, or the newest run that is done; None before the first."""
+def run_in_use(database: Database) -> tuple[int, str] | None:
+    """The champion; without one, what the newest done run started from; None before the first run.
+
+    A run that was never compared, in a store from before runs were, is in use itself.
+
+    Returns:
+        (run id, `tuned` or `base`).
+    """
     with database.read() as session:
-        run = champion(session) or newest_done_run(session)
-    return None if run is None else run.id
+        in_use = champion(session)
+        if in_use is not None:
+            return in_use.id, "tuned"
+        newest = newest_done_run(session)
+    if newest is None:
+        return None
+    return newest.id, "tuned" if newest.decision is None else "base"
 
 
 def check_base(run: TrainingRun) -> None:
@@ -121,26 +133,8 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
         raise RunUnusable(
             f"run {run_id} is {run.status}, so it has no model; 'thumbtune runs' lists those that are done"
         )
-    check_base(run)
     settings = run_settings(run)
-    # What fails later is told with where another base can be named: not where this run is.
-    option = "'thumbtune train --model'"
-    opened = partial(
-        open_model,
-        database,
-        run.base_model,
-        pick_device(device),
-        text_model=settings.text_model,
-        option=option,
-        fit=settings.fit,
-        bars=settings.bars,
-    )
-    base = opened()
-    if base.facts.fingerprint != run.base_fingerprint:
-        raise RunUnusable(
-            f"{run.base_model} is not the model that run {run_id} started from (its fingerprint differs); "
-            "put the old one back, or train again"
-        )
+    base = base_of(database, run, device)
     if model == "base":
         return _RunModel(base, None, None, settings)
     if run.artifact_path is None or run.artifact_sha256 is None:
@@ -160,8 +154,47 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
         else:
             put_tensors(loaded, tensors, str(path))
 
-    changed = (run.artifact_sha256, change)
-    return _RunModel(opened(changed=changed), None, weights, settings)
+    changed = base_of(database, run, device, (run.artifact_sha256, change))
+    return _RunModel(changed, None, weights, settings)
+
+
+def base_of(
+    database: Database,
+    run: TrainingRun,
+    device: str,
+    changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
+) -> LazyModel:
+    """The model that a run started from, not loaded yet.
+
+    Args:
+        database: the store.
+        run: the run.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        changed: see `LazyModel`.
+
+    Raises:
+        RunUnusable: it is gone, or another model is in its place.
+        ModelUnavailable: it can't be loaded.
+    """
+    check_base(run)
+    settings = run_settings(run)
+    base = open_model(
+        database,
+        run.base_model,
+        pick_device(device),
+        text_model=settings.text_model,
+        # What fails later is told with where another base can be named: not where this run is.
+        option="'thumbtune train --model'",
+        fit=settings.fit,
+        bars=settings.bars,
+        changed=changed,
+    )
+    if changed is None and base.facts.fingerprint != run.base_fingerprint:
+        raise RunUnusable(
+            f"{run.base_model} is not the model that run {run.id} started from (its fingerprint differs); "
+            "put the old one back, or train again"
+        )
+    return base
 
 
 def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
@@ -323,6 +356,18 @@ def _equals_recorded(database: Database, run_id: int, model: str, scores: Scores
     return recorded == found
 
 
+def _trained_in_use(database: Database) -> int:
+    found = run_in_use(database)
+    if found is None:
+        raise RunUnusable("no run has ended yet; run 'thumbtune train' first")
+    run_id, model = found
+    if model == "base":
+        raise RunUnusable(
+            f"no trained model is in use: the base model was at least as good as run {run_id}; name a run with --run"
+        )
+    return run_id
+
+
 def export_model(database: Database, folder: Path, run_id: int | None = None, device: str = "auto") -> int:
     """Write a run's whole model as a folder that plain `SentenceTransformer(folder)` loads; return the run's id.
 
@@ -337,9 +382,7 @@ def export_model(database: Database, folder: Path, run_id: int | None = None, de
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
     """
     check_place(folder)
-    chosen = run_in_use(database) if run_id is None else run_id
-    if chosen is None:
-        raise RunUnusable("no run has ended yet; run 'thumbtune train' first")
+    chosen = _trained_in_use(database) if run_id is None else run_id
     with quiet_libraries():
         encoder = load_run_model(database, chosen, device=device)
         from trainer.runs.cards import model_card  # noqa: PLC0415 (the hub's library)

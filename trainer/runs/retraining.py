@@ -5,7 +5,7 @@ Nothing heavy is imported until there is something to train on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +16,15 @@ from store.db import Database, unsound
 from store.tables import TrainingRun
 from store.training import NewPairs, champion, channel_titles, new_pairs_since, newest_done_run, promote, split_videos
 from trainer.data import channel_id, left_out, members_of
-from trainer.errors import BadSetting, ModelUnavailable, NoNetwork, RunUnusable, TrainerError
+from trainer.errors import BadSetting
 from trainer.progress import Progress
 from trainer.runs.alone import already_training, run_here
-from trainer.runs.promotion import Decision, decide, decide_all_known, decide_unmeasured
 from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs.training import TrainResult
-    from trainer.scoring import Scores
 
 __all__ = ["Inherited", "Promoted", "Retrained", "inherited_settings", "new_pairs", "promote_run", "retrain"]
-
-_DIRECTION = "thumbnail_to_title"
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ def retrain(
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> Retrained:
-    """Train if enough pairs are new, score the run in use on the same rows, and replace it unless that was better.
+    """Train if enough pairs are new, and take the new model into use if it is better than the one in use.
 
     Too few are no error. The run's end and its promotion are one transaction: a killed process leaves the champion as
     it was, and its pairs new.
@@ -165,16 +161,13 @@ def retrain(
     def guard(session: Session) -> None:
         look(session)
 
-    def judge(in_use: TrainingRun, tuned: Scores, beside: Scores | None, known: Collection[str]) -> Decision:
-        return _decision(database, settings.device, in_use, tuned, beside, known=known)
-
     try:
         with database.read() as session:
             found = look(session)
         from trainer.runs.training import train  # noqa: PLC0415 (loads torch)
 
         # Another may have trained while libraries were loaded: the run looks again as it starts.
-        result = train(database, settings, output=output, progress=progress, judge=judge, guard=guard)
+        result = train(database, settings, output=output, progress=progress, compete=True, guard=guard)
     except _TooFewError as few:
         return Retrained(few.found, None, _champion_id(database))
     return Retrained(found, result, _champion_id(database))
@@ -196,7 +189,11 @@ def promote_run(database: Database, run_id: int, reason: str) -> Promoted:
         RunUnusable: it is not done, is a sweep's trial, its tensors are gone or changed, or its base is another now.
         ModelUnavailable: its base can't be loaded.
     """
-    error = _unusable(database, run_id, "cpu")
+    from trainer.quiet import quiet_libraries  # noqa: PLC0415 (loads torch)
+    from trainer.runs.contest import why_unusable  # noqa: PLC0415
+
+    with quiet_libraries():
+        error = why_unusable(database, run_id, "cpu")
     if error is not None:
         raise error
     with database.write() as session:
@@ -215,50 +212,3 @@ def _champion_id(database: Database) -> int | None:
     with database.read() as session:
         run = champion(session)
     return None if run is None else run.id
-
-
-def _decision(
-    database: Database,
-    device: str,
-    in_use: TrainingRun,
-    tuned: Scores,
-    beside: Scores | None,
-    *,
-    known: Collection[str],
-) -> Decision:
-    new = _valid_ranks(tuned)
-    if beside is None or not new:
-        recall = sum(rank == 1 for rank in new.values()) / len(new) if new else None
-        error = None if recall is None else _unusable(database, in_use.id, device)
-        # For want of a network it may be back tomorrow: only what is lost is given up.
-        lost = error is not None and not isinstance(error, NoNetwork)
-        return decide_unmeasured(in_use.id, recall, str(error) if lost else None)
-    counted = new.keys() - known
-    if not counted:
-        return decide_all_known(in_use.id, len(new))
-    from trainer.scoring import mcnemar  # noqa: PLC0415 (loads SciPy)
-
-    old = _valid_ranks(beside)
-    test = mcnemar({video: old[video] for video in counted}, {video: new[video] for video in counted})
-    return decide(in_use.id, test, len(new) - len(counted))
-
-
-def _valid_ranks(scores: Scores) -> dict[str, int]:
-    return {
-        row["video_id"]: row["rank"]
-        for row in scores.ranks
-        if (row["split"], row["direction"]) == ("valid", _DIRECTION)
-    }
-
-
-def _unusable(database: Database, run_id: int, device: str) -> TrainerError | None:
-    """Why a run's model can't be had again, or None where it can."""
-    from trainer.quiet import quiet_libraries  # noqa: PLC0415 (loads torch)
-    from trainer.runs.recorded import embedder_of  # noqa: PLC0415
-
-    try:
-        with quiet_libraries():
-            embedder_of(database, run_id, device=device)
-    except (ModelUnavailable, RunUnusable) as error:
-        return error
-    return None

@@ -7,11 +7,10 @@ import secrets
 import shlex
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
-from torch import Tensor
 
 from store.db import Database
 from store.tables import TrainingRun
@@ -28,25 +27,25 @@ from store.training import (
 from trainer.artifacts import (
     check_place,
     check_writable,
-    load_tensors,
     models_dir,
     save_tensors,
     save_whole_model,
-    tensors_file,
 )
-from trainer.data import Selection, StoredPictures, require_trainable, select_pairs
-from trainer.errors import BadSetting, CantSave, Diverged, RunUnusable, TrainerError, TrainingInterrupted
-from trainer.fitting import HeadsLearner, Learner, Step, WithReaderLearner, triplets, without_weights
-from trainer.models import Heads, LazyModel, open_model
+from trainer.data import StoredPictures, require_trainable, select_pairs
+from trainer.errors import BadSetting, CantSave, Diverged, TrainerError, TrainingInterrupted
+from trainer.fitting import Learner, Step, WithReaderLearner, triplets
+from trainer.models import LazyModel, open_model
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs.contamination import contaminated
-from trainer.runs.preparing import Prepared, encode, mine, names_to_train, require_no_adapters, resolved
-from trainer.runs.promotion import Decision, Judge
+from trainer.runs.contest import Measured, compare_with_use
+from trainer.runs.learning import goes_on, open_learner
+from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
+from trainer.runs.promotion import Decision
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
-from trainer.runs.recorded import embedder_of, load_run_model
+from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
-from trainer.settings import READER, RIDGE, TrainSettings
+from trainer.settings import RIDGE, TrainSettings
 
 __all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
 
@@ -67,9 +66,9 @@ class TrainResult:
         reader: those of the reader alone; None where it is no part of the model.
         champion_id, champion: the run that was in use, and its scores on the same valid and test rows; None where there
             was none, or its model can't be had.
-        promoted: whether this run's model came into use, as the first one does.
-        decision: what the judge said; None where none was asked. One that says to promote was not followed when another
-            run had come into use meanwhile.
+        promoted: whether this run's model came into use.
+        decision: how it compares with the model in use; None if they were not compared. A decision to promote was not
+            followed if another run came into use meanwhile.
         seconds: {phase: wall-clock seconds}.
         warnings: what the run could not do, in words.
     """
@@ -98,14 +97,14 @@ def train(
     output: Path | None = None,
     progress: Progress | None = None,
     sweep_id: int | None = None,
-    judge: Judge | None = None,
+    compete: bool = False,
     guard: Callable[[Session], None] | None = None,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record everything about it.
 
     The run's row is there from the start, and ends `done`, `failed` (with the error) or `interrupted`. Runs that a
-    dead process left `running` are marked first. The trained tensors go to `models_dir(database)`. The store's first
-    model comes into use; a later one is scored beside the one in use, and replaces it only when it is promoted.
+    dead process left `running` are marked first. The trained tensors go to `models_dir(database)`. The model comes into
+    use if it is better on held-out rows than the one in use: see `trainer.runs.contest`.
 
     The run is done once its tensors are saved; the whole model is written after that.
 
@@ -115,7 +114,8 @@ def train(
         output: also write the whole model to this new or empty folder.
         progress: told of what goes on.
         sweep_id: the sweep whose winner this run trains.
-        judge: asked, where a run is in use, whether this one takes its place; None: it does not.
+        compete: if a run is in use, compare this one with it, and take the better one into use. If none is in use, the
+            base model is, and the two are compared in any case.
         guard: looks at the store in the transaction that starts the run, while no other can start; may refuse.
 
     Raises:
@@ -154,11 +154,11 @@ def train(
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
-            return _train(run, model, in_use, output, judge)
+            return _train(run, model, in_use, output, compete=compete)
 
 
 def _train(
-    run: Run, model: LazyModel, in_use: TrainingRun | None, output: Path | None, judge: Judge | None
+    run: Run, model: LazyModel, in_use: TrainingRun | None, output: Path | None, *, compete: bool
 ) -> TrainResult:
     settings, source = run.settings, StoredPictures(run.database)
     with run.timed("snapshot"):
@@ -167,7 +167,7 @@ def _train(
             run.warn(text)
     with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
         run.note(base_fingerprint=model.facts.fingerprint)
-        names = names_to_train(model.facts, settings)
+        names_to_train(model.facts, settings)  # refuses an expression that matches nothing
         for text in settings.without_effect():
             run.warn(text)
     with run.timed("encode"):
@@ -181,20 +181,21 @@ def _train(
         beside = _score_champion(run, in_use, prepared.rows, source)
         known = _known_to_champion(run, in_use, prepared.rows)
     with run.timed("load"):
-        learner = _learner(run, model, names, prepared, in_use)
-        read = _beside_reader(run, learner, chosen, device=model.device)
-        learner = read or learner
+        learner = open_learner(run, model, chosen, prepared, in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
     with run.timed("fit"):
         _fit(run, learner, prepared)
     with run.timed("evaluate"):
         tuned = learner.score(prepared.rows, run.progress)
         require_apart(base, tuned)
-        reader = None if read is None else read.score_reader(prepared.rows)
-        _warn_if_worse(run, base, tuned)
+        reader = learner.score_reader(prepared.rows) if isinstance(learner, WithReaderLearner) else None
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
-    decision = None if judge is None or in_use is None else judge(in_use, tuned, beside, known)
+    decision = None
+    if in_use is None or compete:
+        with run.timed("compare"):
+            measured = Measured(prepared.rows, base, tuned, beside, known)
+            decision = compare_with_use(run, learner, chosen, in_use, measured)
     promoted = _end(run, in_use, decision)
     if output is not None:
         # Only now: the run keeps what it learnt, whatever is wrong with that folder.
@@ -216,15 +217,6 @@ def _train(
         dict(run.seconds),
         run.warnings,
     )
-
-
-def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
-    before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
-    if before is not None and after is not None and after < before:
-        run.warn(
-            f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
-            "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
-        )
 
 
 def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:
@@ -257,72 +249,13 @@ def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[Exam
         return frozenset()
     known = contaminated(run.database, in_use.id, rows)
     if known:
-        whose = "its figures and this run's, which goes on from it," if _goes_on(run.settings) else "its figures"
+        whose = "its figures and this run's, which goes on from it," if goes_on(run.settings) else "its figures"
         run.warn(
             f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
             f"{sum(row.split != 'train' for row in rows)} held-out pairs, when another video showed it: {whose} are "
             "too good"
         )
     return known
-
-
-def _goes_on(settings: TrainSettings) -> bool:
-    return settings.start == "champion"
-
-
-def _learner(
-    run: Run,
-    model: LazyModel,
-    names: Sequence[str],
-    prepared: Prepared,
-    in_use: TrainingRun | None,
-) -> Learner:
-    settings, source = run.settings, StoredPictures(run.database)
-    changed = _champions_tensors(run.database, in_use, model) if _goes_on(settings) and in_use is not None else {}
-    heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
-    if heads is not None and prepared.pooled is not None and _only_heads(names, heads):
-        groups = {row.picture_sha256: row.group_id for row in prepared.rows}
-        return HeadsLearner(model, heads, names, prepared.pooled, settings=settings, groups=groups)
-    if changed and in_use is not None:
-        encoder = load_run_model(run.database, in_use.id, device=settings.device)
-        encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
-    else:
-        encoder = model.encoder()
-    from trainer.fitting import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
-
-    return WholeLearner(encoder, changed, encoder.framed(source), settings)
-
-
-def _beside_reader(run: Run, learner: Learner, chosen: Selection, *, device: str) -> WithReaderLearner | None:
-    """The learner with the reader beside it, where that was asked for; the thumbnails are read on the way."""
-    settings = run.settings
-    if not settings.with_reader:
-        return None
-    if not isinstance(learner, HeadsLearner):
-        raise BadSetting(
-            f"--with-reader weighs models that are trained on cached features, and --train {settings.train!r} runs the "
-            "whole model; use --train projection or ridge"
-        )
-    reader = open_model(run.database, READER, device, text_model=settings.text_model)
-    read = encode(run.database, reader, chosen, settings, run.progress)
-    assert read is not None
-    assert reader.facts.heads is not None, "the reader's projections are plain matrices"
-    return WithReaderLearner(learner, read, reader.facts.heads)
-
-
-def _only_heads(names: Sequence[str], heads: Heads) -> bool:
-    return bool(names) and set(names) <= heads.tensors().keys()
-
-
-def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
-    if in_use.base_fingerprint != base.facts.fingerprint:
-        raise RunUnusable(
-            f"{base.name} is not the model that the champion, run {in_use.id}, started from (its fingerprint differs); "
-            "put the old one back, or use --from base"
-        )
-    require_no_adapters(in_use)  # looked at before the work, too; another may have come into use since
-    kept = load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
-    return without_weights(kept)
 
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
@@ -358,7 +291,7 @@ def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use
         for model, scores in scored.items():
             add_evaluations(session, run.id, scores.rows(model))
             add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
-    if in_use is not None and (beside is not None or _goes_on(run.settings)):
+    if in_use is not None and (beside is not None or goes_on(run.settings)):
         run.note(champion_run_id=in_use.id)
 
 
@@ -372,15 +305,13 @@ def _save(run: Run, learner: Learner) -> Path:
 
 
 def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
-    """End the run, and with it bring its model into use: as the store's first, or in place of the one in use."""
+    """End the run, and in the same transaction take its model into use if that was decided."""
     with run.database.write() as session:
         reason = None if decision is None else decision.reason
         end_run(session, run.id, "done", phase_seconds=run.seconds, decision=reason)
-        if in_use is None:
-            return replace_champion(session, run.id, None, "the first model")
         if decision is None or not decision.promote:
             return False
-        promoted = replace_champion(session, run.id, in_use.id, decision.reason)
+        promoted = replace_champion(session, run.id, None if in_use is None else in_use.id, decision.reason)
         if not promoted:  # with the run that came into use meanwhile it was not compared
             update_run(session, run.id, decision=None)
         return promoted

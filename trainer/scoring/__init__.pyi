@@ -1,10 +1,12 @@
 from .comparing import Compared as Compared
 from .comparing import compare as compare
 from .cross_validation import Fold as Fold
+from .cross_validation import Paired as Paired
 from .cross_validation import Rows as Rows
 from .cross_validation import candidate_ranks as candidate_ranks
 from .cross_validation import folds as folds
 from .cross_validation import out_of_fold as out_of_fold
+from .cross_validation import paired as paired
 from .fusion import Weights as Weights
 from .fusion import fit_weights as fit_weights
 from .fusion import side_by_side as side_by_side

@@ -247,7 +247,8 @@ class _Sweep:
             self._search(trials, timeout_s)
             point = settings.space.point(self._choose(trials).settings)
             # With the trial's number of threads: products computed in parts differ in their last bits, and so do ranks.
-            train(self._database, replace(settings.shared, **point), progress=self._progress, sweep_id=self._id)
+            shared = replace(settings.shared, **point)
+            train(self._database, shared, progress=self._progress, sweep_id=self._id, compete=True)
 
     def _examples(self) -> Selection:
         """The examples that the sweep started with, whatever was synced since: all results must be of one split."""

@@ -1,0 +1,147 @@
+"""Compare a new model with the one in use on rows that neither was fitted on.
+
+Where the valid split has many rows, both models are compared on it. A smaller one decides by chance: there, both are
+fitted again on folds of the train and valid rows, on cached vectors, and each row is asked about while it is held out.
+What a fitted model is compared by is how it is made: an older run's settings on the pairs that it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from store.db import Database
+from store.tables import TrainingRun
+from store.training import ExampleRow, load_examples
+from trainer.data import Selection
+from trainer.errors import ModelUnavailable, NoNetwork, RunUnusable, TrainerError
+from trainer.fitting import Candidate, HeadsLearner, Learner, WithReaderLearner, held_out_ranks, triplets
+from trainer.runs.learning import goes_on, open_again
+from trainer.runs.promotion import Decision, decide, decide_all_known, decide_unmeasured
+from trainer.runs.record import Run
+from trainer.runs.recorded import embedder_of
+from trainer.scoring import Rows, Scores, paired
+
+__all__ = ["ENOUGH_VALID", "Measured", "compare_with_use", "why_unusable"]
+
+ENOUGH_VALID = 200
+"""Rows of the valid split from which on it decides by itself: one standard error of a recall is at most .035 there."""
+
+_DIRECTION = "thumbnail_to_title"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a run.
+
+    Args:
+        rows: the snapshot's examples.
+        base, tuned: the scores before and after.
+        beside: the champion's on the held-out rows; None if there is none, or it could not be scored.
+        known: held-out videos that say nothing, as the champion was trained on their title or thumbnail.
+    """
+
+    rows: Sequence[ExampleRow]
+    base: Scores
+    tuned: Scores
+    beside: Scores | None
+    known: Collection[str]
+
+
+def compare_with_use(
+    run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None, measured: Measured
+) -> Decision:
+    """Decide whether a run's model takes the place of the one in use: the champion, or the run's base model.
+
+    Args:
+        run: the run.
+        learner: what it trained.
+        chosen: the pairs of its snapshot.
+        in_use: the champion, or None.
+        measured: its scores.
+    """
+    run_id = None if in_use is None else in_use.id
+    new = _valid_ranks(measured.tuned)
+    old = _valid_ranks(measured.base if in_use is None else measured.beside)
+    counted = sorted(new.keys() & old.keys() - set(measured.known))
+    groups = {row.video_id: row.group_id for row in measured.rows}
+    if in_use is not None and measured.beside is None and new:
+        error = why_unusable(run.database, in_use.id, run.settings.device)
+        # Without a network it may be back tomorrow: only what is lost is given up.
+        lost = error is not None and not isinstance(error, NoNetwork)
+        return decide_unmeasured(run_id, _recall(new), str(error) if lost else None)
+    if len(counted) < ENOUGH_VALID:
+        found = _cross_validated(run, learner, chosen, in_use)
+        if found is not None:
+            return found
+    if not new:
+        return decide_unmeasured(run_id, None, None)
+    if not counted and in_use is not None:
+        return decide_all_known(in_use.id, len(new))
+    ranks = [np.array([found[video] for video in counted]) for found in (old, new)]
+    comparison = paired(ranks[0], ranks[1], [groups[video] for video in counted])
+    return decide(run_id, "valid", comparison, len(new) - len(counted))
+
+
+def why_unusable(database: Database, run_id: int, device: str) -> TrainerError | None:
+    """Why a run's model can't be loaded again, or None if it can."""
+    try:
+        embedder_of(database, run_id, device=device)
+    except (ModelUnavailable, RunUnusable) as error:
+        return error
+    return None
+
+
+def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None) -> Decision | None:
+    """The decision on folds of the train and valid rows; None if one of the models can't be fitted again on them."""
+    if not isinstance(learner, HeadsLearner | WithReaderLearner) or goes_on(run.settings):
+        return None
+    examples = [replace(row, split="train", negative_position=None) for row in chosen.examples if row.split != "test"]
+    groups = [row.group_id for row in examples]
+    if len(set(groups)) < 2:
+        return None
+    rows = triplets(examples, mined=False)
+    incumbent: Candidate
+    if in_use is None:
+        incumbent = learner.base_candidate(rows)
+    else:
+        try:
+            again = open_again(run.database, in_use, run.settings.device, chosen, run.progress)
+        except TrainerError:
+            return None  # its base can't be loaded; it was scored on cached vectors
+        if again is None:
+            return None
+        incumbent = again.candidate(rows, _had(run.database, in_use, examples))
+    with run.progress.phase("Comparing on held-out folds"):
+        old, new = (held_out_ranks(candidate, groups) for candidate in (incumbent, learner.candidate(rows)))
+    return decide(None if in_use is None else in_use.id, "cross-validated", paired(old, new, groups))
+
+
+def _had(database: Database, recorded: TrainingRun, examples: Sequence[ExampleRow]) -> Rows:
+    """The numbers of the examples that a recorded run had, as they are now."""
+    if recorded.snapshot_id is None:
+        return np.arange(0)
+    with database.read() as session:
+        had = {
+            (row.video_id, row.title, row.picture_sha256)
+            for row in load_examples(session, recorded.snapshot_id)
+            if row.split != "test"
+        }
+    shown = [(row.video_id, row.title, row.picture_sha256) for row in examples]
+    return np.array([number for number, row in enumerate(shown) if row in had], dtype=np.intp)
+
+
+def _valid_ranks(scores: Scores | None) -> Mapping[str, int]:
+    if scores is None:
+        return {}
+    return {
+        row["video_id"]: row["rank"]
+        for row in scores.ranks
+        if (row["split"], row["direction"]) == ("valid", _DIRECTION)
+    }
+
+
+def _recall(ranks: Mapping[str, int]) -> float:
+    return sum(rank == 1 for rank in ranks.values()) / len(ranks)
