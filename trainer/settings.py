@@ -21,6 +21,7 @@ __all__ = [
     "MODEL_BESIDE_CHAMPION",
     "PRECISIONS",
     "READER",
+    "RECIPE",
     "STARTS",
     "RIDGE",
     "STRATEGIES",
@@ -58,9 +59,24 @@ RIDGE = "ridge"
 """What `train` is for the closed-form map of `trainer.ridge`."""
 
 
+RECIPE: Mapping[str, Any] = {
+    "train": "projection",
+    "negatives": "least-similar",
+    "mask": False,
+    "temperature": 0.05,
+    "epochs": 2,
+    "batch_size": 16,
+    "lr": 1e-4,
+    "fit": "crop",
+    "bars": "keep",
+    "with_reader": False,
+}
+"""The published recipe to the letter: fields of `TrainSettings`."""
+
+
 @dataclass(frozen=True)
 class TrainSettings:
-    """All that decides what a run does. The defaults are the recipe's, except `mask` and `bars`.
+    """All that decides what a run does. `RECIPE` has the published recipe's values where they are not the defaults.
 
     Args:
         model: hub name or folder of a CLIP-style model, `reader`, or `N:base`, the base of run N.
@@ -74,7 +90,8 @@ class TrainSettings:
         temperature: cosines are divided by it in the loss, above 0.
         epochs: passes over the training split, at least 1.
         batch_size: rows a step, at least 2 (in-batch negatives need a second row).
-        lr: AdamW's learning rate at the start; it falls linearly to 0.
+        lr: AdamW's learning rate at the start; it falls linearly to 0. None: for projections, the rate that moves their
+            outputs as much as 1e-4 moves those of a ViT-L/14, see `rate_for`; for all others 1e-4.
         seed: of batch order, weights' randomness and `random` negatives. Splits don't depend on it.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: of the frozen towers: `fp32`, `bf16`, or `auto` for bf16 where the device computes in it.
@@ -92,7 +109,7 @@ class TrainSettings:
     """
 
     model: str = DEFAULT_MODEL
-    train: str = "projection"
+    train: str = RIDGE
     start: str = "base"
     negatives: Strategy = "least-similar"
     title_model: str = DEFAULT_TITLE_MODEL
@@ -101,7 +118,7 @@ class TrainSettings:
     temperature: float = 0.05
     epochs: int = 2
     batch_size: int = 16
-    lr: float = 1e-4
+    lr: float | None = None
     seed: int = 42
     device: str = "auto"
     precision: Precision = "fp32"
@@ -153,7 +170,7 @@ class TrainSettings:
             raise BadSetting(f"epochs {self.epochs!r} is too few; use 1 or more")
         if self.batch_size < 2:
             raise BadSetting(f"batch size {self.batch_size!r} is too small; use 2 or more")
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise BadSetting(f"learning rate {self.lr!r} is out of range; use a number above 0")
         # What a sweep counted up to, or a store on SQLite holds from before, can be had again.
         if not 0 <= self.seed < 2**32:
@@ -169,7 +186,7 @@ class TrainSettings:
 
     def compares_titles(self) -> bool:
         """Whether the negatives are chosen by the title model."""
-        return self.negatives in ("least-similar", "hard") and self.train != RIDGE
+        return self.negatives in ("least-similar", "hard")
 
     def reads(self) -> bool:
         """Whether the reader is the model, or a part of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.interrupts import raise_if_told
 from trainer.errors import BadSetting
-from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
+from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
@@ -48,25 +48,28 @@ class Shown:
 
 @click.command()
 @training_options(defaults=True)
+@click.option("--recipe", is_flag=True, help="Train as the published recipe does: its settings, to the letter.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def train(ctx: click.Context, /, *, as_json: bool, output: Path | None, **options: Any) -> None:
+def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | None, **options: Any) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
     Each thumbnail and title goes through the model's towers once, ever: what they make of it is kept in the store, so
     that a run after the first takes seconds. The run keeps only the tensors that it trained; --output writes the whole
     model as a folder that SentenceTransformer(DIR) loads.
 
-    The defaults are the published recipe's, but that a row's own title is masked where another row brings it into the
-    batch. While no trained model is in use, one that is better than its base model on held-out pairs comes into use.
-    Later ones come into use by 'thumbtune retrain' or 'thumbtune runs promote'.
+    The default fits a map from titles to thumbnails in closed form, in milliseconds; --recipe trains as published.
+    While no trained model is in use, one that is better than its base model on held-out pairs comes into use. Later
+    ones come into use by 'thumbtune retrain' or 'thumbtune runs promote'.
     """
     app = ctx.find_object(App)
     assert app is not None
     app.console.json_wanted = as_json
     if options["start"] == "champion" and ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise BadSetting(MODEL_BESIDE_CHAMPION)
+    if recipe:
+        options |= _recipe(ctx)
     settings = TrainSettings(**options)
     database = app.open_database()
     try:
@@ -82,6 +85,19 @@ def train(ctx: click.Context, /, *, as_json: bool, output: Path | None, **option
         app.console.say(outcome(result, None))
     if as_json:
         app.console.print_json(document(result))
+
+
+def _recipe(ctx: click.Context) -> Mapping[str, Any]:
+    """The recipe's settings, none of which may be given otherwise."""
+    given = [
+        name
+        for name, value in RECIPE.items()
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT and ctx.params[name] != value
+    ]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise click.UsageError(f"--recipe sets {option} itself; leave out one of the two.")
+    return RECIPE
 
 
 def report(console: Console, result: TrainResult) -> None:

@@ -65,7 +65,8 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--train",),
         {
             "metavar": "WHAT",
-            "help": "projection, ridge (in closed form), all, lora, or a regular expression over parameter names.",
+            "help": "ridge (a map from titles to thumbnails, in closed form), projection, all, lora, or a regular "
+            "expression over parameter names.",
         },
     ),
     (
@@ -93,7 +94,14 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     ),
     ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "Passes over the training split."}),
     ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Rows a step."}),
-    ("lr", ("--lr",), {"type": float, "help": "Learning rate at the start; it falls linearly to 0."}),
+    (
+        "lr",
+        ("--lr",),
+        {
+            "type": float,
+            "help": "Learning rate at the start; it falls linearly to 0. Default: by each projection's size.",
+        },
+    ),
     ("temperature", ("--temperature",), {"type": float, "help": "Divides the cosines in the loss."}),
     (
         "mask",

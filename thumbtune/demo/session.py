@@ -30,10 +30,10 @@ __all__ = [
 ENCODER = Path(__file__).parent / "encoder"
 """The folder of the small model that ships with thumbtune."""
 
-DRAWN = ("--model", str(ENCODER), "--title-model", "base", "--bars", "keep")
-"""Options to train on the drawn channel with: the encoder learnt from thumbnails with their bars."""
+DRAWN = ("--model", str(ENCODER))
+"""Options to train on the drawn channel with."""
 
-SHOWN = ("--model", str(ENCODER), "--train", "ridge", "--with-reader")
+SHOWN = (*DRAWN, "--with-reader")
 """Options to train on a channel of photographs and lettering with: the words say more than this small encoder sees."""
 
 HELD_BACK = 0.1
@@ -47,7 +47,7 @@ def training_options(channel_dir: Path | None) -> tuple[str, ...]:
     """
     if channel_dir is None:
         return DRAWN
-    return SHOWN if importlib.util.find_spec("rapidocr_onnxruntime") is not None else DRAWN[:4]
+    return SHOWN if importlib.util.find_spec("rapidocr_onnxruntime") is not None else DRAWN
 
 
 class DemoError(Exception):

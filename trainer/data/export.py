@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Image, Value
+from numpy.typing import NDArray
 
 from store.db import Database
 from store.training import ExampleRow, get_run, load_examples, newest_snapshot, read_pictures
@@ -63,7 +65,7 @@ def export_dataset(
         folder: new or empty.
         snapshot_id: the snapshot.
         run_id: export the snapshot that this run trained on. With neither, the newest snapshot; if the store has none,
-            a new one of all pairs, without negatives.
+            a new one of all pairs, with random negatives.
         parquet: write `train.parquet`, `valid.parquet` and `test.parquet` instead.
         progress: receives the number of examples done.
 
@@ -118,8 +120,13 @@ def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> 
     if run_id is not None:
         raise RunUnusable(f"run {run_id} has no snapshot; export another run's")
     selection = snapshot.select_pairs(database)
-    settings = TrainSettings(negatives="none")
-    return snapshot.write_snapshot(database, selection, selection.examples, settings, None)[0]
+    settings = TrainSettings(negatives="random")
+    rows = snapshot.mine_negatives(selection, settings, _never)
+    return snapshot.write_snapshot(database, selection, rows, settings, None)[0]
+
+
+def _never(_titles: Sequence[str]) -> NDArray[np.float32]:
+    raise AssertionError("random negatives need no vectors of titles")
 
 
 def _features(with_negatives: bool) -> Features:

@@ -28,6 +28,9 @@ from trainer.settings import TrainSettings
 
 __all__ = ["choose_parameters", "fit_full_model"]
 
+_RATE = 1e-4
+"""The recipe's learning rate."""
+
 
 def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
     """Let only the chosen parameters require gradients; return their names.
@@ -91,7 +94,7 @@ def _arguments(folder: str, device: str, settings: TrainSettings) -> SentenceTra
         output_dir=folder,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.lr,
+        learning_rate=_RATE if settings.lr is None else settings.lr,
         lr_scheduler_type="linear",
         warmup_steps=0,
         seed=settings.seed,

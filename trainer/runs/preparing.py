@@ -77,8 +77,8 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         title_model = title_model if folder is None else str(folder.absolute())
     text_model = _from_anywhere(settings.text_model, "--text-model") if settings.reads() else settings.text_model
     precision: Any = pick_precision(settings.precision, device)
-    # The map is fitted on the pairs alone.
-    negatives: Any = "none" if settings.train == RIDGE else settings.negatives
+    # The map is fitted on the pairs alone: its negatives are for those who export the snapshot.
+    negatives: Any = "random" if settings.train == RIDGE and settings.compares_titles() else settings.negatives
     chosen = replace(settings, model=model, title_model=title_model, text_model=text_model, negatives=negatives)
     return replace(chosen, precision=precision, channels=channels), device
 

@@ -30,7 +30,7 @@ class SweepSettings:
         BadSetting: a number is out of its range.
     """
 
-    shared: TrainSettings = field(default_factory=TrainSettings)
+    shared: TrainSettings = field(default_factory=lambda: TrainSettings(train="projection"))
     space: Space = field(default_factory=Space)
     trials: int = 100
     seeds: int = 3
