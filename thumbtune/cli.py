@@ -42,6 +42,7 @@ TRAINING_STACK = frozenset(
         "safetensors",
         "scipy",
         "sentence_transformers",
+        "threadpoolctl",
         "torch",
         "transformers",
     }

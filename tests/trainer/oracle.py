@@ -66,7 +66,7 @@ def recipe(folder: Path, rows: Triplets, images: list[Image.Image], settings: Tr
             output_dir=made,
             num_train_epochs=settings.epochs,
             per_device_train_batch_size=settings.batch_size,
-            learning_rate=settings.lr,
+            learning_rate=1e-4 if settings.lr is None else settings.lr,
             seed=settings.seed,
             logging_steps=1,
             save_strategy="no",

@@ -18,6 +18,7 @@ from trainer.fitting.candidates import Beside, Candidate
 from trainer.fitting.fitter import fit_beside_reader
 from trainer.fitting.learners import HeadsLearner, Pooled
 from trainer.fitting.steps import Step, Triplets
+from trainer.fitting.threads import one_thread
 from trainer.models import Embedder, Heads, Vectors
 from trainer.progress import Progress
 from trainer.scoring import Rows, Scores, Weights, score_vectors, side_by_side
@@ -103,9 +104,9 @@ class WithReaderLearner:
         """Train, then weigh."""
         self._learner.fit(rows, on_step)
         read, said = self._reader_vectors(rows.pictures, rows.titles)
-        self._weights = fit_beside_reader(
-            self._learner.fitter, self._learner.pooled.triplets(rows), self._learner.groups_of(rows), read, said
-        )
+        pooled, groups = self._learner.pooled.triplets(rows), self._learner.groups_of(rows)
+        with one_thread():
+            self._weights = fit_beside_reader(self._learner.fitter, pooled, groups, read, said)
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
         """Both together, to be fitted on folds of these rows; see `Candidate`."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.fitting.fitter import Fitter, fit_beside_reader, part_of
 from trainer.fitting.projections import PooledTriplets
+from trainer.fitting.threads import one_thread
 from trainer.models import Heads
 from trainer.scoring import Fold, Rows, candidate_ranks, out_of_fold, side_by_side
 
@@ -78,7 +79,8 @@ def held_out_ranks(
     Raises:
         ValueError: there are fewer than two groups.
     """
-    return out_of_fold(groups, partial(_ranks, candidate, groups, within_fold), repeats=repeats)
+    with one_thread():
+        return out_of_fold(groups, partial(_ranks, candidate, groups, within_fold), repeats=repeats)
 
 
 def _ranks(candidate: Candidate, groups: Sequence[str], within_fold: bool, fold: Fold) -> NDArray[np.int64]:

@@ -63,7 +63,8 @@ def rate_for(weights: Tensor) -> float:
     Args:
         weights: (m, n) of a projection from n numbers.
     """
-    return _RELATIVE_RATE * float(weights.detach().square().mean().sqrt()) / weights.shape[1] ** 0.5
+    size = float(weights.detach().square().mean().sqrt())
+    return float(_RELATIVE_RATE * size / weights.shape[1] ** 0.5)
 
 
 def fit_heads(
