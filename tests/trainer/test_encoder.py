@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedModel
 
 from tests.trainer.tiny import COLOURS, build_clip, draw
 from trainer.data.pictures import decoded
@@ -247,3 +249,28 @@ def test_devices() -> None:
 
 def test_another_seed_is_another_model(tmp_path: Path, encoder: Encoder) -> None:
     assert load_encoder(str(build_clip(tmp_path / "other", seed=1)), "cpu").fingerprint != encoder.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda tensors: tensors.pop("visual_projection.weight"), "visual_projection.weight"),
+        (lambda tensors: tensors.update({"classifier.weight": torch.zeros(2)}), "classifier.weight"),
+    ],
+    ids=["missing", "unexpected"],
+)
+def test_a_checkpoint_that_does_not_fit_its_architecture_is_refused(
+    copied: Path, change: Callable[[dict[str, torch.Tensor]], object], named: str
+) -> None:
+    (file,) = copied.rglob("model.safetensors")
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(DamagedModel, match=re.escape(named)):
+        load_encoder(str(copied), "cpu")
+
+
+def test_the_libraries_load_as_before_afterwards(tiny_clip: Path) -> None:
+    before = PreTrainedModel.__dict__["from_pretrained"]
+    load_encoder(str(tiny_clip), "cpu")
+    assert PreTrainedModel.__dict__["from_pretrained"] is before

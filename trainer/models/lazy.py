@@ -223,7 +223,7 @@ class TitleModel:
     def _read(self) -> SentenceTransformer:
         from trainer.models.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
 
-        return load_model(self.name, self._device, option=self._option)
+        return load_model(self.name, self._device, option=self._option, text_only=True)
 
     def _load(self) -> SentenceTransformer:
         known, _width = self._known

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi
@@ -18,6 +20,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedModel
 
 from trainer.errors import DamagedModel, NoNetwork, UnknownModel
 from trainer.models.model_folders import model_folder
@@ -28,31 +31,79 @@ __all__ = ["load_model"]
 logger = logging.getLogger(__name__)
 
 _HUB_TIMEOUT_S = 10.0
+_NAMES_SHOWN = 5
+_ONE_AT_A_TIME = threading.RLock()
 
 
-def load_model(name: str, device: str, *, option: str) -> SentenceTransformer:
+def load_model(name: str, device: str, *, option: str, text_only: bool = False) -> SentenceTransformer:
     """Load a model in float32 from a folder if it exists, else from the hub, else from the hub's local cache.
 
     Args:
         name: folder or hub name (`sentence-transformers/` may be left out).
         device: `cpu`, `cuda` or `mps`.
         option: the command-line option for this model, for messages.
+        text_only: it embeds text only.
 
     Raises:
         UnknownModel: neither a folder nor a model on the hub has this name.
         NoNetwork: the hub can't be reached, and the model is not in the cache.
-        DamagedModel: files are missing, unreadable or not in safetensors.
+        DamagedModel: files are missing, unreadable or not in safetensors; or tensors are missing, or too many.
     """
     folder = model_folder(name, option)
     cached_only = folder is None and not _hub_has(name, option)
-    with _mapped(name, option), quiet_libraries():
-        return SentenceTransformer(
+    with _mapped(name, option), quiet_libraries(), _loading_reports() as reports:
+        model = SentenceTransformer(
             name if folder is None else str(folder),
             device=device,
             local_files_only=cached_only,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
+    for report in reports:
+        _require_whole(name, report, option, text_only=text_only)
+    return model
+
+
+@contextmanager
+def _loading_reports() -> Iterator[list[dict[str, Any]]]:
+    """Collect what transformers reports of each checkpoint: it fills missing tensors with random numbers and goes on.
+
+    sentence-transformers does not pass the report on (`output_loading_info` of
+    https://huggingface.co/docs/transformers/main_classes/model), so it is asked for in its place.
+    """
+    reports: list[dict[str, Any]] = []
+    original = PreTrainedModel.__dict__["from_pretrained"]
+
+    def reporting(cls: type[PreTrainedModel], *arguments: Any, **options: Any) -> Any:
+        model, report = original.__func__(cls, *arguments, **{**options, "output_loading_info": True})
+        reports.append(report)
+        return (model, report) if options.get("output_loading_info") else model
+
+    with _ONE_AT_A_TIME:
+        PreTrainedModel.from_pretrained = classmethod(reporting)  # type: ignore[assignment]
+        try:
+            yield reports
+        finally:
+            PreTrainedModel.from_pretrained = original  # type: ignore[method-assign]
+
+
+def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only: bool) -> None:
+    """Refuse a checkpoint that does not fit its architecture.
+
+    A text model may lack the pooler, or have a head that it was trained with: its embeddings use neither.
+    """
+    missing = sorted(key for key in report["missing_keys"] if not (text_only and ".pooler." in f".{key}"))
+    # Old checkpoints have these numbers, which are computed.
+    unexpected = [] if text_only else sorted(key for key in report["unexpected_keys"] if "position_ids" not in key)
+    for what, keys in (("lacks the tensors", missing), ("has unexpected tensors", unexpected)):
+        if keys:
+            shown = ", ".join(keys[:_NAMES_SHOWN]) + (
+                f" and {len(keys) - _NAMES_SHOWN} more" if keys[_NAMES_SHOWN:] else ""
+            )
+            raise DamagedModel(
+                f"the checkpoint of {name} {what} {shown}, which would be replaced by random numbers or ignored; "
+                f"copy or download it again, or name another with {option}"
+            )
 
 
 def _hub_has(name: str, option: str) -> bool:
