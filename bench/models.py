@@ -1,6 +1,6 @@
 """CLIP models of the real sizes with random weights, made from their configurations: what is measured is work.
 
-Random weights cost exactly the work of trained ones. Recall means nothing here; `bench.demo_seeds` measures that.
+Random weights cost exactly the work of trained ones. Recall means nothing here; `bench.held_out` measures that.
 """
 
 from __future__ import annotations
