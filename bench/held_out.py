@@ -1,6 +1,6 @@
 """What reading the words on thumbnails, the ridge map and both together are worth, by grouped cross-validation.
 
-    python -m bench.reading [--channel DIR ...] [--drawn] [--repeats 3]
+    python -m bench.held_out [--channel DIR ...] [--drawn] [--repeats 3]
 
 Each channel is synced into a store of its own from a stand-in server. Its rows of the train and valid splits are cut
 into five folds, several times anew, and each row's thumbnail is asked for its title by models that were fitted without
@@ -39,7 +39,7 @@ from trainer.progress import Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs.preparing import encode
 from trainer.scoring.cross_validation import paired
-from trainer.settings import READER, RIDGE, TrainSettings
+from trainer.settings import READER, RECIPE, RIDGE, TrainSettings
 
 
 def main() -> None:
@@ -91,12 +91,12 @@ def measure(database: Database, name: str, repeats: int, seconds: dict[str, floa
     heads, own = base.facts.heads, reader.facts.heads
     assert heads is not None
     assert own is not None
-    recipe = TrainSettings(model=str(ENCODER))
+    recipe = TrainSettings(model=str(ENCODER), **RECIPE)
+    steps = TrainSettings(model=str(ENCODER), train="projection")
     candidates = {
         "demo encoder": Candidate(of_base, heads),
-        "demo encoder, projection (the recipe's loss)": Candidate(
-            of_base, heads, Fitter(heads, (VISUAL, TEXT), recipe, "cpu")
-        ),
+        "demo encoder, the recipe": Candidate(of_base, heads, Fitter(heads, (VISUAL, TEXT), recipe, "cpu")),
+        "demo encoder, projection": Candidate(of_base, heads, Fitter(heads, (VISUAL, TEXT), steps, "cpu")),
         "demo encoder, ridge": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu")),
         "reader": Candidate(of_reader, own),
         "reader, ridge": Candidate(of_reader, own, Fitter(own, (TEXT,), settings, "cpu")),

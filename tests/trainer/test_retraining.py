@@ -44,7 +44,7 @@ def settings_for(tiny_clip: Path) -> Make:
     """Settings that train the tiny CLIP in moments; anything can be set otherwise."""
 
     def make(**other: Any) -> TrainSettings:
-        return TrainSettings(**{"model": str(tiny_clip), "title_model": "base", "device": "cpu", **other})
+        return TrainSettings(**{"model": str(tiny_clip), "train": "projection", "title_model": "base", "device": "cpu", **other})
 
     return make
 

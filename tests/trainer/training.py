@@ -24,7 +24,7 @@ __all__ = ["artifact", "embedded_plainly", "losses", "ranks", "settings", "vecto
 
 def settings(folder: Path, **other: Any) -> TrainSettings:
     """Settings that train a tiny CLIP in moments."""
-    return TrainSettings(**{"model": str(folder), "title_model": "base", "lr": 1e-2, "device": "cpu", **other})
+    return TrainSettings(**{"model": str(folder), "train": "projection", "title_model": "base", "lr": 1e-2, "device": "cpu", **other})
 
 
 def artifact(database: Database, run_id: int) -> dict[str, Tensor]:
