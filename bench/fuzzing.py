@@ -24,7 +24,8 @@ from PIL import Image
 from collector.errors import CollectorError
 from collector.http import retry_after_s
 from collector.sync.plan import details_from
-from collector.thumbnails.check import check_picture, set_up_pillow
+from collector.thumbnails.check import check_picture
+from collector.thumbnails.decode import set_up_pillow
 from collector.thumbnails.fetch import SIZES, candidates, is_allowed
 from collector.youtube import parse_channel_name
 from collector.youtube.feed import parse_feed

@@ -6,7 +6,6 @@ YouTube's picture hosts are reached at public addresses only; a host that the us
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,12 @@ from yarl import URL
 
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
 from collector.http import Answer, Http, InFlight, Request
-from collector.thumbnails.check import CheckedPicture, check_picture, check_usual, set_up_pillow
+from collector.thumbnails.check import LargeDecoder, check_picture
+from collector.thumbnails.decode import set_up_pillow
 from collector.thumbnails.memory import return_large_blocks
 from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
-__all__ = ["SIZES", "THUMBNAIL_CHOICES", "USUAL_A_STEP", "Candidate", "Thumbnails", "candidates", "is_allowed"]
+__all__ = ["SIZES", "THUMBNAIL_CHOICES", "Candidate", "Thumbnails", "candidates", "is_allowed"]
 
 SIZES = ("uhd", "qhd", "fhd", "maxres", "standard", "high", "medium", "default")
 """From largest to smallest (https://developers.google.com/youtube/v3/docs/thumbnails)."""
@@ -30,8 +30,8 @@ THUMBNAIL_CHOICES = ("high", "uhd", "qhd", "fhd", "maxres", "standard", "medium"
 
 MAX_BYTES = 8 << 20
 MAX_REDIRECTS = 5
-USUAL_A_STEP = 4
-"""So many usual thumbnails are checked in one step of the event loop: with all that have come, it would be late."""
+DECODERS = 2
+"""Threads: each may take `LARGE_BYTES` at a time, and decoding keeps no more than one busy beside the event loop."""
 MOST_CANDIDATES = 10
 MOST_TRANSIENT = 1
 """So many sizes of a thumbnail may fail transiently before the others are left alone: it is the host's fault then."""
@@ -132,7 +132,7 @@ class _Got:
 
 
 class Thumbnails:
-    """Fetches thumbnails; what takes long to decode is decoded on a few threads of its own. Call `close` when done."""
+    """Fetches thumbnails, and checks them on a few threads of its own. Call `close` when done."""
 
     def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
         set_up_pillow()
@@ -140,12 +140,13 @@ class Thumbnails:
         self._http = http
         self._extra_hosts = extra_hosts
         self._in_flight = InFlight()
-        self._usual = asyncio.Semaphore(USUAL_A_STEP)
-        self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+        self._large = LargeDecoder()
 
     def close(self) -> None:
-        """Let the decoding threads go."""
+        """Let the decoding threads go, and abandon what they decode."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._large.close()
 
     async def fetch(self, job: PictureJob, preferred: str) -> tuple[PictureOutcome, bool]:
         """Fetch one video's thumbnail, and whether its host could not be reached, or could not serve it.
@@ -195,7 +196,9 @@ class Thumbnails:
         if got.kind == "unchanged":
             return UnchangedPicture(job.video_id)
         try:
-            checked = await self._check(got.body)
+            checked = await asyncio.get_running_loop().run_in_executor(
+                self._decoders, check_picture, got.body, self._large
+            )
         except PictureError as error:
             raise PictureError(str(error), url=size.url) from error
         if size.is_far_larger_than(checked.width, checked.height):
@@ -213,14 +216,6 @@ class Thumbnails:
             etag=got.etag,
             last_modified=got.last_modified,
         )
-
-    async def _check(self, data: bytes) -> CheckedPicture:
-        async with self._usual:
-            checked = check_usual(data)
-            await asyncio.sleep(0)
-        if checked is not None:
-            return checked
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data)
 
     async def _ask(self, request: Request) -> _Got:
         """Send one request when there is a place for it; what its host bears decides how many places there are."""

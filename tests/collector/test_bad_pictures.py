@@ -7,6 +7,7 @@ import hashlib
 import io
 import struct
 import zlib
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
-from collector.thumbnails.check import MAX_PIXELS, check_picture, set_up_pillow
+from collector.thumbnails.check import MAX_PIXELS, check_picture
+from collector.thumbnails.decode import set_up_pillow
 from store.db import Database
 from tests.collector.channels import channel, failures, jpeg, sync, video
 from thumbtune.standin.faults import Fault, Faults
@@ -154,10 +156,10 @@ def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
 @pytest.mark.parametrize(
     ("form", "options", "most"),
     [
-        ("PNG", {}, (4096, 2048)),
-        ("GIF", {}, (4096, 2048)),
-        ("WEBP", {"lossless": True}, (2048, 1024)),
-        ("JPEG", {"progressive": True}, (2048, 2048)),
+        ("PNG", {}, (4000, 2500)),
+        ("GIF", {}, (4000, 2500)),
+        ("WEBP", {"lossless": True}, (4000, 2500)),
+        ("JPEG", {"progressive": True}, (4000, 2500)),
     ],
     ids=["png", "gif", "webp", "progressive"],
 )
@@ -170,7 +172,7 @@ def test_what_is_decoded_whole_is_bounded_by_the_memory_that_takes(
 
 
 def test_a_jpeg_whose_scan_lacks_a_component_counts_as_one_that_is_gathered_whole() -> None:
-    data = bytearray(saved(Image.new("RGB", (2048, 2049)), "JPEG"))
+    data = bytearray(saved(Image.new("RGB", (4000, 2501)), "JPEG"))
     check_picture(bytes(data))
     scan = data.index(b"\xff\xda")
     data[scan + 4] = 1
@@ -184,6 +186,41 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
     check_picture(whole)
     with pytest.raises(PictureError, match="more than 200 scans"):
         check_picture(whole[:-2] + scan * 200 + whole[-2:])
+
+
+FACTORS = (0x11, 0x12, 0x21, 0x22, 0x31, 0x13, 0x41)
+
+
+def sampled(factors: tuple[int, int, int]) -> bytes:
+    """A JPEG whose frame says how much finer each component is sampled, as `0xHV`, whatever its scan holds."""
+    data = bytearray(saved(Image.effect_noise((120, 90), 60).convert("RGB"), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    for number, factor in enumerate(factors):
+        data[frame + 11 + 3 * number] = factor
+    return bytes(data)
+
+
+@pytest.mark.parametrize("of_light", FACTORS)
+def test_a_jpeg_of_any_sampling_is_a_picture_just_where_it_can_be_decoded_whole(of_light: int) -> None:
+    """Decoded smaller, nothing may be passed over that training would stumble upon."""
+    for factors in product([of_light], FACTORS, FACTORS):
+        data = sampled(factors)
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                picture.load()
+        except OSError:
+            with pytest.raises(PictureError):
+                check_picture(data)
+        else:
+            check_picture(data)
+
+
+@pytest.mark.parametrize("scans", [2, 40])
+def test_further_scans_after_one_of_all_components_are_damage(scans: int) -> None:
+    flat = saved(Image.new("RGB", (64, 64), "teal"), "JPEG")
+    begin, end = flat.index(b"\xff\xda"), len(flat) - 2
+    with pytest.raises(PictureError, match="broken data stream"):
+        check_picture(flat[:begin] + flat[begin:end] * scans + flat[end:])
 
 
 def test_a_picture_that_stands_on_its_side_is_kept_as_it_is() -> None:

@@ -51,8 +51,10 @@ def hostile(server: str) -> list[tuple[str, Fault, str | None]]:
         ("a bomb of 30,000 x 30,000", body(png(30_000, 30_000)), "too many"),
         ("a WebP of 40 megapixels", body(saved("RGBA", (8000, 5000), "WEBP", lossless=True)), "too many"),
         ("a progressive JPEG of 40 megapixels", body(saved("L", (8000, 5000), "JPEG", progressive=True)), "too many"),
-        ("the largest PNG that passes", body(saved("RGB", (4096, 2048), "PNG")), None),
-        ("the largest WebP that passes", body(saved("RGB", (2048, 1024), "WEBP")), None),
+        ("the largest PNG that passes", body(saved("RGB", (4000, 2500), "PNG")), None),
+        ("the largest PNG that is decoded in a thread", body(saved("RGB", (2048, 2048), "PNG")), None),
+        ("the largest WebP that passes", body(saved("RGB", (4000, 2500), "WEBP")), None),
+        ("the largest WebP that is decoded in a thread", body(saved("RGB", (1024, 1024), "WEBP")), None),
         ("the largest JPEG that passes", body(saved("RGB", (8000, 5000), "JPEG")), None),
     ]
 
@@ -109,16 +111,19 @@ def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'large.db'}"
         peak, report = peak_mib(url, server, "")
     assert (report["status"], report["thumbnails"]["fetched"]) == ("complete", EACH + 20)  # type: ignore[index]
-    assert peak - clean < MOST_MIB, (peak, clean)
+    print("PEAK", peak, clean); assert peak - clean < MOST_MIB, (peak, clean)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: Path) -> None:
     pictures = [
-        saved("RGB", (4096, 2048), "PNG"),
-        saved("RGB", (2048, 1024), "WEBP"),
+        saved("RGB", (3840, 2160), "PNG"),
+        saved("RGB", (2048, 2048), "PNG"),
+        saved("RGB", (3840, 2160), "WEBP"),
+        saved("RGB", (1024, 1024), "WEBP"),
         saved("RGB", (8000, 5000), "JPEG"),
-        saved("RGB", (2048, 2048), "JPEG", progressive=True),
+        saved("RGB", (3840, 2160), "JPEG", progressive=True, subsampling=0),
+        saved("RGB", (1600, 1600), "JPEG", progressive=True, subsampling=0),
     ]
     count = 2 * EACH * len(pictures)
     files = [
@@ -132,7 +137,7 @@ def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: P
         server.faults = Faults(files, most_in_a_row=None)
         peak, report = peak_mib(f"sqlite:///{tmp_path / 'mixed.db'}", server, "")
     assert (report["status"], report["thumbnails"]["fetched"]) == ("complete", count)  # type: ignore[index]
-    assert peak - clean < MOST_MIB, (peak, clean)
+    print("PEAK", peak, clean); assert peak - clean < MOST_MIB, (peak, clean)
 
 
 def large_file(number: int, picture: bytes | None = None) -> bytes:
@@ -169,4 +174,4 @@ def test_no_picture_takes_the_memory_and_none_stops_the_rest(tmp_path: Path) -> 
             else:
                 assert said in reasons[video_id], (what, reasons[video_id])
     assert sum(row[4] is not None for row in stored.values()) == count - len(reasons)
-    assert peak - clean < MOST_MIB, (peak, clean)
+    print("PEAK", peak, clean); assert peak - clean < MOST_MIB, (peak, clean)
