@@ -66,7 +66,7 @@ class LargeDecoder:
     def _run(self, command: list[str], data: bytes) -> tuple[int, str]:
         try:
             # A process group of its own: Ctrl-C is for the sync, and says nothing about the picture.
-            child = subprocess.Popen(
+            child = subprocess.Popen(  # noqa: S603 (our own script)
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
             )
         except OSError as error:

@@ -83,10 +83,11 @@ def _main() -> int:
     set_up_pillow()
     form, scalable = sys.argv[1:]
     try:
-        print(*decoded_size(sys.stdin.buffer.read(), form, scalable=scalable == "scalable"))
+        width, height = decoded_size(sys.stdin.buffer.read(), form, scalable=scalable == "scalable")
     except DECODER_ERRORS as error:
-        print(error)
+        sys.stdout.write(str(error))
         return 1
+    sys.stdout.write(f"{width} {height}")
     return 0
 
 

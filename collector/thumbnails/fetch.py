@@ -151,42 +151,34 @@ class Thumbnails:
     async def fetch(self, job: PictureJob, preferred: str) -> tuple[PictureOutcome, bool]:
         """Fetch one video's thumbnail, and whether its host could not be reached, or could not serve it.
 
-        Never raises for a bad picture: that is an outcome, with its reason.
+        The first size that can be fetched is taken; whatever is wrong with one, the next is tried. A refresh asks for
+        the preferred size again, so that a smaller one that took its place does not stay for ever. Where a thumbnail is
+        stored, a transient failure of its size leaves it as it is: another size would look like a change.
+
+        Returns:
+            The outcome, and whether it is a transient failure. Never raises for a bad thumbnail: that is an outcome,
+            with its reason. If no size can be fetched, that is a transient one if there is any, as another try may heal
+            it; else the first that is not just missing.
         """
-        try:
-            return await self._fetch(job, candidates(job.thumbnails, preferred)), False
-        except PictureError as error:
-            reason = _storable(str(error))[:LONGEST_REASON]
-            return FailedPicture(job.video_id, error.url, reason), _is_transient(error)
-
-    async def _fetch(self, job: PictureJob, sizes: list[Candidate]) -> PictureOutcome:
-        """The first size that can be fetched; whatever is wrong with one, the next is tried.
-
-        A refresh asks for the preferred size again, so that a smaller one that took its place does not stay for ever.
-        Where a thumbnail is stored, a transient failure of its size leaves it as it is: another size would look like a
-        change of the thumbnail.
-
-        Raises:
-            PictureError: no size can be fetched. It is a transient one if there is any, as another try may heal it;
-                else the first that is not just missing.
-        """
-        if not sizes:
-            raise PictureError("the API names no thumbnail")
-        errors: list[PictureError] = []
+        sizes = candidates(job.thumbnails, preferred)
+        # Not the errors: their tracebacks hold the bodies.
+        failures: list[tuple[FailedPicture, bool]] = []
         placeholders: set[str] = set()
         for size in sizes:
             try:
                 outcome = await self._fetch_size(job, size, placeholders)
             except PictureError as error:
-                errors.append(error)
-                if _is_transient(error) and (size.url == job.url or sum(map(_is_transient, errors)) > MOST_TRANSIENT):
+                failures.append(_failed(job, error))
+                transient = sum(is_transient for _, is_transient in failures)
+                if failures[-1][1] and (size.url == job.url or transient > MOST_TRANSIENT):
                     break
                 continue
             if outcome is not None:
-                return outcome
-        raise next(filter(_is_transient, errors), None) or next(
-            iter(errors), PictureError("no thumbnail size is available (404)", url=sizes[0].url)
-        )
+                return outcome, False
+        if not failures:
+            reason = "no thumbnail size is available (404)" if sizes else "the API names no thumbnail"
+            failures.append((FailedPicture(job.video_id, sizes[0].url if sizes else None, reason), False))
+        return next((failure for failure in failures if failure[1]), failures[0])
 
     async def _fetch_size(self, job: PictureJob, size: Candidate, placeholders: set[str]) -> PictureOutcome | None:
         """One size; None when it is missing. `placeholders`: digests of what was sent instead of larger sizes."""
@@ -257,9 +249,10 @@ class Thumbnails:
         raise PictureError(f"more than {MAX_REDIRECTS} redirects", url=url)
 
 
-def _is_transient(error: PictureError) -> bool:
-    """Whether the host could not be reached, or said that it can't answer now."""
-    return isinstance(error.__cause__, NetworkError | Unavailable)
+def _failed(job: PictureJob, error: PictureError) -> tuple[FailedPicture, bool]:
+    """What the store keeps; and whether the host could not be reached, or said that it can't answer now."""
+    reason = _storable(str(error))[:LONGEST_REASON]
+    return FailedPicture(job.video_id, error.url, reason), isinstance(error.__cause__, NetworkError | Unavailable)
 
 
 def _read(answer: Answer) -> _Got:

@@ -1,9 +1,9 @@
 """What a picture file announces before its pixels: read by walking its parts, in bounds, without decoding anything.
 
-Pillow keeps each part that it meets before the pixels, joins some of them in quadratic time, and looks at bytes one at a
-time where a part should begin. So the parts are counted here first: JPEG segments (ITU-T T.81, annex B), PNG chunks (W3C
-PNG, section 5), GIF blocks (GIF89a, appendix A) and WebP chunks (RFC 9649). A file that ends early is not refused here:
-the decoder does that.
+Pillow keeps each part that it meets before the pixels, joins some of them in quadratic time, and looks at bytes one at
+a time where a part should begin. So the parts are counted here first: JPEG segments (ITU-T T.81, annex B), PNG chunks
+(W3C PNG, section 5), GIF blocks (GIF89a, appendix A) and WebP chunks (RFC 9649). A file that ends early is not refused
+here: the decoder does that.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _webp(data: bytes) -> Header:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk, which the formats prescribe (RFC 9649, sections 2.5 to 2.7; RFC 6386, 9.1)."""
+    """Width and height by the first chunk, whose kind is prescribed (RFC 9649, 2.5 to 2.7; RFC 6386, 9.1)."""
     name = data[12:16]
     if name == b"VP8X" and len(data) >= 30:
         return 1 + _little(data, 24, 3), 1 + _little(data, 27, 3)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
-from collector.thumbnails.check import MAX_PIXELS, check_picture
+from collector.thumbnails.check import MAX_PIXELS, LargeDecoder, check_picture
 from collector.thumbnails.decode import set_up_pillow
 from store.db import Database
 from tests.collector.channels import channel, failures, jpeg, sync, video
@@ -169,6 +169,63 @@ def test_what_is_decoded_whole_is_bounded_by_the_memory_that_takes(
     check_picture(saved(Image.new("L", most), form, **options))
     with pytest.raises(PictureError, match="too many for its kind"):
         check_picture(saved(Image.new("L", (most[0], most[1] + 1)), form, **options))
+
+
+FOUR_K = (3840, 2160)
+
+
+@pytest.mark.parametrize(
+    ("form", "mode", "options"),
+    [
+        ("JPEG", "RGB", {}),
+        ("JPEG", "RGB", {"progressive": True}),
+        ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
+        ("JPEG", "CMYK", {"progressive": True}),
+        ("PNG", "RGB", {}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "I;16", {}),
+        ("GIF", "P", {}),
+        ("WEBP", "RGB", {"method": 0}),
+        ("WEBP", "RGBA", {"lossless": True, "method": 0}),
+    ],
+)
+def test_4k_of_any_usual_format_is_a_picture_unless_it_is_cut_short(
+    form: str, mode: str, options: dict[str, object]
+) -> None:
+    data = saved(Image.linear_gradient("L").resize(FOUR_K).convert(mode), form, **options)
+    found = check_picture(data)
+    assert (found.mime, (found.width, found.height)) == (f"image/{form.lower()}", FOUR_K)
+    with pytest.raises(PictureError, match="can't be decoded"):
+        check_picture(data[: len(data) * 9 // 10])
+
+
+def test_a_large_picture_is_abandoned_on_close() -> None:
+    data = saved(Image.new("RGB", FOUR_K), "PNG")
+    decoder = LargeDecoder()
+    assert check_picture(data, decoder).width == FOUR_K[0]
+    decoder.close()
+    with pytest.raises(PictureError, match="SIGKILL"):
+        check_picture(data, decoder)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_a_header_that_announces_less_than_is_decoded_is_damage(form: str) -> None:
+    """The bounds are put to what is announced first; a file may announce again."""
+    small, large = (saved(Image.new("L", size), form) for size in ((16, 16), (200, 100)))
+    if form == "JPEG":
+        at = large.index(b"\xff\xc0")
+        data = large[:at] + small[small.index(b"\xff\xc0") :][:13] + large[at:]
+    elif form == "PNG":
+        data = large[:8] + small[8:33] + large[8:]
+    elif form == "GIF":
+        data = large[:6] + struct.pack("<HH", 16, 16) + large[10:]
+        assert check_picture(data).width == 200  # Pillow makes the picture as large as its first frame
+        return
+    else:
+        data = large[:12] + b"VP8X" + struct.pack("<II", 10, 0) + b"\x0f\0\0\x0f\0\0" + large[12:]
+        data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+    with pytest.raises(PictureError, match="can't be decoded"):
+        check_picture(data)
 
 
 def test_a_jpeg_whose_scan_lacks_a_component_counts_as_one_that_is_gathered_whole() -> None:
