@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from collector.errors import PictureError
 from collector.thumbnails import decode
 from collector.thumbnails.metadata import Header, read_header
+from store.types import MAX_PICTURE_PIXELS
 
-__all__ = ["MAX_PIXELS", "MAX_WHOLE_PIXELS", "CheckedPicture", "LargeDecoder", "check_picture"]
+__all__ = ["MAX_WHOLE_PIXELS", "CheckedPicture", "LargeDecoder", "check_picture"]
 
-MAX_PIXELS = 40_000_000
 MAX_WHOLE_PIXELS = 10_000_000
 """Of all but a JPEG that is decoded in strips: 4K has 8.3 million, or 8.8 million in cinemas."""
 LARGE_BYTES = 16 << 20
@@ -100,14 +100,14 @@ def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPict
         large: decodes what takes more than `LARGE_BYTES`.
 
     Raises:
-        PictureError: empty, of a format not in `FORMATS`, cut short or damaged, of too much metadata (`read_header`),
-            or of more than `MAX_PIXELS` or `MAX_WHOLE_PIXELS`.
+        PictureError: empty, of a format not in `PICTURE_FORMATS`, cut short, damaged, of too much metadata
+            (`read_header`), or of more than `MAX_PICTURE_PIXELS` or `MAX_WHOLE_PIXELS`.
     """
     if not data:
         raise PictureError("the file is empty")
     header = read_header(data)
     pixels = header.width * header.height
-    most = MAX_WHOLE_PIXELS if header.bytes_a_pixel else MAX_PIXELS
+    most = MAX_WHOLE_PIXELS if header.bytes_a_pixel else MAX_PICTURE_PIXELS
     if pixels > most:
         raise PictureError(
             f"{header.width} x {header.height} pixels are too many for its kind ({header.format}; at most "

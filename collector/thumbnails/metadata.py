@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from collector.errors import PictureError
+from store.types import PICTURE_FORMATS
 
-__all__ = ["FORMATS", "Header", "read_header"]
+__all__ = ["Header", "read_header"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PARTS = 2_048
 """Segments, chunks, blocks and stray bytes. Files of cameras and editors have up to a hundred."""
 MAX_METADATA_BYTES = 2 << 20
@@ -39,7 +39,7 @@ class Header:
     """What a file announces.
 
     Args:
-        format: one of `FORMATS`.
+        format: one of `PICTURE_FORMATS`.
         width: of the picture, or of an animation's canvas, in pixels.
         height: the same.
         bytes_a_pixel: what decoding takes at most for each pixel; 0 for a JPEG that is decoded in strips. Measured
@@ -58,7 +58,7 @@ def read_header(data: bytes) -> Header:
     """Walk a file up to its pixels; of a PNG and a WebP, all of it.
 
     Raises:
-        PictureError: it is of no format in `FORMATS`, ends before it says its size, or has more metadata than a
+        PictureError: it is of no format in `PICTURE_FORMATS`, ends before it says its size, or has more metadata than a
             picture needs.
     """
     if data.startswith(b"\xff\xd8\xff"):
@@ -69,7 +69,7 @@ def read_header(data: bytes) -> Header:
         return _gif(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp(data)
-    raise PictureError(f"not a picture ({', '.join(FORMATS)}); it begins with {data[:8]!r}")
+    raise PictureError(f"not a picture ({', '.join(PICTURE_FORMATS)}); it begins with {data[:8]!r}")
 
 
 class _Metadata:

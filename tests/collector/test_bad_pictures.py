@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
-from collector.thumbnails.check import MAX_PIXELS, LargeDecoder, check_picture
+from collector.thumbnails.check import LargeDecoder, check_picture
 from collector.thumbnails.decode import set_up_pillow
 from store.db import Database
+from store.types import MAX_PICTURE_PIXELS
 from tests.collector.channels import channel, failures, jpeg, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -146,7 +147,7 @@ def test_a_large_jpeg_that_is_cut_short_is_found_out() -> None:
 
 
 def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
-    assert MAX_PIXELS == 8000 * 5000
+    assert MAX_PICTURE_PIXELS == 8000 * 5000
     most = check_picture(saved(Image.new("L", (8000, 5000)), "JPEG"))
     assert (most.width, most.height) == (8000, 5000)
     with pytest.raises(PictureError, match="too many"):
@@ -334,7 +335,7 @@ def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> No
         body[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
     with contextlib.suppress(PictureError):
         checked = check_picture(bytes(body))
-        assert checked.width * checked.height <= MAX_PIXELS
+        assert checked.width * checked.height <= MAX_PICTURE_PIXELS
 
 
 async def test_damage_that_a_picture_can_be_read_in_spite_of_is_nothing_to_tell(
