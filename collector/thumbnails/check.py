@@ -19,12 +19,14 @@ from collector.thumbnails import decode
 from collector.thumbnails.metadata import Header, read_header
 from store.types import MAX_PICTURE_PIXELS
 
-__all__ = ["MAX_WHOLE_PIXELS", "CheckedPicture", "LargeDecoder", "check_picture"]
+__all__ = ["MAX_WHOLE_PIXELS", "CheckedPicture", "LargeDecoder", "check_picture", "is_quick"]
 
 MAX_WHOLE_PIXELS = 10_000_000
 """Of all but a JPEG that is decoded in strips: 4K has 8.3 million, or 8.8 million in cinemas."""
 LARGE_BYTES = 16 << 20
 """That decoding takes. 1280x720 pixels of WebP are less: starting a process takes longer than decoding them."""
+QUICK_BYTES = 64 << 10
+QUICK_PIXELS = 1 << 20
 LONGEST_WAIT_S = 120.0
 
 
@@ -123,3 +125,17 @@ def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPict
     if size != (header.width, header.height):
         raise PictureError("can't be decoded (its headers contradict each other)")
     return CheckedPicture(hashlib.sha256(data).hexdigest(), f"image/{header.format.lower()}", *size)
+
+
+def is_quick(data: bytes) -> bool:
+    """Whether `check_picture` takes about a millisecond, as for the JPEGs that YouTube makes.
+
+    An event loop is less late if it does that itself: a thread would take the interpreter from it for as long.
+
+    Raises:
+        PictureError: as `check_picture` does.
+    """
+    if not 0 < len(data) <= QUICK_BYTES:
+        return False
+    header = read_header(data)
+    return header.format == "JPEG" and not header.bytes_a_pixel and header.width * header.height <= QUICK_PIXELS

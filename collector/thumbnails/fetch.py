@@ -17,12 +17,12 @@ from yarl import URL
 
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
 from collector.http import Answer, Http, InFlight, Request
-from collector.thumbnails.check import LargeDecoder, check_picture
+from collector.thumbnails.check import CheckedPicture, LargeDecoder, check_picture, is_quick
 from collector.thumbnails.decode import set_up_pillow
 from collector.thumbnails.memory import return_large_blocks
 from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
-__all__ = ["SIZES", "THUMBNAIL_CHOICES", "Candidate", "Thumbnails", "candidates", "is_allowed"]
+__all__ = ["QUICK_A_STEP", "SIZES", "THUMBNAIL_CHOICES", "Candidate", "Thumbnails", "candidates", "is_allowed"]
 
 SIZES = ("uhd", "qhd", "fhd", "maxres", "standard", "high", "medium", "default")
 """From largest to smallest (https://developers.google.com/youtube/v3/docs/thumbnails)."""
@@ -30,6 +30,8 @@ THUMBNAIL_CHOICES = ("high", "uhd", "qhd", "fhd", "maxres", "standard", "medium"
 
 MAX_BYTES = 8 << 20
 MAX_REDIRECTS = 5
+QUICK_A_STEP = 4
+"""So many quick checks are done in one step of the event loop: with all that have come, it would be late."""
 DECODERS = 2
 """Threads: each may take `LARGE_BYTES` at a time, and decoding keeps no more than one busy beside the event loop."""
 MOST_CANDIDATES = 10
@@ -132,7 +134,7 @@ class _Got:
 
 
 class Thumbnails:
-    """Fetches thumbnails, and checks them on a few threads of its own. Call `close` when done."""
+    """Fetches thumbnails; what takes long to decode is decoded on threads of its own. Call `close` when done."""
 
     def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
         set_up_pillow()
@@ -140,6 +142,7 @@ class Thumbnails:
         self._http = http
         self._extra_hosts = extra_hosts
         self._in_flight = InFlight()
+        self._quick = asyncio.Semaphore(QUICK_A_STEP)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._large = LargeDecoder()
 
@@ -188,9 +191,7 @@ class Thumbnails:
         if got.kind == "unchanged":
             return UnchangedPicture(job.video_id)
         try:
-            checked = await asyncio.get_running_loop().run_in_executor(
-                self._decoders, check_picture, got.body, self._large
-            )
+            checked = await self._check(got.body)
         except PictureError as error:
             raise PictureError(str(error), url=size.url) from error
         if size.is_far_larger_than(checked.width, checked.height):
@@ -208,6 +209,14 @@ class Thumbnails:
             etag=got.etag,
             last_modified=got.last_modified,
         )
+
+    async def _check(self, data: bytes) -> CheckedPicture:
+        if is_quick(data):
+            async with self._quick:
+                checked = check_picture(data)
+                await asyncio.sleep(0)
+            return checked
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data, self._large)
 
     async def _ask(self, request: Request) -> _Got:
         """Send one request when there is a place for it; what its host bears decides how many places there are."""
