@@ -184,7 +184,8 @@ async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, 
         # The day's row last, as in every transaction.
         row = _add_spent(session, run, spent, now)
         channel = get_channel(session, run.channel_id)
-        return SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error, run.notices)
+        report = SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error)
+        return replace(report, notices=tuple(run.notices))
 
     report, _ = await to_its_end(clients.store.write(close))
     return report

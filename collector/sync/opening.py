@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from collector.errors import ChannelNotFound
+from collector.errors import ChannelNotFound, QuotaExceeded
 from collector.sync.lease import take_channel
 from collector.sync.options import SyncOptions
 from collector.sync.plan import handle_is_trusted
@@ -60,8 +60,9 @@ class FoundChannel:
 async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
     """Find a channel: in the store if it is known, which costs nothing, else by the API, with all that it says.
 
-    A handle in the store counts for a while only (see `HANDLE_TRUSTED_FOR`); then YouTube is asked whose it is now. One
-    that nobody has any more still names the channel that had it.
+    A handle in the store counts for a while only (see `HANDLE_TRUSTED_FOR`); then YouTube is asked whose it is now. It
+    still names the channel that had it if nobody has it any more, and for what can be done without the API when the
+    quota is spent; the user is told so.
 
     Raises:
         CollectorError: there is no such channel, or the API can't be asked.
@@ -78,14 +79,16 @@ async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
         return FoundChannel(holders[0].id)
     try:
         item = await clients.youtube.channel(name)
-    except ChannelNotFound:
+    except (ChannelNotFound, QuotaExceeded) as error:
         if len(holders) != 1:
             raise
         (holder,) = holders
-        notice = (
-            f"YouTube knows no channel {name} now; taken is {holder.title} ({holder.id}), which had that handle: "
-            "name it by its id"
+        why = (
+            f"YouTube knows no channel {name} now"
+            if isinstance(error, ChannelNotFound)
+            else f"the quota is spent, so YouTube can't be asked whose handle {name} is now"
         )
+        notice = f"{why}; it was that of {holder.title} ({holder.id}), which is synced: name it by its id"
         return FoundChannel(holder.id, notice=notice)
     return FoundChannel(item.id, item, handle)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -51,7 +51,6 @@ class SyncReport:
         channel: Channel,
         not_pairs: Mapping[str, int],
         error: Exception | None,
-        notices: Sequence[str] = (),
     ) -> SyncReport:
         """The report of a finished run."""
         return cls(
@@ -72,7 +71,6 @@ class SyncReport:
             units=run.units,
             seconds=run.seconds or 0.0,
             error=error,
-            notices=tuple(notices),
         )
 
     @property

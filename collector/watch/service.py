@@ -222,9 +222,7 @@ class Service:
 
     def _plan(self, session: Session) -> _Plan:
         now = self._now()
-        named: list[tuple[str | None, ChannelName]] = []
-        for name in self._names:
-            named.append(self._named(session, name))
+        named = [self._named(session, name) for name in self._names]
         if not self._names:
             named = [(channel_id, ChannelName("id", channel_id)) for channel_id in channel_ids(session)]
         spent = units_spent(session, quota_day(now), self._settings.key_fingerprint)
