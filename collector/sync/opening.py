@@ -147,6 +147,7 @@ async def begin_run(clients: Clients, found: FoundChannel, options: SyncOptions)
             thumbnail_size=channel.thumbnail_size,
             started_at=now,
             refresh_from=refresh_from,
+            described=found.item is not None,
             notices=notices,
         )
 

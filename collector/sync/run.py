@@ -91,6 +91,8 @@ class Run:
     error: CollectorError | None = None
     """What ended the listing early while the rest could go on."""
     quota_spent: bool = False
+    described: bool = False
+    """Whether the API has described the channel just now, as its name was looked up."""
     notices: list[str] = field(default_factory=list)
     """What the user is to be told though it keeps nothing from being done."""
 

@@ -59,7 +59,8 @@ async def do_work(run: Run) -> SyncStatus | None:
         log.info("%s: the feed shows nothing new: only what is waiting is read", channel.id)
         work = Work(_no_listing, None, settle=True, api=bool(waiting))
     elif run.mode == "refresh":
-        await _describe_again(run)
+        if not run.described:
+            await _describe_again(run)
     else:
         log.info("%s: %s listing%s", channel.id, run.mode, ", from where the last one stopped" if unfinished else "")
     await run_pipeline(run, replace(work, api=work.api and not run.quota_spent))
