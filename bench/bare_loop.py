@@ -18,7 +18,7 @@ import aiohttp
 
 from collector.sync.batches import PICTURES_A_WRITE
 from collector.sync.pipeline import PICTURES_AT_ONCE
-from collector.thumbnails.check import check_picture, check_usual
+from collector.thumbnails.check import check_picture
 
 __all__ = ["fetch"]
 
@@ -39,7 +39,7 @@ async def fetch(urls: list[str], store: Path) -> None:
                 for url in waiting:
                     async with session.get(url) as response:
                         data = await response.read()
-                    checked = check_usual(data) or check_picture(data)
+                    checked = check_picture(data)
                     rows.append((checked.sha256, data, checked.mime, checked.width, checked.height))
                     if len(rows) >= PICTURES_A_WRITE:
                         batch = rows[:]

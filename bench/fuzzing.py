@@ -24,7 +24,8 @@ from PIL import Image
 from collector.errors import CollectorError
 from collector.http import retry_after_s
 from collector.sync.plan import details_from
-from collector.thumbnails.check import check_picture, set_up_pillow
+from collector.thumbnails.check import check_picture
+from collector.thumbnails.decode import set_up_pillow
 from collector.thumbnails.fetch import SIZES, candidates, is_allowed
 from collector.youtube import parse_channel_name
 from collector.youtube.feed import parse_feed
@@ -171,16 +172,24 @@ def _feed(dice: random.Random) -> None:
     parse_feed(_bytes(FEED, dice), "UCx")
 
 
+EXIF = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+"""A quarter turn."""
+
+
 def _pictures() -> list[bytes]:
     made = []
     for form, mode, options in (
         ("JPEG", "RGB", {}),
         ("JPEG", "CMYK", {}),
         ("JPEG", "L", {"progressive": True}),
+        ("JPEG", "RGB", {"exif": EXIF, "comment": b"a comment", "icc_profile": bytes(200)}),
         ("PNG", "RGBA", {}),
         ("PNG", "P", {}),
+        ("PNG", "L", {"exif": EXIF, "icc_profile": bytes(200)}),
         ("GIF", "P", {}),
+        ("GIF", "P", {"comment": b"a comment"}),
         ("WEBP", "RGB", {}),
+        ("WEBP", "RGB", {"exif": EXIF, "icc_profile": bytes(200)}),
         ("WEBP", "RGBA", {"lossless": True}),
     ):
         file = io.BytesIO()

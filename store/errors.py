@@ -6,6 +6,7 @@ StoreError                     the root: anything the store can't do
 ├── NotAStore                  the file or database holds something else, or is damaged
 ├── StoreTooNew                a newer thumbtune migrated it
 ├── StoreTooOld                it needs `thumbtune db upgrade` first
+├── AmbiguousHandle            several channels have the handle (exit code 2)
 ├── NotFound                   a row that was asked for by id does not exist
 ├── ContentRemoved             a snapshot's titles and thumbnails were deleted with their channel
 ├── InUse                      a running process needs what was to be deleted
@@ -15,6 +16,7 @@ StoreError                     the root: anything the store can't do
 from __future__ import annotations
 
 __all__ = [
+    "AmbiguousHandle",
     "BadDatabaseUrl",
     "BadQuery",
     "ContentRemoved",
@@ -58,6 +60,12 @@ class StoreTooOld(StoreError):
 
 class PictureDamaged(StoreError):
     """A stored thumbnail has other bytes than its digest says."""
+
+
+class AmbiguousHandle(StoreError):
+    """Several channels in the store have the handle that should name one."""
+
+    exit_code = 2
 
 
 class NotFound(StoreError):

@@ -10,7 +10,12 @@ from sqlalchemy import JSON, DateTime, Dialect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-__all__ = ["UtcDateTime", "json_type", "utc_now"]
+__all__ = ["MAX_PICTURE_PIXELS", "PICTURE_FORMATS", "UtcDateTime", "json_type", "utc_now"]
+
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+"""What a thumbnail in the store may be, as Pillow calls it. Nothing opens any other: some run other programs."""
+MAX_PICTURE_PIXELS = 40_000_000
+"""Of a thumbnail in the store."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -7,7 +7,6 @@ of the event loop is running.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -41,8 +40,6 @@ def run_until_stopped(
         KeyboardInterrupt: a second signal was received.
     """
     stopping = _Stopping(patience_s)
-    # Imported objects are permanent: collecting garbage among them took a tenth of a sync's time.
-    gc.freeze()
     try:
         return asyncio.run(stopping.run(start))
     except asyncio.CancelledError as error:

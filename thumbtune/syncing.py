@@ -150,6 +150,8 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
                 f"{report.pictures_failed} thumbnails failed and are tried again on a later sync; "
                 "the table picture_failure says why"
             )
+        for notice in report.notices:
+            console.note(f"note: {notice}")
         if report.error is not None:
             console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
 

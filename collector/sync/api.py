@@ -123,8 +123,9 @@ async def _sync_one(clients: Clients, name: ChannelName, options: SyncOptions) -
     began = time.monotonic()
     channel_id: str | None = None
     try:
-        item, channel_id = await find_channel(clients, name)
-        run, cancelled = await to_its_end(begin_run(clients, channel_id, item, options))
+        found = await find_channel(clients, name)
+        channel_id = found.id
+        run, cancelled = await to_its_end(begin_run(clients, found, options))
     except ChannelBusy as busy:
         log.info("%s: %s", name, busy, extra={"channel": channel_id})
         report = SyncReport(str(name), "busy", id=channel_id)
@@ -183,7 +184,8 @@ async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, 
         # The day's row last, as in every transaction.
         row = _add_spent(session, run, spent, now)
         channel = get_channel(session, run.channel_id)
-        return SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error)
+        report = SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error)
+        return replace(report, notices=tuple(run.notices))
 
     report, _ = await to_its_end(clients.store.write(close))
     return report

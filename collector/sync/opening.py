@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from collector.errors import ChannelNotFound, QuotaExceeded
 from collector.sync.lease import take_channel
 from collector.sync.options import SyncOptions
+from collector.sync.plan import handle_is_trusted
 from collector.sync.run import Clients, Run
 from collector.youtube import ChannelItem, ChannelName
 from store.errors import NotFound
-from store.youtube import change_settings, find_by_handle, get_channel, lock_videos, refresh_began, save_channel
+from store.youtube import (
+    change_settings,
+    find_by_handle,
+    get_channel,
+    holders_of,
+    lock_videos,
+    refresh_began,
+    release_handle,
+    save_channel,
+)
 
 __all__ = [
     "DEFAULT_MIN_DURATION_S",
     "DEFAULT_THUMBNAIL",
+    "FoundChannel",
     "begin_run",
     "find_channel",
     "known_channel",
@@ -27,23 +40,68 @@ DEFAULT_MIN_DURATION_S = 181
 DEFAULT_THUMBNAIL = "high"
 
 
-async def find_channel(clients: Clients, name: ChannelName) -> tuple[ChannelItem | None, str]:
-    """A channel's id: from the store if it is known, which costs nothing, else from the API, with all that it says.
+@dataclass(frozen=True, slots=True)
+class FoundChannel:
+    """The channel that a name is that of.
+
+    Attributes:
+        id: `UC...`.
+        item: what the API says of it, where it was asked.
+        handle: by which it was found, or None.
+        notice: what to tell the user of the name, or None.
+    """
+
+    id: str
+    item: ChannelItem | None = None
+    handle: str | None = None
+    notice: str | None = None
+
+
+async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
+    """Find a channel: in the store if it is known, which costs nothing, else by the API, with all that it says.
+
+    A handle in the store counts for a while only (see `HANDLE_TRUSTED_FOR`); then YouTube is asked whose it is now. It
+    still names the channel that had it if nobody has it any more, and for what can be done without the API when the
+    quota is spent; the user is told so.
 
     Raises:
         CollectorError: there is no such channel, or the API can't be asked.
     """
-    known = await clients.store.read(known_channel, name)
-    if known is not None:
-        return None, known
-    item = await clients.youtube.channel(name)
-    return item, item.id
+    handle = _handle_of(name)
+    if handle is None:
+        known = await clients.store.read(known_channel, name)
+        if known is not None:
+            return FoundChannel(known)
+        item = await clients.youtube.channel(name)
+        return FoundChannel(item.id, item)
+    holders = await clients.store.read(holders_of, handle)
+    if len(holders) == 1 and handle_is_trusted(holders[0].described_at, clients.now()):
+        return FoundChannel(holders[0].id)
+    try:
+        item = await clients.youtube.channel(name)
+    except (ChannelNotFound, QuotaExceeded) as error:
+        if len(holders) != 1:
+            raise
+        (holder,) = holders
+        why = (
+            f"YouTube knows no channel {name} now"
+            if isinstance(error, ChannelNotFound)
+            else f"the quota is spent, so YouTube can't be asked whose handle {name} is now"
+        )
+        notice = f"{why}; it was that of {holder.title} ({holder.id}), which is synced: name it by its id"
+        return FoundChannel(holder.id, notice=notice)
+    return FoundChannel(item.id, item, handle)
 
 
 def known_channel(session: Session, name: ChannelName) -> str | None:
-    """The id of the channel of that name if the store has it."""
-    if name.kind in ("handle", "custom"):
-        return find_by_handle(session, "@" + name.value.removeprefix("@"))
+    """The id of the channel of that name if the store has it, as far as the store knows.
+
+    Raises:
+        AmbiguousHandle: several channels in the store have that handle.
+    """
+    handle = _handle_of(name)
+    if handle is not None:
+        return find_by_handle(session, handle)
     if name.kind == "id":
         try:
             return get_channel(session, name.value).id
@@ -52,21 +110,27 @@ def known_channel(session: Session, name: ChannelName) -> str | None:
     return None
 
 
-async def begin_run(clients: Clients, channel_id: str, item: ChannelItem | None, options: SyncOptions) -> Run:
-    """Open a run of a channel that is in the store, or that `item` describes; its settings are changed as asked.
+def _handle_of(name: ChannelName) -> str | None:
+    """The handle that a name is, or stands for: nearly all old custom addresses became the handle of the same name."""
+    return "@" + name.value.removeprefix("@") if name.kind in ("handle", "custom") else None
+
+
+async def begin_run(clients: Clients, found: FoundChannel, options: SyncOptions) -> Run:
+    """Open a run of a channel that is in the store, or that the API described; its settings are changed as asked.
 
     Call it with `to_its_end`: a run that is open, and that nobody knows of, would keep the channel busy.
 
     Raises:
         ChannelBusy: another process is at work on the channel, or was just now.
     """
-    now = clients.now()
+    now, channel_id = clients.now(), found.id
 
     def begin(session: Session) -> Run:
         if options.min_duration_s is not None or options.thumbnail is not None:
             lock_videos(session, channel_id)
-        if item is not None:
-            save_description(session, item, now)
+        notices = [found.notice] if found.notice is not None else []
+        if found.item is not None:
+            notices += save_description(session, found.item, now, asked=found.handle)
         run_id = take_channel(session, channel_id, options.mode, alone_since=options.alone_since, now=now)
         refresh_from = None
         if options.mode == "refresh":
@@ -83,14 +147,27 @@ async def begin_run(clients: Clients, channel_id: str, item: ChannelItem | None,
             thumbnail_size=channel.thumbnail_size,
             started_at=now,
             refresh_from=refresh_from,
+            described=found.item is not None,
+            notices=notices,
         )
 
     return await clients.store.write(begin)
 
 
-def save_description(session: Session, item: ChannelItem, now: datetime) -> None:
-    """Write what the API says of a channel; one that is new gets the default settings."""
-    save_channel(
+def save_description(session: Session, item: ChannelItem, now: datetime, *, asked: str | None = None) -> list[str]:
+    """Write what the API says of a channel; one that is new gets the default settings.
+
+    Args:
+        session: in a write transaction.
+        item: what it says.
+        now: the time.
+        asked: the handle by which YouTube found it, which may be an older one.
+
+    Returns:
+        A line for each channel of the store whose handle this one has now.
+    """
+    former = release_handle(session, asked, item.id) if asked is not None else []
+    former += save_channel(
         session,
         channel_id=item.id,
         handle=item.handle,
@@ -101,3 +178,8 @@ def save_description(session: Session, item: ChannelItem, now: datetime) -> None
         default_thumbnail_size=DEFAULT_THUMBNAIL,
         now=now,
     )
+    return [
+        f"{asked or item.handle} is the handle of {item.title} ({item.id}) now; "
+        f"it was that of {channel.title} ({channel.id}), which keeps its data: name that one by its id"
+        for channel in former
+    ]

@@ -20,7 +20,8 @@ class SyncOptions:
 
     Attributes:
         mode: `incremental`, `full` (list to the very end) or `refresh` (read every known video again).
-        min_duration_s: below it, a video is a short; kept for later syncs. None: as stored, 181 for a new channel.
+        min_duration_s: below it, a video is a short; where durations do not tell, the list of Shorts does (see
+            `may_be_short`); 0 counts Shorts, too. Kept for later syncs. None: as stored, 181 for a new channel.
         thumbnail: the preferred size; kept for later syncs. None: as stored, `high` for a new channel. Stored pictures
             of another size are replaced by the next refresh.
         alone_since: leave a channel alone that another process is syncing, or has synced since then; its report says

@@ -20,6 +20,7 @@ from collector.sync.batches import gather
 from collector.sync.listing import Listing, list_uploads
 from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, Fifties, details_from, needs_confirming
 from collector.sync.run import Run
+from collector.sync.shorts import ask_for_shorts
 from collector.youtube import BATCH, VideoItem
 from store.youtube import (
     DetailsResult,
@@ -131,10 +132,14 @@ class _Pipeline:
                         first.create_task(self._read_details())
                 if self._run.mode != "refresh":
                     first.create_task(self._find_due_pictures())
+            if self._work.api and self._run.error is None:
+                await ask_for_shorts(self._run)
             if self._run.mode == "refresh":
                 # The batches have seen to the pictures of all that they read; now to those of all the rest.
                 await self._jobs.join()
                 await self._find_due_pictures()
+            if not self._run.quota_spent:  # else these wait until the next sync can ask whether they are Shorts
+                await self._find_due_pictures(held=True)
             for _ in workers:
                 await self._jobs.put(None)
             await asyncio.wait(workers)
@@ -252,8 +257,11 @@ class _Pipeline:
         run.clients.progress.details(len(batch))
         return result
 
-    async def _find_due_pictures(self) -> None:
-        """Thumbnails of videos that were read before this sync (or, after a refresh, of any) and are due."""
+    async def _find_due_pictures(self, *, held: bool = False) -> None:
+        """Thumbnails of videos that were read before this sync (or, after a refresh, of any) and are due.
+
+        With `held`, those of videos that waited for the list of Shorts, whenever they were read.
+        """
         run, after = self._run, ""
         refresh = run.refresh_from is not None
         while True:
@@ -263,8 +271,10 @@ class _Pipeline:
                 run.channel_id,
                 after=after,
                 now=now,
-                read_before=now if refresh else run.started_at,
+                read_before=now if refresh or held else run.started_at,
                 recheck_before=run.refresh_from,
+                started_at=run.started_at,
+                held=held,
                 limit=JOBS_A_PAGE,
             )
             if not jobs:

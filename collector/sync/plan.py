@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from collector.errors import PageLoop
 from collector.youtube import LiveState, VideoItem
+from store.moments import CLOCKS_DIFFER
 from store.tables import Kind
-from store.youtube import VideoDetails
+from store.youtube import VideoDetails, doubtful_durations
 
 __all__ = [
     "FEED_ASKED_AGAIN_AFTER",
     "FEED_TRUSTED_FOR",
+    "HANDLE_TRUSTED_FOR",
     "Fifties",
     "PageGuard",
     "details_from",
+    "cheaper_question",
     "feed_can_settle",
+    "handle_is_trusted",
     "kind_of",
+    "may_be_short",
     "needs_confirming",
 ]
 
@@ -27,6 +33,9 @@ FEED_TRUSTED_FOR = timedelta(hours=24)
 
 FEED_ASKED_AGAIN_AFTER = timedelta(hours=24)
 """A video that the feed shows and the API does not have is asked for again after this time."""
+
+HANDLE_TRUSTED_FOR = timedelta(hours=24)
+"""A stored handle names its channel only so long after YouTube said so: handles change hands."""
 
 PAGE_SIZE = 50
 MOST_PAGES_UNTOLD = 2_000
@@ -42,6 +51,26 @@ def kind_of(duration_s: int | None, live: LiveState, min_duration_s: int) -> Kin
     return "short" if duration_s < min_duration_s else "video"
 
 
+def may_be_short(duration_s: int | None, live: LiveState, min_duration_s: int) -> bool:
+    """Whether the duration alone can't tell a Short from a video, so that the channel's list of Shorts decides."""
+    return live == "none" and duration_s in doubtful_durations(min_duration_s)
+
+
+def cheaper_question(videos: int, pages: int | None) -> Literal["video", "page"]:
+    """How to go on asking the list of Shorts for `videos` videos: for one of them, or for the next of `pages` pages.
+
+    Either costs a unit. `pages` is None as long as nothing says how many there are; the first page tells.
+    """
+    if pages is None:
+        return "video" if videos == 1 else "page"
+    return "page" if pages <= videos else "video"
+
+
+def handle_is_trusted(described_at: datetime | None, now: datetime) -> bool:
+    """Whether the store may say whose a handle is. A time that is still to come is by a clock that ran ahead."""
+    return described_at is not None and -CLOCKS_DIFFER <= now - described_at < HANDLE_TRUSTED_FOR
+
+
 def details_from(item: VideoItem, min_duration_s: int) -> VideoDetails:
     """What the store keeps of one item of the `videos` endpoint."""
     return VideoDetails(
@@ -53,6 +82,7 @@ def details_from(item: VideoItem, min_duration_s: int) -> VideoDetails:
         api_item=item.item,
         thumbnails=item.thumbnails,
         counts=item.counts,
+        may_be_short=may_be_short(item.duration_s, item.live, min_duration_s),
     )
 
 

@@ -38,6 +38,8 @@ class SyncReport:
     requests: int = 0
     units: int = 0
     seconds: float = 0.0
+    notices: tuple[str, ...] = ()
+    """What to tell the user though it kept nothing from being done: a handle that names another channel now."""
     error: Exception | None = None
     """Why it failed or stopped; for the command line, which maps it to its exit code."""
 
@@ -79,7 +81,7 @@ class SyncReport:
         return 3 if self.status in STOPPED_EARLY else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `error` is there only when there is one."""
+        """The JSON form; `notices` and `error` are there only when there are any."""
         document: dict[str, Any] = {
             "id": self.id,
             "handle": self.handle,
@@ -99,6 +101,8 @@ class SyncReport:
             "units": self.units,
             "seconds": round(self.seconds, 3),
         }
+        if self.notices:
+            document["notices"] = list(self.notices)
         if self.error is not None:
             document["error"] = str(self.error)
         return document

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -91,6 +91,10 @@ class Run:
     error: CollectorError | None = None
     """What ended the listing early while the rest could go on."""
     quota_spent: bool = False
+    described: bool = False
+    """Whether the API has described the channel just now, as its name was looked up."""
+    notices: list[str] = field(default_factory=list)
+    """What the user is to be told though it keeps nothing from being done."""
 
     async def write(
         self,

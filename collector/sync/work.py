@@ -20,6 +20,7 @@ from store.youtube import (
     SyncCounts,
     any_available,
     any_picture_due,
+    count_doubtful,
     count_waiting,
     finish_check,
     get_channel,
@@ -51,13 +52,15 @@ async def do_work(run: Run) -> SyncStatus | None:
     work = Work(_listings(run, channel), whole_since, settle, feed_ids=tuple(newest))
     if newest and await _settled_by_feed(run, channel, newest):
         waiting = await clients.store.read(count_waiting, run.channel_id)
+        waiting += await clients.store.read(count_doubtful, run.channel_id, now=clients.now())
         if not waiting and not await clients.store.read(any_picture_due, run.channel_id, clients.now()):
             log.info("%s: the feed shows nothing new and the last listing is recent: nothing is read", channel.id)
             return "unchanged"
         log.info("%s: the feed shows nothing new: only what is waiting is read", channel.id)
         work = Work(_no_listing, None, settle=True, api=bool(waiting))
     elif run.mode == "refresh":
-        await _describe_again(run)
+        if not run.described:
+            await _describe_again(run)
     else:
         log.info("%s: %s listing%s", channel.id, run.mode, ", from where the last one stopped" if unfinished else "")
     await run_pipeline(run, replace(work, api=work.api and not run.quota_spent))
@@ -86,7 +89,8 @@ async def _describe_again(run: Run) -> None:
             raise gone from error  # each of its videos was asked for before
         run.error = gone
         return
-    await run.write(save_description, lambda _: SyncCounts(), item, run.clients.now())
+    moved = await run.write(save_description, lambda _: SyncCounts(), item, run.clients.now())
+    run.notices.extend(moved)
 
 
 def _whole_since(run: Run, channel: Channel) -> datetime | None:

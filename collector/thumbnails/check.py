@@ -1,60 +1,33 @@
 """Whether bytes are a picture: decided by decoding them, never by a header or a name.
 
-`check_picture` blocks: call it in a thread, which a usual thumbnail (`check_usual`) is not worth.
-
-What decoding may cost is bounded before it begins, by what the header announces: a WebP of 1.5 KB can take 600 MB.
+What decoding may cost is bounded before it begins, by what `read_header` finds: a WebP of 1.5 KB can take 600 MB. What
+takes more than `LARGE_BYTES` is decoded in a child process, one picture at a time: its memory goes back to the system
+with it, and it can be abandoned.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
-
 from collector.errors import PictureError
+from collector.thumbnails import decode
+from collector.thumbnails.metadata import Header, read_header
+from store.types import MAX_PICTURE_PIXELS
 
-__all__ = [
-    "FORMATS",
-    "MAX_DECODED_BYTES",
-    "MAX_PIXELS",
-    "CheckedPicture",
-    "check_picture",
-    "check_usual",
-    "set_up_pillow",
-]
+__all__ = ["MAX_WHOLE_PIXELS", "CheckedPicture", "LargeDecoder", "check_picture", "is_quick"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-MAX_PIXELS = 40_000_000
-MAX_DECODED_BYTES = 32 << 20
-"""What the decoder may take; a JPEG of one scan is read in strips, so only `MAX_PIXELS` bounds it."""
-LARGE_BYTES = 8 << 20
-MAX_SCANS = 200
-"""Of a progressive JPEG: each passes over the whole picture, and costs the sender no more than 30 bytes."""
-
-USUAL_BYTES = 64 << 10
-USUAL_HEADER_BYTES = 4 << 10
-USUAL_PIXELS = 1 << 20
-"""Up to these a JPEG is decoded in about a millisecond."""
-_START = b"\xff\xd8"
-_SCAN = b"\xff\xda"
-# Between a JPEG's start and its scan, only segments that say their size (ITU-T T.81, table B.1) are usual.
-_WITHOUT_SIZE = frozenset([b"", b"\x00", b"\x01", b"\xff", *(bytes([marker]) for marker in range(0xD0, 0xDA))])
-
-# Bytes that decoding takes for each pixel, at most (measured: Pillow 13, libwebp 1.6, libjpeg-turbo 3.1).
-_BYTES_A_PIXEL = {"JPEG": 4, "PNG": 4, "GIF": 4, "WEBP": 16}
-_WHOLE_JPEG_BYTES_A_PIXEL = 8
-_TEXT_BYTES = 4 << 20
-
-# One thread, not a lock: what an allocator keeps of freed memory, it keeps for each thread.
-_for_large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
+MAX_WHOLE_PIXELS = 10_000_000
+"""Of all but a JPEG that is decoded in strips: 4K has 8.3 million, or 8.8 million in cinemas."""
+LARGE_BYTES = 16 << 20
+"""That decoding takes. 1280x720 pixels of WebP are less: starting a process takes longer than decoding them."""
+QUICK_BYTES = 64 << 10
+QUICK_PIXELS = 1 << 20
+LONGEST_WAIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,163 +40,102 @@ class CheckedPicture:
     height: int
 
 
-def check_picture(data: bytes) -> CheckedPicture:
-    """Decode a picture to its last pixel and say what it is. Of an animation, the first frame counts.
+class LargeDecoder:
+    """Decodes large pictures in a child process, one at a time. Call `close` when done."""
 
-    Pictures that take more than `LARGE_BYTES` are decoded one after another, so that a few don't fill the memory.
+    def __init__(self) -> None:
+        self._one_at_a_time = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def decoded_size(self, data: bytes, header: Header) -> tuple[int, int]:
+        """`decode.decoded_size` in a child process.
+
+        Raises:
+            PictureError: as there; it takes more than `decode.MAX_CPU_S` of CPU, or `close` was called.
+        """
+        # By path, and without the current folder on the module path: the script imports nothing of ours or the user's.
+        command = [sys.executable, "-P", decode.__file__, header.format, "scalable" if header.scalable else "as-is"]
+        with self._one_at_a_time:
+            code, answer = self._run(command, data)
+        if code == 0:
+            width, height = answer.split()
+            return int(width), int(height)
+        if code < 0:
+            answer = f"its decoder was ended by {signal.Signals(-code).name}"
+        raise PictureError(f"can't be decoded ({answer})")
+
+    def _run(self, command: list[str], data: bytes) -> tuple[int, str]:
+        try:
+            # A process group of its own: Ctrl-C is for the sync, and says nothing about the picture.
+            child = subprocess.Popen(  # noqa: S603 (our own script)
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
+            )
+        except OSError as error:
+            raise PictureError(f"can't be decoded (no process can be started: {error.strerror})") from error
+        with child:
+            self._child = child
+            if self._closed:
+                child.kill()
+            try:
+                output, _ = child.communicate(data, timeout=LONGEST_WAIT_S)
+            except subprocess.TimeoutExpired as error:
+                raise PictureError(f"can't be decoded (it takes more than {LONGEST_WAIT_S:.0f} s)") from error
+            finally:
+                child.kill()
+                self._child = None
+        return child.returncode, output.decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Abandon the picture that is being decoded, and those that wait."""
+        self._closed = True
+        child = self._child
+        if child is not None:
+            child.kill()
+
+
+def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPicture:
+    """Decode a picture to its last pixel and say what it is. Of an animation, the first frame counts. It blocks.
+
+    Args:
+        data: the file.
+        large: decodes what takes more than `LARGE_BYTES`.
 
     Raises:
-        PictureError: empty, no picture, of a format not in `FORMATS`, cut short, of more than `MAX_PIXELS`, or one that
-            would take more than `MAX_DECODED_BYTES`.
+        PictureError: empty, of a format not in `PICTURE_FORMATS`, cut short, damaged, of too much metadata
+            (`read_header`), or of more than `MAX_PICTURE_PIXELS` or `MAX_WHOLE_PIXELS`.
     """
     if not data:
         raise PictureError("the file is empty")
-    if data[8:12] == b"WEBP":  # whose decoder is large as soon as the file is opened
-        return _for_large.submit(_check, data, alone=True).result()
-    return _check(data, alone=False)
-
-
-def check_usual(data: bytes) -> CheckedPicture | None:
-    """`check_picture` for a thumbnail as YouTube makes them: a small JPEG of one scan and few headers.
-
-    It takes less than a millisecond, with headers made for harm a hundredth of a second. To hand it to a thread and
-    back costs as much: an event loop had better wait for it.
-
-    Returns:
-        None: it is another kind of picture, or none; ask `check_picture`. What follows the picture's end doesn't count.
-
-    Raises:
-        PictureError: cut short, or damaged.
-    """
-    scan = _first_scan(data) if len(data) <= USUAL_BYTES else None
-    if scan is None:
-        return None
-    with _decoding(data), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        # After a scan of all components libjpeg decodes no other: what looks like one may follow.
-        if picture.format != "JPEG" or not _comes_in_strips(picture, data, scan):
-            return None
-        if picture.width * picture.height > USUAL_PIXELS:
-            return None
-        checked = _checked(picture, data)
-        _load(picture, data)
-        return checked
-
-
-def _check(data: bytes, *, alone: bool) -> CheckedPicture:
-    """`check_picture`; `alone`: in the thread for large ones."""
-    with _decoding(data):
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            large = _cost(picture, data) > LARGE_BYTES
-            checked = _checked(picture, data)
-            if alone or not large:
-                _load(picture, data)
-        if large and not alone:
-            _for_large.submit(_decode, data).result()
-        return checked
-
-
-@contextmanager
-def _decoding(data: bytes) -> Iterator[None]:
-    """The one place where Pillow's errors end."""
-    try:
-        yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"too many pixels (at most {MAX_PIXELS // 1_000_000} million)") from error
-    except UnidentifiedImageError as error:
-        raise PictureError(f"not a picture ({', '.join(FORMATS)}); it begins with {data[:8]!r}") from error
-    # A decoder that meets hostile bytes raises whatever its parser stumbles over.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise PictureError(f"can't be decoded ({error})") from error
-    except (struct.error, zlib.error, MemoryError, RuntimeError) as error:
-        raise PictureError(f"can't be decoded ({error})") from error
-
-
-def _checked(picture: ImageFile.ImageFile, data: bytes) -> CheckedPicture:
-    """What there is to say of a picture that is not yet decoded: that may make it smaller."""
-    mime = picture.get_format_mimetype() or f"image/{(picture.format or '').lower()}"
-    return CheckedPicture(hashlib.sha256(data).hexdigest(), mime, picture.width, picture.height)
-
-
-def _cost(picture: Image.Image, data: bytes) -> int:
-    """Bytes that decoding takes.
-
-    Raises:
-        PictureError: too many, or too many pixels, or too many passes over them.
-    """
-    width, height = picture.size
-    pixels, each = width * height, _BYTES_A_PIXEL.get(picture.format or "", 16)
-    if pixels > MAX_PIXELS:
-        raise PictureError(f"{width} x {height} pixels are too many (at most {MAX_PIXELS // 1_000_000} million)")
-    if _is_jpeg(picture):
-        # 0xFF is escaped within the picture's own data, so this finds its scans, and at worst bytes of an attachment.
-        scans = data.count(_SCAN)
-        if scans > MAX_SCANS:
-            raise PictureError(f"a JPEG of more than {MAX_SCANS} scans")
-        if scans == 1 and _comes_in_strips(picture, data, data.find(_SCAN)):
-            return pixels * each
-        each = _WHOLE_JPEG_BYTES_A_PIXEL
-    if pixels * each > MAX_DECODED_BYTES:
+    header = read_header(data)
+    pixels = header.width * header.height
+    most = MAX_WHOLE_PIXELS if header.bytes_a_pixel else MAX_PICTURE_PIXELS
+    if pixels > most:
         raise PictureError(
-            f"{width} x {height} pixels are too many for its kind ({picture.format}; "
-            f"at most {MAX_DECODED_BYTES // each / 1e6:.1f} million)"
+            f"{header.width} x {header.height} pixels are too many for its kind ({header.format}; at most "
+            f"{most // 1_000_000} million)"
         )
-    return pixels * each
-
-
-def _first_scan(data: bytes) -> int | None:
-    """Where a JPEG's first scan begins, if that is within `USUAL_HEADER_BYTES` and nothing strange comes before."""
-    if not data.startswith(_START):
-        return None
-    place = len(_START)
-    while place <= USUAL_HEADER_BYTES - len(_SCAN) and data[place : place + 1] == b"\xff":
-        marker, size = data[place : place + 2], data[place + 2 : place + 4]
-        if marker == _SCAN:
-            return place
-        if marker[1:] in _WITHOUT_SIZE:
-            return None
-        place += 2 + int.from_bytes(size)
-    return None
-
-
-def _comes_in_strips(picture: Image.Image, data: bytes, scan: int) -> bool:
-    """Whether the first scan of a JPEG has all components: any other is gathered whole before a pixel comes out."""
-    components = data[scan + 4 : scan + 5]
-    return "progressive" not in picture.info and components == bytes([len(picture.getbands())])
-
-
-def _is_jpeg(picture: Image.Image) -> bool:
-    return picture.format in ("JPEG", "MPO")  # several JPEGs in one file, which opens as the first
-
-
-def _is_lossless(data: bytes) -> bool:
-    """Whether a JPEG may be of the lossless kind (ITU-T T.81, SOF3), which libjpeg can't make smaller."""
-    return data.find(b"\xff\xc3", 0, _first_scan(data) or data.find(_SCAN)) >= 0
-
-
-def _decode(data: bytes) -> None:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        _load(picture, data)
-
-
-def _load(picture: Image.Image, data: bytes) -> None:
-    """Decode, and keep none of the pixels."""
-    large = picture.width * picture.height * 4 > LARGE_BYTES
-    if _is_jpeg(picture) and (large or not _is_lossless(data)):
-        # The whole stream is read all the same, at an eighth of the size: half the time, 1/64 of the memory. In grey,
-        # libjpeg would pass over the colours, and over what is wrong with their sampling.
-        picture.draft("RGB", (max(1, picture.width // 8), max(1, picture.height // 8)))
     try:
-        picture.load()
-    finally:
-        picture.close()
+        if pixels * header.bytes_a_pixel > LARGE_BYTES:
+            size = (large or LargeDecoder()).decoded_size(data, header)
+        else:
+            size = decode.decoded_size(data, header.format, scalable=header.scalable)
+    except decode.DECODER_ERRORS as error:
+        raise PictureError(f"can't be decoded ({error})") from error
+    if size != (header.width, header.height):
+        raise PictureError("can't be decoded (its headers contradict each other)")
+    return CheckedPicture(hashlib.sha256(data).hexdigest(), f"image/{header.format.lower()}", *size)
 
 
-def set_up_pillow() -> None:
-    """Make Pillow refuse huge pictures and PNGs full of compressed text, and keep quiet; once a process.
+def is_quick(data: bytes) -> bool:
+    """Whether `check_picture` takes about a millisecond, as for the JPEGs that YouTube makes.
 
-    It warns of damage that a picture can be read in spite of, such as a broken list of a JPEG's further pictures: on
-    the terminal, and without a word of which file it is.
+    An event loop is less late if it does that itself: a thread would take the interpreter from it for as long.
+
+    Raises:
+        PictureError: as `check_picture` does.
     """
-    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    PngImagePlugin.MAX_TEXT_MEMORY = _TEXT_BYTES
+    if not 0 < len(data) <= QUICK_BYTES:
+        return False
+    header = read_header(data)
+    return header.format == "JPEG" and not header.bytes_a_pixel and header.width * header.height <= QUICK_PIXELS

@@ -6,7 +6,6 @@ YouTube's picture hosts are reached at public addresses only; a host that the us
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,12 @@ from yarl import URL
 
 from collector.errors import BadAnswer, NetworkError, PictureError, TransientError, Unavailable
 from collector.http import Answer, Http, InFlight, Request
-from collector.thumbnails.check import CheckedPicture, check_picture, check_usual, set_up_pillow
+from collector.thumbnails.check import CheckedPicture, LargeDecoder, check_picture, is_quick
+from collector.thumbnails.decode import set_up_pillow
 from collector.thumbnails.memory import return_large_blocks
 from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
-__all__ = ["SIZES", "THUMBNAIL_CHOICES", "USUAL_A_STEP", "Candidate", "Thumbnails", "candidates", "is_allowed"]
+__all__ = ["QUICK_A_STEP", "SIZES", "THUMBNAIL_CHOICES", "Candidate", "Thumbnails", "candidates", "is_allowed"]
 
 SIZES = ("uhd", "qhd", "fhd", "maxres", "standard", "high", "medium", "default")
 """From largest to smallest (https://developers.google.com/youtube/v3/docs/thumbnails)."""
@@ -30,8 +30,10 @@ THUMBNAIL_CHOICES = ("high", "uhd", "qhd", "fhd", "maxres", "standard", "medium"
 
 MAX_BYTES = 8 << 20
 MAX_REDIRECTS = 5
-USUAL_A_STEP = 4
-"""So many usual thumbnails are checked in one step of the event loop: with all that have come, it would be late."""
+QUICK_A_STEP = 4
+"""So many quick checks are done in one step of the event loop: with all that have come, it would be late."""
+DECODERS = 2
+"""Threads: each may take `LARGE_BYTES` at a time, and decoding keeps no more than one busy beside the event loop."""
 MOST_CANDIDATES = 10
 MOST_TRANSIENT = 1
 """So many sizes of a thumbnail may fail transiently before the others are left alone: it is the host's fault then."""
@@ -132,7 +134,7 @@ class _Got:
 
 
 class Thumbnails:
-    """Fetches thumbnails; what takes long to decode is decoded on a few threads of its own. Call `close` when done."""
+    """Fetches thumbnails; what takes long to decode is decoded on threads of its own. Call `close` when done."""
 
     def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
         set_up_pillow()
@@ -140,52 +142,46 @@ class Thumbnails:
         self._http = http
         self._extra_hosts = extra_hosts
         self._in_flight = InFlight()
-        self._usual = asyncio.Semaphore(USUAL_A_STEP)
-        self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._quick = asyncio.Semaphore(QUICK_A_STEP)
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+        self._large = LargeDecoder()
 
     def close(self) -> None:
-        """Let the decoding threads go."""
+        """Let the decoding threads go, and abandon what they decode."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._large.close()
 
     async def fetch(self, job: PictureJob, preferred: str) -> tuple[PictureOutcome, bool]:
         """Fetch one video's thumbnail, and whether its host could not be reached, or could not serve it.
 
-        Never raises for a bad picture: that is an outcome, with its reason.
+        The first size that can be fetched is taken; whatever is wrong with one, the next is tried. A refresh asks for
+        the preferred size again, so that a smaller one that took its place does not stay for ever. Where a thumbnail is
+        stored, a transient failure of its size leaves it as it is: another size would look like a change.
+
+        Returns:
+            The outcome, and whether it is a transient failure. Never raises for a bad thumbnail: that is an outcome,
+            with its reason. If no size can be fetched, that is a transient one if there is any, as another try may heal
+            it; else the first that is not just missing.
         """
-        try:
-            return await self._fetch(job, candidates(job.thumbnails, preferred)), False
-        except PictureError as error:
-            reason = _storable(str(error))[:LONGEST_REASON]
-            return FailedPicture(job.video_id, error.url, reason), _is_transient(error)
-
-    async def _fetch(self, job: PictureJob, sizes: list[Candidate]) -> PictureOutcome:
-        """The first size that can be fetched; whatever is wrong with one, the next is tried.
-
-        A refresh asks for the preferred size again, so that a smaller one that took its place does not stay for ever.
-        Where a thumbnail is stored, a transient failure of its size leaves it as it is: another size would look like a
-        change of the thumbnail.
-
-        Raises:
-            PictureError: no size can be fetched. It is a transient one if there is any, as another try may heal it;
-                else the first that is not just missing.
-        """
-        if not sizes:
-            raise PictureError("the API names no thumbnail")
-        errors: list[PictureError] = []
+        sizes = candidates(job.thumbnails, preferred)
+        # Not the errors: their tracebacks hold the bodies.
+        failures: list[tuple[FailedPicture, bool]] = []
         placeholders: set[str] = set()
         for size in sizes:
             try:
                 outcome = await self._fetch_size(job, size, placeholders)
             except PictureError as error:
-                errors.append(error)
-                if _is_transient(error) and (size.url == job.url or sum(map(_is_transient, errors)) > MOST_TRANSIENT):
+                failures.append(_failed(job, error))
+                transient = sum(is_transient for _, is_transient in failures)
+                if failures[-1][1] and (size.url == job.url or transient > MOST_TRANSIENT):
                     break
                 continue
             if outcome is not None:
-                return outcome
-        raise next(filter(_is_transient, errors), None) or next(
-            iter(errors), PictureError("no thumbnail size is available (404)", url=sizes[0].url)
-        )
+                return outcome, False
+        if not failures:
+            reason = "no thumbnail size is available (404)" if sizes else "the API names no thumbnail"
+            failures.append((FailedPicture(job.video_id, sizes[0].url if sizes else None, reason), False))
+        return next((failure for failure in failures if failure[1]), failures[0])
 
     async def _fetch_size(self, job: PictureJob, size: Candidate, placeholders: set[str]) -> PictureOutcome | None:
         """One size; None when it is missing. `placeholders`: digests of what was sent instead of larger sizes."""
@@ -215,12 +211,12 @@ class Thumbnails:
         )
 
     async def _check(self, data: bytes) -> CheckedPicture:
-        async with self._usual:
-            checked = check_usual(data)
-            await asyncio.sleep(0)
-        if checked is not None:
+        if is_quick(data):
+            async with self._quick:
+                checked = check_picture(data)
+                await asyncio.sleep(0)
             return checked
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data, self._large)
 
     async def _ask(self, request: Request) -> _Got:
         """Send one request when there is a place for it; what its host bears decides how many places there are."""
@@ -262,9 +258,10 @@ class Thumbnails:
         raise PictureError(f"more than {MAX_REDIRECTS} redirects", url=url)
 
 
-def _is_transient(error: PictureError) -> bool:
-    """Whether the host could not be reached, or said that it can't answer now."""
-    return isinstance(error.__cause__, NetworkError | Unavailable)
+def _failed(job: PictureJob, error: PictureError) -> tuple[FailedPicture, bool]:
+    """What the store keeps; and whether the host could not be reached, or said that it can't answer now."""
+    reason = _storable(str(error))[:LONGEST_REASON]
+    return FailedPicture(job.video_id, error.url, reason), isinstance(error.__cause__, NetworkError | Unavailable)
 
 
 def _read(answer: Answer) -> _Got:

@@ -26,7 +26,7 @@ from collector.watch.metrics import Metrics
 from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due
 from collector.youtube import ChannelName
 from store.db import Database
-from store.errors import StoreError
+from store.errors import AmbiguousHandle, StoreError
 from store.moments import CLOCKS_DIFFER
 from store.types import utc_now
 from store.youtube import LastSync, channel_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
@@ -222,10 +222,7 @@ class Service:
 
     def _plan(self, session: Session) -> _Plan:
         now = self._now()
-        named: list[tuple[str | None, ChannelName]] = []
-        for name in self._names:
-            channel_id = known_channel(session, name) or self._ids.get(str(name))
-            named.append((channel_id, name if channel_id is None else ChannelName("id", channel_id)))
+        named = [self._named(session, name) for name in self._names]
         if not self._names:
             named = [(channel_id, ChannelName("id", channel_id)) for channel_id in channel_ids(session)]
         spent = units_spent(session, quota_day(now), self._settings.key_fingerprint)
@@ -233,6 +230,20 @@ class Service:
         # A channel that was named twice is one.
         names = {channel_id or str(name): name for channel_id, name in named}
         return _Plan(now, names, last_syncs(session), fresh_since(session), self._options.units - spent)
+
+    def _named(self, session: Session, name: ChannelName) -> tuple[str | None, ChannelName]:
+        """The id that a name is known to be that of, and the name for the sync.
+
+        A handle of the store goes to the sync as such, which asks from time to time whose it is.
+        """
+        try:
+            known = known_channel(session, name)
+        except AmbiguousHandle:  # the sync asks YouTube
+            return None, name
+        if known is not None:
+            return known, name
+        asked = self._ids.get(str(name))
+        return asked, name if asked is None else ChannelName("id", asked)
 
     def _turn(self, key: str, plan: _Plan) -> Turn:
         last, own = plan.syncs.get(key, LastSync()), self._own.get(key, _Own())
@@ -291,6 +302,8 @@ class Service:
             self._failed(key)
             return
         for report in reports:
+            for notice in report.notices:
+                log.warning("%s", notice, extra={"channel": report.id})
             self._take(key, report, plan)
 
     def _take(self, key: str, report: SyncReport, plan: _Plan) -> None:

@@ -85,21 +85,38 @@ class YouTube:
             ApiError: with reason `invalidPageToken` when the token is no good (any more).
             CollectorError: see `_call`.
         """
-        parameters = [
+        return await self._page(playlist_id, () if token is None else (("pageToken", token),))
+
+    async def shorts_page(
+        self, channel_id: str, token: str | None = None, *, video_id: str | None = None
+    ) -> UploadsPage:
+        """One page of 50 of a channel's list of Shorts, newest first, or only a video's entry in it, if it has one.
+
+        The list is undocumented: its id is the channel's with `UUSH` for `UC`. Channels without Shorts have none.
+
+        Raises:
+            CollectorError: see `uploads_page`.
+        """
+        given = (("pageToken", token), ("videoId", video_id))
+        return await self._page(
+            "UUSH" + channel_id.removeprefix("UC"), tuple((name, value) for name, value in given if value is not None)
+        )
+
+    async def _page(self, playlist_id: str, more: tuple[tuple[str, str], ...]) -> UploadsPage:
+        parameters = (
             ("part", "snippet,contentDetails,status"),
             ("playlistId", playlist_id),
             ("maxResults", str(BATCH)),
-        ]
-        if token is not None:
-            parameters.append(("pageToken", token))
+            *more,
+        )
         try:
-            page = await self._call("playlistItems", tuple(parameters), parse_uploads_page)
+            page = await self._call("playlistItems", parameters, parse_uploads_page)
         except ApiError as error:
             if error.status == 404 and error.reason == "playlistNotFound":
                 return UploadsPage((), None, 0, 0, found=False)
             raise
         if page.skipped:
-            log.warning("%d entries of the uploads have no usable video id and were left out", page.skipped)
+            log.warning("%d entries of %s have no usable video id and were left out", page.skipped, playlist_id)
         return page
 
     async def videos(self, ids: Sequence[str]) -> list[VideoItem]:

@@ -1,6 +1,6 @@
 """The words that a reader found on each thumbnail, as a table and as the last column of the view `pairs`.
 
-Revision: 0011, after 0009.
+Revision: 0011, after 0010.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

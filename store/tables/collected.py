@@ -27,11 +27,15 @@ class Channel(Base):
     uploads_playlist_id: Mapped[str]
     """`UU...`: the playlist that lists every upload."""
     min_duration_s: Mapped[int]
-    """Seconds below which a video is a short. Set by `sync --min-duration`, kept for later syncs."""
+    """Seconds below which a video is a short (see also `video.in_shorts_list`). Set by `sync --min-duration`, kept for
+    later syncs."""
     thumbnail_size: Mapped[str]
     """The preferred size (`high`, `maxres`, ...). Set by `sync --thumbnail`, kept for later syncs."""
     api_item: Mapped[dict[str, Any] | None]
     """The channel as the API last described it."""
+    described_at: Mapped[datetime | None]
+    """When the API last described it: a handle counts for 24 hours, and then YouTube is asked whose it is now. NULL:
+    before revision 0010."""
     added_at: Mapped[datetime]
     """When it was first synced."""
     listing_token: Mapped[str | None]
@@ -98,6 +102,12 @@ class Video(Base):
     """Whole seconds; NULL when the API gives none (yet)."""
     kind: Mapped[str]
     """`video` can be a training pair; `short`, `upcoming` and `live` can't; `unknown` until details were read."""
+    in_shorts_list: Mapped[bool | None]
+    """Whether the channel's list of Shorts (playlist `UUSH...`) has it. Decides between `video` and `short` from
+    `channel.min_duration_s` (180 s if that is 181) to 181 s, what a Short may last. NULL: not asked, as for other
+    durations, or no answer, so that the duration decides."""
+    shorts_asked_at: Mapped[datetime | None]
+    """When that list was last asked for it: once, and again by `--refresh`. NULL: not yet."""
     availability: Mapped[str]
     """`available`, `private`, or `gone` (deleted, or no longer returned)."""
     api_item: Mapped[dict[str, Any] | None]

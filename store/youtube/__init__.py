@@ -1,6 +1,7 @@
 """What syncs write and read: channels, videos, versions, thumbnails, syncs, quota."""
 
 from store.youtube.channels import (
+    NamedChannel,
     change_settings,
     channel_ids,
     find_by_handle,
@@ -8,9 +9,11 @@ from store.youtube.channels import (
     finish_listing,
     fresh_since,
     get_channel,
+    holders_of,
     is_listing_unfinished,
     lock_channel,
     mark_refreshed,
+    release_handle,
     restart_listing,
     save_channel,
     save_listing_place,
@@ -30,6 +33,7 @@ from store.youtube.pictures import (
 from store.youtube.quota import add_units, next_quota_day, quota_day, units_spent
 from store.youtube.readings import Counts, delete_readings
 from store.youtube.removal import ChannelContents, contents_of, remove_channel
+from store.youtube.shorts import count_doubtful, doubtful_durations, doubtful_ids, record_membership
 from store.youtube.syncs import (
     LEASE,
     LastSync,
@@ -73,6 +77,7 @@ __all__ = [
     "LEASE",
     "LastSync",
     "ListedVideo",
+    "NamedChannel",
     "PageResult",
     "PictureJob",
     "PictureOutcome",
@@ -89,9 +94,12 @@ __all__ = [
     "change_settings",
     "channel_ids",
     "contents_of",
+    "count_doubtful",
     "count_not_pairs",
     "count_waiting",
     "delete_readings",
+    "doubtful_durations",
+    "doubtful_ids",
     "end_stale_syncs",
     "find_by_handle",
     "finish_check",
@@ -100,6 +108,7 @@ __all__ = [
     "fresh_since",
     "get_channel",
     "get_sync",
+    "holders_of",
     "is_listing_unfinished",
     "last_syncs",
     "lock_channel",
@@ -110,9 +119,11 @@ __all__ = [
     "pictures_due",
     "quota_day",
     "record_details",
+    "record_membership",
     "record_page",
     "record_pictures",
     "refresh_began",
+    "release_handle",
     "remove_channel",
     "restart_listing",
     "save_channel",

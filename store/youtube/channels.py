@@ -10,28 +10,42 @@ from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from store.db import insert
-from store.errors import NotFound
+from store.errors import AmbiguousHandle, NotFound
 from store.moments import CLOCKS_DIFFER, LONG_AGO
 from store.tables import Channel, SyncRun, Video
+from store.youtube.shorts import is_short
 from store.youtube.videos import is_pair
 
 __all__ = [
     "ChannelSummary",
+    "NamedChannel",
     "change_settings",
     "channel_ids",
     "finish_check",
     "finish_listing",
     "fresh_since",
     "find_by_handle",
+    "holders_of",
     "get_channel",
     "is_listing_unfinished",
     "lock_channel",
     "mark_refreshed",
+    "release_handle",
     "restart_listing",
     "save_channel",
     "save_listing_place",
     "summaries",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedChannel:
+    """A channel that has, or had, some handle."""
+
+    id: str
+    title: str
+    described_at: datetime | None
+    """When the API last said so; None: long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +94,39 @@ def channel_ids(session: Session) -> list[str]:
 
 
 def find_by_handle(session: Session, handle: str) -> str | None:
-    """The id of the one channel with this `@handle`, upper and lower case alike; None if there is none, or no one.
+    """The id of the channel with this `@handle`, as far as the store knows; None if there is none.
+
+    Raises:
+        AmbiguousHandle: several channels have it.
+    """
+    found = holders_of(session, handle)
+    if len(found) > 1:
+        ids = " and ".join(channel.id for channel in found)
+        raise AmbiguousHandle(f"{handle} is the handle of {ids} in the store; name the channel by its id")
+    return found[0].id if found else None
+
+
+def holders_of(session: Session, handle: str) -> list[NamedChannel]:
+    """The channels with this `@handle`, upper and lower case alike, in the order of ids.
 
     Compared here and not in SQL: SQLite's `lower` knows ASCII only, and handles may be in any script.
     """
     wanted = handle.casefold()
-    rows = session.execute(select(Channel.id, Channel.handle).where(Channel.handle.is_not(None)))
-    found = [channel_id for channel_id, known in rows if known is not None and known.casefold() == wanted]
-    return found[0] if len(found) == 1 else None
+    columns = (Channel.id, Channel.title, Channel.described_at, Channel.handle)
+    rows = session.execute(select(*columns).where(Channel.handle.is_not(None)).order_by(Channel.id))
+    return [NamedChannel(*row[:3]) for row in rows if row.handle.casefold() == wanted]
+
+
+def release_handle(session: Session, handle: str, holder: str) -> list[NamedChannel]:
+    """Clear a handle that YouTube says is the channel `holder`'s from all others; those that had it."""
+    former = [channel for channel in holders_of(session, handle) if channel.id != holder]
+    if former:
+        ids = [channel.id for channel in former]
+        # In the order of ids: two channels may have swapped their handles, and be synced at the same time.
+        locked = select(Channel.id).where(Channel.id.in_([*ids, holder])).order_by(Channel.id)
+        session.execute(locked.with_for_update(key_share=True)).all()
+        session.execute(update(Channel).where(Channel.id.in_(ids)).values(handle=None))
+    return former
 
 
 def save_channel(
@@ -101,16 +140,19 @@ def save_channel(
     default_min_duration_s: int,
     default_thumbnail_size: str,
     now: datetime,
-) -> None:
+) -> list[NamedChannel]:
     """Write what the API says about a channel: a new row with the default settings, or an old row's new description.
 
-    A removed channel comes back as a new one.
+    A removed channel comes back as a new one. A handle belongs to one channel at a time: those that had it before lose
+    it, and are returned.
     """
+    former = release_handle(session, handle, channel_id) if handle is not None else []
     described = {
         "handle": handle,
         "title": title,
         "uploads_playlist_id": uploads_playlist_id,
         "api_item": api_item,
+        "described_at": now,
     }
     row = {
         "id": channel_id,
@@ -127,6 +169,7 @@ def save_channel(
         .values(row)
         .on_conflict_do_update(index_elements=[Channel.id], set_={**described, **anew, "removed_at": None})
     )
+    return former
 
 
 def change_settings(
@@ -145,9 +188,9 @@ def change_settings(
             _update_videos(session, channel_id, Video.picture_checked_at.is_not(None), picture_checked_at=LONG_AGO)
     if min_duration_s is not None:
         settings["min_duration_s"] = min_duration_s
-        known = Video.duration_s.is_not(None)
-        shorter = and_(known, Video.kind == "video", Video.duration_s < min_duration_s)
-        longer = and_(known, Video.kind == "short", Video.duration_s >= min_duration_s)
+        known, short = Video.duration_s.is_not(None), is_short(min_duration_s)
+        shorter = and_(known, Video.kind == "video", short)
+        longer = and_(known, Video.kind == "short", ~short)
         _update_videos(session, channel_id, shorter, kind="short")
         _update_videos(session, channel_id, longer, kind="video", picture_checked_at=None)
     # The channel's row last, as where a page of the listing is written.

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, defer
 from store.db import insert, insert_rows, unsound, update_rows
 from store.moments import before
 from store.tables import Picture, PictureFailure, Video
+from store.youtube.shorts import is_held
 from store.youtube.versions import VersionChanges, current_versions
 
 __all__ = [
@@ -119,12 +120,15 @@ def pictures_due(
     now: datetime,
     read_before: datetime,
     recheck_before: datetime | None = None,
+    started_at: datetime | None = None,
+    held: bool = False,
     limit: int = 200,
 ) -> list[PictureJob]:
     """Thumbnails to fetch of videos whose details were read before `read_before`; in the order of ids, past `after`.
 
     Those never had, or not checked since their video came back; those that failed, once it is time for another try;
-    with `recheck_before` also those not checked since.
+    with `recheck_before` also those not checked since. With `started_at`, when the sync began: only those that wait for
+    the list of Shorts in it (`held`; see `store.youtube.shorts.is_held`), or only the others.
     """
     due: ColumnElement[bool] = or_(Video.picture_checked_at.is_(None), PictureFailure.video_id.is_not(None))
     if recheck_before is not None:
@@ -152,6 +156,9 @@ def pictures_due(
         .order_by(Video.id)
         .limit(limit)
     )
+    if started_at is not None:
+        waits = is_held(session, channel_id, started_at=started_at)
+        query = query.where(waits if held else ~waits)
     found = session.execute(query).all()
     damaged = unsound(session, {video.picture_sha256 for video, _ in found} - {None})
     return [

@@ -8,7 +8,7 @@ that point to a locked video can be written meanwhile.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -85,6 +85,8 @@ class VideoDetails:
     thumbnails: dict[str, Any]
     counts: Counts | None = None
     """None: the API gave none."""
+    may_be_short: bool = False
+    """Whether the channel's list of Shorts decides between the kinds `video` and `short`, once it has answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ def record_details(
             availability = "gone" if listed else video.availability
             lost.append({"id": video.id, "details_at": now, "availability": availability})
             continue
-        item = details[video.id]
+        item = _sorted(details[video.id], video)
         version = versions.get(video.id)
         renamed = version is None or version.title != item.title
         if version is None or version.title != item.title:
@@ -212,8 +214,12 @@ def record_details(
         may_differ = renamed or video.availability != "available"
         if may_differ and video.picture_sha256 is not None:
             unchecked.append({"id": video.id, "picture_checked_at": None})
-        if _is_wanted(item) and _is_due(
-            None if may_differ else video.picture_checked_at, failures.get(video.id), now, recheck_before
+        # A thumbnail that may turn out to be a Short's is fetched when the list of Shorts was asked (see `is_held`).
+        held = item.may_be_short and video.shorts_asked_at is None
+        if (
+            not held
+            and _is_wanted(item)
+            and _is_due(None if may_differ else video.picture_checked_at, failures.get(video.id), now, recheck_before)
         ):
             wanted.append((video, item.thumbnails))
     update_rows(session, Video, lost)
@@ -235,6 +241,13 @@ def _shown_since(version: CurrentVersion, video: Row[Any]) -> bool:
         and video.picture_checked_at is not None
         and video.picture_checked_at >= version.first_seen_at
     )
+
+
+def _sorted(item: VideoDetails, video: Row[Any]) -> VideoDetails:
+    """With the kind that the list of Shorts gave it, where that decides."""
+    if not item.may_be_short or video.in_shorts_list is None:
+        return item
+    return replace(item, kind="short" if video.in_shorts_list else "video")
 
 
 def _read(item: VideoDetails, published_at: datetime | None, now: datetime) -> dict[str, Any]:
@@ -301,6 +314,7 @@ _LOCKED = (
         Video.details_at,
         *(Video.picture_sha256, Video.picture_url, Video.picture_etag, Video.picture_last_modified),
         Video.picture_checked_at,
+        *(Video.in_shorts_list, Video.shorts_asked_at),
     )
     .where(Video.id.in_(bindparam("ids", expanding=True)))
     .order_by(Video.id)

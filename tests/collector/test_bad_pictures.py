@@ -7,6 +7,7 @@ import hashlib
 import io
 import struct
 import zlib
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from collector.errors import PictureError
-from collector.thumbnails.check import MAX_PIXELS, check_picture, set_up_pillow
+from collector.thumbnails.check import LargeDecoder, check_picture
+from collector.thumbnails.decode import set_up_pillow
 from store.db import Database
+from store.types import MAX_PICTURE_PIXELS
 from tests.collector.channels import channel, failures, jpeg, sync, video
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -144,7 +147,7 @@ def test_a_large_jpeg_that_is_cut_short_is_found_out() -> None:
 
 
 def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
-    assert MAX_PIXELS == 8000 * 5000
+    assert MAX_PICTURE_PIXELS == 8000 * 5000
     most = check_picture(saved(Image.new("L", (8000, 5000)), "JPEG"))
     assert (most.width, most.height) == (8000, 5000)
     with pytest.raises(PictureError, match="too many"):
@@ -154,10 +157,10 @@ def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
 @pytest.mark.parametrize(
     ("form", "options", "most"),
     [
-        ("PNG", {}, (4096, 2048)),
-        ("GIF", {}, (4096, 2048)),
-        ("WEBP", {"lossless": True}, (2048, 1024)),
-        ("JPEG", {"progressive": True}, (2048, 2048)),
+        ("PNG", {}, (4000, 2500)),
+        ("GIF", {}, (4000, 2500)),
+        ("WEBP", {"lossless": True}, (4000, 2500)),
+        ("JPEG", {"progressive": True}, (4000, 2500)),
     ],
     ids=["png", "gif", "webp", "progressive"],
 )
@@ -169,8 +172,65 @@ def test_what_is_decoded_whole_is_bounded_by_the_memory_that_takes(
         check_picture(saved(Image.new("L", (most[0], most[1] + 1)), form, **options))
 
 
+FOUR_K = (3840, 2160)
+
+
+@pytest.mark.parametrize(
+    ("form", "mode", "options"),
+    [
+        ("JPEG", "RGB", {}),
+        ("JPEG", "RGB", {"progressive": True}),
+        ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
+        ("JPEG", "CMYK", {"progressive": True}),
+        ("PNG", "RGB", {}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "I;16", {}),
+        ("GIF", "P", {}),
+        ("WEBP", "RGB", {"method": 0}),
+        ("WEBP", "RGBA", {"lossless": True, "method": 0}),
+    ],
+)
+def test_4k_of_any_usual_format_is_a_picture_unless_it_is_cut_short(
+    form: str, mode: str, options: dict[str, object]
+) -> None:
+    data = saved(Image.linear_gradient("L").resize(FOUR_K).convert(mode), form, **options)
+    found = check_picture(data)
+    assert (found.mime, (found.width, found.height)) == (f"image/{form.lower()}", FOUR_K)
+    with pytest.raises(PictureError, match="can't be decoded"):
+        check_picture(data[: len(data) * 9 // 10])
+
+
+def test_a_large_picture_is_abandoned_on_close() -> None:
+    data = saved(Image.new("RGB", FOUR_K), "PNG")
+    decoder = LargeDecoder()
+    assert check_picture(data, decoder).width == FOUR_K[0]
+    decoder.close()
+    with pytest.raises(PictureError, match="SIGKILL"):
+        check_picture(data, decoder)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_a_header_that_announces_less_than_is_decoded_is_damage(form: str) -> None:
+    """The bounds are put to what is announced first; a file may announce again."""
+    small, large = (saved(Image.new("L", size), form) for size in ((16, 16), (200, 100)))
+    if form == "JPEG":
+        at = large.index(b"\xff\xc0")
+        data = large[:at] + small[small.index(b"\xff\xc0") :][:13] + large[at:]
+    elif form == "PNG":
+        data = large[:8] + small[8:33] + large[8:]
+    elif form == "GIF":
+        data = large[:6] + struct.pack("<HH", 16, 16) + large[10:]
+        assert check_picture(data).width == 200  # Pillow makes the picture as large as its first frame
+        return
+    else:
+        data = large[:12] + b"VP8X" + struct.pack("<II", 10, 0) + b"\x0f\0\0\x0f\0\0" + large[12:]
+        data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+    with pytest.raises(PictureError, match="can't be decoded"):
+        check_picture(data)
+
+
 def test_a_jpeg_whose_scan_lacks_a_component_counts_as_one_that_is_gathered_whole() -> None:
-    data = bytearray(saved(Image.new("RGB", (2048, 2049)), "JPEG"))
+    data = bytearray(saved(Image.new("RGB", (4000, 2501)), "JPEG"))
     check_picture(bytes(data))
     scan = data.index(b"\xff\xda")
     data[scan + 4] = 1
@@ -184,6 +244,41 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
     check_picture(whole)
     with pytest.raises(PictureError, match="more than 200 scans"):
         check_picture(whole[:-2] + scan * 200 + whole[-2:])
+
+
+FACTORS = (0x11, 0x12, 0x21, 0x22, 0x31, 0x13, 0x41)
+
+
+def sampled(factors: tuple[int, int, int]) -> bytes:
+    """A JPEG whose frame says how much finer each component is sampled, as `0xHV`, whatever its scan holds."""
+    data = bytearray(saved(Image.effect_noise((120, 90), 60).convert("RGB"), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    for number, factor in enumerate(factors):
+        data[frame + 11 + 3 * number] = factor
+    return bytes(data)
+
+
+@pytest.mark.parametrize("of_light", FACTORS)
+def test_a_jpeg_of_any_sampling_is_a_picture_just_where_it_can_be_decoded_whole(of_light: int) -> None:
+    """Decoded smaller, nothing may be passed over that training would stumble upon."""
+    for factors in product([of_light], FACTORS, FACTORS):
+        data = sampled(factors)
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                picture.load()
+        except OSError:
+            with pytest.raises(PictureError):
+                check_picture(data)
+        else:
+            check_picture(data)
+
+
+@pytest.mark.parametrize("scans", [2, 40])
+def test_further_scans_after_one_of_all_components_are_damage(scans: int) -> None:
+    flat = saved(Image.new("RGB", (64, 64), "teal"), "JPEG")
+    begin, end = flat.index(b"\xff\xda"), len(flat) - 2
+    with pytest.raises(PictureError, match="broken data stream"):
+        check_picture(flat[:begin] + flat[begin:end] * scans + flat[end:])
 
 
 def test_a_picture_that_stands_on_its_side_is_kept_as_it_is() -> None:
@@ -240,7 +335,7 @@ def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> No
         body[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
     with contextlib.suppress(PictureError):
         checked = check_picture(bytes(body))
-        assert checked.width * checked.height <= MAX_PIXELS
+        assert checked.width * checked.height <= MAX_PICTURE_PIXELS
 
 
 async def test_damage_that_a_picture_can_be_read_in_spite_of_is_nothing_to_tell(

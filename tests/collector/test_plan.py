@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import PageLoop
-from collector.sync.plan import Fifties, PageGuard, feed_can_settle, kind_of, needs_confirming
+from collector.sync.plan import (
+    Fifties,
+    PageGuard,
+    cheaper_question,
+    feed_can_settle,
+    handle_is_trusted,
+    kind_of,
+    may_be_short,
+    needs_confirming,
+)
 from collector.youtube import LiveState
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -38,6 +47,47 @@ def test_only_what_has_a_duration_and_is_not_live_can_be_a_pair(
     kind = kind_of(duration, live, shortest)
     assert (kind == "video") == (live == "none" and duration is not None and duration >= shortest)
     assert (kind in ("upcoming", "live")) == (live != "none")
+
+
+@pytest.mark.parametrize(
+    ("minimum", "doubtful"),
+    [
+        (181, range(180, 182)),  # the default
+        (180, range(180, 182)),
+        (60, range(60, 182)),
+        (1, range(1, 182)),
+        (0, ()),  # counts Shorts, too
+        (182, ()),
+        (600, ()),
+    ],
+)
+def test_only_what_may_be_a_short_or_not_is_asked_for(minimum: int, doubtful: Iterable[int]) -> None:
+    assert [seconds for seconds in range(1_000) if may_be_short(seconds, "none", minimum)] == list(doubtful)
+    assert not may_be_short(None, "none", minimum)
+    assert not may_be_short(180, "upcoming", minimum)
+
+
+@given(st.integers(1, 5_000), st.integers(1, 20_000))
+def test_asking_for_shorts_costs_at_most_a_unit_more_than_the_cheaper_way(videos: int, listed: int) -> None:
+    """In the worst case: no video is in the list, so that every page is read."""
+    pages = -(-listed // 50)
+    known: int | None = None
+    units, read = 0, 0
+    while read < pages:
+        if cheaper_question(videos, known) == "video":
+            units += videos
+            break
+        units, read = units + 1, read + 1
+        known = pages - read
+    assert units <= min(videos, pages) + 1
+    if videos == 1:
+        assert units == 1
+
+
+@pytest.mark.parametrize(("hours", "trusted"), [(0, True), (23.9, True), (24, False), (-0.05, True), (-1, False)])
+def test_a_stored_handle_counts_for_a_day(hours: float, trusted: bool) -> None:
+    assert handle_is_trusted(NOW - timedelta(hours=hours), NOW) is trusted
+    assert not handle_is_trusted(None, NOW)
 
 
 @given(st.integers(1, 50), st.data())

@@ -131,7 +131,8 @@ async def test_the_feed_is_not_trusted_for_ever(sqlite_database: Database) -> No
     async with StandIn(channel(70)) as server:
         await sync(sqlite_database, server)
         assert (await sync(sqlite_database, server, now=later(23))).units == 0
-        assert (await sync(sqlite_database, server, now=later(25))).units == 1
+        by_id = server.catalogues[0].channel_id  # a handle would be asked for, too
+        assert (await sync(sqlite_database, server, by_id, now=later(25))).units == 1
 
 
 async def test_new_videos_behind_a_lagging_feed_are_found_by_paging(sqlite_database: Database) -> None:
@@ -140,7 +141,7 @@ async def test_new_videos_behind_a_lagging_feed_are_found_by_paging(sqlite_datab
         await sync(sqlite_database, server)
         catalogue.publish(video(70), video(71))
         assert (await sync(sqlite_database, server)).status == "unchanged"
-        report = await sync(sqlite_database, server, now=later(25))
+        report = await sync(sqlite_database, server, catalogue.channel_id, now=later(25))
         assert (report.new, report.units) == (2, 3)  # two pages, until one is known; one batch
 
 
@@ -398,16 +399,17 @@ async def test_many_unsettled_videos_do_not_cost_more_than_two_units_a_sync(sqli
         spent = server.units
         report = await sync(sqlite_database, server)
         assert server.units - spent == report.units == 1
-        assert (await sync(sqlite_database, server, now=later(25))).units == 2
+        by_id = server.catalogues[0].channel_id
+        assert (await sync(sqlite_database, server, by_id, now=later(25))).units == 2
 
 
 async def test_a_new_minimum_sorts_stored_videos_without_a_request(database: Database) -> None:
     catalogue = channel(10)
-    catalogue.publish(*(video(number, duration_s=100) for number in range(10, 15)))
+    catalogue.publish(*(video(number, duration_s=200) for number in range(10, 15)))
     async with StandIn(catalogue) as server:
-        report = await sync(database, server)
+        report = await sync(database, server, min_duration_s=300)
         assert report.not_pairs["short"] == 5
-        report = await sync(database, server, min_duration_s=60)
+        report = await sync(database, server, min_duration_s=190)
         assert (report.units, report.pictures_fetched, report.not_pairs["short"]) == (0, 5, 0)
         assert (await sync(database, server)).not_pairs["short"] == 0  # kept
         report = await sync(database, server, min_duration_s=601)

@@ -16,6 +16,7 @@ from store.db import open_database
 from tests.collector.channels import HIGH, channel, contents, failures, jpeg
 from tests.collector.test_bad_pictures import png
 from tests.collector.test_scale import MEASURED
+from tests.hostile.pictures import crowded
 from tests.hostile.servers import endless_server
 from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
@@ -42,7 +43,9 @@ def hostile(server: str) -> list[tuple[str, Fault, str | None]]:
     def elsewhere(path: str) -> Fault:
         return Fault("redirect", location=f"http://{server}/{path}")
 
+    many = crowded()
     return [
+        *((what, body(many[what]), "too much metadata") for what in ("empty APP5 segments", "GIF comments")),
         ("a 64 MB body", body(bytes(64 << 20)), "8 MiB"),
         ("64 MB announced, never ending", elsewhere("announced"), "8 MiB"),
         ("no end announced", elsewhere("endless"), "8 MiB"),
@@ -51,8 +54,10 @@ def hostile(server: str) -> list[tuple[str, Fault, str | None]]:
         ("a bomb of 30,000 x 30,000", body(png(30_000, 30_000)), "too many"),
         ("a WebP of 40 megapixels", body(saved("RGBA", (8000, 5000), "WEBP", lossless=True)), "too many"),
         ("a progressive JPEG of 40 megapixels", body(saved("L", (8000, 5000), "JPEG", progressive=True)), "too many"),
-        ("the largest PNG that passes", body(saved("RGB", (4096, 2048), "PNG")), None),
-        ("the largest WebP that passes", body(saved("RGB", (2048, 1024), "WEBP")), None),
+        ("the largest PNG that passes", body(saved("RGB", (4000, 2500), "PNG")), None),
+        ("the largest PNG that is decoded in a thread", body(saved("RGB", (2048, 2048), "PNG")), None),
+        ("the largest WebP that passes", body(saved("RGB", (4000, 2500), "WEBP")), None),
+        ("the largest WebP that is decoded in a thread", body(saved("RGB", (1024, 1024), "WEBP")), None),
         ("the largest JPEG that passes", body(saved("RGB", (8000, 5000), "JPEG")), None),
     ]
 
@@ -115,10 +120,13 @@ def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: Path) -> None:
     pictures = [
-        saved("RGB", (4096, 2048), "PNG"),
-        saved("RGB", (2048, 1024), "WEBP"),
+        saved("RGB", (3840, 2160), "PNG"),
+        saved("RGB", (2048, 2048), "PNG"),
+        saved("RGB", (3840, 2160), "WEBP"),
+        saved("RGB", (1024, 1024), "WEBP"),
         saved("RGB", (8000, 5000), "JPEG"),
-        saved("RGB", (2048, 2048), "JPEG", progressive=True),
+        saved("RGB", (3840, 2160), "JPEG", progressive=True, subsampling=0),
+        saved("RGB", (1600, 1600), "JPEG", progressive=True, subsampling=0),
     ]
     count = 2 * EACH * len(pictures)
     files = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from sqlalchemy import update
 
 from store.db import Database
-from store.errors import NotFound
+from store.errors import AmbiguousHandle, NotFound
 from store.tables import Channel
 from store.youtube import (
     SyncCounts,
@@ -89,9 +90,7 @@ def test_a_handle_is_found_in_any_script_and_case_when_one_channel_has_it(databa
             ("UC1", "@Füchse"),
             ("UC2", "@Лиса"),
             ("UC3", "@キツネ"),
-            ("UC4", "@Twin"),
-            ("UC5", "@twin"),
-            ("UC6", None),
+            ("UC4", None),
         ):
             add_channel(session, channel_id, handle=known)
     expected = {
@@ -103,10 +102,37 @@ def test_a_handle_is_found_in_any_script_and_case_when_one_channel_has_it(databa
         "@fuchse": None,
         "@Füchs": None,
         "@%": None,
-        "@twin": None,
     }
     with database.read() as session:
         assert {handle: find_by_handle(session, handle) for handle in expected} == expected
+
+
+def test_a_handle_belongs_to_the_channel_that_was_described_with_it_last(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session, "UC1", handle="@Füchse")
+        add_channel(session, "UC2", handle="@other")
+    with database.write() as session:
+        save = {"title": "Two", "uploads_playlist_id": "UU2", "api_item": {}, "now": at(5)}
+        settings = {"default_min_duration_s": 181, "default_thumbnail_size": "high"}
+        former = save_channel(session, channel_id="UC2", handle="@FÜCHSE", **save, **settings)
+        assert [(channel.id, channel.described_at) for channel in former] == [("UC1", T0)]
+    with database.read() as session:
+        assert find_by_handle(session, "@füchse") == "UC2"
+        assert find_by_handle(session, "@other") is None
+        assert get_channel(session, "UC1").handle is None
+        assert get_channel(session, "UC2").described_at == at(5)
+
+
+def test_a_handle_of_two_channels_is_refused_with_both_ids(database: Database) -> None:
+    """As earlier versions may have left them."""
+    with database.write() as session:
+        add_channel(session, "UC1", handle="@Twin")
+        add_channel(session, "UC2")
+        session.execute(update(Channel).where(Channel.id == "UC2").values(handle="@twin"))
+    with database.read() as session, pytest.raises(AmbiguousHandle) as refused:
+        find_by_handle(session, "@TWIN")
+    assert "UC1" in str(refused.value)
+    assert "UC2" in str(refused.value)
 
 
 def test_a_listing_is_left_taken_up_restarted_and_finished(database: Database) -> None:

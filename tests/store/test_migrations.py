@@ -19,7 +19,7 @@ from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.moments import LONG_AGO
 from store.tables import Base, Video
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0011")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -61,6 +61,7 @@ ROWS = {
     "0006": [f"INSERT INTO promotion VALUES (2, 1, '{NOW}', 'valid recall@1 0.500 against the champion')"],
     "0007": [],
     "0009": [],
+    "0010": [],
     "0011": [f"INSERT INTO thumbnail_words VALUES ('{'a' * 64}', 'a reader 1', 'fox', '{NOW}')"],
 }
 

@@ -100,8 +100,11 @@ def test_a_contact_sheet(thumbtune: Run, clip: str, tmp_path: Path) -> None:
 
 
 def test_the_model_in_use_and_others(thumbtune: Run, clip: str) -> None:
-    trained = thumbtune("train", "--model", clip, "--title-model", "base", "--lr", "0.05", "--epochs", "8")
+    trained = thumbtune(
+        "train", "--model", clip, "--train", "projection", "--negatives", "random", "--lr", "0.05", "--epochs", "8"
+    )
     assert trained.returncode == 0, trained.stderr
+    thumbtune("runs", "promote", "1")
     by_name = {
         name: thumbtune("search", "red circle", *arguments, "--json").document()
         for name, arguments in {
@@ -139,7 +142,8 @@ def test_a_folder_that_holds_no_model_is_not_gone_through(
 
 def test_a_run_whose_base_model_is_gone(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
     base = Path(shutil.copytree(clip, tmp_path / "base"))
-    assert thumbtune("train", "--model", str(base), "--title-model", "base").returncode == 0
+    assert thumbtune("train", "--model", str(base)).returncode == 0
+    thumbtune("runs", "promote", "1")
     base.rename(tmp_path / "moved")
     gone = f"error: the base model of run 1 is not at {base} any more; put it back"
     for arguments in (

@@ -224,6 +224,25 @@ async def test_unknown_channel_has_no_items_and_empty_uploads_no_playlist() -> N
             assert answer.status == 404
 
 
+async def test_the_list_of_shorts() -> None:
+    channel = _channel(3)
+    async with StandIn(channel) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
+
+        async def listed(**more: str) -> list[str] | int:
+            query = {"part": "contentDetails", "playlistId": channel.shorts_playlist_id, **more}
+            async with session.get(f"{server.api_url}/playlistItems", params=query) as answer:
+                if answer.status != 200:
+                    return answer.status
+                return [item["contentDetails"]["videoId"] for item in (await answer.json())["items"]]
+
+        assert await listed() == 404
+        first, second, _ = sorted(channel.videos)
+        channel.change(first, is_short=True)
+        channel.change(second, is_short=True, privacy="private")
+        assert await listed() == await listed(videoId=first) == [first]
+        assert await listed(videoId=second) == []
+
+
 async def test_etags(catalogue: Catalogue) -> None:
     async with StandIn(catalogue) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
 

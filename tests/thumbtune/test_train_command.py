@@ -85,7 +85,19 @@ def alone() -> dict[str, str]:
 
 
 def train_arguments(clip: Path) -> tuple[str, ...]:
-    return ("train", "--model", str(clip), "--title-model", "base", "--device", "cpu", "--lr", "0.01")
+    return (
+        "train",
+        "--model",
+        str(clip),
+        "--train",
+        "projection",
+        "--title-model",
+        "base",
+        "--device",
+        "cpu",
+        "--lr",
+        "0.01",
+    )
 
 
 def document(done: Done) -> Any:
@@ -101,7 +113,7 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     for model in ("base", "tuned"):
         assert set(found["metrics"][model]) == {"train", "valid", "test"}
         assert set(found["metrics"][model]["test"]) == METRICS
-    assert set(found["seconds"]) == {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save"}
+    assert set(found["seconds"]) == {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save", "compare"}
     assert (tmp_path / "whole" / "model.safetensors").is_file()
     shell = sqlite3.connect(store.removeprefix("sqlite:///"))
     row = shell.execute("select run_id, status, test_recall_at_1 from run_history").fetchone()
@@ -124,6 +136,7 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     assert compared["mcnemar"]["n"] == 6
     assert 0 < compared["mcnemar"]["p"] <= 1
 
+    thumbtune("runs", "promote", "1")
     exported = document(thumbtune("export", "data", "--json"))
     assert exported["examples"] == {"train": 28, "valid": 6, "test": 6}
     assert document(thumbtune("export", "model", "--model", "--json"))["run_id"] == 1
@@ -144,7 +157,7 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     assert done.stdout.startswith("run 1: 1,024 of ")
     assert "base recall@1" in done.stdout
     assert "thumbtune-models/run-1-" in done.stdout
-    known = ("Opening", "Encoding", "Comparing titles", "Training")
+    known = ("Opening", "Encoding", "Comparing", "Training")
     assert all(line.startswith(known) for line in done.stderr.splitlines()), "no library speaks"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["thumbtune-models"]
     assert thumbtune("-q", *train_arguments(clip)).stderr == ""
@@ -180,13 +193,14 @@ def test_a_title_model_that_is_not_needed_may_be_anything(thumbtune: Run, clip: 
 
 def test_going_on_from_the_champion_names_no_model(thumbtune: Run, clip: Path) -> None:
     document(thumbtune(*train_arguments(clip), "--json"))
+    thumbtune("runs", "promote", "1")
     for named in (str(clip), "/none", TrainSettings().model):
         done = thumbtune("train", "--from", "champion", "--model", named, "--title-model", "base")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines()[-1] == (
             "error: --from champion goes on with the model in use; leave --model out, or train --from base"
         )
-    on = document(thumbtune("train", "--from", "champion", "--title-model", "base", "--json"))
+    on = document(thumbtune("train", "--from", "champion", "--train", "projection", "--title-model", "base", "--json"))
     assert (on["run_id"], on["champion_run_id"]) == (2, 1)
 
 

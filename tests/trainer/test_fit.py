@@ -20,7 +20,7 @@ from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
 ROWS = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
-SETTINGS = TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)
+SETTINGS = TrainSettings(train="projection", epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)
 
 
 class Counted(Drawn):
@@ -60,7 +60,11 @@ def test_the_same_seed_gives_the_same_losses_whatever_ran_before(tiny_clip: Path
     first = run(load_encoder(str(tiny_clip), "cpu"), ROWS, SETTINGS)
     torch.rand(17)
     assert run(load_encoder(str(tiny_clip), "cpu"), ROWS, SETTINGS) == first
-    other = run(load_encoder(str(tiny_clip), "cpu"), ROWS, TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=8))
+    other = run(
+        load_encoder(str(tiny_clip), "cpu"),
+        ROWS,
+        TrainSettings(train="projection", epochs=3, batch_size=8, lr=1e-2, seed=8),
+    )
     assert [step.loss for step in other] != [step.loss for step in first]
 
 

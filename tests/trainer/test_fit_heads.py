@@ -24,7 +24,7 @@ from trainer.settings import TrainSettings
 
 MINED = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
 # Eight of 20 rows a batch: the last batch of an epoch has four.
-SETTINGS = TrainSettings(epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)
+SETTINGS = TrainSettings(train="projection", epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)
 # Titles that meet themselves: of two rows, as a negative, in other letters.
 REPEATED = [*NAMES[:12], *NAMES[:4], *(name.upper() for name in NAMES[:4])]
 TWICE = Triplets(NAMES, REPEATED, [*REPEATED[9:], *REPEATED[:9]])
@@ -70,7 +70,7 @@ def test_steps_on_the_demos_encoder_are_the_recipes() -> None:
     folder = Path(thumbtune.demo.__file__).parent / "encoder"
     names = [f"{colour} {shape} {n}" for n in range(2) for shape in SHAPES[:2] for colour in COLOURS]
     rows = Triplets(names, names, [*names[11:], *names[:11]])
-    settings = TrainSettings(mask=False, seed=3)
+    settings = TrainSettings(train="projection", lr=1e-4, mask=False, seed=3)
     with quiet_libraries():
         steps, heads = fitted(load_encoder(str(folder), "cpu"), rows, settings)
     expected = recipe(folder, rows, Drawn().load(names), settings)

@@ -21,6 +21,7 @@ from store.errors import NotFound
 from store.training import load_examples
 from tests.fakes.hub import FakeHub, Repository, serving
 from tests.trainer.tiny import fill
+from tests.trainer.training import train_in_use
 from trainer.errors import (
     BadRepository,
     HubUnreachable,
@@ -34,7 +35,6 @@ from trainer.errors import (
 from trainer.publish import push_dataset, push_model
 from trainer.publish.hub import Hub
 from trainer.quiet import quiet_libraries
-from trainer.runs import train
 from trainer.runs.recorded import load_run_model
 from trainer.settings import TrainSettings
 
@@ -47,7 +47,9 @@ def trained_store(migrated_file: Path, folder: Path, clip: Path) -> str:
     shutil.copy(migrated_file, path)
     database = open_database(f"sqlite:///{path}")
     fill(database, 20)
-    train(database, TrainSettings(model=str(clip), title_model="base", lr=1e-2, device="cpu"))
+    train_in_use(
+        database, TrainSettings(train="projection", model=str(clip), title_model="base", lr=1e-2, device="cpu")
+    )
     database.close()
     return f"sqlite:///{path}"
 

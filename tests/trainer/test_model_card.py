@@ -33,7 +33,7 @@ def add_run(
     database: Database, base_model: str = "openai/clip-vit-base-patch32", snapshot_id: int | None = None, **other: Any
 ) -> int:
     """A finished run, with recalls of both models on all splits."""
-    settings = {**TrainSettings(model=base_model).as_dict(), **other}
+    settings = {**TrainSettings(train="projection", lr=1e-4, model=base_model).as_dict(), **other}
     with database.write() as session:
         run_id = start_run(
             session,

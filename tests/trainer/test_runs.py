@@ -66,7 +66,16 @@ def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
     """Settings that train the tiny CLIP in moments; anything can be set otherwise."""
 
     def make(**other: Any) -> TrainSettings:
-        return TrainSettings(**{"model": str(tiny_clip), "title_model": "base", "lr": 1e-2, "device": "cpu", **other})
+        return TrainSettings(
+            **{
+                "model": str(tiny_clip),
+                "train": "projection",
+                "title_model": "base",
+                "lr": 1e-2,
+                "device": "cpu",
+                **other,
+            }
+        )
 
     return make
 
@@ -95,7 +104,7 @@ def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_f
     assert result.examples == {"train": 28, "valid": 6, "test": 6}
     assert len(taken) == 2 * 2
     assert [step.learning_rate for step in taken] == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3])
-    assert set(run.phase_seconds or {}) == {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save"}
+    assert set(run.phase_seconds or {}) == {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save", "compare"}
     assert run.packages["torch"] == torch.__version__
     assert run.settings["negatives"] == "least-similar"
     assert set(load_file(str(run.artifact_path))) == {
@@ -288,7 +297,7 @@ def test_the_default_title_model_needs_the_hub_once(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(NoNetwork, match=r"all-mpnet-base-v2 is not in the local cache .*--title-model base$"):
-        train(filled, TrainSettings(model=str(tiny_clip), device="cpu"))
+        train(filled, TrainSettings(train="projection", model=str(tiny_clip), device="cpu"))
     assert "all-mpnet-base-v2" in str(failed(filled).error)
 
 
@@ -444,7 +453,7 @@ class Told:
         return entered()
     def warn(self, text): pass
 
-settings = TrainSettings(model={str(tiny_clip)!r}, title_model="base", device="cpu", epochs=100000)
+settings = TrainSettings(train="projection", model={str(tiny_clip)!r}, title_model="base", device="cpu", epochs=100000)
 train(open_database({url!r}), settings, progress=Told())
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -12,7 +12,7 @@ import pytest
 
 import trainer.errors
 from trainer.errors import BadSetting, TrainerError
-from trainer.settings import DEVICES, STRATEGIES, TrainSettings
+from trainer.settings import DEVICES, RECIPE, STRATEGIES, TrainSettings
 
 
 def test_a_run_that_knew_no_bars_kept_them() -> None:
@@ -22,8 +22,8 @@ def test_a_run_that_knew_no_bars_kept_them() -> None:
     assert TrainSettings.from_dict(recorded).bars == "keep"
 
 
-def test_the_defaults_are_the_recipes() -> None:
-    chosen = TrainSettings()
+def test_the_recipe_is_the_published_one() -> None:
+    chosen = TrainSettings(**RECIPE)
     assert chosen.model == "sentence-transformers/clip-ViT-L-14"
     assert chosen.title_model == "sentence-transformers/all-mpnet-base-v2"
     assert (chosen.train, chosen.negatives, chosen.epochs, chosen.batch_size, chosen.lr, chosen.seed) == (
@@ -34,6 +34,7 @@ def test_the_defaults_are_the_recipes() -> None:
         1e-4,
         42,
     )
+    assert (chosen.mask, chosen.fit, chosen.bars, chosen.temperature) == (False, "crop", "keep", 0.05)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from store.db import Database, rows_as_dicts
-from store.training import end_sweep, get_run, get_sweep, start_sweep, sweep_runs, this_machine, trial_scores
+from store.training import champion, end_sweep, get_run, get_sweep, start_sweep, sweep_runs, this_machine, trial_scores
 from tests.trainer.tiny import build_clip, fill
 from trainer.errors import (
     BadSetting,
@@ -40,7 +40,13 @@ def settings_for(tiny_clip: Path) -> Make:
     """Settings of a small sweep; anything can be set otherwise, `space` and `shared` in part."""
 
     def make(space: dict[str, str] | None = None, shared: dict[str, Any] | None = None, **other: Any) -> SweepSettings:
-        base = {"model": str(tiny_clip), "title_model": "base", "device": "cpu", **(shared or {})}
+        base = {
+            "model": str(tiny_clip),
+            "train": "projection",
+            "title_model": "base",
+            "device": "cpu",
+            **(shared or {}),
+        }
         counts = {"trials": 6, "seeds": 2, "finalists": 2, "final_seeds": 2, **other}
         return SweepSettings(TrainSettings(**base), Space.read({**FAST, **(space or {})}), **counts)
 
@@ -123,7 +129,9 @@ def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: 
         assert run.snapshot_id is not None
         assert set(run.phase_seconds or {}) == {"fit", "evaluate"}
     assert status(database, result.sweep_id) == "done"
-    assert result.in_use, "the store's first model"
+    with database.read() as session:
+        used = champion(session)
+    assert result.in_use == (used is not None and used.id == result.run_id)
 
 
 def test_the_winner_is_the_best_mean_over_all_seeds(filled: Database, settings_for: Make) -> None:

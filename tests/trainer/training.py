@@ -14,17 +14,29 @@ from torch import Tensor
 
 from store.db import Database
 from store.tables import Rank
-from store.training import get_run, steps
+from store.training import champion, get_run, promote, steps
 from trainer.data import StoredPictures
 from trainer.models import Embedder
+from trainer.runs import TrainResult, train
 from trainer.settings import TrainSettings
 
-__all__ = ["artifact", "embedded_plainly", "losses", "ranks", "settings", "vectors"]
+__all__ = ["artifact", "train_in_use", "embedded_plainly", "losses", "ranks", "settings", "vectors"]
 
 
 def settings(folder: Path, **other: Any) -> TrainSettings:
     """Settings that train a tiny CLIP in moments."""
-    return TrainSettings(**{"model": str(folder), "train": "projection", "title_model": "base", "lr": 1e-2, "device": "cpu", **other})
+    return TrainSettings(
+        **{"model": str(folder), "train": "projection", "title_model": "base", "lr": 1e-2, "device": "cpu", **other}
+    )
+
+
+def train_in_use(database: Database, chosen: TrainSettings, **other: Any) -> TrainResult:
+    """Train, and take the run into use by hand: for tests that need a champion, however good it is."""
+    result = train(database, chosen, **other)
+    with database.write() as session:
+        if champion(session) is None:
+            promote(session, result.run_id, "by hand")
+    return result
 
 
 def artifact(database: Database, run_id: int) -> dict[str, Tensor]:

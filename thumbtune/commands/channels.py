@@ -133,7 +133,8 @@ def _channel_id(session: Session, name: str) -> str:
 def _what_goes(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
     """What is deleted, and what becomes of the runs."""
     lines = [
-        f"{contents.handle or contents.channel_id} ({contents.title or 'removed'}): {contents.videos} videos, "
+        f"{contents.handle or 'channel'} ({contents.channel_id}, {contents.title or 'removed'}): "
+        f"{contents.videos} videos, "
         f"{contents.versions} titles and thumbnails that they have had, {contents.thumbnails} thumbnail files, "
         f"{contents.readings} readings of their counts and {contents.syncs} syncs will be deleted"
     ]

@@ -119,8 +119,8 @@ def sweep(
 
     SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is recorded as one run per seed; these runs are not
     scored on the test split and keep no model. The best settings are run with more seeds; the best over all seeds are
-    trained once more, as 'thumbtune train' does, and scored on test. The store's first model becomes the champion
-    automatically; promote a later one with 'thumbtune runs promote'.
+    trained once more, as 'thumbtune train' does, and scored on test. It comes into use if it is better on held-out
+    pairs than the model in use.
 
     Resume a stopped sweep with --resume. The ranking of sweep 1's trials, by SQL:
 
@@ -186,7 +186,7 @@ def _report(console: Console, result: SweepResult) -> None:
         if split in tuned:
             console.say(f"run {result.run_id}: {split} recall@1 {_told(tuned[split])}, the base's {_told(base[split])}")
     if result.in_use:
-        console.say(f"run {result.run_id} is in use: the store's first model")
+        console.say(f"run {result.run_id} is in use now")
     else:
         console.say(f"to take run {result.run_id} into use: thumbtune runs promote {result.run_id}")
 

@@ -25,7 +25,8 @@ __all__ = ["sync"]
     "--min-duration",
     type=click.IntRange(0, 604_800),
     metavar="SECONDS",
-    help="Shorter videos are shorts, and no training pairs. Kept for later syncs; 181 for a new channel.",
+    help="Shorter videos are shorts, and no training pairs. From there to 181, and at 180 and 181 by default, the "
+    "channel's list of Shorts decides; 0 counts Shorts, too. Kept for later syncs; 181 for a new channel.",
 )
 @click.option(
     "--thumbnail",
@@ -51,7 +52,8 @@ def sync(
     """Bring channels' videos and thumbnails up to date.
 
     CHANNEL is a channel's id (UC...), its handle (@name) or its address. Without any, every channel in the store is
-    synced. What is known is not read again: a sync that finds nothing new costs no quota, or up to 2 units.
+    synced. What is known is not read again: a sync that finds nothing new costs no quota, or up to 2 units. A handle is
+    looked up again after 24 hours, for a unit: if it names another channel now, that one is synced, and a note says so.
 
     The environment variable YOUTUBE_API_KEY holds the API key. Exit code 3 means that the sync stopped early (quota
     spent, interrupted, some thumbnails failed); what it has is kept, and the next sync goes on from there.

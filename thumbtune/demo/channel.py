@@ -185,7 +185,8 @@ def _extras(ordinary: list[StandInVideo], seed: int, rng: random.Random) -> list
         scene = _extra_scene(rng)
         title = f"{CHANNEL_VOICE.phrase(scene, rng)} #shorts"
         when = _between(ordinary, (index + 0.5) / 6)
-        extras.append(_video(f"{seed}:short {index}", when, title, scene, rng.randint(18, 59)))
+        short = _video(f"{seed}:short {index}", when, title, scene, rng.randint(18, 59))
+        extras.append(replace(short, is_short=True))
     for index, place in enumerate((0.25, 0.7)):
         scene = replace(_any_scene(rng), series="Kettle On")
         extras.append(

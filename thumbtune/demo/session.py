@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.sync import DEFAULT_MIN_DURATION_S
+from store.types import PICTURE_FORMATS
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
 
@@ -180,7 +181,7 @@ def _mirrored(content: bytes) -> bytes:
     from PIL import Image, ImageOps  # noqa: PLC0415
 
     swapped = io.BytesIO()
-    with Image.open(io.BytesIO(content)) as picture:
+    with Image.open(io.BytesIO(content), formats=PICTURE_FORMATS) as picture:
         ImageOps.mirror(picture).save(swapped, "JPEG", quality=90)
     return swapped.getvalue()
 

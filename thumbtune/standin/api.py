@@ -79,10 +79,7 @@ class Api:
         if not playlist_id:
             raise ApiError.missing_filter("id, playlistId")
         limit = query.page_size()
-        catalogue = next((c for c in self._catalogues() if c.uploads_playlist_id == playlist_id), None)
-        listed = catalogue.listed() if catalogue else ()
-        if catalogue is None or not listed:
-            raise ApiError.playlist_not_found()
+        catalogue, listed = self._playlist(playlist_id)
         listing = f"playlistItems {playlist_id}"
         start = token_offset(listing, query.one("pageToken"))
         only = query.one("videoId")
@@ -94,9 +91,19 @@ class Api:
         body = _body("playlistItemList", total, limit)
         body |= _tokens(listing, start, limit, total)
         base = self._base_url()
-        body["items"] = [select(playlist_item_resource(catalogue, v, i, base), query.parts) for i, v in page]
+        body["items"] = [
+            select(playlist_item_resource(catalogue, v, i, base, playlist_id), query.parts) for i, v in page
+        ]
         body["etag"] = etag("playlistItems", next(self._serial))
         return body
+
+    def _playlist(self, playlist_id: str) -> tuple[Catalogue, tuple[StandInVideo, ...]]:
+        """A channel's uploads, or its Shorts. YouTube has no empty list of either."""
+        for catalogue in self._catalogues():
+            lists = {catalogue.uploads_playlist_id: catalogue.listed, catalogue.shorts_playlist_id: catalogue.shorts}
+            if playlist_id in lists and (listed := lists[playlist_id]()):
+                return catalogue, listed
+        raise ApiError.playlist_not_found()
 
     def _videos(self, query: Query) -> Resource:
         if not query.one("id"):

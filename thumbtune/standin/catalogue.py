@@ -32,6 +32,8 @@ class StandInVideo:
     `picture_at_hand` says that `picture` returns bytes from memory: the server then calls it for the `high` size on the
     event loop, because handing it to a thread takes several times as long.
 
+    `is_short` puts it into the channel's list of Shorts, whatever its duration.
+
     `statistics` are its public counts by the API's own names; one that is left out is hidden. None: plausible ones.
 
     `updated_at` and `picture_updated_at` are when the details and the picture last changed (None: at publication).
@@ -53,6 +55,7 @@ class StandInVideo:
     updated_at: datetime | None = None
     picture_updated_at: datetime | None = None
     picture_at_hand: bool = False
+    is_short: bool = False
     statistics: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +110,11 @@ class Catalogue:
     def uploads_playlist_id(self) -> str:
         """The uploads playlist's id, `UU` + the channel id without `UC`."""
         return "UU" + self.channel_id.removeprefix("UC")
+
+    @property
+    def shorts_playlist_id(self) -> str:
+        """The id of the list of Shorts, `UUSH` + the channel id without `UC`."""
+        return "UUSH" + self.channel_id.removeprefix("UC")
 
     def publish(self, *videos: StandInVideo) -> None:
         """Add videos; an id published before is replaced (and no longer deleted)."""
@@ -180,6 +188,10 @@ class Catalogue:
             if video.privacy == "public" and video.id not in deleted:
                 found.append(video)
         return found
+
+    def shorts(self) -> tuple[StandInVideo, ...]:
+        """The public Shorts, newest first."""
+        return tuple(video for video in self.public() if video.is_short)
 
     def details(self, video_id: str) -> StandInVideo | None:
         """The video if its details and thumbnails are available (public or unlisted, not deleted), else None."""

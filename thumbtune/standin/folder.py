@@ -45,8 +45,11 @@ def load_folder(path: str | Path) -> Catalogue:
 
 
 def duration_from(video_id: str) -> int:
-    """A fixed, plausible length for a video whose real one is unknown: 181 to 1,200 seconds, by the id's CRC-32."""
-    return 181 + zlib.crc32(video_id.encode("utf-8")) % 1020
+    """A fixed, plausible length for a video whose real one is unknown: 182 to 1,200 seconds, by the id's CRC-32.
+
+    At 181, it might be a Short.
+    """
+    return max(182, 181 + zlib.crc32(video_id.encode("utf-8")) % 1020)
 
 
 def _entries(file: Path) -> list[Any]:

@@ -12,6 +12,7 @@ from functools import cache
 
 from PIL import Image
 
+from store.types import PICTURE_FORMATS
 from thumbtune.standin.catalogue import StandInVideo
 from thumbtune.standin.resources import AVATAR_SIDES, PICTURE_FILES
 
@@ -89,7 +90,7 @@ def thumbnail(high: bytes, file: str) -> bytes:
     if file == _HIGH:
         return high
     try:
-        with Image.open(io.BytesIO(high)) as opened:
+        with Image.open(io.BytesIO(high), formats=PICTURE_FORMATS) as opened:
             picture = opened.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return high

@@ -97,7 +97,9 @@ def channel_resource(catalogue: Catalogue, base_url: str) -> Resource:
     }
 
 
-def playlist_item_resource(catalogue: Catalogue, video: StandInVideo, position: int, base_url: str) -> Resource:
+def playlist_item_resource(
+    catalogue: Catalogue, video: StandInVideo, position: int, base_url: str, playlist_id: str
+) -> Resource:
     """Return one item of `playlistItems`; a private or deleted video has no thumbnail, owner or time."""
     gone = catalogue.is_deleted(video.id)
     hidden = gone or video.privacy == "private"
@@ -108,7 +110,7 @@ def playlist_item_resource(catalogue: Catalogue, video: StandInVideo, position: 
         "description": video.description,
         "thumbnails": _thumbnails(video, base_url),
         "channelTitle": catalogue.title,
-        "playlistId": catalogue.uploads_playlist_id,
+        "playlistId": playlist_id,
         "position": position,
         "resourceId": {"kind": "youtube#video", "videoId": video.id},
     }
@@ -123,7 +125,7 @@ def playlist_item_resource(catalogue: Catalogue, video: StandInVideo, position: 
         details["videoPublishedAt"] = iso_time(video.published_at)
     return {
         "kind": "youtube#playlistItem",
-        "id": _playlist_item_id(catalogue.uploads_playlist_id, video.id),
+        "id": _playlist_item_id(playlist_id, video.id),
         "snippet": snippet,
         "contentDetails": details,
         # The real API sends this value for deleted videos, although its own schema does not contain it.

@@ -17,10 +17,15 @@ def channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
         known: {channel id: (handle, title)} of the store, see `store.training.pairs.channel_titles`.
 
     Raises:
-        BadSetting: no channel has this name; the message lists the channels.
+        BadSetting: no channel has this name, or several have it as their handle; the message lists them.
     """
-    for channel, (handle, _title) in known.items():
-        if name == channel or (handle and name.lstrip("@").casefold() == handle.lstrip("@").casefold()):
-            return channel
-    listed = ", ".join(sorted(handle or channel for channel, (handle, _) in known.items())) or "none"
-    raise BadSetting(f"channel {name!r} is not in the store; it has {listed}")
+    if name in known:
+        return name
+    wanted = name.lstrip("@").casefold()
+    found = [channel for channel, (handle, _) in known.items() if handle and handle.lstrip("@").casefold() == wanted]
+    if len(found) > 1:
+        raise BadSetting(f"{name} is the handle of {' and '.join(found)} in the store; name the channel by its id")
+    if not found:
+        listed = ", ".join(sorted(handle or channel for channel, (handle, _) in known.items())) or "none"
+        raise BadSetting(f"channel {name!r} is not in the store; it has {listed}")
+    return found[0]

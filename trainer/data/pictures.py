@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,9 +15,27 @@ from PIL import Image, UnidentifiedImageError
 from store.db import Database
 from store.errors import NotFound, PictureDamaged
 from store.training import read_pictures
+from store.types import MAX_PICTURE_PIXELS, PICTURE_FORMATS
 from trainer.errors import BadPicture
 
-__all__ = ["PictureSource", "StoredPictures", "decoded"]
+__all__ = ["DECODER_ERRORS", "FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded"]
+
+FULL_SIZE_PIXELS = 1920 * 1080
+_REDUCED_PIXELS = 1_000_000
+# A decoder that meets damaged bytes raises whatever its parser stumbles over.
+DECODER_ERRORS = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 class PictureSource(Protocol):
@@ -48,18 +69,35 @@ class StoredPictures:
 def decoded(file: bytes, name: str) -> Image.Image:
     """Decode an image file to RGB, fully read. An EXIF orientation is ignored: YouTube serves pictures upright.
 
+    A picture of more than `FULL_SIZE_PIXELS` comes smaller, by a whole factor, with about a million pixels: no model
+    sees more than a quarter of them, and a batch of the largest would take gigabytes.
+
     Raises:
         BadPicture: the file can't be decoded; the message has `name`.
     """
     try:
-        with Image.open(io.BytesIO(file)) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with Image.open(io.BytesIO(file), formats=PICTURE_FORMATS) as image:
+            if image.width * image.height > MAX_PICTURE_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels")
+            factor = _reduction(image.size)
+            if factor > 1:
+                # Of a JPEG, a half, a quarter or an eighth is decoded to begin with.
+                image.draft("RGB", (max(1, image.width // factor), max(1, image.height // factor)))
+            picture = image.convert("RGB")
+    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         # Pillow names the object in memory that it read from.
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         raise BadPicture(
             f"picture {name} can't be decoded ({reason}); run 'thumbtune db check', with --repair to fetch it again"
         ) from error
+    factor = _reduction(picture.size)
+    return picture if factor == 1 else picture.reduce(factor)
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    """By what width and height are divided."""
+    pixels = size[0] * size[1]
+    return 1 if pixels <= FULL_SIZE_PIXELS else math.ceil(math.sqrt(pixels / _REDUCED_PIXELS))
 
 
 def batches(digests: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -116,7 +116,7 @@ def _why_none(database: Database, channels: Sequence[str]) -> str:
     found = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.items() if n)
     if not found:
         return "no video can be trained on: the store lists none; run 'thumbtune sync' when the channel has published"
-    shorter = ", or for the shorts with a lower --min-duration" if reasons["short"] else ""
+    shorter = ", or for the shorts with a lower --min-duration (0 counts them all)" if reasons["short"] else ""
     return f"no video can be trained on: {found}; run 'thumbtune sync' again{shorter}"
 
 

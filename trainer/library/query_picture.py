@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,30 +14,16 @@ from PIL import Image
 
 from store.db import Database
 from store.training import find_video
-from trainer.data import StoredPictures, displayed
+from store.types import MAX_PICTURE_PIXELS, PICTURE_FORMATS
+from trainer.data import DECODER_ERRORS, StoredPictures, displayed
 from trainer.errors import BadSetting
 
-__all__ = ["MAX_PIXELS", "QueryPicture", "open_picture"]
+__all__ = ["QueryPicture", "open_picture"]
 
-MAX_PIXELS = 40_000_000
-"""As for thumbnails: a larger picture is refused before it is decoded."""
 _MAX_BYTES = 200_000_000
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_FORMATS = (*PICTURE_FORMATS, "BMP")
+_MILLIONS = MAX_PICTURE_PIXELS // 1_000_000
 _KINDS = "JPEG, PNG, WebP, GIF or BMP"
-# A decoder that meets damaged bytes raises whatever its parser stumbles over.
-_DECODER_ERRORS = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +54,7 @@ def open_picture(database: Database, name: str) -> QueryPicture:
 
     Raises:
         BadSetting: neither a file nor a video in the store; a folder; a video without a picture; a file that can't be
-            read or decoded, or is larger than `MAX_PIXELS`.
+            read or decoded, or is larger than `MAX_PICTURE_PIXELS`.
         BadPicture: the store's own picture can't be decoded.
     """
     path = Path(name)
@@ -113,10 +97,8 @@ def _from_file(path: Path, name: str) -> QueryPicture:
         # What is wrong with the file is told by an error or not at all; Pillow also warns of less than we refuse.
         warnings.simplefilter("ignore")
         width, height = _size(content, name)
-        if width * height > MAX_PIXELS:
-            raise BadSetting(
-                f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; make it smaller"
-            )
+        if width * height > MAX_PICTURE_PIXELS:
+            raise BadSetting(f"{name} has {width} x {height} pixels, more than {_MILLIONS} million; make it smaller")
         image = _decoded(content, name)
     return QueryPicture(name, hashlib.sha256(content).hexdigest(), image)
 
@@ -129,8 +111,8 @@ def _size(content: bytes, name: str) -> tuple[int, int]:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return image.size
     except Image.DecompressionBombError as error:
-        raise BadSetting(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller") from error
-    except _DECODER_ERRORS as error:
+        raise BadSetting(f"{name} has more than {_MILLIONS} million pixels; make it smaller") from error
+    except DECODER_ERRORS as error:
         raise BadSetting(f"{name} is not a picture that can be read; name a {_KINDS} file") from error
 
 
@@ -138,5 +120,5 @@ def _decoded(content: bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return displayed(image)
-    except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
+    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         raise BadSetting(f"{name} can't be decoded ({error}); save it anew, or name another file") from error
