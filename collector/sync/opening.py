@@ -19,6 +19,7 @@ from store.youtube import (
     find_by_handle,
     get_channel,
     holders_of,
+    keep_handle,
     lock_videos,
     refresh_began,
     release_handle,
@@ -49,12 +50,14 @@ class FoundChannel:
         item: what the API says of it; None if it was not asked.
         handle: the handle that the API was asked for, or None.
         notice: a line for the user about the name, or None.
+        unclaimed: whether YouTube says that no channel has the handle by which the store knows this one.
     """
 
     id: str
     item: ChannelItem | None = None
     handle: str | None = None
     notice: str | None = None
+    unclaimed: bool = False
 
 
 async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
@@ -83,13 +86,14 @@ async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
         if len(holders) != 1:
             raise
         (holder,) = holders
+        unclaimed = isinstance(error, ChannelNotFound)
         why = (
             f"YouTube has no channel {name} any more"
-            if isinstance(error, ChannelNotFound)
+            if unclaimed
             else f"the quota is spent, so YouTube can't be asked which channel has {name} now"
         )
         notice = f"{why}; the store has it for {holder.title} ({holder.id}), which is synced: use this id instead"
-        return FoundChannel(holder.id, notice=notice)
+        return FoundChannel(holder.id, notice=notice, unclaimed=unclaimed)
     return FoundChannel(item.id, item, handle)
 
 
@@ -129,6 +133,8 @@ async def begin_run(clients: Clients, found: FoundChannel, options: SyncOptions)
         if options.min_duration_s is not None or options.thumbnail is not None:
             lock_videos(session, channel_id)
         notices = [found.notice] if found.notice is not None else []
+        if found.unclaimed:
+            keep_handle(session, channel_id, now)
         if found.item is not None:
             notices += save_description(session, found.item, now, asked=found.handle)
         run_id = take_channel(session, channel_id, options.mode, alone_since=options.alone_since, now=now)
