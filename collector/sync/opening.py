@@ -19,6 +19,7 @@ from store.youtube import (
     find_by_handle,
     get_channel,
     holders_of,
+    keep_handle,
     lock_videos,
     refresh_began,
     release_handle,
@@ -42,27 +43,29 @@ DEFAULT_THUMBNAIL = "high"
 
 @dataclass(frozen=True, slots=True)
 class FoundChannel:
-    """The channel that a name is that of.
+    """The channel that a name refers to.
 
     Attributes:
         id: `UC...`.
-        item: what the API says of it, where it was asked.
-        handle: by which it was found, or None.
-        notice: what to tell the user of the name, or None.
+        item: what the API says of it; None if it was not asked.
+        handle: the handle that the API was asked for, or None.
+        notice: a line for the user about the name, or None.
+        unclaimed: whether YouTube says that no channel has the handle by which the store knows this one.
     """
 
     id: str
     item: ChannelItem | None = None
     handle: str | None = None
     notice: str | None = None
+    unclaimed: bool = False
 
 
 async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
     """Find a channel: in the store if it is known, which costs nothing, else by the API, with all that it says.
 
-    A handle in the store counts for a while only (see `HANDLE_TRUSTED_FOR`); then YouTube is asked whose it is now. It
-    still names the channel that had it if nobody has it any more, and for what can be done without the API when the
-    quota is spent; the user is told so.
+    A stored handle is trusted for a limited time (see `HANDLE_TRUSTED_FOR`); after that, the API is asked which channel
+    has it. If no channel has it any more, or if the quota is spent, it still refers to the stored channel, and `notice`
+    says so.
 
     Raises:
         CollectorError: there is no such channel, or the API can't be asked.
@@ -83,18 +86,19 @@ async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
         if len(holders) != 1:
             raise
         (holder,) = holders
+        unclaimed = isinstance(error, ChannelNotFound)
         why = (
-            f"YouTube knows no channel {name} now"
-            if isinstance(error, ChannelNotFound)
-            else f"the quota is spent, so YouTube can't be asked whose handle {name} is now"
+            f"YouTube has no channel {name} any more"
+            if unclaimed
+            else f"the quota is spent, so YouTube can't be asked which channel has {name} now"
         )
-        notice = f"{why}; it was that of {holder.title} ({holder.id}), which is synced: name it by its id"
-        return FoundChannel(holder.id, notice=notice)
+        notice = f"{why}; the store has it for {holder.title} ({holder.id}), which is synced: use this id instead"
+        return FoundChannel(holder.id, notice=notice, unclaimed=unclaimed)
     return FoundChannel(item.id, item, handle)
 
 
 def known_channel(session: Session, name: ChannelName) -> str | None:
-    """The id of the channel of that name if the store has it, as far as the store knows.
+    """The id of the channel of that name if the store has it. A handle is looked up in the store only.
 
     Raises:
         AmbiguousHandle: several channels in the store have that handle.
@@ -129,6 +133,8 @@ async def begin_run(clients: Clients, found: FoundChannel, options: SyncOptions)
         if options.min_duration_s is not None or options.thumbnail is not None:
             lock_videos(session, channel_id)
         notices = [found.notice] if found.notice is not None else []
+        if found.unclaimed:
+            keep_handle(session, channel_id, now)
         if found.item is not None:
             notices += save_description(session, found.item, now, asked=found.handle)
         run_id = take_channel(session, channel_id, options.mode, alone_since=options.alone_since, now=now)
@@ -164,7 +170,7 @@ def save_description(session: Session, item: ChannelItem, now: datetime, *, aske
         asked: the handle by which YouTube found it, which may be an older one.
 
     Returns:
-        A line for each channel of the store whose handle this one has now.
+        A line for the user for each stored channel that has lost its handle to this one.
     """
     former = release_handle(session, asked, item.id) if asked is not None else []
     former += save_channel(
@@ -179,7 +185,7 @@ def save_description(session: Session, item: ChannelItem, now: datetime, *, aske
         now=now,
     )
     return [
-        f"{asked or item.handle} is the handle of {item.title} ({item.id}) now; "
-        f"it was that of {channel.title} ({channel.id}), which keeps its data: name that one by its id"
+        f"{asked or item.handle} is now the handle of {item.title} ({item.id}); before, it was the handle of "
+        f"{channel.title} ({channel.id}), which stays in the store: use this id for it"
         for channel in former
     ]

@@ -52,14 +52,14 @@ def kind_of(duration_s: int | None, live: LiveState, min_duration_s: int) -> Kin
 
 
 def may_be_short(duration_s: int | None, live: LiveState, min_duration_s: int) -> bool:
-    """Whether the duration alone can't tell a Short from a video, so that the channel's list of Shorts decides."""
+    """Whether the duration can't tell a Short from another video, so that the channel's list of Shorts decides."""
     return live == "none" and duration_s in doubtful_durations(min_duration_s)
 
 
 def cheaper_question(videos: int, pages: int | None) -> Literal["video", "page"]:
-    """How to go on asking the list of Shorts for `videos` videos: for one of them, or for the next of `pages` pages.
+    """The next request to the list of Shorts: the entry of one of `videos` videos, or one of the `pages` pages left.
 
-    Either costs a unit. `pages` is None as long as nothing says how many there are; the first page tells.
+    Either costs a unit. `pages` is None while the length of the list is unknown; the first page tells it.
     """
     if pages is None:
         return "video" if videos == 1 else "page"
@@ -67,7 +67,7 @@ def cheaper_question(videos: int, pages: int | None) -> Literal["video", "page"]
 
 
 def handle_is_trusted(described_at: datetime | None, now: datetime) -> bool:
-    """Whether the store may say whose a handle is. A time that is still to come is by a clock that ran ahead."""
+    """Whether a handle that was read at `described_at` is recent enough. A future time comes from a wrong clock."""
     return described_at is not None and -CLOCKS_DIFFER <= now - described_at < HANDLE_TRUSTED_FOR
 
 

@@ -39,7 +39,7 @@ class SyncReport:
     units: int = 0
     seconds: float = 0.0
     notices: tuple[str, ...] = ()
-    """What to tell the user though it kept nothing from being done: a handle that names another channel now."""
+    """Lines for the user that are no errors, such as that a handle now refers to another channel."""
     error: Exception | None = None
     """Why it failed or stopped; for the command line, which maps it to its exit code."""
 

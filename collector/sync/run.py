@@ -94,7 +94,7 @@ class Run:
     described: bool = False
     """Whether the API has described the channel just now, as its name was looked up."""
     notices: list[str] = field(default_factory=list)
-    """What the user is to be told though it keeps nothing from being done."""
+    """Lines for the user that are no errors."""
 
     async def write(
         self,

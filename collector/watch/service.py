@@ -232,13 +232,13 @@ class Service:
         return _Plan(now, names, last_syncs(session), fresh_since(session), self._options.units - spent)
 
     def _named(self, session: Session, name: ChannelName) -> tuple[str | None, ChannelName]:
-        """The id that a name is known to be that of, and the name for the sync.
+        """The channel's id if it is known, and the name to sync it by.
 
-        A handle of the store goes to the sync as such, which asks from time to time whose it is.
+        A stored handle is passed on as a handle, so that the sync checks it from time to time.
         """
         try:
             known = known_channel(session, name)
-        except AmbiguousHandle:  # the sync asks YouTube
+        except AmbiguousHandle:  # the sync asks the API
             return None, name
         if known is not None:
             return known, name

@@ -24,9 +24,11 @@ _TOO_FAST = frozenset(
         "rateLimitExceededUnreg",
         "userRateLimitExceeded",
         "RATE_LIMIT_EXCEEDED",
+        "QUOTA_EXCEEDED",
         "RESOURCE_EXHAUSTED",
     }
 )
+_LIMIT_IN_WORDS = re.compile(r"quota exceeded|exceeded your quota", re.IGNORECASE)
 # How the API names the period of an exceeded limit: in the message ("limit 'Queries per day'", "Daily Limit Exceeded")
 # or in the details ("defaultPerDayPerProject", "quota_unit": "1/d/{project}", a violation's description).
 _A_DAY = re.compile(r"per[ _-]?day|daily|1/d\b", re.IGNORECASE)
@@ -81,7 +83,11 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
         )
     reasons = list(_reasons(error))
     message = _plain(str(error.get("message") or "no message"), key)
-    too_fast = 429 in (answer.status, error.get("code")) or bool(_TOO_FAST.intersection(reasons))
+    too_fast = (
+        429 in (answer.status, error.get("code"))
+        or bool(_TOO_FAST.intersection(reasons))
+        or _LIMIT_IN_WORDS.search(message) is not None
+    )
     if _QUOTA.intersection(reasons) or (too_fast and _is_of_the_day(error, message)):
         return QuotaExceeded(
             "the API key's quota of the day is spent, everything so far is kept; "
@@ -115,7 +121,8 @@ def _is_of_the_day(error: dict[str, Any], message: str) -> bool:
             return True
         if _A_SHORT_TIME.search(text):
             return False
-    return False
+    # What YouTube says of a spent day; it names the period of any other limit.
+    return "exceeded your quota" in message.lower()
 
 
 def _reasons(error: dict[str, Any]) -> Iterator[str]:

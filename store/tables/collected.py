@@ -34,8 +34,8 @@ class Channel(Base):
     api_item: Mapped[dict[str, Any] | None]
     """The channel as the API last described it."""
     described_at: Mapped[datetime | None]
-    """When the API last described it: a handle counts for 24 hours, and then YouTube is asked whose it is now. NULL:
-    before revision 0010."""
+    """When the API was last asked for it by its handle or id. The handle is trusted for 24 hours; then the API is asked
+    which channel has it now. NULL: before revision 0010."""
     added_at: Mapped[datetime]
     """When it was first synced."""
     listing_token: Mapped[str | None]

@@ -26,6 +26,7 @@ __all__ = [
     "fresh_since",
     "find_by_handle",
     "holders_of",
+    "keep_handle",
     "get_channel",
     "is_listing_unfinished",
     "lock_channel",
@@ -45,7 +46,7 @@ class NamedChannel:
     id: str
     title: str
     described_at: datetime | None
-    """When the API last said so; None: long ago."""
+    """When the API was last asked; None: long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,11 @@ def holders_of(session: Session, handle: str) -> list[NamedChannel]:
     columns = (Channel.id, Channel.title, Channel.described_at, Channel.handle)
     rows = session.execute(select(*columns).where(Channel.handle.is_not(None)).order_by(Channel.id))
     return [NamedChannel(*row[:3]) for row in rows if row.handle.casefold() == wanted]
+
+
+def keep_handle(session: Session, channel_id: str, now: datetime) -> None:
+    """Trust a channel's handle again: YouTube says that no channel has it now."""
+    session.execute(update(Channel).where(Channel.id == channel_id).values(described_at=now))
 
 
 def release_handle(session: Session, handle: str, holder: str) -> list[NamedChannel]:

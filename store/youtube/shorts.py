@@ -54,7 +54,7 @@ def is_short(min_duration_s: int) -> ColumnElement[bool]:
 def is_held(session: Session, channel_id: str, *, started_at: datetime) -> ColumnElement[bool]:
     """Whether a video's thumbnail waits for the list of Shorts in a sync that began at `started_at`.
 
-    True for those that the list was not yet asked for, and for those that it was asked for in this sync.
+    True if the list was never asked for the video, or was asked in this sync.
     """
     asked = or_(Video.shorts_asked_at.is_(None), Video.shorts_asked_at >= started_at)
     return and_(_is_doubtful(_minimum(session, channel_id)), asked)
@@ -91,8 +91,8 @@ def record_membership(
     Args:
         session: in a write transaction.
         channel_id: whose.
-        in_list: whether they are in it; None: it gave no answer, so their kind stays as it is.
-        ids: which of them; None: all that are still to be asked for.
+        in_list: whether they are in it; None: it gave no answer, and their kind does not change.
+        ids: which of the videos that wait for an answer; None: all of them.
         now: the time.
         asked_before: see `count_doubtful`.
 

@@ -163,6 +163,9 @@ SPENT = {
     "403 quotaExceeded": refusal(403, "quotaExceeded"),
     "403 daily": refusal(403, "dailyLimitExceeded"),
     "403 in words": refusal(403, "rateLimitExceeded", "Daily Limit Exceeded"),
+    "403 in YouTube's words": refusal(403, "forbidden", "You have exceeded your <a href='/q'>quota</a>."),
+    "403 in words, no reason": refusal(403, "x", PER_DAY, status="PERMISSION_DENIED"),
+    "403 code in details": refusal(403, "x", PER_DAY, details=[{"reason": "QUOTA_EXCEEDED"}]),
     "429 in words": refusal(429, "rateLimitExceeded", PER_DAY),
     "429 in words, no reason": refusal(429, "x", PER_DAY, status="RESOURCE_EXHAUSTED"),
     "429 limit": refusal(429, "rateLimitExceeded", details=[{"metadata": {"quota_limit": "defaultPerDayPerProject"}}]),
@@ -171,6 +174,8 @@ SPENT = {
 }
 TOO_FAST = {
     "403": refusal(403, "rateLimitExceeded", PER_MINUTE),
+    "403 no reason": refusal(403, "x", PER_MINUTE),
+    "403 in YouTube's words": refusal(403, "x", "You have exceeded your quota per minute."),
     "429 in words": refusal(429, "rateLimitExceeded", PER_MINUTE),
     "429 limit": refusal(429, "quota", details=[{"metadata": {"quota_limit": "defaultPerMinutePerProject"}}]),
     "429 unit": refusal(429, "x", PER_DAY, details=[{"metadata": {"quota_unit": "1/min/{project}"}}]),

@@ -109,6 +109,8 @@ async def test_a_handle_that_nobody_has_any_more_still_names_its_channel(sqlite_
         report = await sync(sqlite_database, server, "@tests", now=later(25))
         assert (report.status, report.id, report.new) == ("complete", catalogue.channel_id, 1)
         assert catalogue.channel_id in report.notices[0]
+        report = await sync(sqlite_database, server, "@tests", now=later(26))
+        assert (report.status, report.units) == ("unchanged", 0), "asked once a day, not with each sync"
 
 
 async def test_a_spent_quota_leaves_the_stored_channel_and_says_so(sqlite_database: Database) -> None:

@@ -112,9 +112,17 @@ def test_a_handle_belongs_to_the_channel_that_was_described_with_it_last(databas
         add_channel(session, "UC1", handle="@Füchse")
         add_channel(session, "UC2", handle="@other")
     with database.write() as session:
-        save = {"title": "Two", "uploads_playlist_id": "UU2", "api_item": {}, "now": at(5)}
-        settings = {"default_min_duration_s": 181, "default_thumbnail_size": "high"}
-        former = save_channel(session, channel_id="UC2", handle="@FÜCHSE", **save, **settings)
+        former = save_channel(
+            session,
+            channel_id="UC2",
+            handle="@FÜCHSE",
+            title="Two",
+            uploads_playlist_id="UU2",
+            api_item={},
+            default_min_duration_s=181,
+            default_thumbnail_size="high",
+            now=at(5),
+        )
         assert [(channel.id, channel.described_at) for channel in former] == [("UC1", T0)]
     with database.read() as session:
         assert find_by_handle(session, "@füchse") == "UC2"

@@ -110,3 +110,26 @@ def test_what_is_not_there_can_not_be_removed(shell: Shell, name: str, code: int
     done = shell.run("channels", "remove", name, "--yes")
     assert done.returncode == code
     error_line(done)
+
+
+def test_a_handle_of_two_channels_removes_neither(shell: Shell) -> None:
+    with sqlite3.connect(file_of(shell)) as connection:
+        connection.execute("UPDATE channel SET handle = '@Tests'")
+        ids = [row[0] for row in connection.execute("SELECT id FROM channel")]
+    done = shell.run("channels", "remove", "@tests", "--yes")
+    assert done.returncode == 2
+    assert all(channel_id in error_line(done) for channel_id in ids)
+    assert len(listed(shell)) == 2
+
+
+def test_a_handle_that_moved_is_told_in_one_line(shell: Shell) -> None:
+    first, second = shell.server.catalogues
+    first.handle, second.handle = "@renamed", first.handle
+    with sqlite3.connect(file_of(shell)) as connection:
+        connection.execute("UPDATE channel SET described_at = NULL")
+    done = shell.run("sync", "@tests", "--json")
+    (synced,) = json.loads(done.stdout)["channels"]
+    assert (done.returncode, synced["id"]) == (0, second.channel_id)
+    (line,) = [line for line in done.stderr.splitlines() if first.channel_id in line]
+    assert line.removeprefix("note: ") == synced["notices"][0]
+    assert sorted(map(str, listed(shell))) == ["@tests", "None"]
