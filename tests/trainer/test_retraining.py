@@ -591,7 +591,7 @@ def test_neither_a_sweeps_trial_nor_another_machines_run_keeps_it_from_training(
 
 def test_promoting_by_hand(database: Database, settings_for: Make) -> None:
     fill(database, 40)
-    train_in_use(database, settings_for())
+    train_in_use(database, settings_for(**UNTOUCHED))
     train(database, settings_for())
     assert promote_run(database, 2, "it looks better") == Promoted(replaced=1, changed=True)
     assert promote_run(database, 2, "again") == Promoted(replaced=None, changed=False)
