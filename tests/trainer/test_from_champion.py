@@ -15,7 +15,7 @@ from store.tables import Picture, Video
 from store.training import champion, get_run, promote
 from store.training.runs import list_runs
 from tests.trainer.tiny import build_clip, fill
-from tests.trainer.training import artifact, losses, settings, vectors
+from tests.trainer.training import artifact, losses, settings, train_champion, vectors
 from trainer.errors import BadSetting, RunUnusable
 from trainer.models import TEXT, VISUAL
 from trainer.quiet import quiet_libraries
@@ -67,7 +67,7 @@ def embedded(database: Database, run_id: int) -> np.ndarray:
 def test_it_starts_from_the_champions_weights(
     filled: Database, tiny_clip: Path, first: str, second: str, kept: set[str] | None
 ) -> None:
-    before = train(filled, settings(tiny_clip, train=first, epochs=4))
+    before = train_champion(filled, settings(tiny_clip, train=first, epochs=4))
     on = train(filled, settings(Path("elsewhere"), train=second, start="champion", lr=STILL, epochs=1))
     assert np.allclose(embedded(filled, on.run_id), embedded(filled, before.run_id), rtol=0, atol=1e-5)
     assert on.base == before.base, "the base is the champion's base"
@@ -88,7 +88,7 @@ def test_it_starts_from_the_champions_weights(
 
 
 def test_its_losses_go_on_where_the_champions_ended(filled: Database, tiny_clip: Path) -> None:
-    train(filled, settings(tiny_clip, epochs=8))
+    train_champion(filled, settings(tiny_clip, epochs=8))
     anew = train(filled, settings(tiny_clip))
     on = train(filled, settings(tiny_clip, start="champion"))
     assert losses(filled, on.run_id)[0] < losses(filled, anew.run_id)[0]
@@ -96,7 +96,7 @@ def test_its_losses_go_on_where_the_champions_ended(filled: Database, tiny_clip:
 
 def test_projections_by_features_and_by_the_whole_model_go_on_alike(filled: Database, tiny_clip: Path) -> None:
     """With a frozen scale beside them the whole model is run; the steps are the same."""
-    train(filled, settings(tiny_clip, epochs=8))
+    train_champion(filled, settings(tiny_clip, epochs=8))
     on = train(filled, settings(tiny_clip, start="champion"))
     whole = train(filled, settings(tiny_clip, start="champion", train="_projection|logit_scale"))
     assert losses(filled, whole.run_id) == pytest.approx(losses(filled, on.run_id), rel=1e-5)
@@ -105,7 +105,7 @@ def test_projections_by_features_and_by_the_whole_model_go_on_alike(filled: Data
 
 
 def test_adapters_are_not_trained_on(filled: Database, tiny_clip: Path) -> None:
-    train(filled, settings(tiny_clip, train="lora"))
+    train_champion(filled, settings(tiny_clip, train="lora"))
     for what in ("projection", "lora", "all"):
         with pytest.raises(
             RunUnusable, match="run 1 trained LoRA adapters, which can't be trained on; use --from base"
@@ -120,7 +120,7 @@ def test_adapters_are_not_trained_on(filled: Database, tiny_clip: Path) -> None:
 
 def test_adapters_on_a_champion_come_back_with_it(filled: Database, tiny_clip: Path) -> None:
     """Trained for real: the champion's own projections have adapters on them."""
-    before = train(filled, settings(tiny_clip, epochs=4))
+    before = train_champion(filled, settings(tiny_clip, epochs=4))
     on = train(filled, settings(tiny_clip, train="lora", start="champion"))
     assert evaluate(filled, str(on.run_id), "cpu").matches is True
     kept = artifact(filled, on.run_id)
@@ -136,7 +136,7 @@ def test_there_may_be_no_champion(filled: Database, tiny_clip: Path) -> None:
 
 def test_a_champion_whose_base_is_gone_is_no_start(filled: Database, tmp_path: Path) -> None:
     base = build_clip(tmp_path / "base")
-    train(filled, settings(base))
+    train_champion(filled, settings(base))
     base.rename(tmp_path / "moved")
     with pytest.raises(RunUnusable, match=f"the base model of run 1 is not at {base} any more; put it back"):
         train(filled, settings(tmp_path / "moved", start="champion"))
@@ -147,7 +147,7 @@ def test_a_champion_whose_base_is_gone_is_no_start(filled: Database, tmp_path: P
 @pytest.mark.parametrize("what", ["projection", "all"])
 def test_a_champion_whose_base_changed_is_no_start(filled: Database, tmp_path: Path, what: str) -> None:
     base = build_clip(tmp_path / "base")
-    train(filled, settings(base))
+    train_champion(filled, settings(base))
     build_clip(base, seed=5)
     with pytest.raises(RunUnusable, match=r"is not the model that the champion, run 1, started from"):
         train(filled, settings(base, start="champion", train=what))

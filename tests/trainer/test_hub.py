@@ -21,6 +21,7 @@ from store.errors import NotFound
 from store.training import load_examples
 from tests.fakes.hub import FakeHub, Repository, serving
 from tests.trainer.tiny import fill
+from tests.trainer.training import train_champion
 from trainer.errors import (
     BadRepository,
     HubUnreachable,
@@ -34,7 +35,6 @@ from trainer.errors import (
 from trainer.publish import push_dataset, push_model
 from trainer.publish.hub import Hub
 from trainer.quiet import quiet_libraries
-from trainer.runs import train
 from trainer.runs.recorded import load_run_model
 from trainer.settings import TrainSettings
 
@@ -42,12 +42,12 @@ AT_ONCE = Hub(pauses_s=(0.0, 0.0))
 
 
 def trained_store(migrated_file: Path, folder: Path, clip: Path) -> str:
-    """The URL of a store of 20 pairs with one run, 1, on snapshot 1."""
+    """The URL of a store of 20 pairs with one run, 1, in use, on snapshot 1."""
     path = folder / "thumbtune.db"
     shutil.copy(migrated_file, path)
     database = open_database(f"sqlite:///{path}")
     fill(database, 20)
-    train(database, TrainSettings(model=str(clip), title_model="base", lr=1e-2, device="cpu"))
+    train_champion(database, TrainSettings(model=str(clip), title_model="base", lr=1e-2, device="cpu"))
     database.close()
     return f"sqlite:///{path}"
 

@@ -95,7 +95,8 @@ def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_f
     assert result.examples == {"train": 28, "valid": 6, "test": 6}
     assert len(taken) == 2 * 2
     assert [step.learning_rate for step in taken] == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3])
-    assert set(run.phase_seconds or {}) == {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save"}
+    phases = {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save", "compare"}
+    assert set(run.phase_seconds or {}) == phases
     assert run.packages["torch"] == torch.__version__
     assert run.settings["negatives"] == "least-similar"
     assert set(load_file(str(run.artifact_path))) == {
