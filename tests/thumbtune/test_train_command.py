@@ -101,7 +101,7 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     for model in ("base", "tuned"):
         assert set(found["metrics"][model]) == {"train", "valid", "test"}
         assert set(found["metrics"][model]["test"]) == METRICS
-    assert set(found["seconds"]) == {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save"}
+    assert set(found["seconds"]) == {"snapshot", "load", "encode", "mine", "evaluate", "fit", "save", "compare"}
     assert (tmp_path / "whole" / "model.safetensors").is_file()
     shell = sqlite3.connect(store.removeprefix("sqlite:///"))
     row = shell.execute("select run_id, status, test_recall_at_1 from run_history").fetchone()
@@ -144,7 +144,7 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     assert done.stdout.startswith("run 1: 1,024 of ")
     assert "base recall@1" in done.stdout
     assert "thumbtune-models/run-1-" in done.stdout
-    known = ("Opening", "Encoding", "Comparing titles", "Training")
+    known = ("Opening", "Encoding", "Comparing titles", "Training", "Comparing on held-out folds")
     assert all(line.startswith(known) for line in done.stderr.splitlines()), "no library speaks"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["thumbtune-models"]
     assert thumbtune("-q", *train_arguments(clip)).stderr == ""

@@ -119,8 +119,8 @@ def sweep(
 
     SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is recorded as one run per seed; these runs are not
     scored on the test split and keep no model. The best settings are run with more seeds; the best over all seeds are
-    trained once more, as 'thumbtune train' does, and scored on test. The store's first model becomes the champion
-    automatically; promote a later one with 'thumbtune runs promote'.
+    trained once more, as 'thumbtune train' does, and scored on test. That model becomes the champion if it
+    is better than the model in use on held-out pairs; 'thumbtune runs promote' decides by hand.
 
     Resume a stopped sweep with --resume. The ranking of sweep 1's trials, by SQL:
 
@@ -185,10 +185,12 @@ def _report(console: Console, result: SweepResult) -> None:
     for split in ("valid", "test"):
         if split in tuned:
             console.say(f"run {result.run_id}: {split} recall@1 {_told(tuned[split])}, the base's {_told(base[split])}")
+    why = "" if result.reason is None else f": {result.reason}"
     if result.in_use:
-        console.say(f"run {result.run_id} is in use: the store's first model")
+        console.say(f"run {result.run_id} is in use{why}")
     else:
-        console.say(f"to take run {result.run_id} into use: thumbtune runs promote {result.run_id}")
+        by_hand = f"to take it into use: thumbtune runs promote {result.run_id}"
+        console.say(f"run {result.run_id} is not in use{why}; {by_hand}")
 
 
 def _line(standing: Standing) -> tuple[object, ...]:
