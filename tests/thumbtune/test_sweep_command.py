@@ -115,10 +115,19 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
     assert thumbtune("-q", *arguments(clip)).stderr == ""
 
 
-def test_later_winners_come_into_use_by_hand(thumbtune: Run, clip: Path) -> None:
-    thumbtune(*arguments(clip))
-    done = thumbtune(*arguments(clip, "--trials", "1", "--lr", "0.01", "--train", "visual"))
-    assert done.stdout.splitlines()[-1].endswith(": thumbtune runs promote 15")
+def test_a_winner_takes_the_champions_place_only_if_it_is_better(thumbtune: Run, clip: Path) -> None:
+    learnt = ("--epochs", "60", "--lr", "0.03")
+    assert thumbtune("train", "--model", str(clip), "--title-model", "base", "--device", "cpu", *learnt).returncode == 0
+    untouched = ("--trials", "1", "--epochs", "1", "--lr", "1e-12")
+    done = thumbtune(*arguments(clip, *untouched))
+    last = done.stdout.splitlines()[-1]
+    assert ", the champion (run 1) " in last
+    run = thumbtune("runs", "--json").document()["runs"][-1]
+    assert last.endswith(f": thumbtune runs promote {run['run_id']}")
+    assert run["in_use"] is False
+    found = thumbtune(*arguments(clip, *untouched, "--json")).document()
+    assert found["in_use"] is False
+    assert "the champion (run 1)" in found["reason"]
 
 
 def test_the_base_is_compared_on_the_same_rows(thumbtune: Run, clip: Path, store: str) -> None:

@@ -166,7 +166,8 @@ def outcome(result: TrainResult, champion_id: int | None) -> str:
     if decision is not None and not decision.promote:
         stays = "the base model" if champion_id is None else f"run {champion_id}"
         return f"{stays} stays in use{why}; {by_hand}"
-    return f"run {champion_id} came into use meanwhile and stays, not compared with run {run_id}{why}; {by_hand}"
+    other = "another run" if champion_id is None else f"run {champion_id}"
+    return f"{other} came into use meanwhile and stays, not compared with run {run_id}{why}; {by_hand}"
 
 
 def document(result: TrainResult) -> dict[str, Any]:

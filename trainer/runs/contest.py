@@ -67,11 +67,13 @@ def compare_with_use(
     old = _valid_ranks(measured.base if in_use is None else measured.beside)
     counted = sorted(new.keys() & old.keys() - set(measured.known))
     groups = {row.video_id: row.group_id for row in measured.rows}
-    if in_use is not None and measured.beside is None and new:
+    if in_use is not None and measured.beside is None:
         error = why_unusable(run.database, in_use.id, run.settings.device)
         # Without a network it may be back tomorrow: only what is lost is given up.
         lost = error is not None and not isinstance(error, NoNetwork)
-        return decide_unmeasured(run_id, _recall(new), str(error) if lost else None)
+        # Without held-out rows there was nothing to score it on, and folds can still decide.
+        if new or error is not None:
+            return decide_unmeasured(run_id, _recall(new) if new else None, str(error) if lost else None)
     if len(counted) < ENOUGH_VALID:
         found = _cross_validated(run, learner, chosen, in_use)
         if found is not None:

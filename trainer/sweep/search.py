@@ -71,7 +71,8 @@ class SweepResult:
         settings: all settings of that run.
         standings: the trials that did not diverge, best first; the first is the winner.
         recalls: {model: {split: recall@1}} of that run, thumbnail to title, for the models `base` and `tuned`.
-        in_use: whether its model is the champion; the store's first model becomes champion at once.
+        in_use: whether its model is the champion.
+        reason: how it compares with the model that was in use; None if it was not compared.
         failed: number of trials that diverged.
         runs: number of runs of all trials.
         n_valid: number of rows of the valid split that were ranked.
@@ -85,6 +86,7 @@ class SweepResult:
     standings: list[Standing]
     recalls: dict[str, dict[str, Recall]]
     in_use: bool
+    reason: str | None
     failed: int
     runs: int
     n_valid: int
@@ -373,6 +375,7 @@ class _Sweep:
             standings=[trial, *(standing for standing in standings if standing is not trial)],
             recalls=recalls,
             in_use=in_use is not None and in_use.id == winner.id,
+            reason=winner.decision,
             failed=sum(trial.failed for trial in tried),
             runs=sum(len(trial.scores) for trial in tried),
             n_valid=trial.n,
