@@ -18,7 +18,7 @@ from store.tables import Video
 from store.training import champion
 from tests.store.builders import add_channel, add_video, change_video
 from tests.trainer.tiny import COLOURS, SHAPES, build_clip, fill
-from tests.trainer.training import settings, train_champion
+from tests.trainer.training import settings, train_in_use
 from trainer.errors import RunUnusable
 from trainer.runs import TrainResult, train
 from trainer.runs.in_use import open_in_use
@@ -138,7 +138,7 @@ def test_a_champion_loses_to_the_same_settings_on_more_pairs_only(
 ) -> None:
     """The champion is fitted again on the pairs that it had, not on those that came later."""
     publish_posters(sqlite_database, range(20))
-    train_champion(sqlite_database, make(**what))
+    train_in_use(sqlite_database, make(**what))
     same = train(sqlite_database, make(**what), compete=True)
     assert figures(decision_of(same).reason)[3:] == [0, 0, 0]
     assert in_use(sqlite_database) == 1
@@ -163,7 +163,7 @@ def test_whole_models_are_compared_on_the_valid_split(filled: Database, make: Ma
     )
     assert result.promoted is (new > old)
     # A whole model can't be fitted again on folds as a champion either.
-    beside = train_champion(filled, make(**what)) if not result.promoted else result
+    beside = train_in_use(filled, make(**what)) if not result.promoted else result
     assert in_use(filled) == beside.run_id
     later = train(filled, make(**UNTOUCHED), compete=True)
     assert decision_of(later).reason.startswith("valid ")
@@ -173,7 +173,7 @@ def test_where_the_valid_split_has_rows_enough_it_decides(
     filled: Database, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.runs.contest.ENOUGH_VALID", 9)
-    result = train_champion(filled, make(**LEARNT))
+    result = train_in_use(filled, make(**LEARNT))
     assert decision_of(result).reason.startswith("valid ")
 
 
@@ -181,7 +181,7 @@ def test_what_the_champion_was_trained_on_is_not_counted_on_valid(
     filled: Database, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 9 valid pairs one is left out, so the 8 others are too few to decide, unless 8 are enough."""
-    train_champion(filled, make(**UNTOUCHED))
+    train_in_use(filled, make(**UNTOUCHED))
     with filled.write() as session:
         videos = session.query(Video).order_by(Video.id)
         trained, held_out = (next(video for video in videos if video.split == split) for split in ("train", "valid"))
@@ -222,7 +222,7 @@ def test_a_champion_that_is_lost_stays_in_use(
         with filled.write() as session:
             session.execute(update(Video).values(split="train"))
             session.execute(update(Video).where(Video.id == "UC1-059").values(split="test"))
-    kept = train_champion(filled, make(model=str(base), **UNTOUCHED))
+    kept = train_in_use(filled, make(model=str(base), **UNTOUCHED))
     if lost == "base":
         base.rename(tmp_path / "moved")
     else:

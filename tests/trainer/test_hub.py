@@ -42,7 +42,7 @@ AT_ONCE = Hub(pauses_s=(0.0, 0.0))
 
 
 def trained_store(migrated_file: Path, folder: Path, clip: Path) -> str:
-    """The URL of a store of 20 pairs with one run, 1, in use, on snapshot 1."""
+    """The URL of a store of 20 pairs with one run, 1, on snapshot 1."""
     path = folder / "thumbtune.db"
     shutil.copy(migrated_file, path)
     database = open_database(f"sqlite:///{path}")

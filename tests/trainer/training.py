@@ -39,15 +39,6 @@ def train_in_use(database: Database, chosen: TrainSettings, **other: Any) -> Tra
     return result
 
 
-def train_champion(database: Database, chosen: TrainSettings) -> TrainResult:
-    """Train, and take the model into use, by hand if it did not get there by being better."""
-    result = train(database, chosen)
-    if not result.promoted:
-        with database.write() as session:
-            promote(session, result.run_id, "the test needs a champion")
-    return result
-
-
 def artifact(database: Database, run_id: int) -> dict[str, Tensor]:
     """The tensors that a run kept."""
     with database.read() as session:

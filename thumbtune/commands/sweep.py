@@ -187,7 +187,7 @@ def _report(console: Console, result: SweepResult) -> None:
             console.say(f"run {result.run_id}: {split} recall@1 {_told(tuned[split])}, the base's {_told(base[split])}")
     why = "" if result.reason is None else f": {result.reason}"
     if result.in_use:
-        console.say(f"run {result.run_id} is in use now")
+        console.say(f"run {result.run_id} is in use now{why}")
     else:
         by_hand = f"to take it into use: thumbtune runs promote {result.run_id}"
         console.say(f"run {result.run_id} is not in use{why}; {by_hand}")
