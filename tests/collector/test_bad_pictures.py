@@ -17,8 +17,7 @@ from collector.errors import PictureError
 from collector.thumbnails.check import MAX_PIXELS, check_picture, set_up_pillow
 from store.db import Database
 from tests.collector.channels import channel, failures, jpeg, sync, video
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 
 def png(width: int, height: int, mode: int = 2) -> bytes:

@@ -21,7 +21,7 @@ from store.db import Database
 from store.tables import Picture, Video
 from tests.collector.channels import channel, failures, sync, video
 from tests.collector.test_bad_pictures import lossless_jpeg, saved
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 MOST_BYTES = 64 << 10
 MOST_HEADER_BYTES = 4 << 10

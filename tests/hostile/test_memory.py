@@ -17,8 +17,7 @@ from tests.collector.channels import HIGH, channel, contents, failures, jpeg
 from tests.collector.test_bad_pictures import png
 from tests.collector.test_scale import MEASURED
 from tests.hostile.servers import endless_server
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 pytestmark = pytest.mark.processes
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.standin import StandIn
 from thumbtune.demo.session import DemoError, Session, hold_back, new_folder, retitle_and_repaint
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.folder import load_folder
-from thumbtune.standin.server import StandIn
 
 pytestmark = pytest.mark.processes
 
