@@ -61,10 +61,10 @@ def update_rows(session: Session, model: type[Base], rows: Sequence[dict[str, An
         return
     table = model.__table__
     assert isinstance(table, Table)
-    # In an UPDATE, SQLAlchemy reserves a column's own name for its new value.
-    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in rows[0] if name != "id"}
-    statement = update(table).where(table.c.id == bindparam("new_id")).values(values)
+    # The columns to set are those that the parameters name; SQLAlchemy reserves their own names for the new values.
+    statement = update(table).where(table.c.id == bindparam("of_row"))
+    parameters = [{"of_row" if name == "id" else name: value for name, value in row.items()} for row in rows]
     session.flush()
-    done = session.connection().execute(statement, [{f"new_{name}": row[name] for name in row} for row in rows])
+    done = session.connection().execute(statement, parameters)
     if done.rowcount != len(rows):
         raise StoreError(f"updated {done.rowcount} of {len(rows)} rows in {table.name}; please report this")
