@@ -18,9 +18,7 @@ from bench.reliability_lab import (
 )
 from store.db import Database
 from store.tables import Video
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.journal import LoggedRequest
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, LoggedRequest, StandIn
 
 __all__ = ["MOST_REQUESTS", "SHARES", "down", "faults", "quota", "videos_asked_for", "with_details"]
 

@@ -21,7 +21,7 @@ from bench.reliability_lab import (
 )
 from store.db import Database
 from store.tables import Video
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 __all__ = ["kill_sync", "kill_syncs"]
 

@@ -37,7 +37,6 @@ TRAINING_STACK = frozenset(
         "optuna",
         "pandas",
         "peft",
-        "psutil",
         "pyarrow",
         "safetensors",
         "scipy",

@@ -30,13 +30,12 @@ __all__ = [
     "check_writable",
     "load_tensors",
     "models_dir",
-    "put",
     "put_tensors",
     "real_folder",
     "save_tensors",
     "save_whole_model",
     "tensors_file",
-    "workshop",
+    "whole_folder",
 ]
 
 
@@ -173,7 +172,7 @@ def check_place(folder: Path, models: Path | None = None) -> None:
         real = real_folder(folder)
         if models is not None and real in (real_folder(models), *real_folder(models).parents):
             raise CantSave(f"{folder} is where the trained tensors of all runs go; name another folder")
-        check_writable(workshop(real))
+        check_writable(_workshop(real))
         if real.exists():
             check_writable(real)
 
@@ -184,21 +183,49 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
     The library's generated card is not written: it would contain training titles, thumbnails and local paths. The
     folder appears once it is complete, so a command that was killed can be run again.
 
-    A link is followed. An existing empty folder is kept and filled.
-
     Raises:
         CantSave: the folder is not empty, or can't be written.
     """
     check_empty(folder)
-    with can_save(folder), quiet_libraries():
-        real = real_folder(folder)
-        place = workshop(real)
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=place) as beside:
-            whole = Path(beside) / real.name
-            model.save_pretrained(str(whole), create_model_card=False)
-            (whole / "README.md").write_text(card, encoding="utf-8")
-            put(whole, real)
+    with can_save(folder), quiet_libraries(), whole_folder(folder) as whole:
+        model.save_pretrained(str(whole), create_model_card=False)
+        (whole / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder; when the block ends, `folder` gets its content: all of it, or nothing after an error.
+
+    A link is followed. An existing empty folder is kept and filled: it may be a mount point or a shell's current
+    folder, and it has its owner and mode.
+
+    Raises:
+        CantSave: somebody else has put something into `folder` meanwhile.
+        OSError: the content can't be moved.
+    """
+    real = real_folder(folder)
+    place = _workshop(real)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=place) as scratch:
+        whole = Path(scratch) / "whole"
+        whole.mkdir()
+        yield whole
+        if not real.exists():
+            whole.replace(real)
+            return
+        if _others(real, scratch):
+            raise CantSave(f"{real} is no longer empty; name a new folder")
+        try:
+            for path in whole.iterdir():
+                shutil.move(path, real)  # a folder that is mounted from the same disk looks like any other
+        except BaseException:
+            for path in _others(real, scratch):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise
+
+
+def _others(folder: Path, scratch: str) -> set[Path]:
+    return set(folder.iterdir()) - {Path(scratch)}
 
 
 def real_folder(folder: Path) -> Path:
@@ -213,49 +240,13 @@ def real_folder(folder: Path) -> Path:
         raise CantSave(f"{folder} is a circular link; name another folder") from error
 
 
-def workshop(folder: Path) -> Path:
-    """Where to prepare what `put` moves to `folder`: beside it, or in it if its parent is another disk or not writable.
+def _workshop(folder: Path) -> Path:
+    """Where to prepare a folder's content: beside it, or in it if its parent is another disk or not writable.
 
     Beside it, a command that was killed leaves nothing in `folder` and can be run again.
     """
     inside = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
     return folder if inside else folder.parent
-
-
-def put(whole: Path, folder: Path) -> None:
-    """Rename a finished folder, or move its content into the existing empty folder: all of it, or nothing.
-
-    An existing folder is kept: it may be a mount point or a shell's current folder, and it has its owner and mode.
-
-    Args:
-        whole: the finished folder, inside a temporary folder in `workshop(folder)`.
-        folder: the destination, see `real_folder`.
-
-    Raises:
-        CantSave: the destination is no longer empty.
-        OSError: the move failed.
-    """
-    if not folder.exists():
-        whole.replace(folder)
-        return
-    if set(folder.iterdir()) - {whole.parent}:
-        raise CantSave(f"{folder} is no longer empty; name a new folder")
-    _fill(folder, whole)
-
-
-def _fill(folder: Path, whole: Path) -> None:
-    names = [path.name for path in whole.iterdir()]
-    try:
-        for name in names:
-            shutil.move(whole / name, folder / name)
-    except BaseException:
-        # A partial model would be taken for a whole one, and would keep the command from being run again.
-        for name in names:
-            if (folder / name).is_dir():
-                shutil.rmtree(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collector.sync.api import sync_channels
 from collector.sync.opening import DEFAULT_MIN_DURATION_S, known_channel
 from collector.sync.options import SyncOptions
-from collector.sync.processes import is_alive
 from collector.sync.repair import Repair, repair_pictures
 from collector.sync.report import SyncReport
 
@@ -12,7 +11,6 @@ __all__ = [
     "Repair",
     "SyncOptions",
     "SyncReport",
-    "is_alive",
     "known_channel",
     "repair_pictures",
     "sync_channels",

@@ -12,9 +12,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from collector.errors import ChannelBusy
-from collector.sync.processes import is_alive
 from collector.sync.run import Run
 from store.errors import StoreError
+from store.processes import is_alive
 from store.tables import SyncMode
 from store.training import this_machine
 from store.youtube import LEASE, begin_sync, end_stale_syncs, lock_channel, say_alive, sync_of_another

@@ -5,7 +5,7 @@ from store.training.champions import champion, champion_ids, promote, replace_ch
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
 from store.training.known_models import ModelFacts, read_known_model, write_known_model
 from store.training.liveness import say_alive
-from store.training.machine import this_machine
+from store.training.machine import has_ended, lives_here, this_machine
 from store.training.novelty import NewPairs, new_pairs_since
 from store.training.pairs import (
     Pair,
@@ -91,6 +91,8 @@ __all__ = [
     "finished_runs",
     "get_run",
     "get_sweep",
+    "has_ended",
+    "lives_here",
     "load_examples",
     "lock_runs",
     "losses_of",

@@ -14,7 +14,7 @@ from bench import recipe
 from bench.channels import channel_of_pairs, write_table
 from bench.clock import Clock
 from bench.models import TITLE_MODEL
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 
 def test_the_split_is_the_recipes_own() -> None:

@@ -13,7 +13,7 @@ import pytest
 from bench import reliability
 from bench.reliability import PARTS
 from bench.reliability_lab import Row, Shell, channel, contents, problems, read_store, sqlite_url, table
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -20,8 +20,8 @@ from collector.youtube import parse_channel_name
 from store.db import Database
 from store.tables import PictureFailure, SyncRun, Video, VideoVersion
 from store.types import utc_now
+from tests.standin import StandIn
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
-from thumbtune.standin.server import StandIn
 
 PUBLISHED = datetime(2020, 1, 1, tzinfo=UTC)
 

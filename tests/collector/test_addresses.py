@@ -17,7 +17,7 @@ from collector.http.addresses import NotPublic, PublicOnly, is_public
 from collector.thumbnails import Thumbnails
 from store.youtube import FailedPicture, PictureJob
 from tests.collector.channels import channel, hasty_http
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 PRIVATE = [
     "0.0.0.0",

@@ -20,8 +20,7 @@ from collector.thumbnails.decode import set_up_pillow
 from store.db import Database
 from store.types import MAX_PICTURE_PIXELS
 from tests.collector.channels import channel, failures, jpeg, sync, video
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 
 def png(width: int, height: int, mode: int = 2) -> bytes:

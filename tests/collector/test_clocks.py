@@ -15,8 +15,7 @@ from store.db import Database
 from store.youtube import get_channel
 from tests.collector.channels import channel, contents, failures, kinds, sync, sync_runs, video
 from tests.collector.watching import EVERY, START, Clock, service, values
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 pytestmark = pytest.mark.slow
 

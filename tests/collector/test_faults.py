@@ -25,8 +25,7 @@ from store.db import Database, open_database
 from store.types import utc_now
 from store.youtube import quota_day, units_spent
 from tests.collector.channels import channel, contents, failures, hasty_http, sync
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 API = "/youtube/v3/"
 TRANSIENT = {

@@ -12,8 +12,7 @@ from collector.errors import BadAnswer
 from collector.youtube import newest_in_feed
 from collector.youtube.feed import parse_feed
 from tests.collector.channels import channel, hasty_http
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 ATOM = 'xmlns="http://www.w3.org/2005/Atom" xmlns:yt="http://www.youtube.com/xml/schemas/2015"'
 

@@ -12,8 +12,7 @@ from collector.http import ByteBudget, InFlight
 from collector.http.flow import Flow
 from store.db import Database
 from tests.collector.channels import channel, sync
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 
 def test_a_burst_of_refusals_halves_the_limit_once() -> None:

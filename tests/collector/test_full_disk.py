@@ -8,7 +8,7 @@ import pytest
 
 from bench.reliability_disk import can_mount, sync_on_a_full_disk
 from bench.reliability_lab import Shell, channel, contents, read_store, sqlite_url
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 
 @pytest.mark.processes

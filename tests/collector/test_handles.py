@@ -6,6 +6,7 @@ import logging
 
 import pytest
 from sqlalchemy import update
+from thumbtune.standin.faults import Fault, Faults
 
 from collector.errors import NetworkError
 from collector.settings import settings_from
@@ -18,7 +19,6 @@ from store.youtube import get_channel
 from tests.collector.channels import channel, hasty_http, later, sync, sync_runs, video
 from tests.collector.watching import Clock, service
 from thumbtune.standin.catalogue import Catalogue
-from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.server import StandIn
 
 

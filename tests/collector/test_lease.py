@@ -25,8 +25,7 @@ from store.youtube import LEASE, begin_sync, finish_sync, quota_day, units_spent
 from tests.collector.channels import channel, contents, hasty_http, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import start, wait_for_requests
 from tests.collector.watching import Clock
-from thumbtune.standin.faults import Fault, FaultKind, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, FaultKind, Faults, StandIn
 
 
 def statuses(database: Database) -> list[str]:

@@ -13,8 +13,7 @@ from store.db import Database
 from store.tables import Picture, PictureFailure, VideoReading, VideoVersion
 from store.youtube import get_channel
 from tests.collector.channels import HIGH, When, channel, contents, drawn, failures, jpeg, kinds, later, sync, video
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 ONE, TWO, THREE = "video000001", "video000002", "video000003"
 

@@ -18,8 +18,7 @@ from collector.sync.repair import CHANGED, NOT_SHOWN
 from store.db import Database, check, pictures_to_repair
 from store.db.damage import damaged_pictures, missing_pictures
 from tests.collector.channels import HIGH, channel, drawn, hasty_http, jpeg, later, sync
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 ONE, TWO = "video000001", "video000002"
 

@@ -23,8 +23,8 @@ from store.types import utc_now
 from store.youtube import SyncCounts, begin_sync, quota_day, units_spent
 from tests.collector.channels import channel, hasty_http, sync, sync_runs
 from tests.collector.watching import Clock, service, values
+from tests.standin import StandIn
 from tests.store.builders import add_channel
-from thumbtune.standin.server import StandIn
 
 
 async def test_what_a_write_that_failed_had_spent_is_counted_with_the_next(sqlite_database: Database) -> None:

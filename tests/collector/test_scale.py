@@ -11,8 +11,8 @@ import pytest
 
 from store.db import open_database, rows_as_dicts
 from tests.collector.channels import drawn, video
+from tests.standin import StandIn
 from thumbtune.standin.catalogue import Catalogue, channel_id_from
-from thumbtune.standin.server import StandIn
 
 pytestmark = pytest.mark.processes
 

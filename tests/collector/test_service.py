@@ -22,11 +22,10 @@ from store.tables import QuotaDay, SyncRun
 from store.youtube import add_units, begin_sync, channel_ids, finish_sync, fresh_since, next_quota_day
 from tests.collector.channels import channel, contents, hasty_http, sync, sync_runs, video
 from tests.collector.watching import EVERY, START, Clock, gaps, service, values
+from tests.standin import Fault, Faults, StandIn
 from tests.store.observations import add_channel
 from thumbtune.standin.catalogue import Catalogue
-from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.resources import channel_resource
-from thumbtune.standin.server import StandIn
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,7 @@ from collector.watch.loop_lag import KEPT_TICKS, TICK_S, LoopLag
 from store.db import Database
 from tests.collector.channels import channel, sync_runs
 from tests.collector.watching import Clock, answering, service, values
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 ANYWHERE = Listen("127.0.0.1", 0)
 LONG = 24.0 * 365

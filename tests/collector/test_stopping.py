@@ -22,8 +22,7 @@ from store.tables import Channel
 from store.types import utc_now
 from store.youtube import begin_sync, quota_day, units_spent
 from tests.collector.channels import channel, contents, failures, hasty_http, later, sync, sync_runs
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 WORKERS = PICTURES_AT_ONCE
 WRITTEN_AT_ONCE = 8

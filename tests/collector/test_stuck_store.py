@@ -11,7 +11,7 @@ import pytest
 from store.db import Database
 from tests.collector.channels import channel, sync_runs
 from tests.collector.watching import Clock, service, values
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 
 class _Stuck(Clock):

@@ -21,10 +21,9 @@ from store.tables import Picture
 from store.types import utc_now
 from store.youtube import get_channel, next_quota_day, quota_day, units_spent
 from tests.collector.channels import When, channel, contents, failures, hasty_http, kinds, later, sync, sync_runs, video
+from tests.standin import Fault, Faults, StandIn
 from thumbtune.standin.catalogue import Catalogue
-from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.folder import load_folder
-from thumbtune.standin.server import StandIn
 
 
 def clean_price(videos: int) -> int:

@@ -20,8 +20,7 @@ from bench.reliability_lab import contents as everything
 from bench.reliability_processes import sync_at_once
 from store.db import Database, open_database
 from tests.collector.channels import channel, contents, sync, sync_runs
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 pytestmark = pytest.mark.processes
 

@@ -14,9 +14,8 @@ from collector.thumbnails import THUMBNAIL_CHOICES, Thumbnails
 from collector.thumbnails.fetch import SIZES, candidates, is_allowed
 from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
 from tests.collector.channels import channel, hasty_http
-from thumbtune.standin.faults import Fault, Faults
+from tests.standin import Fault, Faults, StandIn
 from thumbtune.standin.pictures import placeholder
-from thumbtune.standin.server import StandIn
 
 
 @pytest.fixture

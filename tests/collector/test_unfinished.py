@@ -14,8 +14,7 @@ from store.db import Database
 from store.tables import SyncMode, Video
 from store.youtube import change_settings
 from tests.collector.channels import HIGH, When, channel, contents, drawn, jpeg, kinds, later, sync, video
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 LISTING = "/youtube/v3/playlistItems"
 REFUSED_TOKEN = json.dumps(

@@ -18,7 +18,7 @@ from collector.watch.metrics import Metrics
 from collector.youtube import parse_channel_name
 from store.db import Database
 from tests.collector.channels import hasty_http
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 START = datetime(2024, 7, 1, 12, tzinfo=UTC)
 """Five in the morning, Pacific time."""

@@ -14,8 +14,7 @@ import pytest
 from store.db import Database, open_database
 from tests.collector.channels import channel, sync, sync_runs
 from tests.collector.test_faults import API, refusal
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 KEY = "AIzaSyHOSTILEhostileHOSTILEhostile01234"
 QUOTING = f"Requests from consumer 'api_key:{KEY}' are blocked, see ?key={KEY}."

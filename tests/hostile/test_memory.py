@@ -18,8 +18,7 @@ from tests.collector.test_bad_pictures import png
 from tests.collector.test_scale import MEASURED
 from tests.hostile.pictures import crowded
 from tests.hostile.servers import endless_server
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 pytestmark = pytest.mark.processes
 

@@ -121,6 +121,6 @@ def test_a_time_without_zone_is_refused_and_nothing_is_written(database: Databas
     naive = _video("2", last_seen_at=datetime(2024, 7, 1))  # noqa: DTZ001
     with database.write() as session:
         add_channel(session)
-    with pytest.raises(ValueError, match="naive datetime"), database.write() as session:
+    with pytest.raises(StoreError, match="naive datetime"), database.write() as session:
         insert_rows(session, Video, [_video("1"), naive])
     assert _rows(database) == []

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.collector.channels import HIGH, channel, jpeg, video
+from tests.standin import StandIn
 from tests.thumbtune.test_sync_command import Shell, error_line
-from thumbtune.standin.server import StandIn
 
 
 def pieces(thumbnail: bytes) -> list[bytes]:

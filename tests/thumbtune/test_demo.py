@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.standin import StandIn
 from thumbtune.demo.session import (
     ENCODER,
     DemoError,
@@ -25,7 +26,6 @@ from thumbtune.demo.session import (
 )
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.folder import load_folder
-from thumbtune.standin.server import StandIn
 
 pytestmark = pytest.mark.processes
 

@@ -19,11 +19,10 @@ from store.db import open_database
 from store.training import champion_ids
 from store.training.runs import list_runs
 from tests.collector.channels import channel, video
+from tests.standin import Fault, Faults, StandIn
 from tests.trainer.tiny import COLOURS, SHAPES, build_clip, draw
 from thumbtune.cli import main
 from thumbtune.standin.catalogue import StandInVideo
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
 from trainer.quiet import quiet_libraries
 
 pytestmark = pytest.mark.processes

@@ -17,9 +17,9 @@ from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 from PIL import Image
 
+from tests.standin import StandIn
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
 from thumbtune.standin.resources import iso_duration
-from thumbtune.standin.server import StandIn
 
 KEY = "a-valid-key"
 SAMPLES = Path(__file__).parents[3] / "shared" / "youtube-api-samples"
@@ -117,19 +117,6 @@ def test_the_real_client_syncs_a_channel(server: StandIn, catalogue: Catalogue) 
     assert server.journal.count("playlistItems") == 3
 
 
-def test_search_ends_at_500_and_costs_100(catalogue: Catalogue) -> None:
-    catalogue.publish(*(_video(n) for n in range(1000, 1700)))
-    with StandIn(catalogue) as server, _client(server) as youtube:
-        pages = _all_pages(
-            youtube.search(), part="snippet", channelId=catalogue.channel_id, order="date", type="video", maxResults=50
-        )
-        assert pages[0]["pageInfo"]["totalResults"] > 500
-        found = [item["id"]["videoId"] for page in pages for item in page["items"]]
-        assert found == [f"video{n:06d}" for n in range(1699, 1199, -1)]
-        assert server.units == 1000
-        assert pages[0]["items"][0]["snippet"]["title"] == "Title 1699 &amp; more"
-
-
 def test_parts_are_honoured_and_ids_looked_up_once(server: StandIn) -> None:
     with _client(server) as youtube:
         ids = ["video000001", "nonexistent", "video000001", "video000003", "video000005"]
@@ -184,8 +171,6 @@ def test_the_client_reads_the_errors(server: StandIn, catalogue: Catalogue) -> N
         assert error(items.list(part="id", playlistId=uploads, maxResults=51))[:2] == (400, "invalidParameter")
         assert error(videos.list(part="id", id=[f"id{n}" for n in range(51)]))[:2] == (400, "invalidFilters")
         assert error(youtube.channels().list(part="id", mine=True))[:2] == (401, "authorizationRequired")
-        assert error(youtube.search().list(part="id", channelId="UCnothing"))[:2] == (400, "invalidChannelId")
-        assert error(youtube.search().list(part="id", topicId="/m/04rlf"))[0] == 501
         server.quota.limit = server.units
         code, reason, body = error(videos.list(part="id", id="video000001"))
         assert (code, reason, body["errors"][0]["domain"]) == (403, "quotaExceeded", "youtube.quota")
@@ -324,7 +309,6 @@ def _answers(server: StandIn, catalogue: Catalogue) -> dict[str, dict[str, Any]]
     with _client(server) as youtube:
         channel_parts = "id,snippet,contentDetails,statistics,status,brandingSettings"
         video_parts = "id,snippet,contentDetails,status,statistics,player,liveStreamingDetails"
-        channel = {"channelId": catalogue.channel_id, "type": "video"}
         uploads = {"playlistId": catalogue.uploads_playlist_id, "maxResults": 50}
         pages = _all_pages(youtube.playlistItems(), part="id,snippet,contentDetails,status", **uploads)
         return {
@@ -333,7 +317,6 @@ def _answers(server: StandIn, catalogue: Catalogue) -> dict[str, dict[str, Any]]
             "VideoListResponse": youtube.videos()
             .list(part=video_parts, id=[f"video{n:06d}" for n in range(40)])
             .execute(),
-            "SearchListResponse": youtube.search().list(part="snippet", **channel).execute(),
         }
 
 
@@ -362,7 +345,6 @@ def _keys(value: Any, prefix: str = "") -> set[str]:
         ("playlist_items_paged_2.json", "PlaylistItemListResponse", set()),
         ("videos_info_single.json", "VideoListResponse", set()),
         ("videos_info_multi.json", "VideoListResponse", set()),
-        ("search_videos_by_channel.json", "SearchListResponse", set()),
     ],
 )
 def test_nothing_recorded_is_missing(

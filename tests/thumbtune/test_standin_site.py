@@ -17,10 +17,9 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from tests.standin import Fault, Faults, StandIn
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
 from thumbtune.standin.errors import StandInError
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 NAMES = {

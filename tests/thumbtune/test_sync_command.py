@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from tests.collector.channels import channel, video
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
+from tests.standin import Fault, Faults, StandIn
 
 pytestmark = pytest.mark.processes
 

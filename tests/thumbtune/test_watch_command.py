@@ -28,10 +28,9 @@ from store.youtube import quota_day, units_spent
 from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import check_sound
 from tests.collector.watching import values
+from tests.standin import Fault, Faults, StandIn
 from thumbtune.commands.watch import PATIENCE_S
 from thumbtune.standin.catalogue import Catalogue
-from thumbtune.standin.faults import Fault, Faults
-from thumbtune.standin.server import StandIn
 
 pytestmark = pytest.mark.processes
 

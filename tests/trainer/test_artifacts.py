@@ -21,11 +21,11 @@ from trainer.artifacts import (
     check_writable,
     load_tensors,
     models_dir,
-    put,
     put_tensors,
     save_tensors,
     save_whole_model,
     tensors_file,
+    whole_folder,
 )
 from trainer.errors import BadSetting, CantSave, RunUnusable
 from trainer.models import Encoder
@@ -124,13 +124,12 @@ def test_a_folder_that_is_there_stays_the_one_it_is(
 
 
 def test_what_somebody_puts_there_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    whole, folder = tmp_path / "scratch" / "whole", tmp_path / "out"
-    whole.mkdir(parents=True)
-    (whole / "README.md").write_text("card")
+    folder = tmp_path / "out"
     folder.mkdir()
-    (folder / "README.md").write_text("mine")
-    with pytest.raises(CantSave, match="out is no longer empty"):
-        put(whole, folder)
+    with pytest.raises(CantSave, match="out is no longer empty"), whole_folder(folder) as whole:  # noqa: PT012
+        (whole / "README.md").write_text("card")
+        (folder / "README.md").write_text("mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in folder.iterdir()] == ["README.md"]
     assert (folder / "README.md").read_text() == "mine"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def tiles(n: int, title: str = "A title", colour: str = "navy") -> list[Tile]:
 
 
 def bundled() -> list[Path]:
-    return sorted(BUNDLED.glob("*.ttf"))
+    return sorted(path for path in BUNDLED.glob("*.ttf") if "LastResort" not in path.name)
 
 
 def nothing() -> list[Path]:
@@ -161,17 +163,23 @@ def test_a_font_of_the_machine_helps_the_titles_that_need_it() -> None:
     assert (text, font.getname()[0]) == (f"{SCRIPT} {MISSING}", "STIXGeneral")
 
 
-def test_fonts_are_looked_for_only_when_needed(tmp_path: Path) -> None:
+def test_fonts_are_looked_for_only_when_needed() -> None:
     fonts_for(["Grüße, Жизнь, Ελλάδα, مرحبا, ★"], lambda: pytest.fail("DejaVu Sans has them all"))
-    (tmp_path / "broken.ttf").write_bytes(b"no font")
-    fonts = fonts_for(["日"], lambda: [tmp_path / "broken.ttf", tmp_path / "none.ttf"])
-    assert fonts.choose("日", 15)[0] == MISSING
 
 
-def test_the_fonts_of_this_machine() -> None:
+def test_the_fonts_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was just installed is found, and a damaged one is left out."""
+    folder = tmp_path / "fonts"
+    folder.mkdir()
+    shutil.copy(BUNDLED / "STIXGeneral.ttf", folder / "new.ttf")
+    (folder / "broken.ttf").write_bytes(b"no font")
+    monkeypatch.setattr("matplotlib.font_manager.X11FontDirectories", [str(folder)])
     found = installed_fonts()
     assert all(path.is_file() for path in found)
     assert len(found) == len(set(found))
+    assert not {"broken.ttf", "LastResortHE-Regular.ttf"} & {path.name for path in found}
+    if sys.platform == "linux":
+        assert folder / "new.ttf" in found
 
 
 @pytest.mark.parametrize("n", [0, MAX_TILES + 1])

@@ -11,9 +11,8 @@ from datetime import timedelta
 
 import pytest
 
-from store.training import this_machine
+from store.training import has_ended, lives_here, this_machine
 from store.types import utc_now
-from trainer.runs.processes import has_ended, lives_here
 
 pytestmark = pytest.mark.processes
 

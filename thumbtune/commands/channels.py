@@ -74,9 +74,9 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
     An SQLite file is then rewritten, so that it holds nothing of the channel and takes less room: that needs as much
     free room as the store takes. Run the command again, or 'thumbtune db vacuum', if that was interrupted.
     """
-    from collector.sync import is_alive  # noqa: PLC0415
     from store.db import vacuum  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
+    from store.processes import is_alive  # noqa: PLC0415
     from store.training import this_machine  # noqa: PLC0415
     from store.types import utc_now  # noqa: PLC0415
     from store.youtube import contents_of, remove_channel  # noqa: PLC0415

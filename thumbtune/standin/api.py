@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from thumbtune.standin.catalogue import Catalogue, StandInVideo
+from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.errors import ApiError
 from thumbtune.standin.paging import etag, page_token, token_offset
 from thumbtune.standin.query import Query
@@ -17,23 +17,18 @@ from thumbtune.standin.resources import (
     Resource,
     channel_resource,
     playlist_item_resource,
-    search_resource,
     select,
-    statistics,
     video_resource,
 )
 
-__all__ = ["CACHEABLE", "SEARCH_END", "Api"]
-
-SEARCH_END = 500
-"""The offset at which the `search` method stops paging, however many results it announces."""
+__all__ = ["CACHEABLE", "Api"]
 
 CACHEABLE = frozenset({"channels", "videos"})
 """Methods whose ETag stays the same while the answer does; that of playlistItems changes with every call."""
 
 
 class Api:
-    """Answers the four list methods from any number of channels."""
+    """Answers the three list methods from any number of channels."""
 
     def __init__(self, catalogues: Callable[[], Sequence[Catalogue]], base_url: Callable[[], str]) -> None:
         self._catalogues = catalogues
@@ -50,7 +45,6 @@ class Api:
             "channels": self._channels,
             "playlistItems": self._playlist_items,
             "videos": self._videos,
-            "search": self._search,
         }
         return answers[method](Query(method, values))
 
@@ -120,50 +114,6 @@ class Api:
         body["items"] = items
         body["etag"] = etag("videos", items)
         return body
-
-    def _search(self, query: Query) -> Resource:
-        limit = query.page_size()
-        found = self._found(query)
-        listing = f"search {query.listing()}"
-        start = token_offset(listing, query.one("pageToken"))
-        reachable = min(len(found), SEARCH_END)
-        page = found[start : min(start + limit, reachable)]
-        base = self._base_url()
-        body = _body("searchList", len(found), limit)
-        body |= _tokens(listing, start, limit, reachable)
-        body["regionCode"] = query.one("regionCode") or "US"
-        items = [select(search_resource(c, v, base), [*query.parts, "id"]) for c, v in page]
-        body["items"] = items
-        body["etag"] = etag("search", items)
-        return body
-
-    def _found(self, query: Query) -> list[tuple[Catalogue, StandInVideo]]:
-        channel_id = query.one("channelId")
-        catalogues = [c for c in self._catalogues() if channel_id in (None, c.channel_id)]
-        if channel_id and not catalogues:
-            raise ApiError.invalid_channel()
-        types = query.split("type") or ["video"]
-        if types != ["video"]:
-            raise ApiError.unsupported("search for anything but type=video")
-        words = (query.one("q") or "").lower().split()
-        after, before = query.time("publishedAfter"), query.time("publishedBefore")
-        found = [
-            (c, v)
-            for c in catalogues
-            for v in c.public()
-            if all(word in f"{v.title} {v.description}".lower() for word in words)
-            and (after is None or v.published_at >= after)
-            and (before is None or v.published_at < before)
-        ]
-        found.sort(key=lambda pair: pair[1].published_at, reverse=True)
-        order = query.one("order") or "relevance"
-        if order == "title":
-            found.sort(key=lambda pair: pair[1].title)
-        elif order in ("viewCount", "rating"):
-            found.sort(key=lambda pair: int(statistics(pair[1]).get("viewCount", 0)), reverse=True)
-        elif order not in ("date", "relevance"):  # all that is found is equally relevant: newest first
-            raise ApiError.invalid_value("order", order, "Expected one of: date, rating, relevance, title, viewCount")
-        return found
 
 
 def _body(kind: str, total: int, per_page: int) -> Resource:

@@ -174,11 +174,6 @@ class ApiError(Exception):
         return cls(404, message, "playlistNotFound", "youtube.playlistItem", location="playlistId")
 
     @classmethod
-    def invalid_channel(cls) -> ApiError:
-        """`search` in a channel that does not exist."""
-        return cls(400, "Invalid channel.", "invalidChannelId", "youtube.search", location="channelId")
-
-    @classmethod
     def unsupported(cls, what: str) -> ApiError:
         """A feature of the real API that this server lacks; reported rather than answered wrongly."""
         return cls(501, f"The stand-in server does not support {what}.", "notImplemented", "thumbtune.standin")

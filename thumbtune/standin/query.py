@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from thumbtune.standin.errors import ApiError
 
@@ -33,25 +32,14 @@ _PARAMETERS = {
         "chart hl id locale maxHeight maxResults maxWidth myRating onBehalfOfContentOwner pageToken regionCode "
         "videoCategoryId"
     ),
-    "search": _names(
-        "channelId channelType eventType forContentOwner forDeveloper forMine location locationRadius maxResults "
-        "onBehalfOfContentOwner order pageToken publishedAfter publishedBefore q regionCode relevanceLanguage "
-        "safeSearch topicId type videoCaption videoCategoryId videoDefinition videoDimension videoDuration "
-        "videoEmbeddable videoLicense videoPaidProductPlacement videoSyndicated videoType"
-    ),
 }
 # Ignoring a filter would give a wrong answer.
 _UNSUPPORTED = {
     "channels": _names("categoryId onBehalfOfContentOwner pageToken"),
     "playlistItems": _names("id onBehalfOfContentOwner"),
     "videos": _names("chart onBehalfOfContentOwner pageToken"),
-    "search": _PARAMETERS["search"]
-    - _names(
-        "channelId forContentOwner forDeveloper forMine maxResults order pageToken publishedAfter publishedBefore q "
-        "regionCode relevanceLanguage safeSearch type"
-    ),
 }
-_FOR_USERS = ("mine", "managedByMe", "mySubscribers", "myRating", "forMine", "forContentOwner", "forDeveloper")
+_FOR_USERS = ("mine", "managedByMe", "mySubscribers", "myRating")
 _PARTS = {
     "channels": _names(
         "auditDetails brandingSettings contentDetails contentOwnerDetails id localizations snippet statistics status "
@@ -62,7 +50,6 @@ _PARTS = {
         "contentDetails fileDetails id liveStreamingDetails localizations paidProductPlacementDetails player "
         "processingDetails recordingDetails snippet statistics status suggestions topicDetails"
     ),
-    "search": _names("id snippet"),
 }
 _FOR_OWNERS = _names("auditDetails fileDetails processingDetails suggestions")
 
@@ -128,25 +115,3 @@ class Query:
         if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) > MAX_IDS:
             raise ApiError.invalid_value("maxResults", text, f"Values must be within the range: [0, {MAX_IDS}]")
         return int(text)
-
-    def time(self, name: str) -> datetime | None:
-        """Return an RFC 3339 time, or None.
-
-        Raises:
-            ApiError: the value is not an RFC 3339 time, or has no time zone.
-        """
-        text = self.one(name)
-        if text is None:
-            return None
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            raise ApiError.invalid_value(name, text, "Expected an RFC 3339 time such as 1970-01-01T00:00:00Z")
-        return moment
-
-    def listing(self) -> str:
-        """Identify what the call lists, whichever page: all parameters except the page token, the size and the key."""
-        rest = {n: tuple(v) for n, v in self._values.items() if n not in ("pageToken", "maxResults", "key")}
-        return repr(sorted(rest.items()))

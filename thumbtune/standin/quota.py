@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 __all__ = ["PRICES", "Quota"]
 
-PRICES: Mapping[str, int] = MappingProxyType({"channels": 1, "playlistItems": 1, "videos": 1, "search": 100})
+PRICES: Mapping[str, int] = MappingProxyType({"channels": 1, "playlistItems": 1, "videos": 1})
 """Units per call, by method (https://developers.google.com/youtube/v3/determine_quota_cost)."""
 
 

@@ -1,6 +1,6 @@
 """The API's resources as JSON: pure functions from the catalogue to the format of the Data API v3.
 
-Shapes: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos, search). Every function
+Shapes: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos). Every function
 returns the whole resource; `select` reduces it to the requested parts.
 """
 
@@ -25,7 +25,6 @@ __all__ = [
     "iso_duration",
     "iso_time",
     "playlist_item_resource",
-    "search_resource",
     "select",
     "statistics",
     "video_resource",
@@ -47,7 +46,6 @@ AVATAR_SIDES: dict[str, int] = {"default": 88, "medium": 240, "high": 800}
 
 _EMBED = '<iframe width="480" height="270" src="//www.youtube.com/embed/{}" allowfullscreen></iframe>'
 _ALWAYS = ("kind", "etag", "id")
-_SEARCH_DESCRIPTION = 160
 
 
 def select(resource: Resource, parts: Iterable[str]) -> Resource:
@@ -159,27 +157,6 @@ def video_resource(catalogue: Catalogue, video: StandInVideo, base_url: str) -> 
     return resource
 
 
-def search_resource(catalogue: Catalogue, video: StandInVideo, base_url: str) -> Resource:
-    """Return one item of `search`: text with HTML entities, a truncated description, the three small sizes."""
-    description = " ".join(video.description.split())
-    if len(description) > _SEARCH_DESCRIPTION:
-        description = description[:_SEARCH_DESCRIPTION].rsplit(" ", 1)[0] + " ..."
-    sizes = _thumbnails(video, base_url)
-    return {
-        "kind": "youtube#searchResult",
-        "id": {"kind": "youtube#video", "videoId": video.id},
-        "snippet": {
-            "publishedAt": iso_time(video.published_at),
-            "channelId": catalogue.channel_id,
-            "title": _entities(video.title),
-            "description": _entities(description),
-            "thumbnails": {name: sizes[name] for name in ("default", "medium", "high") if name in sizes},
-            "channelTitle": _entities(catalogue.title),
-            "liveBroadcastContent": video.live,
-        },
-    }
-
-
 def statistics(video: StandInVideo) -> dict[str, str]:
     """The video's counts, or plausible ones that depend on the id alone; the API sends counts as texts."""
     if video.statistics is not None:
@@ -254,8 +231,3 @@ def _thumbnails(video: StandInVideo, base_url: str) -> dict[str, Resource]:
 def _playlist_item_id(playlist_id: str, video_id: str) -> str:
     digest = hashlib.sha256(f"{playlist_id}/{video_id}".encode("utf-8", "surrogatepass")).hexdigest()[:16].upper()
     return base64.urlsafe_b64encode(f"{playlist_id}.{digest}".encode()).decode("ascii").rstrip("=")
-
-
-def _entities(text: str) -> str:
-    # Only `search` escapes its texts; the apostrophe becomes a decimal entity.
-    return html.escape(text).replace("&#x27;", "&#39;")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from thumbtune.standin.catalogue import Catalogue
 from thumbtune.standin.errors import StandInError
-from thumbtune.standin.faults import Faults
-from thumbtune.standin.journal import Journal
 from thumbtune.standin.quota import Quota
 from thumbtune.standin.site import Site
 
@@ -34,11 +33,11 @@ class StandIn:
         catalogues: the channels, with different ids.
         keys: the valid API keys; None accepts any key that is not empty.
         daily_limit: units that each key may spend (None: no limit); `quota.limit` changes it later.
-        faults: the faults to inject; the attribute may be replaced at any time.
         feed_lag: number of the newest videos that the feed does not show yet; also an attribute.
         port: the port to listen on; 0 chooses a free one.
+        middlewares: aiohttp middlewares around every request, the outermost first.
 
-    `quota` counts units, `journal` requests.
+    `quota` counts units.
 
     Raises:
         ValueError: there is no channel, or two have the same id.
@@ -49,24 +48,22 @@ class StandIn:
         *catalogues: Catalogue,
         keys: Iterable[str] | None = None,
         daily_limit: int | None = None,
-        faults: Faults | None = None,
         feed_lag: int = 0,
         port: int = 0,
+        middlewares: Sequence[Middleware] = (),
     ) -> None:
         ids = [catalogue.channel_id for catalogue in catalogues]
         if not ids or len(set(ids)) != len(ids):
             raise ValueError(f"a server needs channels with different ids; got {ids!r}")
         self.catalogues = catalogues
         self.quota = Quota(daily_limit)
-        self.journal = Journal()
-        self.faults = faults or Faults()
         self.feed_lag = feed_lag
         self.keys: Collection[str] | None = None if keys is None else frozenset(keys)
         self._wanted_port = port
+        self._middlewares = middlewares
         self._port: int | None = None
         self._runner: web.AppRunner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._released: asyncio.Event | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
 
@@ -115,12 +112,6 @@ class StandIn:
             "THUMBTUNE_THUMBNAIL_HOSTS": self.thumbnail_host,
         }
 
-    def release(self) -> None:
-        """Release every answer that a `hang` fault delays, now and from now on. Thread-safe."""
-        loop, released = self._loop, self._released
-        if loop is not None and released is not None:
-            loop.call_soon_threadsafe(released.set)
-
     async def __aenter__(self) -> Self:
         await self._start()
         return self
@@ -162,9 +153,9 @@ class StandIn:
         if self._loop is not None:
             raise RuntimeError("a stand-in server runs once; make a new one")
         self._loop = asyncio.get_running_loop()
-        self._released, self._stop = asyncio.Event(), asyncio.Event()
-        app = Site(self, self._released).application()
-        # Cancellation tells a delayed answer that its client has disconnected.
+        self._stop = asyncio.Event()
+        app = Site(self).application(self._middlewares)
+        # Cancellation tells a middleware that delays an answer that its client has disconnected.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, self._wanted_port, backlog=512)
@@ -177,7 +168,5 @@ class StandIn:
         self._port = self._runner.addresses[0][1]
 
     async def _close(self) -> None:
-        if self._released is not None:
-            self._released.set()
         if self._runner is not None:
             await self._runner.cleanup()

@@ -1,25 +1,20 @@
-"""The aiohttp application: routes, keys and quota, conditional requests, faults, and the journal."""
+"""The aiohttp application: routes, keys and quota, and conditional requests."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
-from thumbtune.standin import mishaps
 from thumbtune.standin.api import CACHEABLE, Api
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, ThumbnailSize
 from thumbtune.standin.errors import ApiError
-from thumbtune.standin.faults import Fault, Faults
 from thumbtune.standin.feed import feed_xml
-from thumbtune.standin.journal import Endpoint, Journal, LoggedRequest
 from thumbtune.standin.pictures import Pictures, placeholder
 from thumbtune.standin.quota import PRICES, Quota
 from thumbtune.standin.resources import AVATAR_SIDES, PICTURE_FILES
@@ -28,19 +23,15 @@ __all__ = ["Served", "Site"]
 
 _SIZES: dict[str, ThumbnailSize] = {file: size for size, (file, _, _) in PICTURE_FILES.items()}
 _AVATARS = frozenset(f"{side}.jpg" for side in AVATAR_SIDES.values())
-# The units charged for the current request; each request is handled within one task, including the middleware.
-_units: ContextVar[int] = ContextVar("units", default=0)
 _NOT_FOUND = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)</title>\n<p><b>404.</b>\n</html>\n"
 
 
 class Served(Protocol):
-    """What a site serves and reports to; read again for each request, so all of it may change meanwhile."""
+    """What a site serves; read again for each request, so all of it may change meanwhile."""
 
     catalogues: tuple[Catalogue, ...]
     keys: Collection[str] | None
     quota: Quota
-    journal: Journal
-    faults: Faults
     feed_lag: int
 
     @property
@@ -48,71 +39,32 @@ class Served(Protocol):
         """The server's root."""
 
 
-class Site:
-    """Handles requests for one server; setting `released` ends the delay of answers."""
+@web.middleware
+async def _with_google_page(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with Google's page where aiohttp raises its own 404 or 405."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return web.Response(text=_NOT_FOUND, status=error.status, content_type="text/html", headers=_allowed(error))
 
-    def __init__(self, served: Served, released: asyncio.Event) -> None:
+
+class Site:
+    """Handles requests for one server."""
+
+    def __init__(self, served: Served) -> None:
         self._served = served
-        self._released = released
         self._pictures = Pictures()
         self._api = Api(lambda: served.catalogues, lambda: served.url)
 
-    def application(self) -> web.Application:
-        """The aiohttp application, ready to run."""
-        app = web.Application(middlewares=[self._observe])
+    def application(self, middlewares: Sequence[Middleware] = ()) -> web.Application:
+        """The aiohttp application, ready to run, inside these middlewares (the outermost first)."""
+        app = web.Application(middlewares=[*middlewares, _with_google_page])
         for method in PRICES:
             app.router.add_get(f"/youtube/v3/{method}", self._list, name=method)
         app.router.add_get("/feeds/videos.xml", self._feed, name="feed")
         app.router.add_get("/vi/{id}/{file}", self._picture, name="picture")
         app.router.add_get("/avatar/{id}/{file}", self._avatar, name="avatar")
         return app
-
-    @web.middleware
-    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Apply the plan of faults, and log the request however it ends."""
-        fault = self._served.faults.decide(request.path, request.query)
-        status: int | None = None
-        _units.set(0)
-        try:
-            response = await self._carry_out(fault, request, handler)
-            status = response.status if response is not None else None
-            return response if response is not None else web.Response()
-        except web.HTTPException as error:  # aiohttp's own 404 and 405
-            status = error.status
-            return web.Response(text=_NOT_FOUND, status=status, content_type="text/html", headers=_allowed(error))
-        finally:
-            self._served.journal.add(
-                LoggedRequest(
-                    endpoint=_endpoint(request),
-                    method=request.method,
-                    path=request.path,
-                    query=dict(request.query),
-                    headers={name.lower(): value for name, value in request.headers.items()},
-                    status=status,
-                    units=_units.get(),
-                    fault=fault.kind if fault else None,
-                )
-            )
-
-    async def _carry_out(
-        self, fault: Fault | None, request: web.Request, handler: Handler
-    ) -> web.StreamResponse | None:
-        """Return the answer, damaged as the fault says; None when the connection was reset."""
-        if fault is None:
-            return await handler(request)
-        if fault.kind == "reset":
-            mishaps.reset(request)
-            return None
-        if (instead := mishaps.substitute(fault, request.path)) is not None:
-            return instead
-        response = await handler(request)
-        if fault.kind == "slow":
-            await asyncio.sleep(fault.delay_s)
-        elif fault.kind == "hang":
-            await mishaps.hold(fault.delay_s, self._released)
-        elif isinstance(response, web.Response):
-            return await mishaps.damage(fault, request, response)
-        return response
 
     async def _list(self, request: web.Request) -> web.Response:
         method = request.match_info.route.name or ""
@@ -139,7 +91,6 @@ class Site:
         # An invalid call with a valid key costs as much as a valid call.
         if not self._served.quota.charge(key, PRICES[method]):
             raise ApiError.quota_exceeded()
-        _units.set(PRICES[method])
 
     async def _feed(self, request: web.Request) -> web.Response:
         catalogue = _channel(self._served.catalogues, request.query.get("channel_id"))
@@ -198,10 +149,6 @@ def _channel(catalogues: Sequence[Catalogue], channel_id: str | None) -> Catalog
 def _json(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
     return web.Response(body=text, status=status, content_type="application/json", charset="utf-8", headers=headers)
-
-
-def _endpoint(request: web.Request) -> Endpoint:
-    return cast(Endpoint, request.match_info.route.name or "other")
 
 
 def _allowed(error: web.HTTPException) -> dict[str, str]:

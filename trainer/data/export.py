@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from store.db import Database
 from store.training import ExampleRow, get_run, load_examples, newest_snapshot, read_pictures
-from trainer.artifacts import can_save, check_empty, put, real_folder, workshop
+from trainer.artifacts import can_save, check_empty, whole_folder
 from trainer.data import snapshot
 from trainer.data.splits import SPLITS
 from trainer.errors import RunUnusable
@@ -88,26 +87,13 @@ def export_dataset(
         (progress or Silent()).phase(f"Writing {folder}", len(rows)) as count,
     ):
         streams = {split: _Stream(database, inside, titles, count) for split, inside in by_split.items()}
-        with _whole(folder) as whole:
+        with whole_folder(folder) as whole:
             if parquet:
                 for split, stream in streams.items():
                     _write_parquet(whole / f"{split}.parquet", stream, features)
             else:
                 _write_dataset_dict(whole, streams, features)
     return Exported(folder, chosen, {split: len(inside) for split, inside in by_split.items()})
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that is moved to `folder` when the block ends; an error in the block leaves nothing."""
-    folder = real_folder(folder)
-    place = workshop(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=place) as scratch:
-        whole = Path(scratch) / "whole"
-        whole.mkdir()
-        yield whole
-        put(whole, folder)
 
 
 def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> int:

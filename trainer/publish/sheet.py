@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from trainer.artifacts import can_save
 from trainer.data import PictureSource
 from trainer.errors import BadPicture, BadSetting
-from trainer.publish.sheet_fonts import Fonts, bold_font, clean, fonts_for, regular_font
+from trainer.publish.sheet_fonts import BOLD, REGULAR, Fonts, clean, fonts_for, sized
 
 __all__ = ["MAX_TILES", "Tile", "check_sheet_path", "draw_sheet", "write_sheet"]
 
@@ -113,17 +112,13 @@ def write_sheet(sheet: Image.Image, path: Path) -> None:
         CantSave: the file can't be written.
     """
     with can_save(path):
-        handle, scratch = tempfile.mkstemp(prefix=".thumbtune-", suffix=".png", dir=path.absolute().parent)
+        # Not by `tempfile`, whose files are private.
+        scratch = path.with_name(f".thumbtune-{os.getpid()}.png")
         try:
-            with os.fdopen(handle, "wb") as file:
-                sheet.save(file, "PNG", optimize=False)
-            # A temporary file is private; give it the mode that a newly opened file gets.
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(scratch).chmod(0o666 & ~mask)
-            Path(scratch).replace(path)
+            sheet.save(scratch, "PNG")
+            scratch.replace(path)
         finally:
-            Path(scratch).unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
 
 
 def _loaded(source: PictureSource, digest: str) -> Image.Image | None:
@@ -136,7 +131,7 @@ def _loaded(source: PictureSource, digest: str) -> Image.Image | None:
 def _paste_picture(sheet: Image.Image, picture: Image.Image | None, at: tuple[int, int], size: tuple[int, int]) -> None:
     framed = Image.new("RGB", size, _EMPTY)
     if picture is None:
-        text, font = "this thumbnail can't be decoded", regular_font(_TITLE_SIZE)
+        text, font = "this thumbnail can't be decoded", sized(REGULAR, _TITLE_SIZE)
         ImageDraw.Draw(framed).text((size[0] / 2, size[1] / 2), text, _PALE, font, anchor="mm")
     else:
         framed = _framed(picture, size)
@@ -174,7 +169,7 @@ def _caption(tile: Tile, title: str, fonts: Fonts) -> Image.Image:
     """Draw rank, id, score and two lines of title as a separate image, so that stacked accents can't leave it."""
     caption = Image.new("RGB", (_WIDTH, _CAPTION), _PAPER)
     pen = ImageDraw.Draw(caption)
-    bold, plain = bold_font(_TITLE_SIZE), regular_font(_TITLE_SIZE)
+    bold, plain = sized(BOLD, _TITLE_SIZE), sized(REGULAR, _TITLE_SIZE)
     rank = str(tile.rank)
     pen.text((2, 24), rank, _INK, bold, anchor="ls")
     # The id identifies the video even if no font has the characters of its title.

@@ -9,17 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
-from matplotlib.ft2font import FT2Font, StyleFlags
+from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
-__all__ = ["MISSING", "Fonts", "bold_font", "clean", "fonts_for", "installed_fonts", "regular_font"]
+__all__ = ["BOLD", "MISSING", "REGULAR", "Fonts", "clean", "fonts_for", "installed_fonts", "sized"]
 
 MISSING = "\N{WHITE SQUARE}"
 """Drawn for a character that the chosen font lacks."""
 
 _OURS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-_REGULAR = _OURS / "DejaVuSans.ttf"
-_BOLD = _OURS / "DejaVuSans-Bold.ttf"
+REGULAR = _OURS / "DejaVuSans.ttf"
+BOLD = _OURS / "DejaVuSans-Bold.ttf"
 # More characters than two lines of a tile can show.
 _LONGEST = 300
 # The zero-width non-joiner and joiner, which Persian and Indic scripts need.
@@ -58,21 +58,11 @@ class Fonts:
         path = max(self.coverage, key=lambda path: sum(char in self.coverage[path] for char in text))
         has = self.coverage[path]
         drawable = (char if char in has or char.isspace() else _substitute(char) for char in text)
-        return "".join(drawable), _font(path, size)
+        return "".join(drawable), sized(path, size)
 
 
 def _substitute(char: str) -> str:
     return "" if unicodedata.category(char) in ("Cf", "Me", "Mn") else MISSING
-
-
-def regular_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, for the sheet's own text."""
-    return _font(_REGULAR, size)
-
-
-def bold_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans Bold, for numbers."""
-    return _font(_BOLD, size)
 
 
 def fonts_for(texts: Iterable[str], installed: Callable[[], Iterable[Path]] | None = None) -> Fonts:
@@ -86,8 +76,8 @@ def fonts_for(texts: Iterable[str], installed: Callable[[], Iterable[Path]] | No
         installed: lists font files; None: `installed_fonts`.
     """
     wanted = frozenset("".join(texts))
-    coverage = {_REGULAR: _covered(_REGULAR, wanted)}
-    missing = wanted - coverage[_REGULAR]
+    coverage = {REGULAR: _covered(REGULAR, wanted)}
+    missing = wanted - coverage[REGULAR]
     if missing:
         for path in (installed or installed_fonts)():
             covered = _covered(path, wanted)
@@ -98,39 +88,23 @@ def fonts_for(texts: Iterable[str], installed: Callable[[], Iterable[Path]] | No
 
 def installed_fonts() -> list[Path]:
     """List this machine's font files: upright fonts of normal weight first, sans-serif before serif."""
-    from matplotlib.font_manager import findSystemFonts  # noqa: PLC0415 (reads the folders of fonts when imported)
+    from matplotlib.font_manager import FontManager  # noqa: PLC0415 (reads the folders of fonts when imported)
 
-    # `findSystemFonts` searches the folders now; matplotlib's own font list may be outdated.
-    found = [(order, Path(path)) for path in findSystemFonts() if (order := _order(Path(path))) is not None]
-    return [path for _, path in sorted(found)]
-
-
-def _order(path: Path) -> tuple[bool, bool, str] | None:
-    font = _opened(path)
-    if font is None:
-        return None
-    plain = not font.style_flags & (StyleFlags.ITALIC | StyleFlags.BOLD)
-    return (not plain, "sans" not in font.family_name.casefold(), path.name)
+    # A new manager reads the folders now; the list that matplotlib keeps on disk may be outdated. It leaves out damaged
+    # fonts and bitmap fonts (emoji), which Pillow does not scale.
+    fonts = sorted(
+        FontManager().ttflist,
+        key=lambda font: (font.style != "normal" or font.weight != 400, "sans" not in font.name.casefold(), font.fname),
+    )
+    return list(dict.fromkeys(Path(font.fname) for font in fonts if "Last Resort" not in font.name))
 
 
 def _covered(path: Path, wanted: frozenset[str]) -> frozenset[str]:
-    font = _opened(path)
-    if font is None:
-        return frozenset()
+    font = FT2Font(path)
     return frozenset(char for char in wanted if font.get_char_index(ord(char)))
 
 
-def _opened(path: Path) -> FT2Font | None:
-    try:
-        font = FT2Font(path)
-        # Bitmap fonts (emoji) have fixed sizes, and Pillow does not scale them. Last Resort has a box for every
-        # character, which is less clear than `MISSING`.
-        return font if font.scalable and "Last Resort" not in font.family_name else None
-    except (OSError, RuntimeError, ValueError):
-        # A damaged installed font must not prevent the sheet.
-        return None
-
-
 @lru_cache(maxsize=64)
-def _font(path: Path, size: int) -> ImageFont.FreeTypeFont:
+def sized(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    """The font of a file, `size` pixels high."""
     return ImageFont.truetype(str(path), size)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from store.tables import TrainingRun
-from store.training import run_at_work
+from store.training import lives_here, run_at_work
 from trainer.errors import AlreadyTraining
-from trainer.runs.processes import lives_here
 
 __all__ = ["already_training", "run_here"]
 

@@ -19,6 +19,7 @@ from store.errors import StoreError
 from store.tables import TrainingRun
 from store.training import (
     end_run_at_work,
+    has_ended,
     lock_runs,
     mark_interrupted,
     mark_sweeps_interrupted,
@@ -29,7 +30,6 @@ from store.training import (
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.progress import Progress
 from trainer.runs.heartbeat import signs_of_life
-from trainer.runs.processes import has_ended
 from trainer.runs.provenance import git_commit, package_versions
 from trainer.settings import TrainSettings
 

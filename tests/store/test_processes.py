@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from collector.sync import is_alive
+from store.processes import is_alive
 from store.types import utc_now
 
 
@@ -25,8 +25,7 @@ def test_a_process_lives_until_it_ends() -> None:
         assert is_alive(process.pid, now + timedelta(seconds=5))
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        if sys.platform == "linux":
-            assert not is_alive(process.pid, now + timedelta(seconds=5)), "it has ended, though its number is kept"
+        assert not is_alive(process.pid, now + timedelta(seconds=5)), "it has ended, though its number is kept"
         process.wait()
         assert not is_alive(process.pid, now)
 
@@ -36,7 +35,6 @@ def test_this_process_has_not_begun_yet() -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(sys.platform != "linux", reason="a process's age is told on Linux only")
 def test_a_number_that_is_used_again_is_another_process() -> None:
     with sleeper() as process:
         assert not is_alive(process.pid, utc_now() - timedelta(minutes=1))

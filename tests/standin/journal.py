@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from thumbtune.standin.faults import FaultKind
+from tests.standin.faults import FaultKind
 
 __all__ = ["Endpoint", "Journal", "LoggedRequest"]
 
-Endpoint = Literal["channels", "playlistItems", "videos", "search", "feed", "picture", "avatar", "other"]
+Endpoint = Literal["channels", "playlistItems", "videos", "feed", "picture", "avatar", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class LoggedRequest:
     """One finished request.
 
     `headers` contains the request's headers, with names in lower case. `status` is None when there was no answer (the
-    connection was reset, or the client disconnected). `units` is its cost, `fault` the injected fault.
+    connection was reset, or the client disconnected). `fault` is the injected fault.
     """
 
     endpoint: Endpoint
@@ -29,7 +29,6 @@ class LoggedRequest:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     status: int | None
-    units: int
     fault: FaultKind | None
 
 

@@ -9,7 +9,7 @@ import struct
 
 from aiohttp import web
 
-from thumbtune.standin.faults import Fault
+from tests.standin.faults import Fault
 
 __all__ = ["damage", "hold", "reset", "substitute"]
 
