@@ -47,14 +47,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES))
     arguments = parser.parse_args()
     seeds = [42, *range(1, arguments.seeds)]
-    with tempfile.TemporaryDirectory() as folder:
-        database = synced(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, synced(Path(folder)) as database:
         print("| choice | answer | base valid recall@1 | tuned, mean | standard deviation | seeds | n |")
         print("|---|---|---|---|---|---|---|")
         for question in arguments.only:
             for answer, settings in CHOICES[question].items():
                 print(line(database, question, answer, settings, seeds), flush=True)
-        database.close()
 
 
 def line(database: Database, question: str, answer: str, settings: dict[str, Any], seeds: list[int]) -> str:

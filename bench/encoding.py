@@ -149,13 +149,12 @@ def main() -> None:
         with StandIn(catalogue) as server:
             sync(catalogue, server, store)
         model = model_folder(arguments.model, arguments.models or Path(scratch))
-        database = open_database(store)
-        with database.read() as session:
-            pairs = current_pairs(session)
-        digests = list(dict.fromkeys(pair.picture_sha256 for pair in pairs))
-        titles = list(dict.fromkeys(pair.title for pair in pairs))
-        found = compare(Work(database, LazyModel(database, str(model), "cpu"), digests, titles), arguments.repeats)
-        database.close()
+        with open_database(store) as database:
+            with database.read() as session:
+                pairs = current_pairs(session)
+            digests = list(dict.fromkeys(pair.picture_sha256 for pair in pairs))
+            titles = list(dict.fromkeys(pair.title for pair in pairs))
+            found = compare(Work(database, LazyModel(database, str(model), "cpu"), digests, titles), arguments.repeats)
     what = f"{len(digests)} pictures and {len(titles)} titles"
     # Without bf16 in the processor there is nothing to say of it.
     rows = [row for row in ROWS if arguments.row in (None, row.name) and row.ours in found]

@@ -59,9 +59,8 @@ def main() -> None:
             channel = catalogue()
             with StandIn(channel) as server:
                 seconds = {"sync": sync(channel, server, url)}
-            database = open_database(url)
-            measure(database, name, arguments.repeats, seconds)
-            database.close()
+            with open_database(url) as database:
+                measure(database, name, arguments.repeats, seconds)
 
 
 def measure(database: Database, name: str, repeats: int, seconds: dict[str, float]) -> None:

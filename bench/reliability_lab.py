@@ -194,11 +194,8 @@ def statuses(database: Database) -> list[str]:
 
 def read_store(store: str, read: Callable[[Database], T]) -> T:
     """What `read` makes of a store, which is closed again."""
-    database = open_database(store)
-    try:
+    with open_database(store) as database:
         return read(database)
-    finally:
-        database.close()
 
 
 def drawn(text: str, side: int = 48) -> bytes:

@@ -37,10 +37,8 @@ def run(clock: Clock, *, store: str, handle: str) -> dict[str, Any]:
         finally:
             ticking.cancel()
 
-    database = open_database(store)
-    with clock.phase("sync"):
+    with open_database(store) as database, clock.phase("sync"):
         (report,) = asyncio.run(watched())
-    database.close()
     lags.sort()
     return {
         "status": report.status,

@@ -40,10 +40,8 @@ def run(clock: Clock, *, store: str, shared: dict[str, Any], trials: int) -> dic
     Returns:
         {"trials", "runs"}: of the trials; the winner's own comes on top.
     """
-    with clock.phase("sweep"):
-        database = open_database(store)
+    with clock.phase("sweep"), open_database(store) as database:
         result = run_sweep(database, SweepSettings(shared=TrainSettings(**shared), trials=trials))
-        database.close()
     return {"trials": len(result.standings) + result.failed, "runs": result.runs, "diverged": result.failed}
 
 

@@ -26,10 +26,8 @@ def run(clock: Clock, *, store: str, settings: dict[str, Any]) -> dict[str, Any]
     Returns:
         The run's own phases ({"phases": {name: seconds}}), and recall@1 and rows as `bench.recipe.run` has them.
     """
-    with clock.phase("train"):
-        database = open_database(store)
+    with clock.phase("train"), open_database(store) as database:
         result = train(database, TrainSettings(**settings), progress=_Timed(clock))
-        database.close()
     scored = {"base": result.base.table(), "tuned": result.tuned.table()}
     recall = {name: {split: row["recall@1"] for split, row in found.items()} for name, found in scored.items()}
     # The run's own clock counts what torch imports at the first optimiser's first step; this one does not.

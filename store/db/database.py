@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
@@ -35,11 +35,12 @@ BUSY_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Database:
-    """An open store. Threads may share it; each `read()` or `write()` takes a connection of its own.
+    """An open store, closed at the end of a `with` block.
+
+    Threads may share it; each `read()` or `write()` takes a connection of its own.
 
     Example:
-        >>> database = open_database("sqlite:///thumbtune.db")
-        >>> with database.read() as session:
+        >>> with open_database("sqlite:///thumbtune.db") as database, database.read() as session:
         ...     session.get(Channel, "UC...")
     """
 
@@ -102,6 +103,12 @@ class Database:
         engine = self.engine.execution_options(thumbtune_begin="IMMEDIATE")
         with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close every pooled connection; on SQLite this also folds the write-ahead log into the file."""

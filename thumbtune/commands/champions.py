@@ -21,10 +21,8 @@ def champions(app: App, as_json: bool) -> None:
     from store.db import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     app.console.json_wanted = as_json
-    database = app.open_database()
-    with database.read() as session:
+    with app.open_database() as database, database.read() as session:
         rows = [_in_time(row) for row in rows_as_dicts(session, "SELECT * FROM champions")]
-    database.close()
     if as_json:
         app.console.print_json({"champions": rows})
         return
@@ -71,11 +69,8 @@ def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
     app.console.json_wanted = as_json
     if not reason.strip():
         raise click.UsageError("--reason is empty; give a reason, or omit the option.")
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         done = promote_run(database, run_id, reason)
-    finally:
-        database.close()
     if not done.changed:
         app.console.say(f"run {run_id} is in use already")
     elif done.replaced is None:

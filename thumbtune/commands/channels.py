@@ -33,12 +33,8 @@ def channels(ctx: click.Context, as_json: bool) -> None:
     app = ctx.find_object(App)
     assert app is not None
     app.console.json_wanted = as_json
-    database = app.open_database(create=False)
-    try:
-        with database.read() as session:
-            found = summaries(session)
-    finally:
-        database.close()
+    with app.open_database(create=False) as database, database.read() as session:
+        found = summaries(session)
     if as_json:
         app.console.print_json({"channels": [asdict(summary) for summary in found]})
         return
@@ -82,8 +78,7 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
     from store.youtube import contents_of, remove_channel  # noqa: PLC0415
 
     app.console.json_wanted = as_json
-    database = app.open_database(create=False)
-    try:
+    with app.open_database(create=False) as database:
         with database.read() as session:
             contents = contents_of(session, _channel_id(session, channel))
         for line in _what_goes(contents, keep_runs=keep_runs):
@@ -108,8 +103,6 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
             rewritten = False
             app.console.say(f"the channel is removed, but the file still holds traces of it: {error}")
             app.console.say("run 'thumbtune db vacuum' when no other process uses the store")
-    finally:
-        database.close()
     if not database.is_sqlite:
         app.console.say("PostgreSQL frees the room by itself; VACUUM FULL overwrites it (see docs/terms.md)")
     if as_json:

@@ -35,10 +35,8 @@ def upgrade(app: App, as_json: bool) -> None:
     """
     from store.db import current_revision, head_revision  # noqa: PLC0415
 
-    database = app.open_database(create=True)
-    with database.read() as session:
+    with app.open_database(create=True) as database, database.read() as session:
         revision = current_revision(session.connection())
-    database.close()
     if as_json:
         app.console.print_json({"store": str(database), "revision": revision, "newest": head_revision()})
     else:
@@ -81,17 +79,14 @@ def _checked(app: App) -> tuple[list[Check], str]:
     """What the checks find, told as they find it, and the store's name."""
     from store.db import check as look  # noqa: PLC0415
 
-    database = app.open_database(read_only=True)
     checks = []
-    try:
+    with app.open_database(read_only=True) as database:
         for result in look(database):
             checks.append(result)
             state = "ok" if not result.problems else f"{len(result.problems)} problems"
             app.console.say(f"{result.name}: {state}{f' ({result.detail})' if result.detail else ''}")
             for problem in result.problems:
                 app.console.say(f"  {problem}")
-    finally:
-        database.close()
     return checks, str(database)
 
 
@@ -102,15 +97,12 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
     from store.db import pictures_to_repair  # noqa: PLC0415
 
     hosts = thumbnail_hosts_from(os.environ)
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         with database.read() as session:
             damaged = pictures_to_repair(session)
         if not damaged:
             return [], False
         repairs = run_until_stopped(lambda stop: repair_pictures(database, damaged, hosts, stop=stop))
-    finally:
-        database.close()
     for done in repairs:
         app.console.say(f"picture {done.sha256}: {done.reason or 'repaired'}")
     interrupted = len(repairs) < len(damaged)
@@ -131,9 +123,8 @@ def backup(app: App, file: Path, as_json: bool) -> None:
     """
     from store.db import backup as copy  # noqa: PLC0415
 
-    database = app.open_database(read_only=True)
-    size = copy(database, file)
-    database.close()
+    with app.open_database(read_only=True) as database:
+        size = copy(database, file)
     if as_json:
         app.console.print_json({"file": str(file), "bytes": size})
     else:
@@ -151,9 +142,8 @@ def clear_cache(app: App, as_json: bool) -> None:
     """
     from store.db import clear_cache as clear  # noqa: PLC0415
 
-    database = app.open_database()
-    vectors = clear(database)
-    database.close()
+    with app.open_database() as database:
+        vectors = clear(database)
     if as_json:
         app.console.print_json({"vectors": vectors})
     else:
@@ -170,11 +160,8 @@ def vacuum(app: App, as_json: bool) -> None:
     """
     from store.db import vacuum as rewrite  # noqa: PLC0415
 
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         size = rewrite(database)
-    finally:
-        database.close()
     if as_json:
         app.console.print_json({"store": str(database), "bytes": size})
     else:
@@ -193,12 +180,8 @@ def delete_readings(app: App, days: int, as_json: bool) -> None:
     from store.types import utc_now  # noqa: PLC0415
     from store.youtube import delete_readings as delete  # noqa: PLC0415
 
-    database = app.open_database()
-    try:
-        with database.write() as session:
-            readings = delete(session, utc_now() - timedelta(days=days))
-    finally:
-        database.close()
+    with app.open_database() as database, database.write() as session:
+        readings = delete(session, utc_now() - timedelta(days=days))
     if as_json:
         app.console.print_json({"readings": readings})
     else:

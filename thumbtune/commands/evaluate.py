@@ -28,13 +28,10 @@ def evaluate(app: App, what: str | None, device: str, as_json: bool) -> None:
     is done. Nothing is written; for a run it says whether the figures equal those recorded.
     """
     app.console.json_wanted = as_json
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
         found = score(database, what, device, Shown(app.console))
-    finally:
-        database.close()
     rows = [
         (
             s.split,

@@ -47,8 +47,7 @@ def export(
     if whole_model and (parquet or snapshot_id is not None):
         raise click.UsageError("--model can only be combined with --run.")
     app.console.json_wanted = as_json
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         if whole_model:
             from trainer.runs import export_model  # noqa: PLC0415 (loads torch)
 
@@ -64,7 +63,5 @@ def export(
             counts = ", ".join(f"{n} {split}" for split, n in written.examples.items())
             app.console.say(f"snapshot {written.snapshot_id}: {counts} examples in {folder}")
             document = {"dataset": str(folder), "snapshot_id": written.snapshot_id, "examples": written.examples}
-    finally:
-        database.close()
     if as_json:
         app.console.print_json(document)

@@ -68,8 +68,7 @@ def match(
     """
     app.console.json_wanted = as_json
     ideas = _ideas(titles, file)
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         from trainer.library import (  # noqa: PLC0415
             all_pairs,
             match_titles,
@@ -93,8 +92,6 @@ def match(
                 database=database,
                 progress=shown,
             )
-    finally:
-        database.close()
     _report(app.console, found)
     if as_json:
         app.console.print_json(_document(found, used, image))

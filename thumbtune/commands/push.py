@@ -37,8 +37,7 @@ def push(
     if whole_model == dataset:
         raise click.UsageError("give either --model or --dataset.")
     app.console.json_wanted = as_json
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         from trainer.publish import push_dataset, push_model  # noqa: PLC0415 (loads torch)
 
         if dataset:
@@ -48,8 +47,6 @@ def push(
             )
         send = push_dataset if dataset else push_model
         done = send(database, repo, run_id, private=not public, progress=Shown(app.console))
-    finally:
-        database.close()
     source = f"snapshot {done.source_id}" if dataset else f"run {done.source_id}'s model"
     app.console.say(f"{source}: {done.url} ({'private' if done.private else 'public'})")
     if public and done.private:

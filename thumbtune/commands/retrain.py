@@ -70,8 +70,7 @@ def retrain(
     if no_sync and to_sync:
         raise click.UsageError("CHANNEL is what to sync, and --no-sync syncs nothing; --channel is what to train on.")
     asked = None if no_sync else read_request(to_sync)
-    database = app.open_database(create=bool(to_sync))
-    try:
+    with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
         inherited_settings(database, options)
         synced = _sync(app, database, asked)
@@ -82,8 +81,6 @@ def retrain(
         inherited = inherited_settings(database, options)
         least = 0 if force else min_new
         done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=Shown(app.console))
-    finally:
-        database.close()
     _tell(app.console, min_new, inherited, done)
     if as_json:
         app.console.print_json(_document(synced, min_new, inherited, done))

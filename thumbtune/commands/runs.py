@@ -44,11 +44,9 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     app = ctx.find_object(App)
     assert app is not None
     app.console.json_wanted = as_json
-    database = app.open_database()
-    with database.read() as session:
+    with app.open_database() as database, database.read() as session:
         rows = _listed(session, sweep_id)
         in_use = champion(session)
-    database.close()
     rows = [{**row, "in_use": in_use is not None and row["run_id"] == in_use.id} for row in rows]
     if as_json:
         app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
@@ -146,8 +144,7 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
 def show(app: App, run_id: int, as_json: bool) -> None:
     """Show all that is known of run ID: settings, versions, metrics, losses, and what it ranks wrong."""
     app.console.json_wanted = as_json
-    database = app.open_database()
-    with database.read() as session:
+    with app.open_database() as database, database.read() as session:
         run = get_run(session, run_id)
         scored = evaluations(session, run_id)
         taken = steps(session, run_id)
@@ -157,7 +154,6 @@ def show(app: App, run_id: int, as_json: bool) -> None:
             "WHERE run_id = :run AND model = 'tuned' AND split = 'test' ORDER BY rank DESC, video_id",
             run=run_id,
         )
-    database.close()
     facts = _facts(run)
     metrics = [
         _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")
@@ -214,9 +210,8 @@ def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
     from trainer.scoring import compare as look  # noqa: PLC0415 (loads SciPy)
 
     app.console.json_wanted = as_json
-    database = app.open_database()
-    found = look(database, a, b, split)
-    database.close()
+    with app.open_database() as database:
+        found = look(database, a, b, split)
     _tell(app.console, found)
     if as_json:
         app.console.print_json(
@@ -277,11 +272,8 @@ def plot(app: App, out: Path, as_json: bool) -> None:
     from trainer.publish import plot_runs  # noqa: PLC0415 (loads NumPy)
 
     app.console.json_wanted = as_json
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         drawn = plot_runs(database, out)
-    finally:
-        database.close()
     app.console.say(f"{drawn} run{'s' * (drawn != 1)}: {out}")
     if as_json:
         app.console.print_json({"plot": str(out), "runs": drawn})

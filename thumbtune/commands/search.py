@@ -65,8 +65,7 @@ def search(
     if text is not None and not text.strip():
         raise click.UsageError("the TEXT to search for is empty.")
     app.console.json_wanted = as_json
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         from trainer import library as libraries  # noqa: PLC0415 (loads torch)
         from trainer.library import open_picture  # noqa: PLC0415
         from trainer.publish import check_sheet_path  # noqa: PLC0415
@@ -88,8 +87,6 @@ def search(
             library = libraries.load_library(database, used.embedder, pairs, shown)
         found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
-    finally:
-        database.close()
     _report(app.console, found, library, drawn)
     if as_json:
         app.console.print_json(_document(found, library, used, text, like, drawn))

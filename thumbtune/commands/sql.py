@@ -49,24 +49,20 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
 
     from store.db import run_query  # noqa: PLC0415
 
-    database = app.open_database(read_only=True)
-    try:
-        with run_query(database, query) as answer:
-            if as_json:
-                _require_names(answer.columns)
-                rows = [dict(zip(answer.columns, _plain(row), strict=True)) for row in answer.rows]
-                app.console.print_json(rows)
-            elif as_csv:
-                writer = csv.writer(sys.stdout, lineterminator="\n")
-                writer.writerow(answer.columns)
-                writer.writerows(_text(row) for row in answer.rows)
-            else:
-                shown = [_text(row) for row in islice(answer.rows, TABLE_ROWS)]
-                app.console.table([printable(column) for column in answer.columns], shown)
-                if next(answer.rows, None) is not None:
-                    app.console.note(f"only the first {TABLE_ROWS} rows are shown; use --csv or --json for all")
-    finally:
-        database.close()
+    with app.open_database(read_only=True) as database, run_query(database, query) as answer:
+        if as_json:
+            _require_names(answer.columns)
+            rows = [dict(zip(answer.columns, _plain(row), strict=True)) for row in answer.rows]
+            app.console.print_json(rows)
+        elif as_csv:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(answer.columns)
+            writer.writerows(_text(row) for row in answer.rows)
+        else:
+            shown = [_text(row) for row in islice(answer.rows, TABLE_ROWS)]
+            app.console.table([printable(column) for column in answer.columns], shown)
+            if next(answer.rows, None) is not None:
+                app.console.note(f"only the first {TABLE_ROWS} rows are shown; use --csv or --json for all")
 
 
 def _require_names(columns: Sequence[str]) -> None:

@@ -141,8 +141,7 @@ def sweep(
             "--resume uses the sweep's own settings; it can only be combined with --trials and --timeout."
         )
     settings = _settings(options, trials=trials, seeds=seeds, finalists=finalists, final_seeds=final_seeds)
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         from trainer.sweep import resume_sweep, run_sweep  # noqa: PLC0415 (loads torch)
 
         timeout_s = None if timeout is None else timeout * 60
@@ -151,8 +150,6 @@ def sweep(
         else:
             wanted = trials if "trials" in given else None
             result = resume_sweep(database, resume, trials=wanted, timeout_s=timeout_s, progress=Shown(app.console))
-    finally:
-        database.close()
     _report(app.console, result)
     if as_json:
         app.console.print_json(_document(result))

@@ -67,11 +67,8 @@ def sync(
     mode: SyncMode = "full" if full else "refresh" if refresh else "incremental"
     options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
     asked = read_request(channels)
-    database = app.open_database(create=bool(asked.names))
-    try:
+    with app.open_database(create=bool(asked.names)) as database:
         done = sync_channels(app.console, database, asked, options, command="thumbtune sync")
-    finally:
-        database.close()
     if as_json:
         app.console.print_json({"channels": done.as_list()})
     return done.exit_code

@@ -71,13 +71,10 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
     if recipe:
         options |= _recipe(ctx)
     settings = TrainSettings(**options)
-    database = app.open_database()
-    try:
+    with app.open_database() as database:
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
         result = run_training(database, settings, output=output, progress=Shown(app.console))
-    finally:
-        database.close()
     report(app.console, result)
     if result.champion is not None:
         app.console.say(_beside(result))

@@ -97,8 +97,7 @@ def watch(
     options = WatchOptions(rhythm, units, _retraining(app) if retrain else None, address, refresh)
     asked = read_request(channels)
     _show_logs(app)
-    database = app.open_database(create=bool(asked.names))
-    try:
+    with app.open_database(create=bool(asked.names)) as database:
         with database.read() as session:
             if not asked.names and not channel_ids(session):
                 raise click.UsageError("The store has no channels yet; name one: thumbtune watch @HANDLE")
@@ -107,8 +106,6 @@ def watch(
             lambda stop: Service(database, asked.names, asked.settings, options, stop=stop).run(_say_where),
             patience_s=PATIENCE_S,
         )
-    finally:
-        database.close()
     return 0
 
 
