@@ -6,7 +6,6 @@ import logging
 
 import pytest
 from sqlalchemy import update
-from thumbtune.standin.faults import Fault, Faults
 
 from collector.errors import NetworkError
 from collector.settings import settings_from
@@ -18,8 +17,8 @@ from store.types import utc_now
 from store.youtube import get_channel
 from tests.collector.channels import channel, hasty_http, later, sync, sync_runs, video
 from tests.collector.watching import Clock, service
+from tests.standin import Fault, Faults, StandIn
 from thumbtune.standin.catalogue import Catalogue
-from thumbtune.standin.server import StandIn
 
 
 def two() -> tuple[Catalogue, Catalogue]:

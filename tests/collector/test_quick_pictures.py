@@ -14,7 +14,7 @@ from collector.thumbnails.fetch import QUICK_A_STEP
 from store.db import Database
 from tests.collector.channels import channel, failures, sync, video
 from tests.collector.test_bad_pictures import lossless_jpeg, saved
-from thumbtune.standin.server import StandIn
+from tests.standin import StandIn
 
 FLAT = Image.new("RGB", (1024, 1024), "teal")
 SMALL = saved(FLAT.resize((480, 360)), "JPEG")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import select
-from thumbtune.standin.faults import Fault, Faults
 
 from store.db import Database
 from store.tables import Video
 from tests.collector.channels import channel, failures, kinds, sync, video
+from tests.standin import Fault, Faults, StandIn
 from thumbtune.standin.catalogue import Catalogue
-from thumbtune.standin.server import StandIn
 
 
 def shorts_of(server: StandIn) -> int:

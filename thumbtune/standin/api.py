@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from thumbtune.standin.catalogue import Catalogue
+from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.errors import ApiError
 from thumbtune.standin.paging import etag, page_token, token_offset
 from thumbtune.standin.query import Query
