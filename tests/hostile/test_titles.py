@@ -96,7 +96,7 @@ def test_no_command_lets_a_title_steer_the_terminal(thumbtune: Run, clip: str, t
         ("sql", f'SELECT 1 AS "{TITLES[0]}"'),
         ("sql", f"SELECT '{TITLES[0]}' AS x, nothing FROM pairs"),
         ("export", str(tmp_path / "data")),
-        ("export", "--model", str(tmp_path / "whole")),
+        ("export", "--model", str(tmp_path / "whole"), "--run", "2"),
     ]
     for arguments in asked:
         done = thumbtune(*arguments)

@@ -147,7 +147,7 @@ def test_the_readmes_videos_json_is_a_channel(tmp_path: Path) -> None:
     (tmp_path / "thumbnails").mkdir()
     (tmp_path / "thumbnails" / f"{entry['id']}.jpg").write_bytes(a_picture())
     (video,) = load_folder(tmp_path).listed()
-    assert (video.id, video.title, video.tags) == (entry["id"], entry["title"], tuple(entry["tags"]))
+    assert (video.id, video.title, video.tags) == (entry["id"], entry["title"], tuple(entry.get("tags", ())))
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 import thumbtune.demo
 from thumbtune.demo.channel import drawn_channel
+from trainer.data import without_bars
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -90,7 +91,7 @@ def test_the_tokenizer_gives_a_title_back(encoder: SentenceTransformer) -> None:
 
 def test_it_knows_some_but_not_all_of_the_drawn_channel(encoder: SentenceTransformer) -> None:
     videos = [video for video in drawn_channel().listed() if (video.duration_s or 0) >= 180][:240]
-    pictures = vectors(encoder, [Image.open(io.BytesIO(video.picture())) for video in videos])
+    pictures = vectors(encoder, [without_bars(Image.open(io.BytesIO(video.picture()))) for video in videos])
     titles = vectors(encoder, [video.title for video in videos])
     own = np.arange(60)
     recalls = []

@@ -116,8 +116,9 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
 
 
 def test_a_winner_takes_the_champions_place_only_if_it_is_better(thumbtune: Run, clip: Path) -> None:
-    learnt = ("--epochs", "60", "--lr", "0.03")
+    learnt = ("--train", "projection", "--epochs", "60", "--lr", "0.03")
     assert thumbtune("train", "--model", str(clip), "--title-model", "base", "--device", "cpu", *learnt).returncode == 0
+    thumbtune("runs", "promote", "1")
     untouched = ("--trials", "1", "--epochs", "1", "--lr", "1e-12")
     done = thumbtune(*arguments(clip, *untouched))
     last = done.stdout.splitlines()[-1]
