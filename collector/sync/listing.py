@@ -51,8 +51,9 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
     never end, or can't be had, or the list is there no more.
 
     A listing to the very end needs every page, so the next one is asked for before this one is written; of a network
-    that adds 50 ms to each answer that takes half the time. Only one, so that a killed process has paid for one page in
-    vain at most. Close the generator: a page that has come by then is written, and is not paid for twice.
+    that adds 50 ms to each answer that takes half the time. Only one, so that a process killed while it writes has paid
+    for two pages in vain at most. Close the generator: a page that has come by then is written, and is not paid for
+    twice.
 
     Raises:
         QuotaExceeded: the place is kept.
@@ -60,6 +61,7 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
     """
     guard, token, stored = PageGuard(), listing.token, listing.token is not None
     coming: asyncio.Task[UploadsPage | None] | None = None
+    written = True
     try:
         while True:
             page = await (coming or _page(run, token))
@@ -85,35 +87,43 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
             token = page.next_token
             if listing.began_at is not None and token is not None and page.found and run.error is None:
                 coming = asyncio.create_task(_page(run, token))
-            result, done = await _save(run, listing, page)
+            try:
+                result, done = await _save(run, listing, page)
+            except Exception:  # not a cancellation, which comes after the page is written
+                written = False
+                raise
             run.clients.progress.listed(len(page.entries), page.total)
             yield result.wanted
             if done:
                 return
     finally:
         if coming is not None:
-            await _keep(run, listing, coming)
+            await _keep(run, listing, coming, written=written)
 
 
 async def _confirmed(run: Run, token: str | None, page: UploadsPage) -> UploadsPage:
-    """The page; asked for again before it is believed that it is empty though others follow, or that the list is gone."""
+    """The page; asked for again before an empty page that others follow, or a missing list, is believed."""
     if not page.entries and page.next_token is not None:
         # A hole in the list would never be looked at again.
         page = await _page(run, token) or page
     if not page.found and await run.clients.store.read(any_available, run.channel_id):
+        # As a hole in the list: asked twice before it is believed.
         page = await _page(run, token) or page
         if not page.found:
             run.error = ChannelGone(run.channel_id, refreshed=run.mode == "refresh")
     return page
 
 
-async def _keep(run: Run, listing: Listing, coming: asyncio.Task[UploadsPage | None]) -> None:
-    """Write a page that has come though nobody waits for it any more: it was paid for."""
+async def _keep(run: Run, listing: Listing, coming: asyncio.Task[UploadsPage | None], *, written: bool) -> None:
+    """Write a page that has come though nobody waits for it any more: it was paid for.
+
+    Unless the page before it is not written: the next sync would go on after both, and miss that one's videos.
+    """
     coming.cancel()
     await asyncio.wait({coming})
     page = None if coming.cancelled() or coming.exception() is not None else coming.result()
     # An odd one is asked for again by the next sync, as it would be by this one.
-    if page is not None and page.entries and page.found and run.error is None:
+    if written and page is not None and page.entries and page.found and run.error is None:
         await _save(run, listing, page)
 
 
