@@ -4,12 +4,14 @@
 
 Both fetch the same thumbnails from one stand-in server, in a process of its own, which delays each answer. They take
 turns. img2dataset (https://github.com/rom1504/img2dataset) needs an environment of its own; without one, only
-thumbtune's rate is printed. It gets all addresses beforehand, and decodes and hashes each thumbnail and keeps its bytes,
-as a sync does, in two processes with 64 requests in flight together. A sync is one process with at most 64 thumbnails
-in flight, which also lists the channel, reads the details and commits each thumbnail with its title to a database.
+thumbtune's rate is printed. img2dataset gets all addresses beforehand. It decodes and hashes each thumbnail and keeps
+its bytes, as a sync does, in two processes with 64 requests in flight together. A sync is one process with at most 64
+thumbnails in flight, which also lists the channel, reads the details and commits each thumbnail with its title to a
+database.
 
-The start of Python and imports are left out on both sides: a sync counts from opening the store to its report,
-img2dataset by the times that it writes for its shards, from the first one's start to the last one's end.
+The start of Python and imports are left out on both sides: a sync counts from looking up the channel to its report,
+img2dataset by the times that it writes for its shards, from the first one's start to the last one's end. With two
+cores, one sync can use one and img2dataset two: other work on the machine changes the ratio, so measure on a quiet one.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from bench.memory import large_channel
 from bench.reliability_served import served
 from bench.results import Result, Target, add_json_option, say, show
 
-__all__ = ["add_options", "measured"]
+__all__ = ["add_options", "measured", "options_from"]
 
 PROCESSES = 2
 IN_FLIGHT = 64
@@ -55,6 +57,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON",
         help="the Python of an environment that has img2dataset; by default what IMG2DATASET names",
     )
+
+
+def options_from(arguments: argparse.Namespace) -> list[str]:
+    """The options of `add_options` as they were given."""
+    named = [] if arguments.img2dataset is None else ["--img2dataset", str(arguments.img2dataset)]
+    return ["--latency-ms", f"{arguments.latency_ms:g}", *named]
 
 
 def measured(videos: int, rounds: int, latency_ms: float, python: Path | None) -> Result:
@@ -135,7 +143,7 @@ def _check(name: str, fetched: int, videos: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=3_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     add_options(parser)
     add_json_option(parser)
     arguments = parser.parse_args()
