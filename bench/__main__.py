@@ -1,6 +1,6 @@
 """All measurements, one after another on this machine, as one table.
 
-    python -m bench [--full] [--only retraining] [--out build/bench.json]
+    python -m bench [--full] [--only retraining] [--latency-ms 50] [--img2dataset PYTHON] [--out build/bench.json]
 
 Prints the table; the raw figures go to a JSON file. Needs a quiet machine: whatever else runs spoils it. Ends with 1 if
 a script fails; a target that is missed is a result, not a failure.
@@ -16,11 +16,13 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import first_sync
 from bench.results import Result, from_json, say, table
 from trainer.runs.provenance import git_commit, package_versions
 
@@ -37,6 +39,7 @@ class Script:
         quick: what it is given instead with `--quick`.
         models: whether it takes `--models`, a folder to share the models in.
         full: whether it is only run with `--full`.
+        network: whether it takes `--latency-ms` and `--img2dataset`.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Script:
     quick: tuple[str, ...] = ()
     models: bool = False
     full: bool = False
+    network: bool = False
 
 
 LARGE = ("--model", "vit-l-14")
@@ -51,6 +55,7 @@ SCRIPTS = (
     Script("retraining", quick=("--pairs", "24", "--rounds", "1", "--reruns", "1"), models=True),
     Script("encoding", quick=("--pairs", "24", "--repeats", "1"), models=True),
     Script("memory", quick=("--videos", "300"), models=True),
+    Script("first_sync", quick=("--videos", "100", "--rounds", "1"), network=True),
     Script("searching", quick=("--vectors", "10000", "--queries", "3")),
     Script("mining_rows", quick=("--titles", "2000", "--beyond", "0")),
     Script("sweeping", quick=("--pairs", "24", "--trials", "5"), models=True),
@@ -59,12 +64,16 @@ SCRIPTS = (
 )
 
 
-def run(script: Script, quick: bool, models: Path) -> list[Result] | None:
+def run(script: Script, quick: bool, models: Path, network: Sequence[str]) -> list[Result] | None:
     """One script's results; None where it is not there or fails (its own words are on stderr)."""
     if importlib.util.find_spec(f"bench.{script.name}") is None:
         say(f"bench.{script.name}: there is no such script; its rows are left out")
         return None
-    options = [*(script.quick if quick else script.options), *(("--models", str(models)) if script.models else ())]
+    options = [
+        *(script.quick if quick else script.options),
+        *(("--models", str(models)) if script.models else ()),
+        *(network if script.network else ()),
+    ]
     say(f"bench.{script.name} {' '.join(options)}")
     command = [sys.executable, "-m", f"bench.{script.name}", "--json", *options]
     process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
@@ -104,14 +113,16 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="small sizes, to see that all runs: the figures mean little"
     )
+    first_sync.add_options(parser)
     arguments = parser.parse_args()
+    network = first_sync.options_from(arguments)
     wanted = [script for script in SCRIPTS if arguments.only in (None, script.name)]
     wanted = [script for script in wanted if arguments.full or not script.full]
     about, results, whole = machine(), list[Result](), True
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as models:
         for script in wanted:
-            found = run(script, arguments.quick, Path(models))
+            found = run(script, arguments.quick, Path(models), network)
             whole = whole and found is not None
             results += found or []
             # After each: what was measured is not lost with a later script.

@@ -32,7 +32,6 @@ PARTS = {
     "damaged": "reliability_damage:damaged",
     "processes": "reliability_processes:processes",
     "large": "reliability_large:large",
-    "rate": "reliability_rate:rate",
 }
 """What `--only` takes: a function of a folder and `quick=` that gives rows."""
 

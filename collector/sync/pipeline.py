@@ -8,7 +8,8 @@ Memory does not grow with the channel: what is still to do is read from the stor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -150,9 +151,10 @@ class _Pipeline:
         """Everything whose details are to be read, in full batches until the last."""
         fifties = Fifties()
         try:
-            async for ids in self._ids():
-                for batch in fifties.add(ids):
-                    await self._batches.put(batch)
+            async with aclosing(self._ids()) as found:
+                async for ids in found:
+                    for batch in fifties.add(ids):
+                        await self._batches.put(batch)
             for batch in fifties.rest():
                 await self._batches.put(batch)
         except QuotaExceeded:
@@ -160,7 +162,7 @@ class _Pipeline:
         for _ in range(DETAILS_AT_ONCE):
             await self._batches.put(None)
 
-    async def _ids(self) -> AsyncIterator[Iterable[str]]:
+    async def _ids(self) -> AsyncGenerator[Iterable[str], None]:
         run = self._run
         read = run.clients.store.read
         # Asked for before anything is read: what this sync finds unsettled is for the next one to settle.
@@ -168,8 +170,9 @@ class _Pipeline:
         async for ids in _pages(self._known_ids):
             yield ids
         async for listing in self._work.listings():
-            async for wanted in list_uploads(run, listing):
-                yield wanted
+            async with aclosing(list_uploads(run, listing)) as pages:
+                async for wanted in pages:
+                    yield wanted
         if self._work.feed_ids:
             yield await self._missed_ids()
         if self._work.whole_since is not None and run.error is None:

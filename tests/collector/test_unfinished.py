@@ -8,9 +8,10 @@ import json
 from contextlib import suppress
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from store.db import Database
+from store.errors import StoreError
 from store.tables import SyncMode, Video
 from store.youtube import change_settings
 from tests.collector.channels import HIGH, When, channel, contents, drawn, jpeg, kinds, later, sync, video
@@ -192,3 +193,20 @@ async def test_a_refresh_that_goes_on_with_another_size_replaces_every_picture(s
         assert (await sync(sqlite_database, server, mode="refresh", thumbnail="maxres")).status == "complete"
     with sqlite_database.read() as session:
         assert all("maxres" in (url or "") for url in session.scalars(select(Video.picture_url)))
+
+
+async def test_a_page_that_could_not_be_written_is_listed_by_the_next_sync(sqlite_database: Database) -> None:
+    """Also when the page after it has come by then: it must not be written in its place."""
+    with sqlite_database.write() as session:
+        # The refusal takes the database long enough for the third page to come.
+        count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT i FROM n"
+        session.execute(text(f"CREATE VIEW long AS {count}"))
+        refuse = "BEGIN SELECT count(*) FROM long; SELECT RAISE(ABORT, 'refused'); END"
+        session.execute(text(f"CREATE TRIGGER refused BEFORE INSERT ON video WHEN new.id = 'video000100' {refuse}"))
+    async with StandIn(channel(200)) as server:
+        with pytest.raises(StoreError, match="refused"):
+            await sync(sqlite_database, server)
+        with sqlite_database.write() as session:
+            session.execute(text("DROP TRIGGER refused"))
+        assert (await sync(sqlite_database, server)).status == "complete"
+    assert set(kinds(sqlite_database)) == {f"video{number:06d}" for number in range(200)}
