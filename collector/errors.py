@@ -5,14 +5,14 @@ CollectorError                 the root: anything that keeps a channel from bein
 ├── BadSetting                 an option or environment variable has a value that can't be used (exit code 2)
 ├── MissingKey                 there is no API key (exit code 2)
 ├── ChannelNotFound            well named, but YouTube has no such channel
-├── ChannelGone                the store has its videos, and YouTube has it no more
+├── ChannelGone                the store has its videos, and YouTube no longer lists it
 ├── ChannelBusy                another process is syncing it; stays inside the collector, as a report
 ├── BadKey                     YouTube refuses the API key
 ├── QuotaExceeded              the key's units of the day are spent (exit code 3)
 │   └── BudgetSpent            those that were allowed are
 ├── ApiError                   the API refuses a request; `status` and `reason` say why
 ├── PageLoop                   the listing's pages never end
-├── CantListen                 the service's own address can't be had
+├── CantListen                 the service's own address is not available
 ├── PictureError               one thumbnail can't be used; stays inside the collector, as a row in the store
 └── TransientError             given up after several tries; a later sync may succeed
     ├── NetworkError           the server can't be reached, or breaks off

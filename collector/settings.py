@@ -1,4 +1,4 @@
-"""What the collector is told by its environment: the key, and where to find the API, the feed and the pictures."""
+"""What the collector reads from its environment: the key, and where to find the API, the feed and the pictures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
 
 def thumbnail_hosts_from(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The picture hosts that are allowed besides YouTube's: see `Settings`.
+    """The picture hosts that are allowed in addition to YouTube's: see `Settings`.
 
     Raises:
         BadSetting: one of them is no host.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +11,26 @@ from sqlalchemy import JSON, DateTime, Dialect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-__all__ = ["MAX_PICTURE_PIXELS", "PICTURE_FORMATS", "UtcDateTime", "json_type", "utc_now"]
+__all__ = ["DECODER_ERRORS", "MAX_PICTURE_PIXELS", "PICTURE_FORMATS", "UtcDateTime", "json_type", "utc_now"]
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 """What a thumbnail in the store may be, as Pillow calls it. Nothing opens any other: some run other programs."""
 MAX_PICTURE_PIXELS = 40_000_000
 """Of a thumbnail in the store."""
+DECODER_ERRORS = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What decoders raise for damaged or hostile bytes, in addition to Pillow's own errors."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -39,13 +54,6 @@ class UtcDateTime(TypeDecorator[datetime]):
         utc = _as_utc(value)
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
-    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], Any] | None:
-        """Return the function that converts a parameter for the driver.
-
-        On SQLite it writes the text that SQLAlchemy's own type writes, in one step: a video has a dozen times.
-        """
-        return _sqlite_text if dialect.name == "sqlite" else super().bind_processor(dialect)
-
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return an aware UTC datetime, whatever the database session's time zone is."""
         if value is None:
@@ -57,10 +65,6 @@ def _as_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError(f"naive datetime {value!r}: times in the store are UTC instants")
     return value.astimezone(UTC)
-
-
-def _sqlite_text(value: datetime | None) -> str | None:
-    return None if value is None else _as_utc(value).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def json_type() -> TypeEngine[Any]:

@@ -1,8 +1,7 @@
-"""The channels that the shipped encoder was trained on: ten invented ones, and an eleventh that was held out.
+"""The channels that the shipped encoder was trained on: ten invented ones.
 
 None of them is the demo's channel (`thumbtune.demo.channel`): they have other paints, pens, papers and compositions,
-other names for colours, subjects and series, and other phrases. Choices that must not use training data or the demo's
-channel are made on the held-out channel.
+other names for colours, subjects and series, and other phrases.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 TrainerError                   the root: anything the trainer can't do
 ├── BadSetting                 what was given makes no sense: a value, or a file of pictures or titles; quoted
 ├── NotEnoughPairs             the store holds too few pairs, or too alike ones, to train or score on
-├── ModelUnavailable           a model can't be had
+├── ModelUnavailable           a model can't be loaded
 │   ├── UnknownModel           no such folder, and no such name on the hub
 │   ├── NoNetwork              it is on the hub, not in the local cache, and the hub can't be reached
 │   ├── NotAClip               it loads, but does not embed pictures and text into one space
@@ -12,7 +12,7 @@ TrainerError                   the root: anything the trainer can't do
 ├── Diverged                   training, or a model, gave numbers that can't be compared
 ├── BadPicture                 a stored picture can't be decoded
 ├── AlreadyTraining            another process trains on this store now, and this command starts only one
-├── RunUnusable                a run whose model can't be had again (not done, artifact lost, base changed)
+├── RunUnusable                a run whose model can't be loaded again (not done, artifact lost, base changed)
 ├── CantSave                   a model or dataset can't be written (folder in use, disk full)
 ├── PushFailed                 a model or dataset can't be put on the hub
 │   ├── NoToken                this machine has no access token for the hub
@@ -67,7 +67,7 @@ class NotEnoughPairs(TrainerError):
 
 
 class ModelUnavailable(TrainerError):
-    """A model can't be had."""
+    """A model can't be loaded."""
 
 
 class UnknownModel(ModelUnavailable):
@@ -105,7 +105,7 @@ class AlreadyTraining(TrainerError):
 
 
 class RunUnusable(TrainerError):
-    """A run's model can't be had again."""
+    """A run's model can't be loaded again."""
 
 
 class CantSave(TrainerError):

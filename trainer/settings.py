@@ -43,7 +43,7 @@ Bars = Literal["cut", "keep"]
 BARS: tuple[Bars, ...] = ("cut", "keep")
 STARTS = ("base", "champion")
 MODEL_BESIDE_CHAMPION = "--from champion goes on with the model in use; leave --model out, or train --from base"
-"""What is told where a model is named to a run that goes on from the champion."""
+"""The error for a model that is named for a run that continues from the champion."""
 
 LARGEST_SEED = 2_000_000_000
 """To begin with: a sweep counts on from it, within PostgreSQL's `integer`."""
@@ -56,7 +56,7 @@ DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 READER = "reader"
 """The name of the built-in model that reads the words on thumbnails. A folder of that name is `./reader`."""
 RIDGE = "ridge"
-"""What `train` is for the closed-form map of `trainer.ridge`."""
+"""What `train` is for the closed-form map of `trainer.fitting.ridge`."""
 
 
 RECIPE: Mapping[str, Any] = {
@@ -172,7 +172,7 @@ class TrainSettings:
             raise BadSetting(f"batch size {self.batch_size!r} is too small; use 2 or more")
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise BadSetting(f"learning rate {self.lr!r} is out of range; use a number above 0")
-        # What a sweep counted up to, or a store on SQLite holds from before, can be had again.
+        # A seed that a sweep counted up to, or that an old store has, is valid.
         if not 0 <= self.seed < 2**32:
             raise BadSetting(f"seed {self.seed!r} is out of range; use 0 to {LARGEST_SEED}")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
@@ -193,7 +193,7 @@ class TrainSettings:
         return self.with_reader or self.model == READER
 
     def without_effect(self) -> list[str]:
-        """Settings that were changed and do nothing beside the others, in words."""
+        """Settings that were changed and have no effect with the others, as sentences."""
         default = TrainSettings()
         told = [
             f"--{field.replace('_', '-')} has no effect without --train lora"

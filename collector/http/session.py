@@ -212,7 +212,7 @@ class Http:
         Args:
             request: what to ask.
             read: gets every answer but 5xx, 408, 425 and 429 (see `Request.explains_429`), and raises `TransientError`
-                for one that is worth another try.
+                for one that may be retried.
             lost: told, after each try, how many requests were sent whose answers did not come, or not whole; also
                 when the caller is cancelled while one is under way.
             failed: told of each try that failed; there is no other when it raises an error.
@@ -260,7 +260,7 @@ class Http:
         try:
             url = URL(request.url)
         except ValueError as error:
-            raise BadAnswer("named an address that is none") from error
+            raise BadAnswer("named an invalid URL") from error
         proxy = self._proxy(url)
         try:
             async with session.get(
@@ -296,8 +296,8 @@ class Http:
     def _proxy(self, url: URL) -> URL | None:
         """The proxy that the environment names for a host, if any.
 
-        With `trust_env`, aiohttp looks it up anew for each request, and passwords in `.netrc` besides, in a thread: a
-        third of a sync's time. A proxy's password belongs in its address.
+        With `trust_env`, aiohttp looks it up for each request, and passwords in `.netrc` too, in a thread: a third of a
+        sync's time. A proxy's password belongs in its address.
 
         Raises:
             BadSetting: what the environment names can't be used.

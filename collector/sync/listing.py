@@ -48,7 +48,7 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
     """List the uploads, yielding after each page the ids whose details are to be read.
 
     Each page is one transaction, together with the place where the listing goes on. `run.error` is set when the pages
-    never end, or can't be had, or the list is there no more.
+    never end or can't be read, or the list no longer exists.
 
     A listing to the very end needs every page, so the next one is asked for before this one is written; of a network
     that adds 50 ms to each answer that takes half the time. Only one, so that a process killed while it writes has paid
@@ -57,7 +57,7 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
 
     Raises:
         QuotaExceeded: the place is kept.
-        CollectorError: a page can't be had.
+        CollectorError: a page can't be read.
     """
     guard, token, stored = PageGuard(), listing.token, listing.token is not None
     coming: asyncio.Task[UploadsPage | None] | None = None

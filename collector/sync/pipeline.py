@@ -119,7 +119,7 @@ class _Pipeline:
             while not self._outcomes.empty():
                 outcome = self._outcomes.get_nowait()
                 self._at_hand += [outcome] if outcome is not None else []
-            if self._at_hand:  # cancelled: what is at hand was paid for
+            if self._at_hand:  # cancelled: these were paid for
                 await self._save_pictures(self._at_hand)
 
     async def _stages(self) -> None:
@@ -334,7 +334,7 @@ class _Pipeline:
                     await self._save_pictures(written)
             await self._blame_doubtful(self._failures)
         finally:
-            if batch:  # cancelled: what is at hand was paid for
+            if batch:  # cancelled: these were paid for
                 await self._save_pictures(batch)
 
     async def _save_pictures(self, outcomes: list[PictureOutcome]) -> None:
@@ -346,7 +346,7 @@ class _Pipeline:
                 written.set()
 
     async def _blame_doubtful(self, most: int) -> None:
-        """Write down that thumbnails could not be fetched, up to a failure: the network is there, so it is them."""
+        """Record that thumbnails could not be fetched, up to a failure: the network works, so the fault is theirs."""
         blamed = {video_id: outcome for video_id, (number, outcome) in self._doubtful.items() if number <= most}
         if blamed:
             for video_id in blamed:

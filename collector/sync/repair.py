@@ -43,7 +43,7 @@ async def repair_pictures(
     Args:
         database: an open store.
         damaged: see `store.db.damage.pictures_to_repair`.
-        extra_hosts: picture hosts that are allowed besides YouTube's.
+        extra_hosts: picture hosts that are allowed in addition to YouTube's.
         stop: set it to end early: no other picture is begun.
         http: a session, not yet entered.
         now: the clock.

@@ -14,10 +14,12 @@ import sys
 import threading
 from dataclasses import dataclass
 
+from PIL import Image
+
 from collector.errors import PictureError
 from collector.thumbnails import decode
 from collector.thumbnails.metadata import Header, read_header
-from store.types import MAX_PICTURE_PIXELS
+from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS
 
 __all__ = ["MAX_WHOLE_PIXELS", "CheckedPicture", "LargeDecoder", "check_picture", "is_quick"]
 
@@ -120,7 +122,7 @@ def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPict
             size = (large or LargeDecoder()).decoded_size(data, header)
         else:
             size = decode.decoded_size(data, header.format, scalable=header.scalable)
-    except decode.DECODER_ERRORS as error:
+    except (*DECODER_ERRORS, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"can't be decoded ({error})") from error
     if size != (header.width, header.height):
         raise PictureError("can't be decoded (its headers contradict each other)")

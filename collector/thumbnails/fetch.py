@@ -86,7 +86,7 @@ def _pixels(announced: object) -> int:
 
 
 def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
-    """Whether a thumbnail may be fetched from here: YouTube's picture hosts by https, and what the user allows besides.
+    """Whether a thumbnail may be fetched from here: YouTube's picture hosts by https, and those the user allows.
 
     `extra_hosts`: `host` (any port) or `host:port`; these by http, too.
     """
@@ -289,7 +289,7 @@ def _read(answer: Answer) -> _Got:
 
 
 def _validator(value: str | None) -> str | None:
-    """A header worth sending back; None for one that is no text, or a burden."""
+    """A header worth sending back; None if it is not text, or too long."""
     if value is None or len(value) > LONGEST_VALIDATOR or not (value.isascii() and value.isprintable()):
         return None
     return value

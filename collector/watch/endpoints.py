@@ -80,7 +80,7 @@ async def serve(listen: Listen, endpoints: Endpoints) -> AsyncIterator[Listen]:
     """Answer meanwhile; yields the address, with the port that was taken.
 
     Raises:
-        CantListen: the address can't be had.
+        CantListen: the address is not available.
     """
     app = web.Application()
     app.router.add_get("/healthz", _answer(endpoints.unhealthy))

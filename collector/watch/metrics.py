@@ -1,6 +1,6 @@
 """What the service counts, for Prometheus (https://prometheus.io/docs/practices/naming/).
 
-Channels are told apart by id (by the name that was given until the id is known); no title and no key is in it.
+Channels are told apart by id (by the name that was given until the id is known); they contain no title and no key.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class Service:
         names: the channels; none: all that are in the store, also those that come to it later.
         settings: key and addresses.
         options: what to do.
-        stop: set it to end: what is at hand is finished.
+        stop: set it to end: work in progress is finished.
         metrics: where to count.
         now, wait, http: the clock, how to wait by it, and what makes a session for a sync.
     """
@@ -162,7 +162,7 @@ class Service:
             listening: called with the address once it answers.
 
         Raises:
-            CantListen: the address can't be had; nothing was done.
+            CantListen: the address is not available; nothing was done.
         """
         with self._store:
             async with self._lag.measured():
@@ -375,7 +375,7 @@ class Service:
 
 
 def _facts(channel: str, report: SyncReport) -> dict[str, object]:
-    """What a log line of a sync carries besides its message."""
+    """What a log line of a sync has in addition to its message."""
     return {
         "channel": channel,
         "status": report.status,

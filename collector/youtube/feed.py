@@ -41,7 +41,7 @@ def parse_feed(body: bytes, channel_id: str) -> list[str]:
 
 
 async def newest_in_feed(http: Http, feed_url: str, channel_id: str) -> list[str] | None:
-    """The newest videos' ids, or None when the feed can't be had: then the listing has to be paged."""
+    """The newest videos' ids, or None if the feed can't be read: then the listing has to be paged."""
     request = Request(feed_url, params=(("channel_id", channel_id),), max_bytes=MAX_BYTES)
 
     def read(answer: Answer) -> list[str]:

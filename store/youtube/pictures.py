@@ -83,7 +83,7 @@ class UnchangedPicture:
 
 @dataclass(frozen=True, slots=True)
 class FailedPicture:
-    """A thumbnail that can't be had now, and why."""
+    """A thumbnail that can't be fetched now, and why."""
 
     video_id: str
     url: str | None

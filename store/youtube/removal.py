@@ -211,7 +211,7 @@ def _delete_pictures(session: Session, digests: Sequence[str]) -> None:
 
 
 def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence[str]) -> None:
-    """Delete the cached vectors, and the words, of titles and thumbnails that the store has no more."""
+    """Delete the cached vectors, and the words, of titles and thumbnails that are no longer in the store."""
     left: set[str] = set()
     for batch in _batches(titles):
         for table in (Video, VideoVersion):

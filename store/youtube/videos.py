@@ -153,7 +153,7 @@ def record_page(
             returned.append(video.id)
         updates.append({"id": video.id, "last_seen_at": now, "availability": seen})
     update_rows(session, Video, updates)
-    # Only its details tell whether what is listed again can be had again: unread, until some sync has come to them.
+    # Only its details tell whether what is listed again is available again: unread, until some sync has come to them.
     # Its picture may be another by now.
     unread = {"details_at": None, "picture_checked_at": None}
     update_rows(session, Video, [{"id": video_id, **unread} for video_id in returned])
@@ -177,7 +177,7 @@ def record_details(
     started_at: datetime,
     recheck_before: datetime | None = None,
 ) -> DetailsResult:
-    """Write one answer of the `videos` endpoint: what was found, and which of the ids asked for are no more.
+    """Write one answer of the `videos` endpoint: what was found, and which of the requested ids no longer exist.
 
     A changed title makes a new version without a picture, and the picture is due: the one that is stored may have
     changed with the title, and a version is what was seen together. `recheck_before`: with `--refresh`, pictures last
@@ -275,7 +275,7 @@ def _is_due(
 
 
 def _is_wanted(item: VideoDetails) -> bool:
-    """`_wants_picture` for details at hand."""
+    """`_wants_picture` for details that were read."""
     return item.kind == "video" and item.duration_s is not None and item.title.strip(" ") != ""
 
 

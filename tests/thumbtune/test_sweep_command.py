@@ -109,7 +109,9 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
     assert lines[-3].startswith("run 11: valid recall@1 ")
     assert lines[-2].startswith("run 11: test recall@1 ")
     assert "n = 6)" in lines[-2]
-    assert lines[-1].endswith("thumbtune runs promote 11") or lines[-1] == "run 11 is in use now"
+    (winner,) = [run for run in thumbtune("runs", "--json").document()["runs"] if run["run_id"] == 11]
+    assert lines[-1].startswith("run 11 is in use now" if winner["in_use"] else "run 11 is not in use")
+    assert "the base model" in lines[-1]
     known = ("Opening", "Encoding", "Comparing", "Trying settings", "Training")
     assert all(line.startswith(known) for line in done.stderr.splitlines()), "no library speaks"
     assert thumbtune("-q", *arguments(clip)).stderr == ""

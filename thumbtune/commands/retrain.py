@@ -55,8 +55,8 @@ def retrain(
     trained on.
 
     A setting that is not given is that of the run in use, or the default before there is one; --from and --device are
-    not carried over. Both models are scored on the same valid and test rows: the new one comes into use if its valid
-    recall@1 is not lower. 'thumbtune runs champions' says which run was in use when, and why.
+    not carried over. Both models are compared on the same held-out pairs: the new one comes into use if it is better.
+    'thumbtune runs champions' says which run was in use when, and why.
 
     A channel that YouTube has no more does not keep the others from training; the exit code is 1 then.
 

@@ -4,7 +4,6 @@ from .framing import framed as framed
 from .framing import without_bars as without_bars
 from .likeness import alike_pictures as alike_pictures
 from .likeness import showing as showing
-from .pictures import DECODER_ERRORS as DECODER_ERRORS
 from .pictures import PictureSource as PictureSource
 from .pictures import StoredPictures as StoredPictures
 from .pictures import batches as batches

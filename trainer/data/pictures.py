@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,27 +13,13 @@ from PIL import Image, UnidentifiedImageError
 from store.db import Database
 from store.errors import NotFound, PictureDamaged
 from store.training import read_pictures
-from store.types import MAX_PICTURE_PIXELS, PICTURE_FORMATS
+from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
 from trainer.errors import BadPicture
 
-__all__ = ["DECODER_ERRORS", "FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded"]
+__all__ = ["FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded"]
 
 FULL_SIZE_PIXELS = 1920 * 1080
 _REDUCED_PIXELS = 1_000_000
-# A decoder that meets damaged bytes raises whatever its parser stumbles over.
-DECODER_ERRORS = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 class PictureSource(Protocol):

@@ -71,7 +71,7 @@ class WithReader:
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
     ) -> Vectors:
-        """Embed pictures: (n, d + e) float32, of length 1 or, without words, less."""
+        """Embed pictures: (n, d + e) float32, of length 1."""
         seen = self.model.picture_vectors(digests, source, count, keep=keep)
         return side_by_side(seen, self.reader.picture_vectors(digests, source, _silent, keep=keep), self.weights)
 
@@ -94,11 +94,6 @@ class WithReaderLearner:
         self.total, self.trainable = learner.total + 2, learner.trainable + 2
         self._learner, self._read, self._heads = learner, read, heads
         self._weights = Weights(0.5, 0.5, 1.0)
-
-    @property
-    def weights(self) -> Weights:
-        """What was fitted."""
-        return self._weights
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train, then weigh."""

@@ -14,8 +14,8 @@ from PIL import Image
 
 from store.db import Database
 from store.training import find_video
-from store.types import MAX_PICTURE_PIXELS, PICTURE_FORMATS
-from trainer.data import DECODER_ERRORS, StoredPictures, displayed
+from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
+from trainer.data import StoredPictures, displayed
 from trainer.errors import BadSetting
 
 __all__ = ["QueryPicture", "open_picture"]

@@ -20,8 +20,7 @@ from store.training import read_features, write_features
 from trainer.data import PictureSource, batches
 from trainer.models.lazy import LazyModel, TitleModel
 from trainer.models.projections import Heads
-from trainer.models.reader import ReaderModel
-from trainer.models.towers import BATCH, Towers, prefetched
+from trainer.models.towers import BATCH
 from trainer.settings import Bars, Fit
 
 __all__ = ["CachedEmbedder", "Features", "TitleFeatures"]
@@ -85,30 +84,14 @@ class Features:
         return hashlib.sha256(" ".join([*parts, self.precision, self.model.device]).encode()).hexdigest()
 
     def _encoded_pictures(self, digests: Sequence[str], source: PictureSource, keep: bool) -> Encoded:
-        if isinstance(self.model, ReaderModel):
-            yield from self.model.encoded_pictures(digests, source, keep=keep)
-            return
-        encoder = self.model.encoder()
-        towers, shown = Towers(encoder.model, encoder.device, self.precision), encoder.framed(source)
-
-        def prepare(batch: Sequence[str]) -> tuple[Sequence[str], dict[str, object]]:
-            return batch, towers.prepared_pictures(shown.load(batch))
-
-        # Decoding and resizing the next batches overlaps with the forward pass.
-        for batch, prepared in prefetched(prepare, batches(digests, BATCH)):
-            yield batch, towers.pooled_pictures(prepared)
+        found = self.model.encoded_pictures(digests, source, self.precision, keep=keep)
+        return zip(batches(digests, BATCH), found, strict=True)
 
     def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str]) -> Encoded:
         # Titles of like length together: a batch is padded to its longest.
         by_length = sorted(digests, key=lambda digest: len(titles[digest]))
-        if isinstance(self.model, ReaderModel):
-            for batch in batches(by_length, BATCH):
-                yield batch, self.model.embedded_titles([titles[digest] for digest in batch])
-            return
-        encoder = self.model.encoder()
-        towers = Towers(encoder.model, encoder.device, self.precision)
-        for batch in batches(by_length, BATCH):
-            yield batch, towers.pooled_titles(towers.prepared_titles([titles[digest] for digest in batch]))
+        found = self.model.encoded_titles([titles[digest] for digest in by_length], self.precision)
+        return zip(batches(by_length, BATCH), found, strict=True)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from store.db import Database
 from store.training import ModelFacts, read_known_model, write_known_model
+from trainer.data import PictureSource, batches
 from trainer.errors import DamagedModel
-from trainer.models.encoder import Encoder, fingerprint, fingerprints, load_clip, title_vectors
+from trainer.models.encoder import Encoder, Vectors, fingerprint, fingerprints, load_clip, title_vectors
 from trainer.models.projections import Heads, heads_of
+from trainer.models.towers import BATCH, Towers, prefetched
 from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
@@ -148,6 +150,32 @@ class LazyModel:
                 _remember(self._database, files, found.stored())
             raise DamagedModel(f"{self.name} has changed since it was last loaded; run the command again")
         return encoder
+
+    def encoded_pictures(
+        self, digests: Sequence[str], source: PictureSource, precision: str, *, keep: bool
+    ) -> Iterator[Vectors]:
+        """Run the vision tower over pictures, in batches of `BATCH`.
+
+        Args:
+            digests: SHA-256 (hex) of each.
+            source: where the pictures come from.
+            precision: `fp32` or `bf16`.
+            keep: whether what was found on the way may be written to the store; a tower finds nothing on the way.
+
+        Returns:
+            Pooled vectors of each batch, (n, vision width) float32.
+        """
+        encoder = self.encoder()
+        towers, shown = Towers(encoder.model, encoder.device, precision), encoder.framed(source)
+        # Decoding and resizing the next batches overlaps with the forward pass.
+        prepared = prefetched(lambda batch: towers.prepared_pictures(shown.load(batch)), batches(digests, BATCH))
+        return map(towers.pooled_pictures, prepared)
+
+    def encoded_titles(self, titles: Sequence[str], precision: str) -> Iterator[Vectors]:
+        """Run the text tower over titles, in batches of `BATCH`: pooled vectors, (n, text width) float32 each."""
+        encoder = self.encoder()
+        towers = Towers(encoder.model, encoder.device, precision)
+        return (towers.pooled_titles(towers.prepared_titles(batch)) for batch in batches(titles, BATCH))
 
     def _load(self) -> tuple[Encoder, Facts]:
         if self._loaded is None:

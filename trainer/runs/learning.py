@@ -74,11 +74,20 @@ def open_again(
     if goes_on(settings):
         return None
     base = base_of(database, recorded, device)
-    pooled = encode(database, base, chosen, settings, progress)
-    learner = _cached(base, settings, chosen.examples, pooled, {})
+    if not _only_projections(base, settings):
+        return None
+    learner = _cached(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})
     if learner is None or not settings.with_reader:
         return learner
     return _beside_reader(database, learner, chosen, settings, progress)
+
+
+def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
+    """The names of the projections that are trained; none if anything else is, too."""
+    if model.facts.heads is None or settings.train == "lora":
+        return []
+    names = names_to_train(model.facts, settings)
+    return names if set(names) <= model.facts.heads.tensors().keys() else []
 
 
 def _cached(
@@ -88,11 +97,9 @@ def _cached(
     pooled: Pooled | None,
     changed: dict[str, Tensor],
 ) -> HeadsLearner | None:
+    names = _only_projections(model, settings)
     heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
-    if heads is None or pooled is None or settings.train == "lora":
-        return None
-    names = names_to_train(model.facts, settings)
-    if not names or not set(names) <= heads.tensors().keys():
+    if not names or heads is None or pooled is None:
         return None
     groups = {row.picture_sha256: row.group_id for row in rows}
     return HeadsLearner(model, heads, names, pooled, settings=settings, groups=groups)

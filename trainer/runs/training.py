@@ -188,6 +188,7 @@ def _train(
     with run.timed("evaluate"):
         tuned = learner.score(prepared.rows, run.progress)
         require_apart(base, tuned)
+        _warn_if_worse(run, base, tuned)
         reader = learner.score_reader(prepared.rows) if isinstance(learner, WithReaderLearner) else None
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
@@ -217,6 +218,15 @@ def _train(
         dict(run.seconds),
         run.warnings,
     )
+
+
+def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
+    before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
+    if before is not None and after is not None and after < before:
+        run.warn(
+            f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
+            "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
+        )
 
 
 def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:

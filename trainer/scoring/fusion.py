@@ -1,8 +1,8 @@
 """Two models as one, pure: the sum of their cosines, with two weights fitted on held-out rows.
 
 The score of a thumbnail and a title is `first * cosine of the first model + second * cosine of the second`, with
-weights that add up to 1. A thumbnail for which a model has no vector (the reader, where there are no words) has its
-cosine 0 with every title: there the other model decides alone.
+weights that add up to 1. A thumbnail of which a model knows nothing (the reader, if there are no words) has a cosine
+of 0 with every title: there the other model decides alone.
 """
 
 from __future__ import annotations
