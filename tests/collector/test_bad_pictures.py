@@ -153,6 +153,7 @@ def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
         check_picture(saved(Image.new("L", (8000, 5001)), "JPEG"))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("form", "options", "most"),
     [
@@ -174,6 +175,7 @@ def test_what_is_decoded_whole_is_bounded_by_the_memory_that_takes(
 FOUR_K = (3840, 2160)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("form", "mode", "options"),
     [
@@ -199,6 +201,7 @@ def test_4k_of_any_usual_format_is_a_picture_unless_it_is_cut_short(
         check_picture(data[: len(data) * 9 // 10])
 
 
+@pytest.mark.processes
 def test_a_large_picture_is_abandoned_on_close() -> None:
     data = saved(Image.new("RGB", FOUR_K), "PNG")
     decoder = LargeDecoder()

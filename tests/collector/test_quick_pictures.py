@@ -67,6 +67,7 @@ async def test_no_step_of_the_event_loop_checks_many(
     assert max(checks.values()) <= QUICK_A_STEP
 
 
+@pytest.mark.processes
 async def test_all_kinds_of_thumbnails_arrive(sqlite_database: Database) -> None:
     bodies = [
         SMALL,

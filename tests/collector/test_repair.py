@@ -152,6 +152,7 @@ def run_check(path: Path, server: StandIn, *arguments: str) -> tuple[int, dict[s
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.processes
 async def test_the_command_repairs_what_it_can_and_says_what_is_left(sqlite_database: Database) -> None:
     path = sqlite_database.path
     assert path is not None

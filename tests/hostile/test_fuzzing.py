@@ -9,6 +9,7 @@ import pytest
 from bench import fuzzing
 
 
+@pytest.mark.processes  # large pictures are decoded in one
 @pytest.mark.parametrize("target", fuzzing.TARGETS)
 def test_no_input_breaks_a_parser(target: str) -> None:
     assert fuzzing.fuzz(target, 1_000, seed=0) == []

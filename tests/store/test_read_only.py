@@ -211,6 +211,7 @@ def on_read_only_mount(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.processes
 def test_commands_on_a_read_only_mount(store: Path, place: Path) -> None:
     reading = ["channels", "runs", "db check", f"db backup {place / 'copy.db'}", "sql SELECT/**/*/**/FROM/**/pairs"]
     writing = ["db clear-cache"]

@@ -329,6 +329,7 @@ with open_database(sys.argv[1]).write() as session:
 """
 
 
+@pytest.mark.processes
 def test_a_process_that_is_killed_removes_nothing_by_halves(database: Database) -> None:
     with database.write() as session:
         fill(session)

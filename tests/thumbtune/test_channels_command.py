@@ -17,6 +17,8 @@ from tests.collector.channels import HIGH, channel, jpeg, video
 from tests.standin import StandIn
 from tests.thumbtune.test_sync_command import Shell, error_line
 
+pytestmark = pytest.mark.processes
+
 
 def pieces(thumbnail: bytes) -> list[bytes]:
     """Parts of its pixels. It takes several pages of the file, which need not follow each other."""

@@ -6,12 +6,15 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from store.db import open_database
 from tests.store.test_read_only import COMMANDS, on_read_only_mount
 from tests.thumbtune.asking import fill_store, make_clip
 from trainer.data import export_dataset
 
 
+@pytest.mark.processes
 def test_what_only_reads_works(migrated_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
