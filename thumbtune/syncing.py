@@ -87,7 +87,7 @@ def _parsed(channels: Sequence[str]) -> list[ChannelName]:
     return list(dict.fromkeys(parse_channel_name(channel) for channel in channels))
 
 
-def sync_channels(console: Console, database: Database, asked: Asked, options: SyncOptions, *, command: str) -> Synced:
+def sync_channels(console: Console, database: Database, asked: Asked, options: SyncOptions) -> Synced:
     """Sync the channels named, or every one of the store, and tell what came of it.
 
     Args:
@@ -95,7 +95,6 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         database: the store.
         asked: see `read_request`.
         options: for all of the channels.
-        command: what the user typed, for the error that there is no channel.
 
     Raises:
         StoreError: the database failed.
@@ -109,7 +108,7 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         with database.read() as session:
             names = _parsed(channel_ids(session))
     if not names:
-        raise click.UsageError(f"The store has no channels yet; name one: {command} @HANDLE")
+        raise click.UsageError("The store has no channels yet; name one: thumbtune sync @HANDLE")
     with _shown(console, len(names)) as shown:
         reports = run_until_stopped(
             lambda stop: sync(database, names, asked.settings, options, progress=shown, stop=stop)

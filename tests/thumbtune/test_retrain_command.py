@@ -181,6 +181,7 @@ def test_what_a_person_reads(shell: Shell) -> None:
     assert "40 new pairs (40 of new videos, 0 with a new title or thumbnail)\n" in first.stdout
     assert "settings that were not given: the defaults\n" in first.stdout
     assert first.stdout.endswith("run 1 is in use now: the first model\n")
+    assert "'retrain CHANNEL' is now" in first.stderr
     shell.publish(range(40, 41))
     idle = shell.run("-q", "retrain")
     assert idle.stdout.splitlines()[-1] == (
@@ -272,9 +273,9 @@ def test_a_failed_sync_ends_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["@tests", "--no-sync"], 2, "CHANNEL is what to sync, and --no-sync syncs nothing"),
+        (["@tests", "--no-sync"], 2, "--no-sync excludes channels to sync"),
         (["tests"], 2, "did you mean @tests?"),
-        ([], 2, "no channels yet; name one: thumbtune retrain @HANDLE"),
+        ([], 2, "no channels yet; name one: thumbtune sync @HANDLE"),
         (["@tests", "--min-new", "-1"], 2, "--min-new"),
         (["@tests", "--epochs", "0"], 2, "epochs 0 is too few; use 1 or more"),
         (["--no-sync", "--channel", "@who"], 2, "channel '@who' is not in the store"),

@@ -78,7 +78,7 @@ def test_parquet_files_are_the_snapshot(database: Database, made: int, tmp_path:
 
 
 def command(database: Database, folder: Path, *form: str) -> list[str]:
-    return [sys.executable, "-m", "thumbtune", "--db", url_of(database), "-q", "export", str(folder), *form]
+    return [sys.executable, "-m", "thumbtune", "--db", url_of(database), "-q", "export", "dataset", str(folder), *form]
 
 
 def assert_whole(folder: Path) -> None:

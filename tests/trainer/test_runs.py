@@ -358,7 +358,7 @@ def test_a_run_whose_output_cant_be_written_is_done_and_in_use(
         train(database, settings_for(), output=output, progress=CallsAt("Training", take_away))
     told = str(caught.value)
     assert told.startswith(f"run 1 is done, but its model can't be written to {output} ([Errno ")
-    assert told.endswith(f"); run 'thumbtune export --model '{output}' --run 1'")
+    assert told.endswith(f"); run 'thumbtune export model '{output}' --run 1'")
     assert caught.value.exit_code == 1
     with database.read() as session:
         run, in_use = get_run(session, 1), champion(session)

@@ -8,19 +8,19 @@ from typing import Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.console import printable
 
 __all__ = ["champions", "promote"]
 
 
 @click.command(short_help="List every run that is or was the champion.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
     """List every run that is or was the champion: from when to when, why, and its recall@1."""
     from store.db import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
-    app.console.json_wanted = as_json
     with app.open_database() as database, database.read() as session:
         rows = [_in_time(row) for row in rows_as_dicts(session, "SELECT * FROM champions")]
     if as_json:
@@ -57,7 +57,7 @@ def _in_time(row: dict[str, Any]) -> dict[str, Any]:
 @click.command(short_help="Make a run the champion.")
 @click.argument("run_id", metavar="ID", type=int)
 @click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Stored with the promotion.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
     """Make run ID the champion: search, match, export and the next retraining then use its model.
@@ -66,7 +66,6 @@ def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
     """
     from trainer.runs import promote_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
-    app.console.json_wanted = as_json
     if not reason.strip():
         raise click.UsageError("--reason is empty; give a reason, or omit the option.")
     with app.open_database() as database:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -19,7 +20,7 @@ __all__ = ["channels"]
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@json_option
 @click.pass_context
 def channels(ctx: click.Context, as_json: bool) -> None:
     """List the channels in the store, or remove one.
@@ -32,7 +33,6 @@ def channels(ctx: click.Context, as_json: bool) -> None:
         return
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     with app.open_database(create=False) as database, database.read() as session:
         found = summaries(session)
     if as_json:
@@ -58,7 +58,7 @@ def channels(ctx: click.Context, as_json: bool) -> None:
     help="Keep the titles and thumbnails that training runs used, so that these can be scored and repeated.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@json_option
 @click.pass_obj
 def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) -> int:
     """Delete all data of a channel: videos, thumbnails, history, counts, cached vectors.
@@ -77,7 +77,6 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
     from store.types import utc_now  # noqa: PLC0415
     from store.youtube import contents_of, remove_channel  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     with app.open_database(create=False) as database:
         with database.read() as session:
             contents = contents_of(session, _channel_id(session, channel))

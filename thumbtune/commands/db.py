@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.interrupts import STOPPED_EARLY
 from thumbtune.stopping import run_until_stopped
 
@@ -26,7 +27,7 @@ def db() -> None:
 
 
 @db.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def upgrade(app: App, as_json: bool) -> None:
     """Make the store, or bring it to this version's schema.
@@ -45,7 +46,7 @@ def upgrade(app: App, as_json: bool) -> None:
 
 @db.command(short_help="Look for damage in the store; --repair fetches damaged thumbnails again.")
 @click.option("--repair", is_flag=True, help="Fetch damaged and missing thumbnails again, from where they came.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def check(app: App, repair: bool, as_json: bool) -> int:
     """Check the store: file structure, references, schema, and every thumbnail's digest.
@@ -54,7 +55,6 @@ def check(app: App, repair: bool, as_json: bool) -> int:
     by now, that one is stored for the video, and the damaged one is reported: it belongs to the history only, and
     training leaves it out. Exit code 0 means that the store is sound, or was repaired; 1 that damage is left.
     """
-    app.console.json_wanted = as_json
     checks, store = _checked(app)
     sound, interrupted = not any(result.problems for result in checks), False
     document: dict[str, object] = {"store": store, "problems": {check.name: list(check.problems) for check in checks}}
@@ -113,7 +113,7 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
 
 @db.command(short_help="Copy an SQLite store to a new file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def backup(app: App, file: Path, as_json: bool) -> None:
     """Copy an SQLite store to the new FILE, consistent even while a sync or a training run goes on.
@@ -132,7 +132,7 @@ def backup(app: App, file: Path, as_json: bool) -> None:
 
 
 @db.command("clear-cache", short_help="Delete cached features.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def clear_cache(app: App, as_json: bool) -> None:
     """Delete cached features: what models' frozen towers made of thumbnails and titles.
@@ -151,7 +151,7 @@ def clear_cache(app: App, as_json: bool) -> None:
 
 
 @db.command(short_help="Rewrite an SQLite store without what was deleted.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def vacuum(app: App, as_json: bool) -> None:
     """Rewrite an SQLite store: traces of deleted rows vanish from the file, and it takes no more room than it needs.
@@ -170,7 +170,7 @@ def vacuum(app: App, as_json: bool) -> None:
 
 @db.command("delete-readings", short_help="Delete old readings of views, likes and comments.")
 @click.option("--days", type=click.IntRange(0, 36500), required=True, metavar="N", help="Delete what is older.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def delete_readings(app: App, days: int, as_json: bool) -> None:
     """Delete readings of videos' views, likes and comments that are older than N days.

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 
 __all__ = ["demo"]
 
@@ -33,7 +34,7 @@ SERVED_STORE = "sqlite:///thumbtune-stand-in.db"
 )
 @click.option("--serve", is_flag=True, help="Only run the server, until interrupted.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0 takes a free one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: each command and what it reported.")
+@json_option
 @click.pass_obj
 def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, port: int, as_json: bool) -> None:
     """Show it all on a stand-in channel: sync, train, publish, sync again, retrain.
@@ -50,7 +51,6 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
     from thumbtune.standin.folder import load_folder  # noqa: PLC0415
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     catalogue = load_folder(channel_dir) if channel_dir else drawn_channel()
     if serve:
         with StandIn(catalogue, port=port) as server:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.commands.train import Shown
 from thumbtune.console import Console
-from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
     from trainer.library import Matched, Placed
@@ -32,21 +32,10 @@ STDIN = "-"
     metavar="FILE",
     help="Read titles from this file too, one a line, UTF-8; - is standard input.",
 )
-@click.option(
-    "--run",
-    "model",
-    metavar="N|N:base|NAME",
-    help="Match with run N's model, its base, or any model by name or folder.  [default: the model in use]",
-)
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="ID|@HANDLE",
-    help="Compare with this channel's titles only (repeatable).  [default: all]",
-)
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@model_option()
+@channel_option()
+@device_option()
+@json_option
 @click.pass_obj
 def match(
     app: App,
@@ -66,7 +55,6 @@ def match(
     the store's 120 other pairs, two fit the picture better. The titles that the picture has now are shown for
     reference, marked `current`.
     """
-    app.console.json_wanted = as_json
     ideas = _ideas(titles, file)
     with app.open_database() as database:
         from trainer.library import (  # noqa: PLC0415

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import OldArgument, json_option, note_old_spelling
 from thumbtune.commands.train import Shown, document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["retrain"]
 
 
+def _note_channels(ctx: click.Context, _: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if value:
+        note_old_spelling(ctx, "retrain CHANNEL", "sync CHANNEL, then retrain")
+    return value
+
+
 @click.command()
-@click.argument("to_sync", metavar="[CHANNEL]...", nargs=-1)
+@click.argument("to_sync", cls=OldArgument, nargs=-1, callback=_note_channels)
 @click.option(
     "--min-new",
     type=click.IntRange(0),
@@ -34,7 +41,7 @@ __all__ = ["retrain"]
 @click.option("--no-sync", is_flag=True, help="Train on what the store has.")
 @training_options(defaults=False)
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def retrain(
     app: App,
@@ -50,15 +57,14 @@ def retrain(
 ) -> int:
     """Sync, train if enough is new, and take the new model into use unless the old one is better.
 
-    Made for cron: with nothing new it costs a look at the feed. CHANNEL is what to sync, as in 'thumbtune sync';
-    without any, every channel in the store. --channel is what to train on; without any, what the model in use was
-    trained on.
+    Made for cron: with nothing new it costs a look at the feed. Every channel in the store is synced; add a channel to
+    the store with 'thumbtune sync'.
 
     A setting that is not given is that of the run in use, or the default before there is one; --from and --device are
     not carried over. Both models are scored on the same valid and test rows: the new one comes into use if its valid
     recall@1 is not lower. 'thumbtune runs champions' says which run was in use when, and why.
 
-    A channel that YouTube has no more does not keep the others from training; the exit code is 1 then.
+    A channel that YouTube no longer lists does not keep the others from training; the exit code is 1 then.
 
     Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and the training was done on what there
     is; or another process trains on this store now and nothing was trained; or it was interrupted.
@@ -66,9 +72,8 @@ def retrain(
     from trainer.runs import inherited_settings  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.runs import retrain as run_retraining  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     if no_sync and to_sync:
-        raise click.UsageError("CHANNEL is what to sync, and --no-sync syncs nothing; --channel is what to train on.")
+        raise click.UsageError("--no-sync excludes channels to sync; use --channel to choose what to train on.")
     asked = None if no_sync else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
@@ -92,7 +97,7 @@ def _sync(app: App, database: Database, asked: Asked | None) -> Synced | None:
         return None
     from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
 
-    return sync_channels(app.console, database, asked, SyncOptions(), command="thumbtune retrain")
+    return sync_channels(app.console, database, asked, SyncOptions())
 
 
 def _tell(console: Console, min_new: int, inherited: Inherited, done: Retrained) -> None:

@@ -14,6 +14,7 @@ from store.db import rows_as_dicts
 from store.training import champion, evaluations, get_run, get_sweep, steps
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
+from thumbtune.commands.options import json_option
 from thumbtune.console import Console, printable
 from trainer.settings import TrainSettings
 
@@ -35,7 +36,7 @@ _REMOVED = "(removed)"
 
 @click.group(invoke_without_command=True)
 @click.option("--sweep", "sweep_id", type=int, metavar="ID", help="The runs of this sweep; else no sweep's trials.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     """List, show, compare and plot training runs, and take one into use."""
@@ -43,7 +44,6 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
         return
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     with app.open_database() as database, database.read() as session:
         rows = _listed(session, sweep_id)
         in_use = champion(session)
@@ -139,11 +139,10 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
 
 @runs.command(short_help="Show all that is known of a run.")
 @click.argument("run_id", metavar="ID", type=int)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def show(app: App, run_id: int, as_json: bool) -> None:
     """Show all that is known of run ID: settings, versions, metrics, losses, and what it ranks wrong."""
-    app.console.json_wanted = as_json
     with app.open_database() as database, database.read() as session:
         run = get_run(session, run_id)
         scored = evaluations(session, run_id)
@@ -200,7 +199,7 @@ def _short(value: object) -> object:
 @click.option(
     "--split", type=click.Choice(("train", "valid", "test")), default="test", show_default=True, help="On which split."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
     """Compare two runs' models on the thumbnails that both ranked; N:base is the base model as run N scored it.
@@ -209,7 +208,6 @@ def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
     """
     from trainer.scoring import compare as look  # noqa: PLC0415 (loads SciPy)
 
-    app.console.json_wanted = as_json
     with app.open_database() as database:
         found = look(database, a, b, split)
     _tell(app.console, found)
@@ -261,7 +259,7 @@ def _tell(console: Console, found: Compared) -> None:
     show_default=True,
     help="Where to: .png, .svg or .pdf. A file that is there is replaced.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def plot(app: App, out: Path, as_json: bool) -> None:
     """Draw recall@1 of all finished runs but sweeps' trials over time, and the losses of the newest.
@@ -271,7 +269,6 @@ def plot(app: App, out: Path, as_json: bool) -> None:
     """
     from trainer.publish import plot_runs  # noqa: PLC0415 (loads NumPy)
 
-    app.console.json_wanted = as_json
     with app.open_database() as database:
         drawn = plot_runs(database, out)
     app.console.say(f"{drawn} run{'s' * (drawn != 1)}: {out}")

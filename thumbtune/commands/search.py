@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.commands.train import Shown
 from thumbtune.console import Console
-from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
     from store.db import Database
@@ -27,21 +27,10 @@ __all__ = ["search"]
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the answers as a contact sheet."
 )
-@click.option(
-    "--run",
-    "model",
-    metavar="N|N:base|NAME",
-    help="Search with run N's model, its base, or any model by name or folder.  [default: the model in use]",
-)
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="ID|@HANDLE",
-    help="Search this channel only (repeatable).  [default: all]",
-)
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@model_option()
+@channel_option()
+@device_option()
+@json_option
 @click.pass_obj
 def search(
     app: App,
@@ -64,7 +53,6 @@ def search(
         raise click.UsageError("give either TEXT to search for, or --like IMAGE.")
     if text is not None and not text.strip():
         raise click.UsageError("the TEXT to search for is empty.")
-    app.console.json_wanted = as_json
     with app.open_database() as database:
         from trainer import library as libraries  # noqa: PLC0415 (loads torch)
         from trainer.library import open_picture  # noqa: PLC0415

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.console import printable
 
 __all__ = ["sql"]
@@ -32,7 +33,7 @@ class _TakesComments(click.Command):
 
 @click.command(cls=_TakesComments)
 @click.argument("query")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one object per row.")
+@json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
 @click.pass_obj
 def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.commands.train import Shown
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
@@ -100,7 +101,7 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
         "lora_targets",
     ),
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def sweep(
     ctx: click.Context,
@@ -132,7 +133,6 @@ def sweep(
     """
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     if timeout is not None and not timeout > 0:
         raise click.UsageError(f"--timeout {timeout:g} is not a valid time; give minutes.")
     given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.syncing import read_request, sync_channels
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ __all__ = ["sync"]
 @click.option(
     "--skip-busy", is_flag=True, help="Leave channels alone that another process, such as 'watch', is syncing just now."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@json_option
 @click.pass_obj
 def sync(
     app: App,
@@ -61,12 +62,11 @@ def sync(
     from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
     from store.types import utc_now  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     mode: SyncMode = "full" if full else "refresh" if refresh else "incremental"
     options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
     asked = read_request(channels)
     with app.open_database(create=bool(asked.names)) as database:
-        done = sync_channels(app.console, database, asked, options, command="thumbtune sync")
+        done = sync_channels(app.console, database, asked, options)
     if as_json:
         app.console.print_json({"channels": done.as_list()})
     return done.exit_code

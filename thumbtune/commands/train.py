@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.interrupts import raise_if_told
@@ -50,7 +51,7 @@ class Shown:
 @training_options(defaults=True)
 @click.option("--recipe", is_flag=True, help="Train as the published recipe does: its settings, to the letter.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | None, **options: Any) -> None:
     """Fine-tune a model on the store's pairs and record the run.
@@ -65,7 +66,6 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
     """
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     if options["start"] == "champion" and ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise BadSetting(MODEL_BESIDE_CHAMPION)
     if recipe:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from trainer.settings import BARS, DEVICES, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
+from thumbtune.commands.options import channel_option, device_option
+from trainer.settings import BARS, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
 
 __all__ = ["NewFolder", "UpTo", "training_options"]
 
@@ -46,7 +47,7 @@ class NewFolder(click.Path):
 
 _DEFAULTS = TrainSettings()
 
-_CHANNELS = {True: "one model for all", False: "what the model in use was trained on"}
+_CHANNELS = {True: "all channels", False: "what the model in use was trained on"}
 """{whether the defaults are passed: what is trained on where no channel is named}."""
 
 # The field of `TrainSettings`, then what click takes.
@@ -113,7 +114,6 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--seed",),
         {"type": UpTo(LARGEST_SEED), "help": "Of all that is random in training. Splits don't depend on it."},
     ),
-    ("device", ("--device",), {"type": click.Choice(DEVICES), "help": "Where to compute."}),
     (
         "precision",
         ("--precision",),
@@ -168,13 +168,8 @@ def training_options(*, defaults: bool, without: tuple[str, ...] = ()) -> Callab
     """
 
     def decorate(command: F) -> F:
-        command = click.option(
-            "--channel",
-            "channels",
-            multiple=True,
-            metavar="ID|@HANDLE",
-            help=f"Train on this channel only (repeatable); default: {_CHANNELS[defaults]}.",
-        )(command)
+        command = channel_option(_CHANNELS[defaults])(command)
+        command = device_option(_DEFAULTS.device if defaults else None)(command)
         for field, names, options in reversed(_OPTIONS):
             if field not in without:
                 value = getattr(_DEFAULTS, field) if defaults else None
