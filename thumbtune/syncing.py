@@ -120,30 +120,27 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
     return synced
 
 
+_COLUMNS = {
+    **{name: name for name in ("status", "listed", "new", "changed", "gone")},
+    "thumbnails": "pictures_fetched",
+    "failed": "pictures_failed",
+    "units": "units",
+}
+"""{column of the table: field of a report}."""
+
+
 def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
-    columns = ("channel", "status", "listed", "new", "changed", "gone", "thumbnails", "failed", "units", "seconds")
     rows = [
-        (
-            report.handle or report.id or report.name,
-            report.status,
-            report.listed,
-            report.new,
-            report.changed,
-            report.gone,
-            report.pictures_fetched,
-            report.pictures_failed,
-            report.units,
-            f"{report.seconds:.1f}",
-        )
+        (report.handle or report.id, *(getattr(report, name) for name in _COLUMNS.values()), f"{report.seconds:.1f}")
         for report in reports
         if report.id is not None
     ]
     if rows:
-        console.table(columns, rows)
+        console.table(("channel", *_COLUMNS, "seconds"), rows)
     for report in reports:
-        kept_out = [f"{count} {kind.replace('_', ' ')}" for kind, count in report.not_pairs.items() if count]
+        kept_out = [f"{count} {_reason(kind, count)}" for kind, count in report.not_pairs.items() if count]
         if kept_out:
-            console.say(f"{report.handle or report.id}: no training pairs are {', '.join(kept_out)}")
+            console.say(f"{report.handle or report.id}: not usable for training: {', '.join(kept_out)}")
         if report.pictures_failed:
             console.note(
                 f"{report.pictures_failed} thumbnails failed and are tried again on a later sync; "
@@ -151,6 +148,11 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
             )
         if report.error is not None:
             console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
+
+
+def _reason(kind: str, count: int) -> str:
+    """Return why videos are not usable for training, to be read behind their number."""
+    return {"short": "short" if count == 1 else "shorts", "no_picture": "without a thumbnail"}.get(kind, kind)
 
 
 class _Shown:
