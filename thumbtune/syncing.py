@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,9 +108,9 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
             names = _parsed(channel_ids(session))
     if not names:
         raise click.UsageError("The store has no channels yet; name one: thumbtune sync @HANDLE")
-    with _shown(console, len(names)) as shown:
+    with console.progress(f"Syncing {len(names)} channel{'s' * (len(names) != 1)}") as bar:
         reports = run_until_stopped(
-            lambda stop: sync(database, names, asked.settings, options, progress=shown, stop=stop)
+            lambda stop: sync(database, names, asked.settings, options, progress=_Shown(bar), stop=stop)
         )
     _tell(console, reports)
     synced = Synced(reports, len(names))
@@ -160,12 +159,10 @@ class _Shown:
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._title = ""
         self._wanted = 0
 
     def channel(self, title: str) -> None:
         """Name the channel at work."""
-        self._title = title
         self._bar.update(description=f"Syncing {title}")
 
     def listed(self, entries: int, total: int | None) -> None:
@@ -182,9 +179,3 @@ class _Shown:
     def pictures_done(self, pictures: int) -> None:
         """Advance the bar."""
         self._bar.advance(pictures)
-
-
-@contextmanager
-def _shown(console: Console, channels: int) -> Iterator[_Shown]:
-    with console.progress(f"Syncing {channels} channel{'' if channels == 1 else 's'}") as bar:
-        yield _Shown(bar)

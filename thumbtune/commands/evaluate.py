@@ -8,7 +8,6 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import OldArgument, device_option, json_option, model_option, old_model
-from thumbtune.commands.train import Shown
 
 if TYPE_CHECKING:
     from trainer.runs import Evaluated
@@ -30,7 +29,7 @@ def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
     with app.open_database() as database:
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
-        found = score(database, model, device, Shown(app.console))
+        found = score(database, model, device, app.console)
     rows = [
         (
             s.split,

@@ -8,7 +8,6 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, json_option, run_option
-from thumbtune.commands.train import Shown
 from thumbtune.commands.training_options import NewFolder
 
 __all__ = ["export"]
@@ -41,7 +40,7 @@ def dataset(
         from trainer.data import export_dataset  # noqa: PLC0415 (loads datasets)
 
         written = export_dataset(
-            database, folder, snapshot_id=snapshot_id, run_id=run_id, parquet=parquet, progress=Shown(app.console)
+            database, folder, snapshot_id=snapshot_id, run_id=run_id, parquet=parquet, progress=app.console
         )
     counts = ", ".join(f"{n} {split}" for split, n in written.examples.items())
     app.console.say(f"snapshot {written.snapshot_id}: {counts} examples in {folder}")

@@ -10,7 +10,6 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
-from thumbtune.commands.train import Shown
 from thumbtune.console import Console
 
 if TYPE_CHECKING:
@@ -68,9 +67,8 @@ def match(
 
         picture = open_picture(database, image)
         wanted = resolve_channels(database, channels)
-        shown = Shown(app.console)
         with quiet_libraries():
-            used = open_in_use(database, model, device, shown)
+            used = open_in_use(database, model, device, app.console)
             found = match_titles(
                 used.embedder,
                 picture,
@@ -78,7 +76,7 @@ def match(
                 all_pairs(database),
                 channels=wanted,
                 database=database,
-                progress=shown,
+                progress=app.console,
             )
     _report(app.console, found)
     if as_json:

@@ -9,7 +9,6 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, json_option, run_option
-from thumbtune.commands.train import Shown
 
 __all__ = ["push"]
 
@@ -58,7 +57,7 @@ def _push(
     app: App, send: Any, what: str, source: str, *, repo: str, run_id: int | None, public: bool, as_json: bool
 ) -> None:
     with app.open_database() as database:
-        done = send(database, repo, run_id, private=not public, progress=Shown(app.console))
+        done = send(database, repo, run_id, private=not public, progress=app.console)
     app.console.say(f"{source.format(done.source_id)}: {done.url} ({'private' if done.private else 'public'})")
     if public and done.private:
         app.console.note("the repository was private and stays private; change that in its settings on the hub")

@@ -9,7 +9,7 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import OldArgument, json_option, note_old_spelling
-from thumbtune.commands.train import Shown, document, outcome, report
+from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
@@ -85,7 +85,7 @@ def retrain(
             return synced.exit_code
         inherited = inherited_settings(database, options)
         least = 0 if force else min_new
-        done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=Shown(app.console))
+        done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=app.console)
     _tell(app.console, min_new, inherited, done)
     if as_json:
         app.console.print_json(_document(synced, min_new, inherited, done))

@@ -9,7 +9,6 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
-from thumbtune.commands.train import Shown
 from thumbtune.console import Console
 
 if TYPE_CHECKING:
@@ -64,15 +63,14 @@ def search(
             check_sheet_path(out)
         picture = None if like is None else open_picture(database, like)
         pairs = libraries.searchable(database, channels)
-        shown = Shown(app.console)
         with quiet_libraries():
-            used = open_in_use(database, model, device, shown)
-            with shown.phase("Embedding the query"):
+            used = open_in_use(database, model, device, app.console)
+            with app.console.phase("Embedding the query"):
                 if picture is None:
                     query = libraries.text_vector(used.embedder, str(text))
                 else:
                     query = libraries.picture_vector(used.embedder, picture)
-            library = libraries.load_library(database, used.embedder, pairs, shown)
+            library = libraries.load_library(database, used.embedder, pairs, app.console)
         found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
     _report(app.console, found, library, drawn)

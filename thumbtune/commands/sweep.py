@@ -10,7 +10,6 @@ from click.core import ParameterSource
 
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
-from thumbtune.commands.train import Shown
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
 from trainer.settings import LARGEST_SEED, TrainSettings
@@ -146,10 +145,10 @@ def sweep(
 
         timeout_s = None if timeout is None else timeout * 60
         if resume is None:
-            result = run_sweep(database, settings, timeout_s=timeout_s, progress=Shown(app.console))
+            result = run_sweep(database, settings, timeout_s=timeout_s, progress=app.console)
         else:
             wanted = trials if "trials" in given else None
-            result = resume_sweep(database, resume, trials=wanted, timeout_s=timeout_s, progress=Shown(app.console))
+            result = resume_sweep(database, resume, trials=wanted, timeout_s=timeout_s, progress=app.console)
     _report(app.console, result)
     if as_json:
         app.console.print_json(_document(result))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
-from thumbtune.interrupts import raise_if_told
 from trainer.errors import BadSetting
 from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, TrainSettings
 
@@ -22,29 +20,7 @@ if TYPE_CHECKING:
     from trainer.runs import TrainResult
     from trainer.scoring import Scores
 
-__all__ = ["Shown", "document", "outcome", "report", "train"]
-
-
-class Shown:
-    """The trainer's progress, on the console."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    @contextmanager
-    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show a bar, or lines."""
-        with self._console.progress(description, total) as bar:
-
-            def advance(n: int) -> None:
-                raise_if_told()
-                bar.advance(n)
-
-            yield advance
-
-    def warn(self, text: str) -> None:
-        """Show a line."""
-        self._console.note(f"note: {text}")
+__all__ = ["document", "outcome", "report", "train"]
 
 
 @click.command()
@@ -74,7 +50,7 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
     with app.open_database() as database:
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
-        result = run_training(database, settings, output=output, progress=Shown(app.console))
+        result = run_training(database, settings, output=output, progress=app.console)
     report(app.console, result)
     if result.champion is not None:
         app.console.say(_beside(result))
