@@ -1,4 +1,4 @@
-"""What `sync` and `retrain` share: syncing channels with progress, and telling what came of it."""
+"""What `sync` and `retrain` share: sync channels with progress, and print the results."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["Asked", "Synced", "read_request", "sync_channels"]
 
 @dataclass(frozen=True)
 class Synced:
-    """What came of a sync.
+    """The results of a sync.
 
     Args:
-        reports: one for each channel that was begun.
-        asked: how many channels were to be synced.
+        reports: one report for each channel whose sync began.
+        asked: the number of channels to sync.
     """
 
     reports: list[SyncReport]
@@ -44,12 +44,12 @@ class Synced:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal ended it: the user wants no more of the command."""
+        """Whether a signal ended it."""
         return len(self.reports) < self.asked or any(report.status == "interrupted" for report in self.reports)
 
     @property
     def stops_training(self) -> bool:
-        """Whether it failed in a way that the next one may not. A channel that was closed stays so."""
+        """Whether a channel failed in a way that another sync may not. A closed channel stays closed."""
         from collector.errors import ChannelGone  # noqa: PLC0415 (where nothing is synced, no collector is loaded)
 
         return self.interrupted or any(
@@ -63,7 +63,7 @@ class Synced:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is known before the store is opened: the channels named (none: all of the store), key and addresses."""
+    """What is known before the store is opened: the channels (empty: all in the store), the key and the URLs."""
 
     names: list[ChannelName]
     settings: Settings
@@ -73,7 +73,7 @@ def read_request(channels: Sequence[str]) -> Asked:
     """Read the channels that a user named, each once, and the environment.
 
     Raises:
-        CollectorError: one of them is no channel's name, or the environment's settings are wrong.
+        CollectorError: a channel's name or a setting in the environment is invalid.
     """
     from collector.settings import settings_from  # noqa: PLC0415 (aiohttp is slow to import)
 
@@ -87,13 +87,13 @@ def _parsed(channels: Sequence[str]) -> list[ChannelName]:
 
 
 def sync_channels(console: Console, database: Database, asked: Asked, options: SyncOptions) -> Synced:
-    """Sync the channels named, or every one of the store, and tell what came of it.
+    """Sync the named channels, or every channel in the store, and print the results.
 
     Args:
-        console: where to.
+        console: where to print.
         database: the store.
         asked: see `read_request`.
-        options: for all of the channels.
+        options: the options for every channel.
 
     Raises:
         StoreError: the database failed.
@@ -115,7 +115,7 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
     _tell(console, reports)
     synced = Synced(reports, len(names))
     if synced.interrupted:
-        console.error("interrupted; everything so far is kept, run the command again to go on")
+        console.error("interrupted; everything so far is kept; run the command again to continue")
     return synced
 
 
@@ -142,8 +142,8 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
             console.say(f"{report.handle or report.id}: not usable for training: {', '.join(kept_out)}")
         if report.pictures_failed:
             console.note(
-                f"{report.pictures_failed} thumbnails failed and are tried again on a later sync; "
-                "the table picture_failure says why"
+                f"{report.pictures_failed} thumbnails failed; a later sync tries them again. "
+                "The table picture_failure has the reasons"
             )
         if report.error is not None:
             console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
@@ -162,7 +162,7 @@ class _Shown:
         self._wanted = 0
 
     def channel(self, title: str) -> None:
-        """Name the channel at work."""
+        """Show the channel's name."""
         self._bar.update(description=f"Syncing {title}")
 
     def listed(self, entries: int, total: int | None) -> None:

@@ -260,7 +260,7 @@ class Http:
         try:
             url = URL(request.url)
         except ValueError as error:
-            raise BadAnswer("named an address that is none") from error
+            raise BadAnswer("named an invalid URL") from error
         proxy = self._proxy(url)
         try:
             async with session.get(

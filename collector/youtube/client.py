@@ -60,7 +60,7 @@ class YouTube:
         """Look a channel up. Old custom addresses cost up to two calls, anything else one.
 
         Raises:
-            ChannelNotFound: there is none of that name.
+            ChannelNotFound: no channel has that name.
             CollectorError: see `_call`.
         """
         for parameter in self._lookups(name):

@@ -65,7 +65,7 @@ def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: s
     assert (current["title"], current["video_ids"], current["of"]) == ("purple circle 4 UC1", ["UC1-004"], 15)
     done = thumbtune("match", "UC1-004", *IDEAS, "--model", clip)
     head, *lines = done.stdout.splitlines()
-    assert head.split() == ["rank", "score", "stands", "title"]
+    assert head.split() == ["rank", "score", "position", "title"]
     assert len(lines) == 4
     marked = [line for line in lines if line.startswith("current")]
     assert len(marked) == 1
@@ -114,7 +114,7 @@ def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, 
     done = thumbtune("match", "cover.png", *IDEAS, "--model", clip, db=url)
     assert done.returncode == 0
     assert [line.split()[:3:2] for line in done.stdout.splitlines()[1:]] == [["1", "-"], ["2", "-"], ["3", "-"]]
-    assert done.stderr.splitlines()[-1].startswith("note: the store has no other pair whose title to stand among")
+    assert done.stderr.splitlines()[-1].startswith("note: the store has no other pair")
     found = thumbtune("match", "cover.png", *IDEAS, "--model", clip, "--json", db=url).document()
     assert [(title["stands"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
 
@@ -131,9 +131,9 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str) 
     ("arguments", "code", "message"),
     [
         ((), 2, "error: Missing argument 'IMAGE'."),
-        (("cover.png",), 2, "error: there is no title to match (standard input holds none); give one or more"),
+        (("cover.png",), 2, "error: there is no title to match (standard input has none)"),
         (("cover.png", " "), 2, "error: there is no title to match; give one or more after IMAGE, or --titles FILE."),
-        (("cover.png", "--titles", "blank.txt"), 2, "error: there is no title to match (blank.txt holds none)"),
+        (("cover.png", "--titles", "blank.txt"), 2, "error: there is no title to match (blank.txt has none)"),
         (("cover.png", "--titles", "none.txt"), 2, "error: --titles none.txt can't be read (No such file or directory"),
         (("cover.png", "--titles", "."), 2, "error: --titles . can't be read (Is a directory); check the file."),
         (("cover.png", "--titles", "latin.txt"), 2, "error: latin.txt is not UTF-8 text (byte 5); save it as UTF-8"),

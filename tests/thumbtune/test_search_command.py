@@ -220,9 +220,7 @@ def test_damaged_pictures_are_noted_and_the_rest_is_found(thumbtune: Run, clip: 
     database.close()
     done = thumbtune("search", "red circle", "-k", "99", "--model", clip, "--out", "sheet.png")
     assert done.returncode == 0
-    assert (
-        "note: 1 video left out, whose picture can't be decoded (first: bad); run 'thumbtune db check'" in done.stderr
-    )
+    assert "note: 1 video left out because the thumbnail can't be decoded (first: bad)" in done.stderr
     assert len(done.stdout.splitlines()) == 1 + 15 + 1
     found = thumbtune("search", "red circle", "--model", clip, "--json").document()
     assert (found["searched"], found["left_out"]) == (15, ["bad"])
@@ -234,7 +232,7 @@ def test_a_video_alone_in_the_library(thumbtune: Run, clip: str, store: str, tmp
     shell.commit()
     shell.close()
     done = thumbtune("search", "--like", "UC1-000", "--model", clip, "--out", "sheet.png")
-    assert (done.returncode, done.stdout) == (0, "nothing else is in the library\n")
+    assert (done.returncode, done.stdout) == (0, "the store has no other thumbnail\n")
     assert "note: nothing was found, so sheet.png was not written" in done.stderr
     assert not (tmp_path / "sheet.png").exists()
 

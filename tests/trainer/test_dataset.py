@@ -212,7 +212,7 @@ def test_an_empty_name_is_not_the_current_folder(
     done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path / "here")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "error: Invalid value for 'DIR': an empty name; name a folder, '.' for the one you are in."
+        "error: Invalid value for 'DIR': the name is empty; name a folder, or '.' for the current one."
     )
     assert [*(tmp_path / "here").iterdir()] == []
 

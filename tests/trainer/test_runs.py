@@ -296,7 +296,7 @@ def test_too_few_pairs_are_recorded_too(sqlite_database: Database, settings_for:
     fill(sqlite_database, 1)
     with pytest.raises(NotEnoughPairs):
         train(sqlite_database, settings_for())
-    assert "training needs 2" in str(failed(sqlite_database).error)
+    assert "at least 2 distinct pairs" in str(failed(sqlite_database).error)
 
 
 def test_a_damaged_picture_is_named(filled: Database, settings_for: Make) -> None:

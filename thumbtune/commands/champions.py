@@ -18,7 +18,7 @@ __all__ = ["champions", "promote"]
 @json_option
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
-    """List every run that is or was the champion: from when to when, why, and its recall@1."""
+    """List every run that is or was the champion: when, why, and its recall@1."""
     from store.db import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     with app.open_database() as database, database.read() as session:
@@ -27,7 +27,7 @@ def champions(app: App, as_json: bool) -> None:
         app.console.print_json({"champions": rows})
         return
     if not rows:
-        app.console.say("no model is in use yet; run 'thumbtune train' first")
+        app.console.say("no trained run is in use yet; run 'thumbtune train' first")
         return
     app.console.table(
         ("run", "in use from", "until", "valid recall@1", "test recall@1", "reason"),
@@ -71,10 +71,10 @@ def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
     with app.open_database() as database:
         done = promote_run(database, run_id, reason)
     if not done.changed:
-        app.console.say(f"run {run_id} is in use already")
+        app.console.say(f"run {run_id} is already in use")
     elif done.replaced is None:
-        app.console.say(f"run {run_id} is in use now, as the first")
+        app.console.say(f"run {run_id} is now in use; it is the first")
     else:
-        app.console.say(f"run {run_id} is in use now, in place of run {done.replaced}")
+        app.console.say(f"run {run_id} is now in use instead of run {done.replaced}")
     if as_json:
         app.console.print_json({"run_id": run_id, "replaced_run_id": done.replaced, "changed": done.changed})

@@ -1,4 +1,4 @@
-"""`thumbtune evaluate`: score a model again, or for the first time."""
+"""`thumbtune evaluate`: score a model on a snapshot."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ def _note_channels(ctx: click.Context, _: click.Parameter, value: tuple[str, ...
     default=10,
     show_default=True,
     metavar="N",
-    help="Train only if so many pairs are new: of new videos, or with a new title or thumbnail.",
+    help="Train only if at least N pairs are new: of new videos, or with a new title or thumbnail.",
 )
-@click.option("--force", is_flag=True, help="Train however few are new.")
-@click.option("--no-sync", is_flag=True, help="Train on what the store has.")
+@click.option("--force", is_flag=True, help="Train even if fewer are new.")
+@click.option("--no-sync", is_flag=True, help="Do not sync first.")
 @training_options(defaults=False)
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
 @json_option
@@ -55,19 +55,19 @@ def retrain(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Sync, train if enough is new, and take the new model into use unless the old one is better.
+    """Sync, train if enough is new, and use the new model unless the old one is better.
 
-    Made for cron: with nothing new it costs a look at the feed. Every channel in the store is synced; add a channel to
+    Made for cron: with nothing new it only reads the feed. Every channel in the store is synced; add a channel to
     the store with 'thumbtune sync'.
 
-    A setting that is not given is that of the run in use, or the default before there is one; --from and --device are
-    not carried over. Both models are scored on the same valid and test rows: the new one comes into use if its valid
-    recall@1 is not lower. 'thumbtune runs champions' says which run was in use when, and why.
+    A setting that is not given is taken from the run in use, or is the default if there is none; --from and --device
+    are not carried over. Both models are scored on the same valid and test rows: the new one comes into use if its
+    valid recall@1 is not lower. 'thumbtune runs champions' says which run was in use when, and why.
 
     A channel that YouTube no longer lists does not keep the others from training; the exit code is 1 then.
 
-    Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and the training was done on what there
-    is; or another process trains on this store now and nothing was trained; or it was interrupted.
+    Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and training used what the store has;
+    or another process is training on this store and nothing was trained; or it was interrupted.
     """
     from trainer.runs import inherited_settings  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.runs import retrain as run_retraining  # noqa: PLC0415

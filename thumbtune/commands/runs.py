@@ -1,4 +1,4 @@
-"""`thumbtune runs`: list, show, compare and plot training runs, and take one into use."""
+"""`thumbtune runs`: list, show, compare and plot training runs, and promote one."""
 
 from __future__ import annotations
 
@@ -35,11 +35,17 @@ _REMOVED = "(removed)"
 
 
 @click.group(invoke_without_command=True)
-@click.option("--sweep", "sweep_id", type=int, metavar="ID", help="The runs of this sweep; else no sweep's trials.")
+@click.option(
+    "--sweep",
+    "sweep_id",
+    type=int,
+    metavar="ID",
+    help="List the trials of this sweep.  [default: runs that are not trials]",
+)
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
-    """List, show, compare and plot training runs, and take one into use."""
+    """List, show, compare and plot training runs, and promote one."""
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
@@ -52,7 +58,7 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
         app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
         return
     if not rows:
-        app.console.say("no runs yet; 'thumbtune train' makes one")
+        app.console.say("there are no runs yet; run 'thumbtune train' first")
         return
     if sweep_id is not None:
         app.console.table(("run", "status", *_OF_SWEEP), [_sweep_line(row) for row in rows])
@@ -137,12 +143,12 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@runs.command(short_help="Show all that is known of a run.")
+@runs.command(short_help="Show everything recorded about a run.")
 @click.argument("run_id", metavar="ID", type=int)
 @json_option
 @click.pass_obj
 def show(app: App, run_id: int, as_json: bool) -> None:
-    """Show all that is known of run ID: settings, versions, metrics, losses, and what it ranks wrong."""
+    """Show run ID: its settings, versions, metrics, losses, and the titles that it ranks wrong."""
     with app.open_database() as database, database.read() as session:
         run = get_run(session, run_id)
         scored = evaluations(session, run_id)
@@ -197,7 +203,11 @@ def _short(value: object) -> object:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
-    "--split", type=click.Choice(("train", "valid", "test")), default="test", show_default=True, help="On which split."
+    "--split",
+    type=click.Choice(("train", "valid", "test")),
+    default="test",
+    show_default=True,
+    help="The split to compare on.",
 )
 @json_option
 @click.pass_obj
@@ -229,7 +239,7 @@ def _tell(console: Console, found: Compared) -> None:
     sides = f"A = {found.a.name} ranked {found.a.ranked}, B = {found.b.name} {found.b.ranked}"
     console.say(f"{found.split}: {test.n} thumbnails in common ({sides})")
     if not found.same_pool:
-        console.say("the two ranked among different titles, so a rank in one is not quite a rank in the other")
+        console.say("the two runs ranked different sets of titles, so their ranks are not quite comparable")
     hits_a, hits_b = test.both + test.only_a, test.both + test.only_b
     console.say(f"recall@1: A {hits_a / test.n:.3f}, B {hits_b / test.n:.3f}")
     console.say(f"right with A only: b = {test.only_a}; with B only: c = {test.only_b}; exact McNemar p = {test.p:.4g}")
@@ -257,7 +267,7 @@ def _tell(console: Console, found: Compared) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     default="thumbtune-runs.png",
     show_default=True,
-    help="Where to: .png, .svg or .pdf. A file that is there is replaced.",
+    help="Where to write: .png, .svg or .pdf. An existing file is replaced.",
 )
 @json_option
 @click.pass_obj

@@ -1,4 +1,4 @@
-"""`thumbtune search`: thumbnails by text, or by another picture."""
+"""`thumbtune search`: find thumbnails by text, or by another picture."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["search"]
 @click.command()
 @click.argument("text", required=False)
 @click.option("--like", metavar="IMAGE", help="Search by a picture instead: a file, or the id of a video in the store.")
-@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many answers.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of results.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the answers as a contact sheet."
+    "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the results as a contact sheet."
 )
 @model_option()
 @channel_option()
@@ -45,8 +45,8 @@ def search(
 ) -> None:
     """Find the thumbnails that show TEXT, or that are like IMAGE.
 
-    The library is every current pair in the store. Scores are cosine similarities: they order the answers of one
-    search, and mean little between searches. A video that was named by its id is left out of its own answers.
+    The library is every current pair in the store. Scores are cosine similarities: they rank the results of one
+    search, and are not comparable between searches. A video named by its id is not among the results.
     """
     if (text is None) == (like is None):
         raise click.UsageError("give either TEXT to search for, or --like IMAGE.")
@@ -100,7 +100,7 @@ def _draw(
         for rank, answer in enumerate(found[:MAX_TILES], start=1)
     ]
     asked = f"“{text}”" if picture is None else f"like {picture.title or Path(picture.name).name}"
-    # A sheet is made to be shown around: of a model's folder or a picture's path, the last part is enough.
+    # A sheet is meant to be shared: it shows only the last part of a path.
     by = used.name if used.run_id is not None else Path(used.name).name
     sheet = draw_sheet(
         f"{asked} · {by}",
@@ -120,7 +120,7 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
     if library.left_out:
         n = len(library.left_out)
         console.note(
-            f"note: {n} video{'s' * (n != 1)} left out, whose picture can't be decoded (first: "
+            f"note: {n} video{'s' * (n != 1)} left out because the thumbnail can't be decoded (first: "
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
     several = len({pair.channel_id for pair in library.pairs}) > 1
@@ -139,7 +139,7 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
     if rows:
         console.table(columns, rows)
     else:
-        console.say("nothing else is in the library")
+        console.say("the store has no other thumbnail")
     if drawn is not None:
         console.say(f"contact sheet: {drawn}")
 

@@ -18,25 +18,25 @@ __all__ = ["sync"]
 
 @click.command()
 @click.argument("channels", metavar="[CHANNEL]...", nargs=-1)
-@click.option("--full", is_flag=True, help="List all uploads to the very end, and look for those that have vanished.")
+@click.option("--full", is_flag=True, help="List all uploads, and mark videos that are no longer listed.")
 @click.option(
-    "--refresh", is_flag=True, help="Read every known video again: changed titles, thumbnails, vanished ones."
+    "--refresh",
+    is_flag=True,
+    help="Read every known video again, to find changed titles and thumbnails and deleted videos.",
 )
 @click.option(
     "--min-duration",
     type=click.IntRange(0, 604_800),
     metavar="SECONDS",
-    help="Shorter videos are shorts, and no training pairs. Kept for later syncs; 181 for a new channel.",
+    help="Shorter videos are shorts, which are not used for training. Kept for later syncs; 181 for a new channel.",
 )
 @click.option(
     "--thumbnail",
     type=click.Choice(["high", "maxres", "standard", "medium", "default", "best"]),
-    help="The size to fetch; a missing one falls back. Kept for later syncs; high for a new channel. Thumbnails that "
-    "are stored already change with the next --refresh.",
+    help="The size to fetch; if it is missing, another size is used. Kept for later syncs; high for a new channel. "
+    "Stored thumbnails change with the next --refresh.",
 )
-@click.option(
-    "--skip-busy", is_flag=True, help="Leave channels alone that another process, such as 'watch', is syncing just now."
-)
+@click.option("--skip-busy", is_flag=True, help="Skip channels that another process, such as 'watch', is syncing.")
 @json_option
 @click.pass_obj
 def sync(
@@ -51,14 +51,14 @@ def sync(
 ) -> int:
     """Bring channels' videos and thumbnails up to date.
 
-    CHANNEL is a channel's id (UC...), its handle (@name) or its address. Without any, every channel in the store is
-    synced. What is known is not read again: a sync that finds nothing new costs no quota, or up to 2 units.
+    CHANNEL is a channel's id (UC...), its handle (@name) or its URL. Without CHANNEL, every channel in the store is
+    synced. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units.
 
     The environment variable YOUTUBE_API_KEY holds the API key. Exit code 3 means that the sync stopped early (quota
-    spent, interrupted, some thumbnails failed); what it has is kept, and the next sync goes on from there.
+    spent, interrupted, some thumbnails failed); everything so far is kept, and the next sync continues.
     """
     if full and refresh:
-        raise click.UsageError("--full and --refresh are two different things; give one of them.")
+        raise click.UsageError("--full and --refresh exclude each other; give one of them.")
     from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
     from store.types import utc_now  # noqa: PLC0415
 

@@ -25,15 +25,15 @@ __all__ = ["document", "outcome", "report", "train"]
 
 @click.command()
 @training_options(defaults=True)
-@click.option("--recipe", is_flag=True, help="Train as the published recipe does: its settings, to the letter.")
+@click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
 @json_option
 @click.pass_context
 def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | None, **options: Any) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
-    Each thumbnail and title goes through the model's towers once, ever: what they make of it is kept in the store, so
-    that a run after the first takes seconds. The run keeps only the tensors that it trained; --output writes the whole
+    Each thumbnail and title goes through the model's towers only once: the resulting vectors are kept in the store, so
+    that later runs take seconds. A run keeps only the tensors that it trained; --output writes the whole
     model as a folder that SentenceTransformer(DIR) loads.
 
     The default fits a map from titles to thumbnails in closed form, in milliseconds; --recipe trains as published.
@@ -105,7 +105,7 @@ def report(console: Console, result: TrainResult) -> None:
 
 
 def _words_alone(reader: Scores, examples: dict[str, int]) -> str:
-    """How much of it the words on the thumbnails do by themselves, and chance."""
+    """Describe the recall@1 of the words on the thumbnails alone, and of chance."""
     parts = [
         f"{split} {values['recall@1']:.3f} (chance {1 / examples[split]:.3f})"
         for split, values in reader.table().items()
@@ -114,7 +114,7 @@ def _words_alone(reader: Scores, examples: dict[str, int]) -> str:
 
 
 def _beside(result: TrainResult) -> str:
-    """How the new model stands to the one in use, on the same rows."""
+    """Compare the new model with the champion, on the same rows."""
     assert result.champion is not None
     other, own = result.champion.table(), result.tuned.table()
     parts = [f"{split} {own[split]['recall@1']:.3f} against {other[split]['recall@1']:.3f}" for split in other]
@@ -139,7 +139,7 @@ def outcome(result: TrainResult, champion_id: int | None) -> str:
     if decision is not None and not decision.promote:
         stays = "the base model" if champion_id is None else f"run {champion_id}"
         return f"{stays} stays in use{why}; {by_hand}"
-    return f"run {champion_id} came into use meanwhile and stays, not compared with run {run_id}{why}; {by_hand}"
+    return f"run {champion_id} came into use meanwhile and was not compared with run {run_id}{why}; {by_hand}"
 
 
 def document(result: TrainResult) -> dict[str, Any]:
