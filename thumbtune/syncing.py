@@ -150,7 +150,7 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
 
 
 def _reason(kind: str, count: int) -> str:
-    """Return why videos are not usable for training, to be read behind their number."""
+    """Describe a reason why videos are not usable for training, as it reads after their number."""
     return {"short": "short" if count == 1 else "shorts", "no_picture": "without a thumbnail"}.get(kind, kind)
 
 

@@ -22,7 +22,7 @@ NEED_TRAINING = (
     ("train",),
     ("sweep",),
     ("retrain", "--no-sync"),
-    ("evaluate", "1"),
+    ("evaluate", "--model", "1"),
     ("search", "a picture"),
     ("match", "a.jpg", "a title"),
     ("export", "dataset", "pairs"),

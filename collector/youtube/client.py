@@ -170,5 +170,5 @@ class YouTube:
         if self.most_units is not None and self.units + self._in_flight > self.most_units:
             raise BudgetSpent(
                 "the units allowed for the day are spent, everything so far is kept; "
-                "allow more, or go on after midnight Pacific time"
+                "allow more, or continue after midnight Pacific time"
             ) from cause

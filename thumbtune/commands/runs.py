@@ -118,7 +118,7 @@ def _line(row: dict[str, Any]) -> list[object]:
 
 
 def _others(row: dict[str, Any]) -> str:
-    """The settings that are not the defaults, beside those in columns of their own; whether it won a sweep."""
+    """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
     kept = _values(row)["settings"]
     told = [

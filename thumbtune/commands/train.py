@@ -61,7 +61,7 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
 
 
 def _recipe(ctx: click.Context) -> Mapping[str, Any]:
-    """The recipe's settings, none of which may be given otherwise."""
+    """Return the recipe's settings; an option that contradicts them is an error."""
     given = [
         name
         for name, value in RECIPE.items()
@@ -74,7 +74,7 @@ def _recipe(ctx: click.Context) -> Mapping[str, Any]:
 
 
 def report(console: Console, result: TrainResult) -> None:
-    """Tell what a run found and where its model is."""
+    """Print a run's results and where its model is."""
     share = 100 * result.trainable / result.total
     console.say(
         f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
