@@ -25,7 +25,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut to half its length": (lambda whole: whole[: len(whole) // 2], "is damaged; restore it"),
     "cut within a page": (lambda whole: whole[: len(whole) // 2 + 77], "is damaged; restore it"),
     "cut to 50 bytes": (lambda whole: whole[:50], "is damaged; restore it"),
-    "zero-length": (lambda _: b"", "is an empty file, which no store is; restore it"),
+    "zero-length": (lambda _: b"", "is empty; it is not a thumbtune store"),
     "a text": (lambda _: b"shopping list\n" * 1000, "is not a SQLite database; name another file"),
 }
 """What is made of a store's bytes, and what the error has to say."""

@@ -5,7 +5,7 @@ CollectorError                 the root: anything that keeps a channel from bein
 ├── BadSetting                 an option or environment variable has a value that can't be used (exit code 2)
 ├── MissingKey                 there is no API key (exit code 2)
 ├── ChannelNotFound            well named, but YouTube has no such channel
-├── ChannelGone                the store has its videos, and YouTube no longer lists it
+├── ChannelGone                the store has its videos, but YouTube no longer lists it
 ├── ChannelBusy                another process is syncing it; stays inside the collector, as a report
 ├── BadKey                     YouTube refuses the API key
 ├── QuotaExceeded              the key's units of the day are spent (exit code 3)
@@ -82,7 +82,7 @@ class ChannelGone(CollectorError):
             else f"'thumbtune sync --refresh {channel_id}' asks for each of its videos"
         )
         super().__init__(
-            f"YouTube has channel {channel_id}, or its uploads, no more: it was closed, or hidden; "
+            f"YouTube no longer lists channel {channel_id}, or its uploads: it was closed or hidden; "
             f"the store keeps what it has, and {marked}"
         )
 

@@ -51,9 +51,9 @@ TRAINING_STACK = frozenset(
 COMMANDS = {
     "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, or remove one."),
     "db": ("thumbtune.commands.db:db", "Upgrade, check, back up or rewrite the store, or clear its cache."),
-    "demo": ("thumbtune.commands.demo:demo", "Show it all on a stand-in channel: no key, no network."),
-    "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any model."),
-    "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a folder."),
+    "demo": ("thumbtune.commands.demo:demo", "Run the main commands on a stand-in channel: no key, no network."),
+    "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any other model."),
+    "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a new folder."),
     "match": ("thumbtune.commands.match:match", "Rank title ideas by how well they fit a thumbnail."),
     "push": ("thumbtune.commands.push:push", "Push a model or the dataset to the Hugging Face Hub."),
     "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and promote the better model."),
@@ -154,7 +154,7 @@ def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int,
     and records every run.
     """
     if quiet and verbose:
-        raise click.UsageError("-q and -v contradict each other; give one of them.")
+        raise click.UsageError("-q and -v exclude each other; give one of them.")
     console = Console(verbosity=-1 if quiet else verbose)
     ctx.obj = App(db_url=db_url, debug=debug, log_format=log_format, console=console)
     configure_logging(2 if debug else verbose, log_format)
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _let_stdout_take_any_text() -> None:
-    """Escape what stdout's encoding can't represent, as Python does on stderr, instead of failing half way."""
+    """Escape what stdout's encoding can't represent, as Python does on stderr, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -179,7 +179,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="thumbtune", standalone_mode=False)
     except click.exceptions.Abort:
-        console.error("interrupted; everything so far is kept, run the command again to go on")
+        console.error("interrupted; everything so far is kept; run the command again to continue")
         return STOPPED_EARLY
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -190,7 +190,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         console.error(_about_usage(error))
         return error.exit_code
     except KeyboardInterrupt:
-        console.error("interrupted; everything so far is kept, run the command again to go on")
+        console.error("interrupted; everything so far is kept; run the command again to continue")
         return STOPPED_EARLY
     except Exception as error:
         if debug:

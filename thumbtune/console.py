@@ -6,14 +6,17 @@ strangers, so control characters (terminal escapes, bidirectional overrides) are
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Protocol, TextIO
+from typing import Literal, TextIO
+
+from thumbtune.interrupts import raise_if_told
 
 __all__ = ["Console", "Progress", "printable"]
 
@@ -33,8 +36,8 @@ def printable(text: str, *, limit: int | None = None) -> str:
     )
 
 
-class Progress(Protocol):
-    """A running piece of work as it is shown; passed down to the libraries, which know nothing of terminals."""
+class Progress:
+    """A running piece of work as it is shown; this one shows nothing."""
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more items as done."""
@@ -93,23 +96,36 @@ class Console:
         stream = self.err if self.json_wanted else self.out
         names = [printable(column) for column in columns]
         cells = [[_shown(cell) for cell in row] for row in rows]
-        # Pairs of a name and a value would gain nothing from standing upright: the terminal wraps a long value.
-        width = _width_of(stream) if stream.isatty() and len(names) > 2 else None
         if title:
             print(printable(title), file=stream)
-        for line in _upright(names, cells) if width and not _fits(names, cells, width) else _flat(names, cells, width):
+        for line in _lines_of_table(names, cells, stream):
             print(line, file=stream)
 
     @contextmanager
     def progress(self, description: str, total: int | None = None) -> Iterator[Progress]:
         """Show a piece of work: a bar on a terminal, a plain line at the start and at each tenth elsewhere."""
         if self.verbosity < 0:
-            yield _SilentProgress()
+            yield Progress()
         elif self.err.isatty():
-            with _rich_progress(self.err, description, total) as bar:
+            with _drawn(self.err, description, total) as bar:
                 yield bar
         else:
             yield _PlainProgress(self, description, total)
+
+    @contextmanager
+    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Show a phase of the trainer's work, which a signal ends; see `trainer.progress.Progress`."""
+        with self.progress(description, total) as bar:
+
+            def advance(n: int) -> None:
+                raise_if_told()
+                bar.advance(n)
+
+            yield advance
+
+    def warn(self, text: str) -> None:
+        """Show what a run could not do, or did differently."""
+        self.note(f"note: {text}")
 
 
 def _plain(value: object) -> object:
@@ -133,22 +149,12 @@ def _is_numeric(cells: Iterable[str]) -> bool:
     return bool(shown) and all(cell.replace(",", "").lstrip("+-")[:1].isdigit() and _floats(cell) for cell in shown)
 
 
-GAP = "  "
+GAP = 2
+"""Cells of a terminal between two columns."""
 SHORTEST_CUT = 16
-"""Columns of prose are cut no shorter than this many cells of a terminal."""
-
-
-def _width_of(stream: TextIO) -> int:
-    from rich.console import Console as RichConsole  # noqa: PLC0415 (only when a terminal is written to)
-
-    return RichConsole(file=stream).width
-
-
-def _widths(names: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    """The natural width of each column in cells of a terminal, in which a CJK character takes two."""
-    from rich.cells import cell_len  # noqa: PLC0415 (only when a table is drawn)
-
-    return [max(cell_len(line[i]) for line in [names, *cells]) for i in range(len(names))]
+"""Columns of prose are cut no shorter than this many cells."""
+UNBOUNDED = 1_000_000
+"""The width of a pipe."""
 
 
 def _may_be_cut(name: str) -> bool:
@@ -156,49 +162,32 @@ def _may_be_cut(name: str) -> bool:
     return name.lower().endswith(("title", "first", "error", "reason"))
 
 
-def _fits(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:
-    widths = _widths(names, cells)
-    least = (min(w, SHORTEST_CUT) if _may_be_cut(name) else w for name, w in zip(names, widths, strict=True))
-    return sum(least) + len(GAP) * (len(names) - 1) <= width
-
-
-def _cut_widths(names: Sequence[str], widths: Sequence[int], width: int) -> list[int]:
-    """Widths that fit `width` in total: the widest columns of prose give way first, one cell at a time."""
-    fitted = list(widths)
-    excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - width
-    for _ in range(excess):
-        widest = max((i for i, name in enumerate(names) if _may_be_cut(name)), key=lambda i: fitted[i])
-        fitted[widest] -= 1
-    return fitted
-
-
-def _flat(names: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """The lines of a table, a row each; `width` bounds them where it is given and `_fits` agreed to it."""
-    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 (only when a table is drawn)
-
-    widths = _widths(names, cells)
-    if width is not None:
-        widths = _cut_widths(names, widths, width)
-    right = [_is_numeric(row[i] for row in cells) for i in range(len(names))]
-    for line in [names, *cells]:
-        padded = []
-        for cell, size, to_right in zip(line, widths, right, strict=True):
-            shown = cell if cell_len(cell) <= size else set_cell_size(cell, size - 1).rstrip() + "…"
-            space = " " * (size - cell_len(shown))
-            padded.append(space + shown if to_right else shown + space)
-        yield GAP.join(padded).rstrip()
-
-
-def _upright(names: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table that is too wide: each cell on a line of its own behind its column's name."""
+def _lines_of_table(names: Sequence[str], cells: Sequence[Sequence[str]], stream: TextIO) -> Iterator[str]:
     from rich.cells import cell_len  # noqa: PLC0415 (only when a table is drawn)
+    from rich.console import Console as RichConsole  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    label = max(map(cell_len, names))
-    for number, row in enumerate(cells):
-        if number:
-            yield ""
-        for name, cell in zip(names, row, strict=True):
-            yield f"{name}{' ' * (label - cell_len(name))}{GAP}{cell}"
+    # A value in a table of names and values is not cut: the terminal wraps it.
+    width = RichConsole(file=stream).width if stream.isatty() and len(names) > 2 else UNBOUNDED
+    natural = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
+    least = (min(w, SHORTEST_CUT) if _may_be_cut(name) else w for name, w in zip(names, natural, strict=True))
+    fits = sum(least) + GAP * (len(names) - 1) <= width
+    table = Table(box=None, show_header=fits, pad_edge=False, padding=(0, GAP, 0, 0))
+    if fits:
+        for i, name in enumerate(names):
+            justify: Literal["left", "right"] = "right" if _is_numeric(row[i] for row in cells) else "left"
+            table.add_column(Text(name), justify=justify, no_wrap=not _may_be_cut(name))
+        rows: Iterable[Sequence[str]] = cells
+    else:
+        width = UNBOUNDED
+        rows = [pair for row in cells for pair in (("", ""), *zip(names, row, strict=True))][1:]
+    for row in rows:
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    drawing = RichConsole(file=io.StringIO(), width=width, color_system=None)
+    with drawing.capture() as captured:
+        drawing.print(table)
+    return (line.rstrip() for line in captured.get().splitlines())
 
 
 def _floats(cell: str) -> bool:
@@ -209,15 +198,7 @@ def _floats(cell: str) -> bool:
     return True
 
 
-class _SilentProgress:
-    def advance(self, n: int = 1) -> None:
-        pass
-
-    def update(self, *, total: int | None = None, description: str | None = None) -> None:
-        pass
-
-
-class _PlainProgress:
+class _PlainProgress(Progress):
     """For logs and pipes: a line at the start, and one whenever another tenth is done."""
 
     def __init__(self, console: Console, description: str, total: int | None) -> None:
@@ -246,7 +227,7 @@ class _PlainProgress:
 
 
 @contextmanager
-def _rich_progress(stream: TextIO, description: str, total: int | None) -> Iterator[Progress]:
+def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Progress]:
     from rich.console import Console as RichConsole  # noqa: PLC0415 (only when one is drawn)
     from rich.markup import escape  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
@@ -256,7 +237,7 @@ def _rich_progress(stream: TextIO, description: str, total: int | None) -> Itera
     with RichProgress(*columns, console=RichConsole(file=stream)) as drawn:
         task = drawn.add_task(escape(printable(description)), total=total)
 
-        class _Bar:
+        class Bar(Progress):
             def advance(self, n: int = 1) -> None:
                 drawn.advance(task, n)
 
@@ -264,4 +245,4 @@ def _rich_progress(stream: TextIO, description: str, total: int | None) -> Itera
                 shown = None if description is None else escape(printable(description))
                 drawn.update(task, total=total, description=shown)
 
-        yield _Bar()
+        yield Bar()

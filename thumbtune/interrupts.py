@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: raise an exception, and set a flag for the next step in case something swallows it."""
+"""Ctrl-C and SIGTERM raise an exception, and set a flag in case a library swallows it."""
 
 from __future__ import annotations
 

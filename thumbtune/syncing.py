@@ -1,10 +1,9 @@
-"""What `sync` and `retrain` share: syncing channels with progress, and telling what came of it."""
+"""What `sync` and `retrain` share: sync channels with progress, and print the results."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +23,11 @@ __all__ = ["Asked", "Synced", "read_request", "sync_channels"]
 
 @dataclass(frozen=True)
 class Synced:
-    """What came of a sync.
+    """The results of a sync.
 
     Args:
-        reports: one for each channel that was begun.
-        asked: how many channels were to be synced.
+        reports: one report for each channel whose sync began.
+        asked: the number of channels to sync.
     """
 
     reports: list[SyncReport]
@@ -45,12 +44,12 @@ class Synced:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal ended it: the user wants no more of the command."""
+        """Whether a signal ended it."""
         return len(self.reports) < self.asked or any(report.status == "interrupted" for report in self.reports)
 
     @property
     def stops_training(self) -> bool:
-        """Whether it failed in a way that the next one may not. A channel that was closed stays so."""
+        """Whether a channel failed in a way that another sync may not. A closed channel stays closed."""
         from collector.errors import ChannelGone  # noqa: PLC0415 (where nothing is synced, no collector is loaded)
 
         return self.interrupted or any(
@@ -64,7 +63,7 @@ class Synced:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is known before the store is opened: the channels named (none: all of the store), key and addresses."""
+    """What is known before the store is opened: the channels (empty: all in the store), the key and the URLs."""
 
     names: list[ChannelName]
     settings: Settings
@@ -74,7 +73,7 @@ def read_request(channels: Sequence[str]) -> Asked:
     """Read the channels that a user named, each once, and the environment.
 
     Raises:
-        CollectorError: one of them is no channel's name, or the environment's settings are wrong.
+        CollectorError: a channel's name or a setting in the environment is invalid.
     """
     from collector.settings import settings_from  # noqa: PLC0415 (aiohttp is slow to import)
 
@@ -87,15 +86,14 @@ def _parsed(channels: Sequence[str]) -> list[ChannelName]:
     return list(dict.fromkeys(parse_channel_name(channel) for channel in channels))
 
 
-def sync_channels(console: Console, database: Database, asked: Asked, options: SyncOptions, *, command: str) -> Synced:
-    """Sync the channels named, or every one of the store, and tell what came of it.
+def sync_channels(console: Console, database: Database, asked: Asked, options: SyncOptions) -> Synced:
+    """Sync the named channels, or every channel in the store, and print the results.
 
     Args:
-        console: where to.
+        console: where to print.
         database: the store.
         asked: see `read_request`.
-        options: for all of the channels.
-        command: what the user typed, for the error that there is no channel.
+        options: the options for every channel.
 
     Raises:
         StoreError: the database failed.
@@ -109,46 +107,43 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         with database.read() as session:
             names = _parsed(channel_ids(session))
     if not names:
-        raise click.UsageError(f"The store has no channels yet; name one: {command} @HANDLE")
-    with _shown(console, len(names)) as shown:
+        raise click.UsageError("The store has no channels yet; name one: thumbtune sync @HANDLE")
+    with console.progress(f"Syncing {len(names)} channel{'s' * (len(names) != 1)}") as bar:
         reports = run_until_stopped(
-            lambda stop: sync(database, names, asked.settings, options, progress=shown, stop=stop)
+            lambda stop: sync(database, names, asked.settings, options, progress=_Shown(bar), stop=stop)
         )
     _tell(console, reports)
     synced = Synced(reports, len(names))
     if synced.interrupted:
-        console.error("interrupted; everything so far is kept, run the command again to go on")
+        console.error("interrupted; everything so far is kept; run the command again to continue")
     return synced
 
 
+_COLUMNS = {
+    **{name: name for name in ("status", "listed", "new", "changed", "gone")},
+    "thumbnails": "pictures_fetched",
+    "failed": "pictures_failed",
+    "units": "units",
+}
+"""{column of the table: field of a report}."""
+
+
 def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
-    columns = ("channel", "status", "listed", "new", "changed", "gone", "thumbnails", "failed", "units", "seconds")
     rows = [
-        (
-            report.handle or report.id or report.name,
-            report.status,
-            report.listed,
-            report.new,
-            report.changed,
-            report.gone,
-            report.pictures_fetched,
-            report.pictures_failed,
-            report.units,
-            f"{report.seconds:.1f}",
-        )
+        (report.handle or report.id, *(getattr(report, name) for name in _COLUMNS.values()), f"{report.seconds:.1f}")
         for report in reports
         if report.id is not None
     ]
     if rows:
-        console.table(columns, rows)
+        console.table(("channel", *_COLUMNS, "seconds"), rows)
     for report in reports:
-        kept_out = [f"{count} {kind.replace('_', ' ')}" for kind, count in report.not_pairs.items() if count]
+        kept_out = [f"{count} {_reason(kind, count)}" for kind, count in report.not_pairs.items() if count]
         if kept_out:
-            console.say(f"{report.handle or report.id}: no training pairs are {', '.join(kept_out)}")
+            console.say(f"{report.handle or report.id}: not usable for training: {', '.join(kept_out)}")
         if report.pictures_failed:
             console.note(
-                f"{report.pictures_failed} thumbnails failed and are tried again on a later sync; "
-                "the table picture_failure says why"
+                f"{report.pictures_failed} thumbnails failed; a later sync tries them again. "
+                "The table picture_failure has the reasons"
             )
         for notice in report.notices:
             console.note(f"note: {notice}")
@@ -156,17 +151,20 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
             console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
 
 
+def _reason(kind: str, count: int) -> str:
+    """Describe a reason why videos are not usable for training, as it reads after their number."""
+    return {"short": "short" if count == 1 else "shorts", "no_picture": "without a thumbnail"}.get(kind, kind)
+
+
 class _Shown:
     """The collector's progress as one bar: thumbnails, which take nearly all of the time."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._title = ""
         self._wanted = 0
 
     def channel(self, title: str) -> None:
-        """Name the channel at work."""
-        self._title = title
+        """Show the channel's name."""
         self._bar.update(description=f"Syncing {title}")
 
     def listed(self, entries: int, total: int | None) -> None:
@@ -183,9 +181,3 @@ class _Shown:
     def pictures_done(self, pictures: int) -> None:
         """Advance the bar."""
         self._bar.advance(pictures)
-
-
-@contextmanager
-def _shown(console: Console, channels: int) -> Iterator[_Shown]:
-    with console.progress(f"Syncing {channels} channel{'' if channels == 1 else 's'}") as bar:
-        yield _Shown(bar)

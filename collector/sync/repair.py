@@ -17,7 +17,7 @@ from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutc
 __all__ = ["Repair", "repair_pictures"]
 
 AT_ONCE = 8
-NOT_SHOWN = "no video shows it any more: it belongs to the history only"
+NOT_SHOWN = "no video shows it now: it remains in the history only"
 CHANGED = "YouTube shows another thumbnail by now, which was stored: this one belongs to the history only"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from store.tables import Channel, SyncRun, SyncStatus
@@ -52,26 +52,11 @@ class SyncReport:
         not_pairs: Mapping[str, int],
         error: Exception | None,
     ) -> SyncReport:
-        """The report of a finished run."""
-        return cls(
-            name=name,
-            status=run.status,  # type: ignore[arg-type]  # a CHECK holds the column to these words
-            id=channel.id,
-            handle=channel.handle,
-            title=channel.title,
-            listed=run.listed,
-            new=run.new,
-            changed=run.changed,
-            gone=run.gone,
-            not_pairs=not_pairs,
-            pictures_fetched=run.pictures_fetched,
-            pictures_unchanged=run.pictures_unchanged,
-            pictures_failed=run.pictures_failed,
-            requests=run.requests,
-            units=run.units,
-            seconds=run.seconds or 0.0,
-            error=error,
-        )
+        """The report of a finished run: the fields that both have are copied, except those set here."""
+        copied = {each.name: getattr(run, each.name) for each in fields(cls) if hasattr(run, each.name)}
+        of_channel = {"name": name, "id": channel.id, "handle": channel.handle, "title": channel.title}
+        others = {"not_pairs": not_pairs, "seconds": run.seconds or 0.0, "error": error}
+        return cls(**{**copied, **of_channel, **others})
 
     @property
     def exit_code(self) -> int:
@@ -82,27 +67,12 @@ class SyncReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form; `notices` and `error` are there only when there are any."""
-        document: dict[str, Any] = {
-            "id": self.id,
-            "handle": self.handle,
-            "title": self.title,
-            "status": self.status,
-            "listed": self.listed,
-            "new": self.new,
-            "changed": self.changed,
-            "gone": self.gone,
-            "not_pairs": dict(self.not_pairs),
-            "thumbnails": {
-                "fetched": self.pictures_fetched,
-                "unchanged": self.pictures_unchanged,
-                "failed": self.pictures_failed,
-            },
-            "requests": self.requests,
-            "units": self.units,
-            "seconds": round(self.seconds, 3),
-        }
-        if self.notices:
-            document["notices"] = list(self.notices)
-        if self.error is not None:
-            document["error"] = str(self.error)
-        return document
+        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        document["not_pairs"] = dict(self.not_pairs)
+        document["thumbnails"] = {kind: document.pop(f"pictures_{kind}") for kind in ("fetched", "unchanged", "failed")}
+        document["seconds"] = round(self.seconds, 3)
+        del document["name"], document["error"]
+        notices = document.pop("notices")
+        if notices:
+            document["notices"] = list(notices)
+        return document if self.error is None else {**document, "error": str(self.error)}

@@ -184,12 +184,12 @@ class Service:
             ending.cancel()
             if self._child is not None:
                 self._child.kill()
-        log.info("stopped in order")
+        log.info("stopped cleanly")
 
     async def _end_child_when_told(self) -> None:
         """Beside the sync that ends at the same time."""
         await self._stop.wait()
-        log.info("told to stop: what is at hand is finished")
+        log.info("told to stop: finishing the work in progress")
         if self._child is not None:
             await self._child.stop()
 

@@ -104,7 +104,7 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
         return BadKey(f"YouTube does not accept the API key ({message}); check YOUTUBE_API_KEY")
     return ApiError(
         f"YouTube refused the request: {message} ({answer.status}); "
-        "if this goes on, report it with the command's -vv output",
+        "if this continues, report it with the command's -vv output",
         status=answer.status,
         reason=reasons[0] if reasons else "",
     )

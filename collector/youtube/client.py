@@ -60,7 +60,7 @@ class YouTube:
         """Look a channel up. Old custom addresses cost up to two calls, anything else one.
 
         Raises:
-            ChannelNotFound: there is none of that name.
+            ChannelNotFound: no channel has that name.
             CollectorError: see `_call`.
         """
         for parameter in self._lookups(name):
@@ -187,5 +187,5 @@ class YouTube:
         if self.most_units is not None and self.units + self._in_flight > self.most_units:
             raise BudgetSpent(
                 "the units allowed for the day are spent, everything so far is kept; "
-                "allow more, or go on after midnight Pacific time"
+                "allow more, or continue after midnight Pacific time"
             ) from cause

@@ -183,7 +183,7 @@ def parse_uploads_page(body: JsonObject) -> UploadsPage:
     """One page of the uploads.
 
     Raises:
-        BadAnswer: it is no such answer, or its token for the next page is none.
+        BadAnswer: the answer has another form, or an invalid token for the next page.
     """
     items = _items(body, "youtube#playlistItemListResponse")
     entries = [entry for item in items if (entry := _entry(item)) is not None]
@@ -201,7 +201,7 @@ def _token(body: JsonObject) -> str | None:
     if token is None or token == "":
         return None
     if not isinstance(token, str) or len(token) > _LONGEST_TOKEN or not (token.isascii() and token.isprintable()):
-        raise BadAnswer("the answer's token for the next page is none")
+        raise BadAnswer("the answer has an invalid token for the next page")
     return token
 
 
@@ -261,7 +261,7 @@ def _counts(statistics: object) -> Counts | None:
 
 
 def _count(value: object) -> int | None:
-    """A count; the API sends them as texts. None for what is none, or too large for a database's 64 bits."""
+    """A count; the API sends them as texts. None for what is not a number, or too large for a database's 64 bits."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not _COUNT.fullmatch(text):
         return None

@@ -199,7 +199,7 @@ def _check_file(url: URL, *, create: bool) -> None:
         if path.stat().st_size == 0:
             # SQLite would take it for a new database: what was in it would go unmissed.
             raise NotAStore(
-                f"{path} is an empty file, which no store is; restore it from a backup, or delete it to begin anew"
+                f"{path} is empty; it is not a thumbtune store. Restore it from a backup, or delete it to start again"
             )
         return
     if not create:

@@ -49,7 +49,7 @@ VIEWS = {
             "gone": "videos found private or deleted",
             "pictures_fetched": "pictures stored",
             "pictures_unchanged": "pictures that the server said are the same",
-            "pictures_failed": "pictures that could not be had, see `picture_failure`",
+            "pictures_failed": "pictures that could not be fetched, see `picture_failure`",
             "requests": "HTTP requests sent, retries and pictures included",
             "units": "API quota units spent",
             "seconds": "wall-clock time",

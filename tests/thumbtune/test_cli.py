@@ -71,7 +71,7 @@ def test_a_groups_help_cuts_no_sentence(tmp_path: Path, group: str) -> None:
         (["runs", "--db", "x"], 2, "error: No such option '--db'. This is a global option"),
         (["runs", "show", "-q", "1"], 2, "error: No such option '-q'. This is a global option"),
         (["sync", "--ful"], 2, "error: No such option '--ful'. Did you mean '--full'?"),
-        (["-q", "-v", "db", "check"], 2, "error: -q and -v contradict each other; give one of them."),
+        (["-q", "-v", "db", "check"], 2, "error: -q and -v exclude each other; give one of them."),
         (["--db", "what", "db", "upgrade"], 2, "error: 'what' is not a database URL; write sqlite:///FILE or"),
         (["db", "check"], 1, "error: there is no store at thumbtune.db; run 'thumbtune sync CHANNEL' first"),
         (["sql", "select 1"], 1, "error: there is no store at thumbtune.db;"),

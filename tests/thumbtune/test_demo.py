@@ -113,7 +113,7 @@ def test_serve_takes_no_option_that_it_would_ignore(tmp_path: Path, other: list[
     command = [sys.executable, "-m", "thumbtune", "demo", "--serve", *other]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout) == (2, "")
-    assert f"error: --serve has no use for {other[0]}; leave it out." in result.stderr
+    assert f"error: --serve and {other[0]} exclude each other" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,7 +45,7 @@ def titles(document: dict[str, list[dict[str, str]]]) -> set[str]:
 
 
 def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
-    found = thumbtune("match", "cover.png", *IDEAS, "--run", clip, "--json").document()
+    found = thumbtune("match", "cover.png", *IDEAS, "--model", clip, "--json").document()
     assert (found["image"], found["model"], found["run_id"]) == ("cover.png", clip, None)
     assert (found["compared"], found["current"]) == (15, [])
     assert titles(found) == set(IDEAS)
@@ -55,17 +55,17 @@ def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
         assert 1 <= title["stands"] <= title["of"] == 16
     stands = [title["stands"] for title in found["titles"]]
     assert stands == sorted(stands), "the better one of two never stands lower"
-    own = thumbtune("match", "cover.png", *IDEAS, "--channel", "@UC2", "--run", clip, "--json").document()
+    own = thumbtune("match", "cover.png", *IDEAS, "--channel", "@UC2", "--model", clip, "--json").document()
     assert (own["compared"], own["titles"][0]["of"]) == (3, 4)
 
 
 def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: str) -> None:
-    found = thumbtune("match", "UC1-004", *IDEAS, "--run", clip, "--json").document()
+    found = thumbtune("match", "UC1-004", *IDEAS, "--model", clip, "--json").document()
     (current,) = found["current"]
     assert (current["title"], current["video_ids"], current["of"]) == ("purple circle 4 UC1", ["UC1-004"], 15)
-    done = thumbtune("match", "UC1-004", *IDEAS, "--run", clip)
+    done = thumbtune("match", "UC1-004", *IDEAS, "--model", clip)
     head, *lines = done.stdout.splitlines()
-    assert head.split() == ["rank", "score", "stands", "title"]
+    assert head.split() == ["rank", "score", "position", "title"]
     assert len(lines) == 4
     marked = [line for line in lines if line.startswith("current")]
     assert len(marked) == 1
@@ -81,7 +81,7 @@ def test_a_video_whose_id_begins_with_a_dash(thumbtune: Run, clip: str, store: s
     with database.write() as session:
         add_video(session, "-dashed", title="A dash", picture=draw("navy", "bar"))
     database.close()
-    found = thumbtune("match", "--run", clip, "--json", "--", "-dashed", *IDEAS).document()
+    found = thumbtune("match", "--model", clip, "--json", "--", "-dashed", *IDEAS).document()
     assert [current["title"] for current in found["current"]] == ["A dash"]
     assert titles(found) == set(IDEAS)
 
@@ -94,7 +94,7 @@ def test_titles_from_a_file_and_from_standard_input(
 
     def asked(*arguments: str) -> set[str]:
         pipe(monkeypatch, "piped 🎈\n\n".encode())
-        return titles(thumbtune("match", "cover.png", *arguments, "--run", clip, "--json").document())
+        return titles(thumbtune("match", "cover.png", *arguments, "--model", clip, "--json").document())
 
     assert asked("--titles", "ideas.txt") == {"voilà", "日本"}
     assert asked("--titles", "ideas.txt", "mine") == {"voilà", "日本", "mine"}
@@ -104,47 +104,55 @@ def test_titles_from_a_file_and_from_standard_input(
 
 
 def test_duplicates_are_listed_once(thumbtune: Run, clip: str) -> None:
-    found = thumbtune("match", "cover.png", "zebra", "apple", " zebra ", "", "--run", clip, "--json").document()
+    found = thumbtune("match", "cover.png", "zebra", "apple", " zebra ", "", "--model", clip, "--json").document()
     assert sorted((title["title"], title["times"]) for title in found["titles"]) == [("apple", 1), ("zebra", 2)]
 
 
 def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     open_database(url).close()
-    done = thumbtune("match", "cover.png", *IDEAS, "--run", clip, db=url)
+    done = thumbtune("match", "cover.png", *IDEAS, "--model", clip, db=url)
     assert done.returncode == 0
     assert [line.split()[:3:2] for line in done.stdout.splitlines()[1:]] == [["1", "-"], ["2", "-"], ["3", "-"]]
-    assert done.stderr.splitlines()[-1].startswith("note: the store has no other pair whose title to stand among")
-    found = thumbtune("match", "cover.png", *IDEAS, "--run", clip, "--json", db=url).document()
+    assert done.stderr.splitlines()[-1].startswith("note: the store has no other pair")
+    found = thumbtune("match", "cover.png", *IDEAS, "--model", clip, "--json", db=url).document()
     assert [(title["stands"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
 
 
 def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str) -> None:
     title = "red\x1b[31m \u202eevil"
-    shown = thumbtune("match", "cover.png", title, "--run", clip).stdout
+    shown = thumbtune("match", "cover.png", title, "--model", clip).stdout
     assert "red\\x1b[31m \\u202eevil" in shown
     assert "\x1b" not in shown
-    assert titles(thumbtune("match", "cover.png", title, "--run", clip, "--json").document()) == {title}
+    assert titles(thumbtune("match", "cover.png", title, "--model", clip, "--json").document()) == {title}
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ((), 2, "error: Missing argument 'IMAGE'."),
-        (("cover.png",), 2, "error: there is no title to match (standard input holds none); give one or more"),
+        (("cover.png",), 2, "error: there is no title to match (standard input has none)"),
         (("cover.png", " "), 2, "error: there is no title to match; give one or more after IMAGE, or --titles FILE."),
-        (("cover.png", "--titles", "blank.txt"), 2, "error: there is no title to match (blank.txt holds none)"),
+        (("cover.png", "--titles", "blank.txt"), 2, "error: there is no title to match (blank.txt has none)"),
         (("cover.png", "--titles", "none.txt"), 2, "error: --titles none.txt can't be read (No such file or directory"),
         (("cover.png", "--titles", "."), 2, "error: --titles . can't be read (Is a directory); check the file."),
         (("cover.png", "--titles", "latin.txt"), 2, "error: latin.txt is not UTF-8 text (byte 5); save it as UTF-8"),
-        (("cover.png", "caf\udce9", "--run", "CLIP"), 2, "error: 'caf\\udce9' is not UTF-8 text; use a UTF-8 terminal"),
+        (
+            ("cover.png", "caf\udce9", "--model", "CLIP"),
+            2,
+            "error: 'caf\\udce9' is not UTF-8 text",
+        ),
         (("none.png", "a"), 2, "error: 'none.png' is neither a file nor a video in the store; check the path"),
         ((".", "a"), 2, "error: . is a folder; name a picture's file, or the id of a video in the store"),
         (("latin.txt", "a"), 2, "error: latin.txt is not a picture that can be read; name a JPEG, PNG, WebP"),
         (("cut.png", "a"), 2, "error: cut.png can't be decoded ("),
         (("bare", "a"), 2, "error: video bare has no picture in the store yet; run 'thumbtune sync', or name a file"),
-        (("cover.png", "a"), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model with --run"),
-        (("cover.png", "a", "--run", "2"), 1, "error: there is no run 2; 'thumbtune runs' lists them"),
+        (
+            ("cover.png", "a"),
+            1,
+            "error: no run has ended yet; run 'thumbtune train' first, or name a model",
+        ),
+        (("cover.png", "a", "--model", "2"), 1, "error: there is no run 2; 'thumbtune runs' lists them"),
         (("cover.png", "a", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1, @uc2"),
     ],
 )
@@ -187,7 +195,7 @@ def test_standard_input_in_another_encoding_or_closed(
 def test_a_pipeline_of_processes(store: str, clip: str, tmp_path: Path) -> None:
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
     done = subprocess.run(
-        [sys.executable, "-m", "thumbtune", "--db", store, "-q", "match", "cover.png", "--run", clip, "--json"],
+        [sys.executable, "-m", "thumbtune", "--db", store, "-q", "match", "cover.png", "--model", clip, "--json"],
         input="voilà\nzebra\n".encode(),
         capture_output=True,
         check=False,

@@ -13,11 +13,13 @@ from typing import NamedTuple
 import pytest
 from huggingface_hub import close_session
 
+from store.db import open_database
 from tests.fakes.hub import FakeHub, Repository, serving
 from tests.trainer.test_hub import trained_store, use_hub
 from tests.trainer.tiny import build_clip
 from thumbtune.cli import main
 from trainer.quiet import quiet_libraries
+from trainer.runs import promote_run
 
 
 class Done(NamedTuple):
@@ -37,7 +39,10 @@ def store(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> str:
     folder = tmp_path_factory.mktemp("push")
     with quiet_libraries():
         clip = build_clip(folder / "tiny-clip")
-    return trained_store(migrated_file, folder, clip)
+    url = trained_store(migrated_file, folder, clip)
+    with open_database(url) as database:
+        promote_run(database, 1, "a test")
+    return url
 
 
 @pytest.fixture
@@ -65,14 +70,14 @@ def push(hub: FakeHub, store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytes
 
 
 def test_a_model(push: Run, hub: FakeHub) -> None:
-    done = push("clip", "--model")
+    done = push("model", "clip")
     assert (done.returncode, done.stdout) == (0, f"run 1's model: {hub.url}/creator/clip (private)\n")
     assert done.stderr.splitlines() == ["Asking the hub ...", "Uploading to creator/clip ..."]
     assert hub.repository("creator/clip").private
 
 
 def test_a_dataset(push: Run, hub: FakeHub) -> None:
-    done = push("creator/pairs", "--dataset", "--run", "1", "--json")
+    done = push("dataset", "creator/pairs", "--run", "1", "--json")
     assert json.loads(done.stdout) == {
         "what": "dataset",
         "repo": "creator/pairs",
@@ -87,7 +92,7 @@ def test_a_dataset(push: Run, hub: FakeHub) -> None:
 
 
 def test_public_is_said_and_done(push: Run, hub: FakeHub) -> None:
-    done = push("pairs", "--dataset", "--public")
+    done = push("dataset", "pairs", "--public")
     assert done.stdout.endswith("/creator/pairs (public)\n")
     assert done.stderr.startswith(
         "the dataset contains titles and thumbnails that belong to their creators; everyone can read it\n"
@@ -97,7 +102,7 @@ def test_public_is_said_and_done(push: Run, hub: FakeHub) -> None:
 
 def test_a_private_repository_is_not_opened(push: Run, hub: FakeHub) -> None:
     hub.repositories["model", "creator/clip"] = Repository("model", private=True)
-    done = push("clip", "--model", "--public")
+    done = push("model", "clip", "--public")
     assert done.stdout.endswith("/creator/clip (private)\n")
     assert done.stderr.splitlines()[-1].startswith("the repository was private")
 
@@ -105,12 +110,13 @@ def test_a_private_repository_is_not_opened(push: Run, hub: FakeHub) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("clip",), 2, "error: give either --model or --dataset."),
-        (("clip", "--model", "--dataset"), 2, "error: give either --model or --dataset."),
-        (("a/b/c", "--model"), 2, "error: 'a/b/c' is not a valid repository name"),
-        (("clip", "--model", "--run", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
-        (("open", "--dataset"), 1, "error: creator/open already exists and is public"),
-        (("other/clip", "--model"), 1, "error: the hub's token may not write to other/clip (You don't have the rights"),
+        (("clip",), 2, "error: No such command 'clip'."),
+        (("clip", "--model", "--dataset"), 2, "error: No such command 'clip'."),
+        (("model",), 2, "error: Missing argument 'REPO'."),
+        (("model", "a/b/c"), 2, "error: 'a/b/c' is not a valid repository name"),
+        (("model", "clip", "--run", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
+        (("dataset", "open"), 1, "error: creator/open already exists and is public"),
+        (("model", "other/clip"), 1, "error: the hub's token may not write to other/clip (You don't have the rights"),
     ],
 )
 def test_errors_are_one_line(push: Run, hub: FakeHub, arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -122,7 +128,7 @@ def test_errors_are_one_line(push: Run, hub: FakeHub, arguments: tuple[str, ...]
 
 def test_without_a_token(push: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    done = push("clip", "--model")
+    done = push("model", "clip")
     assert done.stderr.splitlines()[-1].startswith("error: there is no access token for the hub on this machine; run")
     assert (done.returncode, hub.asked) == (1, [])
 
@@ -140,7 +146,7 @@ def alone(store: str, hub: FakeHub, home: Path, *arguments: str) -> Done:
 
 @pytest.mark.processes
 def test_a_process_of_its_own_says_nothing_else(hub: FakeHub, store: str, tmp_path: Path) -> None:
-    done = alone(store, hub, tmp_path, "-q", "push", "clip", "--model", "--json")
+    done = alone(store, hub, tmp_path, "-q", "push", "model", "clip", "--json")
     assert json.loads(done.stdout)["repo"] == "creator/clip"
     assert (done.returncode, done.stderr) == (0, "")
     assert "model.safetensors" in hub.repository("creator/clip").files
@@ -149,7 +155,7 @@ def test_a_process_of_its_own_says_nothing_else(hub: FakeHub, store: str, tmp_pa
 @pytest.mark.processes
 def test_the_token_is_not_in_what_debugging_shows(hub: FakeHub, store: str, tmp_path: Path) -> None:
     hub.answers["whoami"] = [403]
-    done = alone(store, hub, tmp_path, "--debug", "push", "clip", "--model")
+    done = alone(store, hub, tmp_path, "--debug", "push", "model", "clip")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "TokenRefused" in done.stderr

@@ -24,10 +24,10 @@ def test_what_only_reads_works(migrated_file: Path, tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{path}")
     export_dataset(database, tmp_path / "first")  # the snapshot that the store has from then on
     database.close()
-    search = f"search red --run {clip} --device cpu"
+    search = f"search red --model {clip} --device cpu"
     script = tmp_path / "commands.py"
     script.write_text(COMMANDS)
-    reading = [search, f"match UC1-004 Cats --run {clip} --device cpu", f"export {tmp_path / 'again'}"]
+    reading = [search, f"match UC1-004 Cats --model {clip} --device cpu", f"export dataset {tmp_path / 'again'}"]
     train = f"train --model {clip} --epochs 1"
     done = json.loads(on_read_only_mount(folder, sys.executable, str(script), f"sqlite:///{path}", *reading, train))
     assert {line: done[line][0] for line in reading} == dict.fromkeys(reading, 0), done

@@ -178,6 +178,7 @@ def test_every_week_of_a_channel(shell: Shell, clip: Path) -> None:
 
 def test_what_a_person_reads(shell: Shell) -> None:
     first = shell.run("retrain", "@tests", *shell.model)
+    assert "'retrain CHANNEL' is now" in first.stderr
     assert "40 new pairs (40 of new videos, 0 with a new title or thumbnail)\n" in first.stdout
     assert "settings that were not given: the defaults\n" in first.stdout
     assert "the base model" in first.stdout.splitlines()[-1]
@@ -254,7 +255,7 @@ def test_a_closed_channel_does_not_keep_the_others_from_training(shell: Shell) -
     shell.server.catalogues = shell.server.catalogues[:1]
     done = shell.run("retrain", *shell.model, "--json")
     assert done.returncode == 1
-    assert f"YouTube has channel {closed.channel_id}, or its uploads, no more" in done.error()
+    assert f"YouTube no longer lists channel {closed.channel_id}" in done.error()
     found = done.document()
     assert sorted(report["status"] for report in found["sync"]) == ["failed", "unchanged"]
     assert (found["new_pairs"]["total"], found["promoted"]) == (45, True)
@@ -275,9 +276,9 @@ def test_a_failed_sync_ends_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["@tests", "--no-sync"], 2, "CHANNEL is what to sync, and --no-sync syncs nothing"),
+        (["@tests", "--no-sync"], 2, "--no-sync excludes channels to sync"),
         (["tests"], 2, "did you mean @tests?"),
-        ([], 2, "no channels yet; name one: thumbtune retrain @HANDLE"),
+        ([], 2, "no channels yet; name one: thumbtune sync @HANDLE"),
         (["@tests", "--min-new", "-1"], 2, "--min-new"),
         (["@tests", "--epochs", "0"], 2, "epochs 0 is too few; use 1 or more"),
         (["--no-sync", "--channel", "@who"], 2, "channel '@who' is not in the store"),
@@ -362,14 +363,14 @@ def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
 
 
 def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
-    assert shell.run("runs", "champions").stdout == "no model is in use yet; run 'thumbtune train' first\n"
+    assert shell.run("runs", "champions").stdout == "no trained run is in use yet; run 'thumbtune train' first\n"
     shell.run("sync", "@tests")
     for seed in ("1", "2"):
         shell.run("train", *shell.model, "--train", "projection", "--lr", "1e-12", "--seed", seed)
     shell.run("runs", "promote", "1", "--reason", "to begin with")
     done = shell.run("runs", "promote", "2", "--reason", "it reads\x1b[31m better")
-    assert (done.returncode, done.stdout) == (0, "run 2 is in use now, in place of run 1\n")
-    assert shell.run("runs", "promote", "2").stdout == "run 2 is in use already\n"
+    assert (done.returncode, done.stdout) == (0, "run 2 is now in use instead of run 1\n")
+    assert shell.run("runs", "promote", "2").stdout == "run 2 is already in use\n"
     back = shell.run("runs", "promote", "1", "--json").document()
     assert back == {"run_id": 1, "replaced_run_id": 2, "changed": True}
     assert [run["in_use"] for run in shell.run("runs", "--json").document()["runs"]] == [True, False]

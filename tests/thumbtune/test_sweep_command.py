@@ -162,7 +162,7 @@ def test_trials_are_listed_only_when_asked_for(thumbtune: Run, clip: Path) -> No
     assert shown[0].split()[:5] == ["run", "status", "trial", "seed", "lr"]
     assert len(shown) == 12
     assert thumbtune("runs", "--sweep", "9").error().startswith("error: there is no sweep 9")
-    told = thumbtune("evaluate", "1").error()
+    told = thumbtune("evaluate", "--model", "1").error()
     assert told.startswith("error: run 1 is a sweep's trial, which keeps no model")
 
 

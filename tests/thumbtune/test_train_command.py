@@ -123,7 +123,7 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     again = document(thumbtune("evaluate", "--json"))
     assert again["equals_recorded"] is True
     assert again["metrics"] == found["metrics"]["tuned"]
-    whole = document(thumbtune("evaluate", "whole", "--json"))
+    whole = document(thumbtune("evaluate", "--model", "whole", "--json"))
     assert (whole["run_id"], whole["metrics"]) == (None, found["metrics"]["tuned"])
 
     listed = document(thumbtune("runs", "--json"))["runs"]
@@ -137,9 +137,9 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     assert 0 < compared["mcnemar"]["p"] <= 1
 
     thumbtune("runs", "promote", "1")
-    exported = document(thumbtune("export", "data", "--json"))
+    exported = document(thumbtune("export", "dataset", "data", "--json"))
     assert exported["examples"] == {"train": 28, "valid": 6, "test": 6}
-    assert document(thumbtune("export", "model", "--model", "--json"))["run_id"] == 1
+    assert document(thumbtune("export", "model", "model", "--json"))["run_id"] == 1
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
@@ -165,7 +165,10 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     assert "exact McNemar p = 1" in thumbtune("runs", "compare", "1", "2").stdout
     assert len(thumbtune("runs").stdout.splitlines()) == 3
     assert "loss: " in thumbtune("runs", "show", "2").stdout
-    assert thumbtune("export", "data", "--parquet").stdout == "snapshot 1: 28 train, 6 valid, 6 test examples in data\n"
+    assert (
+        thumbtune("export", "dataset", "data", "--parquet").stdout
+        == "snapshot 1: 28 train, 6 valid, 6 test examples in data\n"
+    )
 
 
 @pytest.mark.parametrize("negatives", ["least-similar", "random"])
@@ -253,23 +256,43 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
         (("train", "--seed", "9" * 22), 2, "error: Invalid value for '--seed': 9999999999999999999999 is not in the r"),
         (("train", "--seed", "2000000001"), 2, "error: Invalid value for '--seed': 2000000001 is not in the range"),
         (("train", "--seed", "-1"), 2, "error: seed -1 is out of range; use 0 to 2000000000"),
-        (("train", "--output", ""), 2, "error: Invalid value for '--output': an empty name; name a folder, '.' for"),
-        (("retrain", "--output", " "), 2, "error: Invalid value for '--output': an empty name; name a folder, '.' for"),
+        (
+            ("train", "--output", ""),
+            2,
+            "error: Invalid value for '--output': the name is empty",
+        ),
+        (
+            ("retrain", "--output", " "),
+            2,
+            "error: Invalid value for '--output': the name is empty",
+        ),
         (("retrain", "--batch-size", "9" * 22), 2, "error: Invalid value for '--batch-size': 9999999999999999999999"),
         (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1"),
         (("evaluate",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model"),
-        (("evaluate", ""), 2, "error: the model is an empty name; name a run, a folder or a hub name with MODEL"),
-        (("evaluate", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
+        (
+            ("evaluate", "--model", ""),
+            2,
+            "error: the model is an empty name; name a run, a folder or a hub name",
+        ),
+        (("evaluate", "--model", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
         (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
         (("runs", "show", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
         (("runs", "promote", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
         (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep lists them all"),
         (("sweep", "--resume", "9" * 20), 1, f"error: there is no sweep {'9' * 20};"),
-        (("export", "x", "--run", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
-        (("export", "x", "--snapshot", "9" * 20), 1, f"error: there is no snapshot {'9' * 20}; 'thumbtune runs' shows"),
+        (
+            ("export", "dataset", "x", "--run", "9" * 20),
+            1,
+            f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them",
+        ),
+        (
+            ("export", "dataset", "x", "--snapshot", "9" * 20),
+            1,
+            f"error: there is no snapshot {'9' * 20}",
+        ),
         (("runs", "compare", "1", "two"), 1, "error: there is no run 1; 'thumbtune runs' lists them"),
-        (("export", "."), 1, "error: . is not an empty folder; name a new one"),
-        (("export", "x", "--model", "--parquet"), 2, "error: --model can only be combined with --run."),
+        (("export", "dataset", "."), 1, "error: . is not an empty folder; name a new one"),
+        (("export", "model", "x", "--parquet"), 2, "error: No such option '--parquet'."),
     ],
 )
 def test_errors_are_one_line(thumbtune: Run, arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -290,13 +313,13 @@ def test_errors_are_one_line(thumbtune: Run, arguments: tuple[str, ...], code: i
         (("runs", "compare", "3000000000", "1"), "run"),
         (("runs", "--sweep", "3000000000"), "sweep"),
         (("sweep", "--resume", "3000000000"), "sweep"),
-        (("evaluate", "3000000000"), "run"),
+        (("evaluate", "--model", "3000000000"), "run"),
         (("train", "--model", "3000000000:base"), "run"),
-        (("match", "UC1-000", "A title", "--run", "3000000000"), "run"),
-        (("search", "A text", "--run", "3000000000"), "run"),
-        (("export", "x", "--snapshot", "3000000000"), "snapshot"),
-        (("export", "x", "--run", "3000000000"), "run"),
-        (("export", "x", "--model", "--run", "3000000000"), "run"),
+        (("match", "UC1-000", "A title", "--model", "3000000000"), "run"),
+        (("search", "A text", "--model", "3000000000"), "run"),
+        (("export", "dataset", "x", "--snapshot", "3000000000"), "snapshot"),
+        (("export", "dataset", "x", "--run", "3000000000"), "run"),
+        (("export", "model", "x", "--run", "3000000000"), "run"),
     ],
 )
 def test_a_number_too_large_for_postgres_is_not_there_either(
@@ -342,7 +365,7 @@ def test_a_signal_stops_a_run_and_leaves_it_recorded(
 
 
 def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Path, clip: Path) -> None:
-    assert thumbtune("runs").stdout == "no runs yet; 'thumbtune train' makes one\n"
+    assert "thumbtune train" in thumbtune("runs").stdout
     other = f"sqlite:///{tmp_path}/empty.db"
     database = open_database(other)
     with database.read() as session:
@@ -367,9 +390,9 @@ def test_a_full_disk_under_output_leaves_the_run_done(thumbtune: Run, store: str
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         r"error: run 1 is done, but its model can't be written to small \(.*No space left on device.*\); "
-        r"run 'thumbtune export --model small --run 1'\n",
+        r"run 'thumbtune export model small --run 1'\n",
         done.stderr,
     )
     assert [run["status"] for run in document(thumbtune("runs", "--json"))["runs"]] == ["done"]
-    assert document(thumbtune("export", "--model", "small", "--run", "1", "--json"))["run_id"] == 1
+    assert document(thumbtune("export", "model", "small", "--run", "1", "--json"))["run_id"] == 1
     assert document(thumbtune("evaluate", "small", "--json"))["metrics"]

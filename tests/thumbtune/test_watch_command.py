@@ -142,7 +142,7 @@ def test_a_signal_finishes_what_is_at_hand_and_exits_with_0_within_10_seconds(
         with watching(store_url, server, "@tests") as watcher:
             watcher.until(lambda: server.faults.made["hang"] and server.faults.made["slow"] >= PICTURES_AT_ONCE)
             assert watcher.end(number) == 0, watcher.text
-            assert "stopped in order" in watcher.text
+            assert "stopped cleanly" in watcher.text
         server.release()
     (run,) = sync_runs(opened)
     assert run.status == "interrupted"
@@ -428,7 +428,7 @@ def test_a_signal_while_a_sync_is_being_opened_ends_it_in_order(sqlite_url: str,
             watcher.said("told to stop")
         assert watcher.process.wait(30) == 0, watcher.text
         watcher._reader.join(30)
-        assert "stopped in order" in watcher.text
+        assert "stopped cleanly" in watcher.text
         assert re.search(rf"{name}: interrupted, .* 1 units", watcher.text)
         assert server.units == 1
     assert [(run.status, run.units) for run in sync_runs(opened)] == ([] if name == "@nobody" else [("interrupted", 1)])

@@ -78,7 +78,7 @@ def test_parquet_files_are_the_snapshot(database: Database, made: int, tmp_path:
 
 
 def command(database: Database, folder: Path, *form: str) -> list[str]:
-    return [sys.executable, "-m", "thumbtune", "--db", url_of(database), "-q", "export", str(folder), *form]
+    return [sys.executable, "-m", "thumbtune", "--db", url_of(database), "-q", "export", "dataset", str(folder), *form]
 
 
 def assert_whole(folder: Path) -> None:
@@ -201,18 +201,17 @@ def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["", " "])
-@pytest.mark.parametrize("form", [*FORMS, ("--model",)])
+@pytest.mark.parametrize("form", [("dataset",), ("dataset", "--parquet"), ("model",), ("--model",)])
 def test_an_empty_name_is_not_the_current_folder(
     sqlite_database: Database, tmp_path: Path, form: tuple[str, ...], name: str
 ) -> None:
     fill(sqlite_database, 10)
     (tmp_path / "here").mkdir()
-    arguments = command(sqlite_database, Path("DIR"), *form)
-    arguments[arguments.index("DIR")] = name
+    arguments = [sys.executable, "-m", "thumbtune", "--db", url_of(sqlite_database), "export", *form, name]
     done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path / "here")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "error: Invalid value for 'DIR': an empty name; name a folder, '.' for the one you are in."
+        "error: Invalid value for 'DIR': the name is empty; name a folder, or '.' for the current one."
     )
     assert [*(tmp_path / "here").iterdir()] == []
 

@@ -159,8 +159,7 @@ def test_what_no_folder_can_be_called_is_an_unknown_model(name: str, reason: str
 @pytest.mark.parametrize(
     ("option", "name", "takes"),
     [
-        ("--run", "base", "N (run N's model), N:base (what it started from), a folder or a hub name"),
-        ("MODEL", "champion", "N (run N's model), N:base (what it started from), a folder or a hub name"),
+        ("--model", "champion", "N:base (what run N started from), a folder or a hub name"),
         ("--model", "3", "N:base (what run N started from), a folder or a hub name"),
         ("--title-model", "3:base", "base (the base model's own text tower), a folder or a hub name"),
     ],

@@ -185,7 +185,7 @@ def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, enc
         weights["0.model.text_projection.weight"].fill_(weight)
         weights["0.model.visual_projection.weight"].fill_(weight)
     for ask in (lambda: text_vector(encoder, "red"), lambda: library(sqlite_database, encoder)):
-        with pytest.raises(RunUnusable, match="name another model with --run"):
+        with pytest.raises(RunUnusable, match="name another model with --model"):
             ask()
 
 

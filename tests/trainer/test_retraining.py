@@ -484,7 +484,7 @@ def test_a_signal_while_the_whole_model_is_written_leaves_the_run_done(
         retrain(database, settings_for(**LEARNT), output=tmp_path / "whole")
     assert str(caught.value) == (
         "run 1 is done, and was interrupted while its model was written; "
-        f"run 'thumbtune export --model {tmp_path / 'whole'} --run 1'"
+        f"run 'thumbtune export model {tmp_path / 'whole'} --run 1'"
     )
     with database.read() as session:
         assert get_run(session, 1).status == "done"

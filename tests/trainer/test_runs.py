@@ -305,7 +305,7 @@ def test_too_few_pairs_are_recorded_too(sqlite_database: Database, settings_for:
     fill(sqlite_database, 1)
     with pytest.raises(NotEnoughPairs):
         train(sqlite_database, settings_for())
-    assert "training needs 2" in str(failed(sqlite_database).error)
+    assert "at least 2 distinct pairs" in str(failed(sqlite_database).error)
 
 
 def test_a_damaged_picture_is_named(filled: Database, settings_for: Make) -> None:
@@ -367,7 +367,7 @@ def test_a_run_whose_output_cant_be_written_is_done_and_in_use(
         train(database, settings_for(), output=output, progress=CallsAt("Training", take_away))
     told = str(caught.value)
     assert told.startswith(f"run 1 is done, but its model can't be written to {output} ([Errno ")
-    assert told.endswith(f"); run 'thumbtune export --model '{output}' --run 1'")
+    assert told.endswith(f"); run 'thumbtune export model '{output}' --run 1'")
     assert caught.value.exit_code == 1
     with database.read() as session:
         run, in_use = get_run(session, 1), champion(session)

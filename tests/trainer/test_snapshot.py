@@ -185,7 +185,7 @@ def test_a_channel_without_pictures_says_so(database: Database) -> None:
 @pytest.mark.parametrize(("n", "train"), [(1, 0), (2, 1)])
 def test_too_few_pairs(database: Database, n: int, train: int) -> None:
     fill(database, n)
-    with pytest.raises(NotEnoughPairs, match=rf"^{n} pairs? gave {train} to train on, and training needs 2"):
+    with pytest.raises(NotEnoughPairs, match=rf"^the training split has {train} of {n} pairs?; at least 2"):
         snapshot.require_trainable(snapshot.select_pairs(database))
 
 

@@ -8,26 +8,26 @@ from typing import Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.console import printable
 
 __all__ = ["champions", "promote"]
 
 
 @click.command(short_help="List every run that is or was the champion.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
-    """List every run that is or was the champion: from when to when, why, and its recall@1."""
+    """List every run that is or was the champion: when, why, and its recall@1."""
     from store.db import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
-    app.console.json_wanted = as_json
     with app.open_database() as database, database.read() as session:
         rows = [_in_time(row) for row in rows_as_dicts(session, "SELECT * FROM champions")]
     if as_json:
         app.console.print_json({"champions": rows})
         return
     if not rows:
-        app.console.say("no model is in use yet; run 'thumbtune train' first")
+        app.console.say("no trained run is in use yet; run 'thumbtune train' first")
         return
     app.console.table(
         ("run", "in use from", "until", "valid recall@1", "test recall@1", "reason"),
@@ -57,7 +57,7 @@ def _in_time(row: dict[str, Any]) -> dict[str, Any]:
 @click.command(short_help="Make a run the champion.")
 @click.argument("run_id", metavar="ID", type=int)
 @click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Stored with the promotion.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
     """Make run ID the champion: search, match, export and the next retraining then use its model.
@@ -66,16 +66,15 @@ def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
     """
     from trainer.runs import promote_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
-    app.console.json_wanted = as_json
     if not reason.strip():
         raise click.UsageError("--reason is empty; give a reason, or omit the option.")
     with app.open_database() as database:
         done = promote_run(database, run_id, reason)
     if not done.changed:
-        app.console.say(f"run {run_id} is in use already")
+        app.console.say(f"run {run_id} is already in use")
     elif done.replaced is None:
-        app.console.say(f"run {run_id} is in use now, as the first")
+        app.console.say(f"run {run_id} is now in use; it is the first")
     else:
-        app.console.say(f"run {run_id} is in use now, in place of run {done.replaced}")
+        app.console.say(f"run {run_id} is now in use instead of run {done.replaced}")
     if as_json:
         app.console.print_json({"run_id": run_id, "replaced_run_id": done.replaced, "changed": done.changed})

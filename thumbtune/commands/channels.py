@@ -1,4 +1,4 @@
-"""`thumbtune channels`: what is in the store, by channel; and remove one."""
+"""`thumbtune channels`: list the channels in the store, or remove one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -19,12 +20,12 @@ __all__ = ["channels"]
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@json_option
 @click.pass_context
 def channels(ctx: click.Context, as_json: bool) -> None:
     """List the channels in the store, or remove one.
 
-    Pairs are the videos that can be trained on now; units are what all syncs of a channel have cost.
+    Pairs are the videos that can be trained on; units are the quota units of all syncs of the channel.
     """
     from store.youtube import summaries  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
@@ -32,7 +33,6 @@ def channels(ctx: click.Context, as_json: bool) -> None:
         return
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     with app.open_database(create=False) as database, database.read() as session:
         found = summaries(session)
     if as_json:
@@ -58,17 +58,17 @@ def channels(ctx: click.Context, as_json: bool) -> None:
     help="Keep the titles and thumbnails that training runs used, so that these can be scored and repeated.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@json_option
 @click.pass_obj
 def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) -> int:
     """Delete all data of a channel: videos, thumbnails, history, counts, cached vectors.
 
-    CHANNEL is as in 'thumbtune sync'. It says first what is deleted, and asks. Training runs keep their settings,
-    recalls and ranks, by video ids; without --keep-runs, they lose the channel's titles and thumbnails for good, and
-    can't be scored or repeated. Trained models, exported files and backups are not touched; see docs/terms.md.
+    CHANNEL is as in 'thumbtune sync'. The command lists what it deletes, and asks for confirmation. Training runs keep
+    their settings, recalls and ranks, by video ids; without --keep-runs, they lose the channel's titles and thumbnails,
+    and can no longer be scored or repeated. Trained models, exports and backups are not touched; see docs/terms.md.
 
-    An SQLite file is then rewritten, so that it holds nothing of the channel and takes less room: that needs as much
-    free room as the store takes. Run the command again, or 'thumbtune db vacuum', if that was interrupted.
+    An SQLite file is then rewritten, so that no trace of the channel remains and the file shrinks: that needs as much
+    free space as the store takes. If it was interrupted, run the command again, or 'thumbtune db vacuum'.
     """
     from store.db import vacuum  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
@@ -77,7 +77,6 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
     from store.types import utc_now  # noqa: PLC0415
     from store.youtube import contents_of, remove_channel  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     with app.open_database(create=False) as database:
         with database.read() as session:
             contents = contents_of(session, _channel_id(session, channel))
@@ -104,14 +103,14 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
             app.console.say(f"the channel is removed, but the file still holds traces of it: {error}")
             app.console.say("run 'thumbtune db vacuum' when no other process uses the store")
     if not database.is_sqlite:
-        app.console.say("PostgreSQL frees the room by itself; VACUUM FULL overwrites it (see docs/terms.md)")
+        app.console.say("PostgreSQL frees the space by itself; VACUUM FULL overwrites it (see docs/terms.md)")
     if as_json:
         app.console.print_json({"removed": asdict(contents), "kept_runs": keep_runs, "rewritten": rewritten})
     return 0 if rewritten else 1
 
 
 def _channel_id(session: Session, name: str) -> str:
-    """The id of a channel in the store; that of a removed one must be given as such."""
+    """Return the id of a channel in the store; a removed channel must be named by its id."""
     from collector.sync import known_channel  # noqa: PLC0415
     from collector.youtube import parse_channel_name  # noqa: PLC0415
     from store.errors import NotFound  # noqa: PLC0415
@@ -119,16 +118,16 @@ def _channel_id(session: Session, name: str) -> str:
     parsed = parse_channel_name(name)
     found = parsed.value if parsed.kind == "id" else known_channel(session, parsed)
     if found is None:
-        raise NotFound(f"the store has no channel {name}; 'thumbtune channels' lists those that it has")
+        raise NotFound(f"the store has no channel {name}; 'thumbtune channels' lists its channels")
     return found
 
 
 def _what_goes(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
-    """What is deleted, and what becomes of the runs."""
+    """Describe what is deleted, and what happens to the runs."""
     lines = [
         f"{contents.handle or 'channel'} ({contents.channel_id}, {contents.title or 'removed'}): "
         f"{contents.videos} videos, "
-        f"{contents.versions} titles and thumbnails that they have had, {contents.thumbnails} thumbnail files, "
+        f"{contents.versions} versions of titles and thumbnails, {contents.thumbnails} thumbnail files, "
         f"{contents.readings} readings of their counts and {contents.syncs} syncs will be deleted"
     ]
     if contents.examples:
@@ -136,7 +135,7 @@ def _what_goes(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
         fate = (
             "their titles and thumbnails stay for these runs only"
             if keep_runs
-            else "they lose their titles and thumbnails, and these runs can't be scored or repeated any more"
+            else "they lose their titles and thumbnails, and these runs can no longer be scored or repeated"
         )
         lines.append(f"{contents.examples} of its pairs are in snapshots of runs {runs}: {fate}")
     return lines
@@ -144,5 +143,5 @@ def _what_goes(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
 
 def _confirm() -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError("This deletes data, and nobody can be asked here; give --yes to delete it.")
+        raise click.UsageError("This deletes data, and standard input is not a terminal; confirm with --yes.")
     click.confirm("Delete?", abort=True, err=True)

@@ -1,4 +1,4 @@
-"""`thumbtune db`: look after the store itself."""
+"""`thumbtune db`: maintain the store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.interrupts import STOPPED_EARLY
 from thumbtune.stopping import run_until_stopped
 
@@ -26,12 +27,12 @@ def db() -> None:
 
 
 @db.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def upgrade(app: App, as_json: bool) -> None:
-    """Make the store, or bring it to this version's schema.
+    """Create the store, or upgrade it to this version's schema.
 
-    Other commands do this by themselves before they first write; run it after an update to choose the moment.
+    Other commands upgrade the store before they first write; run this after an update to choose the moment.
     """
     from store.db import current_revision, head_revision  # noqa: PLC0415
 
@@ -44,17 +45,16 @@ def upgrade(app: App, as_json: bool) -> None:
 
 
 @db.command(short_help="Look for damage in the store; --repair fetches damaged thumbnails again.")
-@click.option("--repair", is_flag=True, help="Fetch damaged and missing thumbnails again, from where they came.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--repair", is_flag=True, help="Fetch damaged and missing thumbnails again.")
+@json_option
 @click.pass_obj
 def check(app: App, repair: bool, as_json: bool) -> int:
     """Check the store: file structure, references, schema, and every thumbnail's digest.
 
-    Nothing is changed without --repair, which needs the network, but no API key. Where YouTube shows another thumbnail
-    by now, that one is stored for the video, and the damaged one is reported: it belongs to the history only, and
-    training leaves it out. Exit code 0 means that the store is sound, or was repaired; 1 that damage is left.
+    Nothing is changed without --repair, which needs the network, but no API key. If YouTube shows another thumbnail
+    now, it is stored for the video, and the damaged one is reported: it remains in the history only, and training
+    leaves it out. Exit code 0 means that the store is sound or was repaired; 1 that some damage remains.
     """
-    app.console.json_wanted = as_json
     checks, store = _checked(app)
     sound, interrupted = not any(result.problems for result in checks), False
     document: dict[str, object] = {"store": store, "problems": {check.name: list(check.problems) for check in checks}}
@@ -76,7 +76,7 @@ def check(app: App, repair: bool, as_json: bool) -> int:
 
 
 def _checked(app: App) -> tuple[list[Check], str]:
-    """What the checks find, told as they find it, and the store's name."""
+    """Run the checks and print their results; return them, and the store's name."""
     from store.db import check as look  # noqa: PLC0415
 
     checks = []
@@ -91,7 +91,7 @@ def _checked(app: App) -> tuple[list[Check], str]:
 
 
 def _repaired(app: App) -> tuple[list[Repair], bool]:
-    """Fetch what is damaged again, and tell what became of each; whether a signal ended it early."""
+    """Fetch damaged thumbnails again and print the results; return them, and whether a signal ended it early."""
     from collector.settings import thumbnail_hosts_from  # noqa: PLC0415
     from collector.sync import repair_pictures  # noqa: PLC0415 (aiohttp is slow to import)
     from store.db import pictures_to_repair  # noqa: PLC0415
@@ -104,22 +104,22 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
             return [], False
         repairs = run_until_stopped(lambda stop: repair_pictures(database, damaged, hosts, stop=stop))
     for done in repairs:
-        app.console.say(f"picture {done.sha256}: {done.reason or 'repaired'}")
+        app.console.say(f"thumbnail {done.sha256}: {done.reason or 'repaired'}")
     interrupted = len(repairs) < len(damaged)
     if interrupted:
-        app.console.error("interrupted; what was repaired is kept, run the command again to go on")
+        app.console.error("interrupted; what was repaired is kept; run the command again to continue")
     return repairs, interrupted
 
 
 @db.command(short_help="Copy an SQLite store to a new file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def backup(app: App, file: Path, as_json: bool) -> None:
-    """Copy an SQLite store to the new FILE, consistent even while a sync or a training run goes on.
+    """Copy an SQLite store to the new FILE, consistent even during a sync or a training run.
 
-    What runs trained is not in it: copy the folder thumbtune-models, or THUMBTUNE_MODELS, as well. A PostgreSQL store
-    is backed up by pg_dump. docs/service.md says how to restore either.
+    The copy has no trained models: copy the folder thumbtune-models, or THUMBTUNE_MODELS, as well. Back up a
+    PostgreSQL store with pg_dump. docs/service.md says how to restore either.
     """
     from store.db import backup as copy  # noqa: PLC0415
 
@@ -132,13 +132,13 @@ def backup(app: App, file: Path, as_json: bool) -> None:
 
 
 @db.command("clear-cache", short_help="Delete cached features.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def clear_cache(app: App, as_json: bool) -> None:
-    """Delete cached features: what models' frozen towers made of thumbnails and titles.
+    """Delete cached features: the vectors of thumbnails and titles from base models.
 
-    Nothing is lost but time: the next run encodes again what it needs. Worth it when models were tried that are no
-    longer used; the room in the store is used for later rows.
+    The next run computes again what it needs. Useful after trying models that are no longer used; the space in the
+    store is reused for later rows.
     """
     from store.db import clear_cache as clear  # noqa: PLC0415
 
@@ -151,12 +151,12 @@ def clear_cache(app: App, as_json: bool) -> None:
 
 
 @db.command(short_help="Rewrite an SQLite store without what was deleted.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def vacuum(app: App, as_json: bool) -> None:
-    """Rewrite an SQLite store: traces of deleted rows vanish from the file, and it takes no more room than it needs.
+    """Rewrite an SQLite store: no trace of deleted rows remains, and the file takes only the space it needs.
 
-    This needs as much free room as the store takes, and others can't write meanwhile.
+    This needs as much free space as the store takes, and blocks other writers.
     """
     from store.db import vacuum as rewrite  # noqa: PLC0415
 
@@ -169,8 +169,8 @@ def vacuum(app: App, as_json: bool) -> None:
 
 
 @db.command("delete-readings", short_help="Delete old readings of views, likes and comments.")
-@click.option("--days", type=click.IntRange(0, 36500), required=True, metavar="N", help="Delete what is older.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--days", type=click.IntRange(0, 36500), required=True, metavar="N", help="Delete older readings.")
+@json_option
 @click.pass_obj
 def delete_readings(app: App, days: int, as_json: bool) -> None:
     """Delete readings of videos' views, likes and comments that are older than N days.

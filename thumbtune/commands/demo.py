@@ -1,4 +1,4 @@
-"""`thumbtune demo`: the main job on a stand-in channel, without key or network."""
+"""`thumbtune demo`: run the main commands on a stand-in channel, without key or network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 
 __all__ = ["demo"]
 
 SERVED_STORE = "sqlite:///thumbtune-stand-in.db"
-"""Never the default store: the lines may be pasted where a real one is."""
+"""Not the default store: the lines may be pasted into a folder that has one."""
 
 
 @click.command()
@@ -33,24 +34,23 @@ SERVED_STORE = "sqlite:///thumbtune-stand-in.db"
 )
 @click.option("--serve", is_flag=True, help="Only run the server, until interrupted.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0 takes a free one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: each command and what it reported.")
+@json_option
 @click.pass_obj
 def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, port: int, as_json: bool) -> None:
-    """Show it all on a stand-in channel: sync, train, publish, sync again, retrain.
+    """Run the main commands on a stand-in channel: sync, train, publish, sync again, retrain.
 
-    A server on this machine plays YouTube: it answers the Data API, the feed and the picture host for a channel that
-    thumbtune draws itself, and charges quota as the real one does. The commands are the real ones, and the model is a
-    small one that ships with thumbtune; nothing is downloaded. With --channel, the words on the thumbnails are read too
+    A server on this machine stands in for YouTube: it serves the Data API, the feed and the thumbnails of a drawn
+    channel, and charges quota as YouTube does. The model is a small one that ships with thumbtune; nothing is
+    downloaded. With --channel, the words on the thumbnails are read too
     if the extra thumbtune[reader] is installed.
     """
     if serve and (folder or as_json):
-        raise click.UsageError(f"--serve has no use for {'--dir' if folder else '--json'}; leave it out.")
+        raise click.UsageError(f"--serve and {'--dir' if folder else '--json'} exclude each other; give one of them.")
     from thumbtune.demo.channel import drawn_channel  # noqa: PLC0415
     from thumbtune.demo.session import Session, hold_back, new_folder, tell, training_options  # noqa: PLC0415
     from thumbtune.standin.folder import load_folder  # noqa: PLC0415
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     catalogue = load_folder(channel_dir) if channel_dir else drawn_channel()
     if serve:
         with StandIn(catalogue, port=port) as server:

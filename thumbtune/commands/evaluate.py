@@ -1,4 +1,4 @@
-"""`thumbtune evaluate`: score a model again, or for the first time."""
+"""`thumbtune evaluate`: score a model on a snapshot."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.train import Shown
-from trainer.settings import DEVICES
+from thumbtune.commands.options import OldArgument, device_option, json_option, model_option, old_model
 
 if TYPE_CHECKING:
     from trainer.runs import Evaluated
@@ -17,21 +16,20 @@ __all__ = ["evaluate"]
 
 
 @click.command()
-@click.argument("what", metavar="[RUN|MODEL]", required=False)
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@model_option(default="the newest run that is done")
+@click.argument("old", cls=OldArgument, required=False, expose_value=False, callback=old_model("the argument"))
+@device_option()
+@json_option
 @click.pass_obj
-def evaluate(app: App, what: str | None, device: str, as_json: bool) -> None:
+def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
     """Score a run's model on its own snapshot, or any model on the newest snapshot.
 
-    RUN is a run's number (N:base for its base model), MODEL a folder or a hub name; without either, the newest run that
-    is done. Nothing is written; for a run it says whether the figures equal those recorded.
+    Nothing is written. For a run, the output says whether the figures equal those recorded.
     """
-    app.console.json_wanted = as_json
     with app.open_database() as database:
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
-        found = score(database, what, device, Shown(app.console))
+        found = score(database, model, device, app.console)
     rows = [
         (
             s.split,

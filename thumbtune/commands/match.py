@@ -1,4 +1,4 @@
-"""`thumbtune match`: which of some titles fits a picture best."""
+"""`thumbtune match`: rank titles by how well they fit a thumbnail."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.train import Shown
+from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
-from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
     from trainer.library import Matched, Placed
@@ -32,21 +31,10 @@ STDIN = "-"
     metavar="FILE",
     help="Read titles from this file too, one a line, UTF-8; - is standard input.",
 )
-@click.option(
-    "--run",
-    "model",
-    metavar="N|N:base|NAME",
-    help="Match with run N's model, its base, or any model by name or folder.  [default: the model in use]",
-)
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="ID|@HANDLE",
-    help="Compare with this channel's titles only (repeatable).  [default: all]",
-)
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@model_option()
+@channel_option()
+@device_option()
+@json_option
 @click.pass_obj
 def match(
     app: App,
@@ -59,14 +47,13 @@ def match(
     device: str,
     as_json: bool,
 ) -> None:
-    """Rank title ideas by how well they fit a picture.
+    """Rank title ideas by how well they fit a thumbnail.
 
     IMAGE is a file, or the id of a video in the store; put -- before an id that begins with a dash. Without a TITLE,
     or for a TITLE that is -, titles are read from standard input, one a line. "3 of 121" means: among the titles of
-    the store's 120 other pairs, two fit the picture better. The titles that the picture has now are shown for
+    the store's 120 other pairs, two fit the thumbnail better. The titles that the thumbnail has now are shown for
     reference, marked `current`.
     """
-    app.console.json_wanted = as_json
     ideas = _ideas(titles, file)
     with app.open_database() as database:
         from trainer.library import (  # noqa: PLC0415
@@ -80,9 +67,8 @@ def match(
 
         picture = open_picture(database, image)
         wanted = resolve_channels(database, channels)
-        shown = Shown(app.console)
         with quiet_libraries():
-            used = open_in_use(database, model, device, shown)
+            used = open_in_use(database, model, device, app.console)
             found = match_titles(
                 used.embedder,
                 picture,
@@ -90,7 +76,7 @@ def match(
                 all_pairs(database),
                 channels=wanted,
                 database=database,
-                progress=shown,
+                progress=app.console,
             )
     _report(app.console, found)
     if as_json:
@@ -98,10 +84,10 @@ def match(
 
 
 def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
-    """All titles given, in order.
+    """Return all titles in the order given.
 
     Raises:
-        click.UsageError: there is none, or a file that can't be read.
+        click.UsageError: no title is given, or a file can't be read.
     """
     ideas = [title for title in titles if title != STDIN]
     sources = [] if file is None else [str(file)]
@@ -111,7 +97,7 @@ def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
     for name in dict.fromkeys(sources):
         ideas += _read(name)
     if not any(title.strip() for title in ideas):
-        where = " (standard input holds none)" if STDIN in sources else f" ({file} holds none)" if file else ""
+        where = " (standard input has none)" if STDIN in sources else f" ({file} has none)" if file else ""
         raise click.UsageError(f"there is no title to match{where}; give one or more after IMAGE, or --titles FILE.")
     return ideas
 
@@ -128,23 +114,23 @@ def _read(name: str) -> list[str]:
     return titles_in(content, name)
 
 
-def _stands(placed: Placed, compared: int) -> str | None:
+def _position(placed: Placed, compared: int) -> str | None:
     return None if placed.stands is None else f"{placed.stands} of {compared + 1}"
 
 
 def _report(console: Console, found: Matched) -> None:
     lines: list[tuple[float, tuple[object, ...]]] = [
-        (idea.score, (rank, f"{idea.score:.3f}", _stands(idea, found.compared), idea.title))
+        (idea.score, (rank, f"{idea.score:.3f}", _position(idea, found.compared), idea.title))
         for rank, idea in enumerate(found.ideas, start=1)
     ]
     lines += [
-        (now.score, ("current", f"{now.score:.3f}", _stands(now, found.compared), now.title)) for now in found.current
+        (now.score, ("current", f"{now.score:.3f}", _position(now, found.compared), now.title)) for now in found.current
     ]
-    # Stable: at equal scores an idea stands before what is there now.
-    console.table(("rank", "score", "stands", "title"), [cells for _, cells in sorted(lines, key=lambda at: -at[0])])
+    # Stable: at equal scores an idea comes before a current title.
+    console.table(("rank", "score", "position", "title"), [cells for _, cells in sorted(lines, key=lambda at: -at[0])])
     if not found.compared:
         console.note(
-            "note: the store has no other pair whose title to stand among; run 'thumbtune sync', or leave out --channel"
+            "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"
         )
 
 

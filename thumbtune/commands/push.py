@@ -3,53 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.train import Shown
+from thumbtune.commands.options import DatasetOrModel, json_option, run_option
 
 __all__ = ["push"]
 
+_repo_argument = click.argument("repo", metavar="REPO")
+_public_option = click.option("--public", is_flag=True, help="Make a new repository public.  [default: private]")
 
-@click.command()
-@click.argument("repo", metavar="REPO")
-@click.option("--model", "whole_model", is_flag=True, help="Push a run's whole model.")
-@click.option("--dataset", is_flag=True, help="Push a snapshot, titles and thumbnails included.")
-@click.option(
-    "--run",
-    "run_id",
-    type=int,
-    metavar="N",
-    help="Run N's model, or the snapshot that it trained on.  [default: the champion's model; the newest snapshot]",
-)
-@click.option("--public", is_flag=True, help="Make a new repository public.  [default: private]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.pass_obj
-def push(
-    app: App, /, repo: str, whole_model: bool, dataset: bool, run_id: int | None, public: bool, as_json: bool
-) -> None:
-    """Push a run's model, or the dataset, to the Hugging Face Hub as REPO (OWNER/NAME, or NAME for your own account).
+
+@click.group(cls=DatasetOrModel)
+def push() -> None:
+    """Push a run's model, or the dataset, to the Hugging Face Hub.
 
     A new repository is private unless you use --public; an existing public one is refused unless you do. The token is
     that of 'hf auth login', or HF_TOKEN.
     """
-    if whole_model == dataset:
-        raise click.UsageError("give either --model or --dataset.")
-    app.console.json_wanted = as_json
-    with app.open_database() as database:
-        from trainer.publish import push_dataset, push_model  # noqa: PLC0415 (loads torch)
 
-        if dataset:
-            readers = "everyone" if public else "only people with access"
-            app.console.note(
-                f"the dataset contains titles and thumbnails that belong to their creators; {readers} can read it"
-            )
-        send = push_dataset if dataset else push_model
-        done = send(database, repo, run_id, private=not public, progress=Shown(app.console))
-    source = f"snapshot {done.source_id}" if dataset else f"run {done.source_id}'s model"
-    app.console.say(f"{source}: {done.url} ({'private' if done.private else 'public'})")
+
+@push.command(short_help="Push a snapshot, titles and thumbnails included.")
+@_repo_argument
+@run_option("The snapshot that run N trained on.  [default: the newest]")
+@_public_option
+@json_option
+@click.pass_obj
+def dataset(app: App, /, public: bool, **options: Any) -> None:
+    """Push a snapshot, titles and thumbnails included, as REPO (OWNER/NAME, or NAME for your own account)."""
+    from trainer.publish import push_dataset  # noqa: PLC0415 (loads torch)
+
+    readers = "everyone" if public else "only people with access"
+    app.console.note(f"the dataset contains titles and thumbnails that belong to their creators; {readers} can read it")
+    _push(app, push_dataset, "dataset", "snapshot {}", public=public, **options)
+
+
+@push.command(short_help="Push a run's whole model.")
+@_repo_argument
+@run_option("Run N's model.  [default: the champion's]")
+@_public_option
+@json_option
+@click.pass_obj
+def model(app: App, /, **options: Any) -> None:
+    """Push a run's whole model as REPO (OWNER/NAME, or NAME for your own account)."""
+    from trainer.publish import push_model  # noqa: PLC0415 (loads torch)
+
+    _push(app, push_model, "model", "run {}'s model", **options)
+
+
+def _push(
+    app: App, send: Any, what: str, source: str, *, repo: str, run_id: int | None, public: bool, as_json: bool
+) -> None:
+    with app.open_database() as database:
+        done = send(database, repo, run_id, private=not public, progress=app.console)
+    app.console.say(f"{source.format(done.source_id)}: {done.url} ({'private' if done.private else 'public'})")
     if public and done.private:
         app.console.note("the repository was private and stays private; change that in its settings on the hub")
     if as_json:
-        app.console.print_json({"what": "dataset" if dataset else "model", **asdict(done)})
+        app.console.print_json({"what": what, **asdict(done)})

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.train import Shown, document, outcome, report
+from thumbtune.commands.options import OldArgument, json_option, note_old_spelling
+from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
@@ -20,21 +21,27 @@ if TYPE_CHECKING:
 __all__ = ["retrain"]
 
 
+def _note_channels(ctx: click.Context, _: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if value:
+        note_old_spelling(ctx, "retrain CHANNEL", "sync CHANNEL, then retrain")
+    return value
+
+
 @click.command()
-@click.argument("to_sync", metavar="[CHANNEL]...", nargs=-1)
+@click.argument("to_sync", cls=OldArgument, nargs=-1, callback=_note_channels)
 @click.option(
     "--min-new",
     type=click.IntRange(0),
     default=10,
     show_default=True,
     metavar="N",
-    help="Train only if so many pairs are new: of new videos, or with a new title or thumbnail.",
+    help="Train only if at least N pairs are new: of new videos, or with a new title or thumbnail.",
 )
-@click.option("--force", is_flag=True, help="Train however few are new.")
-@click.option("--no-sync", is_flag=True, help="Train on what the store has.")
+@click.option("--force", is_flag=True, help="Train even if fewer are new.")
+@click.option("--no-sync", is_flag=True, help="Do not sync first.")
 @training_options(defaults=False)
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def retrain(
     app: App,
@@ -48,27 +55,25 @@ def retrain(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Sync, train if enough is new, and take the new model into use unless the old one is better.
+    """Sync, train if enough is new, and use the new model unless the old one is better.
 
-    Made for cron: with nothing new it costs a look at the feed. CHANNEL is what to sync, as in 'thumbtune sync';
-    without any, every channel in the store. --channel is what to train on; without any, what the model in use was
-    trained on.
+    Made for cron: with nothing new it only reads the feed. Every channel in the store is synced; add a channel to
+    the store with 'thumbtune sync'.
 
-    A setting that is not given is that of the run in use, or the default before there is one; --from and --device are
-    not carried over. Both models are compared on the same held-out pairs: the new one comes into use if it is better.
-    'thumbtune runs champions' says which run was in use when, and why.
+    A setting that is not given is taken from the run in use, or is the default if there is none; --from and --device
+    are not carried over. Both models are compared on the same held-out pairs: the new one comes into use if it is
+    better. 'thumbtune runs champions' says which run was in use when, and why.
 
-    A channel that YouTube has no more does not keep the others from training; the exit code is 1 then.
+    A channel that YouTube no longer lists does not keep the others from training; the exit code is 1 then.
 
-    Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and the training was done on what there
-    is; or another process trains on this store now and nothing was trained; or it was interrupted.
+    Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and training used what the store has;
+    or another process is training on this store and nothing was trained; or it was interrupted.
     """
     from trainer.runs import inherited_settings  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.runs import retrain as run_retraining  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     if no_sync and to_sync:
-        raise click.UsageError("CHANNEL is what to sync, and --no-sync syncs nothing; --channel is what to train on.")
+        raise click.UsageError("--no-sync excludes channels to sync; use --channel to choose what to train on.")
     asked = None if no_sync else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
@@ -80,7 +85,7 @@ def retrain(
             return synced.exit_code
         inherited = inherited_settings(database, options)
         least = 0 if force else min_new
-        done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=Shown(app.console))
+        done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=app.console)
     _tell(app.console, min_new, inherited, done)
     if as_json:
         app.console.print_json(_document(synced, min_new, inherited, done))
@@ -92,7 +97,7 @@ def _sync(app: App, database: Database, asked: Asked | None) -> Synced | None:
         return None
     from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
 
-    return sync_channels(app.console, database, asked, SyncOptions(), command="thumbtune retrain")
+    return sync_channels(app.console, database, asked, SyncOptions())
 
 
 def _tell(console: Console, min_new: int, inherited: Inherited, done: Retrained) -> None:

@@ -1,4 +1,4 @@
-"""`thumbtune runs`: list, show, compare and plot training runs, and take one into use."""
+"""`thumbtune runs`: list, show, compare and plot training runs, and promote one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from store.db import rows_as_dicts
 from store.training import champion, evaluations, get_run, get_sweep, steps
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
+from thumbtune.commands.options import json_option
 from thumbtune.console import Console, printable
 from trainer.settings import TrainSettings
 
@@ -34,16 +35,21 @@ _REMOVED = "(removed)"
 
 
 @click.group(invoke_without_command=True)
-@click.option("--sweep", "sweep_id", type=int, metavar="ID", help="The runs of this sweep; else no sweep's trials.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--sweep",
+    "sweep_id",
+    type=int,
+    metavar="ID",
+    help="List the trials of this sweep.  [default: runs that are not trials]",
+)
+@json_option
 @click.pass_context
 def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
-    """List, show, compare and plot training runs, and take one into use."""
+    """List, show, compare and plot training runs, and promote one."""
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     with app.open_database() as database, database.read() as session:
         rows = _listed(session, sweep_id)
         in_use = champion(session)
@@ -52,7 +58,7 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
         app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
         return
     if not rows:
-        app.console.say("no runs yet; 'thumbtune train' makes one")
+        app.console.say("there are no runs yet; run 'thumbtune train' first")
         return
     if sweep_id is not None:
         app.console.table(("run", "status", *_OF_SWEEP), [_sweep_line(row) for row in rows])
@@ -112,7 +118,7 @@ def _line(row: dict[str, Any]) -> list[object]:
 
 
 def _others(row: dict[str, Any]) -> str:
-    """The settings that are not the defaults, beside those in columns of their own; whether it won a sweep."""
+    """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
     kept = _values(row)["settings"]
     told = [
@@ -137,13 +143,12 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@runs.command(short_help="Show all that is known of a run.")
+@runs.command(short_help="Show everything recorded about a run.")
 @click.argument("run_id", metavar="ID", type=int)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def show(app: App, run_id: int, as_json: bool) -> None:
-    """Show all that is known of run ID: settings, versions, metrics, losses, and what it ranks wrong."""
-    app.console.json_wanted = as_json
+    """Show run ID: its settings, versions, metrics, losses, and the titles that it ranks wrong."""
     with app.open_database() as database, database.read() as session:
         run = get_run(session, run_id)
         scored = evaluations(session, run_id)
@@ -198,9 +203,13 @@ def _short(value: object) -> object:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
-    "--split", type=click.Choice(("train", "valid", "test")), default="test", show_default=True, help="On which split."
+    "--split",
+    type=click.Choice(("train", "valid", "test")),
+    default="test",
+    show_default=True,
+    help="The split to compare on.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
     """Compare two runs' models on the thumbnails that both ranked; N:base is the base model as run N scored it.
@@ -209,7 +218,6 @@ def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
     """
     from trainer.scoring import compare as look  # noqa: PLC0415 (loads SciPy)
 
-    app.console.json_wanted = as_json
     with app.open_database() as database:
         found = look(database, a, b, split)
     _tell(app.console, found)
@@ -231,7 +239,7 @@ def _tell(console: Console, found: Compared) -> None:
     sides = f"A = {found.a.name} ranked {found.a.ranked}, B = {found.b.name} {found.b.ranked}"
     console.say(f"{found.split}: {test.n} thumbnails in common ({sides})")
     if not found.same_pool:
-        console.say("the two ranked among different titles, so a rank in one is not quite a rank in the other")
+        console.say("the two runs ranked different sets of titles, so their ranks are not quite comparable")
     hits_a, hits_b = test.both + test.only_a, test.both + test.only_b
     console.say(f"recall@1: A {hits_a / test.n:.3f}, B {hits_b / test.n:.3f}")
     console.say(f"right with A only: b = {test.only_a}; with B only: c = {test.only_b}; exact McNemar p = {test.p:.4g}")
@@ -259,9 +267,9 @@ def _tell(console: Console, found: Compared) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     default="thumbtune-runs.png",
     show_default=True,
-    help="Where to: .png, .svg or .pdf. A file that is there is replaced.",
+    help="Where to write: .png, .svg or .pdf. An existing file is replaced.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_obj
 def plot(app: App, out: Path, as_json: bool) -> None:
     """Draw recall@1 of all finished runs but sweeps' trials over time, and the losses of the newest.
@@ -271,7 +279,6 @@ def plot(app: App, out: Path, as_json: bool) -> None:
     """
     from trainer.publish import plot_runs  # noqa: PLC0415 (loads NumPy)
 
-    app.console.json_wanted = as_json
     with app.open_database() as database:
         drawn = plot_runs(database, out)
     app.console.say(f"{drawn} run{'s' * (drawn != 1)}: {out}")

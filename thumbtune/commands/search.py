@@ -1,4 +1,4 @@
-"""`thumbtune search`: thumbnails by text, or by another picture."""
+"""`thumbtune search`: find thumbnails by text, or by another picture."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.train import Shown
+from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
-from trainer.settings import DEVICES
 
 if TYPE_CHECKING:
     from store.db import Database
@@ -23,25 +22,14 @@ __all__ = ["search"]
 @click.command()
 @click.argument("text", required=False)
 @click.option("--like", metavar="IMAGE", help="Search by a picture instead: a file, or the id of a video in the store.")
-@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many answers.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of results.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the answers as a contact sheet."
+    "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the results as a contact sheet."
 )
-@click.option(
-    "--run",
-    "model",
-    metavar="N|N:base|NAME",
-    help="Search with run N's model, its base, or any model by name or folder.  [default: the model in use]",
-)
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="ID|@HANDLE",
-    help="Search this channel only (repeatable).  [default: all]",
-)
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@model_option()
+@channel_option()
+@device_option()
+@json_option
 @click.pass_obj
 def search(
     app: App,
@@ -57,14 +45,13 @@ def search(
 ) -> None:
     """Find the thumbnails that show TEXT, or that are like IMAGE.
 
-    The library is every current pair in the store. Scores are cosine similarities: they order the answers of one
-    search, and mean little between searches. A video that was named by its id is left out of its own answers.
+    The library is every current pair in the store. Scores are cosine similarities: they rank the results of one
+    search, and are not comparable between searches. A video named by its id is not among the results.
     """
     if (text is None) == (like is None):
         raise click.UsageError("give either TEXT to search for, or --like IMAGE.")
     if text is not None and not text.strip():
         raise click.UsageError("the TEXT to search for is empty.")
-    app.console.json_wanted = as_json
     with app.open_database() as database:
         from trainer import library as libraries  # noqa: PLC0415 (loads torch)
         from trainer.library import open_picture  # noqa: PLC0415
@@ -76,15 +63,14 @@ def search(
             check_sheet_path(out)
         picture = None if like is None else open_picture(database, like)
         pairs = libraries.searchable(database, channels)
-        shown = Shown(app.console)
         with quiet_libraries():
-            used = open_in_use(database, model, device, shown)
-            with shown.phase("Embedding the query"):
+            used = open_in_use(database, model, device, app.console)
+            with app.console.phase("Embedding the query"):
                 if picture is None:
                     query = libraries.text_vector(used.embedder, str(text))
                 else:
                     query = libraries.picture_vector(used.embedder, picture)
-            library = libraries.load_library(database, used.embedder, pairs, shown)
+            library = libraries.load_library(database, used.embedder, pairs, app.console)
         found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
     _report(app.console, found, library, drawn)
@@ -114,7 +100,7 @@ def _draw(
         for rank, answer in enumerate(found[:MAX_TILES], start=1)
     ]
     asked = f"“{text}”" if picture is None else f"like {picture.title or Path(picture.name).name}"
-    # A sheet is made to be shown around: of a model's folder or a picture's path, the last part is enough.
+    # A sheet is meant to be shared: it shows only the last part of a path.
     by = used.name if used.run_id is not None else Path(used.name).name
     sheet = draw_sheet(
         f"{asked} · {by}",
@@ -134,7 +120,7 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
     if library.left_out:
         n = len(library.left_out)
         console.note(
-            f"note: {n} video{'s' * (n != 1)} left out, whose picture can't be decoded (first: "
+            f"note: {n} video{'s' * (n != 1)} left out because the thumbnail can't be decoded (first: "
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
     several = len({pair.channel_id for pair in library.pairs}) > 1
@@ -153,7 +139,7 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
     if rows:
         console.table(columns, rows)
     else:
-        console.say("nothing else is in the library")
+        console.say("the store has no other thumbnail")
     if drawn is not None:
         console.say(f"contact sheet: {drawn}")
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.console import printable
 
 __all__ = ["sql"]
@@ -20,7 +21,7 @@ TABLE_ROWS = 1000
 
 
 class _TakesComments(click.Command):
-    """A command whose argument may begin with an SQL comment, which click would take for an option."""
+    """A command whose argument may begin with an SQL comment, which click would read as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Move such an argument to the end, after `--`, which ends options: no option has a space after its dashes."""
@@ -32,14 +33,14 @@ class _TakesComments(click.Command):
 
 @click.command(cls=_TakesComments)
 @click.argument("query")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one object per row.")
+@json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
 @click.pass_obj
 def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
     """Run QUERY on the store, read-only, and print its rows; '-' reads it from standard input.
 
     The views pairs, sync_history, run_history, run_errors, champions and changes are made for this. Bytes are shown
-    by their length.
+    by their length. --json prints a list with one object for each row.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; give one of them.")

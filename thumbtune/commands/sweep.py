@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
-from thumbtune.commands.train import Shown
+from thumbtune.commands.options import json_option
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
 from trainer.settings import LARGEST_SEED, TrainSettings
@@ -100,7 +100,7 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
         "lora_targets",
     ),
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def sweep(
     ctx: click.Context,
@@ -132,7 +132,6 @@ def sweep(
     """
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     if timeout is not None and not timeout > 0:
         raise click.UsageError(f"--timeout {timeout:g} is not a valid time; give minutes.")
     given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
@@ -146,10 +145,10 @@ def sweep(
 
         timeout_s = None if timeout is None else timeout * 60
         if resume is None:
-            result = run_sweep(database, settings, timeout_s=timeout_s, progress=Shown(app.console))
+            result = run_sweep(database, settings, timeout_s=timeout_s, progress=app.console)
         else:
             wanted = trials if "trials" in given else None
-            result = resume_sweep(database, resume, trials=wanted, timeout_s=timeout_s, progress=Shown(app.console))
+            result = resume_sweep(database, resume, trials=wanted, timeout_s=timeout_s, progress=app.console)
     _report(app.console, result)
     if as_json:
         app.console.print_json(_document(result))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.syncing import read_request, sync_channels
 
 if TYPE_CHECKING:
@@ -17,27 +18,27 @@ __all__ = ["sync"]
 
 @click.command()
 @click.argument("channels", metavar="[CHANNEL]...", nargs=-1)
-@click.option("--full", is_flag=True, help="List all uploads to the very end, and look for those that have vanished.")
+@click.option("--full", is_flag=True, help="List all uploads, and mark videos that are no longer listed.")
 @click.option(
-    "--refresh", is_flag=True, help="Read every known video again: changed titles, thumbnails, vanished ones."
+    "--refresh",
+    is_flag=True,
+    help="Read every known video again, to find changed titles and thumbnails and deleted videos.",
 )
 @click.option(
     "--min-duration",
     type=click.IntRange(0, 604_800),
     metavar="SECONDS",
-    help="Shorter videos are shorts, and no training pairs. From there to 181, and at 180 and 181 by default, the "
-    "channel's list of Shorts decides; 0 counts Shorts, too. Kept for later syncs; 181 for a new channel.",
+    help="Shorter videos are shorts, which are not used for training. From there to 181, and at 180 and 181 by "
+    "default, the channel's list of Shorts decides; 0 counts Shorts, too. Kept for later syncs; 181 for a new channel.",
 )
 @click.option(
     "--thumbnail",
     type=click.Choice(["high", "maxres", "standard", "medium", "default", "best"]),
-    help="The size to fetch; a missing one falls back. Kept for later syncs; high for a new channel. Thumbnails that "
-    "are stored already change with the next --refresh.",
+    help="The size to fetch; if it is missing, another size is used. Kept for later syncs; high for a new channel. "
+    "Stored thumbnails change with the next --refresh.",
 )
-@click.option(
-    "--skip-busy", is_flag=True, help="Leave channels alone that another process, such as 'watch', is syncing just now."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+@click.option("--skip-busy", is_flag=True, help="Skip channels that another process, such as 'watch', is syncing.")
+@json_option
 @click.pass_obj
 def sync(
     app: App,
@@ -51,24 +52,23 @@ def sync(
 ) -> int:
     """Bring channels' videos and thumbnails up to date.
 
-    CHANNEL is a channel's id (UC...), its handle (@name) or its address. Without any, every channel in the store is
-    synced. What is known is not read again: a sync that finds nothing new costs no quota, or up to 2 units. A handle is
-    looked up again after 24 hours, for a unit: if it names another channel now, that one is synced, and a note says so.
+    CHANNEL is a channel's id (UC...), its handle (@name) or its URL. Without CHANNEL, every channel in the store is
+    synced. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units. A handle is looked
+    up again after 24 hours, for a unit: if it names another channel now, that one is synced, and a note says so.
 
     The environment variable YOUTUBE_API_KEY holds the API key. Exit code 3 means that the sync stopped early (quota
-    spent, interrupted, some thumbnails failed); what it has is kept, and the next sync goes on from there.
+    spent, interrupted, some thumbnails failed); everything so far is kept, and the next sync continues.
     """
     if full and refresh:
-        raise click.UsageError("--full and --refresh are two different things; give one of them.")
+        raise click.UsageError("--full and --refresh exclude each other; give one of them.")
     from collector.sync import SyncOptions  # noqa: PLC0415 (aiohttp is slow to import)
     from store.types import utc_now  # noqa: PLC0415
 
-    app.console.json_wanted = as_json
     mode: SyncMode = "full" if full else "refresh" if refresh else "incremental"
     options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
     asked = read_request(channels)
     with app.open_database(create=bool(asked.names)) as database:
-        done = sync_channels(app.console, database, asked, options, command="thumbtune sync")
+        done = sync_channels(app.console, database, asked, options)
     if as_json:
         app.console.print_json({"channels": done.as_list()})
     return done.exit_code

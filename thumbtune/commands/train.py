@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,9 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
+from thumbtune.commands.options import json_option
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
-from thumbtune.interrupts import raise_if_told
 from trainer.errors import BadSetting
 from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, TrainSettings
 
@@ -21,42 +20,20 @@ if TYPE_CHECKING:
     from trainer.runs import TrainResult
     from trainer.scoring import Scores
 
-__all__ = ["Shown", "document", "outcome", "report", "train"]
-
-
-class Shown:
-    """The trainer's progress, on the console."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    @contextmanager
-    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show a bar, or lines."""
-        with self._console.progress(description, total) as bar:
-
-            def advance(n: int) -> None:
-                raise_if_told()
-                bar.advance(n)
-
-            yield advance
-
-    def warn(self, text: str) -> None:
-        """Show a line."""
-        self._console.note(f"note: {text}")
+__all__ = ["document", "outcome", "report", "train"]
 
 
 @click.command()
 @training_options(defaults=True)
-@click.option("--recipe", is_flag=True, help="Train as the published recipe does: its settings, to the letter.")
+@click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | None, **options: Any) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
-    Each thumbnail and title goes through the model's towers once, ever: what they make of it is kept in the store, so
-    that a run after the first takes seconds. The run keeps only the tensors that it trained; --output writes the whole
+    Each thumbnail and title goes through the model's towers only once: the resulting vectors are kept in the store, so
+    that later runs take seconds. A run keeps only the tensors that it trained; --output writes the whole
     model as a folder that SentenceTransformer(DIR) loads.
 
     The default fits a map from titles to thumbnails in closed form, in milliseconds; --recipe trains as published.
@@ -65,7 +42,6 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
     """
     app = ctx.find_object(App)
     assert app is not None
-    app.console.json_wanted = as_json
     if options["start"] == "champion" and ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise BadSetting(MODEL_BESIDE_CHAMPION)
     if recipe:
@@ -74,7 +50,7 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
     with app.open_database() as database:
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
-        result = run_training(database, settings, output=output, progress=Shown(app.console))
+        result = run_training(database, settings, output=output, progress=app.console)
     report(app.console, result)
     if result.champion is not None:
         app.console.say(_beside(result))
@@ -85,7 +61,7 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
 
 
 def _recipe(ctx: click.Context) -> Mapping[str, Any]:
-    """The recipe's settings, none of which may be given otherwise."""
+    """Return the recipe's settings; an option that contradicts them is an error."""
     given = [
         name
         for name, value in RECIPE.items()
@@ -98,7 +74,7 @@ def _recipe(ctx: click.Context) -> Mapping[str, Any]:
 
 
 def report(console: Console, result: TrainResult) -> None:
-    """Tell what a run found and where its model is."""
+    """Print a run's results and where its model is."""
     share = 100 * result.trainable / result.total
     console.say(
         f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
@@ -129,7 +105,7 @@ def report(console: Console, result: TrainResult) -> None:
 
 
 def _words_alone(reader: Scores, examples: dict[str, int]) -> str:
-    """How much of it the words on the thumbnails do by themselves, and chance."""
+    """Describe the recall@1 of the words on the thumbnails alone, and of chance."""
     parts = [
         f"{split} {values['recall@1']:.3f} (chance {1 / examples[split]:.3f})"
         for split, values in reader.table().items()
@@ -138,7 +114,7 @@ def _words_alone(reader: Scores, examples: dict[str, int]) -> str:
 
 
 def _beside(result: TrainResult) -> str:
-    """How the new model stands to the one in use, on the same rows."""
+    """Compare the new model with the champion, on the same rows."""
     assert result.champion is not None
     other, own = result.champion.table(), result.tuned.table()
     parts = [f"{split} {own[split]['recall@1']:.3f} against {other[split]['recall@1']:.3f}" for split in other]
@@ -164,7 +140,7 @@ def outcome(result: TrainResult, champion_id: int | None) -> str:
         stays = "the base model" if champion_id is None else f"run {champion_id}"
         return f"{stays} stays in use{why}; {by_hand}"
     other = "another run" if champion_id is None else f"run {champion_id}"
-    return f"{other} came into use meanwhile and stays, not compared with run {run_id}{why}; {by_hand}"
+    return f"{other} came into use meanwhile and was not compared with run {run_id}{why}; {by_hand}"
 
 
 def document(result: TrainResult) -> dict[str, Any]:

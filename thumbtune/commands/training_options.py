@@ -1,4 +1,4 @@
-"""The options that say how to train, defined once for every command that does."""
+"""The training options, declared once for every command that trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from trainer.settings import BARS, DEVICES, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
+from thumbtune.commands.options import channel_option, device_option
+from trainer.settings import BARS, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
 
 __all__ = ["NewFolder", "UpTo", "training_options"]
 
@@ -17,10 +18,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class UpTo(click.types.IntParamType):
-    """A whole number up to a limit beyond all use, past which only the arithmetic would fail; the help leaves it out.
+    """A whole number up to a limit that no use reaches; the help does not show it.
 
     Args:
-        limit: the largest. What is too small is the settings' to say.
+        limit: the largest. `TrainSettings` checks the smallest.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,7 +33,7 @@ class UpTo(click.types.IntParamType):
 
 
 class NewFolder(click.Path):
-    """A folder to write to. An empty name is none: `Path` takes it for the folder that the user is in."""
+    """A folder to write to. An empty name is refused: `Path` would take it for the current folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -40,13 +41,13 @@ class NewFolder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the path, or fail as click does."""
         if not os.fsdecode(value).strip():
-            self.fail("an empty name; name a folder, '.' for the one you are in.", param, ctx)
+            self.fail("the name is empty; name a folder, or '.' for the current one.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 _DEFAULTS = TrainSettings()
 
-_CHANNELS = {True: "one model for all", False: "what the model in use was trained on"}
+_CHANNELS = {True: "all channels", False: "what the model in use was trained on"}
 """{whether the defaults are passed: what is trained on where no channel is named}."""
 
 # The field of `TrainSettings`, then what click takes.
@@ -72,28 +73,31 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "start",
         ("--from",),
-        {"type": click.Choice(STARTS), "help": "Start from the base model, or go on from the champion."},
+        {"type": click.Choice(STARTS), "help": "Start from the base model, or from the champion."},
     ),
     (
         "negatives",
         ("--negatives",),
-        {"type": click.Choice(STRATEGIES), "help": "How each row's negative title is chosen."},
+        {"type": click.Choice(STRATEGIES), "help": "How the negative title of each row is chosen."},
     ),
     (
         "title_model",
         ("--title-model",),
         {
             "metavar": "NAME|DIR|base",
-            "help": "What compares titles for least-similar and hard; base: the base model's own text tower.",
+            "help": "The model that compares titles for least-similar and hard; base: the base model's own text tower.",
         },
     ),
     (
         "hard_max_similarity",
         ("--hard-max-similarity",),
-        {"type": float, "help": "hard takes titles of at most this cosine: more alike ones may be paraphrases."},
+        {
+            "type": float,
+            "help": "For hard: the largest cosine of a negative title; more similar titles may be paraphrases.",
+        },
     ),
     ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "Passes over the training split."}),
-    ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Rows a step."}),
+    ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Rows in each step."}),
     (
         "lr",
         ("--lr",),
@@ -111,13 +115,15 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "seed",
         ("--seed",),
-        {"type": UpTo(LARGEST_SEED), "help": "Of all that is random in training. Splits don't depend on it."},
+        {"type": UpTo(LARGEST_SEED), "help": "Random seed of the training. Splits do not depend on it."},
     ),
-    ("device", ("--device",), {"type": click.Choice(DEVICES), "help": "Where to compute."}),
     (
         "precision",
         ("--precision",),
-        {"type": click.Choice(PRECISIONS), "help": "Of the frozen towers; auto: bf16 where the hardware has it."},
+        {
+            "type": click.Choice(PRECISIONS),
+            "help": "Precision of the frozen towers; auto: bf16 if the hardware supports it.",
+        },
     ),
     (
         "fit",
@@ -138,7 +144,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "with_reader",
         ("--with-reader/--without-reader",),
-        {"help": "Add the words on thumbnails to the model: its cosine and the reader's, weighed on held-out folds."},
+        {"help": "Add the words on thumbnails to the model: its cosine and the reader's, weighted on held-out folds."},
     ),
     (
         "text_model",
@@ -154,7 +160,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "lora_targets",
         ("--lora-targets",),
-        {"metavar": "REGEX", "help": "With --train lora: which linear layers, by their whole names."},
+        {"metavar": "REGEX", "help": "With --train lora: the linear layers, by their full names."},
     ),
 )
 
@@ -168,13 +174,8 @@ def training_options(*, defaults: bool, without: tuple[str, ...] = ()) -> Callab
     """
 
     def decorate(command: F) -> F:
-        command = click.option(
-            "--channel",
-            "channels",
-            multiple=True,
-            metavar="ID|@HANDLE",
-            help=f"Train on this channel only (repeatable); default: {_CHANNELS[defaults]}.",
-        )(command)
+        command = channel_option(_CHANNELS[defaults])(command)
+        command = device_option(_DEFAULTS.device if defaults else None)(command)
         for field, names, options in reversed(_OPTIONS):
             if field not in without:
                 value = getattr(_DEFAULTS, field) if defaults else None

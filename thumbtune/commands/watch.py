@@ -1,4 +1,4 @@
-"""`thumbtune watch`: keep channels up to date for as long as it runs."""
+"""`thumbtune watch`: keep channels up to date until stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["watch"]
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 8.0
-"""What is at hand at a signal may take so long: service managers kill after 10 s."""
+"""How long work in progress may take after a signal: service managers kill after 10 s."""
 
 
 @click.command()
@@ -39,7 +39,7 @@ PATIENCE_S = 8.0
 @click.option(
     "--refresh-every",
     metavar="DURATION",
-    help="Read all of a channel's videos again, as 'sync --refresh' does, when that was last begun so long ago: 25d.",
+    help="Read all of a channel's videos again, as 'sync --refresh' does, if the last such read is this old: 25d.",
 )
 @click.option(
     "--units",
@@ -59,7 +59,7 @@ PATIENCE_S = 8.0
     default="127.0.0.1:9464",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where to answer /healthz, /readyz and /metrics; port 0 takes a free one.",
+    help="Where to serve /healthz, /readyz and /metrics; port 0 takes a free port.",
 )
 @click.pass_obj
 def watch(
@@ -71,16 +71,16 @@ def watch(
     retrain: bool,
     listen: str,
 ) -> int:
-    """Sync channels on schedule, for as long as it runs.
+    """Sync channels on a schedule until stopped.
 
-    CHANNEL is as in 'thumbtune sync'. Without any, every channel in the store is synced, also those that come to it
-    later. What fails is logged and tried again, sooner than the interval says; it keeps nothing else from being
-    synced. A channel that another process on this store is syncing is left to that one.
+    CHANNEL is as in 'thumbtune sync'. Without CHANNEL, every channel in the store is synced, including those added
+    later. A failed sync is logged and retried before the interval ends; other channels are not affected. A channel
+    that another process is syncing is skipped.
 
-    With --refresh-every, a sync that is due becomes a refresh where the channel's data is older than that. YouTube's
+    With --refresh-every, a sync that is due becomes a refresh if the channel's data is older than that. YouTube's
     terms allow 30 days without a refresh; see docs/terms.md.
 
-    SIGTERM or Ctrl-C finishes what is at hand and exits with 0 within 10 s; after a second one it exits with 3, within
+    SIGTERM or Ctrl-C finishes the work in progress and exits with 0 within 10 s; a second signal exits with 3 within
     2 s. Logs go to stderr; 'thumbtune --log-format json watch' writes one JSON object a line.
     """
     from collector.watch import (  # noqa: PLC0415 (aiohttp is slow to import)  # noqa: PLC0415
@@ -110,7 +110,7 @@ def watch(
 
 
 def _show_logs(app: App) -> None:
-    """A service's log is its only voice: shown without -v too."""
+    """Show logs without -v too: a service reports nothing else."""
     quiet = app.console.verbosity < 0 and not app.debug
     configure_logging(2 if app.debug else 0 if quiet else max(1, app.console.verbosity), app.log_format)
 
@@ -129,4 +129,4 @@ def _retraining(app: App) -> Retraining:
 def _say_where(address: Listen) -> None:
     log.info("answering on http://%s", address, extra={"address": str(address)})
     if not address.is_loopback:
-        log.warning("whoever reaches %s can read the service's health and metrics", address)
+        log.warning("anyone who can reach %s can read the service's health and metrics", address)

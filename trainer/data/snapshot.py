@@ -177,8 +177,8 @@ def require_trainable(selection: Selection) -> list[str]:
                 "sync more videos, or another channel"
             )
         raise NotEnoughPairs(
-            f"{total} pair{'s' * (total != 1)} gave {len(train)} to train on, and training needs 2 that differ; "
-            "sync more videos (a first snapshot needs 3 or more)"
+            f"the training split has {len(train)} of {total} pair{'s' * (total != 1)}; "
+            "at least 2 distinct pairs are needed; sync more videos (a first snapshot needs 3 or more pairs)"
         )
     return _gaps(selection)
 

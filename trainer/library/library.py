@@ -188,7 +188,7 @@ def usable(vectors: Vectors) -> Vectors:
     """
     reason = why_unusable(vectors)
     if reason is not None:
-        raise RunUnusable(f"the model's vectors are {reason} (its training diverged); name another model with --run")
+        raise RunUnusable(f"the model's vectors are {reason} (its training diverged); name another model with --model")
     return vectors
 
 

@@ -14,10 +14,7 @@ __all__ = ["model_folder"]
 _PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _OF_A_RUN = ("base", "champion", "tuned")
 """Words for a run's model that don't name a run by themselves; they are never a model on the hub."""
-_RUNS = "N (run N's model), N:base (what it started from)"
 _TAKEN = {
-    "--run": _RUNS,
-    "MODEL": _RUNS,
     "--model": "N:base (what run N started from)",
     "--text-model": "a sentence model",
     "--title-model": "base (the base model's own text tower)",
@@ -25,12 +22,13 @@ _TAKEN = {
 """What else each option accepts as a model's name."""
 
 
-def model_folder(name: str, option: str) -> Path | None:
+def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
     """Return the folder that `name` refers to, after checking its files; None for a name that the hub may know.
 
     Args:
         name: as the user gave it.
         option: the command-line option for this model, for messages.
+        takes: what else the option accepts, for messages, where that is not as in `_TAKEN`.
 
     Raises:
         UnknownModel: the folder does not exist or holds no model, and the name is not a possible hub name.
@@ -54,7 +52,7 @@ def model_folder(name: str, option: str) -> Path | None:
         raise UnknownModel(f"{name} is not a model's folder; name a folder or a hub name with {option}")
     # A repository's name has no colon (huggingface_hub.utils.validate_repo_id), and a number is a run's id.
     if name in _OF_A_RUN or ":" in name or name.isdecimal():
-        raise UnknownModel(f"{name!r} names no model; {option} takes {_TAKEN[option]}, a folder or a hub name")
+        raise UnknownModel(f"{name!r} names no model; {option} takes {takes or _TAKEN[option]}, a folder or a hub name")
     return None
 
 

@@ -50,7 +50,7 @@ def open_in_use(
     run = parse_run(which) if which is not None else _in_use(database)
     with quiet_libraries(), (progress or Silent()).phase("Opening the model"):
         if run is None:
-            model = named_model(database, str(which), device, "--run")
+            model = named_model(database, str(which), device)
             return InUse(str(which), None, model_embedder(database, model))
         name = f"run {run[0]}" + (", base" if run[1] == "base" else "")
         return InUse(name, run[0], embedder_of(database, *run, device=device))
@@ -59,5 +59,5 @@ def open_in_use(
 def _in_use(database: Database) -> tuple[int, str]:
     found = run_in_use(database)
     if found is None:
-        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model with --run")
+        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model with --model")
     return found

@@ -240,14 +240,13 @@ def embedder_of(database: Database, run_id: int, model: str = "tuned", device: s
     return WithReader(embedder, model_embedder(database, reader, None, settings), found.weights)
 
 
-def named_model(database: Database, name: str, device: str, option: str) -> LazyModel:
+def named_model(database: Database, name: str, device: str) -> LazyModel:
     """A model that was named by a folder or a hub name, not loaded yet.
 
     Args:
         database: the store.
         name: as the user gave it.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        option: where, for messages.
 
     Raises:
         BadSetting: the name is blank, or the device is not available.
@@ -255,10 +254,10 @@ def named_model(database: Database, name: str, device: str, option: str) -> Lazy
     """
     if not name.strip():
         # As a path it would be this folder.
-        raise BadSetting(f"the model is an empty name; name a run, a folder or a hub name with {option}")
+        raise BadSetting("the model is an empty name; name a run, a folder or a hub name with --model")
     # Before its files are gone through to tell whether they changed: what is no model's folder may be a whole disk.
-    model_folder(name, option)
-    return open_model(database, name, pick_device(device), option=option)
+    model_folder(name, "--model", takes="N (run N's model), N:base (what it started from)")
+    return open_model(database, name, pick_device(device), option="--model")
 
 
 def model_embedder(
@@ -320,7 +319,7 @@ def evaluate(
     which = parse_run(what) if what is not None else _newest(database)
     with quiet_libraries():
         if which is None:
-            embedder = model_embedder(database, named_model(database, str(what), device, "MODEL"))
+            embedder = model_embedder(database, named_model(database, str(what), device))
         else:
             embedder = embedder_of(database, *which, device=device)
         snapshot_id, examples = _examples(database, which[0] if which else None)
@@ -334,7 +333,7 @@ def _newest(database: Database) -> tuple[int, str]:
     with database.read() as session:
         run = newest_done_run(session)
     if run is None:
-        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model")
+        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model with --model")
     return run.id, "tuned"
 
 

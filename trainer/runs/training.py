@@ -336,7 +336,7 @@ def _write_whole(run: Run, learner: Learner, output: Path) -> None:
     """
     from trainer.runs.cards import model_card  # noqa: PLC0415 (the hub's library)
 
-    done, later = f"run {run.id} is done", f"run 'thumbtune export --model {shlex.quote(str(output))} --run {run.id}'"
+    done, later = f"run {run.id} is done", f"run 'thumbtune export model {shlex.quote(str(output))} --run {run.id}'"
     try:
         with run.timed("save"):
             save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))

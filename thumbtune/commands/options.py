@@ -1,0 +1,180 @@
+"""The options that several commands share, each declared once, and the old spellings that still work until 1.0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from thumbtune.cli import App
+from trainer.settings import DEVICES
+
+__all__ = [
+    "DatasetOrModel",
+    "OldArgument",
+    "channel_option",
+    "device_option",
+    "json_option",
+    "model_option",
+    "note_old_spelling",
+    "old_model",
+    "run_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OLD_MODEL = "thumbtune.old_model"
+"""Where in a context's `meta` the model is that was named by an old spelling."""
+
+
+def _app(ctx: click.Context) -> App:
+    app = ctx.find_object(App)
+    assert app is not None
+    return app
+
+
+def note_old_spelling(ctx: click.Context, old: str, new: str) -> None:
+    """Write a line to stderr that says how to write it now."""
+    _app(ctx).console.note(f"note: '{old}' is now '{new}'; the old spelling works until 1.0")
+
+
+def _want_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    _app(ctx).console.json_wanted = value
+    return value
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_want_json, help="Print one JSON document to stdout."
+)
+
+
+def channel_option(default: str = "all channels") -> Callable[[F], F]:
+    """Add `--channel`, which restricts a command to the pairs of some channels.
+
+    Args:
+        default: what the help says that is used without it.
+    """
+    return click.option(
+        "--channel",
+        "channels",
+        multiple=True,
+        metavar="ID|@HANDLE",
+        help=f"Use only this channel's pairs (repeatable).  [default: {default}]",
+    )
+
+
+def device_option(default: str | None = "auto") -> Callable[[F], F]:
+    """Add `--device`."""
+    return click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        default=default,
+        show_default=default is not None,
+        help="Where to compute.",
+    )
+
+
+def run_option(help_text: str) -> Callable[[F], F]:
+    """Add `--run`, a run's number, as `run_id`."""
+    return click.option("--run", "run_id", type=int, metavar="N", help=help_text)
+
+
+def model_option(default: str = "the model in use") -> Callable[[F], F]:
+    """Add `--model`, and `--run` as its old name.
+
+    Args:
+        default: what the help says that is used without it.
+    """
+    described = click.option(
+        "--model",
+        metavar="RUN|NAME|DIR",
+        callback=_named_model,
+        help=f"The model: a run's (N), a run's base model (N:base), a hub name or a folder.  [default: {default}]",
+    )
+    old = click.option("--run", "old_run", hidden=True, expose_value=False, callback=old_model("--run"))
+    return lambda command: described(old(command))
+
+
+def old_model(old: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    """Return a callback for a parameter that named the model before `--model` did."""
+
+    def keep(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is None or ctx.resilient_parsing:
+            return
+        if ctx.params.get("model") is not None or _OLD_MODEL in ctx.meta:
+            raise click.UsageError(f"{old} is the old spelling of --model; give --model once.", ctx)
+        note_old_spelling(ctx, old, "--model")
+        ctx.meta[_OLD_MODEL] = value
+
+    return keep
+
+
+def _named_model(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """Return the model, which an old spelling may have named: click handles what was not given last."""
+    old: str | None = ctx.meta.get(_OLD_MODEL)
+    if value is not None and old is not None:
+        raise click.UsageError("the model is named twice; give --model once.", ctx)
+    return old if value is None else value
+
+
+class OldArgument(click.Argument):
+    """An argument that still works, and that the help does not show."""
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return nothing."""
+        return []
+
+
+class DatasetOrModel(click.Group):
+    """A group with the commands `dataset` and `model`, each of which takes one argument.
+
+    The old spelling works too: the argument without a command, and `--dataset` or `--model` for what is meant.
+
+    Args:
+        unnamed: what the old spelling without such an option meant, if that was allowed.
+    """
+
+    def __init__(self, *args: Any, unnamed: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unnamed = unnamed
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Rewrite the old spelling, with a note."""
+        kind = self._kind_in_old_spelling(args)
+        if kind is not None:
+            flag = f"--{kind}"
+            old = [self.name, *([flag] if flag in args else []), "..."]
+            note_old_spelling(ctx, " ".join(map(str, old)), f"{self.name} {kind} ...")
+            args = [kind, *(argument for argument in args if argument != flag)]
+        return super().parse_args(ctx, args)
+
+    def _kind_in_old_spelling(self, args: list[str]) -> str | None:
+        words = self._words(args)
+        if len(words) != 1 or not {"-h", "--help"}.isdisjoint(args):
+            return None
+        flagged = [kind for kind in self.commands if f"--{kind}" in args]
+        if flagged:
+            return flagged[0] if len(flagged) == 1 else None
+        # A 'model' alone lacks its argument: a dataset in a folder of that name is not what is meant.
+        return None if words == ["model"] else self._unnamed
+
+    def _words(self, args: list[str]) -> list[str]:
+        """Return what is neither an option nor an option's value."""
+        parameters = [parameter for command in self.commands.values() for parameter in command.params]
+        with_value = {
+            name
+            for parameter in parameters
+            if isinstance(parameter, click.Option) and not parameter.is_flag
+            for name in parameter.opts
+        }
+        words: list[str] = []
+        rest = iter(args)
+        for argument in rest:
+            if argument == "--":
+                words += rest
+            elif argument in with_value:
+                next(rest, None)
+            elif not argument.startswith("-"):
+                words.append(argument)
+        return words
