@@ -50,6 +50,8 @@ class Channel(Base):
     """When `--refresh` last read every known video again."""
     refresh_began_at: Mapped[datetime | None]
     """When that refresh began: no detail of the channel is older. NULL before revision 0008, or without a refresh."""
+    paused_at: Mapped[datetime | None]
+    """Since when `sync` and `watch` leave the channel out unless they name it; NULL: they sync it."""
     removed_at: Mapped[datetime | None]
     """When `channels remove` deleted the channel's data. The row stays only if training runs refer to it, without its
     name; the next sync of the channel sets this to NULL."""

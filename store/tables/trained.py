@@ -124,6 +124,8 @@ class TrainingRun(Base):
     """In a sweep: 0, 1, ... for the settings that were tried (one run a seed); NULL for the winner's own run."""
     seen_at: Mapped[datetime | None]
     """When its process last said that it still runs: about once a minute. On PostgreSQL by the server's clock."""
+    hidden_at: Mapped[datetime | None]
+    """When `runs hide` took it off the list of `runs`; NULL: it is listed."""
 
 
 class TrainingStep(Base):
@@ -202,18 +204,24 @@ class Rank(Base):
 
 
 class Promotion(Base):
-    """One time that a run's model came into use: it is the champion until the next row. Never changed or deleted."""
+    """One time that a run's model came into use: it is its scope's champion until the next row of that scope.
+
+    Rows are never changed or deleted.
+    """
 
     __tablename__ = "promotion"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    """Ascending: the last one is the champion's."""
+    """Ascending: the last one of a scope is its champion's."""
     run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), index=True)
     """Whose model."""
     promoted_at: Mapped[datetime]
     """Since when."""
     reason: Mapped[str]
     """Why: the figures that decided it, or that it was done by hand."""
+    scope: Mapped[str] = mapped_column(server_default="all")
+    """The channels that the model is for: `all`, or their ids, sorted and joined by commas. Each scope has a champion
+    of its own: the run of its last row."""
 
 
 class Sweep(Base):

@@ -95,13 +95,14 @@ VIEWS = {
         {
             "run_id": "whose model",
             "promoted_at": "in use from then (UTC)",
-            "replaced_at": "until then (UTC); NULL for the champion, which is in use now",
+            "replaced_at": "until then (UTC); NULL for the scope's champion, which is in use now",
             "reason": "why it was promoted",
             "base_model": "the model that it was tuned from",
             "trained": "`projection`, `all`, `lora` or a regular expression over parameter names",
             "valid_recall_at_1": "as its run found it",
             "test_recall_at_1": "as its run found it",
             "artifact_path": "its trained tensors",
+            "scope": "the channels that it is for: `all`, or their ids, sorted and joined by commas",
         },
     ),
     "run_errors": View(

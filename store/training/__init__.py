@@ -1,7 +1,18 @@
 """What training writes and reads: pairs, snapshots, runs, sweeps, champions, cached vectors."""
 
 from store.training.cache import read_features, write_features
-from store.training.champions import champion, champion_ids, promote, replace_champion
+from store.training.champions import (
+    Champion,
+    Scope,
+    champion,
+    champion_ids,
+    champions,
+    fitting_champion,
+    promote,
+    replace_champion,
+    scope_from_text,
+    scope_of,
+)
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
 from store.training.known_models import ModelFacts, read_known_model, write_known_model
 from store.training.liveness import say_alive
@@ -26,6 +37,8 @@ from store.training.runs import (
     end_run_at_work,
     evaluations,
     get_run,
+    hidden_runs,
+    hide_run,
     lock_runs,
     mark_interrupted,
     newest_done_run,
@@ -81,6 +94,12 @@ __all__ = [
     "assign_splits",
     "champion",
     "champion_ids",
+    "champions",
+    "fitting_champion",
+    "scope_from_text",
+    "scope_of",
+    "Champion",
+    "Scope",
     "channel_titles",
     "current_pairs",
     "end_run",
@@ -90,6 +109,8 @@ __all__ = [
     "find_video",
     "finished_runs",
     "get_run",
+    "hidden_runs",
+    "hide_run",
     "get_sweep",
     "has_ended",
     "lives_here",

@@ -1,21 +1,89 @@
-"""The champion: the run whose model is in use, and its predecessors. Rows are added, never changed."""
+"""The champions: the runs whose models are in use, one for each scope. Rows are added, never changed.
+
+A scope is the set of channels that a model is for, as a sorted tuple of ids; the empty tuple stands for all channels,
+those added later included.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import select, text
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from store.tables import Promotion, TrainingRun
+from store.tables import Channel, Promotion, TrainingRun
 from store.training.runs import get_run
 from store.types import utc_now
 
-__all__ = ["champion", "champion_ids", "promote", "replace_champion"]
+__all__ = [
+    "Champion",
+    "Scope",
+    "champion",
+    "champion_ids",
+    "champions",
+    "fitting_champion",
+    "promote",
+    "replace_champion",
+    "scope_from_text",
+    "scope_of",
+]
+
+Scope = tuple[str, ...]
+ALL = "all"
 
 
-def champion(session: Session) -> TrainingRun | None:
-    """Return the run whose model is in use, or None before the first promotion."""
-    query = select(TrainingRun).join(Promotion, Promotion.run_id == TrainingRun.id).order_by(Promotion.id.desc())
-    return session.scalars(query.limit(1)).first()
+@dataclass(frozen=True)
+class Champion:
+    """A run in use, and the channels for which it is."""
+
+    run: TrainingRun
+    scope: Scope
+
+
+def scope_of(settings: dict[str, Any]) -> Scope:
+    """Return the channels that a run with these settings was trained on; empty for all."""
+    return tuple(sorted(set(settings.get("channels") or ())))
+
+
+def scope_from_text(text_of_scope: str) -> Scope:
+    """Read the column `promotion.scope`: `all`, or ids joined by commas."""
+    return () if text_of_scope == ALL else tuple(text_of_scope.split(","))
+
+
+def _text_of(scope: Scope) -> str:
+    return ",".join(scope) or ALL
+
+
+def champions(session: Session) -> list[Champion]:
+    """Return the champion of each scope: that of all channels first, then the others, narrow ones last."""
+    newest = select(func.max(Promotion.id)).group_by(Promotion.scope)
+    query = (
+        select(TrainingRun, Promotion.scope)
+        .join(Promotion, Promotion.run_id == TrainingRun.id)
+        .where(Promotion.id.in_(newest))
+    )
+    found = [Champion(run, scope_from_text(scope)) for run, scope in session.execute(query)]
+    return sorted(found, key=lambda one: (one.scope != (), -len(one.scope), one.scope))
+
+
+def fitting_champion(session: Session, channels: Iterable[str] = ()) -> Champion | None:
+    """Return the champion of the narrowest scope that has all these channels, or None.
+
+    Args:
+        session: any session.
+        channels: ids; empty for all channels of the store.
+    """
+    wanted = set(channels) or set(session.scalars(select(Channel.id).where(Channel.removed_at.is_(None))))
+    fitting = [one for one in champions(session) if not one.scope or (wanted and wanted <= set(one.scope))]
+    return fitting[-1] if fitting else None
+
+
+def champion(session: Session, channels: Iterable[str] = ()) -> TrainingRun | None:
+    """Return the run in use for these channels, see `fitting_champion`."""
+    found = fitting_champion(session, channels)
+    return None if found is None else found.run
 
 
 def champion_ids(session: Session) -> list[int]:
@@ -23,22 +91,29 @@ def champion_ids(session: Session) -> list[int]:
     return list(session.scalars(select(Promotion.run_id).order_by(Promotion.id)))
 
 
-def promote(session: Session, run_id: int, reason: str) -> int | None:
-    """Make a run the champion; return the previous champion, or None.
+def promote(session: Session, run_id: int, reason: str, scope: Scope | None = None) -> int | None:
+    """Make a run a scope's champion; return that scope's previous one, or None.
+
+    Args:
+        session: a write session.
+        run_id: the run.
+        reason: why.
+        scope: the channels that it is for; None for those that it was trained on.
 
     Raises:
         NotFound: the run does not exist.
     """
-    get_run(session, run_id)
+    run = get_run(session, run_id)
+    scope = scope_of(run.settings) if scope is None else scope
     _lock(session)
-    replaced = champion(session)
-    session.add(Promotion(run_id=run_id, promoted_at=utc_now(), reason=reason))
+    replaced = next((one.run.id for one in champions(session) if one.scope == scope), None)
+    session.add(Promotion(run_id=run_id, promoted_at=utc_now(), reason=reason, scope=_text_of(scope)))
     session.flush()
-    return None if replaced is None else replaced.id
+    return replaced
 
 
 def replace_champion(session: Session, run_id: int, old: int | None, reason: str) -> bool:
-    """Make a run the champion in place of run `old`; do nothing if `old` is not the champion.
+    """Make a run its scope's champion in place of run `old`; do nothing if `old` is not in use for that scope.
 
     Args:
         session: a write session.
@@ -53,7 +128,7 @@ def replace_champion(session: Session, run_id: int, old: int | None, reason: str
         NotFound: the run does not exist.
     """
     _lock(session)
-    current = champion(session)
+    current = champion(session, scope_of(get_run(session, run_id).settings))
     if (None if current is None else current.id) != old:
         return False
     promote(session, run_id, reason)

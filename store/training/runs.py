@@ -24,6 +24,8 @@ __all__ = [
     "end_run_at_work",
     "evaluations",
     "get_run",
+    "hidden_runs",
+    "hide_run",
     "list_runs",
     "lock_runs",
     "mark_interrupted",
@@ -145,6 +147,21 @@ def newest_done_run(session: Session) -> TrainingRun | None:
         .limit(1)
     )
     return session.scalars(query).first()
+
+
+def hidden_runs(session: Session) -> set[int]:
+    """Return the ids of the runs that are taken off the list of `runs`."""
+    return set(session.scalars(select(TrainingRun.id).where(TrainingRun.hidden_at.is_not(None))))
+
+
+def hide_run(session: Session, run_id: int, *, hidden: bool = True) -> None:
+    """Take a run off the list of `runs`, or put it back.
+
+    Raises:
+        NotFound: the run does not exist.
+    """
+    get_run(session, run_id)
+    update_run(session, run_id, hidden_at=utc_now() if hidden else None)
 
 
 def steps(session: Session, run_id: int) -> list[TrainingStep]:

@@ -19,7 +19,7 @@ from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.moments import LONG_AGO
 from store.tables import Base, Video
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0014")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -62,6 +62,7 @@ ROWS = {
     "0007": [],
     "0009": [],
     "0010": [],
+    "0014": ["UPDATE promotion SET scope = 'UC1' WHERE id = 2"],
     "0011": [f"INSERT INTO thumbnail_words VALUES ('{'a' * 64}', 'a reader 1', 'fox', '{NOW}')"],
 }
 
@@ -257,3 +258,24 @@ def test_a_failing_migration_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     with sqlite3.connect(path) as plain:
         assert plain.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
     plain.close()
+
+
+def test_each_champion_of_an_older_store_keeps_the_channels_that_it_was_trained_on(
+    store_url: str, engine: Engine
+) -> None:
+    for step in REVISIONS[: REVISIONS.index("0011") + 1]:
+        bring_up_to_date(engine, target=step)
+        with engine.begin() as connection:
+            fill(connection, step)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO training_run (id, status, started_at, base_model, trained, seed, settings, packages, host, pid)"
+            f" VALUES (2, 'done', '{NOW}', 'base', 'ridge', 42, '{{\"channels\": [\"UC2\", \"UC1\"]}}', '{{}}', 'h', 1)"
+        )
+        connection.exec_driver_sql(f"INSERT INTO promotion VALUES (3, 2, '{NOW}', 'narrow')")
+    database = open_database(store_url)
+    with database.read() as session:
+        found = rows_as_dicts(session, "SELECT run_id, scope, replaced_at FROM champions")
+    database.close()
+    assert [(row["run_id"], row["scope"]) for row in found] == [(1, "all"), (1, "all"), (2, "UC1,UC2")]
+    assert [row["replaced_at"] is None for row in found] == [False, True, True], "one of each set is in use"

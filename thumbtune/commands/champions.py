@@ -10,6 +10,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.console import printable
+from thumbtune.scopes import channel_names, scope_in_words
 
 __all__ = ["champions", "promote"]
 
@@ -20,9 +21,12 @@ __all__ = ["champions", "promote"]
 def champions(app: App, as_json: bool) -> None:
     """List every run that is or was the champion: when, why, and its recall@1."""
     from store.db import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from store.training import scope_from_text  # noqa: PLC0415
 
-    with app.open_database() as database, database.read() as session:
-        rows = [_in_time(row) for row in rows_as_dicts(session, "SELECT * FROM champions")]
+    with app.open_database() as database:
+        names = channel_names(database)
+        with database.read() as session:
+            rows = [_in_time(row) for row in rows_as_dicts(session, "SELECT * FROM champions")]
     if as_json:
         app.console.print_json({"champions": rows})
         return
@@ -30,10 +34,11 @@ def champions(app: App, as_json: bool) -> None:
         app.console.say("no trained run is in use yet; run 'thumbtune train' first")
         return
     app.console.table(
-        ("run", "in use from", "until", "valid recall@1", "test recall@1", "reason"),
+        ("run", "channels", "in use from", "until", "valid recall@1", "test recall@1", "reason"),
         [
             (
                 row["run_id"],
+                scope_in_words(scope_from_text(row["scope"]), names),
                 row["promoted_at"],
                 row["replaced_at"] or "now",
                 row["valid_recall_at_1"],
@@ -57,19 +62,33 @@ def _in_time(row: dict[str, Any]) -> dict[str, Any]:
 @click.command(short_help="Make a run the champion.")
 @click.argument("run_id", metavar="ID", type=int)
 @click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Stored with the promotion.")
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="ID|@HANDLE",
+    help="Use it for this channel (repeatable).  [default: the channels that it was trained on]",
+)
+@click.option("--all-channels", is_flag=True, help="Use it for all channels.")
 @json_option
 @click.pass_obj
-def promote(app: App, run_id: int, reason: str, as_json: bool) -> None:
+def promote(app: App, run_id: int, reason: str, channels: tuple[str, ...], all_channels: bool, as_json: bool) -> None:
     """Make run ID the champion: search, match, export and the next retraining then use its model.
+
+    There is one champion for each set of channels; others are not changed. Commands use the champion of the smallest
+    set that has all channels that they are asked about.
 
     The run must be done, and its model available; this is checked first.
     """
-    from trainer.runs import promote_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from trainer.runs import promote_run, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     if not reason.strip():
         raise click.UsageError("--reason is empty; give a reason, or omit the option.")
+    if channels and all_channels:
+        raise click.UsageError("--channel and --all-channels exclude each other; give one of them.")
     with app.open_database() as database:
-        done = promote_run(database, run_id, reason)
+        scope = scopes_to_retrain(database, channels)[0] if channels else () if all_channels else None
+        done = promote_run(database, run_id, reason, scope)
     if not done.changed:
         app.console.say(f"run {run_id} is already in use")
     elif done.replaced is None:

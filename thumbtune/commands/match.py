@@ -68,7 +68,7 @@ def match(
         picture = open_picture(database, image)
         wanted = resolve_channels(database, channels)
         with quiet_libraries():
-            used = open_in_use(database, model, device, app.console)
+            used = open_in_use(database, model, device, app.console, wanted)
             found = match_titles(
                 used.embedder,
                 picture,

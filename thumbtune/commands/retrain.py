@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from thumbtune.commands.options import OldArgument, json_option, note_old_spelli
 from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
+from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ def retrain(
     Made for cron: with nothing new it only reads the feed. Every channel in the store is synced; add a channel to
     the store with 'thumbtune sync'.
 
+    Each set of channels that has a model of its own in use is retrained in turn, on its own channels; with --channel,
+    only this set. A model for fewer channels never replaces one for more, and fewer than 20 held-out pairs replace
+    nothing: 'thumbtune runs promote' decides by hand.
+
     A setting that is not given is taken from the run in use, or is the default if there is none; --from and --device
     are not carried over. Both models are compared on the same held-out pairs: the new one comes into use if it is
     better. 'thumbtune runs champions' says which run was in use when, and why.
@@ -69,7 +75,7 @@ def retrain(
     Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and training used what the store has;
     or another process is training on this store and nothing was trained; or it was interrupted.
     """
-    from trainer.runs import inherited_settings  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from trainer.runs import inherited_settings, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.runs import retrain as run_retraining  # noqa: PLC0415
 
     if no_sync and to_sync:
@@ -77,18 +83,28 @@ def retrain(
     asked = None if no_sync else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
-        inherited_settings(database, options)
+        for scope in scopes_to_retrain(database, options["channels"]):
+            inherited_settings(database, options, scope)
         synced = _sync(app, database, asked)
         if synced is not None and synced.stops_training:
             if as_json:
-                app.console.print_json(_document(synced, min_new, None, None))
+                app.console.print_json(_document(synced, min_new, []))
             return synced.exit_code
-        inherited = inherited_settings(database, options)
-        least = 0 if force else min_new
-        done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=app.console)
-    _tell(app.console, min_new, inherited, done)
+        scopes = scopes_to_retrain(database, options["channels"])
+        if output is not None and len(scopes) > 1:
+            raise click.UsageError(f"--output takes one model, and {len(scopes)} are in use; name one with --channel.")
+        names = channel_names(database)
+        retrained = []
+        for scope in scopes:
+            inherited = inherited_settings(database, options, scope)
+            least = 0 if force else min_new
+            done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=app.console)
+            if len(scopes) > 1:
+                app.console.say(f"{scope_in_words(scope, names)}:")
+            _tell(app.console, min_new, inherited, done)
+            retrained.append((scope, inherited, done))
     if as_json:
-        app.console.print_json(_document(synced, min_new, inherited, done))
+        app.console.print_json(_document(synced, min_new, retrained))
     return 0 if synced is None else synced.exit_code
 
 
@@ -118,13 +134,20 @@ def _tell(console: Console, min_new: int, inherited: Inherited, done: Retrained)
 
 
 def _document(
-    synced: Synced | None, min_new: int, inherited: Inherited | None, done: Retrained | None
+    synced: Synced | None, min_new: int, retrained: Sequence[tuple[tuple[str, ...], Inherited, Retrained]]
 ) -> dict[str, Any]:
+    """Return the JSON form: the first scope's results, and all of them under `scopes`."""
+    each = [{"scope": list(scope), **_of_scope(min_new, inherited, done)} for scope, inherited, done in retrained]
+    first = {**each[0]} if each else _of_scope(min_new, None, None)
+    first.pop("scope", None)
+    return {"sync": None if synced is None else synced.as_list(), **first, "scopes": each}
+
+
+def _of_scope(min_new: int, inherited: Inherited | None, done: Retrained | None) -> dict[str, Any]:
     result = None if done is None else done.result
     decision = None if result is None else result.decision
     new = None if done is None else done.new
     return {
-        "sync": None if synced is None else synced.as_list(),
         "new_pairs": None if new is None else {"videos": new.videos, "changed": new.changed, "total": new.total},
         "min_new": min_new,
         "settings_from_run": None if inherited is None else inherited.run_id,

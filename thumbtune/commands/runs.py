@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from store.db import rows_as_dicts
-from store.training import champion, evaluations, get_run, get_sweep, steps
+from store.training import champions as champions_of
+from store.training import evaluations, get_run, get_sweep, hidden_runs, scope_of, steps
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
 from thumbtune.commands.options import json_option
@@ -52,8 +53,13 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     assert app is not None
     with app.open_database() as database, database.read() as session:
         rows = _listed(session, sweep_id)
-        in_use = champion(session)
-    rows = [{**row, "in_use": in_use is not None and row["run_id"] == in_use.id} for row in rows]
+        in_use = {one.run.id for one in champions_of(session)}
+        hidden = hidden_runs(session)
+    rows = [
+        {**row, "in_use": row["run_id"] in in_use, "scope": list(scope_of(_values(row)["settings"]))}
+        for row in rows
+        if row["run_id"] not in hidden
+    ]
     if as_json:
         app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
         return

@@ -64,7 +64,7 @@ def search(
         picture = None if like is None else open_picture(database, like)
         pairs = libraries.searchable(database, channels)
         with quiet_libraries():
-            used = open_in_use(database, model, device, app.console)
+            used = open_in_use(database, model, device, app.console, libraries.resolve_channels(database, channels))
             with app.console.phase("Embedding the query"):
                 if picture is None:
                     query = libraries.text_vector(used.embedder, str(text))

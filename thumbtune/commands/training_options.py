@@ -47,7 +47,7 @@ class NewFolder(click.Path):
 
 _DEFAULTS = TrainSettings()
 
-_CHANNELS = {True: "all channels", False: "what the model in use was trained on"}
+_CHANNELS = {True: "all channels", False: "each set of channels that has a model in use"}
 """{whether the defaults are passed: what is trained on where no channel is named}."""
 
 # The field of `TrainSettings`, then what click takes.

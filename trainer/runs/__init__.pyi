@@ -17,6 +17,7 @@ from .retraining import Retrained as Retrained
 from .retraining import inherited_settings as inherited_settings
 from .retraining import promote_run as promote_run
 from .retraining import retrain as retrain
+from .retraining import scopes_to_retrain as scopes_to_retrain
 from .training import ONE_AT_A_TIME as ONE_AT_A_TIME
 from .training import TrainResult as TrainResult
 from .training import train as train

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from store.db import Database
-from trainer.errors import RunUnusable
 from trainer.models import Embedder
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs.recorded import embedder_of, model_embedder, named_model, run_in_use
 from trainer.scoring import parse_run
+from trainer.settings import DEFAULT_MODEL
 
 __all__ = ["InUse", "open_in_use"]
 
@@ -31,33 +32,41 @@ class InUse:
 
 
 def open_in_use(
-    database: Database, which: str | None = None, device: str = "auto", progress: Progress | None = None
+    database: Database,
+    which: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    channels: Collection[str] = (),
 ) -> InUse:
     """Open the model in use, or the one named.
 
     Args:
         database: the store.
-        which: `N`, `N:base`, a folder or a hub name; None for the champion, or without one the base model.
+        which: `N`, `N:base`, a folder or a hub name; None for the champion of the narrowest scope that has all of
+            `channels`; without one, the base model of the newest run, or the default one before any training.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        progress: told while the model is opened.
+        progress: told while the model is opened, and of a base model that is used for want of a trained one.
+        channels: ids of the channels that are asked about; empty for all.
 
     Raises:
         NotFound: there is no such run.
-        RunUnusable: no run is done yet, or the run's model can't be had again.
+        RunUnusable: the run's model can't be had again.
         ModelUnavailable: the model can't be loaded.
         BadSetting: the name is blank, or the device is not available.
     """
-    run = parse_run(which) if which is not None else _in_use(database)
-    with quiet_libraries(), (progress or Silent()).phase("Opening the model"):
+    progress = progress or Silent()
+    run = parse_run(which) if which is not None else run_in_use(database, channels)
+    if which is None and (run is None or run[1] == "base"):
+        of_run = "" if run is None else f" of run {run[0]}"
+        progress.warn(
+            f"no trained model is in use for these channels, so this is the base model{of_run}; 'thumbtune train' "
+            "trains one"
+        )
+    if which is None:
+        which = DEFAULT_MODEL
+    with quiet_libraries(), progress.phase("Opening the model"):
         if run is None:
             model = named_model(database, str(which), device)
             return InUse(str(which), None, model_embedder(database, model))
         name = f"run {run[0]}" + (", base" if run[1] == "base" else "")
         return InUse(name, run[0], embedder_of(database, *run, device=device))
-
-
-def _in_use(database: Database) -> tuple[int, str]:
-    found = run_in_use(database)
-    if found is None:
-        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model with --model")
-    return found

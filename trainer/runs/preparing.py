@@ -62,11 +62,11 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     """
     device = pick_device(settings.device)
     model = resolve_model(database, settings.model)
-    if settings.start == "champion":
-        model = _champions_base(database)
     with database.read() as session:
         known = channel_titles(session)
     channels = tuple(channel_id(name, known) for name in settings.channels)
+    if settings.start == "champion":
+        model = _champions_base(database, channels)
     model = _from_anywhere(model, "--model")
     title_model = settings.title_model
     if settings.compares_titles() and title_model != "base":
@@ -83,10 +83,10 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     return replace(chosen, precision=precision, channels=channels), device
 
 
-def _champions_base(database: Database) -> str:
-    """The base model of the run in use, which is to be trained on."""
+def _champions_base(database: Database, channels: Sequence[str]) -> str:
+    """The base model of the run in use for these channels, which is to be trained on."""
     with database.read() as session:
-        in_use = champion(session)
+        in_use = champion(session, channels)
     if in_use is None:
         raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
     require_no_adapters(in_use)

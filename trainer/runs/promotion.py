@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trainer.scoring import Paired
 
-__all__ = ["Decision", "decide", "decide_all_known", "decide_unmeasured", "named"]
+__all__ = ["FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decide_unmeasured", "named"]
+
+
+FEWEST = 20
+"""Held-out pairs below which the difference of two models is mostly chance: nothing changes automatically."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ def named(run_id: int | None) -> str:
 def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decision:
     """Compare two models by recall@1, thumbnail to title, on the same held-out rows: the better one is used.
 
-    A tie keeps the model in use. The interval says how far chance explains the difference; it decides nothing.
+    A tie keeps the model in use, and so do fewer than `FEWEST` pairs. The interval says how far chance explains the
+    difference; it decides nothing.
 
     Args:
         run_id: the run in use; None for the base model.
@@ -38,10 +43,20 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
     less = f" ({known} more left out: the champion was trained on their title or thumbnail)" if known else ""
     pairs = f"{found.n} pair{'s' * (found.n != 1)}{less}"
     interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
-    return Decision(
+    decision = Decision(
         found.better,
         f"{how} recall@1 {found.new:.3f}, {named(run_id)} {found.old:.3f}, on the same {pairs}: "
         f"{found.difference:+.3f} ({interval})",
+    )
+    if found.better and found.n < FEWEST:
+        return by_hand(decision, f"{found.n} pairs are too few, {FEWEST} are needed")
+    return decision
+
+
+def by_hand(decision: Decision, why: str) -> Decision:
+    """Keep the model in use whatever the figures say, because only a person may decide."""
+    return Decision(
+        False, f"{decision.reason}; the model in use does not change automatically: {why}; or decide by hand"
     )
 
 

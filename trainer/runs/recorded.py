@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store.db import Database
 from store.tables import TrainingRun
-from store.training import ExampleRow, champion, evaluations, get_run, load_examples, newest_done_run, newest_snapshot
+from store.training import (
+    ExampleRow,
+    champion,
+    champions,
+    evaluations,
+    get_run,
+    load_examples,
+    newest_done_run,
+    newest_snapshot,
+)
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.data import StoredPictures
 from trainer.errors import BadSetting, DamagedModel, NotEnoughPairs, RunUnusable, UnknownModel
@@ -68,8 +77,10 @@ def run_settings(run: TrainingRun) -> TrainSettings:
     return TrainSettings.from_dict(run.settings)
 
 
-def run_in_use(database: Database) -> tuple[int, str] | None:
-    """The champion; without one, what the newest done run started from; None before the first run.
+def run_in_use(database: Database, channels: Collection[str] = ()) -> tuple[int, str] | None:
+    """The champion for these channels (ids; empty for all); without one, what the newest done run started from.
+
+    None before the first run.
 
     A run that was never compared, in a store from before runs were, is in use itself.
 
@@ -77,13 +88,13 @@ def run_in_use(database: Database) -> tuple[int, str] | None:
         (run id, `tuned` or `base`).
     """
     with database.read() as session:
-        in_use = champion(session)
+        in_use = champion(session, channels)
         if in_use is not None:
             return in_use.id, "tuned"
-        newest = newest_done_run(session)
+        newest, others = newest_done_run(session), champions(session)
     if newest is None:
         return None
-    return newest.id, "tuned" if newest.decision is None else "base"
+    return newest.id, "tuned" if newest.decision is None and not others else "base"
 
 
 def check_base(run: TrainingRun) -> None:

@@ -14,7 +14,19 @@ from sqlalchemy.orm import Session
 
 from store.db import Database, unsound
 from store.tables import TrainingRun
-from store.training import NewPairs, champion, channel_titles, new_pairs_since, newest_done_run, promote, split_videos
+from store.training import (
+    NewPairs,
+    Scope,
+    champion,
+    champions,
+    channel_titles,
+    get_run,
+    new_pairs_since,
+    newest_done_run,
+    promote,
+    scope_of,
+    split_videos,
+)
 from trainer.data import channel_id, left_out, members_of
 from trainer.errors import BadSetting
 from trainer.progress import Progress
@@ -24,7 +36,16 @@ from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
 if TYPE_CHECKING:
     from trainer.runs.training import TrainResult
 
-__all__ = ["Inherited", "Promoted", "Retrained", "inherited_settings", "new_pairs", "promote_run", "retrain"]
+__all__ = [
+    "Inherited",
+    "Promoted",
+    "Retrained",
+    "inherited_settings",
+    "new_pairs",
+    "promote_run",
+    "retrain",
+    "scopes_to_retrain",
+]
 
 
 @dataclass(frozen=True)
@@ -63,8 +84,33 @@ class Promoted:
     changed: bool
 
 
-def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherited:
-    """Complete the settings that were given by those of the run in use, else by the defaults.
+def scopes_to_retrain(database: Database, channels: Sequence[str] = ()) -> list[Scope]:
+    """Return the sets of channels for which `retrain` is to look after a model.
+
+    Channels that were removed from the store are left out of their scopes.
+
+    Args:
+        database: the store.
+        channels: ids or handles; then they are the only scope. Empty: each scope that has a model in use, or all
+            channels if none has.
+
+    Raises:
+        BadSetting: a channel is not in the store.
+    """
+    with database.read() as session:
+        known = channel_titles(session)
+        if channels:
+            return [tuple(sorted({channel_id(name, known) for name in channels}))]
+        scopes = [one.scope for one in champions(session)]
+        newest = None if scopes else newest_done_run(session)
+    if newest is not None:  # of a store from before there were champions
+        scopes = [tuple(newest.settings.get("channels") or ())]
+    left = [(scope, tuple(channel for channel in scope if channel in known)) for scope in scopes]
+    return list(dict.fromkeys(kept for scope, kept in left if kept or not scope)) or [()]
+
+
+def inherited_settings(database: Database, given: Mapping[str, Any], scope: Scope | None = None) -> Inherited:
+    """Complete the settings that were given by those of the run in use for these channels, else by the defaults.
 
     Where to start from and the device are of the moment: they are never inherited. A run's `bf16` becomes `auto`, for a
     machine that has none.
@@ -72,6 +118,7 @@ def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherite
     Args:
         database: the store.
         given: fields of `TrainSettings`; None and () are not given.
+        scope: ids of the channels to train on, empty for all; None: those that were given, else the run's.
 
     Raises:
         BadSetting: a value is out of range, or a model is named beside `start="champion"`.
@@ -79,8 +126,11 @@ def inherited_settings(database: Database, given: Mapping[str, Any]) -> Inherite
     chosen = {name: value for name, value in given.items() if value is not None and value != ()}
     if chosen.get("start") == "champion" and "model" in chosen:
         raise BadSetting(MODEL_BESIDE_CHAMPION)
+    if scope is not None:
+        chosen["channels"] = scope
     with database.read() as session:
-        run = _reference(session)
+        known = channel_titles(session)
+        run = _reference(session, [channel_id(name, known) for name in chosen.get("channels", ())])
     if run is None:
         return Inherited(TrainSettings(**chosen), None)
     today = TrainSettings()
@@ -107,7 +157,7 @@ def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
 def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     known = channel_titles(session)
     wanted = {channel_id(name, known) for name in channels}
-    run = _reference(session)
+    run = _reference(session, sorted(wanted))
     # By what the videos show now: the groups in the store are those of the last snapshot.
     videos = split_videos(session)
     digests = {video.picture_sha256 for video in videos if video.picture_sha256 is not None}
@@ -169,8 +219,8 @@ def retrain(
         # Another may have trained while libraries were loaded: the run looks again as it starts.
         result = train(database, settings, output=output, progress=progress, compete=True, guard=guard)
     except _TooFewError as few:
-        return Retrained(few.found, None, _champion_id(database))
-    return Retrained(found, result, _champion_id(database))
+        return Retrained(few.found, None, _champion_id(database, settings.channels))
+    return Retrained(found, result, _champion_id(database, settings.channels))
 
 
 class _TooFewError(Exception):
@@ -181,8 +231,14 @@ class _TooFewError(Exception):
         self.found = found
 
 
-def promote_run(database: Database, run_id: int, reason: str) -> Promoted:
+def promote_run(database: Database, run_id: int, reason: str, scope: Scope | None = None) -> Promoted:
     """Take a run's model into use by hand, after checking that it can be had.
+
+    Args:
+        database: the store.
+        run_id: the run.
+        reason: kept beside it.
+        scope: ids of the channels for which it is used, () for all; None for those that it was trained on.
 
     Raises:
         NotFound: there is no such run.
@@ -197,18 +253,19 @@ def promote_run(database: Database, run_id: int, reason: str) -> Promoted:
     if error is not None:
         raise error
     with database.write() as session:
-        current = champion(session)
-        if current is not None and current.id == run_id:
+        wanted = scope_of(get_run(session, run_id).settings) if scope is None else scope
+        if any(one.run.id == run_id and one.scope == wanted for one in champions(session)):
             return Promoted(None, changed=False)
-        return Promoted(promote(session, run_id, reason), changed=True)
+        return Promoted(promote(session, run_id, reason, wanted), changed=True)
 
 
-def _reference(session: Session) -> TrainingRun | None:
-    """The run in use, else the newest that is done (of a store from before there were champions)."""
-    return champion(session) or newest_done_run(session)
+def _reference(session: Session, channels: Sequence[str]) -> TrainingRun | None:
+    """The run in use for these channels, else the newest that is done (of a store from before there were champions)."""
+    found = champion(session, channels)
+    return found if found is not None or champions(session) else newest_done_run(session)
 
 
-def _champion_id(database: Database) -> int | None:
+def _champion_id(database: Database, channels: Sequence[str]) -> int | None:
     with database.read() as session:
-        run = champion(session)
+        run = champion(session, channels)
     return None if run is None else run.id

@@ -15,12 +15,13 @@ from sqlalchemy.orm import Session
 from store.db import Database
 from store.tables import TrainingRun
 from store.training import (
+    Champion,
     ExampleRow,
     add_evaluations,
     add_ranks,
     add_steps,
-    champion,
     end_run,
+    fitting_champion,
     replace_champion,
     update_run,
 )
@@ -41,7 +42,7 @@ from trainer.runs.contamination import contaminated
 from trainer.runs.contest import Measured, compare_with_use
 from trainer.runs.learning import goes_on, open_learner
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
-from trainer.runs.promotion import Decision
+from trainer.runs.promotion import Decision, by_hand
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
@@ -114,8 +115,9 @@ def train(
         output: also write the whole model to this new or empty folder.
         progress: told of what goes on.
         sweep_id: the sweep whose winner this run trains.
-        compete: if a run is in use, compare this one with it, and take the better one into use. If none is in use, the
-            base model is, and the two are compared in any case.
+        compete: if a run is in use for these channels, compare this one with it, and take the better one into use
+            unless that one is for more channels. If none is in use, the base model is, and the two are compared in any
+            case.
         guard: looks at the store in the transaction that starts the run, while no other can start; may refuse.
 
     Raises:
@@ -139,7 +141,7 @@ def train(
             # A sweep has looked itself, and would be marked as one that this process left.
             mark_stale(database)
         with database.read() as session:
-            in_use = champion(session)
+            current = fitting_champion(session, settings.channels)
         model = open_model(
             database,
             settings.model,
@@ -154,13 +156,12 @@ def train(
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
-            return _train(run, model, in_use, output, compete=compete)
+            return _train(run, model, current, output, compete=compete)
 
 
-def _train(
-    run: Run, model: LazyModel, in_use: TrainingRun | None, output: Path | None, *, compete: bool
-) -> TrainResult:
+def _train(run: Run, model: LazyModel, current: Champion | None, output: Path | None, *, compete: bool) -> TrainResult:
     settings, source = run.settings, StoredPictures(run.database)
+    in_use = None if current is None else current.run
     with run.timed("snapshot"):
         chosen = select_pairs(run.database, settings.channels)
         for text in require_trainable(chosen):
@@ -197,6 +198,9 @@ def _train(
         with run.timed("compare"):
             measured = Measured(prepared.rows, base, tuned, beside, known)
             decision = compare_with_use(run, learner, chosen, in_use, measured)
+            if current is not None and set(current.scope) != set(settings.channels):
+                wider = "all channels" if not current.scope else f"{len(current.scope)} channels"
+                decision = by_hand(decision, f"run {current.run.id} is in use for {wider}, this run is for fewer")
     promoted = _end(run, in_use, decision)
     if output is not None:
         # Only now: the run keeps what it learnt, whatever is wrong with that folder.

@@ -357,7 +357,7 @@ class _Sweep:
             winner = winner_run(session, self._id)
             assert winner is not None, "the winner was trained above or before"
             recalls = recalls_of(session, winner.id)
-            in_use = champion(session)
+            in_use = champion(session, winner.settings.get("channels") or ())
         tried = self._tried.values()
         standings = in_order(tried)
         chosen = self._key(winner.settings)
