@@ -29,9 +29,7 @@ def upgrade() -> None:
     op.add_column("channel", sa.Column("paused_at", UTC_TIME, nullable=True))
     op.add_column("training_run", sa.Column("hidden_at", UTC_TIME, nullable=True))
     connection = op.get_bind()
-    runs = sa.text(
-        "SELECT DISTINCT training_run.id, settings FROM training_run JOIN promotion ON run_id = training_run.id"
-    )
+    runs = sa.text("SELECT id, settings FROM training_run WHERE id IN (SELECT run_id FROM promotion)")
     for run_id, settings in connection.execute(runs).all():
         channels = (json.loads(settings) if isinstance(settings, str) else settings).get("channels")
         if channels:

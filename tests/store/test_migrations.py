@@ -269,7 +269,8 @@ def test_each_champion_of_an_older_store_keeps_the_channels_that_it_was_trained_
             fill(connection, step)
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO training_run (id, status, started_at, base_model, trained, seed, settings, packages, host, pid)"
+            "INSERT INTO training_run"
+            " (id, status, started_at, base_model, trained, seed, settings, packages, host, pid)"
             f" VALUES (2, 'done', '{NOW}', 'base', 'ridge', 42, '{{\"channels\": [\"UC2\", \"UC1\"]}}', '{{}}', 'h', 1)"
         )
         connection.exec_driver_sql(f"INSERT INTO promotion VALUES (3, 2, '{NOW}', 'narrow')")

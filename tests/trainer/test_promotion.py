@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.runs.promotion import decide, decide_all_known, decide_unmeasured
+from trainer.runs.promotion import FEWEST, decide, decide_all_known, decide_unmeasured
 from trainer.scoring import Paired, paired
 
 
@@ -16,13 +16,20 @@ def compared(old_hits: int, new_hits: int, n: int = 8) -> Paired:
 
 
 @pytest.mark.parametrize(
-    ("old_hits", "new_hits", "promoted"), [(3, 4, True), (4, 4, False), (4, 3, False), (0, 0, False), (8, 0, False)]
+    ("old_hits", "new_hits", "promoted"), [(3, 4, True), (4, 4, False), (4, 3, False), (0, 0, False), (24, 0, False)]
 )
 @pytest.mark.parametrize("in_use", [None, 3])
 def test_only_a_better_model_replaces_the_one_in_use(
     in_use: int | None, old_hits: int, new_hits: int, promoted: bool
 ) -> None:
-    assert decide(in_use, "valid", compared(old_hits, new_hits)).promote is promoted
+    assert decide(in_use, "valid", compared(old_hits, new_hits, n=24)).promote is promoted
+
+
+@pytest.mark.parametrize(("n", "promoted"), [(FEWEST - 1, False), (FEWEST, True)])
+def test_too_few_held_out_pairs_change_nothing(n: int, promoted: bool) -> None:
+    decision = decide(3, "valid", compared(0, n, n=n))
+    assert decision.promote is promoted
+    assert ("by hand" in decision.reason) is not promoted
 
 
 def test_the_reason_has_both_figures_the_difference_its_interval_and_n() -> None:
@@ -35,7 +42,6 @@ def test_the_reason_has_both_figures_the_difference_its_interval_and_n() -> None
 
 def test_the_reason_says_what_the_champion_knew() -> None:
     decision = decide(3, "valid", compared(0, 1, n=1), known=4)
-    assert decision.promote
     assert "1 pair (4 more left out" in decision.reason
     unknown = decide_all_known(3, 4)
     assert not unknown.promote
