@@ -49,7 +49,7 @@ TRAINING_STACK = frozenset(
 
 # name -> location of its click command. Modules are imported only when their command runs, or its help is shown.
 COMMANDS = {
-    "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, or remove one."),
+    "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, add, pause or remove some."),
     "db": ("thumbtune.commands.db:db", "Upgrade, check, back up or rewrite the store, or clear its cache."),
     "demo": ("thumbtune.commands.demo:demo", "Run the main commands on a stand-in channel: no key, no network."),
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any other model."),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collector.youtube import ChannelName
     from store.db import Database
 
-__all__ = ["Asked", "Synced", "read_request", "sync_channels"]
+__all__ = ["Asked", "Synced", "channels_file_option", "channels_in", "read_request", "sync_channels"]
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,50 @@ class Asked:
     settings: Settings
 
 
-def read_request(channels: Sequence[str]) -> Asked:
+def read_request(channels: Sequence[str], file: Path | None = None) -> Asked:
     """Read the channels that a user named, each once, and the environment.
+
+    Args:
+        channels: the names.
+        file: a file of more, see `channels_in`.
 
     Raises:
         CollectorError: a channel's name or a setting in the environment is invalid.
+        click.UsageError: the file can't be read, or names no channel.
     """
     from collector.settings import settings_from  # noqa: PLC0415 (aiohttp is slow to import)
 
-    return Asked(_parsed(channels), settings_from(os.environ))
+    named = _parsed([*channels, *([] if file is None else channels_in(file))])
+    return Asked(named, settings_from(os.environ))
+
+
+channels_file_option = click.option(
+    "--channels",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A file of channels, one a line; # begins a comment.",
+)
+
+
+def channels_in(file: Path) -> list[str]:
+    """Return the channels that a file names: one a line, in UTF-8; what follows a `#` is a comment.
+
+    Raises:
+        click.UsageError: it can't be read, or names no channel.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise click.UsageError(f"{file} can't be read ({error.strerror}); check the file.") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{file} is not UTF-8 text; save it as UTF-8.") from error
+    # Not a `#` within an address.
+    names = [re.split(r"(?:^|\s)#", line)[0].strip() for line in lines]
+    found = [name for name in names if name]
+    if not found:
+        raise click.UsageError(f"{file} names no channel; write one a line, such as @HANDLE.")
+    return found
 
 
 def _parsed(channels: Sequence[str]) -> list[ChannelName]:
@@ -100,12 +137,12 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         click.UsageError: there is nothing to sync.
     """
     from collector.sync import sync_channels as sync  # noqa: PLC0415
-    from store.youtube import channel_ids  # noqa: PLC0415
+    from store.youtube import followed_ids  # noqa: PLC0415
 
     names = asked.names
     if not names:
         with database.read() as session:
-            names = _parsed(channel_ids(session))
+            names = _parsed(followed_ids(session))
     if not names:
         raise click.UsageError("The store has no channels yet; name one: thumbtune sync @HANDLE")
     with console.progress(f"Syncing {len(names)} channel{'s' * (len(names) != 1)}") as bar:

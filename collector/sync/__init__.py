@@ -1,6 +1,6 @@
 """Sync a channel: plan, list, read details, fetch thumbnails, write, report."""
 
-from collector.sync.api import sync_channels
+from collector.sync.api import add_channels, sync_channels
 from collector.sync.opening import DEFAULT_MIN_DURATION_S, known_channel
 from collector.sync.options import SyncOptions
 from collector.sync.repair import Repair, repair_pictures
@@ -11,6 +11,7 @@ __all__ = [
     "Repair",
     "SyncOptions",
     "SyncReport",
+    "add_channels",
     "known_channel",
     "repair_pictures",
     "sync_channels",

@@ -18,7 +18,7 @@ from collector.progress import Progress, Silent
 from collector.settings import Settings
 from collector.store_thread import StoreThread, to_its_end
 from collector.sync.lease import signs_of_life
-from collector.sync.opening import begin_run, find_channel
+from collector.sync.opening import begin_run, find_channel, save_description
 from collector.sync.options import SyncOptions
 from collector.sync.report import SyncReport
 from collector.sync.run import Clients, Meter, Run
@@ -31,7 +31,7 @@ from store.tables import SyncRun, SyncStatus
 from store.types import utc_now
 from store.youtube import SyncCounts, add_counts, count_not_pairs, finish_sync, get_channel, get_sync
 
-__all__ = ["sync_channels"]
+__all__ = ["add_channels", "sync_channels"]
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,38 @@ async def sync_channels(
                 break
             reports.append(await _stoppable(_sync_one(clients, name, options), stop))
     return reports
+
+
+async def add_channels(
+    database: Database, names: Sequence[ChannelName], settings: Settings, *, http: Http | None = None
+) -> list[str | CollectorError]:
+    """Put channels into the store without syncing them: their descriptions, for a unit each that is not known yet.
+
+    Args:
+        database: an open store.
+        names: see `parse_channel_name`.
+        settings: key and addresses.
+        http: a session with other pauses than the default's; not yet entered.
+
+    Returns:
+        For each name the channel's id, or why it was not added.
+
+    Raises:
+        StoreError: the database failed.
+    """
+    found: list[str | CollectorError] = []
+    async with _clients(database, settings, SyncOptions(), http or Http(), progress=Silent(), now=utc_now) as clients:
+        for name in names:
+            try:
+                channel = await find_channel(clients, name)
+            except CollectorError as error:
+                found.append(error)
+            else:
+                if channel.item is not None:
+                    await clients.store.write(save_description, channel.item, clients.now(), asked=channel.handle)
+                found.append(channel.id)
+            await to_its_end(clients.save_spent_units())
+    return found
 
 
 @asynccontextmanager

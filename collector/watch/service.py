@@ -29,7 +29,7 @@ from store.db import Database
 from store.errors import AmbiguousHandle, StoreError
 from store.moments import CLOCKS_DIFFER
 from store.types import utc_now
-from store.youtube import LastSync, channel_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
+from store.youtube import LastSync, followed_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
 
 __all__ = ["Retraining", "Service", "WatchOptions"]
 
@@ -224,7 +224,7 @@ class Service:
         now = self._now()
         named = [self._named(session, name) for name in self._names]
         if not self._names:
-            named = [(channel_id, ChannelName("id", channel_id)) for channel_id in channel_ids(session)]
+            named = [(channel_id, ChannelName("id", channel_id)) for channel_id in followed_ids(session)]
         spent = units_spent(session, quota_day(now), self._settings.key_fingerprint)
         self.metrics.units_today.set(spent)
         # A channel that was named twice is one.

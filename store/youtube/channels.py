@@ -25,12 +25,14 @@ __all__ = [
     "finish_listing",
     "fresh_since",
     "find_by_handle",
+    "followed_ids",
     "holders_of",
     "keep_handle",
     "get_channel",
     "is_listing_unfinished",
     "lock_channel",
     "mark_refreshed",
+    "pause_channel",
     "release_handle",
     "restart_listing",
     "save_channel",
@@ -63,6 +65,7 @@ class ChannelSummary:
     synced_at: datetime | None
     units: int
     """API units that all syncs of the channel have cost."""
+    paused_at: datetime | None
 
 
 def get_channel(session: Session, channel_id: str) -> Channel:
@@ -92,6 +95,21 @@ def channel_ids(session: Session) -> list[str]:
     """All channels but removed ones, in the order in which they were added."""
     kept = select(Channel.id).where(Channel.removed_at.is_(None))
     return list(session.scalars(kept.order_by(Channel.added_at, Channel.id)))
+
+
+def followed_ids(session: Session) -> list[str]:
+    """The channels that are synced when none is named: all but removed and paused ones, ordered as in `channel_ids`."""
+    kept = select(Channel.id).where(Channel.removed_at.is_(None), Channel.paused_at.is_(None))
+    return list(session.scalars(kept.order_by(Channel.added_at, Channel.id)))
+
+
+def pause_channel(session: Session, channel_id: str, since: datetime | None) -> None:
+    """Leave a channel out of syncs that do not name it; None: sync it again.
+
+    Raises:
+        NotFound: no such channel in the store.
+    """
+    get_channel(session, channel_id).paused_at = since
 
 
 def find_by_handle(session: Session, handle: str) -> str | None:
@@ -319,6 +337,7 @@ def summaries(session: Session) -> list[ChannelSummary]:
             last_status=status,
             synced_at=channel.synced_at,
             units=units or 0,
+            paused_at=channel.paused_at,
         )
         for channel, videos, pairs, units, started_at, status in rows
     ]

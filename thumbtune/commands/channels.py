@@ -1,15 +1,19 @@
-"""`thumbtune channels`: list the channels in the store, or remove one."""
+"""`thumbtune channels`: list the channels in the store, add, pause or remove some."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
+from thumbtune.syncing import channels_in, read_request
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -23,16 +27,97 @@ __all__ = ["channels"]
 @json_option
 @click.pass_context
 def channels(ctx: click.Context, as_json: bool) -> None:
-    """List the channels in the store, or remove one.
+    """List the channels in the store, add, pause or remove some.
 
     Pairs are the videos that can be trained on; units are the quota units of all syncs of the channel.
     """
-    from store.youtube import summaries  # noqa: PLC0415 (SQLAlchemy is slow to import)
-
-    if ctx.invoked_subcommand is not None:
-        return
     app = ctx.find_object(App)
     assert app is not None
+    if ctx.invoked_subcommand is None:
+        _list(app, as_json=as_json)
+
+
+@channels.command("list", short_help="List the channels in the store.")
+@json_option
+@click.pass_obj
+def list_(app: App, as_json: bool) -> None:
+    """List the channels in the store, as 'thumbtune channels' does."""
+    _list(app, as_json=as_json)
+
+
+@channels.command(short_help="Add channels without syncing them.")
+@click.argument("names", metavar="FILE|CHANNEL...", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
+    """Add the channels that a FILE names, one a line, or CHANNELs, to those that 'sync' and 'watch' keep up to date.
+
+    A channel that the store does not know yet costs a quota unit. A paused channel is resumed. Exit code 1 means that
+    some channel could not be added; the others are.
+    """
+    from collector.sync import add_channels  # noqa: PLC0415 (aiohttp is slow to import)
+    from store.youtube import pause_channel  # noqa: PLC0415
+
+    each = [name for given in names for name in (channels_in(Path(given)) if _is_file(given) else [given])]
+    asked = read_request(each)
+    with app.open_database(create=True) as database:
+        found = asyncio.run(add_channels(database, asked.names, asked.settings))
+        added = {name: id_ for name, id_ in zip(asked.names, found, strict=True) if isinstance(id_, str)}
+        with database.write() as session:
+            for channel_id in added.values():
+                pause_channel(session, channel_id, None)
+    failed = {
+        str(name): str(error) for name, error in zip(asked.names, found, strict=True) if isinstance(error, Exception)
+    }
+    for name, reason in failed.items():
+        app.console.error(f"{name}: {reason}")
+    app.console.say(f"added {len(added)} channel{'s' * (len(added) != 1)}; next: thumbtune sync")
+    if as_json:
+        app.console.print_json({"added": {str(name): id_ for name, id_ in added.items()}, "failed": failed})
+    return 1 if failed else 0
+
+
+def _is_file(name: str) -> bool:
+    return not name.startswith("@") and Path(name).is_file()
+
+
+@channels.command(short_help="Leave channels out of syncs that do not name them.")
+@click.argument("names", metavar="CHANNEL...", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+def pause(app: App, names: tuple[str, ...], as_json: bool) -> None:
+    """Leave channels out of 'sync', 'retrain' and 'watch' unless they are named. Nothing is deleted."""
+    from store.types import utc_now  # noqa: PLC0415
+
+    _set_paused(app, names, utc_now(), as_json=as_json)
+
+
+@channels.command(short_help="Sync paused channels again.")
+@click.argument("names", metavar="CHANNEL...", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+def resume(app: App, names: tuple[str, ...], as_json: bool) -> None:
+    """Sync paused channels again."""
+    _set_paused(app, names, None, as_json=as_json)
+
+
+def _set_paused(app: App, names: tuple[str, ...], since: datetime | None, *, as_json: bool) -> None:
+    from store.youtube import pause_channel  # noqa: PLC0415
+
+    with app.open_database() as database, database.write() as session:
+        ids = [_channel_id(session, name) for name in names]
+        for channel_id in ids:
+            pause_channel(session, channel_id, since)
+    done = "resumed" if since is None else "paused"
+    for name in names:
+        app.console.say(f"{done} {name}")
+    if as_json:
+        app.console.print_json({done: ids})
+
+
+def _list(app: App, *, as_json: bool) -> None:
+    from store.youtube import summaries  # noqa: PLC0415 (SQLAlchemy is slow to import)
+
     with app.open_database(create=False) as database, database.read() as session:
         found = summaries(session)
     if as_json:
@@ -42,9 +127,17 @@ def channels(ctx: click.Context, as_json: bool) -> None:
         app.console.say("The store has no channels yet; run: thumbtune sync @HANDLE")
         return
     app.console.table(
-        ("channel", "handle", "title", "videos", "pairs", "last sync", "status", "units"),
+        ("channel", "title", "videos", "pairs", "last sync", "status", "units"),
         [
-            (row.id, row.handle, row.title, row.videos, row.pairs, row.last_sync_at, row.last_status, row.units)
+            (
+                row.handle or row.id,
+                row.title,
+                row.videos,
+                row.pairs,
+                row.last_sync_at,
+                row.last_status if row.paused_at is None else "paused",
+                row.units,
+            )
             for row in found
         ],
     )
@@ -53,6 +146,11 @@ def channels(ctx: click.Context, as_json: bool) -> None:
 @channels.command(short_help="Delete all data of a channel.")
 @click.argument("channel", metavar="CHANNEL")
 @click.option(
+    "--purge/--keep-data",
+    default=True,
+    help="Delete the channel's data, or only stop syncing it, as 'channels pause' does.  [default: purge]",
+)
+@click.option(
     "--keep-runs",
     is_flag=True,
     help="Keep the titles and thumbnails that training runs used, so that these can be scored and repeated.",
@@ -60,7 +158,7 @@ def channels(ctx: click.Context, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @click.pass_obj
-def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) -> int:
+def remove(app: App, channel: str, purge: bool, keep_runs: bool, yes: bool, as_json: bool) -> int:
     """Delete all data of a channel: videos, thumbnails, history, counts, cached vectors.
 
     CHANNEL is as in 'thumbtune sync'. The command lists what it deletes, and asks for confirmation. Training runs keep
@@ -77,6 +175,9 @@ def remove(app: App, channel: str, keep_runs: bool, yes: bool, as_json: bool) ->
     from store.types import utc_now  # noqa: PLC0415
     from store.youtube import contents_of, remove_channel  # noqa: PLC0415
 
+    if not purge:
+        _set_paused(app, (channel,), utc_now(), as_json=as_json)
+        return 0
     with app.open_database(create=False) as database:
         with database.read() as session:
             contents = contents_of(session, _channel_id(session, channel))

@@ -80,7 +80,7 @@ def retrain(
 
     if no_sync and to_sync:
         raise click.UsageError("--no-sync excludes channels to sync; use --channel to choose what to train on.")
-    asked = None if no_sync else read_request(to_sync)
+    asked = None if no_sync or not (to_sync or _any_to_sync(app)) else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
         for scope in scopes_to_retrain(database, options["channels"]):
@@ -106,6 +106,14 @@ def retrain(
     if as_json:
         app.console.print_json(_document(synced, min_new, retrained))
     return 0 if synced is None else synced.exit_code
+
+
+def _any_to_sync(app: App) -> bool:
+    """Whether the store has channels that are synced: those that were imported, or paused, are not."""
+    from store.youtube import channel_ids, followed_ids  # noqa: PLC0415
+
+    with app.open_database() as database, database.read() as session:
+        return bool(followed_ids(session)) or not channel_ids(session)
 
 
 def _sync(app: App, database: Database, asked: Asked | None) -> Synced | None:

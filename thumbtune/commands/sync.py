@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
-from thumbtune.syncing import read_request, sync_channels
+from thumbtune.syncing import channels_file_option, read_request, sync_channels
 
 if TYPE_CHECKING:
     from store.tables import SyncMode
@@ -18,6 +19,7 @@ __all__ = ["sync"]
 
 @click.command()
 @click.argument("channels", metavar="[CHANNEL]...", nargs=-1)
+@channels_file_option
 @click.option("--full", is_flag=True, help="List all uploads, and mark videos that are no longer listed.")
 @click.option(
     "--refresh",
@@ -43,6 +45,7 @@ __all__ = ["sync"]
 def sync(
     app: App,
     channels: tuple[str, ...],
+    file: Path | None,
     full: bool,
     refresh: bool,
     min_duration: int | None,
@@ -53,8 +56,9 @@ def sync(
     """Bring channels' videos and thumbnails up to date.
 
     CHANNEL is a channel's id (UC...), its handle (@name) or its URL. Without CHANNEL, every channel in the store is
-    synced. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units. A handle is looked
-    up again after 24 hours, for a unit: if it names another channel now, that one is synced, and a note says so.
+    synced that is not paused. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units.
+    A handle is looked up again after 24 hours, for a unit: if it names another channel now, that one is synced, and a
+    note says so.
 
     The environment variable YOUTUBE_API_KEY holds the API key. Exit code 3 means that the sync stopped early (quota
     spent, interrupted, some thumbnails failed); everything so far is kept, and the next sync continues.
@@ -66,7 +70,7 @@ def sync(
 
     mode: SyncMode = "full" if full else "refresh" if refresh else "incremental"
     options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
-    asked = read_request(channels)
+    asked = read_request(channels, file)
     with app.open_database(create=bool(asked.names)) as database:
         done = sync_channels(app.console, database, asked, options)
     if as_json:

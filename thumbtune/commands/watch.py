@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.log_format import configure_logging
 from thumbtune.stopping import run_until_stopped
-from thumbtune.syncing import read_request
+from thumbtune.syncing import channels_file_option, read_request
 
 if TYPE_CHECKING:
     from collector.watch import Listen, Retraining
@@ -29,6 +30,7 @@ PATIENCE_S = 8.0
 
 @click.command()
 @click.argument("channels", metavar="[CHANNEL]...", nargs=-1)
+@channels_file_option
 @click.option(
     "--every",
     default="6h",
@@ -65,6 +67,7 @@ PATIENCE_S = 8.0
 def watch(
     app: App,
     channels: tuple[str, ...],
+    file: Path | None,
     every: str,
     refresh_every: str | None,
     units: int,
@@ -90,16 +93,16 @@ def watch(
         parse_duration,
         parse_listen,
     )
-    from store.youtube import channel_ids  # noqa: PLC0415
+    from store.youtube import followed_ids  # noqa: PLC0415
 
     rhythm, address = Rhythm(parse_duration(every), socket.gethostname()), parse_listen(listen)
     refresh = None if refresh_every is None else parse_duration(refresh_every)
     options = WatchOptions(rhythm, units, _retraining(app) if retrain else None, address, refresh)
-    asked = read_request(channels)
+    asked = read_request(channels, file)
     _show_logs(app)
     with app.open_database(create=bool(asked.names)) as database:
         with database.read() as session:
-            if not asked.names and not channel_ids(session):
+            if not asked.names and not followed_ids(session):
                 raise click.UsageError("The store has no channels yet; name one: thumbtune watch @HANDLE")
         log.info("watching %s, each every %s", ", ".join(map(str, asked.names)) or "all channels of the store", every)
         run_until_stopped(
