@@ -54,6 +54,7 @@ COMMANDS = {
     "demo": ("thumbtune.commands.demo:demo", "Run the main commands on a stand-in channel: no key, no network."),
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any other model."),
     "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a new folder."),
+    "import": ("thumbtune.commands.import_:import_", "Import thumbnails and titles from files; no API key is needed."),
     "match": ("thumbtune.commands.match:match", "Rank title ideas by how well they fit a thumbnail."),
     "push": ("thumbtune.commands.push:push", "Push a model or the dataset to the Hugging Face Hub."),
     "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and promote the better model."),

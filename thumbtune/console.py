@@ -76,6 +76,11 @@ class Console:
             return
         print(printable(text), file=self.err if self.json_wanted else self.out)
 
+    def next_step(self, command: str) -> None:
+        """Write the command that is most likely wanted next, unless quiet or for a program."""
+        if not self.json_wanted and self.out.isatty():
+            self.note(f"next: {command}")
+
     def note(self, text: str) -> None:
         """Write one line about the work to stderr, unless quiet."""
         if self.verbosity >= 0:

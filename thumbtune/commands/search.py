@@ -112,7 +112,10 @@ def _draw(
     return out
 
 
-def _url(video_id: str) -> str:
+def _url(video_id: str) -> str | None:
+    """Return the video's address; None for one that was imported without YouTube's id."""
+    if len(video_id) != 11:
+        return None
     return f"https://youtu.be/{video_id}"
 
 

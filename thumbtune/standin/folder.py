@@ -13,7 +13,7 @@ from typing import Any
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
 from thumbtune.standin.errors import FolderError
 
-__all__ = ["duration_from", "load_folder"]
+__all__ = ["duration_from", "handle_from", "load_folder"]
 
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
@@ -33,7 +33,7 @@ def load_folder(path: str | Path) -> Catalogue:
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder; give one with videos.json and thumbnails/ID.jpg in it")
     name = folder.resolve().name or "channel"
-    catalogue = Catalogue(channel_id_from(name), _handle_from(name), name)
+    catalogue = Catalogue(channel_id_from(name), handle_from(name), name)
     videos: dict[str, StandInVideo] = {}
     for number, entry in enumerate(_entries(folder / "videos.json")):
         video = _video(folder, f"{folder / 'videos.json'}, entry {number}", entry)
@@ -108,7 +108,7 @@ def _time(text: str, where: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _handle_from(name: str) -> str:
+def handle_from(name: str) -> str:
     """Return `@` and 3 to 30 characters that are valid in a handle."""
     handle = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:30].strip("-._")
     return "@" + (handle if len(handle) >= 3 else f"{handle}-channel".strip("-"))

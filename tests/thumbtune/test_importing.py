@@ -1,0 +1,175 @@
+"""Imports from real files and folders of each kind, into real stores."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from store.db import Database, rows_as_dicts
+from tests.collector.channels import channel
+from tests.standin import StandIn
+from thumbtune.importing import Imported, ImportFailed, import_rows, open_source
+
+
+def jpeg(number: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (48, 27), (number * 20 % 255, number * 7 % 255, 90)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def entries(n: int) -> list[dict[str, Any]]:
+    return [{"id": f"video{number:06}", "title": f"Title {number}", "published": "2024-05-01"} for number in range(n)]
+
+
+def write_pictures(folder: Path, n: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(n):
+        (folder / f"video{number:06}.jpg").write_bytes(jpeg(number))
+
+
+def videos_json(folder: Path) -> Path:
+    write_pictures(folder / "thumbnails", 3)
+    (folder / "videos.json").write_text(json.dumps(entries(3)))
+    return folder
+
+
+def metadata_csv(folder: Path) -> Path:
+    write_pictures(folder, 3)
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "text", "tags"])
+        writer.writerows([f"video{number:06}.jpg", f"Title {number}", "a, b"] for number in range(3))
+    return folder
+
+
+def metadata_jsonl(folder: Path) -> Path:
+    write_pictures(folder / "train", 3)
+    lines = [{"file_name": f"video{number:06}.jpg", "title": f"Title {number}"} for number in range(3)]
+    (folder / "train" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def table(folder: Path) -> Path:
+    write_pictures(folder / "pictures", 3)
+    rows = [f"Title {number}\tpictures/video{number:06}.jpg" for number in range(3)]
+    (folder / "pairs.tsv").write_text("\n".join(["title\tpath", *rows]), encoding="utf-8-sig")
+    return folder / "pairs.tsv"
+
+
+def on_the_hub(folder: Path) -> Path:
+    """The layout of a dataset on the hub: Parquet files for each split, pictures inside."""
+    datasets = pytest.importorskip("datasets")
+    (folder / "data").mkdir(parents=True)
+    made = datasets.Dataset.from_dict(
+        {"image": [jpeg(number) for number in range(3)], "title": [f"Title {number}" for number in range(3)]}
+    ).cast_column("image", datasets.Image())
+    made.to_parquet(str(folder / "data" / "train-00000-of-00001.parquet"))
+    return folder
+
+
+def saved(folder: Path) -> Path:
+    datasets = pytest.importorskip("datasets")
+    made = datasets.Dataset.from_dict(
+        {"anchor": [jpeg(number) for number in range(3)], "positive": [f"Title {number}" for number in range(3)]}
+    ).cast_column("anchor", datasets.Image())
+    datasets.DatasetDict({"train": made}).save_to_disk(str(folder / "saved"))
+    return folder / "saved"
+
+
+def pairs(database: Database) -> list[dict[str, Any]]:
+    with database.read() as session:
+        return rows_as_dicts(session, "SELECT * FROM pairs ORDER BY title")
+
+
+def counts(done: Imported) -> tuple[int, int, int, int]:
+    return done.new, done.changed, done.unchanged, len(done.bad)
+
+
+@pytest.mark.parametrize("make", [videos_json, metadata_csv, metadata_jsonl, table, on_the_hub, saved])
+def test_each_kind_of_source_is_imported_once(database: Database, tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    source = make(tmp_path / "my channel")
+    done = import_rows(database, open_source(str(source)))
+    assert counts(done) == (3, 0, 0, 0)
+    found = pairs(database)
+    assert [row["title"] for row in found] == ["Title 0", "Title 1", "Title 2"]
+    assert len({row["channel_id"] for row in found}) == 1
+    assert counts(import_rows(database, open_source(str(source)))) == (0, 0, 3, 0)
+    assert pairs(database) == found
+    with database.read() as session:
+        history = rows_as_dicts(session, "SELECT status, new, units FROM sync_history")
+    assert [(row["status"], row["new"], row["units"]) for row in history] == [("complete", 3, 0), ("complete", 0, 0)]
+
+
+def test_only_what_changed_comes_again(database: Database, tmp_path: Path) -> None:
+    folder = videos_json(tmp_path / "ours")
+    import_rows(database, open_source(str(folder)))
+    (folder / "thumbnails" / "video000000.jpg").write_bytes(jpeg(9))
+    changed = entries(3)
+    changed[1]["title"] = "Another title"
+    (folder / "videos.json").write_text(json.dumps(changed))
+    assert counts(import_rows(database, open_source(str(folder)))) == (0, 2, 1, 0)
+    with database.read() as session:
+        seen = rows_as_dicts(session, "SELECT video_id, changed FROM changes ORDER BY video_id")
+    assert seen == [
+        {"video_id": "video000000", "changed": "thumbnail"},
+        {"video_id": "video000001", "changed": "title"},
+    ]
+
+
+def test_bad_rows_are_named_and_the_others_come_in(database: Database, tmp_path: Path) -> None:
+    folder = videos_json(tmp_path / "ours")
+    (folder / "thumbnails" / "video000001.jpg").write_bytes(b"no picture")
+    bad = [
+        {"id": "video000000", "title": "A twin"},
+        {"id": "video000009", "title": "No picture"},
+        {"id": "video000002", "title": " "},
+        {"title": "Elsewhere", "picture": "../../secret.jpg"},
+        {"id": "video000007", "title": "When", "published": "yesterday", "picture": "thumbnails/video000002.jpg"},
+        "no object",
+    ]
+    (folder / "videos.json").write_text(json.dumps([*entries(3), *bad]))
+    done = import_rows(database, open_source(str(folder)))
+    assert (done.new, done.rows) == (2, 9)
+    # In batches: what is wrong with a picture is found after what is wrong with a row.
+    assert sorted(int(where.rpartition(" ")[2]) for where, _ in done.bad) == [2, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "title,note\nx,y\n"])
+def test_a_table_without_titles_or_pictures_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pairs.csv").write_text(content)
+    with pytest.raises(ImportFailed, match="pairs.csv"):
+        open_source(str(tmp_path / "pairs.csv"))
+    with pytest.raises(ImportFailed):
+        open_source(str(tmp_path / "nowhere"))
+
+
+def test_pictures_are_fetched_from_allowed_hosts_only(database: Database, tmp_path: Path) -> None:
+    with StandIn(channel(2)) as server:
+        base = f"http://{server.thumbnail_host}/vi"
+        rows = [
+            f"Title 0,{base}/video000000/hqdefault.jpg",
+            f"Title 1,{base}/video000001/hqdefault.jpg",
+            "Inside,http://169.254.169.254/latest",
+        ]
+        (tmp_path / "pairs.csv").write_text("\n".join(["title,thumbnail_url", *rows]))
+        hosts = (server.thumbnail_host,)
+        done = import_rows(database, open_source(str(tmp_path / "pairs.csv")), hosts=hosts)
+        assert counts(done) == (2, 0, 0, 1)
+        assert [row["video_id"] for row in pairs(database)] == ["video000000", "video000001"], "as in the addresses"
+        again = import_rows(database, open_source(str(tmp_path / "pairs.csv")), hosts=hosts)
+        assert counts(again) == (0, 0, 2, 1)
+
+
+def test_rows_name_their_channels(database: Database, tmp_path: Path) -> None:
+    write_pictures(tmp_path, 3)
+    rows = ["Title 0,video000000.jpg,@one", "Title 1,video000001.jpg,@two", "Title 2,video000002.jpg,"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["title,path,channel", *rows]))
+    done = import_rows(database, open_source(str(tmp_path / "pairs.csv")), channel="@mine")
+    assert set(done.channels.values()) == {"@one", "@two", "@mine"}

@@ -1,0 +1,329 @@
+"""What can be imported: folders of thumbnails with a list, tables, and Hugging Face datasets; read row by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from store.errors import StoreError
+
+__all__ = ["BadRow", "ImportFailed", "Row", "Source", "open_source"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+LISTS = ("videos.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""What lists the thumbnails of a folder."""
+
+# {what it is: the names of its column, the first that is there is taken}.
+COLUMNS = {
+    "id": ("id", "video_id"),
+    "title": ("title", "positive", "text", "caption"),
+    "picture": (
+        "picture",
+        "image",
+        "thumbnail",
+        "anchor",
+        "file_name",
+        "file",
+        "path",
+        "image_path",
+        "thumbnail_url",
+        "image_url",
+        "url",
+    ),
+    "published": ("published", "published_at", "upload_date", "date"),
+    "duration": ("duration_s", "duration"),
+    "channel": ("channel", "channel_id", "channel_handle", "handle", "channel_name"),
+    "tags": ("tags",),
+}
+
+_OF_YOUTUBE = re.compile(
+    r"/vi(?:_webp)?/([A-Za-z0-9_-]{11})/|(?:youtu\.be/|[?&]v=)([A-Za-z0-9_-]{11})(?![A-Za-z0-9_-])"
+)
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class ImportFailed(StoreError):
+    """The source can't be read at all; the message says why, and what can be."""
+
+    exit_code = 2
+
+
+class BadRow(Exception):
+    """One row can't be imported; the others can."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair to import.
+
+    Args:
+        where: the file and the row, for messages.
+        title: as it is to be stored.
+        picture: a file, the bytes of one, or an address.
+        id: the video's id, or None.
+        published_at: UTC, or None.
+        channel: the channel's id, handle or name, or None for the source's own.
+        duration_s: or None.
+        tags: of the video.
+    """
+
+    where: str
+    title: str
+    picture: Path | bytes | str
+    id: str | None = None
+    published_at: datetime | None = None
+    channel: str | None = None
+    duration_s: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source: its name, from which the channel's is derived, and its rows, or what is wrong with one."""
+
+    name: str
+    rows: Iterable[Row | tuple[str, BadRow]]
+
+
+def open_source(source: str) -> Source:
+    """Find out what `source` is; its rows are read while they are asked for.
+
+    Args:
+        source: a folder with `videos.json`, `metadata.csv`, `metadata.jsonl` or tables; a `datasets` folder; a CSV,
+            JSON, JSON-lines or Parquet file; or the name of a dataset on the Hugging Face Hub.
+
+    Raises:
+        ImportFailed: it is none of these, can't be read, or has no title or picture column.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return Source(path.resolve().name, _checked(path, _of_folder(path)))
+    if path.is_file():
+        if path.suffix.lower() not in TABLE_SUFFIXES:
+            raise ImportFailed(f"{source} is no table; give {', '.join(TABLE_SUFFIXES)}, a folder, or a dataset's name")
+        return Source(path.stem, _checked(path.parent, [path]))
+    if _HUB_NAME.fullmatch(source):
+        folder = _downloaded(source)
+        return Source(source.replace("/", "-"), _checked(folder, _of_folder(folder)))
+    raise ImportFailed(f"{source} is neither a file, a folder nor a dataset's name (OWNER/NAME); check the path")
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (slow to import)
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    wanted = [f"*{suffix}" for suffix in (*TABLE_SUFFIXES, *IMAGE_SUFFIXES, ".arrow")]
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=wanted))
+    except (HfHubHTTPError, OSError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImportFailed(f"there is no folder {name}, and the dataset can't be downloaded ({told})") from error
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    """The files of a folder that list its pairs."""
+    for names in ([name for name in LISTS if (folder / name).is_file()][:1],):
+        if names:
+            return [folder / names[0]]
+    if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
+        return [folder]
+    # As a dataset on the hub: in the folder itself, in `data`, or a folder for each split.
+    nested = sorted(path for name in LISTS[1:] for path in folder.glob(f"*/{name}"))
+    tables = nested or sorted(
+        path for path in folder.rglob("*") if path.suffix in (".parquet", ".csv", ".jsonl") and path.is_file()
+    )
+    if not tables:
+        raise ImportFailed(f"{folder} has none of {', '.join(LISTS)}, no Parquet or CSV file and no saved dataset")
+    return tables
+
+
+def _checked(folder: Path, files: list[Path]) -> Iterator[Row | tuple[str, BadRow]]:
+    """All rows; the columns of the first are looked for now, so that a table without titles fails before any work."""
+    rows = (row for file in files for row in _rows_of(folder, file))
+    first = next(rows, None)
+    if first is None:
+        raise ImportFailed(f"{files[0]} has no rows")
+    entry = first[1]
+    if not isinstance(entry, Mapping):
+        raise ImportFailed(f"{files[0]} has to list objects, each with a title and a picture")
+    from_list = files[0].name == "videos.json"
+    for what in ("title",) if from_list else ("title", "picture"):
+        if _column(entry, what) is None:
+            raise ImportFailed(
+                f"{files[0]} has no {what} column: it has {', '.join(map(str, entry))}; name one of them "
+                f"{' or '.join(COLUMNS[what])}"
+            )
+
+    def each() -> Iterator[Row | tuple[str, BadRow]]:
+        for where, entry, base in _chained(first, rows):
+            try:
+                yield _row(where, entry, base)
+            except BadRow as bad:
+                yield where, bad
+
+    return each()
+
+
+def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _rows_of(folder: Path, file: Path) -> Iterator[tuple[str, Any, Path]]:
+    """(where, entry, folder of its pictures) of each row of a file."""
+    if file.is_dir():
+        yield from _saved_dataset(file)
+        return
+    name = str(file.relative_to(folder)) if file.is_relative_to(folder) else file.name
+    try:
+        for number, entry in enumerate(_entries(file), start=1):
+            yield f"{name}, row {number}", entry, file.parent
+    except (OSError, ValueError, csv.Error) as error:
+        raise ImportFailed(f"{file} can't be read ({error}); repair it") from error
+
+
+def _entries(file: Path) -> Iterator[Any]:
+    kind = file.suffix.lower()
+    if kind == ".parquet":
+        yield from _parquet(file)
+    elif kind == ".json":
+        entries = json.loads(file.read_text(encoding="utf-8-sig"))
+        if not isinstance(entries, list):
+            raise ValueError("it has to be a list of objects")
+        yield from entries
+    else:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            if kind == ".jsonl":
+                yield from (json.loads(line) for line in lines if line.strip())
+            else:
+                yield from csv.DictReader(lines, delimiter="\t" if kind == ".tsv" else ",")
+
+
+def _parquet(file: Path) -> Iterator[dict[str, Any]]:
+    from pyarrow import ArrowException  # noqa: PLC0415 (slow to import)
+    from pyarrow.parquet import ParquetFile  # noqa: PLC0415
+
+    try:
+        with ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=64):
+                yield from batch.to_pylist()
+    except ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _saved_dataset(folder: Path) -> Iterator[tuple[str, Any, Path]]:
+    from datasets import DatasetDict, Image, load_from_disk  # noqa: PLC0415 (slow to import)
+
+    try:
+        loaded = load_from_disk(str(folder))
+    except (OSError, ValueError) as error:
+        raise ImportFailed(f"{folder} can't be read as a saved dataset ({error})") from error
+    parts = loaded if isinstance(loaded, DatasetDict) else {"dataset": loaded}
+    for split, part in parts.items():
+        for name, feature in part.features.items():
+            if isinstance(feature, Image):
+                part = part.cast_column(name, Image(decode=False))  # noqa: PLW2901
+        for number, entry in enumerate(part, start=1):
+            yield f"{split}, row {number}", entry, folder
+
+
+def _column(entry: Mapping[str, Any], what: str) -> str | None:
+    by_name = {str(name).strip().lower(): name for name in entry}
+    return next((by_name[name] for name in COLUMNS[what] if name in by_name), None)
+
+
+def _row(where: str, entry: Any, base: Path) -> Row:
+    if not isinstance(entry, Mapping):
+        raise BadRow(f"it is no object but {type(entry).__name__}")
+    values = {what: None if (name := _column(entry, what)) is None else entry[name] for what in COLUMNS}
+    title = values["title"]
+    if not isinstance(title, str) or not title.strip():
+        raise BadRow("it has no title")
+    id_ = _text(values["id"])
+    picture = _picture(values["picture"], id_, base)
+    if id_ is None and isinstance(picture, str) and (found := _OF_YOUTUBE.search(picture)):
+        id_ = found[1] or found[2]
+    if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"\s", id_)):
+        raise BadRow(f"{id_[:70]!r} is no id: it has spaces or is too long")
+    return Row(
+        where,
+        title.strip(),
+        picture,
+        id_,
+        _time(values["published"]),
+        _text(values["channel"]),
+        _seconds(values["duration"]),
+        _tags(values["tags"]),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return str(value).strip() or None if value is not None else None
+
+
+def _picture(value: Any, id_: str | None, base: Path) -> Path | bytes | str:
+    if isinstance(value, Mapping):  # an Image of the datasets library
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
+    text = _text(value)
+    if text is None and id_ is not None:
+        found = _beside(base, id_)
+        if found is None:
+            raise BadRow(f"thumbnails/{id_}.jpg is missing")
+        return found
+    if text is None:
+        raise BadRow("it has no picture")
+    if text.startswith(("http://", "https://")):
+        return text
+    file = base / text
+    # A list from elsewhere says which files are read: only those beside it.
+    if not file.resolve().is_relative_to(base.resolve()):
+        raise BadRow(f"{text} is outside of {base}")
+    if not file.is_file():
+        raise BadRow(f"{text} is missing")
+    return file
+
+
+def _beside(base: Path, id_: str) -> Path | None:
+    if "/" in id_ or "\\" in id_:
+        return None
+    places = (folder / f"{id_}{suffix}" for folder in (base / "thumbnails", base) for suffix in IMAGE_SUFFIXES)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _time(value: Any) -> datetime | None:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if value is None or value == "":
+        return None
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        raise BadRow(f"its date is {value!r}; write it like 2024-05-01T17:00:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _seconds(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        seconds = int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise BadRow(f"its duration is {value!r}; write it in seconds") from None
+    if not 0 <= seconds < 10_000_000:
+        raise BadRow(f"its duration is {value!r}; write it in seconds")
+    return seconds
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [tag.strip() for tag in value.split(",")]
+    return tuple(tag for tag in value if isinstance(tag, str) and tag) if isinstance(value, Iterable) else ()

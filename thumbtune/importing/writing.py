@@ -1,0 +1,337 @@
+"""Write imported pairs to the store the way a sync does: the same checks, versions and history, in small batches."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from collector.errors import PictureError
+from collector.http import Http
+from collector.sync import DEFAULT_MIN_DURATION_S
+from collector.thumbnails import Thumbnails, check_picture
+from store.db import Database
+from store.errors import NotFound
+from store.tables import Channel, SyncStatus, Video
+from store.training import this_machine
+from store.types import utc_now
+from store.youtube import (
+    FailedPicture,
+    FetchedPicture,
+    ListedVideo,
+    PictureJob,
+    PictureOutcome,
+    SyncCounts,
+    UnchangedPicture,
+    VideoDetails,
+    add_counts,
+    begin_sync,
+    find_by_handle,
+    finish_sync,
+    get_channel,
+    pause_channel,
+    record_details,
+    record_page,
+    record_pictures,
+    save_channel,
+)
+from thumbtune.importing.sources import BadRow, Row, Source
+from thumbtune.standin.catalogue import channel_id_from
+from thumbtune.standin.folder import duration_from, handle_from
+
+__all__ = ["Imported", "import_rows"]
+
+BATCH = 64
+AT_ONCE = 16
+"""Pictures that are fetched at the same time."""
+_CHANNEL_ID = re.compile(r"UC[0-9A-Za-z_-]{22}")
+
+
+@dataclass
+class Imported:
+    """What an import brought.
+
+    Args:
+        rows: rows of the source.
+        new, changed, unchanged: videos.
+        bad: (which row, why) of those that were left out.
+        channels: {channel id: handle} of those that have rows.
+    """
+
+    rows: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    channels: dict[str, str | None] = field(default_factory=dict)
+
+
+def import_rows(
+    database: Database,
+    source: Source,
+    *,
+    channel: str | None = None,
+    hosts: tuple[str, ...] = (),
+    advance: Callable[[int], None] = lambda _: None,
+) -> Imported:
+    """Import all rows of a source; each channel gets a sync of its own in the history.
+
+    A new channel is paused: YouTube does not know it, so that `sync` has nothing to ask about it.
+
+    Args:
+        database: the store, writable.
+        source: see `open_source`.
+        channel: the channel of rows that name none: an id, a handle or any name; None: the source's name.
+        hosts: from which thumbnails may be fetched in addition to YouTube's, see `collector.settings.Settings`.
+        advance: called with the number of rows that were just done.
+
+    Raises:
+        StoreError: the database failed; what was imported until then is kept.
+    """
+    return asyncio.run(_Import(database, channel or source.name, advance).run(source.rows, hosts))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A row with its video's and its channel's id."""
+
+    row: Row
+    id: str
+    channel_id: str
+
+    @property
+    def url(self) -> str | None:
+        return self.row.picture if isinstance(self.row.picture, str) else None
+
+    def item(self) -> dict[str, Any]:
+        """What is kept of the row, in the form of YouTube's API."""
+        snippet: dict[str, Any] = {"title": self.row.title}
+        if self.row.published_at is not None:
+            snippet["publishedAt"] = self.row.published_at.isoformat()
+        if self.row.tags:
+            snippet["tags"] = list(self.row.tags)
+        if self.url is not None:
+            snippet["thumbnails"] = {"high": {"url": self.url}}
+        return {"imported": True, "snippet": snippet, "duration_s": self.row.duration_s}
+
+
+class _Import:
+    def __init__(self, database: Database, channel: str, advance: Callable[[int], None]) -> None:
+        self._database = database
+        self._channel = channel
+        self._advance = advance
+        self._done = Imported()
+        self._channels: dict[str, str] = {}
+        self._runs: dict[str, int] = {}
+        self._ids: dict[str, str] = {}
+        """{video id: where it was named first}."""
+        self._began = time.monotonic()
+        self._now = utc_now()
+
+    async def run(self, rows: Iterable[Row | tuple[str, BadRow]], hosts: tuple[str, ...]) -> Imported:
+        status: SyncStatus = "interrupted"
+        error: str | None = None
+        try:
+            async with Http() as http:
+                thumbnails = Thumbnails(http, hosts)
+                try:
+                    for batch in _batches(rows):
+                        await self._import_batch(batch, thumbnails)
+                finally:
+                    thumbnails.close()
+            status = "complete"
+        except Exception as failure:
+            status, error = "failed", str(failure)
+            raise
+        finally:
+            self._finish(status, error)
+        return self._done
+
+    async def _import_batch(self, rows: list[Row | tuple[str, BadRow]], thumbnails: Thumbnails) -> None:
+        self._done.rows += len(rows)
+        wanted: list[_Wanted] = []
+        with self._database.write() as session:
+            for row in rows:
+                try:
+                    if not isinstance(row, Row):
+                        raise row[1]
+                    wanted.append(self._named(session, row))
+                except BadRow as bad:
+                    self._done.bad.append((row.where if isinstance(row, Row) else row[0], str(bad)))
+            stored = _stored(session, [one.id for one in wanted])
+        fetching = asyncio.Semaphore(AT_ONCE)
+        found = await asyncio.gather(*(_picture(one, stored.get(one.id), thumbnails, fetching) for one in wanted))
+        # Only what could be read whole comes in: a row with a bad picture is tried again by the next import.
+        changes: dict[str, list[tuple[_Wanted, PictureOutcome]]] = {}
+        for one, outcome in zip(wanted, found, strict=True):
+            known = stored.get(one.id)
+            if isinstance(outcome, FailedPicture):
+                self._done.bad.append((one.row.where, f"its picture {outcome.reason}"))
+            elif known is not None and known.channel_id != one.channel_id:
+                self._done.bad.append((one.row.where, f"the video {one.id} is another channel's"))
+            elif isinstance(outcome, UnchangedPicture) and known is not None and _is_same(known, one):
+                self._done.unchanged += 1
+            else:
+                changes.setdefault(one.channel_id, []).append((one, outcome))
+        for channel_id, changed in changes.items():
+            self._write(channel_id, changed)
+        self._advance(len(rows))
+
+    def _named(self, session: Session, row: Row) -> _Wanted:
+        channel_id = self._channel_id(session, row.channel or self._channel)
+        if row.id is not None:
+            name = row.id
+        else:
+            # By the picture, so that another title for it is a change, unless that stands in two rows.
+            name = _id_from(_identity(row.picture))
+            if name in self._ids:
+                name = _id_from(_identity(row.picture) + row.title.encode())
+        if name in self._ids:
+            raise BadRow(f"it is the same video as {self._ids[name]}")
+        self._ids[name] = row.where
+        return _Wanted(row, name, channel_id)
+
+    def _channel_id(self, session: Session, name: str) -> str:
+        known = self._channels.get(name)
+        if known is not None:
+            return known
+        is_id = _CHANNEL_ID.fullmatch(name) is not None
+        handle = None if is_id else name if name.startswith("@") else handle_from(name)
+        id_ = name if is_id else (find_by_handle(session, handle) if handle else None) or channel_id_from(name)
+        try:
+            handle = get_channel(session, id_).handle
+        except NotFound:
+            save_channel(
+                session,
+                channel_id=id_,
+                handle=handle,
+                title=name.removeprefix("@"),
+                uploads_playlist_id="UU" + id_[2:],
+                api_item={"imported": True},
+                default_min_duration_s=DEFAULT_MIN_DURATION_S,
+                default_thumbnail_size="high",
+                now=self._now,
+            )
+            pause_channel(session, id_, self._now)
+        self._channels[name] = id_
+        self._done.channels[id_] = handle
+        self._runs[id_] = begin_sync(session, id_, "full", host=this_machine(), pid=os.getpid(), now=self._now)
+        return id_
+
+    def _write(self, channel_id: str, changes: list[tuple[_Wanted, PictureOutcome]]) -> None:
+        now = utc_now()
+        with self._database.write() as session:
+            minimum = get_channel(session, channel_id).min_duration_s
+            page = record_page(
+                session,
+                channel_id,
+                [ListedVideo(one.id, one.row.title, one.row.published_at, "available") for one, _ in changes],
+                now=now,
+                known_until=None,
+            )
+            details = record_details(
+                session, [_details(one, minimum) for one, _ in changes], [], now=now, started_at=self._now
+            )
+            pictures = record_pictures(session, [outcome for _, outcome in changes], now=now, started_at=self._now)
+            counts = SyncCounts(
+                listed=len(changes),
+                new=page.new,
+                changed=max(details.changed, pictures.changed),
+                pictures_fetched=pictures.fetched,
+                pictures_unchanged=pictures.unchanged,
+            )
+            add_counts(session, self._runs[channel_id], counts, key_fingerprint="import", now=now)
+        self._done.new += page.new
+        self._done.changed += len(changes) - page.new
+
+    def _finish(self, status: SyncStatus, error: str | None) -> None:
+        if not self._runs:
+            return
+        with self._database.write() as session:
+            for run_id in self._runs.values():
+                seconds = time.monotonic() - self._began
+                finish_sync(session, run_id, status, seconds=seconds, error=error, now=utc_now())
+
+
+def _batches(rows: Iterable[Row | tuple[str, BadRow]]) -> Iterator[list[Row | tuple[str, BadRow]]]:
+    batch: list[Row | tuple[str, BadRow]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _stored(session: Session, ids: list[str]) -> dict[str, Any]:
+    columns = (Video.id, Video.channel_id, Video.title, Video.picture_sha256, Video.api_item, Video.availability)
+    rows = session.execute(select(*columns).join(Channel).where(Video.id.in_(ids), Channel.removed_at.is_(None)))
+    return {row.id: row for row in rows}
+
+
+def _is_same(known: Any, one: _Wanted) -> bool:
+    return known.title == one.row.title and known.api_item == one.item() and known.availability == "available"
+
+
+async def _picture(one: _Wanted, known: Any, thumbnails: Thumbnails, fetching: asyncio.Semaphore) -> PictureOutcome:
+    """The row's picture, fetched or read, and checked; unchanged if the store has it."""
+    if one.url is not None:
+        has_it = known is not None and known.picture_sha256 is not None
+        if has_it and (known.api_item or {}).get("snippet", {}).get("thumbnails") == {"high": {"url": one.url}}:
+            return UnchangedPicture(one.id)
+        async with fetching:
+            job = PictureJob(one.id, {"high": {"url": one.url}}, None, None, None)
+            outcome, _ = await thumbnails.fetch(job, "high")
+            return outcome
+    return _read(one, known)
+
+
+def _read(one: _Wanted, known: Any) -> PictureOutcome:
+    picture = one.row.picture
+    assert not isinstance(picture, str)
+    try:
+        data = picture if isinstance(picture, bytes) else picture.read_bytes()
+        if known is not None and hashlib.sha256(data).hexdigest() == known.picture_sha256:
+            return UnchangedPicture(one.id)
+        checked = check_picture(data)
+    except OSError as error:
+        return FailedPicture(one.id, None, f"can't be read ({error.strerror})")
+    except PictureError as error:
+        return FailedPicture(one.id, None, str(error))
+    where = one.row.where if isinstance(picture, bytes) else picture.resolve().as_uri()
+    return FetchedPicture(one.id, where, data, checked.sha256, checked.mime, checked.width, checked.height, None, None)
+
+
+def _details(one: _Wanted, minimum: int) -> VideoDetails:
+    given, published_at = one.row.duration_s, one.row.published_at
+    duration = duration_from(one.id) if given is None else given
+    return VideoDetails(
+        id=one.id,
+        title=one.row.title,
+        published_at=published_at,
+        duration_s=duration,
+        kind="short" if given is not None and given < minimum else "video",
+        api_item=one.item(),
+        thumbnails={},
+    )
+
+
+def _identity(picture: Path | bytes | str) -> bytes:
+    if isinstance(picture, bytes):
+        return hashlib.sha256(picture).digest()
+    return (picture if isinstance(picture, str) else picture.name).encode("utf-8", "surrogateescape")
+
+
+def _id_from(identity: bytes) -> str:
+    """An id for a row without one; longer than YouTube's, so that it is never taken for one."""
+    return "file-" + hashlib.sha256(identity).hexdigest()[:16]
