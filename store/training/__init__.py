@@ -13,6 +13,7 @@ from store.training.champions import (
     scope_from_text,
     scope_of,
 )
+from store.training.facts import VideoFacts, texts_of, video_facts
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
 from store.training.known_models import ModelFacts, read_known_model, write_known_model
 from store.training.liveness import say_alive
@@ -99,6 +100,9 @@ __all__ = [
     "scope_from_text",
     "scope_of",
     "Champion",
+    "VideoFacts",
+    "texts_of",
+    "video_facts",
     "Scope",
     "channel_titles",
     "current_pairs",

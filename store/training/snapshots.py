@@ -176,9 +176,16 @@ def snapshot_span(session: Session, snapshot_id: int) -> SnapshotSpan:
     return SnapshotSpan(*session.execute(query).one())
 
 
-def newest_snapshot(session: Session) -> int | None:
-    """Return the id of the newest snapshot, or None."""
-    return session.scalar(select(Snapshot.id).order_by(Snapshot.id.desc()).limit(1))
+def newest_snapshot(session: Session, *, all_channels: bool = False) -> int | None:
+    """Return the id of the newest snapshot, or None.
+
+    With `all_channels`, one of all channels is preferred to a newer one of some.
+    """
+    newest = session.scalar(select(Snapshot.id).order_by(Snapshot.id.desc()).limit(1))
+    if not all_channels:
+        return newest
+    every = session.execute(select(Snapshot.id, Snapshot.settings).order_by(Snapshot.id.desc()))
+    return next((snapshot for snapshot, settings in every if not settings.get("channels")), newest)
 
 
 def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import resource
 import subprocess
@@ -12,14 +13,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Image, load_dataset, load_from_disk
+from sqlalchemy import select, update
 
 from bench.reliability_disk import UNSHARE, can_mount
 from store.db import Database
 from store.errors import NotFound
-from store.training import ExampleRow, load_examples, read_pictures
+from store.tables import Video
+from store.training import ExampleRow, load_examples, read_pictures, write_words
+from store.types import utc_now
 from tests.store.builders import change_video, url_of
 from tests.trainer.tiny import fill
 from trainer.data import export_dataset, snapshot
+from trainer.data.export import Form
 from trainer.errors import CantSave, NotEnoughPairs
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
@@ -44,15 +49,17 @@ def examples(database: Database, snapshot_id: int, split: str) -> list[ExampleRo
 def test_a_dataset_dict_is_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
     with database.write() as session:
         change_video(session, "UC1-000", title="renamed since")
-    written = export_dataset(database, tmp_path / "ds")
+    written = export_dataset(database, tmp_path / "ds", snapshot_id=made)
     assert (written.snapshot_id, written.examples) == (made, {"train": 70, "valid": 15, "test": 15})
     with quiet_libraries():
         loaded = load_from_disk(str(tmp_path / "ds"))
-    assert set(loaded) == {"train", "valid", "test"}
-    titles = {row.position: row.title for split in loaded for row in examples(database, made, split)}
-    for split in loaded:
-        rows = examples(database, made, split)
-        assert loaded[split].column_names == ["anchor", "positive", "negative", "video_id", "channel_id"]
+    assert set(loaded) == {"train", "validation", "test"}
+    with database.read() as session:
+        titles = {row.position: row.title for row in load_examples(session, made)}
+    for split, own_name in (("train", "train"), ("validation", "valid"), ("test", "test")):
+        rows = examples(database, made, own_name)
+        assert loaded[split].column_names[:5] == ["anchor", "positive", "negative", "video_id", "channel_id"]
+        assert set(loaded[split]["channel"]) == {"@one"}
         assert loaded[split]["positive"][:] == [row.title for row in rows]
         assert loaded[split]["negative"][:] == [titles[row.negative_position or 0] for row in rows]
         assert loaded[split]["video_id"][:] == [row.video_id for row in rows]
@@ -65,7 +72,7 @@ def test_a_dataset_dict_is_the_snapshot(database: Database, made: int, tmp_path:
 
 
 def test_parquet_files_are_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
-    export_dataset(database, tmp_path / "pq", parquet=True, snapshot_id=made)
+    export_dataset(database, tmp_path / "pq", form="parquet", snapshot_id=made)
     table = pq.read_table(tmp_path / "pq" / "train.parquet")
     assert table.column("positive").to_pylist() == [row.title for row in examples(database, made, "train")]
     assert pq.ParquetFile(tmp_path / "pq" / "train.parquet").num_row_groups == 2, "streamed in batches"
@@ -84,7 +91,7 @@ def command(database: Database, folder: Path, *form: str) -> list[str]:
 def assert_whole(folder: Path) -> None:
     """All three splits, in one form or the other, and nothing else."""
     names = {path.name.removesuffix(".parquet") for path in folder.iterdir()}
-    assert names - {"dataset_dict.json"} == {"train", "valid", "test"}
+    assert names - {"dataset_dict.json"} == {"train", "validation", "test"}
 
 
 def short_files() -> None:
@@ -173,28 +180,28 @@ def test_a_folder_mounted_from_the_same_disk_is_filled(
     assert not any(folder.iterdir())
 
 
-@pytest.mark.parametrize("parquet", [True, False])
+@pytest.mark.parametrize("form", ["dataset", "parquet"])
 def test_a_folder_that_is_there_stays_the_one_it_is(
-    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parquet: bool
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form
 ) -> None:
     """It is linked to, and a shell is in it."""
     fill(sqlite_database, 10)
     (tmp_path / "datasets" / "ds").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "datasets" / "ds")
     monkeypatch.chdir(tmp_path / "link")
-    export_dataset(sqlite_database, tmp_path / "link", parquet=parquet)
+    export_dataset(sqlite_database, tmp_path / "link", form=form)
     assert (tmp_path / "link").is_symlink()
     assert_whole(Path())
     assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["ds"]
 
 
-@pytest.mark.parametrize("parquet", [True, False])
-def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_path: Path, parquet: bool) -> None:
+@pytest.mark.parametrize("form", ["dataset", "parquet"])
+def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_path: Path, form: Form) -> None:
     """There is no `new` to go up from."""
     fill(sqlite_database, 10)
     export_dataset(sqlite_database, tmp_path / "new" / ".." / "ds")
     with pytest.raises(CantSave, match=r"new/\.\./ds is not an empty folder"):
-        export_dataset(sqlite_database, tmp_path / "new" / ".." / "ds", parquet=parquet)
+        export_dataset(sqlite_database, tmp_path / "new" / ".." / "ds", form=form)
     assert_whole(tmp_path / "ds")
     assert not (tmp_path / "ds" / "train.parquet").exists()
 
@@ -242,3 +249,49 @@ def test_what_cant_be_exported(sqlite_database: Database, tmp_path: Path) -> Non
     with pytest.raises(CantSave, match="is not an empty folder"):
         export_dataset(sqlite_database, tmp_path)
     assert not (tmp_path / "ds").exists()
+
+
+def test_all_current_pairs_are_exported_whatever_was_trained_last(sqlite_database: Database, tmp_path: Path) -> None:
+    database = sqlite_database
+    fill(database, 10)
+    fill(database, 10, "UC2")
+    chosen = snapshot.select_pairs(database, ["UC2"])
+    rows = snapshot.mine_negatives(chosen, TrainSettings(negatives="random"), lambda _titles: pytest.fail("random"))
+    narrow = snapshot.write_snapshot(database, chosen, rows, TrainSettings(negatives="random"), None)[0]
+    written = export_dataset(database, tmp_path / "all", form="parquet")
+    assert sum(written.examples.values()) == 20
+    assert written.snapshot_id != narrow
+    assert sum(export_dataset(database, tmp_path / "two", channels=["UC2"]).examples.values()) == 10
+    assert export_dataset(database, tmp_path / "run", snapshot_id=narrow).snapshot_id == narrow
+
+
+def test_an_export_has_what_is_known_of_the_videos(sqlite_database: Database, tmp_path: Path) -> None:
+    fill(sqlite_database, 10)
+    with sqlite_database.write() as session:
+        digest = session.execute(select(Video.picture_sha256).where(Video.id == "UC1-003")).scalar_one()
+        write_words(session, "a reader", {str(digest): "GO"}, utc_now())
+        session.execute(update(Video).values(api_item={"snippet": {"tags": ["a", "b"]}}))
+    export_dataset(sqlite_database, tmp_path / "csv", form="csv")
+    rows = [
+        row
+        for split in ("train", "validation", "test")
+        for row in csv.DictReader((tmp_path / "csv" / f"{split}.csv").open())
+    ]
+    assert list(rows[0])[:3] == ["anchor", "positive", "negative"]
+    assert {row["video_id"]: row["thumbnail_text"] for row in rows if row["thumbnail_text"]} == {"UC1-003": "GO"}
+    assert {(row["channel"], row["tags"]) for row in rows} == {("@one", "a, b")}
+    assert all(row["negative"] not in ("", row["positive"]) for row in rows if row["video_id"] != "")
+    assert all((tmp_path / "csv" / row["anchor"]).is_file() for row in rows)
+
+
+def test_only_an_earlier_export_is_overwritten(sqlite_database: Database, tmp_path: Path) -> None:
+    fill(sqlite_database, 10)
+    export_dataset(sqlite_database, tmp_path / "ds", form="parquet")
+    with pytest.raises(CantSave):
+        export_dataset(sqlite_database, tmp_path / "ds")
+    export_dataset(sqlite_database, tmp_path / "ds", form="csv", overwrite=True)
+    assert not list((tmp_path / "ds").glob("*.parquet"))
+    (tmp_path / "ds" / "notes.txt").write_text("mine")
+    with pytest.raises(CantSave):
+        export_dataset(sqlite_database, tmp_path / "ds", overwrite=True)
+    assert (tmp_path / "ds" / "notes.txt").read_text() == "mine"

@@ -22,6 +22,7 @@ from store.training import load_examples
 from tests.fakes.hub import FakeHub, Repository, serving
 from tests.trainer.tiny import fill
 from tests.trainer.training import train_in_use
+from trainer.data import SPLIT_NAMES
 from trainer.errors import (
     BadRepository,
     HubUnreachable,
@@ -139,9 +140,9 @@ def test_a_dataset_arrives_and_loads(hub: FakeHub, trained: Database, tmp_path: 
         loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     with trained.read() as session:
         rows = load_examples(session, 1)
-    assert set(loaded) == {"train", "valid", "test"}
+    assert set(loaded) == {"train", "validation", "test"}
     for split in loaded:
-        assert loaded[split]["positive"][:] == [row.title for row in rows if row.split == split]
+        assert loaded[split]["positive"][:] == [row.title for row in rows if SPLIT_NAMES[row.split] == split]
     assert loaded["train"][0]["anchor"].size == (48, 36)
     card = there.files["README.md"].decode()
     assert 'load_dataset("creator/pairs")' in card

@@ -8,6 +8,7 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import OldArgument, device_option, json_option, model_option, old_model
+from thumbtune.scopes import channel_names, scope_in_words
 
 if TYPE_CHECKING:
     from trainer.runs import Evaluated
@@ -22,7 +23,7 @@ __all__ = ["evaluate"]
 @json_option
 @click.pass_obj
 def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
-    """Score a run's model on its own snapshot, or any model on the newest snapshot.
+    """Score a run's model on its own snapshot, or any model on the newest snapshot of all channels.
 
     Nothing is written. For a run, the output says whether the figures equal those recorded.
     """
@@ -30,6 +31,7 @@ def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
         found = score(database, model, device, app.console)
+        names = channel_names(database)
     rows = [
         (
             s.split,
@@ -47,6 +49,9 @@ def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
         rows,
         title=f"{found.name} on snapshot {found.snapshot_id}",
     )
+    counted = ", ".join(f"{n} {split}" for split, n in found.rows.items())
+    whose = scope_in_words(found.channels, names)
+    app.console.say(f"scored: {counted} rows of {'all channels' if whose == 'all' else whose}")
     if found.matches is not None:
         told = "equal those that the run recorded" if found.matches else "differ from those that the run recorded"
         app.console.say(f"the figures {told}")
@@ -65,6 +70,8 @@ def _document(found: Evaluated) -> dict[str, object]:
         "run_id": found.run_id,
         "snapshot_id": found.snapshot_id,
         "equals_recorded": found.matches,
+        "rows": found.rows,
+        "channels": list(found.channels),
         "metrics": scores.table(),
         "intervals": scores.intervals(),
         "title_to_thumbnail": scores.table("title_to_thumbnail"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.options import DatasetOrModel, json_option, run_option
+from thumbtune.commands.options import DatasetOrModel, channel_option, json_option, run_option
 from thumbtune.commands.training_options import NewFolder
 
 __all__ = ["export"]
@@ -18,35 +18,63 @@ def export() -> None:
     """Write the dataset, or a run's model, to a new folder."""
 
 
-@export.command(short_help="Write a snapshot with its thumbnails.")
+@export.command(short_help="Write pairs with their thumbnails.")
 @click.argument("folder", metavar="DIR", type=NewFolder())
 @run_option("The snapshot that run N trained on.")
-@click.option("--snapshot", "snapshot_id", type=int, metavar="N", help="Snapshot N.  [default: the newest]")
+@click.option("--snapshot", "snapshot_id", type=int, metavar="N", help="Snapshot N.  [default: all current pairs]")
+@channel_option()
 @click.option("--parquet", is_flag=True, help="Write one Parquet file per split instead of a DatasetDict.")
+@click.option("--csv", is_flag=True, help="Write one CSV file per split, and the thumbnails as files.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export in DIR.")
 @json_option
 @click.pass_obj
 def dataset(
-    app: App, /, folder: Path, run_id: int | None, snapshot_id: int | None, parquet: bool, as_json: bool
+    app: App,
+    /,
+    folder: Path,
+    run_id: int | None,
+    snapshot_id: int | None,
+    channels: tuple[str, ...],
+    parquet: bool,
+    csv: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
-    """Write a snapshot with its thumbnails to the new folder DIR.
+    """Write pairs with their thumbnails to the new folder DIR.
 
-    The dataset is a Hugging Face DatasetDict: load_from_disk(DIR) reads it. Its columns are anchor (the thumbnail),
-    positive, negative, video_id, channel_id; for sentence-transformers keep the first three. Titles and thumbnails
+    The dataset is a Hugging Face DatasetDict: load_from_disk(DIR) reads it. Its splits are train, validation and test;
+    its columns are anchor (the thumbnail), positive, negative, then video_id, channel_id, channel, published_at, tags,
+    url, and thumbnail_text if words were read. For sentence-transformers, keep the first three. Titles and thumbnails
     belong to their creators: take care who gets DIR.
     """
     if run_id is not None and snapshot_id is not None:
         raise click.UsageError("--run and --snapshot exclude each other; give one of them.")
+    if parquet and csv:
+        raise click.UsageError("--parquet and --csv exclude each other; give one of them.")
     with app.open_database() as database:
-        from trainer.data import export_dataset  # noqa: PLC0415 (loads datasets)
+        from trainer.data import SPLIT_NAMES, export_dataset  # noqa: PLC0415 (loads datasets)
 
         written = export_dataset(
-            database, folder, snapshot_id=snapshot_id, run_id=run_id, parquet=parquet, progress=app.console
+            database,
+            folder,
+            snapshot_id=snapshot_id,
+            run_id=run_id,
+            channels=channels,
+            form="parquet" if parquet else "csv" if csv else "dataset",
+            overwrite=overwrite,
+            progress=app.console,
         )
-    counts = ", ".join(f"{n} {split}" for split, n in written.examples.items())
+    splits = {SPLIT_NAMES[split]: n for split, n in written.examples.items()}
+    counts = ", ".join(f"{n} {split}" for split, n in splits.items())
     app.console.say(f"snapshot {written.snapshot_id}: {counts} examples in {folder}")
     if as_json:
         app.console.print_json(
-            {"dataset": str(folder), "snapshot_id": written.snapshot_id, "examples": written.examples}
+            {
+                "dataset": str(folder),
+                "snapshot_id": written.snapshot_id,
+                "examples": written.examples,
+                "splits": splits,
+            }
         )
 
 

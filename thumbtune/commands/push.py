@@ -27,7 +27,7 @@ def push() -> None:
 
 @push.command(short_help="Push a snapshot, titles and thumbnails included.")
 @_repo_argument
-@run_option("The snapshot that run N trained on.  [default: the newest]")
+@run_option("The snapshot that run N trained on.  [default: all current pairs]")
 @_public_option
 @json_option
 @click.pass_obj

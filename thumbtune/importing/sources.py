@@ -250,8 +250,8 @@ def _row(where: str, entry: Any, base: Path) -> Row:
     picture = _picture(values["picture"], id_, base)
     if id_ is None and isinstance(picture, str) and (found := _OF_YOUTUBE.search(picture)):
         id_ = found[1] or found[2]
-    if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"\s", id_)):
-        raise BadRow(f"{id_[:70]!r} is no id: it has spaces or is too long")
+    if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"[\s/\\]", id_)):
+        raise BadRow(f"{id_[:70]!r} is no id: it has spaces or slashes, or is too long")
     return Row(
         where,
         title.strip(),

@@ -1,4 +1,5 @@
 from .channel_names import channel_id as channel_id
+from .export import SPLIT_NAMES as SPLIT_NAMES
 from .export import export_dataset as export_dataset
 from .framing import framed as framed
 from .framing import without_bars as without_bars

@@ -1,12 +1,14 @@
-"""Export a snapshot as a dataset with its thumbnails, streamed: a Hugging Face DatasetDict or Parquet files."""
+"""Export pairs as a dataset with their thumbnails, streamed: a Hugging Face DatasetDict, Parquet files or CSV files."""
 
 from __future__ import annotations
 
+import csv
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,18 +17,32 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 from numpy.typing import NDArray
 
 from store.db import Database
-from store.training import ExampleRow, get_run, load_examples, newest_snapshot, read_pictures
+from store.errors import StoreError
+from store.training import (
+    ExampleRow,
+    channel_titles,
+    get_run,
+    load_examples,
+    newest_snapshot,
+    read_pictures,
+    texts_of,
+    video_facts,
+)
 from trainer.artifacts import can_save, check_empty, whole_folder
 from trainer.data import snapshot
+from trainer.data.channel_names import channel_id
 from trainer.data.splits import SPLITS
-from trainer.errors import RunUnusable
+from trainer.errors import CantSave, NotEnoughPairs, RunUnusable
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
-__all__ = ["Exported", "export_dataset"]
+__all__ = ["SPLIT_NAMES", "Exported", "Form", "export_dataset"]
 
 _BATCH = 64
+Form = Literal["dataset", "parquet", "csv"]
+SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
+"""{a split: its name in an export, as the Hub expects it}."""
 
 
 @dataclass(frozen=True)
@@ -50,76 +66,165 @@ def export_dataset(
     *,
     snapshot_id: int | None = None,
     run_id: int | None = None,
-    parquet: bool = False,
+    channels: Sequence[str] = (),
+    form: Form = "dataset",
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write a snapshot's examples with their thumbnails to a new folder; `load_from_disk(folder)` reads it.
+    """Write examples with their thumbnails to a new folder; `load_from_disk(folder)` reads it.
 
-    Columns: anchor (thumbnail), positive, negative (unless the snapshot has none), video_id, channel_id. To train with
-    sentence-transformers, take the first two or three: its trainer reads every column, by position, as an input.
+    Columns: anchor (thumbnail), positive, negative, video_id, channel_id, channel (handle), published_at, tags, url,
+    and thumbnail_text where a reader has read some thumbnail. To train with sentence-transformers, take the first
+    three: its trainer reads every column, by position, as an input. A negative is missing only where a split has no
+    title of another group. The splits are named `train`, `validation` and `test`.
     The folder gets its files once all are complete, so a failed command can be run again.
 
     Args:
         database: the store.
         folder: new or empty.
         snapshot_id: the snapshot.
-        run_id: export the snapshot that this run trained on. With neither, the newest snapshot; if the store has none,
-            a new one of all pairs, with random negatives.
-        parquet: write `train.parquet`, `valid.parquet` and `test.parquet` instead.
+        run_id: export the snapshot that this run trained on. With neither, all current pairs: as the newest snapshot
+            has them if it has the same, else as a new one with random negatives.
+        channels: ids or handles of the channels to export; empty for all.
+        form: a DatasetDict; a Parquet file, or a CSV file beside a folder `thumbnails`, for each split.
+        overwrite: replace an earlier export in `folder`.
         progress: receives the number of examples done.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
         NotFound: no such snapshot or run.
+        BadSetting: a channel is not in the store.
         NotEnoughPairs: there is nothing to export.
     """
-    check_empty(folder)
-    chosen = _chosen(database, snapshot_id, run_id)
+    if not (overwrite and _is_export(folder)):
+        check_empty(folder)
     with database.read() as session:
-        rows = load_examples(session, chosen)
+        known = channel_titles(session)
+    wanted = tuple(channel_id(name, known) for name in channels)
+    chosen = _chosen(database, snapshot_id, run_id, wanted)
+    with database.read() as session:
+        titles = {row.position: row.title for row in load_examples(session, chosen)}
+        rows = [row for row in load_examples(session, chosen) if not wanted or row.channel_id in wanted]
+        read = texts_of(session).keys() & {row.picture_sha256 for row in rows}
+    if not rows:
+        raise NotEnoughPairs(f"snapshot {chosen} has no pair of {', '.join(channels)}")
+    rows = _with_negatives(rows)
     by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
     by_split = {split: inside for split, inside in by_split.items() if inside}
-    features = _features(any(row.negative_position is not None for row in rows))
-    titles = {row.position: row.title for row in rows}
+    features = _features(with_text=bool(read))
     with (
         quiet_libraries(),
         can_save(folder),
         (progress or Silent()).phase(f"Writing {folder}", len(rows)) as count,
     ):
-        streams = {split: _Stream(database, inside, titles, count) for split, inside in by_split.items()}
-        with whole_folder(folder) as whole:
-            if parquet:
-                for split, stream in streams.items():
-                    _write_parquet(whole / f"{split}.parquet", stream, features)
-            else:
-                _write_dataset_dict(whole, streams, features)
+        streams = {SPLIT_NAMES[split]: _Stream(database, inside, titles, count) for split, inside in by_split.items()}
+        if overwrite and folder.exists():
+            _replace(folder, streams, features, form)
+        else:
+            with whole_folder(folder) as whole:
+                _write(whole, streams, features, form)
     return Exported(folder, chosen, {split: len(inside) for split, inside in by_split.items()})
 
 
-def _chosen(database: Database, snapshot_id: int | None, run_id: int | None) -> int:
+def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
+    if form == "dataset":
+        _write_dataset_dict(folder, streams, features)
+        return
+    for split, stream in streams.items():
+        if form == "parquet":
+            _write_parquet(folder / f"{split}.parquet", stream, features)
+        else:
+            _write_csv(folder, split, stream, features)
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder has nothing but what an export writes: only that is ever deleted."""
+    if not folder.is_dir():
+        return False
+    written = {"dataset_dict.json", "thumbnails", *SPLIT_NAMES, *SPLIT_NAMES.values()}
+    suffixes = {".parquet", ".csv"}
+    names = [path.stem if path.suffix in suffixes else path.name for path in folder.iterdir()]
+    if not set(names) <= written:
+        raise CantSave(f"{folder} has other files than an export's; name another folder")
+    return bool(names)
+
+
+def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
+    """Write beside the old export first, so that a failure leaves it as it was."""
+    real = folder.resolve()
+    with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=real.parent) as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir()
+        _write(new, streams, features, form)
+        real.replace(old)
+        new.replace(real)
+        shutil.rmtree(old)
+
+
+def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
+    """Give each row without a negative, or whose negative is not among the rows, a random title of its split."""
+    there = {row.position: index for index, row in enumerate(rows)}
+    if all(row.negative_position in there for row in rows):
+        return rows
+    again = [replace(row, position=index, negative_position=None) for index, row in enumerate(rows)]
+    mined = snapshot.mine_negatives(snapshot.Selection(again, {}, ()), TrainSettings(negatives="random"), _never)
+    return [
+        row
+        if row.negative_position in there
+        else replace(
+            row, negative_position=None if new.negative_position is None else rows[new.negative_position].position
+        )
+        for row, new in zip(rows, mined, strict=True)
+    ]
+
+
+def _chosen(database: Database, snapshot_id: int | None, run_id: int | None, channels: tuple[str, ...]) -> int:
     if snapshot_id is not None:
         return snapshot_id
-    with database.read() as session:
-        found = newest_snapshot(session) if run_id is None else get_run(session, run_id).snapshot_id
-    if found is not None:
-        return found
     if run_id is not None:
-        raise RunUnusable(f"run {run_id} has no snapshot; export another run's")
-    selection = snapshot.select_pairs(database)
+        with database.read() as session:
+            found = get_run(session, run_id).snapshot_id
+        if found is None:
+            raise RunUnusable(f"run {run_id} has no snapshot; export another run's")
+        return found
+    with database.read() as session:
+        newest = newest_snapshot(session)
+        had = [] if newest is None else load_examples(session, newest)
+    try:
+        selection = snapshot.select_pairs(database, channels)
+    except StoreError:
+        if newest is None:
+            raise
+        return newest  # the store can only be read
+    if newest is not None and _pairs(had) == _pairs(selection.examples):
+        return newest
     settings = TrainSettings(negatives="random")
     rows = snapshot.mine_negatives(selection, settings, _never)
     return snapshot.write_snapshot(database, selection, rows, settings, None)[0]
+
+
+def _pairs(rows: Sequence[ExampleRow]) -> set[tuple[str, int, str]]:
+    return {(row.video_id, row.version_id, row.split) for row in rows}
 
 
 def _never(_titles: Sequence[str]) -> NDArray[np.float32]:
     raise AssertionError("random negatives need no vectors of titles")
 
 
-def _features(with_negatives: bool) -> Features:
-    columns: dict[str, Any] = {"anchor": Image(), "positive": Value("string")}
-    if with_negatives:
-        columns["negative"] = Value("string")
-    return Features({**columns, "video_id": Value("string"), "channel_id": Value("string")})
+def _features(*, with_text: bool) -> Features:
+    text = Value("string")
+    columns: dict[str, Any] = {
+        "anchor": Image(),
+        "positive": text,
+        "negative": text,
+        "video_id": text,
+        "channel_id": text,
+        "channel": text,
+        "published_at": Value("timestamp[s, tz=UTC]"),
+        "tags": [text],
+        "url": text,
+    }
+    return Features({**columns, "thumbnail_text": text} if with_text else columns)
 
 
 @dataclass(frozen=True)
@@ -136,19 +241,25 @@ class _Stream:
             batch = self.rows[start : start + _BATCH]
             with self.database.read() as session:
                 files = read_pictures(session, (row.picture_sha256 for row in batch))
-            values = [self._values(row, files[row.picture_sha256]) for row in batch]
+                facts = video_facts(session, [row.video_id for row in batch])
+                texts = texts_of(session, [row.picture_sha256 for row in batch])
+            values = [
+                {
+                    "anchor": {"bytes": files[row.picture_sha256], "path": None},
+                    "positive": row.title,
+                    "negative": None if row.negative_position is None else self.titles[row.negative_position],
+                    "video_id": row.video_id,
+                    "channel_id": row.channel_id,
+                    "channel": facts[row.video_id].channel,
+                    "published_at": facts[row.video_id].published_at,
+                    "tags": list(facts[row.video_id].tags),
+                    "url": f"https://youtu.be/{row.video_id}" if len(row.video_id) == 11 else None,
+                    "thumbnail_text": texts.get(row.picture_sha256),
+                }
+                for row in batch
+            ]
             yield [{column: value[column] for column in columns} for value in values]
             self.count(len(batch))
-
-    def _values(self, row: ExampleRow, file: bytes) -> dict[str, Any]:
-        negative = None if row.negative_position is None else self.titles[row.negative_position]
-        return {
-            "anchor": {"bytes": file, "path": None},
-            "positive": row.title,
-            "negative": negative,
-            "video_id": row.video_id,
-            "channel_id": row.channel_id,
-        }
 
 
 def _write_parquet(path: Path, stream: _Stream, features: Features) -> None:
@@ -157,6 +268,33 @@ def _write_parquet(path: Path, stream: _Stream, features: Features) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for batch in stream.batches(list(features)):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+
+
+def _write_csv(folder: Path, split: str, stream: _Stream, features: Features) -> None:
+    """Write `SPLIT.csv`, whose first column is the path of the thumbnail's file in the folder."""
+    thumbnails = folder / "thumbnails"
+    thumbnails.mkdir(exist_ok=True)
+    with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(features))
+        writer.writeheader()
+        for batch in stream.batches(list(features)):
+            for row in batch:
+                data = row["anchor"]["bytes"]
+                place = thumbnails / f"{row['video_id']}{_suffix(data)}"
+                place.write_bytes(data)
+                published = row["published_at"]
+                writer.writerow(
+                    {
+                        **row,
+                        "anchor": f"thumbnails/{place.name}",
+                        "published_at": None if published is None else published.isoformat(),
+                        "tags": ", ".join(row["tags"]),
+                    }
+                )
+
+
+def _suffix(data: bytes) -> str:
+    return ".png" if data.startswith(b"\x89PNG") else ".webp" if data[8:12] == b"WEBP" else ".jpg"
 
 
 def _write_dataset_dict(folder: Path, streams: dict[str, _Stream], features: Features) -> None:

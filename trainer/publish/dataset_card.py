@@ -30,8 +30,7 @@ def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], 
     """
     with database.read() as session:
         info, span = snapshot_info(session, snapshot_id), snapshot_span(session, snapshot_id)
-    # The files are listed explicitly: from the file names, the hub would guess the split `validation` for `valid`.
-    files = [{"split": split, "path": f"{split}.parquet"} for split in splits]
+    files = [{"split": SPLIT_NAMES[split], "path": f"{SPLIT_NAMES[split]}.parquet"} for split in splits]
     data = DatasetCardData(
         pretty_name="Thumbnails and titles",
         tags=["image-text-retrieval", "thumbtune"],
@@ -46,8 +45,7 @@ def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], 
         "| anchor | the thumbnail, as the file that was fetched |",
         "| positive | the video's own title |",
     ]
-    if info.settings.get("negatives", "none") != "none":
-        lines += ["| negative | another video's title |"]
+    lines += ["| negative | the title of another video of the same split |"]
     lines += [
         "| video_id, channel_id | YouTube's ids |",
         "",

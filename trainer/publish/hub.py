@@ -113,7 +113,7 @@ def push_dataset(
     Args:
         database: the store.
         repo: `owner/name`, or `name` for a repository of the token's owner.
-        run_id: push the snapshot that this run trained on; None: the newest snapshot.
+        run_id: push the snapshot that this run trained on; None: all current pairs.
         private: whether a new repository is private; if true, an existing public repository is refused.
         hub: the connection to the hub.
         progress: receives the steps.
@@ -126,7 +126,7 @@ def push_dataset(
     told = progress or Silent()
 
     def write(folder: Path, name: str) -> int:
-        written = export_dataset(database, folder, run_id=run_id, parquet=True, progress=told)
+        written = export_dataset(database, folder, run_id=run_id, form="parquet", progress=told)
         card = dataset_card(database, written.snapshot_id, list(written.examples), name)
         with can_save(folder):
             (folder / "README.md").write_text(card, encoding="utf-8")

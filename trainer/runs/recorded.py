@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from store.training import (
     load_examples,
     newest_done_run,
     newest_snapshot,
+    snapshot_info,
 )
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.data import StoredPictures
@@ -299,6 +301,8 @@ class Evaluated:
         name: `run N`, `run N, base`, or the model's name.
         run_id: the run whose model it is, or None.
         snapshot_id: what it was scored on.
+        rows: {split: rows that were scored}.
+        channels: ids of the channels of the snapshot; empty for all.
         scores: what was found.
         matches: whether the figures equal those that the run recorded; None where no run did.
     """
@@ -306,6 +310,8 @@ class Evaluated:
     name: str
     run_id: int | None
     snapshot_id: int
+    rows: dict[str, int]
+    channels: tuple[str, ...]
     scores: Scores
     matches: bool | None
 
@@ -313,7 +319,7 @@ class Evaluated:
 def evaluate(
     database: Database, what: str | None = None, device: str = "auto", progress: Progress | None = None
 ) -> Evaluated:
-    """Score a run's model on its own snapshot, or any model on the newest one. Only the feature cache is written.
+    """Score a run's model on its own snapshot, or any model on the newest one of all channels. Only the feature cache is written.
 
     Args:
         database: the store.
@@ -337,7 +343,10 @@ def evaluate(
         name = str(what) if which is None else f"run {which[0]}" + (", base" if which[1] == "base" else "")
         scores = score_examples(embedder, examples, StoredPictures(database), progress, name)
     matches = None if which is None else _equals_recorded(database, *which, scores)
-    return Evaluated(name, which[0] if which else None, snapshot_id, scores, matches)
+    with database.read() as session:
+        channels = tuple(snapshot_info(session, snapshot_id).settings.get("channels") or ())
+    counts = dict(Counter(row.split for row in examples))
+    return Evaluated(name, which[0] if which else None, snapshot_id, counts, channels, scores, matches)
 
 
 def _newest(database: Database) -> tuple[int, str]:
@@ -350,7 +359,9 @@ def _newest(database: Database) -> tuple[int, str]:
 
 def _examples(database: Database, run_id: int | None) -> tuple[int, list[ExampleRow]]:
     with database.read() as session:
-        snapshot_id = newest_snapshot(session) if run_id is None else get_run(session, run_id).snapshot_id
+        snapshot_id = (
+            newest_snapshot(session, all_channels=True) if run_id is None else get_run(session, run_id).snapshot_id
+        )
         if snapshot_id is None:
             raise NotEnoughPairs("there is no snapshot to score on yet; run 'thumbtune train' first")
         return snapshot_id, load_examples(session, snapshot_id)

@@ -1,0 +1,53 @@
+"""What is known of videos beside their pairs: for exports."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.tables import Channel, ThumbnailWords, Video
+
+__all__ = ["VideoFacts", "texts_of", "video_facts"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """A video's channel by its handle (or id, without one), its date in UTC and its tags."""
+
+    channel: str
+    published_at: datetime | None
+    tags: tuple[str, ...]
+
+
+def video_facts(session: Session, video_ids: Collection[str]) -> dict[str, VideoFacts]:
+    """{video id: facts} of at most some hundred videos."""
+    query = (
+        select(Video.id, Channel.id, Channel.handle, Video.published_at, Video.api_item)
+        .join(Channel, Channel.id == Video.channel_id)
+        .where(Video.id.in_(video_ids))
+    )
+    return {
+        video_id: VideoFacts(handle or channel_id, published_at, _tags(item))
+        for video_id, channel_id, handle, published_at, item in session.execute(query)
+    }
+
+
+def _tags(item: dict[str, Any] | None) -> tuple[str, ...]:
+    snippet = (item or {}).get("snippet")
+    tags = snippet.get("tags") if isinstance(snippet, dict) else None
+    return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+
+
+def texts_of(session: Session, digests: Collection[str] | None = None) -> dict[str, str]:
+    """{SHA-256 (hex) of a picture: the words that were read on it last}, of these pictures or of all."""
+    query = select(ThumbnailWords.picture_sha256, ThumbnailWords.text).order_by(
+        ThumbnailWords.read_at, ThumbnailWords.reader
+    )
+    if digests is not None:
+        query = query.where(ThumbnailWords.picture_sha256.in_(digests))
+    return {digest: text for digest, text in session.execute(query)}
