@@ -50,4 +50,4 @@ def texts_of(session: Session, digests: Collection[str] | None = None) -> dict[s
     )
     if digests is not None:
         query = query.where(ThumbnailWords.picture_sha256.in_(digests))
-    return {digest: text for digest, text in session.execute(query)}
+    return {row.picture_sha256: row.text for row in session.execute(query)}

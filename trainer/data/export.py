@@ -168,13 +168,10 @@ def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
         return rows
     again = [replace(row, position=index, negative_position=None) for index, row in enumerate(rows)]
     mined = snapshot.mine_negatives(snapshot.Selection(again, {}, ()), TrainSettings(negatives="random"), _never)
+    positions = [None if new.negative_position is None else rows[new.negative_position].position for new in mined]
     return [
-        row
-        if row.negative_position in there
-        else replace(
-            row, negative_position=None if new.negative_position is None else rows[new.negative_position].position
-        )
-        for row, new in zip(rows, mined, strict=True)
+        row if row.negative_position in there else replace(row, negative_position=position)
+        for row, position in zip(rows, positions, strict=True)
     ]
 
 

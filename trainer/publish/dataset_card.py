@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCardData
 
 from store.db import Database
 from store.training import snapshot_info, snapshot_span
+from trainer.data import SPLIT_NAMES
 from trainer.runs import snapshot_lines
 
 __all__ = ["dataset_card"]
@@ -45,7 +46,7 @@ def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], 
         "| anchor | the thumbnail, as the file that was fetched |",
         "| positive | the video's own title |",
     ]
-    lines += ["| negative | the title of another video of the same split |"]
+    lines += ["| negative | another video's title |"]
     lines += [
         "| video_id, channel_id | YouTube's ids |",
         "",

@@ -319,7 +319,7 @@ class Evaluated:
 def evaluate(
     database: Database, what: str | None = None, device: str = "auto", progress: Progress | None = None
 ) -> Evaluated:
-    """Score a run's model on its own snapshot, or any model on the newest one of all channels. Only the feature cache is written.
+    """Score a run's model on its own snapshot, or any other on the newest of all channels. Only the cache is written.
 
     Args:
         database: the store.
@@ -359,9 +359,10 @@ def _newest(database: Database) -> tuple[int, str]:
 
 def _examples(database: Database, run_id: int | None) -> tuple[int, list[ExampleRow]]:
     with database.read() as session:
-        snapshot_id = (
-            newest_snapshot(session, all_channels=True) if run_id is None else get_run(session, run_id).snapshot_id
-        )
+        if run_id is None:
+            snapshot_id = newest_snapshot(session, all_channels=True)
+        else:
+            snapshot_id = get_run(session, run_id).snapshot_id
         if snapshot_id is None:
             raise NotEnoughPairs("there is no snapshot to score on yet; run 'thumbtune train' first")
         return snapshot_id, load_examples(session, snapshot_id)
