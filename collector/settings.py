@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from collector.errors import BadSetting, MissingKey
@@ -37,10 +38,10 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     """Read the settings from environment variables.
 
     Raises:
-        MissingKey: YOUTUBE_API_KEY is not set.
+        MissingKey: neither YOUTUBE_API_KEY nor YOUTUBE_API_KEY_FILE is set.
         BadSetting: a value that can't be used.
     """
-    key = environment.get("YOUTUBE_API_KEY", "").strip()
+    key = environment.get("YOUTUBE_API_KEY", "").strip() or _key_in_file(environment)
     if not key:
         raise MissingKey("there is no API key; make one in the Google Cloud console and set YOUTUBE_API_KEY to it")
     if not (key.isascii() and key.isprintable()) or " " in key:
@@ -52,6 +53,18 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         feed_url=_url(environment, "THUMBTUNE_FEED_URL", FEED_URL),
         thumbnail_hosts=thumbnail_hosts_from(environment),
     )
+
+
+def _key_in_file(environment: Mapping[str, str]) -> str:
+    """The key in the file that YOUTUBE_API_KEY_FILE names: a secret of Docker or systemd. Empty without one."""
+    name = environment.get("YOUTUBE_API_KEY_FILE", "")
+    if not name:
+        return ""
+    try:
+        return Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise BadSetting(f"YOUTUBE_API_KEY_FILE: {name} can't be read ({reason}); check the file") from error
 
 
 def thumbnail_hosts_from(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import select
 import sys
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from thumbtune import __version__, interrupts
+from thumbtune.config import Config, read_config
 from thumbtune.console import Console
 from thumbtune.interrupts import STOPPED_EARLY
 from thumbtune.log_format import LogFormat, configure_logging
@@ -50,6 +54,7 @@ TRAINING_STACK = frozenset(
 # name -> location of its click command. Modules are imported only when their command runs, or its help is shown.
 COMMANDS = {
     "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, add, pause or remove some."),
+    "config": ("thumbtune.commands.config:config", "Show the settings in force, and where they are from."),
     "db": ("thumbtune.commands.db:db", "Upgrade, check, back up or rewrite the store, or clear its cache."),
     "demo": ("thumbtune.commands.demo:demo", "Run the main commands on a stand-in channel: no key, no network."),
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any other model."),
@@ -74,6 +79,7 @@ class App:
 
     db_url: str
     debug: bool = False
+    config: Config = field(default_factory=Config)
     log_format: LogFormat = "text"
     console: Console = field(default_factory=Console)
 
@@ -90,6 +96,19 @@ class App:
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used, so that `--help` stays fast."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `--db STORE` behind the command too, as people write it."""
+        return super().parse_args(ctx, _db_first(args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; that nobody reads its results any more is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            if _nobody_reads():
+                return 0
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted."""
@@ -129,12 +148,11 @@ class LazyGroup(click.Group):
 @click.option(
     "--db",
     "db_url",
-    metavar="URL",
+    metavar="STORE",
     envvar="THUMBTUNE_DB",
-    default="sqlite:///thumbtune.db",
-    show_default=True,
     show_envvar=True,
-    help="The store: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+    help="The store: a file such as mystore.db, a folder, sqlite:///FILE or postgresql://USER@HOST/NAME. It may also "
+    "follow the command.  [default: thumbtune.db]",
 )
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails, and debug logs.")
 @click.option("-q", "--quiet", is_flag=True, help="Show results and errors only.")
@@ -148,7 +166,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="thumbtune")
 @click.pass_context
-def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int, log_format: LogFormat) -> None:
+def cli(ctx: click.Context, db_url: str | None, debug: bool, quiet: bool, verbose: int, log_format: LogFormat) -> None:
     """Learn which title belongs to which thumbnail.
 
     thumbtune keeps a YouTube channel's thumbnails and titles in one database, fine-tunes a CLIP-style model on them,
@@ -157,7 +175,9 @@ def cli(ctx: click.Context, db_url: str, debug: bool, quiet: bool, verbose: int,
     if quiet and verbose:
         raise click.UsageError("-q and -v exclude each other; give one of them.")
     console = Console(verbosity=-1 if quiet else verbose)
-    ctx.obj = App(db_url=db_url, debug=debug, log_format=log_format, console=console)
+    config = read_config(db_url, os.environ, Path())
+    ctx.obj = App(config.store, debug=debug, config=config, log_format=log_format, console=console)
+    ctx.default_map = config.defaults()
     configure_logging(2 if debug else verbose, log_format)
 
 
@@ -166,7 +186,9 @@ def main(arguments: list[str] | None = None) -> None:
     interrupts.install()
     _let_stdout_take_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_run(arguments, debug="--debug" in arguments))
+    code = _run(arguments, debug="--debug" in arguments)
+    _nobody_reads()
+    sys.exit(code)
 
 
 def _let_stdout_take_any_text() -> None:
@@ -200,6 +222,35 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         console.error(message)
         return code
     return result if isinstance(result, int) else 0
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of stdout has gone, as `| head` does; then what is still buffered is dropped."""
+    try:
+        number = sys.stdout.fileno()
+        watched = select.poll()
+        watched.register(number, 0)  # errors are always told
+        gone = any(happened & select.POLLERR for _, happened in watched.poll(0))
+    except (AttributeError, OSError, ValueError):  # no stdout, one of a test, or Windows
+        return False
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return gone
+
+
+def _db_first(arguments: list[str]) -> list[str]:
+    """Move `--db STORE`, or `--db=STORE`, to the front, unless it follows a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    first, rest = [], []
+    words = iter(arguments[:end])
+    for word in words:
+        if word == "--db":
+            first += [word, *([value] if (value := next(words, None)) is not None else [])]
+        elif word.startswith("--db="):
+            first.append(word)
+        else:
+            rest.append(word)
+    return [*first, *rest, *arguments[end:]]
 
 
 def _about_usage(error: click.ClickException) -> str:

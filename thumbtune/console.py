@@ -76,6 +76,11 @@ class Console:
             return
         print(printable(text), file=self.err if self.json_wanted else self.out)
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether results go to a terminal."""
+        return (self.err if self.json_wanted else self.out).isatty()
+
     def next_step(self, command: str) -> None:
         """Write the command that is most likely wanted next, unless quiet or for a program."""
         if not self.json_wanted and self.out.isatty():
@@ -251,3 +256,7 @@ def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Prog
                 drawn.update(task, total=total, description=shown)
 
         yield Bar()
+        # It ends at its end: what was not counted, or not all of it, is done as well.
+        shown = drawn.tasks[0]
+        end = shown.completed if shown.total is None else shown.total
+        drawn.update(task, total=end or 1, completed=end or 1)

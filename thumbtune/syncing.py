@@ -71,12 +71,13 @@ class Asked:
     settings: Settings
 
 
-def read_request(channels: Sequence[str], file: Path | None = None) -> Asked:
+def read_request(channels: Sequence[str], file: Path | None = None, otherwise: Sequence[str] = ()) -> Asked:
     """Read the channels that a user named, each once, and the environment.
 
     Args:
         channels: the names.
         file: a file of more, see `channels_in`.
+        otherwise: the names to take if there are none: those of the settings file.
 
     Raises:
         CollectorError: a channel's name or a setting in the environment is invalid.
@@ -84,8 +85,8 @@ def read_request(channels: Sequence[str], file: Path | None = None) -> Asked:
     """
     from collector.settings import settings_from  # noqa: PLC0415 (aiohttp is slow to import)
 
-    named = _parsed([*channels, *([] if file is None else channels_in(file))])
-    return Asked(named, settings_from(os.environ))
+    named = [*channels, *([] if file is None else channels_in(file))] or otherwise
+    return Asked(_parsed(named), settings_from(os.environ))
 
 
 channels_file_option = click.option(
@@ -151,6 +152,8 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         )
     _tell(console, reports)
     synced = Synced(reports, len(names))
+    if any(report.new for report in reports):
+        console.next_step("thumbtune train")
     if synced.interrupted:
         console.error("interrupted; everything so far is kept; run the command again to continue")
     return synced
@@ -163,6 +166,7 @@ _COLUMNS = {
     "units": "units",
 }
 """{column of the table: field of a report}."""
+_MAY_BE_ZERO = ("listed", "changed", "gone", "failed")
 
 
 def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
@@ -171,12 +175,17 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
         for report in reports
         if report.id is not None
     ]
-    if rows:
-        console.table(("channel", *_COLUMNS, "seconds"), rows)
+    columns = ("channel", *_COLUMNS, "seconds")
+    if rows and console.on_terminal:
+        # A terminal of 80 columns has no room for columns of zeros.
+        shown = [at for at, name in enumerate(columns) if name not in _MAY_BE_ZERO or any(row[at] for row in rows)]
+        console.table([columns[at] for at in shown], [[row[at] for at in shown] for row in rows])
+    elif rows:
+        console.table(columns, rows)
     for report in reports:
         kept_out = [f"{count} {_reason(kind, count)}" for kind, count in report.not_pairs.items() if count]
         if kept_out:
-            console.say(f"{report.handle or report.id}: not usable for training: {', '.join(kept_out)}")
+            console.say(f"{report.handle or report.id}: left out: {', '.join(kept_out)}")
         if report.pictures_failed:
             console.note(
                 f"{report.pictures_failed} thumbnails failed; a later sync tries them again. "
@@ -190,7 +199,8 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
 
 def _reason(kind: str, count: int) -> str:
     """Describe a reason why videos are not usable for training, as it reads after their number."""
-    return {"short": "short" if count == 1 else "shorts", "no_picture": "without a thumbnail"}.get(kind, kind)
+    words = {"short": "Short" if count == 1 else "Shorts", "gone": "deleted", "no_picture": "without a thumbnail"}
+    return words.get(kind, kind)
 
 
 class _Shown:

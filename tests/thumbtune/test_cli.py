@@ -68,7 +68,7 @@ def test_a_groups_help_cuts_no_sentence(tmp_path: Path, group: str) -> None:
     [
         (["nonsense"], 2, "error: No such command 'nonsense'."),
         (["syn", "@one"], 2, "error: No such command 'syn'. Did you mean 'sync'?"),
-        (["runs", "--db", "x"], 2, "error: No such option '--db'. This is a global option"),
+        (["runs", "--debug-all"], 2, "error: No such option '--debug-all'"),
         (["runs", "show", "-q", "1"], 2, "error: No such option '-q'. This is a global option"),
         (["sync", "--ful"], 2, "error: No such option '--ful'. Did you mean '--full'?"),
         (["-q", "-v", "db", "check"], 2, "error: -q and -v exclude each other; give one of them."),

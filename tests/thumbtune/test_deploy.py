@@ -47,6 +47,7 @@ def test_the_units_command_is_a_real_one() -> None:
         "watch",
         {
             "channels": (),
+            "file": None,
             "every": "6h",
             "refresh_every": "25d",
             "units": 9000,

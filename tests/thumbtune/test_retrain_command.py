@@ -193,7 +193,7 @@ def test_what_a_person_reads(shell: Shell) -> None:
     assert "settings that were not given: those of run 1\n" in same.stdout
     assert "run 2: 512 of " in same.stdout
     table = [line.split() for line in same.stdout.splitlines() if line.startswith(("split", "train", "valid", "test"))]
-    assert "champion's recall@1" in same.stdout
+    assert "current model's" in same.stdout
     assert [row[0] for row in table if row[3] == "-"] == ["train"], "it is scored on what is held out"
     listed = shell.run("runs").stdout.splitlines()
     assert listed[0].split()[:3] == ["run", "in", "use"]

@@ -80,7 +80,7 @@ def test_a_person_reads_a_table_and_what_is_left_out(shell: Shell) -> None:
     done = shell.run("sync", "@tests")
     assert done.returncode == 0
     assert "complete" in done.stdout
-    assert "not usable for training: 1 short" in done.stdout
+    assert "left out: 1 Short" in done.stdout
     assert "Syncing The tests channel" in done.stderr
     quiet = shell.run("-q", "sync")
     assert (quiet.returncode, quiet.stderr) == (0, "")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.options import OldArgument, device_option, json_option, model_option, old_model
+from thumbtune.commands.options import OldArgument, device_option, full_option, json_option, model_option, old_model
 from thumbtune.scopes import channel_names, scope_in_words
+from thumbtune.summary import meaning_of
 
 if TYPE_CHECKING:
     from trainer.runs import Evaluated
+    from trainer.scoring import Score
 
 __all__ = ["evaluate"]
 
@@ -20,9 +22,10 @@ __all__ = ["evaluate"]
 @model_option(default="the newest run that is done")
 @click.argument("old", cls=OldArgument, required=False, expose_value=False, callback=old_model("the argument"))
 @device_option()
+@full_option
 @json_option
 @click.pass_obj
-def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
+def evaluate(app: App, model: str | None, device: str, full: bool, as_json: bool) -> None:
     """Score a run's model on its own snapshot, or any model on the newest snapshot of all channels.
 
     Nothing is written. For a run, the output says whether the figures equal those recorded.
@@ -43,7 +46,12 @@ def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
             s.metric.n,
         )
         for s in found.scores.scores
+        if full or (s.scope == "all" and s.metric.name == "recall@1")
     ]
+    held_out = next((s for split in ("test", "valid") for s in found.scores.scores if _is_main(s, split)), None)
+    if held_out is not None:
+        n = held_out.metric.n
+        app.console.say(meaning_of(found.name, round(held_out.metric.value * n), n, held_out.split))
     app.console.table(
         ("split", "direction", "channels", "metric", "value", "95 % interval", "n"),
         rows,
@@ -57,6 +65,15 @@ def evaluate(app: App, model: str | None, device: str, as_json: bool) -> None:
         app.console.say(f"the figures {told}")
     if as_json:
         app.console.print_json(_document(found))
+
+
+def _is_main(score: Score, split: str) -> bool:
+    return (score.split, score.scope, score.metric.name, score.direction) == (
+        split,
+        "all",
+        "recall@1",
+        "thumbnail_to_title",
+    )
 
 
 def _interval(low: float | None, high: float | None) -> str | None:

@@ -11,6 +11,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
+from thumbtune.summary import near_ties, trust_in
 
 if TYPE_CHECKING:
     from trainer.library import Matched, Placed
@@ -78,7 +79,9 @@ def match(
                 database=database,
                 progress=app.console,
             )
+        trust = trust_in(database, used.run_id, used.name)
     _report(app.console, found)
+    app.console.say(trust)
     if as_json:
         app.console.print_json(_document(found, used, image))
 
@@ -126,8 +129,15 @@ def _report(console: Console, found: Matched) -> None:
     lines += [
         (now.score, ("current", f"{now.score:.3f}", _position(now, found.compared), now.title)) for now in found.current
     ]
+    close = near_ties([idea.score for idea in found.ideas])
+    lines = [
+        (score, (f"{cells[0]}{' ~' if at < len(close) and close[at] else ''}", *cells[1:]))
+        for at, (score, cells) in enumerate(lines)
+    ]
     # Stable: at equal scores an idea comes before a current title.
     console.table(("rank", "score", "position", "title"), [cells for _, cells in sorted(lines, key=lambda at: -at[0])])
+    if any(close):
+        console.say("~ near-tie: the scores differ by less than 0.01")
     if not found.compared:
         console.note(
             "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -11,18 +12,24 @@ from thumbtune.cli import App
 from trainer.settings import DEVICES
 
 __all__ = [
+    "DEMO_MODEL",
     "DatasetOrModel",
     "OldArgument",
     "channel_option",
     "device_option",
+    "full_option",
     "json_option",
     "model_option",
     "note_old_spelling",
     "old_model",
+    "resolved_model",
     "run_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+DEMO_MODEL = Path(__file__).parents[1] / "demo" / "encoder"
+"""The folder of the model that every command takes by the name `demo`."""
 
 _OLD_MODEL = "thumbtune.old_model"
 """Where in a context's `meta` the model is that was named by an old spelling."""
@@ -47,6 +54,9 @@ def _want_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
 json_option = click.option(
     "--json", "as_json", is_flag=True, callback=_want_json, help="Print one JSON document to stdout."
 )
+
+
+full_option = click.option("--full", is_flag=True, help="Show everything that is known, not only the summary.")
 
 
 def channel_option(default: str = "all channels") -> Callable[[F], F]:
@@ -90,7 +100,8 @@ def model_option(default: str = "the model in use") -> Callable[[F], F]:
         "--model",
         metavar="RUN|NAME|DIR",
         callback=_named_model,
-        help=f"The model: a run's (N), a run's base model (N:base), a hub name or a folder.  [default: {default}]",
+        help=f"The model: a run's (N), a run's base model (N:base), a hub name, a folder, or demo, which ships "
+        f"with thumbtune.  [default: {default}]",
     )
     old = click.option("--run", "old_run", hidden=True, expose_value=False, callback=old_model("--run"))
     return lambda command: described(old(command))
@@ -115,7 +126,12 @@ def _named_model(ctx: click.Context, _: click.Parameter, value: str | None) -> s
     old: str | None = ctx.meta.get(_OLD_MODEL)
     if value is not None and old is not None:
         raise click.UsageError("the model is named twice; give --model once.", ctx)
-    return old if value is None else value
+    return resolved_model(old if value is None else value)
+
+
+def resolved_model(name: str | None) -> str | None:
+    """Return the folder of the small model that ships with thumbtune for `demo`; any other name stays."""
+    return str(DEMO_MODEL) if name == "demo" else name
 
 
 class OldArgument(click.Argument):

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from store.db import rows_as_dicts
 from store.training import champions as champions_of
-from store.training import evaluations, get_run, get_sweep, hidden_runs, scope_of, steps
+from store.training import (
+    channel_titles,
+    evaluations,
+    get_run,
+    get_sweep,
+    hidden_runs,
+    hide_run,
+    recalls_of,
+    scope_of,
+    steps,
+)
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
-from thumbtune.commands.options import json_option
+from thumbtune.commands.options import DEMO_MODEL, full_option, json_option
 from thumbtune.console import Console, printable
+from thumbtune.scopes import scope_in_words
+from thumbtune.summary import run_in_words
 from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -43,10 +56,17 @@ _REMOVED = "(removed)"
     metavar="ID",
     help="List the trials of this sweep.  [default: runs that are not trials]",
 )
+@click.option("--wide", is_flag=True, help="Show every column.")
+@click.option("--all", "with_hidden", is_flag=True, help="List hidden runs too.")
 @json_option
 @click.pass_context
-def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
-    """List, show, compare and plot training runs, and promote one."""
+def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool, as_json: bool) -> None:
+    """List, show, compare and plot training runs, promote one, or hide one.
+
+    In the list, * is a run in use; then follow the date, the channels and the base model, the number of test
+    thumbnails, and the share of them whose title is ranked first: by the base model -> by the trained one, with its
+    95 % interval.
+    """
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
@@ -54,7 +74,8 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     with app.open_database() as database, database.read() as session:
         rows = _listed(session, sweep_id)
         in_use = {one.run.id for one in champions_of(session)}
-        hidden = hidden_runs(session)
+        hidden = set() if with_hidden else hidden_runs(session)
+        names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
     rows = [
         {**row, "in_use": row["run_id"] in in_use, "scope": list(scope_of(_values(row)["settings"]))}
         for row in rows
@@ -68,6 +89,12 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
         return
     if sweep_id is not None:
         app.console.table(("run", "status", *_OF_SWEEP), [_sweep_line(row) for row in rows])
+        return
+    if not wide:
+        app.console.table(
+            ("run", "date", "channels", "model", "n test", "recall@1 (95 %)"), [_short_line(row, names) for row in rows]
+        )
+        _tell_failures(app.console, rows)
         return
     app.console.table(
         (
@@ -85,12 +112,43 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
             "test recall@1",
             "95 % interval",
             "seconds",
+            "channels",
         ),
-        [_line(row) for row in rows],
+        [[*_line(row), scope_in_words(row["scope"], names)] for row in rows],
     )
+    _tell_failures(app.console, rows)
+
+
+def _tell_failures(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Write a line for each run that failed: on a terminal its beginning, in a pipe all of it."""
     for row in rows:
         if row["error"]:
-            app.console.say(f"run {row['run_id']} {row['status']}: {row['error']}")
+            told = f"run {row['run_id']} {row['status']}: {row['error']}"
+            console.say(printable(told, limit=79) if console.on_terminal else told)
+    if console.on_terminal and any(row["error"] for row in rows):
+        console.note(
+            "'thumbtune runs show ID' shows an error whole, 'thumbtune runs hide ID' takes the run off this list"
+        )
+
+
+def _short_line(row: dict[str, Any], names: dict[str, str]) -> list[object]:
+    """A run's line that fits a terminal of 80 columns."""
+    base, tuned = row["base_test_recall_at_1"], row["test_recall_at_1"]
+    low, high = row["test_recall_at_1_low"], row["test_recall_at_1_high"]
+    interval = "" if low is None else f" ({low:.2f}-{high:.2f})"
+    figures = row["status"] if tuned is None else f"{_share(base)} -> {_share(tuned)}{interval}"
+    return [
+        f"{row['run_id']} *" if row["in_use"] else str(row["run_id"]),
+        str(row["started_at"])[:10],
+        printable(scope_in_words(row["scope"], names), limit=12),
+        "demo" if row["base_model"] == str(DEMO_MODEL) else printable(PurePath(row["base_model"]).name, limit=13),
+        row["n_test"],
+        figures,
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _listed(session: Session, sweep_id: int | None) -> list[dict[str, Any]]:
@@ -151,10 +209,11 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
 
 @runs.command(short_help="Show everything recorded about a run.")
 @click.argument("run_id", metavar="ID", type=int)
+@full_option
 @json_option
 @click.pass_obj
-def show(app: App, run_id: int, as_json: bool) -> None:
-    """Show run ID: its settings, versions, metrics, losses, and the titles that it ranks wrong."""
+def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
+    """Show run ID; with --full its settings, versions, metrics, losses, and the titles that it ranks wrong."""
     with app.open_database() as database, database.read() as session:
         run = get_run(session, run_id)
         scored = evaluations(session, run_id)
@@ -165,6 +224,9 @@ def show(app: App, run_id: int, as_json: bool) -> None:
             "WHERE run_id = :run AND model = 'tuned' AND split = 'test' ORDER BY rank DESC, video_id",
             run=run_id,
         )
+        recalls = recalls_of(session, run_id)
+        names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
+        in_use = [one.scope for one in champions_of(session) if one.run.id == run_id]
     facts = _facts(run)
     metrics = [
         _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")
@@ -173,6 +235,12 @@ def show(app: App, run_id: int, as_json: bool) -> None:
     losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in taken]
     if as_json:
         app.console.print_json({**facts, "metrics": metrics, "steps": losses, "test_errors": wrong})
+        return
+    meaning = run_in_words(run_id, recalls)
+    if meaning is not None:
+        app.console.say(meaning)
+    if not full:
+        _summarise(app.console, run, names, in_use, len(wrong))
         return
     app.console.table(("fact", "value"), [(name, _short(value)) for name, value in facts.items()])
     if metrics:
@@ -184,6 +252,40 @@ def show(app: App, run_id: int, as_json: bool) -> None:
         app.console.table(
             ("rank", "own title", "ranked first"), shown, title=f"test thumbnails ranked wrong: {len(wrong)}"
         )
+
+
+def _summarise(
+    console: Console, run: TrainingRun, names: dict[str, str], in_use: list[Sequence[str]], wrong: int
+) -> None:
+    """Print what most people ask of a run, in at most 15 lines with the one before."""
+    lines: list[tuple[str, object]] = [
+        ("status", run.status),
+        ("started", run.started_at),
+        ("base model", run.base_model),
+        ("trained", run.trained),
+        ("channels", scope_in_words(scope_of(run.settings), names)),
+        ("in use for", "; ".join(scope_in_words(scope, names) for scope in in_use) or "nothing"),
+        ("decision", run.decision),
+        ("error", run.error),
+        ("model", run.artifact_path),
+        ("ranked wrong", f"{wrong} test thumbnails"),
+    ]
+    console.table(("fact", "value"), [(name, value) for name, value in lines if value is not None])
+    console.note(f"'thumbtune runs show {run.id} --full' shows everything recorded")
+
+
+@runs.command(short_help="Take a run off the list.")
+@click.argument("run_id", metavar="ID", type=int)
+@click.option("--undo", is_flag=True, help="Put it back.")
+@json_option
+@click.pass_obj
+def hide(app: App, run_id: int, undo: bool, as_json: bool) -> None:
+    """Take run ID off the list of 'thumbtune runs', such as one that failed. Nothing is deleted."""
+    with app.open_database() as database, database.write() as session:
+        hide_run(session, run_id, hidden=not undo)
+    app.console.say(f"run {run_id} is {'listed again' if undo else 'hidden'}")
+    if as_json:
+        app.console.print_json({"run_id": run_id, "hidden": not undo})
 
 
 def _reading_order(row: Evaluation) -> tuple[object, ...]:

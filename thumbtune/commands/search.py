@@ -10,6 +10,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
+from thumbtune.summary import trust_in
 
 if TYPE_CHECKING:
     from store.db import Database
@@ -73,7 +74,9 @@ def search(
             library = libraries.load_library(database, used.embedder, pairs, app.console)
         found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
+        trust = trust_in(database, used.run_id, used.name)
     _report(app.console, found, library, drawn)
+    app.console.say(trust)
     if as_json:
         app.console.print_json(_document(found, library, used, text, like, drawn))
 

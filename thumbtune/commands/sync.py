@@ -70,7 +70,7 @@ def sync(
 
     mode: SyncMode = "full" if full else "refresh" if refresh else "incremental"
     options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
-    asked = read_request(channels, file)
+    asked = read_request(channels, file, app.config.values.get("channels", ()))
     with app.open_database(create=bool(asked.names)) as database:
         done = sync_channels(app.console, database, asked, options)
     if as_json:

@@ -10,9 +10,10 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
-from thumbtune.commands.options import json_option
+from thumbtune.commands.options import full_option, json_option
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
+from thumbtune.summary import meaning_of
 from trainer.errors import BadSetting
 from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, TrainSettings
 
@@ -23,13 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["document", "outcome", "report", "train"]
 
 
+_NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
 @click.command()
 @training_options(defaults=True)
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
+@full_option
 @json_option
 @click.pass_context
-def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | None, **options: Any) -> None:
+def train(
+    ctx: click.Context, /, *, as_json: bool, full: bool, recipe: bool, output: Path | None, **options: Any
+) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
     Each thumbnail and title goes through the model's towers only once: the resulting vectors are kept in the store, so
@@ -42,7 +49,7 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
     """
     app = ctx.find_object(App)
     assert app is not None
-    if options["start"] == "champion" and ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
+    if options["start"] == "champion" and ctx.get_parameter_source("model") not in _NOT_GIVEN:
         raise BadSetting(MODEL_BESIDE_CHAMPION)
     if recipe:
         options |= _recipe(ctx)
@@ -51,11 +58,12 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
         result = run_training(database, settings, output=output, progress=app.console)
-    report(app.console, result)
+    report(app.console, result, full=full)
     if result.champion is not None:
         app.console.say(_beside(result))
     if result.decision is not None:
         app.console.say(outcome(result, None))
+    app.console.next_step('thumbtune search "what the thumbnail shows"')
     if as_json:
         app.console.print_json(document(result))
 
@@ -65,7 +73,7 @@ def _recipe(ctx: click.Context) -> Mapping[str, Any]:
     given = [
         name
         for name, value in RECIPE.items()
-        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT and ctx.params[name] != value
+        if ctx.get_parameter_source(name) not in _NOT_GIVEN and ctx.params[name] != value
     ]
     if given:
         option = "--" + given[0].replace("_", "-")
@@ -73,14 +81,19 @@ def _recipe(ctx: click.Context) -> Mapping[str, Any]:
     return RECIPE
 
 
-def report(console: Console, result: TrainResult) -> None:
-    """Print a run's results and where its model is."""
+def report(console: Console, result: TrainResult, *, full: bool = False) -> None:
+    """Print what a run's results mean, the results, and where its model is."""
+    base, tuned, low_high = result.base.table(), result.tuned.table(), result.tuned.intervals()
+    held_out = next((split for split in ("test", "valid") if split in tuned), None)
+    if held_out is not None:
+        n = result.examples[held_out]
+        right, before = (round(scores[held_out]["recall@1"] * n) for scores in (tuned, base))
+        console.say(meaning_of(f"run {result.run_id}", right, n, held_out, before))
     share = 100 * result.trainable / result.total
     console.say(
         f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
         f"on snapshot {result.snapshot_id}"
     )
-    base, tuned, low_high = result.base.table(), result.tuned.table(), result.tuned.intervals()
     beside = None if result.champion is None else result.champion.table()
     rows = [
         (
@@ -91,14 +104,21 @@ def report(console: Console, result: TrainResult) -> None:
             *([] if beside is None else [f"{beside[split]['recall@1']:.3f}" if split in beside else None]),
             f"{tuned[split]['recall@1']:.3f}",
             f"{low_high[split]['recall@1'][0]:.3f} to {low_high[split]['recall@1'][1]:.3f}",
-            f"{tuned[split]['recall@5']:.3f}",
-            f"{tuned[split]['mrr']:.3f}",
-            f"{tuned[split]['median_rank']:g}",
+            *(
+                [
+                    f"{tuned[split]['recall@5']:.3f}",
+                    f"{tuned[split]['mrr']:.3f}",
+                    f"{tuned[split]['median_rank']:g}",
+                ]
+                if full
+                else []
+            ),
         )
         for split in tuned
     ]
-    others = ["base recall@1"] if beside is None else ["base recall@1", "champion's recall@1"]
-    console.table(("split", "n", *others, "recall@1", "95 % interval", "recall@5", "mrr", "median rank"), rows)
+    others = ["base recall@1"] if beside is None else ["base recall@1", "current model's"]
+    more = ("recall@5", "mrr", "median rank") if full else ()
+    console.table(("split", "n", *others, "recall@1", "95 % interval", *more), rows)
     if result.reader is not None:
         console.say(_words_alone(result.reader, result.examples))
     console.say(f"model: {result.model_path}")

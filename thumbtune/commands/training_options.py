@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from thumbtune.commands.options import channel_option, device_option
+from thumbtune.commands.options import channel_option, device_option, resolved_model
 from trainer.settings import BARS, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
 
 __all__ = ["NewFolder", "UpTo", "training_options"]
@@ -58,7 +58,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         {
             "metavar": "NAME|DIR",
             "help": "The CLIP-style base model: a hub name or a folder; N:base is run N's; reader: the words "
-            "on thumbnails, compared with titles.",
+            "on thumbnails, compared with titles; demo: a small one that ships with thumbtune.",
         },
     ),
     (
@@ -179,6 +179,8 @@ def training_options(*, defaults: bool, without: tuple[str, ...] = ()) -> Callab
         for field, names, options in reversed(_OPTIONS):
             if field not in without:
                 value = getattr(_DEFAULTS, field) if defaults else None
+                if field == "model":
+                    options = {**options, "callback": lambda _ctx, _param, name: resolved_model(name)}  # noqa: PLW2901
                 command = click.option(*names, field, default=value, show_default=defaults, **options)(command)
         return command
 

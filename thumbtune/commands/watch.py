@@ -98,7 +98,7 @@ def watch(
     rhythm, address = Rhythm(parse_duration(every), socket.gethostname()), parse_listen(listen)
     refresh = None if refresh_every is None else parse_duration(refresh_every)
     options = WatchOptions(rhythm, units, _retraining(app) if retrain else None, address, refresh)
-    asked = read_request(channels, file)
+    asked = read_request(channels, file, app.config.values.get("channels", ()))
     _show_logs(app)
     with app.open_database(create=bool(asked.names)) as database:
         with database.read() as session:
@@ -124,7 +124,7 @@ def _retraining(app: App) -> Retraining:
     if find_spec("torch") is None:
         raise click.UsageError("--retrain needs the training stack; run pip install 'thumbtune[train]'")
     # The store's URL may hold a password: not among the arguments, which every user of the machine can read.
-    environment = {name: value for name, value in os.environ.items() if name != "YOUTUBE_API_KEY"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOUTUBE_API_KEY")}
     environment["THUMBTUNE_DB"] = app.db_url
     return Retraining([sys.executable, "-m", "thumbtune", "retrain", "--no-sync"], environment)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def open_picture(database: Database, name: str) -> QueryPicture:
         BadPicture: the store's own picture can't be decoded.
     """
     path = Path(name)
+    video_id = id_in(name)
     try:
         # The path of an empty name would be this folder.
         is_there = bool(name) and path.exists()
@@ -68,15 +70,27 @@ def open_picture(database: Database, name: str) -> QueryPicture:
     if is_there and not is_folder:
         return _from_file(path, name)
     with database.read() as session:
-        video = find_video(session, name) if _can_be_asked(name) else None
+        video = find_video(session, video_id) if _can_be_asked(video_id) else None
     if video is not None:
         title, digest = video
         if digest is None:
             raise BadSetting(f"video {name} has no picture in the store yet; run 'thumbtune sync', or name a file")
-        return QueryPicture(name, digest, StoredPictures(database).load([digest])[0], name, title)
+        return QueryPicture(name, digest, StoredPictures(database).load([digest])[0], video_id, title)
     if is_folder:
         raise BadSetting(f"{name} is a folder; name a picture's file, or the id of a video in the store")
     raise BadSetting(f"{name!r} is neither a file nor a video in the store; check the path or the video's id")
+
+
+_LINK = re.compile(
+    r"(?:https?://)?(?:(?:www\.|m\.|music\.)?youtube(?:-nocookie)?\.com/"
+    r"(?:watch\?(?:[^#]*&)?v=|(?:shorts|live|embed|v)/)|youtu\.be/)([A-Za-z0-9_-]{11})(?:[?&#/].*)?"
+)
+
+
+def id_in(name: str) -> str:
+    """Return the id of the video that a YouTube address belongs to; any other text as it is."""
+    found = _LINK.fullmatch(name.strip())
+    return name if found is None else found[1]
 
 
 def _can_be_asked(name: str) -> bool:

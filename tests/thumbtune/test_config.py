@@ -1,0 +1,115 @@
+"""Where the store is, what `thumbtune.toml` says, and what a reader that leaves early gets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector.errors import BadSetting
+from collector.settings import settings_from
+from tests.thumbtune.test_cli import thumbtune
+from thumbtune.config import BadConfig, read_config
+from trainer.library.query_picture import id_in
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("mystore.db", "sqlite:///mystore.db"),
+        ("/data/mystore.sqlite3", "sqlite:////data/mystore.sqlite3"),
+        ("stores/", "sqlite:///stores/thumbtune.db"),
+        ("sqlite:///x", "sqlite:///x"),
+        ("postgresql://me@host/x", "postgresql://me@host/x"),
+        ("what", "what"),
+    ],
+)
+def test_a_store_is_a_url_a_file_or_a_folder(
+    tmp_path: Path, given: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_config(given, {}, Path()).store == url
+
+
+def test_an_existing_folder_or_file_is_taken_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").touch()
+    assert read_config(str(tmp_path / "one"), {}, tmp_path).store == f"sqlite:///{tmp_path}/one/thumbtune.db"
+    assert read_config(str(tmp_path / "other"), {}, tmp_path).store == f"sqlite:///{tmp_path}/other"
+
+
+def test_the_working_folders_settings_come_first(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "thumbtune.toml").write_text('store = "data/mine.db"\nthumbnail = "maxres"\n')
+    (tmp_path / "data" / "thumbtune.toml").write_text('thumbnail = "high"\nmin_duration = 60\nchannels = ["@one"]\n')
+    found = read_config(None, {}, tmp_path)
+    assert found.store == f"sqlite:///{tmp_path}/data/mine.db"
+    assert found.values == {"thumbnail": "maxres", "min_duration": 60, "channels": ["@one"]}
+    assert found.sources["thumbnail"] == str(tmp_path / "thumbtune.toml")
+    assert found.sources["min_duration"] == str(tmp_path / "data" / "thumbtune.toml")
+    assert found.defaults()["sync"] == {"thumbnail": "maxres", "min_duration": 60}
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://me:pw@host/x\n")
+    assert read_config(None, {"THUMBTUNE_DB_FILE": str(secret)}, tmp_path).store == "postgresql://me:pw@host/x"
+    assert read_config("x.db", {"THUMBTUNE_DB_FILE": str(secret)}, tmp_path).store == "sqlite:///x.db"
+
+
+@pytest.mark.parametrize("text", ["nonsense", "sizes = 1", "min_duration = true", 'channels = "@one"', "store = 1"])
+def test_a_settings_file_that_cannot_be_used_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "thumbtune.toml").write_text(text)
+    with pytest.raises(BadConfig, match=r"thumbtune\.toml"):
+        read_config(None, {}, tmp_path)
+
+
+def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("abc\n")
+    assert settings_from({"YOUTUBE_API_KEY_FILE": str(tmp_path / "key")}).key == "abc"
+    assert settings_from({"YOUTUBE_API_KEY": "own", "YOUTUBE_API_KEY_FILE": str(tmp_path / "key")}).key == "own"
+    with pytest.raises(BadSetting, match="YOUTUBE_API_KEY_FILE"):
+        settings_from({"YOUTUBE_API_KEY_FILE": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dQw4w9WgXcQ",
+        "https://youtu.be/dQw4w9WgXcQ",
+        "youtu.be/dQw4w9WgXcQ?si=x",
+        "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+        "https://m.youtube.com/watch?list=PL1&v=dQw4w9WgXcQ&t=3s",
+        "https://www.youtube.com/shorts/dQw4w9WgXcQ",
+    ],
+)
+def test_a_video_is_named_by_its_id_or_its_address(name: str) -> None:
+    assert id_in(name) == "dQw4w9WgXcQ"
+
+
+@pytest.mark.parametrize("name", ["cover.jpg", "https://example.org/watch?v=dQw4w9WgXcQ", "youtu.be/short", ""])
+def test_other_names_stay(name: str) -> None:
+    assert id_in(name) == name
+
+
+@pytest.mark.processes
+def test_the_store_may_follow_the_command_and_its_password_is_not_shown(tmp_path: Path) -> None:
+    done = thumbtune("db", "upgrade", "--db", "mystore.db", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mystore.db").is_file()
+    shown = thumbtune("config", "--db", "postgresql://me:secret@host/x", "--json", cwd=tmp_path)
+    assert json.loads(shown.stdout)["store"]["value"] == "postgresql://me:***@host/x"
+
+
+@pytest.mark.processes
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 200000) select i from n"
+    command = [sys.executable, "-m", "thumbtune", "sql", numbers, "--csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"i\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

@@ -1,0 +1,51 @@
+"""`thumbtune config`: the settings in force, and where they are from."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from thumbtune.cli import App
+from thumbtune.commands.options import json_option
+from thumbtune.config import CONFIG_FILE, KEYS
+
+__all__ = ["config"]
+
+_SECRETS = ("YOUTUBE_API_KEY", "HF_TOKEN")
+_VARIABLES = ("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "THUMBTUNE_MODELS", "HF_HOME", "HF_TOKEN")
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def config(app: App, as_json: bool) -> None:
+    """Show the settings in force, and where each is from.
+
+    Settings are read from thumbtune.toml in the working folder and beside the store; options and environment variables
+    take precedence. Keys: store, channels, model, thumbnail, min_duration, listen. docs/settings.md describes them.
+    """
+    known = app.config
+    rows: list[tuple[str, Any, str]] = [("store", _without_password(known.store), known.sources["store"])]
+    for key in KEYS:
+        if key != "store":
+            value = known.values.get(key)
+            shown = ", ".join(value) if isinstance(value, list) else value
+            rows.append((key, shown, known.sources.get(key, "default")))
+    given = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    rows += [(name, "(set)" if name in _SECRETS else value, "environment") for name, value in given.items()]
+    app.console.table(("setting", "value", "from"), rows)
+    app.console.note(f"settings are read from {CONFIG_FILE} in this folder and beside the store")
+    if as_json:
+        app.console.print_json({name: {"value": value, "from": source} for name, value, source in rows})
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy import make_url  # noqa: PLC0415 (slow to import)
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url

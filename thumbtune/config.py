@@ -1,0 +1,150 @@
+"""The settings that a user writes down once, in `thumbtune.toml`, and where each value that is in force comes from."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CONFIG_FILE", "DEFAULT_STORE", "BadConfig", "Config", "read_config", "store_url"]
+
+CONFIG_FILE = "thumbtune.toml"
+DEFAULT_STORE = "sqlite:///thumbtune.db"
+STORE_FILE = "thumbtune.db"
+_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+
+# {key: type of its value}.
+KEYS: Mapping[str, type] = {
+    "store": str,
+    "channels": list,
+    "model": str,
+    "thumbnail": str,
+    "min_duration": int,
+    "listen": str,
+}
+
+
+class BadConfig(Exception):
+    """A settings file can't be used; the message names it and says why."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is in force.
+
+    Args:
+        store: the store's URL.
+        values: {key: value} of the settings files; keys are those of `KEYS` but `store`.
+        sources: {key: where the value is from}, `store` included.
+    """
+
+    store: str = DEFAULT_STORE
+    values: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        """{command: {parameter: value}}, as click's `default_map`."""
+        given = self.values
+        of_model = {"model": given["model"]} if "model" in given else {}
+        of_sync = {name: given[name] for name in ("thumbnail", "min_duration") if name in given}
+        of_watch = {"listen": given["listen"]} if "listen" in given else {}
+        return {"train": of_model, "sweep": of_model, "sync": of_sync, "watch": of_watch}
+
+
+def read_config(given: str | None, environment: Mapping[str, str], folder: Path) -> Config:
+    """Find the store and the settings files: in the working folder, and beside an SQLite store.
+
+    The store is that of the option or of THUMBTUNE_DB, else that which THUMBTUNE_DB_FILE's file names, else that of the
+    working folder's settings file. What both files set is taken from the working folder's.
+
+    Args:
+        given: the value of `--db` or THUMBTUNE_DB, or None.
+        environment: the environment variables.
+        folder: the working folder.
+
+    Raises:
+        BadConfig: a file can't be read, or has an unknown key or a value of another type.
+    """
+    here = _read(folder / CONFIG_FILE)
+    if given is not None:
+        store, source = store_url(given), "--db or THUMBTUNE_DB"
+    elif environment.get("THUMBTUNE_DB_FILE"):
+        store, source = store_url(_secret(Path(environment["THUMBTUNE_DB_FILE"]))), "THUMBTUNE_DB_FILE"
+    elif "store" in here:
+        store, source = store_url(here["store"], folder), str(folder / CONFIG_FILE)
+    else:
+        store, source = DEFAULT_STORE, "default"
+    beside = _beside(store, folder)
+    there = {} if beside is None else _read(beside)
+    values = {**there, **here}
+    sources = {**{key: str(beside) for key in there}, **{key: str(folder / CONFIG_FILE) for key in here}}
+    return Config(store, {key: value for key, value in values.items() if key != "store"}, {**sources, "store": source})
+
+
+def store_url(text: str, folder: Path | None = None) -> str:
+    """Return the URL that `text` means: a URL, an SQLite file, or a folder that has, or is to have, `thumbtune.db`.
+
+    Args:
+        text: as the user gave it; what is none of these is returned as it is.
+        folder: to which a relative path belongs; None for the working folder.
+    """
+    if "://" in text or not text.strip():
+        return text
+    path = Path(text) if folder is None else folder / text
+    is_folder = text.endswith(("/", os.sep)) or _is(path, folder=True)
+    if is_folder:
+        return f"sqlite:///{path / STORE_FILE}"
+    return f"sqlite:///{path}" if path.suffix.lower() in _SUFFIXES or _is(path, folder=False) else text
+
+
+def _is(path: Path, *, folder: bool) -> bool:
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _beside(store: str, folder: Path) -> Path | None:
+    prefix = "sqlite:///"
+    if not store.startswith(prefix):
+        return None
+    place = (folder / store.removeprefix(prefix).partition("?")[0]).parent
+    return None if _is_same(place, folder) else place / CONFIG_FILE
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.resolve() == other.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadConfig(f"THUMBTUNE_DB_FILE: {file} can't be read ({reason}); check the file") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        if not file.is_file():
+            return {}
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and a path with a NUL
+        raise BadConfig(f"{file} is not valid TOML ({error}); repair it") from error
+    except OSError as error:
+        raise BadConfig(f"{file} can't be read ({error.strerror}); check its permissions") from error
+    for key, value in found.items():
+        if key not in KEYS:
+            raise BadConfig(f"{file} has the unknown setting {key!r}; it takes {', '.join(KEYS)}")
+        if type(value) is not KEYS[key] or (key == "channels" and not all(isinstance(name, str) for name in value)):
+            kind = {str: "a text", int: "a whole number", list: "a list of texts"}[KEYS[key]]
+            raise BadConfig(f"{file}: {key} is {value!r}; write {kind}")
+    return found

@@ -1,0 +1,77 @@
+"""What a run's figures mean, in a sentence, and how far to trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from store.db import Database
+    from store.training import Recall
+
+__all__ = ["MEANING", "meaning_of", "near_ties", "run_in_words", "trust_in"]
+
+MEANING = {"test": "unseen thumbnails", "valid": "held-out thumbnails"}
+NEAR = 0.01
+"""Scores of which the difference is smaller are a near-tie."""
+
+
+def meaning_of(name: str, right: int, n: int, split: str, base: int | None = None) -> str:
+    """Say for how many thumbnails a model picks the right title.
+
+    Args:
+        name: the model.
+        right: thumbnails whose own title it ranks first.
+        n: of how many.
+        split: `valid` or `test`.
+        base: how many its base model gets right; None if that was not measured.
+    """
+    beside = "" if base is None else f"; its base model {base}"
+    return f"{name} picks the right title for {right} of {n} {MEANING[split]}{beside}"
+
+
+def run_in_words(run_id: int, recalls: Mapping[str, Mapping[str, Recall]]) -> str | None:
+    """The sentence for a recorded run: on test, else on valid; None if neither was scored.
+
+    Args:
+        run_id: the run.
+        recalls: {model: {split: recall@1}}, see `store.training.recalls_of`.
+    """
+    tuned, base = recalls.get("tuned", {}), recalls.get("base", {})
+    for split in ("test", "valid"):
+        if split in tuned:
+            found, before = tuned[split], base.get(split)
+            of_base = None if before is None else round(before.value * before.n)
+            return meaning_of(f"run {run_id}", round(found.value * found.n), found.n, split, of_base)
+    return None
+
+
+def trust_in(database: Database, run_id: int | None, name: str) -> str:
+    """One line on how far to trust a model's answers.
+
+    Args:
+        database: the store.
+        run_id: the run whose model it is, or whose base model; None for another model.
+        name: `run N`, `run N, base`, or the model's name.
+    """
+    from store.training import recalls_of  # noqa: PLC0415 (SQLAlchemy is slow to import)
+
+    fits = "a high score says that a title fits, not that it gets clicks"
+    if run_id is None:
+        return f"how far to trust this: {name} was not measured on your thumbnails; {fits}"
+    with database.read() as session:
+        recalls = recalls_of(session, run_id)
+    scored = recalls.get("base" if name.endswith("base") else "tuned", {})
+    split = next((split for split in ("test", "valid") if split in scored), None)
+    if split is None:
+        return f"how far to trust this: {name} was not measured on held-out thumbnails; {fits}"
+    found = scored[split]
+    right = f"{name} is right for {round(found.value * found.n)} of {found.n} {MEANING[split]}"
+    return f"how far to trust this: {right}; {fits}"
+
+
+def near_ties(scores: Sequence[float]) -> list[bool]:
+    """Which of these scores, highest first, are as good as the one before or after them."""
+    close = [abs(one - other) < NEAR for one, other in pairwise(scores)]
+    return [any(close[max(0, at - 1) : at + 1]) for at in range(len(scores))]
