@@ -83,7 +83,7 @@ class App:
     log_format: LogFormat = "text"
     console: Console = field(default_factory=Console)
 
-    def open_database(self, *, create: bool = False, read_only: bool = False) -> Database:
+    def open_database(self, *, create: bool = False, read_only: bool = False, any_revision: bool = False) -> Database:
         """Open the store; the caller closes it.
 
         Raises:
@@ -91,7 +91,7 @@ class App:
         """
         from store.db import open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
-        return open_database(self.db_url, create=create, read_only=read_only)
+        return open_database(self.db_url, create=create, read_only=read_only, any_revision=any_revision)
 
 
 class LazyGroup(click.Group):

@@ -5,16 +5,36 @@ Channels are told apart by id (by the name that was given until the id is known)
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from collector.sync import SyncReport
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "ModelInUse"]
 
 SYNC_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInUse:
+    """A run in use: for which channels (`all`, or ids joined by commas), since when, and its recall@1 on test."""
+
+    run_id: int
+    scope: str
+    since: datetime
+    recall: float | None
+
+
+def _version() -> str:
+    try:
+        return version("thumbtune")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
 
 
 class Metrics:
@@ -54,6 +74,19 @@ class Metrics:
             "thumbtune_retrains", "Retrainings that ended, by exit code.", ["exit_code"], registry=registry
         )
         self.retraining = Gauge("thumbtune_retraining", "1 while a retraining runs.", registry=registry)
+        self._channel_info = Gauge(
+            "thumbtune_channel_info", "1 for each channel, with its handle.", ["channel", "handle"], registry=registry
+        )
+        self._recall = Gauge(
+            "thumbtune_model_recall_at_1",
+            "Share of test thumbnails whose own title the model in use ranks first, as its run found it.",
+            ["scope", "run"],
+            registry=registry,
+        )
+        self._age = Gauge(
+            "thumbtune_model_age_seconds", "How long the model has been in use.", ["scope", "run"], registry=registry
+        )
+        Gauge("thumbtune_build_info", "1, with the version.", ["version"], registry=registry).labels(_version()).set(1)
         self.store_errors = Counter(
             "thumbtune_store_errors", "Times that the schedule could not be read from the store.", registry=registry
         )
@@ -80,6 +113,18 @@ class Metrics:
     def succeeded(self, channel: str, when: datetime) -> None:
         """Set when a channel's last good sync ended."""
         self._last_success.labels(channel).set(when.timestamp())
+
+    def describe(self, handles: Mapping[str, str | None], models: Sequence[ModelInUse], now: datetime) -> None:
+        """Set the channels' handles, and the models in use; what was said of others before is dropped."""
+        for gauge in (self._channel_info, self._recall, self._age):
+            gauge.clear()
+        for channel, handle in handles.items():
+            self._channel_info.labels(channel, handle or "").set(1)
+        for model in models:
+            labels = (model.scope, str(model.run_id))
+            self._age.labels(*labels).set(max(0.0, (now - model.since).total_seconds()))
+            if model.recall is not None:
+                self._recall.labels(*labels).set(model.recall)
 
     def retrained(self, exit_code: int) -> None:
         """Count a retraining that ended."""

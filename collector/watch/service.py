@@ -22,12 +22,13 @@ from collector.sync import SyncOptions, SyncReport, known_channel, sync_channels
 from collector.watch.child import Child
 from collector.watch.endpoints import Endpoints, Listen, serve
 from collector.watch.loop_lag import LoopLag
-from collector.watch.metrics import Metrics
+from collector.watch.metrics import Metrics, ModelInUse
 from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due
 from collector.youtube import ChannelName
 from store.db import Database
 from store.errors import AmbiguousHandle, StoreError
 from store.moments import CLOCKS_DIFFER
+from store.training import champions, channel_titles, recalls_of
 from store.types import utc_now
 from store.youtube import LastSync, followed_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
 
@@ -70,6 +71,15 @@ class WatchOptions:
     retraining: Retraining | None = None
     listen: Listen | None = None
     refresh_every: timedelta | None = None
+
+
+def _models_in_use(session: Session) -> list[ModelInUse]:
+    found = []
+    for one in champions(session):
+        recall = recalls_of(session, one.run.id).get("tuned", {}).get("test")
+        scope = ",".join(one.scope) or "all"
+        found.append(ModelInUse(one.run.id, scope, one.since, None if recall is None else recall.value))
+    return found
 
 
 @dataclass
@@ -227,6 +237,8 @@ class Service:
             named = [(channel_id, ChannelName("id", channel_id)) for channel_id in followed_ids(session)]
         spent = units_spent(session, quota_day(now), self._settings.key_fingerprint)
         self.metrics.units_today.set(spent)
+        handles = {channel_id: handle for channel_id, (handle, _) in channel_titles(session).items()}
+        self.metrics.describe(handles, _models_in_use(session), now)
         # A channel that was named twice is one.
         names = {channel_id or str(name): name for channel_id, name in named}
         return _Plan(now, names, last_syncs(session), fresh_since(session), self._options.units - spent)

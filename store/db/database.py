@@ -128,7 +128,9 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
 
-def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: bool = False) -> Database:
+def open_database(
+    url: str = DEFAULT_URL, *, create: bool = True, read_only: bool = False, any_revision: bool = False
+) -> Database:
     """Open the store at `url`, migrated to this version's schema.
 
     Args:
@@ -136,6 +138,7 @@ def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: boo
         create: make the store where there is none; otherwise that is an error.
         read_only: open so that nothing can be written, migrations included. A SQLite store in a place that can't be
             written is opened so in any case; see `Database.unwritable`.
+        any_revision: with `read_only`: take a store that waits for a migration too, to copy it as it is.
 
     Raises:
         BadDatabaseUrl: not a URL we can open, or its driver is not installed.
@@ -153,7 +156,7 @@ def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: boo
     try:
         with mapped_errors(parsed):
             if read_only or unwritable:
-                _require_current(engine, unwritable)
+                _require_current(engine, unwritable, any_revision=any_revision)
             else:
                 bring_up_to_date(engine, create=create)
                 if database.is_sqlite:
@@ -164,10 +167,12 @@ def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: boo
     return database
 
 
-def _require_current(engine: Engine, unwritable: str) -> None:
+def _require_current(engine: Engine, unwritable: str, *, any_revision: bool) -> None:
     try:
         require_current(engine)
     except StoreTooOld as error:
+        if any_revision:
+            return
         if unwritable:
             raise StoreTooOld(f"{error}; it can't be written here ({unwritable}): use a copy elsewhere") from error
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -36,10 +37,11 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Champion:
-    """A run in use, and the channels for which it is."""
+    """A run in use, the channels for which it is, and since when (UTC)."""
 
     run: TrainingRun
     scope: Scope
+    since: datetime
 
 
 def scope_of(settings: dict[str, Any]) -> Scope:
@@ -60,11 +62,11 @@ def champions(session: Session) -> list[Champion]:
     """Return the champion of each scope: that of all channels first, then the others, narrow ones last."""
     newest = select(func.max(Promotion.id)).group_by(Promotion.scope)
     query = (
-        select(TrainingRun, Promotion.scope)
+        select(TrainingRun, Promotion.scope, Promotion.promoted_at)
         .join(Promotion, Promotion.run_id == TrainingRun.id)
         .where(Promotion.id.in_(newest))
     )
-    found = [Champion(run, scope_from_text(scope)) for run, scope in session.execute(query)]
+    found = [Champion(run, scope_from_text(scope), since) for run, scope, since in session.execute(query)]
     return sorted(found, key=lambda one: (one.scope != (), -len(one.scope), one.scope))
 
 

@@ -111,24 +111,55 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
     return repairs, interrupted
 
 
-@db.command(short_help="Copy an SQLite store to a new file.")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@db.command(short_help="Copy an SQLite store, and into a folder its models too.")
+@click.argument("file", metavar="FILE|DIR", type=click.Path(path_type=str))
+@click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N backups in DIR.")
 @json_option
 @click.pass_obj
-def backup(app: App, file: Path, as_json: bool) -> None:
-    """Copy an SQLite store to the new FILE, consistent even during a sync or a training run.
+def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
+    """Copy an SQLite store to the new FILE, or with its trained models into a new folder in DIR.
 
-    The copy has no trained models: copy the folder thumbtune-models, or THUMBTUNE_MODELS, as well. Back up a
-    PostgreSQL store with pg_dump. docs/service.md says how to restore either.
+    What is named is a DIR if it is a folder, ends with a slash, or --keep is given. The copy is consistent even during
+    a sync or a training run, and may be of a store that is not upgraded yet. 'thumbtune db restore' brings a folder
+    back. Back up a PostgreSQL store with pg_dump; see docs/service.md.
     """
     from store.db import backup as copy  # noqa: PLC0415
+    from thumbtune.backups import backup_into  # noqa: PLC0415
 
-    with app.open_database(read_only=True) as database:
-        size = copy(database, file)
+    place = Path(file)
+    into_folder = keep is not None or file.endswith(("/", os.sep)) or place.is_dir()
+    with app.open_database(read_only=True, any_revision=True) as database:
+        if not into_folder:
+            size = copy(database, place)
+            document: dict[str, object] = {"file": str(place), "bytes": size}
+            told = f"{place}: {size:,} bytes"
+        else:
+            done = backup_into(database, place, keep)
+            document = {"folder": str(done.folder), "models": done.models, "deleted": list(map(str, done.deleted))}
+            told = f"{done.folder}: the store and {done.models} models"
+            if done.deleted:
+                told += f"; {len(done.deleted)} older backups deleted"
     if as_json:
-        app.console.print_json({"file": str(file), "bytes": size})
+        app.console.print_json(document)
     else:
-        app.console.say(f"{file}: {size:,} bytes")
+        app.console.say(told)
+
+
+@db.command(short_help="Bring a store and its models back from a backup.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+@click.pass_obj
+def restore(app: App, folder: Path, as_json: bool) -> None:
+    """Bring a store and its models back from DIR, a backup that 'thumbtune db backup' made, or the newest one in DIR.
+
+    The store named by --db gets the copy. It is refused if a store or models are there already: move them away first.
+    """
+    from thumbtune.backups import restore_from  # noqa: PLC0415
+
+    done = restore_from(folder, app.db_url)
+    app.console.say(f"{done.folder}: the store and {done.models} models are back")
+    if as_json:
+        app.console.print_json({"from": str(done.folder), "models": done.models})
 
 
 @db.command("clear-cache", short_help="Delete cached features.")

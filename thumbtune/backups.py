@@ -1,0 +1,128 @@
+"""Backups of an SQLite store with its trained models: a folder for each, named by its time; and bringing one back."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from store.db import Database, backup, open_database
+from store.errors import DatabaseUnavailable, StoreError
+from store.types import utc_now
+
+__all__ = ["Backup", "backup_into", "restore_from"]
+
+STORE, MODELS = "thumbtune.db", "thumbtune-models"
+_NAME = re.compile(r"thumbtune-\d{8}T\d{6}Z(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup's folder, the number of its models' files, and the older backups that were deleted."""
+
+    folder: Path
+    models: int
+    deleted: tuple[Path, ...] = ()
+
+
+def backup_into(database: Database, place: Path, keep: int | None = None) -> Backup:
+    """Copy a store and its models into a new folder in `place`; the folder gets its name once it is whole.
+
+    Args:
+        database: an SQLite store, opened for reading.
+        place: the folder of all backups; it is made if it is missing.
+        keep: delete all but so many of the newest; None deletes none. Only folders named as ours are deleted.
+
+    Raises:
+        StoreError: the store is on PostgreSQL.
+        DatabaseUnavailable: the copy can't be written.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=place) as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            backup(database, new / STORE)
+            # After the store: so every run in the copy has its file.
+            models = _copy_models(_models_beside(database.path), new / MODELS)
+            folder = new.rename(_new_name(place))
+        deleted = [] if keep is None else _ours(place)[:-keep]
+        for old in deleted:
+            shutil.rmtree(old)
+    except OSError as error:
+        raise DatabaseUnavailable(f"{place} can't be written ({error.strerror or error}); name another") from error
+    return Backup(folder, models, tuple(deleted))
+
+
+def restore_from(folder: Path, url: str) -> Backup:
+    """Bring a store and its models back.
+
+    Args:
+        folder: a backup, or a folder of backups, of which the newest is taken.
+        url: where the store is to be: an SQLite URL.
+
+    Raises:
+        StoreError: there is no backup; the store is on PostgreSQL; or something is where the store or its models go.
+        DatabaseUnavailable: the copy can't be written.
+    """
+    source = folder if (folder / STORE).is_file() else next(reversed(_ours(folder)), folder)
+    if not (source / STORE).is_file():
+        raise StoreError(f"{folder} has no backup; name a folder that 'thumbtune db backup DIR' made")
+    store = _path_of(url)
+    for taken in (store, store.with_name(f"{store.name}-wal"), store.with_name(f"{store.name}-shm")):
+        if taken.exists():
+            raise StoreError(f"{taken} exists already; move it away, or restore to another --db")
+    # A damaged or foreign file is found now, not after it stands in the store's place.
+    open_database(f"sqlite:///{source / STORE}", read_only=True, any_revision=True).close()
+    models = _models_beside(store)
+    if models.is_dir() and any(models.iterdir()):
+        raise StoreError(f"{models} has files already; move them away")
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        number = _copy_models(source / MODELS, models)
+        with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=store.parent) as scratch:
+            shutil.copy2(source / STORE, Path(scratch) / STORE).rename(store)
+    except OSError as error:
+        raise DatabaseUnavailable(f"{store} can't be written ({error.strerror or error}); name another") from error
+    return Backup(source, number)
+
+
+def _models_beside(store: Path | None) -> Path:
+    """The folder of a store's models, as `trainer.artifacts.models_dir` has it, without the training stack."""
+    named = os.environ.get("THUMBTUNE_MODELS")
+    return Path(named).expanduser() if named else (Path() if store is None else store.parent) / MODELS
+
+
+def _path_of(url: str) -> Path:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"{url!r} is not a database URL; write sqlite:///FILE") from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise StoreError("a PostgreSQL store is restored by PostgreSQL's own tools; run pg_restore")
+    return Path(parsed.database)
+
+
+def _copy_models(source: Path, target: Path) -> int:
+    files = sorted(source.glob("*.safetensors")) if source.is_dir() else []
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copy2(file, target / file.name)
+    return len(files)
+
+
+def _new_name(place: Path) -> Path:
+    name = f"thumbtune-{utc_now():%Y%m%dT%H%M%SZ}"
+    names = [name, *(f"{name}-{number}" for number in range(2, 100))]
+    return next(place / one for one in names if not (place / one).exists())
+
+
+def _ours(place: Path) -> list[Path]:
+    """The backups in a folder, oldest first."""
+    return sorted(path for path in place.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
