@@ -144,7 +144,8 @@ def _read(file: Path) -> dict[str, Any]:
     for key, value in found.items():
         if key not in KEYS:
             raise BadConfig(f"{file} has the unknown setting {key!r}; it takes {', '.join(KEYS)}")
-        if type(value) is not KEYS[key] or (key == "channels" and not all(isinstance(name, str) for name in value)):
+        names = value if isinstance(value, list) else []
+        if type(value) is not KEYS[key] or not all(isinstance(name, str) for name in names):
             kind = {str: "a text", int: "a whole number", list: "a list of texts"}[KEYS[key]]
             raise BadConfig(f"{file}: {key} is {value!r}; write {kind}")
     return found

@@ -137,7 +137,7 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
     session.show("")
     session.show(f"The store is {session.folder / 'thumbtune.db'}. Look into it:")
     session.show(f"  sqlite3 {session.folder / 'thumbtune.db'} 'select * from run_history'")  # noqa: S608 (shown, not run)
-    session.show(f"  thumbtune --db {session.store_url} runs show 2")
+    session.show(f"  thumbtune --db {session.store_url} runs show 2 --full")
 
 
 def _use(session: Session, catalogue: Catalogue) -> None:

@@ -1,0 +1,97 @@
+"""docs/first-hour.md, each command of it in a terminal of 80 columns, with the stand-in in place of YouTube."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import shlex
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.collector.channels import channel, jpeg, video
+from tests.standin import StandIn
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "first-hour.md"
+SUMMARIES = ("train", "sync", "evaluate")
+COLUMNS = 80
+
+
+def commands_of(session: str) -> list[str]:
+    blocks = re.findall(rf"```sh session={session}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert blocks
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def in_a_terminal(
+    command: str, folder: Path, environment: Mapping[str, str], columns: int = COLUMNS
+) -> tuple[int, list[str], str]:
+    """Run a command under a pseudo terminal; its exit code, the lines of its results, and what it said of the work."""
+    program, *arguments = shlex.split(command)
+    assert program == "thumbtune"
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    known = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "THUMBTUNE_DB")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "thumbtune", *arguments],
+        cwd=folder,
+        env={**known, **environment, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(theirs)
+        output = b""
+        try:
+            while piece := os.read(ours, 1 << 16):
+                output += piece
+        except OSError:  # Linux says so when the other end is closed
+            pass
+        os.close(ours)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        code = process.wait()
+    return code, output.decode().replace("\r\n", "\n").splitlines(), said
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "channels.txt").write_text("@tests  # ours\n")
+    thumbnails = tmp_path / "pairs" / "thumbnails"
+    thumbnails.mkdir(parents=True)
+    rows = ["id,title,picture"]
+    for number in range(24):
+        (thumbnails / f"{number}.jpg").write_bytes(jpeg(f"pair{number}", (480, 360)))
+        rows.append(f"pair{number:07},Pair number {number} of a table,thumbnails/{number}.jpg")
+    (tmp_path / "pairs" / "metadata.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def is_prose(line: str) -> bool:
+    """A sentence, which the terminal wraps: not a row of a table."""
+    return ": " in line or "; " in line
+
+
+@pytest.mark.parametrize("session", ["creator", "scientist", "operator"])
+def test_the_first_hour(session: str, place: Path) -> None:
+    shown = channel(0)
+    shown.publish(*(video(number) for number in range(24)))
+    with StandIn(shown) as server:
+        environment = {**server.environment(), "HF_HUB_OFFLINE": "1"}
+        for command in commands_of(session):
+            code, lines, said = in_a_terminal(command, place, environment)
+            assert code == 0, (command, lines, said)
+            assert "Traceback" not in said
+            too_long = [line for line in lines if len(line) > COLUMNS and not is_prose(line)]
+            assert not too_long or command.startswith("thumbtune sql"), (command, too_long)
+            if command.split()[1] in SUMMARIES or "runs show" in command:
+                assert 1 <= len(lines) <= 15, (command, lines)
