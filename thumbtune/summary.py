@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def trust_in(database: Database, run_id: int | None, name: str) -> str:
 
     fits = "a high score says that a title fits, not that it gets clicks"
     if run_id is None:
-        return f"how far to trust this: {name} was not measured on your thumbnails; {fits}"
+        return f"how far to trust this: {PurePath(name).name} was not measured on your thumbnails; {fits}"
     with database.read() as session:
         recalls = recalls_of(session, run_id)
     scored = recalls.get("base" if name.endswith("base") else "tuned", {})

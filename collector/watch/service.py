@@ -28,7 +28,7 @@ from collector.youtube import ChannelName
 from store.db import Database
 from store.errors import AmbiguousHandle, StoreError
 from store.moments import CLOCKS_DIFFER
-from store.training import champions, channel_titles, recalls_of
+from store.training import channel_titles, current_models, recalls_of
 from store.types import utc_now
 from store.youtube import LastSync, followed_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
 
@@ -75,7 +75,7 @@ class WatchOptions:
 
 def _models_in_use(session: Session) -> list[ModelInUse]:
     found = []
-    for one in champions(session):
+    for one in current_models(session):
         recall = recalls_of(session, one.run.id).get("tuned", {}).get("test")
         scope = ",".join(one.scope) or "all"
         found.append(ModelInUse(one.run.id, scope, one.since, None if recall is None else recall.value))

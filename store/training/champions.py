@@ -23,7 +23,7 @@ __all__ = [
     "Scope",
     "champion",
     "champion_ids",
-    "champions",
+    "current_models",
     "fitting_champion",
     "promote",
     "replace_champion",
@@ -58,7 +58,7 @@ def _text_of(scope: Scope) -> str:
     return ",".join(scope) or ALL
 
 
-def champions(session: Session) -> list[Champion]:
+def current_models(session: Session) -> list[Champion]:
     """Return the champion of each scope: that of all channels first, then the others, narrow ones last."""
     newest = select(func.max(Promotion.id)).group_by(Promotion.scope)
     query = (
@@ -78,7 +78,7 @@ def fitting_champion(session: Session, channels: Iterable[str] = ()) -> Champion
         channels: ids; empty for all channels of the store.
     """
     wanted = set(channels) or set(session.scalars(select(Channel.id).where(Channel.removed_at.is_(None))))
-    fitting = [one for one in champions(session) if not one.scope or (wanted and wanted <= set(one.scope))]
+    fitting = [one for one in current_models(session) if not one.scope or (wanted and wanted <= set(one.scope))]
     return fitting[-1] if fitting else None
 
 
@@ -108,7 +108,7 @@ def promote(session: Session, run_id: int, reason: str, scope: Scope | None = No
     run = get_run(session, run_id)
     scope = scope_of(run.settings) if scope is None else scope
     _lock(session)
-    replaced = next((one.run.id for one in champions(session) if one.scope == scope), None)
+    replaced = next((one.run.id for one in current_models(session) if one.scope == scope), None)
     session.add(Promotion(run_id=run_id, promoted_at=utc_now(), reason=reason, scope=_text_of(scope)))
     session.flush()
     return replaced

@@ -78,7 +78,7 @@ def place(tmp_path: Path) -> Path:
 
 def is_prose(line: str) -> bool:
     """A sentence, which the terminal wraps: not a row of a table."""
-    return ": " in line or "; " in line
+    return ": " in line or "; " in line or line.startswith("model  ")
 
 
 @pytest.mark.parametrize("session", ["creator", "scientist", "operator"])

@@ -150,7 +150,7 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str) 
         (
             ("cover.png", "a"),
             1,
-            "error: no run has ended yet; run 'thumbtune train' first, or name a model",
+            "error: sentence-transformers/clip-ViT-L-14 is not in the local cache",
         ),
         (("cover.png", "a", "--model", "2"), 1, "error: there is no run 2; 'thumbtune runs' lists them"),
         (("cover.png", "a", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1, @uc2"),

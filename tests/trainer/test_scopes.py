@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from store.db import Database
 from store.tables import Video
-from store.training import champions, fitting_champion, promote
+from store.training import current_models, fitting_champion, promote
 from tests.store.builders import add_channel
 from tests.trainer.tiny import fill
 from trainer.errors import BadSetting
@@ -39,7 +39,7 @@ def settings(folder: Path, **other: Any) -> TrainSettings:
 
 def scopes(database: Database) -> list[tuple[int, tuple[str, ...]]]:
     with database.read() as session:
-        return [(one.run.id, one.scope) for one in champions(session)]
+        return [(one.run.id, one.scope) for one in current_models(session)]
 
 
 def test_a_model_of_one_channel_does_not_replace_that_of_all(two_channels: Database, tiny_clip: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -50,8 +51,8 @@ def evaluate(app: App, model: str | None, device: str, full: bool, as_json: bool
     ]
     held_out = next((s for split in ("test", "valid") for s in found.scores.scores if _is_main(s, split)), None)
     if held_out is not None:
-        n = held_out.metric.n
-        app.console.say(meaning_of(found.name, round(held_out.metric.value * n), n, held_out.split))
+        n, name = held_out.metric.n, found.name if found.run_id is not None else PurePath(found.name).name
+        app.console.say(meaning_of(name, round(held_out.metric.value * n), n, held_out.split))
     app.console.table(
         ("split", "direction", "channels", "metric", "value", "95 % interval", "n"),
         rows,

@@ -81,7 +81,7 @@ def match(
             )
         trust = trust_in(database, used.run_id, used.name)
     _report(app.console, found)
-    app.console.say(trust)
+    app.console.note(trust)
     if as_json:
         app.console.print_json(_document(found, used, image))
 
@@ -137,7 +137,7 @@ def _report(console: Console, found: Matched) -> None:
     # Stable: at equal scores an idea comes before a current title.
     console.table(("rank", "score", "position", "title"), [cells for _, cells in sorted(lines, key=lambda at: -at[0])])
     if any(close):
-        console.say("~ near-tie: the scores differ by less than 0.01")
+        console.note("~ near-tie: the scores differ by less than 0.01")
     if not found.compared:
         console.note(
             "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"

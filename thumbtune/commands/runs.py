@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from store.db import rows_as_dicts
-from store.training import champions as champions_of
 from store.training import (
     channel_titles,
+    current_models,
     evaluations,
     get_run,
     get_sweep,
@@ -73,7 +73,7 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
     assert app is not None
     with app.open_database() as database, database.read() as session:
         rows = _listed(session, sweep_id)
-        in_use = {one.run.id for one in champions_of(session)}
+        in_use = {one.run.id for one in current_models(session)}
         hidden = set() if with_hidden else hidden_runs(session)
         names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
     rows = [
@@ -226,7 +226,7 @@ def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
         )
         recalls = recalls_of(session, run_id)
         names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
-        in_use = [one.scope for one in champions_of(session) if one.run.id == run_id]
+        in_use = [one.scope for one in current_models(session) if one.run.id == run_id]
     facts = _facts(run)
     metrics = [
         _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")

@@ -76,7 +76,7 @@ def search(
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
         trust = trust_in(database, used.run_id, used.name)
     _report(app.console, found, library, drawn)
-    app.console.say(trust)
+    app.console.note(trust)
     if as_json:
         app.console.print_json(_document(found, library, used, text, like, drawn))
 
@@ -117,7 +117,7 @@ def _draw(
 
 def _url(video_id: str) -> str | None:
     """Return the video's address; None for one that was imported without YouTube's id."""
-    if len(video_id) != 11:
+    if video_id.startswith("file-"):
         return None
     return f"https://youtu.be/{video_id}"
 

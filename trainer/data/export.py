@@ -250,7 +250,7 @@ class _Stream:
                     "channel": facts[row.video_id].channel,
                     "published_at": facts[row.video_id].published_at,
                     "tags": list(facts[row.video_id].tags),
-                    "url": f"https://youtu.be/{row.video_id}" if len(row.video_id) == 11 else None,
+                    "url": f"https://youtu.be/{row.video_id}" if not row.video_id.startswith("file-") else None,
                     "thumbnail_text": texts.get(row.picture_sha256),
                 }
                 for row in batch

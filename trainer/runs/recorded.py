@@ -13,7 +13,7 @@ from store.tables import TrainingRun
 from store.training import (
     ExampleRow,
     champion,
-    champions,
+    current_models,
     evaluations,
     get_run,
     load_examples,
@@ -93,7 +93,7 @@ def run_in_use(database: Database, channels: Collection[str] = ()) -> tuple[int,
         in_use = champion(session, channels)
         if in_use is not None:
             return in_use.id, "tuned"
-        newest, others = newest_done_run(session), champions(session)
+        newest, others = newest_done_run(session), current_models(session)
     if newest is None:
         return None
     return newest.id, "tuned" if newest.decision is None and not others else "base"

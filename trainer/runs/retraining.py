@@ -18,8 +18,8 @@ from store.training import (
     NewPairs,
     Scope,
     champion,
-    champions,
     channel_titles,
+    current_models,
     get_run,
     new_pairs_since,
     newest_done_run,
@@ -101,7 +101,7 @@ def scopes_to_retrain(database: Database, channels: Sequence[str] = ()) -> list[
         known = channel_titles(session)
         if channels:
             return [tuple(sorted({channel_id(name, known) for name in channels}))]
-        scopes = [one.scope for one in champions(session)]
+        scopes = [one.scope for one in current_models(session)]
         newest = None if scopes else newest_done_run(session)
     if newest is not None:  # of a store from before there were champions
         scopes = [tuple(newest.settings.get("channels") or ())]
@@ -254,7 +254,7 @@ def promote_run(database: Database, run_id: int, reason: str, scope: Scope | Non
         raise error
     with database.write() as session:
         wanted = scope_of(get_run(session, run_id).settings) if scope is None else scope
-        if any(one.run.id == run_id and one.scope == wanted for one in champions(session)):
+        if any(one.run.id == run_id and one.scope == wanted for one in current_models(session)):
             return Promoted(None, changed=False)
         return Promoted(promote(session, run_id, reason, wanted), changed=True)
 
@@ -262,7 +262,7 @@ def promote_run(database: Database, run_id: int, reason: str, scope: Scope | Non
 def _reference(session: Session, channels: Sequence[str]) -> TrainingRun | None:
     """The run in use for these channels, else the newest that is done (of a store from before there were champions)."""
     found = champion(session, channels)
-    return found if found is not None or champions(session) else newest_done_run(session)
+    return found if found is not None or current_models(session) else newest_done_run(session)
 
 
 def _champion_id(database: Database, channels: Sequence[str]) -> int | None:
