@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from thumbtune.cli import COMMANDS, cli
+from thumbtune.cli import COMMANDS, App, cli
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -29,6 +29,7 @@ def parsed(arguments: list[str]) -> tuple[str, dict[str, object]]:
     """
     place = next(number for number, word in enumerate(arguments) if word in COMMANDS)
     context = cli.make_context("thumbtune", arguments[: place + 1])
+    context.obj = App("sqlite:///thumbtune.db")
     name = arguments[place]
     command = cli.get_command(context, name)
     assert command is not None
