@@ -87,7 +87,9 @@ def restore_from(folder: Path, url: str) -> Backup:
         store.parent.mkdir(parents=True, exist_ok=True)
         number = _copy_models(source / MODELS, models)
         with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=store.parent) as scratch:
-            shutil.copy2(source / STORE, Path(scratch) / STORE).rename(store)
+            whole = Path(scratch) / STORE
+            shutil.copy2(source / STORE, whole)
+            whole.rename(store)
     except OSError as error:
         raise DatabaseUnavailable(f"{store} can't be written ({error.strerror or error}); name another") from error
     return Backup(source, number)

@@ -154,7 +154,8 @@ def test_a_process_of_its_own_says_nothing_else(store: str, clip: Path, tmp_path
 def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None:
     done = thumbtune(*train_arguments(clip))
     assert done.returncode == 0
-    assert done.stdout.startswith("run 1: 1,024 of ")
+    assert done.stdout.startswith("run 1 picks the right title for ")
+    assert "run 1: 1,024 of " in done.stdout
     assert "base recall@1" in done.stdout
     assert "thumbtune-models/run-1-" in done.stdout
     known = ("Opening", "Encoding", "Comparing", "Training")
@@ -164,10 +165,10 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
     assert "the figures equal those that the run recorded" in thumbtune("evaluate").stdout
     assert "exact McNemar p = 1" in thumbtune("runs", "compare", "1", "2").stdout
     assert len(thumbtune("runs").stdout.splitlines()) == 3
-    assert "loss: " in thumbtune("runs", "show", "2").stdout
+    assert "loss: " in thumbtune("runs", "show", "2", "--full").stdout
     assert (
         thumbtune("export", "dataset", "data", "--parquet").stdout
-        == "snapshot 1: 28 train, 6 valid, 6 test examples in data\n"
+        == "snapshot 1: 28 train, 6 validation, 6 test examples in data\n"
     )
 
 
@@ -232,11 +233,11 @@ def test_the_help_of_sql_names_every_view(thumbtune: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "default"), [("train", "one model for all"), ("retrain", "what the model in use was trained on")]
+    ("command", "default"), [("train", "all channels"), ("retrain", "each set of channels that has a model in use")]
 )
 def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: str, default: str) -> None:
     told = " ".join(thumbtune(command, "--help").stdout.split())
-    assert f"Train on this channel only (repeatable); default: {default}." in told
+    assert f"Use only this channel's pairs (repeatable). [default: {default}]" in told
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,6 @@ from thumbtune.summary import meaning_of
 
 if TYPE_CHECKING:
     from trainer.runs import Evaluated
-    from trainer.scoring import Score
 
 __all__ = ["evaluate"]
 
@@ -68,7 +67,7 @@ def evaluate(app: App, model: str | None, device: str, full: bool, as_json: bool
         app.console.print_json(_document(found))
 
 
-def _is_main(score: Score, split: str) -> bool:
+def _is_main(score: Any, split: str) -> bool:
     return (score.split, score.scope, score.metric.name, score.direction) == (
         split,
         "all",

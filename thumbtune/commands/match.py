@@ -11,6 +11,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
+from thumbtune.early import check_names
 from thumbtune.summary import near_ties, trust_in
 
 if TYPE_CHECKING:
@@ -57,16 +58,14 @@ def match(
     """
     ideas = _ideas(titles, file)
     with app.open_database() as database:
-        from trainer.library import (  # noqa: PLC0415
-            all_pairs,
-            match_titles,
-            open_picture,
-            resolve_channels,
-        )
+        from trainer.library import open_picture  # noqa: PLC0415
+
+        picture = open_picture(database, image)
+        check_names(database, channels, model)
+        from trainer.library import all_pairs, match_titles, resolve_channels  # noqa: PLC0415 (loads torch)
         from trainer.quiet import quiet_libraries  # noqa: PLC0415
         from trainer.runs import open_in_use  # noqa: PLC0415 (loads torch)
 
-        picture = open_picture(database, image)
         wanted = resolve_channels(database, channels)
         with quiet_libraries():
             used = open_in_use(database, model, device, app.console, wanted)

@@ -255,7 +255,7 @@ def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
 
 
 def _summarise(
-    console: Console, run: TrainingRun, names: dict[str, str], in_use: list[Sequence[str]], wrong: int
+    console: Console, run: TrainingRun, names: dict[str, str], in_use: Sequence[Sequence[str]], wrong: int
 ) -> None:
     """Print what most people ask of a run, in at most 15 lines with the one before."""
     lines: list[tuple[str, object]] = [

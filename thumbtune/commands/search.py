@@ -10,6 +10,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
+from thumbtune.early import check_names
 from thumbtune.summary import trust_in
 
 if TYPE_CHECKING:
@@ -54,15 +55,17 @@ def search(
     if text is not None and not text.strip():
         raise click.UsageError("the TEXT to search for is empty.")
     with app.open_database() as database:
-        from trainer import library as libraries  # noqa: PLC0415 (loads torch)
         from trainer.library import open_picture  # noqa: PLC0415
+
+        picture = None if like is None else open_picture(database, like)
+        check_names(database, channels, model)
+        from trainer import library as libraries  # noqa: PLC0415 (loads torch)
         from trainer.publish import check_sheet_path  # noqa: PLC0415
         from trainer.quiet import quiet_libraries  # noqa: PLC0415
         from trainer.runs import open_in_use  # noqa: PLC0415
 
         if out is not None:
             check_sheet_path(out)
-        picture = None if like is None else open_picture(database, like)
         pairs = libraries.searchable(database, channels)
         with quiet_libraries():
             used = open_in_use(database, model, device, app.console, libraries.resolve_channels(database, channels))

@@ -280,7 +280,7 @@ def _stored(session: Session, ids: list[str]) -> dict[str, Any]:
 
 
 def _is_same(known: Any, one: _Wanted) -> bool:
-    return known.title == one.row.title and known.api_item == one.item() and known.availability == "available"
+    return bool(known.title == one.row.title and known.api_item == one.item() and known.availability == "available")
 
 
 async def _picture(one: _Wanted, known: Any, thumbnails: Thumbnails, fetching: asyncio.Semaphore) -> PictureOutcome:
