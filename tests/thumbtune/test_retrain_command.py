@@ -151,7 +151,9 @@ def test_every_week_of_a_channel(shell: Shell, clip: Path) -> None:
     shell.publish(range(40, 44))
     idle = shell.run("retrain", "--json")
     assert idle.returncode == 0, idle.stderr
-    assert idle.document() == {
+    scopes = idle.document()["scopes"]
+    assert [(one["scope"], one["champion_run_id"]) for one in scopes] == [([], 1)]
+    assert {name: value for name, value in idle.document().items() if name != "scopes"} == {
         "sync": idle.document()["sync"],
         "new_pairs": {"videos": 4, "changed": 0, "total": 4},
         "min_new": 10,
@@ -195,7 +197,7 @@ def test_what_a_person_reads(shell: Shell) -> None:
     table = [line.split() for line in same.stdout.splitlines() if line.startswith(("split", "train", "valid", "test"))]
     assert "current model's" in same.stdout
     assert [row[0] for row in table if row[3] == "-"] == ["train"], "it is scored on what is held out"
-    listed = shell.run("runs").stdout.splitlines()
+    listed = shell.run("runs", "--wide").stdout.splitlines()
     assert listed[0].split()[:3] == ["run", "in", "use"]
     marked = [line.split()[0] for line in listed[1:] if line.split()[1] == "*"]
     assert marked == [str(shell.champions()[-1])]
@@ -206,6 +208,8 @@ def test_a_model_that_is_worse_is_told_of_and_left(shell: Shell) -> None:
     shell.run("retrain", "@tests", *shell.model, *untouched)
     shell.run("runs", "promote", "1")
     shell.run("retrain", "--no-sync", "--force", "--device", "cpu", "--train", "all", "--epochs", "40", "--lr", "0.003")
+    assert shell.champions() == [1], "6 held-out pairs change nothing"
+    shell.run("runs", "promote", "2")
     assert shell.champions() == [1, 2]
     done = shell.run("retrain", "--no-sync", "--force", "--device", "cpu", *untouched)
     assert done.returncode == 0
