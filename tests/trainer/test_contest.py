@@ -152,7 +152,10 @@ def test_a_champion_loses_to_the_same_settings_on_more_pairs_only(
 
 
 @pytest.mark.parametrize("what", [WHOLE, {"train": "lora"}], ids=["all", "lora"])
-def test_whole_models_are_compared_on_the_valid_split(filled: Database, make: Make, what: dict[str, Any]) -> None:
+def test_whole_models_are_compared_on_the_valid_split(
+    filled: Database, make: Make, what: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.runs.promotion.FEWEST", 9)
     result = train(filled, make(**what))
     decision = decision_of(result)
     new, old, n, *_ = figures(decision.reason)
@@ -198,7 +201,10 @@ def test_what_the_champion_was_trained_on_is_not_counted_on_valid(
 
 
 @pytest.mark.parametrize("what", [LEARNT, WHOLE], ids=["folds", "valid"])
-def test_test_rows_decide_nothing(filled: Database, make: Make, what: dict[str, Any]) -> None:
+def test_test_rows_decide_nothing(
+    filled: Database, make: Make, what: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.runs.promotion.FEWEST", 9)
     before = train(filled, make(**what))
     with filled.write() as session:
         for video in session.query(Video).filter(Video.split == "test"):
