@@ -1,5 +1,6 @@
 """The database itself: open, migrate, check, back up, query."""
 
+from store.db.copying import copy_store
 from store.db.damage import DamagedPicture, Showing, pictures_to_repair, unsound
 from store.db.database import Database, open_database, rows_as_dicts
 from store.db.maintenance import Check, backup, check, clear_cache, vacuum
@@ -16,6 +17,7 @@ __all__ = [
     "backup",
     "check",
     "clear_cache",
+    "copy_store",
     "current_revision",
     "head_revision",
     "insert",
