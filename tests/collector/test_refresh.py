@@ -200,7 +200,7 @@ async def test_a_failed_picture_is_tried_again_when_it_is_due(database: Database
         assert (report.status, report.exit_code) == ("partial", 3)
         assert (report.pictures_fetched, report.pictures_failed) == (19, 1)
         assert report.not_pairs["no_picture"] == 1
-        assert "not a picture" in failures(database)["video000007"]
+        assert "not an image" in failures(database)["video000007"]
         # Not due yet: not asked for, and no reason to complain again.
         server.journal.clear()
         assert (await sync(database, server)).status == "unchanged"
