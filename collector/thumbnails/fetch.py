@@ -200,7 +200,7 @@ class Thumbnails:
         return next((failure for failure in failures if failure[1]), failures[0])
 
     async def _fetch_size(self, job: PictureJob, size: Candidate, placeholders: set[str]) -> PictureOutcome | None:
-        """Fetch one size; None if it is missing. `placeholders` collects the digests of placeholders for other sizes."""
+        """Fetch one size; None if it is missing. `placeholders` collects the digests of placeholder images."""
         got = await self._get(size.url, job)
         if got.kind == "missing":
             return None
