@@ -1,7 +1,7 @@
 """Restricts connections for untrusted URLs to public IP addresses.
 
 The owner of a host name controls its DNS and can return a different address at each lookup (DNS rebinding). The check
-therefore runs in the resolver that aiohttp connects with, so the address that was checked is the one connected to.
+therefore runs in aiohttp's resolver, so that aiohttp connects to exactly the address that was checked.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PublicOnly(AbstractResolver):
         """Resolve a name.
 
         Raises:
-            NotPublic: the name has addresses, but no public one.
+            NotPublic: the name has addresses, but no public address.
             OSError: the name has no address.
         """
         found = await self._resolver.resolve(host, port, family)

@@ -39,7 +39,7 @@ RETRIED_STATUSES = frozenset({408, 425, 429})
 CHUNK_BYTES = 1 << 16
 LARGE_BYTES = 512 << 10
 LARGE_AT_ONCE = 1
-"""Response bodies larger than `LARGE_BYTES` held at a time, so that a few endless responses can't exhaust the memory.
+"""The most response bodies above `LARGE_BYTES` to hold at a time, so that endless responses can't exhaust the memory.
 Real thumbnails are smaller, and so are nearly all API responses."""
 
 

@@ -103,7 +103,7 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
 async def _confirmed(run: Run, token: str | None, page: UploadsPage) -> UploadsPage:
     """Return the page. Requests it again if it is an empty page before the end, or if the list is missing."""
     if not page.entries and page.next_token is not None:
-        # A gap in a complete listing would not be found later.
+        # Later syncs would not detect a gap in the listing.
         page = await _page(run, token) or page
     if not page.found and await run.clients.store.read(any_available, run.channel_id):
         page = await _page(run, token) or page

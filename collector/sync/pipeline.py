@@ -317,7 +317,7 @@ class _Pipeline:
         else:
             written.set()
         try:
-            # Record only failures from before this request: it says nothing about later failures of the network.
+            # Record only failures from before this request: its success says nothing about later failures.
             await self._blame_doubtful(failures)
             await self._unwritten.take(_size(outcome))
             await self._outcomes.put(outcome)

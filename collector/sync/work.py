@@ -117,7 +117,7 @@ def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]
             yield Listing(None, _whole_since(run, channel), _known_until(run, channel))
             return
         if token is not None:
-            # If a complete listing has ended since this listing began, only the newest videos may be missing.
+            # If a complete listing has ended since this listing began, this listing may stop at known videos.
             reached = began_at is not None and channel.listed_at is not None and began_at <= channel.listed_at
             yield Listing(token, None if reached else began_at, _known_until(run, channel))
         # Videos may have been published since the interrupted listing read the newest videos.

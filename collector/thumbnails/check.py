@@ -133,7 +133,8 @@ def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPict
 def is_quick(data: bytes) -> bool:
     """Whether `check_picture` takes only about a millisecond, as for YouTube's JPEGs.
 
-    Such images are decoded on the event loop: a thread would hold the interpreter lock for as long, and delay it more.
+    Such images are decoded on the event loop: a thread would hold the interpreter lock for as long and delay the loop
+    more.
 
     Raises:
         PictureError: see `check_picture`.

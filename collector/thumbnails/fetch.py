@@ -33,7 +33,7 @@ MAX_REDIRECTS = 5
 QUICK_A_STEP = 4
 """Quick checks per iteration of the event loop; a higher limit would block the loop for too long."""
 DECODERS = 2
-"""Threads for decoding. Each may take `LARGE_BYTES`, and decoding keeps at most one busy besides the event loop."""
+"""Threads for decoding. Each may take `LARGE_BYTES`; decoding keeps at most one of them busy."""
 MOST_CANDIDATES = 10
 MOST_TRANSIENT = 1
 """Transient failures after which the other sizes of a thumbnail are not tried, because the host is the cause."""
@@ -137,7 +137,7 @@ class _Got:
 
 
 def _return_large_blocks() -> None:
-    """Make glibc return large freed blocks to the system, so that one large image does not enlarge a service for good.
+    """Make glibc return large freed blocks to the system, so that a large image does not enlarge a service permanently.
 
     By default, glibc raises its threshold to the size of the last freed block, up to 32 MiB, and keeps smaller blocks
     in per-thread arenas (mallopt(3), M_MMAP_THRESHOLD). Other C libraries are left as they are.

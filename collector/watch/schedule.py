@@ -72,7 +72,7 @@ class Turn:
 
 
 def due_at(rhythm: Rhythm, turn: Turn, now: datetime) -> datetime:
-    """The time of a channel's next sync; never later than one interval from now, even if the clock was changed."""
+    """The time of a channel's next sync; at most one interval plus jitter from now, even if the clock was changed."""
     if turn.failures and turn.failed_at is not None:
         began, pause = turn.failed_at, _pause(rhythm.every, turn.failures)
     elif turn.done_at is not None:

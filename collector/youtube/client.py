@@ -36,7 +36,7 @@ BATCH = 50
 
 
 class YouTube:
-    """The client. After a `QuotaExceeded` error, further calls fail without sending a request.
+    """A client of the Data API. After a `QuotaExceeded` error, further calls fail without sending a request.
 
     Attributes:
         units: the units spent. They include requests without a complete response, because it is unknown whether
@@ -59,7 +59,7 @@ class YouTube:
         self._settings = settings
 
     async def channel(self, name: ChannelName) -> ChannelItem:
-        """Look up a channel. A custom URL takes up to two calls, any other name one.
+        """Look up a channel. A custom URL takes up to two calls, any other name takes one call.
 
         Raises:
             ChannelNotFound: no channel has that name.

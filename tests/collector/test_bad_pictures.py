@@ -374,7 +374,7 @@ async def test_one_bad_picture_does_not_stop_the_rest(sqlite_database: Database)
     assert "8 MiB" in reasons["video000010"]
     assert "403" in reasons["video000011"]
     assert "404" in reasons["video000012"]
-    assert "5 times" in reasons["video000013"]
+    assert "5 attempts" in reasons["video000013"]
 
 
 async def test_a_picture_host_that_is_down_ends_the_sync_instead_of_blaming_each_picture(
