@@ -135,7 +135,7 @@ def quota(folder: Path, *, quick: bool) -> list[Row]:
             shell = Shell.of(sqlite_url(folder, f"quota-{limit}"), server)
             done = shell.run("sync", "@reliable")
             spent = server.units
-            stopped &= done.code == 3 and "quota of the day is spent" in error_line(done)
+            stopped &= done.code == 3 and "daily quota" in error_line(done)
             server.quota.reset()
             server.quota.limit = None
             whole &= shell.run("sync", "@reliable").code == 0 and read_store(shell.store, contents) == wanted

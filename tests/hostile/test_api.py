@@ -79,7 +79,7 @@ async def test_thumbnails_that_are_no_links_are_reasons(database: Database) -> N
         report = await api.sync(database)
     assert (report.status, report.pictures_failed) == ("partial", 5)
     reasons = failures(database)
-    assert [("no allowed picture host" in reasons[i], "names no thumbnail" in reasons[i]) for i in IDS] == [
+    assert [("not an allowed thumbnail host" in reasons[i], "lists no thumbnail" in reasons[i]) for i in IDS] == [
         *([(True, False)] * 3),
         *([(False, True)] * 2),
     ]
