@@ -1,18 +1,31 @@
-"""Insert or update many rows with one statement; all rows have the same columns."""
+"""Inserts that skip or update existing rows, and writes of many rows with one statement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, or_, update
+from sqlalchemy import Dialect, Table, bindparam, or_, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from store.db.upsert import insert
 from store.errors import StoreError
 from store.tables import Base
 
-__all__ = ["insert_rows", "update_rows"]
+__all__ = ["insert", "insert_for", "insert_rows", "update_rows"]
+
+
+def insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
+    """Return an INSERT into the model's table with `on_conflict_do_nothing` and `on_conflict_do_update`."""
+    return insert_for(session.get_bind().dialect, model)
+
+
+def insert_for(dialect: Dialect, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
+    """Return `insert` for one dialect.
+
+    Both dialects have the same methods, but SQLAlchemy gives each its own class.
+    """
+    return postgresql.insert(model) if dialect.name == "postgresql" else sqlite.insert(model)
 
 
 def insert_rows(

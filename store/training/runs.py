@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from store.errors import NotFound
 from store.tables import Evaluation, Rank, TrainingRun, TrainingStep, VideoVersion
 from store.tables import SnapshotExample as Example
-from store.training.ids import can_be_id
 from store.training.liveness import HasEnded, heard_at, mark_interrupted_rows
-from store.types import utc_now
+from store.types import can_be_id, utc_now
 
 __all__ = [
     "add_evaluations",

@@ -14,8 +14,7 @@ from sqlalchemy.orm import Session
 
 from store.errors import ContentRemoved, NotFound
 from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
-from store.training.ids import can_be_id
-from store.types import utc_now
+from store.types import can_be_id, utc_now
 
 __all__ = [
     "ExampleRow",

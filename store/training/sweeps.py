@@ -11,10 +11,9 @@ from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
 from store.tables import Evaluation, Sweep, TrainingRun
-from store.training.ids import can_be_id
 from store.training.liveness import HasEnded, mark_interrupted_rows
 from store.training.runs import add_evaluations, add_steps
-from store.types import utc_now
+from store.types import can_be_id, utc_now
 
 __all__ = [
     "TrialRun",

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from store.db import insert
 from store.errors import AmbiguousHandle, NotFound
-from store.moments import CLOCKS_DIFFER, LONG_AGO
 from store.tables import Channel, SyncRun, Video
+from store.types import CLOCKS_DIFFER, LONG_AGO
 from store.youtube.shorts import is_short
 from store.youtube.videos import is_pair
 

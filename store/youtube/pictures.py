@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, s
 from sqlalchemy.orm import Session, defer
 
 from store.db import insert, insert_rows, unsound, update_rows
-from store.moments import before
 from store.tables import Picture, PictureFailure, Video
+from store.types import before
 from store.youtube.shorts import is_held
 from store.youtube.versions import VersionChanges, current_versions
 

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, false, func, null, or_, select, update
 from sqlalchemy.orm import Session
 
-from store.moments import before
 from store.tables import Channel, Video
+from store.types import before
 
 __all__ = [
     "LONGEST_SHORT_S",

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Integer, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
-from store.moments import CLOCKS_DIFFER
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
+from store.types import CLOCKS_DIFFER
 from store.youtube.quota import add_units
 
 __all__ = [

@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, sel
 from sqlalchemy.orm import Session
 
 from store.db import insert, unsound, update_rows
-from store.moments import CLOCKS_DIFFER, before
 from store.tables import Availability, Kind, PictureFailure, Video
+from store.types import CLOCKS_DIFFER, before
 from store.youtube.pictures import PictureJob
 from store.youtube.readings import Counts, record_readings
 from store.youtube.versions import CurrentVersion, VersionChanges, current_versions
