@@ -1,4 +1,4 @@
-"""The database: open, migrate, check, back up, query."""
+"""The database: opening, migration, checks, backup, queries."""
 
 from store.db.damage import DamagedPicture, Showing, pictures_to_repair, unsound
 from store.db.database import Database, open_database, rows_as_dicts
