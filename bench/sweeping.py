@@ -1,10 +1,10 @@
-"""Trials of a sweep a minute, on features that are in the store.
+"""Trials per minute of a sweep on cached vectors.
 
     python -m bench.sweeping [--pairs 120] [--trials 100] [--model vit-b-32]
 
-The sweep is the command's own with its default space, in a process of its own, imports apart: from opening the store to
-the winner's figures on the test split, the finalists' further seeds included. That its pictures and titles were encoded
-before is its first run's work, which `bench.retraining` measures.
+Runs the command's sweep with its default search space in a separate process, from opening the store to the test split
+results of the best settings, including the finalists' additional seeds, without imports. Encoding is done before; see
+`bench.retraining`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def run(clock: Clock, *, store: str, shared: dict[str, Any], trials: int) -> dic
         clock: times the process.
         store: the store's URL.
         shared: fields of `TrainSettings`.
-        trials: how many.
+        trials: the number of trials.
 
     Returns:
-        {"trials", "runs"}: of the trials; the winner's own comes on top.
+        {"trials", "runs", "diverged"}: numbers of trials, of their runs (without the final run), and of failed trials.
     """
     with clock.phase("sweep"), open_database(store) as database:
         result = run_sweep(database, SweepSettings(shared=TrainSettings(**shared), trials=trials))
@@ -51,7 +51,7 @@ def swept(pairs: int, trials: int, model: str, models: Path) -> Measured:
         store = f"sqlite:///{Path(folder) / 'thumbtune.db'}"
         sync(catalogue, server, store)
         shared = {"model": str(model_folder(model, models)), "title_model": TITLE_MODEL, "device": "cpu"}
-        # Encodes all, and compares the titles.
+        # Encodes everything and mines the negatives.
         measure("sweeping", store=store, shared=shared, trials=1)
         return measure("sweeping", store=store, shared=shared, trials=trials)
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=120)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--model", choices=sorted(SIZES), default="vit-b-32")
-    parser.add_argument("--models", type=Path, help="where the models are, or are made; default: a temporary folder")
+    parser.add_argument("--models", type=Path, help="folder to keep the models in (default: a temporary folder)")
     add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -74,8 +74,8 @@ def main() -> None:
         thumbtune=found.report["trials"] / minutes,
         unit="trials/min",
         target=Target(">=", 100, of="thumbtune"),
-        how=f"`python -m bench.sweeping`: {found.report['trials']} trials in {found.work_s:.0f} s, imports apart; "
-        f"{found.report['runs'] / minutes:.0f} runs/min, each a row",
+        how=f"`python -m bench.sweeping`: {found.report['trials']} trials in {found.work_s:.0f} s, without imports; "
+        f"{found.report['runs'] / minutes:.0f} recorded runs/min",
         raw={**found.report, "work_s": found.work_s, "imports_s": found.imports_s, "process_s": found.process_s},
     )
     show([result], arguments.json)

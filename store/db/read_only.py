@@ -21,7 +21,7 @@ _WAL_MODE = b"\x02\x02"
 def why_not_writable(path: Path) -> str:
     """Why this process can't write an existing store; empty if it can."""
     if not os.access(path, os.W_OK):
-        return "the file or its mount is read-only"
+        return "the file is read-only or on a read-only mount"
     if not os.access(path.parent, os.W_OK | os.X_OK):
         return "its folder, where SQLite writes its log, is read-only"
     others = [file for file in (_log(path), _index(path)) if file.exists() and not os.access(file, os.W_OK)]
