@@ -2,7 +2,8 @@
 
 Revision: 0009, after 0007.
 
-Before, a changed title was immediately paired with the stored thumbnail, which may have changed at the same time. The view `pairs` now shows the newest version whose thumbnail was checked after its title was seen.
+Before, a changed title was immediately paired with the stored thumbnail, which may have changed at the same time. The
+view `pairs` now shows the newest version whose thumbnail was checked after its title was seen.
 """
 
 from __future__ import annotations
