@@ -1,4 +1,4 @@
-"""Trials of a sweep a minute, on features that are in the store.
+"""Trials per minute of a sweep on cached vectors.
 
     python -m bench.sweeping [--pairs 120] [--trials 100] [--model vit-b-32]
 
@@ -40,10 +40,10 @@ def run(clock: Clock, *, store: str, shared: dict[str, Any], space: dict[str, st
         store: the store's URL.
         shared: fields of `TrainSettings`.
         space: the settings to search, as `Space.read` takes them.
-        trials: how many.
+        trials: the number of trials.
 
     Returns:
-        {"trials", "runs"}: of the trials; the winner's own comes on top.
+        {"trials", "runs", "diverged"}: numbers of trials, of their runs (without the final run), and of failed trials.
     """
     with clock.phase("sweep"), open_database(store) as database:
         result = run_sweep(database, SweepSettings(TrainSettings(**shared), Space.read(space), trials=trials))
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=120)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--model", choices=sorted(SIZES), default="vit-b-32")
-    parser.add_argument("--models", type=Path, help="where the models are, or are made; default: a temporary folder")
+    parser.add_argument("--models", type=Path, help="folder to keep the models in (default: a temporary folder)")
     add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -90,8 +90,8 @@ def _result(what: str, found: Measured, least: float | None) -> Result:
         thumbtune=found.report["trials"] / minutes,
         unit="trials/min",
         target=None if least is None else Target(">=", least, of="thumbtune"),
-        how=f"`python -m bench.sweeping`: {found.report['trials']} trials in {found.work_s:.0f} s, imports apart; "
-        f"{found.report['runs'] / minutes:.0f} runs/min, each a row",
+        how=f"`python -m bench.sweeping`: {found.report['trials']} trials in {found.work_s:.0f} s, without imports; "
+        f"{found.report['runs'] / minutes:.0f} recorded runs/min",
         raw={**found.report, "work_s": found.work_s, "imports_s": found.imports_s, "process_s": found.process_s},
     )
 

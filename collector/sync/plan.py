@@ -9,8 +9,8 @@ from typing import Literal
 
 from collector.errors import PageLoop
 from collector.youtube import LiveState, VideoItem
-from store.moments import CLOCKS_DIFFER
 from store.tables import Kind
+from store.types import CLOCKS_DIFFER
 from store.youtube import VideoDetails, doubtful_durations
 
 __all__ = [

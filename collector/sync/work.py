@@ -14,8 +14,8 @@ from collector.sync.pipeline import Work, run_pipeline
 from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, feed_can_settle
 from collector.sync.run import Run
 from collector.youtube import ChannelName, newest_in_feed
-from store.moments import CLOCKS_DIFFER
 from store.tables import Channel, SyncStatus
+from store.types import CLOCKS_DIFFER
 from store.youtube import (
     SyncCounts,
     any_available,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from collector.errors import BadSetting
-from store.moments import CLOCKS_DIFFER
+from store.types import CLOCKS_DIFFER
 
 __all__ = [
     "EPOCH",

@@ -27,8 +27,7 @@ from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, ref
 from collector.youtube import ChannelName
 from store.db import Database
 from store.errors import AmbiguousHandle, StoreError
-from store.moments import CLOCKS_DIFFER
-from store.types import utc_now
+from store.types import CLOCKS_DIFFER, utc_now
 from store.youtube import LastSync, channel_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
 
 __all__ = ["Retraining", "Service", "WatchOptions"]

@@ -1,4 +1,4 @@
-"""The database itself: open, migrate, check, back up, query."""
+"""The database: opening, migration, checks, backup, queries."""
 
 from store.db.copying import copy_store
 from store.db.damage import DamagedPicture, Showing, pictures_to_repair, unsound
@@ -6,8 +6,7 @@ from store.db.database import Database, open_database, rows_as_dicts
 from store.db.maintenance import Check, backup, check, clear_cache, vacuum
 from store.db.migrate import current_revision, head_revision
 from store.db.query import run_query
-from store.db.rows import insert_rows, update_rows
-from store.db.upsert import insert, insert_for
+from store.db.rows import insert, insert_for, insert_rows, update_rows
 
 __all__ = [
     "Check",
