@@ -21,12 +21,13 @@ from typing import Any
 from PIL import Image
 
 from collector.errors import CollectorError
-from collector.http import retry_after_s
+from collector.http import Answer, retry_after_s
 from collector.sync.plan import details_from
 from collector.thumbnails.check import check_picture
 from collector.thumbnails.decode import set_up_pillow
 from collector.thumbnails.fetch import SIZES, candidates, is_allowed
 from collector.youtube import parse_channel_name
+from collector.youtube.api_errors import error_from
 from collector.youtube.feed import parse_feed
 from collector.youtube.parsing import (
     parse_channels,
@@ -212,6 +213,16 @@ def _name(dice: random.Random) -> None:
     parse_channel_name(_text(dice, "@name", "https://", "youtube.com", "www.youtube.com", "channel", "c", CHANNEL_ID))
 
 
+def _error(dice: random.Random) -> None:
+    reason = {"reason": dice.choice(["quotaExceeded", "rateLimitExceeded", "keyInvalid", "x"]), "domain": "global"}
+    message = _text(
+        dice, "Quota exceeded for ", "'Queries per day'", "<a href=", "</a>", "&#", "&amp;", "9" * 5000, "<" * 9
+    )
+    error = {"code": dice.choice([400, 403, 429]), "message": message, "errors": [reason], "details": [reason]}
+    body = json.dumps(damaged({"error": error}, dice, dice.choice(VALUES))).encode()
+    raise error_from(Answer("http://x/", dice.choice([400, 403, 404, 429]), {}, body, True), "host", "key")
+
+
 def _scalar(dice: random.Random) -> None:
     parse_duration(_text(dice, "P", "T", "1H", "5M", "3S", "D", "W", "Y"))
     parse_time(_text(dice, "2020-01-01", "T00:00:00", "Z", "+23:59", "-12:00", "0001-01-01", "9999-12-31"))
@@ -220,6 +231,7 @@ def _scalar(dice: random.Random) -> None:
 
 TARGETS: dict[str, Callable[[random.Random], None]] = {
     "api": _api,
+    "error": _error,
     "feed": _feed,
     "picture": _picture,
     "link": _link,

@@ -29,7 +29,7 @@ from yarl import URL
 from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError, Unavailable
 from collector.http.addresses import NotPublic, PublicOnly
 
-__all__ = ["LARGE_BYTES", "Answer", "Http", "Pauses", "Request"]
+__all__ = ["LARGE_BYTES", "Answer", "Http", "Pace", "Pauses", "Request"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ CHUNK_BYTES = 1 << 16
 LARGE_BYTES = 512 << 10
 LARGE_AT_ONCE = 1
 """The most response bodies above `LARGE_BYTES` to hold at a time, so that endless responses can't exhaust the memory.
-Real thumbnails are smaller, and so are nearly all API responses."""
+Real thumbnails are smaller, and so are nearly all API responses. Thumbnails and API responses are counted apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,67 @@ class Pauses:
 class _Turn:
     """Records whether its block holds one of the `LARGE_AT_ONCE` slots."""
 
+    slots: asyncio.Semaphore
     taken: bool = False
+
+    async def take(self, limit: asyncio.Timeout) -> None:
+        """Wait for a slot; the time of waiting does not count against the limit of the request."""
+        if self.taken:
+            return
+        loop, until = asyncio.get_running_loop(), limit.when()
+        began = loop.time()
+        limit.reschedule(None)
+        await self.slots.acquire()
+        self.taken = True
+        limit.reschedule(None if until is None else until + loop.time() - began)
+
+    def end(self) -> None:
+        """Release the slot."""
+        if self.taken:
+            self.taken = False
+            self.slots.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The slowest body to accept: at least `least` bytes, or its end, in each `seconds`."""
+
+    seconds: float = 10.0
+    least: int = 8 << 10
+
+
+class _Body:
+    """Reads a body in chunks.
+
+    Args:
+        content: the response's stream.
+        pace: the slowest to accept.
+    """
+
+    def __init__(self, content: aiohttp.StreamReader, pace: Pace) -> None:
+        self._content, self._pace = content, pace
+        self.restart()
+
+    def restart(self) -> None:
+        """Start to measure the pace anew, after a wait that was not the server's."""
+        self._until, self._size = asyncio.get_running_loop().time() + self._pace.seconds, 0
+
+    async def read(self) -> bytes:
+        """Return the next chunk; b"" at the end.
+
+        Raises:
+            TimeoutError: the body comes too slowly.
+        """
+        while True:
+            try:
+                async with asyncio.timeout_at(self._until):
+                    chunk = await self._content.read(CHUNK_BYTES)
+                self._size += len(chunk)
+                return chunk
+            except TimeoutError:
+                if self._size < self._pace.least:
+                    raise
+                self.restart()
 
 
 @dataclass(slots=True)
@@ -126,6 +186,7 @@ class Http:
         sleep: waits for a number of seconds.
         draw: returns a random number from 0 to 1.
         timeout_s: the total time limit of one request, in seconds.
+        pace: the slowest body to accept.
         connections: the most connections of each connection pool.
         resolver: resolves host names; default: the system's.
     """
@@ -137,6 +198,7 @@ class Http:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
         timeout_s: float = 60.0,
+        pace: Pace | None = None,
         connections: int = 96,
         resolver: AbstractResolver | None = None,
     ) -> None:
@@ -144,10 +206,12 @@ class Http:
         self._pauses = pauses or Pauses()
         self._sleep = sleep
         self._draw = draw
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(15.0, timeout_s))
+        self._timeout_s = timeout_s
+        self._pace = pace or Pace()
         self._connections = connections
         self._resolver = resolver
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large_thumbnails = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large_answers = asyncio.Semaphore(LARGE_AT_ONCE)
         self._proxies: dict[tuple[str, str | None], URL | None] = {}
         self._session: aiohttp.ClientSession | None = None
         self._public: aiohttp.ClientSession | None = None
@@ -166,7 +230,8 @@ class Http:
         return aiohttp.ClientSession(
             trace_configs=[trace],
             connector=aiohttp.TCPConnector(limit=self._connections, resolver=resolver),
-            timeout=self._timeout,
+            # The total is limited in `_send`.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(15.0, self._timeout_s)),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=1 << 14,  # small, because dozens of connections may wait to be read
             headers={"User-Agent": "thumbtune (gzip)", "Accept-Encoding": "gzip, deflate"},
@@ -183,27 +248,17 @@ class Http:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Count a large body that is fetched in this block against `LARGE_AT_ONCE` until the block ends.
+        """Count a large thumbnail that is fetched in this block against `LARGE_AT_ONCE` until the block ends.
 
         Outside of such a block, a body counts only while it is being read.
         """
-        turn = _Turn()
+        turn = _Turn(self._large_thumbnails)
         token = _turn.set(turn)
         try:
             yield
         finally:
             _turn.reset(token)
-            self._end(turn)
-
-    async def _take(self, turn: _Turn) -> None:
-        if not turn.taken:
-            await self._large.acquire()
-            turn.taken = True
-
-    def _end(self, turn: _Turn) -> None:
-        if turn.taken:
-            turn.taken = False
-            self._large.release()
+            turn.end()
 
     async def get(
         self,
@@ -240,7 +295,7 @@ class Http:
                         f"{request.host}: {error} ({attempt} attempts); check the network, or try again later"
                     ) from error
                 if (block := _turn.get()) is not None:
-                    self._end(block)  # the failed attempt's body is discarded
+                    block.end()  # the failed attempt's body is discarded
                 pause = self._pauses.before(attempt, error.retry_after_s, self._draw)
                 log.info("%s: %s; attempt %d follows in %.1f s", request.host, error, attempt + 1, pause)
             attempt += 1
@@ -269,15 +324,18 @@ class Http:
             raise BadAnswer("the URL is invalid") from error
         proxy = self._proxy(url)
         try:
-            async with session.get(
-                url,
-                params=request.params or None,
-                headers=dict(request.headers),
-                allow_redirects=False,
-                proxy=proxy,
-                trace_request_ctx=sent,
-            ) as response:
-                body, complete = await self._body(response, request.max_bytes)
+            async with (
+                asyncio.timeout(self._timeout_s) as limit,
+                session.get(
+                    url,
+                    params=request.params or None,
+                    headers=dict(request.headers),
+                    allow_redirects=False,
+                    proxy=proxy,
+                    trace_request_ctx=sent,
+                ) as response,
+            ):
+                body, complete = await self._body(response, request.max_bytes, limit)
                 log.debug("GET %s: %d, %d bytes", response.url, response.status, len(body))
                 return Answer(str(response.url), response.status, response.headers, body, complete)
         except TimeoutError as error:
@@ -315,32 +373,36 @@ class Http:
             self._proxies[place] = None if not named else _proxy_address(named, url.scheme)
         return self._proxies[place]
 
-    async def _body(self, response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
+    async def _body(
+        self, response: aiohttp.ClientResponse, max_bytes: int, limit: asyncio.Timeout
+    ) -> tuple[bytes, bool]:
         """Read the body in chunks, so that the server does not decide how much memory it takes."""
         announced = response.content_length
         if announced is not None and announced > max_bytes:
             response.close()
             return b"", False
         # BytesIO grows in place and returns its bytes without a copy; joining chunks would take twice the memory.
-        body, size = io.BytesIO(), 0
+        body, size, chunks = io.BytesIO(), 0, _Body(response.content, self._pace)
         block = _turn.get()
-        turn = block or _Turn()
+        turn = block or _Turn(self._large_answers)
         try:
             if announced is not None and announced > LARGE_BYTES:
                 # Wait before the first chunk, so that waiting requests hold no data.
-                await self._take(turn)
-            async for piece in response.content.iter_chunked(CHUNK_BYTES):
-                size += len(piece)
-                if size > LARGE_BYTES:
-                    await self._take(turn)
+                await turn.take(limit)
+                chunks.restart()
+            while chunk := await chunks.read():
+                size += len(chunk)
+                if size > LARGE_BYTES and not turn.taken:
+                    await turn.take(limit)
+                    chunks.restart()
                 if size > max_bytes:
                     response.close()
                     return b"", False
-                body.write(piece)
+                body.write(chunk)
             return body.getvalue(), True
         finally:
             if block is None:
-                self._end(turn)
+                turn.end()
 
 
 def _proxy_address(named: str, scheme: str) -> URL:

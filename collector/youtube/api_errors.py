@@ -14,6 +14,9 @@ from collector.youtube.parsing import parse_json
 __all__ = ["error_from"]
 
 LONGEST_DETAILS = 20_000
+LONGEST_MESSAGE = 2_000
+LONGEST_REASON = 100
+"""Texts are cut to these lengths before they are examined, so that no expression or conversion takes long."""
 
 _QUOTA = frozenset({"quotaExceeded", "dailyLimitExceeded", "dailyLimitExceededUnreg"})
 _TOO_FAST = frozenset(
@@ -80,7 +83,7 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
             status=answer.status,
         )
     reasons = list(_reasons(error))
-    message = _plain(str(error.get("message") or "no message"), key)
+    message = _plain(_text(error.get("message")) or "no message", key)
     too_fast = (
         429 in (answer.status, error.get("code"))
         or bool(_TOO_FAST.intersection(reasons))
@@ -115,7 +118,7 @@ def _is_of_the_day(error: dict[str, Any], message: str) -> bool:
     (https://cloud.google.com/docs/quotas/troubleshoot). Some of these responses differ from those for a limit per
     minute only in the text.
     """
-    for text in (str(error.get("details") or "")[:LONGEST_DETAILS], message):
+    for text in (_text(error.get("details"), LONGEST_DETAILS), message):
         if _A_DAY.search(text):
             return True
         if _A_SHORT_TIME.search(text):
@@ -130,13 +133,23 @@ def _reasons(error: dict[str, Any]) -> Iterator[str]:
         for item in listed if isinstance(listed, list) else ():
             reason = item.get("reason") if isinstance(item, dict) else None
             if isinstance(reason, str):
-                yield reason
+                yield reason[:LONGEST_REASON]
     status = error.get("status")
     if isinstance(status, str):
-        yield status
+        yield status[:LONGEST_REASON]
+
+
+def _text(value: object, longest: int = LONGEST_MESSAGE) -> str:
+    """A value of any type as text, cut before anything else looks at it."""
+    if isinstance(value, str):
+        return value[:longest]
+    try:
+        return str(value or "")[:longest]
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deep nesting
+        return ""
 
 
 def _plain(message: str, key: str) -> str:
     """The message as one line without markup and without the key (some contain `consumer 'api_key:...'`)."""
-    text = " ".join(unescape(re.sub(r"<[^>]*>", "", message)).split())
+    text = " ".join(unescape(re.sub(r"<[^<>]*>", "", message)).split())
     return (text.replace(key, "[key]") if key else text)[:300]
