@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from collector.errors import BadSetting, MissingKey
+from store.urls import shown_url
 
 __all__ = ["API_URL", "FEED_URL", "Settings", "settings_from", "thumbnail_hosts_from"]
 
@@ -76,7 +77,7 @@ def _url(environment: Mapping[str, str], name: str, default: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise BadSetting(f"{name} is {value!r}, which is not an http or https URL; correct or unset it")
+        raise BadSetting(f"{name} is {shown_url(value)!r}, which is not an http or https URL; correct or unset it")
     return value
 
 

@@ -28,6 +28,7 @@ from yarl import URL
 
 from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError, Unavailable
 from collector.http.addresses import NotPublic, PublicOnly
+from store.urls import shown_url
 
 __all__ = ["LARGE_BYTES", "Answer", "Http", "Pace", "Pauses", "Request"]
 
@@ -65,11 +66,11 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The URL's host and port, for messages."""
+        """The URL's host and port, for messages; without user name and password."""
         try:
-            return URL(self.url).authority or self.url
+            return URL(self.url).authority.rpartition("@")[2] or shown_url(self.url)
         except ValueError:
-            return self.url
+            return shown_url(self.url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,7 +370,9 @@ class Service:
             async with asyncio.timeout(STORE_ANSWERS_IN_S):
                 await self._store.read(lambda session: session.execute(text("SELECT 1")))
         except StoreError as error:
-            return str(error)
+            # The message may name hosts and files, and anyone who can reach the service can read this.
+            log.warning("the store can't be read: %s", error)
+            return f"the store can't be read ({type(error).__name__}); see the log"
         except TimeoutError:
             return f"the store does not answer within {STORE_ANSWERS_IN_S:g} s"
         return "the last sync of every channel failed; see the log" if self._all_failing else None

@@ -12,7 +12,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from store.db.migrate import bring_up_to_date, require_current
 from store.db.new_file import make_file
 from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
+from store.urls import shown_url
 
 __all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
 
@@ -44,8 +45,8 @@ class Database:
         ...     session.get(Channel, "UC...")
     """
 
-    engine: Engine
-    url: URL
+    engine: Engine = field(repr=False)
+    url: URL = field(repr=False)
     unwritable: str = ""
     """Why a SQLite store can't be written; empty if it can."""
 
@@ -126,7 +127,7 @@ class Database:
         return Path(self.url.database) if self.is_sqlite and self.url.database else None
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return shown_url(self.url.render_as_string(hide_password=True))
 
 
 def open_database(url: str = DEFAULT_URL, *, create: bool = True, read_only: bool = False) -> Database:
@@ -178,14 +179,18 @@ def _parse(url: str) -> URL:
     """Parse the user's URL, and select the driver that thumbtune installs for the database."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
         raise BadDatabaseUrl(
-            f"{url!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME"
+            f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME"
         ) from error
+    if "@" in (parsed.host or ""):
+        raise BadDatabaseUrl("the password in the database URL contains an @; write it as %40")
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise BadDatabaseUrl(f"{url!r} has no file name; write sqlite:///FILE (four slashes for an absolute path)")
+        if parsed.host or parsed.username or not parsed.database or parsed.database == ":memory:":
+            raise BadDatabaseUrl(
+                f"{shown_url(url)!r} does not name a file; write sqlite:///FILE (four slashes for an absolute path)"
+            )
         return parsed.set(drivername="sqlite")
     if backend in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -238,7 +243,9 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(url, read_only=read_only)
-        options = f"-c timezone=utc -c lock_timeout={BUSY_TIMEOUT_S * 1000:.0f}ms"
+        # The URL's own options, such as a search_path, override the limit, but not the time zone.
+        theirs = url.normalized_query.get("options", ())
+        options = " ".join((f"-c lock_timeout={BUSY_TIMEOUT_S * 1000:.0f}ms", *theirs, "-c timezone=utc"))
         if read_only:
             options += " -c default_transaction_read_only=on"
         limits = {name: limit for name, limit in _TCP_LIMITS.items() if name not in url.query}
@@ -360,7 +367,7 @@ _POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
 
 def _mapped(error: BaseException | None, url: URL) -> StoreError:
     text = str(error)
-    where = url.render_as_string(hide_password=True)
+    where = shown_url(url.render_as_string(hide_password=True))
     first_line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
     if url.get_backend_name() == "sqlite":
         described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
@@ -373,7 +380,8 @@ def _mapped(error: BaseException | None, url: URL) -> StoreError:
     if known:
         return DatabaseUnavailable(f"{where} {known[0]} ({first_line}); {known[1]}")
     if any(
-        word in text for word in ("connection", "connect", "could not translate", "authentication", "does not exist")
+        word in text
+        for word in ("connection", "connect", "could not translate", "resolve host", "authentication", "does not exist")
     ):
         return DatabaseUnavailable(f"{where} can't be used ({first_line}); check the URL and the server")
     return StoreError(f"{where} rejected a statement ({first_line}); please report this")

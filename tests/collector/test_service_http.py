@@ -124,7 +124,9 @@ async def test_it_is_not_ready_while_the_store_can_not_be_read(sqlite_database: 
         for file in path.parent.glob(f"{path.name}*"):
             file.rename(file.with_suffix(file.suffix + ".away"))
         path.mkdir()
-        assert "can't be opened" in await until(address, "/readyz", 503)
+        told = await until(address, "/readyz", 503)
+        assert "DatabaseUnavailable" in told
+        assert str(path) not in told, "anyone who can reach the service reads it"
         path.rmdir()
         for file in path.parent.glob("*.away"):
             file.rename(file.with_suffix(""))
