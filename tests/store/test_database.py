@@ -182,8 +182,8 @@ def test_read_only_refuses_to_write(store_url: str) -> None:
     ("url", "kind", "says"),
     [
         ("thumbtune.db", BadDatabaseUrl, "not a database URL; write sqlite:///FILE"),
-        ("sqlite://", BadDatabaseUrl, "has no file name"),
-        ("sqlite:///:memory:", BadDatabaseUrl, "has no file name"),
+        ("sqlite://", BadDatabaseUrl, "does not name a file"),
+        ("sqlite:///:memory:", BadDatabaseUrl, "does not name a file"),
         ("mysql://root@localhost/x", BadDatabaseUrl, "'mysql' databases are not supported"),
         ("sqlite:///{tmp}", DatabaseUnavailable, "is a folder"),
         ("sqlite:///{tmp}/missing/x.db", DatabaseUnavailable, "folder .*missing does not exist"),
