@@ -23,7 +23,8 @@ from tests.trainer.tiny import COLOURS, build_clip, draw
 from trainer.data.pictures import decoded
 from trainer.errors import BadSetting, DamagedModel, NoNetwork, NotAClip, UnknownModel
 from trainer.models import Encoder, as_text, pick_device
-from trainer.models.encoder import fingerprint, load_encoder
+from trainer.models.encoder import load_encoder
+from trainer.models.fingerprints import fingerprint
 from trainer.models.loading import load_model
 from trainer.quiet import quiet_libraries
 

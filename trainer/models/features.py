@@ -34,7 +34,7 @@ _READ = 512
 
 @dataclass(frozen=True)
 class Features:
-    """What a CLIP's towers make of pictures and titles.
+    """What enters a model's projections, of pictures and titles.
 
     Args:
         database: the store, with the cache.
@@ -59,21 +59,16 @@ class Features:
             count: told of each picture that is ready.
             keep: write what was encoded to the cache.
         """
-        cache = _Cache(self.database, self._key("vision"), "vision", self._heads().visual.shape[1], keep)
+        cache = _Cache(self.database, self._key("vision"), "vision", self.model.facts.heads.visual.shape[1], keep)
         return cache.filled(digests, lambda missing: self._encoded_pictures(missing, source, keep), count)
 
     def titles(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Pooled vectors of titles, (n, text width) float32; arguments as for `pictures`."""
-        cache = _Cache(self.database, self._key("text"), "text", self._heads().text.shape[1], keep)
+        cache = _Cache(self.database, self._key("text"), "text", self.model.facts.heads.text.shape[1], keep)
         by_digest = {_digest(title): title for title in titles}
         return cache.filled(
             [_digest(title) for title in titles], lambda missing: self._encoded_titles(missing, by_digest), count
         )
-
-    def _heads(self) -> Heads:
-        heads = self.model.facts.heads
-        assert heads is not None, "asked only of models whose projections are plain matrices"
-        return heads
 
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts

@@ -22,8 +22,9 @@ from store.db import Database
 from trainer.data import PictureSource, batches
 from trainer.errors import NotAClip
 from trainer.models.encoder import Encoder
+from trainer.models.families import TEXT, VISUAL
 from trainer.models.lazy import Facts, LazyModel, TitleModel
-from trainer.models.projections import TEXT, VISUAL, Heads
+from trainer.models.projections import Heads
 from trainer.models.reading import RapidReader, Reader, read_words
 from trainer.models.towers import BATCH
 from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, Fit

@@ -41,13 +41,13 @@ class Prepared:
         rows: the snapshot's examples.
         snapshot_id: its row.
         counts: {split: rows}.
-        pooled: the features; None where the model's projections are no plain matrices.
+        pooled: what enters the projections, of every thumbnail and title.
     """
 
     rows: list[ExampleRow]
     snapshot_id: int
     counts: dict[str, int]
-    pooled: Pooled | None
+    pooled: Pooled
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
@@ -120,16 +120,15 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
     """
     names = [name for name, _ in facts.parameters]
     if settings.train == RIDGE:
-        if facts.heads is None:
-            raise BadSetting(
-                "--train ridge needs a model whose projections are plain matrices; name another with --model, or use "
-                "--train projection"
-            )
         return [TEXT]
     if settings.train != "lora":
         return chosen_names(names, settings.train)
-    # As peft names layers: without the wrapper's `0.model.` and the parameter's own `.weight`.
-    layers = [name.removeprefix("0.model.").removesuffix(".weight") for name in names if name.endswith(".weight")]
+    # As peft names layers: without the module's `0.model.` and the parameter's own `.weight`.
+    layers = [
+        name.partition(".model.")[2].removesuffix(".weight")
+        for name in names
+        if ".model." in name and name.endswith(".weight")
+    ]
     if not any(re.fullmatch(settings.lora_targets, layer) for layer in layers):
         raise BadSetting(
             f"--lora-targets {settings.lora_targets!r} matches no layer's whole name; "
@@ -140,10 +139,8 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
 
 def encode(
     database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings, progress: Progress
-) -> Pooled | None:
-    """Bring the features of all chosen examples into memory; None where the projections are no plain matrices."""
-    if model.facts.heads is None:
-        return None
+) -> Pooled:
+    """Bring the features of all chosen examples into memory."""
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})
@@ -189,7 +186,5 @@ def _title_vectors(
         other = TitleModel(database, settings.title_model, model.device)
         return TitleFeatures(database, other).vectors(titles, count), other.fingerprint
     facts = model.facts
-    if facts.heads is None:
-        return model.encoder().title_vectors(titles, count), facts.fingerprint
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     return facts.heads.titles(features.titles(titles, count)), facts.fingerprint

@@ -177,7 +177,7 @@ def _train(
         run.note(snapshot_id=snapshot_id)
     prepared = Prepared(rows, snapshot_id, chosen.counts(), pooled)
     with run.timed("evaluate"):
-        base = _score_base(run, model, prepared, source)
+        base = pooled.score(model.facts.heads, prepared.rows)
         beside = _score_champion(run, in_use, prepared.rows, source)
         known = _known_to_champion(run, in_use, prepared.rows)
     with run.timed("load"):
@@ -227,13 +227,6 @@ def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
             f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
             "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
         )
-
-
-def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:
-    heads = model.facts.heads
-    if prepared.pooled is not None and heads is not None:
-        return prepared.pooled.score(heads, prepared.rows)
-    return score_examples(model.encoder(), prepared.rows, source, run.progress, "the base model")
 
 
 def _score_champion(

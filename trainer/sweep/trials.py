@@ -34,8 +34,6 @@ def heads_to_train(model: LazyModel, settings: TrainSettings) -> tuple[Heads, li
     """
     heads = model.facts.heads
     why = "a sweep trains projections on cached features"
-    if heads is None:
-        raise BadSetting(f"the projections of {settings.model} are not plain matrices, and {why}; use 'train' instead")
     if settings.train == "lora":
         raise BadSetting(f"--train 'lora' adapts the towers, and {why}; use --train projection")
     names = chosen_names([name for name, _ in model.facts.parameters], settings.train)
@@ -97,7 +95,6 @@ class Trials:
             ModelUnavailable: the base model's towers or the title model can't be loaded.
         """
         pooled = encode(self.database, self.model, self.chosen, self.settings, self.progress)
-        assert pooled is not None, "the model has plain projections"
         self._pooled = pooled
         self._seen = _part(pooled, self._valid)
         self._base = self._seen.score(self._heads, self._valid)
