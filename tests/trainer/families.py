@@ -12,7 +12,7 @@ from typing import Any
 
 import sentencepiece
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AltCLIPConfig,
     AltCLIPModel,
@@ -31,21 +31,21 @@ from transformers import (
     GemmaTokenizer,
     MetaClip2Config,
     MetaClip2Model,
-    SiglipConfig,
-    SiglipModel,
-    SiglipProcessor,
-    SiglipTokenizer,
     Siglip2Config,
     Siglip2Model,
     Siglip2Processor,
     Siglip2Tokenizer,
+    SiglipConfig,
+    SiglipModel,
+    SiglipProcessor,
+    SiglipTokenizer,
     XLMRobertaTokenizerFast,
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.chinese_clip.image_processing_pil_chinese_clip import ChineseCLIPImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
 from tests.trainer.tiny import COLOURS, LETTERS, SHAPES, build_clip
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from sqlalchemy import func, select, update
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -29,8 +28,6 @@ from trainer.models import TEXT, VISUAL, Facts, LazyModel, TitleModel
 from trainer.models.encoder import load_encoder
 from trainer.models.fingerprints import fingerprints
 from trainer.models.lazy import files_digest
-from trainer.models.projections import heads_of
-from trainer.quiet import quiet_libraries
 
 
 def lazy(database: Database, folder: Path, **other: Any) -> LazyModel:

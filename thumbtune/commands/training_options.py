@@ -149,7 +149,10 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "text_model",
         ("--text-model",),
-        {"metavar": "NAME|DIR", "help": "The sentence model by which the reader compares words with titles."},
+        {
+            "metavar": "NAME|DIR",
+            "help": "The model that embeds titles: in place of the model's own, or, with the reader, for its words, too.",
+        },
     ),
     ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),
     (

@@ -114,8 +114,8 @@ def in_one_shape(model: SentenceTransformer, name: str) -> SentenceTransformer:
     sizes = {kind: int(_matrix(modules).out_features) for kind, modules in ended.items()}
     if sizes["image"] != sizes["text"]:
         raise NotAClip(
-            f"{name} embeds pictures as {sizes['image']} numbers and texts as {sizes['text']}, which can't be compared; "
-            "name models that were trained for each other"
+            f"{name} embeds pictures as {sizes['image']} numbers and texts as {sizes['text']}, which can't be "
+            "compared; name models that were trained for each other"
         )
     return SentenceTransformer(
         modules=[Router({"text": ended["text"], "image": ended["image"]})],

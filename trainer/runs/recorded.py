@@ -45,23 +45,9 @@ __all__ = [
     "load_run_model",
     "model_embedder",
     "named_model",
-    "resolve_model",
     "run_in_use",
     "run_settings",
 ]
-
-
-def resolve_model(database: Database, name: str) -> str:
-    """Turn `N:base` into the base model that run N was given; any other name stays.
-
-    Raises:
-        NotFound: there is no such run.
-    """
-    run = parse_run(name)
-    if run is None or ":" not in name or run[1] != "base":
-        return name
-    with database.read() as session:
-        return get_run(session, run[0]).base_model
 
 
 def run_settings(run: TrainingRun) -> TrainSettings:
@@ -183,7 +169,7 @@ def base_of(
         database,
         run.base_model,
         pick_device(device),
-        text_model=settings.text_model,
+        text_model=settings.text_model_of_base(),
         # What fails later is told with where another base can be named: not where this run is.
         option="'thumbtune train --model'",
         fit=settings.fit,

@@ -144,7 +144,7 @@ def train(
             database,
             settings.model,
             device,
-            text_model=settings.text_model,
+            text_model=settings.text_model_of_base(),
             fit=settings.fit,
             bars=settings.bars,
         )

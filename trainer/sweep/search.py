@@ -238,7 +238,7 @@ class _Sweep:
                 self._database,
                 shared.model,
                 self._device,
-                text_model=shared.text_model,
+                text_model=shared.text_model_of_base(),
                 fit=shared.fit,
                 bars=shared.bars,
             )

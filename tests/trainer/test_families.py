@@ -1,0 +1,210 @@
+"""Every family of models that see and read: as the library runs it, trained, kept, exported, and refused where wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Router
+from sqlalchemy import func, select
+from transformers import AutoModel, AutoProcessor
+
+from store.db import Database
+from store.tables import Feature
+from tests.trainer.families import FAMILIES, blip, clip, text_student
+from tests.trainer.oracle import NAMES, Drawn
+from tests.trainer.test_learners import is_what_was_scored
+from tests.trainer.tiny import fill
+from tests.trainer.training import artifact, settings
+from trainer.errors import DamagedModel, NotAClip
+from trainer.models import TEXT, VISUAL, LazyModel
+from trainer.models.encoder import load_encoder
+from trainer.quiet import quiet_libraries
+from trainer.runs import export_model, train
+from trainer.settings import RECIPE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with quiet_libraries():
+        yield
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a family's model, built once."""
+    place, made = tmp_path_factory.mktemp("families"), dict[str, Path]()
+
+    def build(name: str) -> Path:
+        if name not in made:
+            with quiet_libraries():
+                made[name] = FAMILIES[name](place / name.replace(" ", "-"))
+        return made[name]
+
+    return build
+
+
+def count_features(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Feature)) or 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("what", ["ridge", "projection"])
+def test_a_run_keeps_two_matrices_and_is_exported_as_it_was_scored(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str, what: str
+) -> None:
+    result = train(filled, settings(folder_of(family), train=what, epochs=3, lr=None))
+    kept = artifact(filled, result.run_id)
+    assert set(kept) <= {VISUAL, TEXT}
+    if what == "projection":
+        assert set(kept) == {VISUAL, TEXT}
+        assert result.trainable == sum(value.numel() for value in kept.values())
+        is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+    features = count_features(filled)
+    train(filled, settings(folder_of(family), train=what, epochs=1, seed=9))
+    assert count_features(filled) == features > 0, "each picture and title is encoded once"
+
+
+@pytest.mark.parametrize("family", ["siglip", "siglip2-naflex", "metaclip-2"])
+def test_the_recipe_in_full(filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str) -> None:
+    result = train(filled, settings(folder_of(family), **{**RECIPE, "lr": 1e-2}))
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+
+
+@pytest.mark.parametrize("what", ["all", "lora"])
+def test_a_whole_model_that_got_its_matrices_from_here_is_trained_and_loaded_again(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, what: str
+) -> None:
+    result = train(filled, settings(folder_of("siglip"), train=what, epochs=1))
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+
+
+def test_an_exported_model_is_a_base_with_the_same_matrices(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    first = train(filled, settings(folder_of("siglip")))
+    export_model(filled, tmp_path / "exported", first.run_id)
+    features = count_features(filled)
+    second = train(filled, settings(tmp_path / "exported"))
+    assert second.base.table() == first.tuned.table()
+    assert second.total == first.total, "no further matrix is added"
+    assert count_features(filled) == features, "what comes before the matrices is the same"
+
+
+@pytest.mark.parametrize("family", ["siglip", "siglip2", "siglip2-naflex"])
+def test_siglip_reads_as_its_authors_do(folder_of: Callable[[str], Path], family: str) -> None:
+    """By transformers alone: padded to the full length, nothing masked, in lower case."""
+    folder = folder_of(family)
+    encoder = load_encoder(str(folder), "cpu")
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    for names in (NAMES, NAMES[:1], [name.upper() for name in NAMES]):
+        tokens = processor.tokenizer(
+            [name.lower() for name in names], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            reference = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+        expected = torch.nn.functional.normalize(reference, dim=1).numpy()
+        np.testing.assert_allclose(encoder.title_vectors(names, lambda _n: None), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_title_is_read_alike_beside_longer_ones(folder_of: Callable[[str], Path], family: str) -> None:
+    encoder = load_encoder(str(folder_of(family)), "cpu")
+    alone = encoder.title_vectors(["red circle"], lambda _n: None)
+    beside = encoder.title_vectors(["red circle", "blue square 1 2 3 4 5 6"], lambda _n: None)[:1]
+    np.testing.assert_allclose(alone, beside, atol=1e-5)
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
+@pytest.mark.parametrize("family", ["siglip", "siglip2-naflex"])
+def test_every_fit_is_seen(folder_of: Callable[[str], Path], family: str, fit: Any) -> None:
+    from dataclasses import replace  # noqa: PLC0415
+
+    encoder = replace(load_encoder(str(folder_of(family)), "cpu"), fit=fit)
+    sizes = {image.size for image in encoder.framed(Drawn()).load(NAMES)}
+    squares = family == "siglip" and fit != "crop"
+    assert sizes == ({(32, 32)} if squares else {(48, 36)})
+
+
+def test_a_blip_is_refused_for_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(DamagedModel, match="lacks the tensors .*projection"):
+        load_encoder(str(blip(tmp_path / "blip")), "cpu")
+
+
+def test_remote_code_is_refused_by_name(tmp_path: Path) -> None:
+    folder = clip(tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(DamagedModel, match="code of its own"):
+        load_encoder(str(folder), "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def routed(pictures: Path, texts: Path, folder: Path) -> Path:
+    """A folder with separate modules, as a multilingual student is published beside its CLIP."""
+    seen, read = SentenceTransformer(str(pictures), device="cpu"), SentenceTransformer(str(texts), device="cpu")
+    router = Router({"text": list(read), "image": [seen[0]]})
+    SentenceTransformer(modules=[router]).save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+@pytest.mark.parametrize("what", ["ridge", "projection"])
+def test_separate_modules_for_pictures_and_titles(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, what: str
+) -> None:
+    texts = text_student(tmp_path / "student", 16)
+    folder = routed(folder_of("clip"), texts, tmp_path / "both")
+    result = train(filled, settings(folder, train=what))
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+    one_by_one = train(filled, settings(folder_of("clip"), train=what, text_model=str(texts)))
+    assert one_by_one.tuned.table() == result.tuned.table()
+    is_what_was_scored(filled, one_by_one.run_id, tmp_path / "paired")
+    assert one_by_one.base.table() != train(filled, settings(folder_of("clip"), train=what)).base.table()
+
+
+def test_a_run_that_goes_on_from_a_pair_has_its_text_model(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    texts = text_student(tmp_path / "student", 16)
+    first = train(filled, settings(folder_of("clip"), text_model=str(texts)))
+    again = train(filled, settings(Path(f"{first.run_id}:base")))
+    assert again.base.table() == first.base.table()
+
+
+def test_models_that_were_not_trained_for_each_other_are_refused(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    texts = text_student(tmp_path / "student", 12)
+    with pytest.raises(NotAClip, match=r"16 numbers and texts as 12"):
+        load_encoder(str(folder_of("clip")), "cpu", text_model=str(texts))
+
+
+def test_a_changed_text_model_is_another_model(
+    sqlite_database: Database, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    clip_folder, found = str(folder_of("clip")), []
+    for seed in (0, 1):
+        texts = text_student(tmp_path / str(seed), 16, seed=seed)
+        model = LazyModel(sqlite_database, clip_folder, "cpu", text_model=str(texts))
+        assert model.remembered is None
+        found.append(model.facts)
+    assert found[0].vision == found[1].vision
+    assert found[0].text != found[1].text
+    assert found[0].fingerprint != found[1].fingerprint
