@@ -100,8 +100,8 @@ class TrainSettings:
             `squash` never show them.
         lora_rank, lora_alpha, lora_targets: with `train="lora"`: the adapters' rank, their scale times the rank, and a
             regular expression that whole names of linear layers match.
-        text_model: where the reader is used, what it compares words with titles by; else what embeds titles in the place
-            of `model`, which then embeds thumbnails alone: hub name or folder of a sentence model. The default has no
+        text_model: where the reader is used, what it compares words with titles by; else what embeds titles instead of
+            `model`, which then embeds thumbnails alone: hub name or folder of a sentence model. The default has no
             effect without the reader.
         with_reader: add the reader's cosine to the model's, with weights fitted on held-out folds of the training rows.
         channels: train on these channel ids only; empty: on all.

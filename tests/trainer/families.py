@@ -12,6 +12,9 @@ from typing import Any
 
 import sentencepiece
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AltCLIPConfig,
@@ -28,6 +31,8 @@ from transformers import (
     CLIPModel,
     CLIPProcessor,
     CLIPTokenizer,
+    DistilBertConfig,
+    DistilBertModel,
     GemmaTokenizer,
     MetaClip2Config,
     MetaClip2Model,
@@ -127,24 +132,18 @@ def altclip(folder: Path) -> Path:
 
 def chinese_clip(folder: Path) -> Path:
     """Chinese CLIP: a BERT's first token, projected."""
-    vocabulary = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *LETTERS,
-        *(f"##{x}" for x in LETTERS),
-        *COLOURS,
-        *SHAPES,
-    ]
-    tokenizer = BertTokenizerFast(vocab={word: n for n, word in enumerate(vocabulary)}, model_max_length=24)
-    text = {**TOWER, "vocab_size": len(vocabulary), "max_position_embeddings": 24}
+    tokenizer = _bert_tokenizer()
+    text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
     config = ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
     _seeded(lambda: ChineseCLIPModel(config), folder)
     images = ChineseCLIPImageProcessorPil(size=SQUARE, crop_size=SQUARE)
     ChineseCLIPProcessor(images, tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
     return folder
+
+
+def _bert_tokenizer() -> BertTokenizerFast:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{x}" for x in LETTERS), *COLOURS, *SHAPES]
+    return BertTokenizerFast(vocab={word: n for n, word in enumerate(words)}, model_max_length=24)
 
 
 def _unigram() -> XLMRobertaTokenizerFast:
@@ -227,12 +226,27 @@ def clip(folder: Path) -> Path:
 
 def blip(folder: Path) -> Path:
     """BLIP for retrieval: its projections have other names than those that the library looks for."""
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *COLOURS]
-    tokenizer = BertTokenizerFast(vocab={word: n for n, word in enumerate(vocabulary)}, model_max_length=24)
-    text = {**TOWER, "vocab_size": len(vocabulary), "max_position_embeddings": 24, "encoder_hidden_size": 32}
+    tokenizer = _bert_tokenizer()
+    text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "encoder_hidden_size": 32}
     config = BlipConfig(text_config=text, vision_config=VISION, image_text_hidden_size=16, projection_dim=16)
     _seeded(lambda: BlipForImageTextRetrieval(config), folder)
     BlipProcessor(BlipImageProcessorPil(size=SQUARE), tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    return folder
+
+
+def text_student(folder: Path, width: int, seed: int = 0) -> Path:
+    """A text model alone, pooled and projected, as clip-ViT-B-32-multilingual-v1 is."""
+    tokenizer = _bert_tokenizer()
+    config = DistilBertConfig(
+        vocab_size=len(tokenizer), dim=32, hidden_dim=64, n_layers=2, n_heads=2, max_position_embeddings=24
+    )
+    torch.manual_seed(seed)
+    DistilBertModel(config).save_pretrained(folder / "0_Transformer")
+    tokenizer.save_pretrained(folder / "0_Transformer")
+    transformer = Transformer(str(folder / "0_Transformer"))
+    dense = Dense(32, width, bias=False, activation_function=torch.nn.Identity())
+    modules = [transformer, Pooling(32), dense]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Every family of models that see and read: as the library runs it, trained, kept, exported, and refused where wrong."""
+"""Every family of models that see and read: encoded, trained, exported, and refused where wrong."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_every_fit_is_seen(folder_of: Callable[[str], Path], family: str, fit: A
 
 
 def test_a_blip_is_refused_for_what_it_lacks(tmp_path: Path) -> None:
-    with pytest.raises(DamagedModel, match="lacks the tensors .*projection"):
+    with pytest.raises(DamagedModel, match="lacks the tensors .*text_model"):
         load_encoder(str(blip(tmp_path / "blip")), "cpu")
 
 

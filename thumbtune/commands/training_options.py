@@ -151,7 +151,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--text-model",),
         {
             "metavar": "NAME|DIR",
-            "help": "The model that embeds titles: in place of the model's own, or, with the reader, for its words, too.",
+            "help": "What embeds titles instead of the model; with the reader: by what it compares words with titles.",
         },
     ),
     ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),

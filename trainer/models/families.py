@@ -166,12 +166,21 @@ def read_as_trained(model: SentenceTransformer) -> None:
 
 def _lower_case(transformer: Any) -> None:
     from tokenizers.normalizers import Lowercase, Sequence  # noqa: PLC0415 (imported with the model)
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
 
-    tokenizer = transformer.tokenizer.backend_tokenizer
-    if tokenizer.normalizer is None or tokenizer.normalizer.normalize_str("A") != "a":
-        tokenizer.normalizer = Sequence([Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer else [])])
-    # Exports name it, so that it is done again where the tokenizer's class does not keep it.
-    transformer.do_lower_case = True
+    named = transformer.tokenizer
+    tokenizer = named.backend_tokenizer
+    if tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a":
+        return
+    tokenizer.normalizer = Sequence([Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer else [])])
+    # Gemma's class makes its normalizer anew when it is loaded; this one keeps what the export has.
+    plain = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        model_max_length=named.model_max_length,
+        padding_side=named.padding_side,
+        **named.special_tokens_map,
+    )
+    transformer.processor.tokenizer = plain
 
 
 def has_own_projections(model: SentenceTransformer) -> bool:

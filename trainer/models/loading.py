@@ -146,6 +146,11 @@ def _mapped(name: str, option: str) -> Iterator[None]:
 
 
 def _damaged(name: str, error: Exception, option: str) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            f"{name} comes with code of its own, which is never run here; name a model that the installed libraries "
+            f"know with {option}"
+        )
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"{name} can't be loaded ({first[:200]}); copy or download it again, or name another with {option}"
 

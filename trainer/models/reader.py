@@ -56,8 +56,8 @@ def open_model(
         database: the store.
         name: `reader`, a hub name or a folder.
         device: `cpu`, `cuda` or `mps`.
-        text_model: what embeds titles, and for the reader words, too: hub name or folder; None: the model itself, or the
-            packaged sentence model.
+        text_model: what embeds titles, and for the reader words, too: hub name or folder; None: the model itself, and
+            for the reader the packaged sentence model.
         option: where the user named the model, for messages.
         fit: how a wide picture gets into a model's square; the reader sees the whole picture in any case.
         bars: whether letterbox bars are cut off; the reader sees the whole picture in any case.
