@@ -13,7 +13,7 @@ from typing import Any
 import sentencepiece
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
@@ -231,6 +231,59 @@ def blip(folder: Path) -> Path:
     config = BlipConfig(text_config=text, vision_config=VISION, image_text_hidden_size=16, projection_dim=16)
     _seeded(lambda: BlipForImageTextRetrieval(config), folder)
     BlipProcessor(BlipImageProcessorPil(size=SQUARE), tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    return folder
+
+
+_QWEN_CHAT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% elif part.type == 'text' %}"
+    "{{ part.text }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+)
+
+
+def qwen3_vl(folder: Path) -> Path:
+    """Qwen3-VL-Embedding: one decoder for pictures and titles, each in a chat message; its last token is the vector.
+
+    transformers prepares its pictures by torchvision, which has to be installed.
+    """
+    from transformers import (  # noqa: PLC0415 (only with torchvision)
+        Qwen2TokenizerFast,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor  # noqa: PLC0415
+
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
+    marks.append("<|video_pad|>")
+    units = {unit: n for n, unit in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Qwen2TokenizerFast(vocab={**units, **{mark: len(units) + n for n, mark in enumerate(marks)}}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer.chat_template = _QWEN_CHAT
+    ids = dict(zip(marks, tokenizer.convert_tokens_to_ids(marks), strict=True))
+    text = {**TOWER, "vocab_size": len(tokenizer), "num_key_value_heads": 2, "head_dim": 16}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": 8}
+    vision |= {"out_hidden_size": 32, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    config = Qwen3VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    place = folder / "transformer"
+    _seeded(lambda: Qwen3VLForConditionalGeneration(config), place)
+    images = Qwen2VLImageProcessor(patch_size=8, size={"shortest_edge": 16 * 16, "longest_edge": 64 * 64})
+    videos = Qwen3VLVideoProcessor(patch_size=8)
+    processor = Qwen3VLProcessor(images, tokenizer, videos, chat_template=_QWEN_CHAT)
+    processor.save_pretrained(place)
+    transformer = Transformer(str(place))
+    modules = [transformer, Pooling(32, "lasttoken"), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
     return folder
 
 
