@@ -98,7 +98,7 @@ def _read_only(folder: Path, server: StandIn) -> Row:
     place.chmod(0o755)
     done = Ended(process.returncode, process.stdout, process.stderr)
     same = store.read_bytes() == before
-    return _row("a read-only store", "file and folder may not be written", done, "check the permissions", same=same)
+    return _row("a read-only store", "file and folder may not be written", done, "can't be written", same=same)
 
 
 def _locked(folder: Path, server: StandIn) -> Row:

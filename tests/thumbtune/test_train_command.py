@@ -232,11 +232,11 @@ def test_the_help_of_sql_names_every_view(thumbtune: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "default"), [("train", "one model for all"), ("retrain", "what the model in use was trained on")]
+    ("command", "default"), [("train", "all channels"), ("retrain", "what the model in use was trained on")]
 )
 def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: str, default: str) -> None:
     told = " ".join(thumbtune(command, "--help").stdout.split())
-    assert f"Train on this channel only (repeatable); default: {default}." in told
+    assert f"[default: {default}]" in told.partition("--channel ")[2].partition(" --")[0]
 
 
 @pytest.mark.parametrize(

@@ -380,7 +380,7 @@ def test_wrong_options_are_one_line(migrated_sqlite_url: str, arguments: list[st
 
 def test_an_address_that_others_reach_is_warned_of(sqlite_url: str) -> None:
     with StandIn(channel(1)) as server, watching(sqlite_url, server, "@tests", "--listen", "0.0.0.0:0") as watcher:
-        watcher.said(r"WARNING .* whoever reaches 0\.0\.0\.0:\d+ can read the service's health and metrics")
+        watcher.said(r"WARNING .* anyone who can reach 0\.0\.0\.0:\d+ can read the service's health and metrics")
         assert watcher.end() == 0
 
 

@@ -13,6 +13,7 @@ from .lora import merge_adapters as merge_adapters
 from .projections import PooledTriplets as PooledTriplets
 from .projections import fit_heads as fit_heads
 from .steps import Step as Step
+from .steps import Triplets as Triplets
 from .steps import chosen_names as chosen_names
 from .threads import one_thread as one_thread
 from .whole import WholeLearner as WholeLearner

@@ -50,7 +50,7 @@ class Pooled:
         """What these projections make of each example's thumbnail and title: (n, d) float32 of length 1, twice."""
         seen = self.pictures_at([example.picture_sha256 for example in examples])
         said = self.titles_at([example.title for example in examples])
-        return heads.pictures(self.pictures)[seen], heads.titles(self.titles)[said]
+        return _projected(heads.pictures, self.pictures, seen), _projected(heads.titles, self.titles, said)
 
     def triplets(self, rows: Triplets) -> PooledTriplets:
         """The rows to train on, by number."""
@@ -71,6 +71,12 @@ class Pooled:
     def titles_at(self, titles: Sequence[str]) -> NDArray[np.intp]:
         """The rows of these titles."""
         return np.array([self.title_rows[title] for title in titles], dtype=np.intp)
+
+
+def _projected(project: Callable[[Vectors], Vectors], features: Vectors, rows: NDArray[np.intp]) -> Vectors:
+    """Project each feature that is needed once."""
+    needed, back = np.unique(rows, return_inverse=True)
+    return project(features if len(needed) == len(features) else features[needed])[back]
 
 
 def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:

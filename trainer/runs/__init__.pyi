@@ -3,6 +3,7 @@ from .cards import snapshot_lines as snapshot_lines
 from .heartbeat import signs_of_life as signs_of_life
 from .in_use import InUse as InUse
 from .in_use import open_in_use as open_in_use
+from .learning import cached_learner as cached_learner
 from .preparing import encode as encode
 from .preparing import mine as mine
 from .preparing import resolved as resolved

@@ -21,7 +21,7 @@ from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, run_settings
 from trainer.settings import READER, TrainSettings
 
-__all__ = ["goes_on", "open_again", "open_learner"]
+__all__ = ["cached_learner", "goes_on", "open_again", "open_learner"]
 
 
 def goes_on(settings: TrainSettings) -> bool:
@@ -42,7 +42,7 @@ def open_learner(
     """
     settings = run.settings
     changed = _champions_tensors(run.database, in_use, model) if goes_on(settings) and in_use is not None else {}
-    learner = _cached(model, settings, prepared.rows, prepared.pooled, changed)
+    learner = cached_learner(model, settings, prepared.rows, prepared.pooled, changed)
     if learner is not None and not settings.with_reader:
         return learner
     if learner is not None:
@@ -76,7 +76,7 @@ def open_again(
     base = base_of(database, recorded, device)
     if not _only_projections(base, settings):
         return None
-    learner = _cached(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})
+    learner = cached_learner(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})
     if learner is None or not settings.with_reader:
         return learner
     return _beside_reader(database, learner, chosen, settings, progress)
@@ -90,13 +90,22 @@ def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
     return names if set(names) <= model.facts.heads.tensors().keys() else []
 
 
-def _cached(
+def cached_learner(
     model: LazyModel,
     settings: TrainSettings,
     rows: Sequence[ExampleRow],
     pooled: Pooled,
     changed: dict[str, Tensor],
 ) -> HeadsLearner | None:
+    """Open the training of projections on known features; None if the run trains anything else, too.
+
+    Args:
+        model: the base.
+        settings: the run's.
+        rows: the snapshot's examples.
+        pooled: their features.
+        changed: tensors to start from, where they are not the base's.
+    """
     names = _only_projections(model, settings)
     heads = model.facts.heads.with_tensors(changed)
     if not names or heads is None:
