@@ -15,6 +15,7 @@ from trainer.data import PictureSource, batches, framed, without_bars
 from trainer.errors import BadSetting, NotAClip
 from trainer.models.families import image_processor, in_one_shape, paired, read_as_trained, sees_and_reads
 from trainer.models.fingerprints import fingerprint
+from trainer.models.titles import text_limit, token_counts
 from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class Embedder(Protocol):
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32, of length 1; `keep`: they may be cached."""
 
+    def cut_titles(self, titles: Sequence[str]) -> list[str]:
+        """Those of the titles that are longer than what the model reads of a text, in their order."""
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -116,6 +120,15 @@ class Encoder:
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32, of length 1; nothing is kept."""
         return title_vectors(self.model, titles, count)
+
+    def cut_titles(self, titles: Sequence[str]) -> list[str]:
+        """Those of the titles that are longer than what the model reads of a text, in their order."""
+        limit = text_limit(self.model)
+        return (
+            []
+            if limit is None
+            else [title for title, n in zip(titles, token_counts(self.model, titles), strict=True) if n > limit]
+        )
 
 
 @dataclass(frozen=True)

@@ -144,15 +144,18 @@ def read_as_trained(model: SentenceTransformer) -> None:
     """Have texts read as the model was trained, where the library would do otherwise; in place, and kept by exports.
 
     SigLIP was trained on 64 tokens with the padding attended to; the library pads to the longest text. SigLIP 2 was
-    trained on lower case, and some of its checkpoints name a tokenizer that keeps capitals.
+    trained on lower case, and some of its checkpoints name a tokenizer that keeps capitals. Others name no limit of
+    tokens though they have one.
     Source: https://huggingface.co/docs/transformers/model_doc/siglip2
     """
     for module in model.modules():
         config: Any = getattr(getattr(module, "model", None), "config", None)
-        kind = getattr(config, "model_type", None)
-        if kind not in _FIXED_LENGTH or not hasattr(module, "processing_kwargs"):
+        if config is None or not hasattr(module, "processing_kwargs"):
             continue
         transformer: Any = module
+        _cap_length(transformer)
+        if config.model_type not in _FIXED_LENGTH:
+            continue
         fixed = {
             "padding": "max_length",
             "max_length": config.text_config.max_position_embeddings,
@@ -162,6 +165,18 @@ def read_as_trained(model: SentenceTransformer) -> None:
         if hasattr(transformer.tokenizer, "backend_tokenizer"):
             # Of SigLIP 2. The first SigLIP's tokenizer is SentencePiece itself, and does so.
             _lower_case(transformer)
+
+
+def _cap_length(transformer: Any) -> None:
+    """Cut texts off at the positions that the model has, where its tokenizer names more or no limit."""
+    config = transformer.model.config
+    words, tokenizer = getattr(config, "text_config", None), getattr(transformer, "tokenizer", None)
+    positions = getattr(words, "max_position_embeddings", None)
+    if tokenizer is None or positions is None:
+        return
+    # RoBERTa, in AltCLIP, counts positions from after the padding's number.
+    positions -= (words.pad_token_id or 0) + 1 if config.model_type == "altclip" else 0
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
 
 
 def _lower_case(transformer: Any) -> None:

@@ -19,6 +19,7 @@ from trainer.models.encoder import Encoder, Vectors, load_clip, title_vectors
 from trainer.models.families import named_parameters
 from trainer.models.fingerprints import fingerprint, fingerprints
 from trainer.models.projections import Heads, heads_of
+from trainer.models.titles import language_of, text_limit, token_counts
 from trainer.models.towers import BATCH, Towers, prefetched
 from trainer.settings import Bars, Fit
 
@@ -41,6 +42,8 @@ class Facts:
         fingerprint: of the whole model; `vision` and `text` of its towers, each with its preprocessing.
         parameters: (name, count) of each parameter, in the model's order.
         heads: the projections.
+        limit: the most tokens of a title that are read; None: more than any title has.
+        language: the only language of its texts; None: several, or unknown.
     """
 
     fingerprint: str
@@ -48,17 +51,21 @@ class Facts:
     text: str
     parameters: tuple[tuple[str, int], ...]
     heads: Heads
+    limit: int | None = None
+    language: str | None = None
 
     @classmethod
     def of(cls, model: SentenceTransformer) -> Facts:
         """Collect the facts of a loaded model."""
         found = fingerprints(model)
         sizes = tuple((name, parameter.numel()) for name, parameter in named_parameters(model))
-        return cls(found.whole, found.vision, found.text, sizes, heads_of(model))
+        known = text_limit(model), language_of(model)
+        return cls(found.whole, found.vision, found.text, sizes, heads_of(model), *known)
 
     def stored(self) -> ModelFacts:
         """Return the facts as the store keeps them."""
         facts = {"vision": self.vision, "text": self.text, "parameters": [list(pair) for pair in self.parameters]}
+        facts |= {"limit": self.limit, "language": self.language}
         return ModelFacts(self.fingerprint, facts, self.heads.as_bytes())
 
     @classmethod
@@ -67,12 +74,13 @@ class Facts:
         try:
             sizes = tuple((str(name), int(size)) for name, size in row.facts["parameters"])
             vision, text = str(row.facts["vision"]), str(row.facts["text"])
+            limit, language = row.facts["limit"], row.facts["language"]
         except (KeyError, TypeError, ValueError):
             return None
         heads = None if row.heads is None else Heads.from_bytes(row.heads)
         if heads is None:
             return None
-        return cls(row.fingerprint, vision, text, sizes, heads)
+        return cls(row.fingerprint, vision, text, sizes, heads, limit, language)
 
 
 class LazyModel:
@@ -181,6 +189,10 @@ class LazyModel:
         encoder = self.encoder()
         towers = Towers(encoder.model, encoder.device, precision)
         return (towers.pooled_titles(towers.prepared_titles(batch)) for batch in batches(titles, BATCH))
+
+    def token_counts(self, titles: Sequence[str]) -> list[int]:
+        """How many tokens each title has, however many of them are read."""
+        return token_counts(self.encoder().model, titles)
 
     def _load(self) -> tuple[Encoder, Facts]:
         if self._loaded is None:

@@ -42,6 +42,7 @@ from trainer.runs.contest import Measured, compare_with_use
 from trainer.runs.learning import goes_on, open_learner
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
 from trainer.runs.promotion import Decision
+from trainer.runs.readable import find_unread
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
@@ -71,6 +72,7 @@ class TrainResult:
             followed if another run came into use meanwhile.
         seconds: {phase: wall-clock seconds}.
         warnings: what the run could not do, in words.
+        titles_cut: how many distinct titles are longer than what the base model reads.
     """
 
     run_id: int
@@ -88,6 +90,7 @@ class TrainResult:
     decision: Decision | None
     seconds: dict[str, float]
     warnings: list[str]
+    titles_cut: int
 
 
 def train(
@@ -172,6 +175,9 @@ def _train(
             run.warn(text)
     with run.timed("encode"):
         pooled = encode(run.database, model, chosen, settings, run.progress)
+        unread = find_unread(run.database, model, chosen, settings)
+        for text in unread.warnings:
+            run.warn(text)
     with run.timed("mine"):
         rows, snapshot_id = mine(run.database, model, chosen, settings, run.progress)
         run.note(snapshot_id=snapshot_id)
@@ -217,6 +223,7 @@ def _train(
         decision,
         dict(run.seconds),
         run.warnings,
+        unread.cut,
     )
 
 
