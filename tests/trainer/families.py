@@ -97,6 +97,18 @@ def clip_tokenizer(length: int = 24) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)  # type: ignore[arg-type]
 
 
+def real_vocabulary_clip(folder: Path) -> Path:
+    """A CLIP with its own vocabulary and length; open-clip-torch has to be installed."""
+    found = open_clips_vocabulary()
+    assert found is not None
+    tokenizer = CLIPTokenizer(vocab=found[0], merges=found[1], model_max_length=77)  # type: ignore[arg-type]
+    marks = {"bos_token_id": 49406, "eos_token_id": 49407}
+    text = {**TOWER, "num_hidden_layers": 1, "vocab_size": len(tokenizer), **marks}
+    _seeded(lambda: CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)), folder)
+    CLIPProcessor(_clip_images(), tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    return folder
+
+
 def _seeded(build: Callable[[], Any], folder: Path) -> None:
     torch.manual_seed(0)
     build().save_pretrained(folder)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 from sqlalchemy import func, select
@@ -17,13 +18,22 @@ from transformers import AutoModel, AutoProcessor
 
 from store.db import Database
 from store.tables import Feature
-from tests.trainer.families import FAMILIES, blip, clip, text_student
+from tests.store.builders import add_video
+from tests.trainer.families import (
+    FAMILIES,
+    blip,
+    clip,
+    open_clips_vocabulary,
+    qwen3_vl,
+    real_vocabulary_clip,
+    text_student,
+)
 from tests.trainer.oracle import NAMES, Drawn
 from tests.trainer.test_learners import is_what_was_scored
-from tests.trainer.tiny import fill
+from tests.trainer.tiny import COLOURS, draw, fill
 from tests.trainer.training import artifact, settings
 from trainer.errors import DamagedModel, NotAClip
-from trainer.models import TEXT, VISUAL, LazyModel
+from trainer.models import TEXT, VISUAL, Features, LazyModel
 from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 from trainer.runs import export_model, train
@@ -45,14 +55,25 @@ def filled(sqlite_database: Database) -> Database:
 
 
 @pytest.fixture(scope="session")
+def real_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP with the vocabulary of the real one."""
+    if open_clips_vocabulary() is None:
+        pytest.skip("CLIP's vocabulary comes from open-clip-torch (pip install --no-deps open-clip-torch)")
+    with quiet_libraries():
+        return real_vocabulary_clip(tmp_path_factory.mktemp("real") / "clip")
+
+
+@pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a family's model, built once."""
     place, made = tmp_path_factory.mktemp("families"), dict[str, Path]()
 
     def build(name: str) -> Path:
+        if name == "qwen3-vl":
+            pytest.importorskip("torchvision")
         if name not in made:
             with quiet_libraries():
-                made[name] = FAMILIES[name](place / name.replace(" ", "-"))
+                made[name] = {**FAMILIES, "qwen3-vl": qwen3_vl}[name](place / name.replace(" ", "-"))
         return made[name]
 
     return build
@@ -63,7 +84,7 @@ def count_features(database: Database) -> int:
         return session.scalar(select(func.count()).select_from(Feature)) or 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "qwen3-vl"])
 @pytest.mark.parametrize("what", ["ridge", "projection"])
 def test_a_run_keeps_two_matrices_and_is_exported_as_it_was_scored(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str, what: str
@@ -208,3 +229,78 @@ def test_a_changed_text_model_is_another_model(
     assert found[0].vision == found[1].vision
     assert found[0].text != found[1].text
     assert found[0].fingerprint != found[1].fingerprint
+
+
+LANGUAGES = {
+    "English": [
+        "I survived 100 days in hardcore Minecraft",
+        "GTA 6 trailer breakdown - everything you missed!",
+        "How to sharpen a kitchen knife",
+        "Unboxing the RTX 5090 Ti | first impressions",
+        "10 Python tricks you should know",
+        "But what is a neural network? | Deep learning chapter 1",
+        "Reading my old diary 😂😂😂",
+    ],
+    "German": [
+        "Wie funktioniert eigentlich ein Kühlschrank?",
+        "Die schönsten Wanderwege in den Alpen",
+        "Neue Küche einbauen: unsere größten Fehler",
+    ],
+    "Turkish": [
+        "Evde yapabileceğiniz en kolay kek tarifi",
+        "Türkiye'nin en güzel köyleri",
+        "Bir hafta boyunca sadece bunu yedim",
+    ],
+    "Spanish": ["Cómo hacer una tortilla de patatas perfecta", "Los secretos mejor guardados de Barcelona"],
+    "French": ["Comment réussir une mayonnaise maison", "Pourquoi les avions ne volent pas plus vite ?"],
+    "Japanese": ["おうちで簡単に作れるラーメン", "東京のおすすめカフェ10選"],
+    "Hindi": ["घर पर पिज़्ज़ा कैसे बनाएं", "भारत की सबसे सुंदर जगहें"],
+    "Russian": ["Как приготовить борщ", "Самые красивые места России"],
+}
+
+
+@pytest.mark.parametrize("spoken", LANGUAGES)
+def test_clips_own_tokens_tell_english_from_other_languages(
+    sqlite_database: Database, real_clip: Path, spoken: str
+) -> None:
+    features = Features(sqlite_database, LazyModel(sqlite_database, str(real_clip), "cpu"), "fp32", "crop")
+    assert features.model.facts.language == "English"
+    assert features.are_mostly_foreign(LANGUAGES[spoken]) is (spoken != "English")
+
+
+def test_titles_that_are_cut_or_foreign_are_told_of_once_they_were_counted_without_the_model(
+    sqlite_database: Database, real_clip: Path
+) -> None:
+    """100 characters of Japanese are more than 77 tokens."""
+    fill(sqlite_database, 20)
+    long = "東京でいちばんおいしいラーメンを食べに行ってきました。" * 4
+    with sqlite_database.write() as session:
+        for number in range(30):
+            picture = draw(COLOURS[number % 10], "bar", number, "ja") + bytes([number])
+            title = f"{number} {long[: 60 if number else 100]}"
+            add_video(session, f"ja{number}", day=100 + number, title=title, picture=picture)
+    result = train(sqlite_database, settings(real_clip, train="ridge", title_model="base"))
+    assert result.titles_cut == 30
+    assert any("30 of 50 titles are longer than the 77 tokens" in text for text in result.warnings)
+    assert any("not in English" in text and "@uc1" in text for text in result.warnings)
+    again = LazyModel(sqlite_database, str(real_clip), "cpu")
+    features = Features(sqlite_database, again, "fp32", "crop")
+    assert len(features.cut_titles([f"{number} {long[:60]}" for number in range(1, 30)])) == 29
+    assert not again.is_loaded
+
+
+def test_a_model_is_read_up_to_its_positions_whatever_its_tokenizer_says(tmp_path: Path) -> None:
+    folder = clip(tmp_path / "clip")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 10**30}))
+    encoder = load_encoder(str(folder), "cpu")
+    assert encoder.title_vectors(["red circle " * 40], lambda _n: None).shape == (1, 16)
+    assert encoder.cut_titles(["red circle", "red circle " * 40]) == ["red circle " * 40]
+
+
+def test_a_lone_head_that_predicts_words_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    folder = clip(tmp_path / "clip")
+    before = load_encoder(str(folder), "cpu").fingerprint
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "lm_head.weight": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_encoder(str(folder), "cpu").fingerprint == before

@@ -69,6 +69,8 @@ def match(
         wanted = resolve_channels(database, channels)
         with quiet_libraries():
             used = open_in_use(database, model, device, app.console)
+            for title in used.embedder.cut_titles(ideas):
+                app.console.warn(f"the model does not read this title to its end: {title}")
             found = match_titles(
                 used.embedder,
                 picture,

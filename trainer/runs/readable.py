@@ -39,8 +39,8 @@ def find_unread(database: Database, model: LazyModel, chosen: Selection, setting
     warnings = []
     if cut:
         warnings.append(
-            f"{cut} of {len(titles)} titles are longer than the {model.facts.limit} tokens that {model.name} reads; what "
-            "is beyond has no effect"
+            f"{cut} of {len(titles)} titles are longer than the {model.facts.limit} tokens that {model.name} reads; "
+            "what is beyond has no effect"
         )
     foreign = [
         channel_id
@@ -52,7 +52,7 @@ def find_unread(database: Database, model: LazyModel, chosen: Selection, setting
     if foreign:
         with database.read() as session:
             known = channel_titles(session)
-        names = ", ".join(known.get(channel_id, channel_id) for channel_id in foreign)
+        names = ", ".join(known[channel_id][0] or channel_id for channel_id in foreign if channel_id in known)
         warnings.append(
             f"the titles of {names} are mostly not in {model.facts.language}, the only language of {model.name}; "
             f"{_MULTILINGUAL}"
