@@ -20,7 +20,7 @@ from transformers import (
     AltCLIPConfig,
     AltCLIPModel,
     AltCLIPProcessor,
-    BertTokenizerFast,
+    BertTokenizer,
     BlipConfig,
     BlipForImageTextRetrieval,
     BlipProcessor,
@@ -44,7 +44,7 @@ from transformers import (
     SiglipModel,
     SiglipProcessor,
     SiglipTokenizer,
-    XLMRobertaTokenizerFast,
+    XLMRobertaTokenizer,
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.chinese_clip.image_processing_pil_chinese_clip import ChineseCLIPImageProcessorPil
@@ -66,13 +66,14 @@ def open_clips_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]] | No
     if found is None or found.origin is None:
         return None
     lines = gzip.decompress((Path(found.origin).parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode()
-    merges = [tuple(line.split()) for line in lines.split("\n")[1 : 49152 - 256 - 2 + 1]]
+    pairs = [line.split() for line in lines.split("\n")[1 : 49152 - 256 - 2 + 1]]
+    merges = [(pair[0], pair[1]) for pair in pairs]
     letters = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [256 + n for n in range(256 - len(letters))]
     units = [chr(code) for code in [*letters, *others]]
     words = [*units, *(unit + "</w>" for unit in units), *("".join(merge) for merge in merges)]
     words += ["<|startoftext|>", "<|endoftext|>"]
-    return {word: number for number, word in enumerate(words)}, merges  # type: ignore[misc]
+    return {word: number for number, word in enumerate(words)}, merges
 
 
 def clip_tokenizer(length: int = 24) -> CLIPTokenizer:
@@ -153,12 +154,12 @@ def chinese_clip(folder: Path) -> Path:
     return folder
 
 
-def _bert_tokenizer() -> BertTokenizerFast:
+def _bert_tokenizer() -> BertTokenizer:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{x}" for x in LETTERS), *COLOURS, *SHAPES]
-    return BertTokenizerFast(vocab={word: n for n, word in enumerate(words)}, model_max_length=24)
+    return BertTokenizer(vocab={word: n for n, word in enumerate(words)}, model_max_length=24)
 
 
-def _unigram() -> XLMRobertaTokenizerFast:
+def _unigram() -> XLMRobertaTokenizer:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -167,7 +168,7 @@ def _unigram() -> XLMRobertaTokenizerFast:
     )
     tokenizer.train_from_iterator(TEXTS, trainer)
     pieces = [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
-    return XLMRobertaTokenizerFast(vocab=pieces, model_max_length=24)
+    return XLMRobertaTokenizer(vocab=pieces, model_max_length=24)
 
 
 def _sentencepiece(folder: Path) -> Path:
@@ -260,7 +261,7 @@ def qwen3_vl(folder: Path) -> Path:
     transformers prepares its pictures by torchvision, which has to be installed.
     """
     from transformers import (  # noqa: PLC0415 (only with torchvision)
-        Qwen2TokenizerFast,
+        Qwen2Tokenizer,
         Qwen3VLConfig,
         Qwen3VLForConditionalGeneration,
         Qwen3VLProcessor,
@@ -271,13 +272,13 @@ def qwen3_vl(folder: Path) -> Path:
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
     marks.append("<|video_pad|>")
     units = {unit: n for n, unit in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Qwen2TokenizerFast(vocab={**units, **{mark: len(units) + n for n, mark in enumerate(marks)}}, merges=[])
+    tokenizer = Qwen2Tokenizer(vocab={**units, **{mark: len(units) + n for n, mark in enumerate(marks)}}, merges=[])
     tokenizer.add_special_tokens({"additional_special_tokens": marks})
     tokenizer.chat_template = _QWEN_CHAT
     ids = dict(zip(marks, tokenizer.convert_tokens_to_ids(marks), strict=True))
-    text = {**TOWER, "vocab_size": len(tokenizer), "num_key_value_heads": 2, "head_dim": 16}
+    text: dict[str, Any] = {**TOWER, "vocab_size": len(tokenizer), "num_key_value_heads": 2, "head_dim": 16}
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": 8}
+    vision: dict[str, Any] = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": 8}
     vision |= {"out_hidden_size": 32, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
     config = Qwen3VLConfig(
         text_config=text,
@@ -291,7 +292,9 @@ def qwen3_vl(folder: Path) -> Path:
     _seeded(lambda: Qwen3VLForConditionalGeneration(config), place)
     images = Qwen2VLImageProcessor(patch_size=8, size={"shortest_edge": 16 * 16, "longest_edge": 64 * 64})
     videos = Qwen3VLVideoProcessor(patch_size=8)
-    processor = Qwen3VLProcessor(images, tokenizer, videos, chat_template=_QWEN_CHAT)
+    processor = Qwen3VLProcessor(  # type: ignore[no-untyped-call]
+        images, tokenizer, videos, chat_template=_QWEN_CHAT
+    )
     processor.save_pretrained(place)
     transformer = Transformer(str(place))
     modules = [transformer, Pooling(32, "lasttoken"), Normalize()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -132,7 +132,7 @@ def test_siglip_reads_as_its_authors_do(folder_of: Callable[[str], Path], family
     """By transformers alone: padded to the full length, nothing masked, in lower case."""
     folder = folder_of(family)
     encoder = load_encoder(str(folder), "cpu")
-    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
     for names in (NAMES, NAMES[:1], [name.upper() for name in NAMES]):
         tokens = processor.tokenizer(
             [name.lower() for name in names], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
@@ -181,7 +181,7 @@ def test_remote_code_is_refused_by_name(tmp_path: Path) -> None:
 def routed(pictures: Path, texts: Path, folder: Path) -> Path:
     """A folder with separate modules, as a multilingual student is published beside its CLIP."""
     seen, read = SentenceTransformer(str(pictures), device="cpu"), SentenceTransformer(str(texts), device="cpu")
-    router = Router({"text": list(read), "image": [seen[0]]})
+    router = Router({"text": [*read], "image": [cast(Any, seen[0])]})
     SentenceTransformer(modules=[router]).save_pretrained(str(folder), create_model_card=False)
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -162,7 +162,8 @@ def _square(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]] | No
     if len(sides) != 1 or None in sides or "longest_edge" in size:
         return None
     red, green, blue = (round(255 * value) for value in images.image_mean)
-    return int(sides.pop()), (red, green, blue)
+    side: Any = sides.pop()
+    return int(side), (red, green, blue)
 
 
 def title_vectors(model: SentenceTransformer, titles: Sequence[str], count: Count) -> Vectors:

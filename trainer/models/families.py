@@ -120,7 +120,7 @@ def in_one_shape(model: SentenceTransformer, name: str) -> SentenceTransformer:
     return SentenceTransformer(
         modules=[Router({"text": ended["text"], "image": ended["image"]})],
         device=str(model.device),
-        prompts=dict(model.prompts),
+        prompts=_prompts(model),
         default_prompt_name=model.default_prompt_name,
         similarity_fn_name="cosine",
     )
@@ -132,12 +132,16 @@ def paired(pictures: SentenceTransformer, texts: SentenceTransformer) -> Sentenc
     from sentence_transformers.base.modules import Router  # noqa: PLC0415
 
     return SentenceTransformer(
-        modules=[Router({"text": list(texts), "image": route(pictures, "image")})],
+        modules=[Router({"text": [*texts], "image": route(pictures, "image")})],
         device=str(pictures.device),
-        prompts=dict(texts.prompts),
+        prompts=_prompts(texts),
         default_prompt_name=texts.default_prompt_name,
         similarity_fn_name="cosine",
     )
+
+
+def _prompts(model: SentenceTransformer) -> dict[str, str]:
+    return {name: prompt for name, prompt in model.prompts.items() if prompt is not None}
 
 
 def read_as_trained(model: SentenceTransformer) -> None:
@@ -170,7 +174,8 @@ def read_as_trained(model: SentenceTransformer) -> None:
 def _cap_length(transformer: Any) -> None:
     """Cut texts off at the positions that the model has, where its tokenizer names more or no limit."""
     config = transformer.model.config
-    words, tokenizer = getattr(config, "text_config", None), getattr(transformer, "tokenizer", None)
+    words: Any = getattr(config, "text_config", None)
+    tokenizer = getattr(transformer, "tokenizer", None)
     positions = getattr(words, "max_position_embeddings", None)
     if tokenizer is None or positions is None:
         return
@@ -243,11 +248,16 @@ def _last_matrix(modules: list[Any]) -> nn.Linear | None:
     while rest and isinstance(rest[-1], Normalize):
         rest.pop()
     last: Any = rest[-1] if rest else None
-    if not isinstance(last, Dense) or last.use_residual or not isinstance(last.activation_function, nn.Identity):
+    if (
+        not isinstance(last, Dense)
+        or last.bias
+        or last.use_residual
+        or not isinstance(last.activation_function, nn.Identity)
+    ):
         return None
     layer: nn.Linear = last.linear
     names = (last.module_input_name, last.module_output_name)
-    return layer if layer.bias is None and names == ("sentence_embedding", "sentence_embedding") else None
+    return layer if names == ("sentence_embedding", "sentence_embedding") else None
 
 
 def _matrix(modules: list[Any]) -> nn.Linear:

@@ -64,7 +64,11 @@ class Facts:
 
     def stored(self) -> ModelFacts:
         """Return the facts as the store keeps them."""
-        facts = {"vision": self.vision, "text": self.text, "parameters": [list(pair) for pair in self.parameters]}
+        facts: dict[str, Any] = {
+            "vision": self.vision,
+            "text": self.text,
+            "parameters": [list(pair) for pair in self.parameters],
+        }
         facts |= {"limit": self.limit, "language": self.language}
         return ModelFacts(self.fingerprint, facts, self.heads.as_bytes())
 

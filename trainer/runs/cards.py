@@ -220,9 +220,12 @@ _BARS_OFF = [
     "            picture = picture.crop((0, bar, width, height - bar))",
 ]
 _SQUARE = [
-    "    processor = model[0].processor.image_processor",
-    "    size = processor.crop_size or processor.size",
-    '    side = size["height"] if "height" in size else size["shortest_edge"]',
+    '    first = getattr(model[0], "sub_modules", {"image": [model[0]]})["image"][0]',
+    "    processor = first.processor.image_processor",
+    '    size = dict(getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {})',
+    '    side = size.get("height", size.get("shortest_edge"))',
+    '    if side is None or "longest_edge" in size:',
+    "        return picture  # the model sees pictures in their own shape",
 ]
 _FRAMING = {
     "crop": ["    return picture"],
