@@ -251,7 +251,7 @@ LANGUAGES = {
         "Türkiye'nin en güzel köyleri",
         "Bir hafta boyunca sadece bunu yedim",
     ],
-    "Spanish": ["Cómo hacer una tortilla de patatas perfecta", "Los secretos mejor guardados de Barcelona"],
+    "Spanish": ["Cómo hacer una tortilla de patatas perfecta", "Un día en mi vida como estudiante", "Receta fácil"],
     "French": ["Comment réussir une mayonnaise maison", "Pourquoi les avions ne volent pas plus vite ?"],
     "Japanese": ["おうちで簡単に作れるラーメン", "東京のおすすめカフェ10選"],
     "Hindi": ["घर पर पिज़्ज़ा कैसे बनाएं", "भारत की सबसे सुंदर जगहें"],
