@@ -82,7 +82,7 @@ def clip_tokenizer(length: int = 24) -> CLIPTokenizer:
     trained.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    trainer = trainers.BpeTrainer(  # type: ignore[call-arg]
+    trainer = trainers.BpeTrainer(
         vocab_size=600,
         special_tokens=["<|startoftext|>", "<|endoftext|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -192,7 +192,7 @@ def _sentencepiece(folder: Path) -> Path:
 
 def siglip(folder: Path) -> Path:
     """SigLIP: no projection, an attention pool for pictures, the last of 64 tokens for titles; no mask."""
-    tokenizer = SiglipTokenizer(str(_sentencepiece(folder)), model_max_length=16)  # type: ignore[no-untyped-call]
+    tokenizer = SiglipTokenizer(str(_sentencepiece(folder)), model_max_length=16)
     text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
     config = SiglipConfig(text_config=text, vision_config=VISION)
     _seeded(lambda: SiglipModel(config), folder)
@@ -272,10 +272,10 @@ def qwen3_vl(folder: Path) -> Path:
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
     marks.append("<|video_pad|>")
     units = {unit: n for n, unit in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Qwen2Tokenizer(vocab={**units, **{mark: len(units) + n for n, mark in enumerate(marks)}}, merges=[])
+    ids = {mark: len(units) + n for n, mark in enumerate(marks)}
+    tokenizer = Qwen2Tokenizer(vocab={**units, **ids}, merges=[])
     tokenizer.add_special_tokens({"additional_special_tokens": marks})
     tokenizer.chat_template = _QWEN_CHAT
-    ids = dict(zip(marks, tokenizer.convert_tokens_to_ids(marks), strict=True))
     text: dict[str, Any] = {**TOWER, "vocab_size": len(tokenizer), "num_key_value_heads": 2, "head_dim": 16}
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
     vision: dict[str, Any] = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": 8}

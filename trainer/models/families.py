@@ -248,12 +248,9 @@ def _last_matrix(modules: list[Any]) -> nn.Linear | None:
     while rest and isinstance(rest[-1], Normalize):
         rest.pop()
     last: Any = rest[-1] if rest else None
-    if (
-        not isinstance(last, Dense)
-        or last.bias
-        or last.use_residual
-        or not isinstance(last.activation_function, nn.Identity)
-    ):
+    if not isinstance(last, Dense) or last.bias or last.use_residual:
+        return None
+    if not isinstance(last.activation_function, nn.Identity):
         return None
     layer: nn.Linear = last.linear
     names = (last.module_input_name, last.module_output_name)

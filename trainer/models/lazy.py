@@ -64,11 +64,8 @@ class Facts:
 
     def stored(self) -> ModelFacts:
         """Return the facts as the store keeps them."""
-        facts: dict[str, Any] = {
-            "vision": self.vision,
-            "text": self.text,
-            "parameters": [list(pair) for pair in self.parameters],
-        }
+        facts: dict[str, Any] = {"vision": self.vision, "text": self.text}
+        facts |= {"parameters": [list(pair) for pair in self.parameters]}
         facts |= {"limit": self.limit, "language": self.language}
         return ModelFacts(self.fingerprint, facts, self.heads.as_bytes())
 
