@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,11 +34,15 @@ from tests.trainer.test_learners import is_what_was_scored
 from tests.trainer.tiny import COLOURS, draw, fill
 from tests.trainer.training import artifact, settings
 from trainer.errors import DamagedModel, NotAClip
+from trainer.library import load_library, match_titles, open_picture, picture_vector, search, searchable, text_vector
 from trainer.models import TEXT, VISUAL, Features, LazyModel
 from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
-from trainer.runs import export_model, train
+from trainer.runs import evaluate, export_model, train
+from trainer.runs.recorded import embedder_of
 from trainer.settings import RECIPE
+from trainer.sweep import SweepSettings, run_sweep
+from trainer.sweep.search_space import Space
 
 pytestmark = pytest.mark.slow
 
@@ -154,8 +159,6 @@ def test_a_title_is_read_alike_beside_longer_ones(folder_of: Callable[[str], Pat
 @pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
 @pytest.mark.parametrize("family", ["siglip", "siglip2-naflex"])
 def test_every_fit_is_seen(folder_of: Callable[[str], Path], family: str, fit: Any) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
     encoder = replace(load_encoder(str(folder_of(family)), "cpu"), fit=fit)
     sizes = {image.size for image in encoder.framed(Drawn()).load(NAMES)}
     squares = family == "siglip" and fit != "crop"
@@ -304,3 +307,25 @@ def test_a_lone_head_that_predicts_words_is_no_reason_to_refuse(tmp_path: Path) 
     tensors = load_file(folder / "model.safetensors")
     save_file({**tensors, "lm_head.weight": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_encoder(str(folder), "cpu").fingerprint == before
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_sweep_a_search_and_a_match(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, paired: bool
+) -> None:
+    base = settings(folder_of("clip" if paired else "siglip"), train="projection")
+    if paired:
+        base = replace(base, text_model=str(text_student(tmp_path / "student", 16)))
+    space = Space.read({"lr": "1e-2,1e-3", "batch_size": "8", "negatives": "none", "with_reader": "no"})
+    counts = {"trials": 2, "seeds": 1, "finalists": 1, "final_seeds": 1}
+    found = run_sweep(filled, SweepSettings(base, space, **counts))
+    embedder = embedder_of(filled, found.run_id)
+    pairs = searchable(filled)
+    library = load_library(filled, embedder, pairs)
+    picture = open_picture(filled, pairs[0].video_id)
+    assert search(library, picture_vector(embedder, picture), 1)[0].pair.video_id == pairs[0].video_id
+    vector = text_vector(embedder, pairs[0].title)
+    assert search(library, vector, 40)[0].score == pytest.approx(float((library.vectors @ vector).max()), abs=1e-6)
+    ideas = match_titles(embedder, picture, ["red circle", "blue bar"], pairs).ideas
+    assert {idea.title for idea in ideas} == {"red circle", "blue bar"}
+    assert evaluate(filled, str(found.run_id), "cpu").matches is True
