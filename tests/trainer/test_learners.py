@@ -170,11 +170,11 @@ def test_a_rerun_with_new_videos_decodes_only_those(
     assert len(set(read)) == 5
     assert not known & set(read)
     with filled.read() as session:
-        assert session.scalar(select(func.count()).select_from(Feature).where(ENCODED)) == 2 * 45
+        assert session.scalar(select(func.count()).select_from(Feature).where(ENCODED)) == 3 * 45
 
 
 ENCODED = Feature.fingerprint != SKETCHES
-"""What towers made, and not what pictures look like, which is kept beside it."""
+"""What was made of a picture, of a title, and of its length; not what pictures look like, which is kept beside it."""
 
 
 class StopsInside(Silent):
