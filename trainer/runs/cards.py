@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
+from trainer.settings import TrainSettings
 
 __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
 
@@ -66,6 +67,9 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
         "A CLIP-style model that puts the thumbnail and the title of a video near each other. "
         f"Fine-tuned by thumbtune from {_linked(run.base_model)}."
     )
+    texts = TrainSettings.from_dict(run.settings).text_model_of_base()
+    if texts is not None:
+        about += f" Titles are embedded by {_linked(texts)}, fine-tuned with it."
     lines = [
         *("---", _metadata(run, base, recalls), "---", ""),
         *(f"# {base.rpartition('/')[2]}, fine-tuned on thumbnails and titles", "", about, ""),
