@@ -1,4 +1,4 @@
-"""Fetch thumbnails from allowed hosts, and check that the bytes are a picture."""
+"""Fetches thumbnails from allowed hosts and verifies them by decoding."""
 
 from collector.thumbnails.fetch import THUMBNAIL_CHOICES, Thumbnails
 

@@ -1,4 +1,4 @@
-"""The service: syncs on a schedule, retrains in a child process, answers health and metrics requests."""
+"""The service: syncs on a schedule, retrains in a child process, and serves health and metrics endpoints."""
 
 from collector.watch.endpoints import Listen, parse_listen
 from collector.watch.schedule import Rhythm, parse_duration

@@ -1,4 +1,4 @@
-"""What training writes and reads: pairs, snapshots, runs, sweeps, champions, cached vectors."""
+"""Data that training reads and writes: pairs, snapshots, runs, sweeps, champions, cached vectors."""
 
 from store.training.cache import read_features, write_features
 from store.training.champions import champion, champion_ids, promote, replace_champion

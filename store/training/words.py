@@ -1,4 +1,4 @@
-"""The words that a reader found on thumbnails: a cache by picture and reader."""
+"""A cache of the text that OCR found on thumbnails, by thumbnail and OCR reader."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from store.tables import ThumbnailWords
 
 __all__ = ["read_words_of", "write_words"]
 
-# More bound values than this in one statement is more than an old SQLite takes.
+# Old SQLite versions limit the bound values in one statement to 999.
 _BATCH = 500
 
 
 def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict[str, str]:
-    """The words that this reader found: {SHA-256 (hex) of the picture: text}; pictures not yet read are left out."""
+    """Return {SHA-256 (hex) of the thumbnail: text} found by this reader, without thumbnails not yet read."""
     found: dict[str, str] = {}
     for start in range(0, len(digests), _BATCH):
         query = select(ThumbnailWords.picture_sha256, ThumbnailWords.text).where(
@@ -29,7 +29,7 @@ def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict
 
 
 def write_words(session: Session, reader: str, texts: Mapping[str, str], at: datetime) -> None:
-    """Keep the words that a reader found: {SHA-256 (hex) of the picture: text}. A row that is there is replaced."""
+    """Cache {SHA-256 (hex) of the thumbnail: text} found by a reader. Existing rows are replaced."""
     rows = [
         {"picture_sha256": digest, "reader": reader, "text": text, "read_at": at}
         for digest, text in sorted(texts.items())

@@ -1,4 +1,4 @@
-"""What syncs write and read: channels, videos, versions, thumbnails, syncs, quota."""
+"""Data that syncs read and write: channels, videos, versions, thumbnails, syncs, quota."""
 
 from store.youtube.channels import (
     NamedChannel,

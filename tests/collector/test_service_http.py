@@ -211,7 +211,7 @@ async def test_an_address_in_use_is_one_clear_error(sqlite_database: Database, s
     taken = Listen("127.0.0.1", server.port)
     stop = asyncio.Event()
     watch = service(sqlite_database, server, Clock(1), "@tests", stop=stop, listen=taken)
-    with pytest.raises(CantListen, match=rf"^127\.0\.0\.1:{server.port} can't be listened on .*; give another address"):
+    with pytest.raises(CantListen, match=rf"127\.0\.0\.1:{server.port} .*--listen"):
         await watch.run()
     assert sync_runs(sqlite_database) == []
     with sqlite_database.write() as session:  # and the store is free
@@ -239,5 +239,5 @@ def test_addresses(given: str, host: str, port: int, loopback: bool) -> None:
     "given", ["", "9464", ":9464", "localhost", "a:b", "a:70000", "u@a:1", "a:1/x", "a b:1", "::1:9"]
 )
 def test_what_is_no_address(given: str) -> None:
-    with pytest.raises(BadSetting, match=r"is no address to listen on; write HOST:PORT, as in 127\.0\.0\.1:9464"):
+    with pytest.raises(BadSetting, match="HOST:PORT"):
         parse_listen(given)

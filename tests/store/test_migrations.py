@@ -16,8 +16,8 @@ from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event
 from store.db import current_revision, head_revision, open_database, rows_as_dicts
 from store.db.migrate import alembic_config, bring_up_to_date
 from store.errors import NotAStore, StoreTooNew, StoreTooOld
-from store.moments import LONG_AGO
 from store.tables import Base, Video
+from store.types import LONG_AGO
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011")
 NOW = "2024-01-02 03:04:05.000000"

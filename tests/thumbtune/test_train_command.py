@@ -278,7 +278,7 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
         (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
         (("runs", "show", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
         (("runs", "promote", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
-        (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep lists them all"),
+        (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep lists all sweeps"),
         (("sweep", "--resume", "9" * 20), 1, f"error: there is no sweep {'9' * 20};"),
         (
             ("export", "dataset", "x", "--run", "9" * 20),

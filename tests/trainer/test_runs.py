@@ -479,7 +479,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
     with filled.read() as session:
         run = get_run(session, 1)
     assert run.status == "interrupted"
-    assert "the process ended without a word" in str(run.error)
+    assert "the process ended unexpectedly" in str(run.error)
 
 
 def test_a_run_that_ends_while_it_is_looked_at_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
