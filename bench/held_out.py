@@ -32,7 +32,7 @@ from trainer.data import Selection, StoredPictures, select_pairs
 from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.learners import Pooled, triplets
-from trainer.models.projections import TEXT, VISUAL
+from trainer.models import TEXT, VISUAL
 from trainer.models.reader import ReaderModel, open_model
 from trainer.models.reading import RapidReader, read_words
 from trainer.progress import Silent

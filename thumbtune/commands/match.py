@@ -78,6 +78,8 @@ def match(
                 database=database,
                 progress=app.console,
             )
+            for title in used.embedder.cut_titles([idea.title for idea in found.ideas]):
+                app.console.warn(f"the model does not read this title to its end: {title}")
     _report(app.console, found)
     if as_json:
         app.console.print_json(_document(found, used, image))

@@ -163,6 +163,7 @@ def document(result: TrainResult) -> dict[str, Any]:
         "by_channel": {
             channel: {name: scores.table(scope=channel) for name, scores in scored.items()} for channel in channels
         },
+        "titles_cut": result.titles_cut,
         "champion_run_id": result.champion_id,
         "promoted": result.promoted,
         "reason": None if result.decision is None else result.decision.reason,

@@ -17,7 +17,7 @@ from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import title_labels
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import Step, Triplets
-from trainer.models import Heads, LazyModel, Vectors
+from trainer.models import Heads, LazyModel, Vectors, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Rows, Scores, score_vectors
 from trainer.settings import TrainSettings
@@ -163,20 +163,12 @@ class HeadsLearner:
         return Candidate(self.pooled.triplets(rows), self.fitter.start, self.fitter, fit_on=fit_on)
 
     def base_candidate(self, rows: Triplets) -> Candidate:
-        """The base model, which learns nothing from the rows that it is fitted on.
-
-        Raises:
-            ValueError: the base model's projections are not known.
-        """
-        heads = self._model.facts.heads
-        if heads is None:
-            raise ValueError("the base model's projections are not plain matrices")
-        return Candidate(self.pooled.triplets(rows), heads)
+        """The base model, which learns nothing from the rows that it is fitted on."""
+        return Candidate(self.pooled.triplets(rows), self._model.facts.heads)
 
     def tensors(self) -> dict[str, Tensor]:
         """The projections that differ from the base's, or were trained."""
-        known = self._model.facts.heads
-        base = {} if known is None else known.tensors()
+        base = self._model.facts.heads.tensors()
         return {
             name: tensor
             for name, tensor in self._heads.tensors().items()
@@ -186,5 +178,5 @@ class HeadsLearner:
     def whole_model(self) -> SentenceTransformer:
         """The base, loaded, with the projections put in."""
         model = self._model.encoder().model
-        put_tensors(model, self.tensors(), "the run's file")
+        put_tensors(named_parameters(model), self.tensors(), "the run's file")
         return model

@@ -84,7 +84,7 @@ def open_again(
 
 def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
     """The names of the projections that are trained; none if anything else is, too."""
-    if model.facts.heads is None or settings.train == "lora":
+    if settings.train == "lora":
         return []
     names = names_to_train(model.facts, settings)
     return names if set(names) <= model.facts.heads.tensors().keys() else []
@@ -94,7 +94,7 @@ def cached_learner(
     model: LazyModel,
     settings: TrainSettings,
     rows: Sequence[ExampleRow],
-    pooled: Pooled | None,
+    pooled: Pooled,
     changed: dict[str, Tensor],
 ) -> HeadsLearner | None:
     """Open the training of projections on known features; None if the run trains anything else, too.
@@ -107,8 +107,8 @@ def cached_learner(
         changed: tensors to start from, where they are not the base's.
     """
     names = _only_projections(model, settings)
-    heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
-    if not names or heads is None or pooled is None:
+    heads = model.facts.heads.with_tensors(changed)
+    if not names or heads is None:
         return None
     groups = {row.picture_sha256: row.group_id for row in rows}
     return HeadsLearner(model, heads, names, pooled, settings=settings, groups=groups)
@@ -118,11 +118,7 @@ def _beside_reader(
     database: Database, learner: HeadsLearner, chosen: Selection, settings: TrainSettings, progress: Progress
 ) -> WithReaderLearner:
     reader = open_model(database, READER, learner.device, text_model=settings.text_model)
-    read = encode(database, reader, chosen, settings, progress)
-    heads = reader.facts.heads
-    assert read is not None, "the reader's vectors are cached"
-    assert heads is not None, "the reader's projections are plain matrices"
-    return WithReaderLearner(learner, read, heads)
+    return WithReaderLearner(learner, encode(database, reader, chosen, settings, progress), reader.facts.heads)
 
 
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:

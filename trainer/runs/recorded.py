@@ -22,6 +22,7 @@ from trainer.models import (
     Heads,
     LazyModel,
     model_folder,
+    named_parameters,
     open_model,
     pick_device,
     pick_precision,
@@ -44,23 +45,9 @@ __all__ = [
     "load_run_model",
     "model_embedder",
     "named_model",
-    "resolve_model",
     "run_in_use",
     "run_settings",
 ]
-
-
-def resolve_model(database: Database, name: str) -> str:
-    """Turn `N:base` into the base model that run N was given; any other name stays.
-
-    Raises:
-        NotFound: there is no such run.
-    """
-    run = parse_run(name)
-    if run is None or ":" not in name or run[1] != "base":
-        return name
-    with database.read() as session:
-        return get_run(session, run[0]).base_model
 
 
 def run_settings(run: TrainingRun) -> TrainSettings:
@@ -142,7 +129,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
     path = tensors_file(database, run.artifact_path)
     kept = load_tensors(path, run.artifact_sha256)
     weights, tensors = (weights_in(kept) if settings.with_reader else None), without_weights(kept)
-    heads = None if base.facts.heads is None else base.facts.heads.with_tensors(tensors)
+    heads = base.facts.heads.with_tensors(tensors)
     if heads is not None:
         return _RunModel(base, heads, weights, settings)
 
@@ -152,7 +139,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
 
             merge_adapters(loaded, settings, tensors)
         else:
-            put_tensors(loaded, tensors, str(path))
+            put_tensors(named_parameters(loaded), tensors, str(path))
 
     changed = base_of(database, run, device, (run.artifact_sha256, change))
     return _RunModel(changed, None, weights, settings)
@@ -182,7 +169,7 @@ def base_of(
         database,
         run.base_model,
         pick_device(device),
-        text_model=settings.text_model,
+        text_model=settings.text_model_of_base(),
         # What fails later is told with where another base can be named: not where this run is.
         option="'thumbtune train --model'",
         fit=settings.fit,
@@ -219,7 +206,7 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
         )
     encoder = found.base.encoder()
     if found.heads is not None:
-        put_tensors(encoder.model, found.heads.tensors(), "the run's file")
+        put_tensors(named_parameters(encoder.model), found.heads.tensors(), "the run's file")
     return encoder
 
 
@@ -263,7 +250,7 @@ def named_model(database: Database, name: str, device: str) -> LazyModel:
 def model_embedder(
     database: Database, model: LazyModel, heads: Heads | None = None, settings: TrainSettings | None = None
 ) -> Embedder:
-    """Any model to embed with: through the feature cache where its projections are plain matrices, else by running it.
+    """Any model to embed with, through the feature cache.
 
     Args:
         database: the store.
@@ -272,8 +259,6 @@ def model_embedder(
         settings: whose precision, fit and bars to use; a precision that this device does not have becomes fp32.
     """
     chosen = heads or model.facts.heads
-    if chosen is None:
-        return model.encoder()
     settings = settings or TrainSettings()
     wanted = "auto" if settings.precision == "bf16" else settings.precision
     precision = pick_precision(wanted, model.device)

@@ -42,6 +42,7 @@ from trainer.runs.contest import Measured, compare_with_use
 from trainer.runs.learning import goes_on, open_learner
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
 from trainer.runs.promotion import Decision
+from trainer.runs.readable import find_unread
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
@@ -71,6 +72,7 @@ class TrainResult:
             followed if another run came into use meanwhile.
         seconds: {phase: wall-clock seconds}.
         warnings: what the run could not do, in words.
+        titles_cut: how many distinct titles are longer than what the base model reads.
     """
 
     run_id: int
@@ -88,6 +90,7 @@ class TrainResult:
     decision: Decision | None
     seconds: dict[str, float]
     warnings: list[str]
+    titles_cut: int
 
 
 def train(
@@ -144,7 +147,7 @@ def train(
             database,
             settings.model,
             device,
-            text_model=settings.text_model,
+            text_model=settings.text_model_of_base(),
             fit=settings.fit,
             bars=settings.bars,
         )
@@ -172,12 +175,15 @@ def _train(
             run.warn(text)
     with run.timed("encode"):
         pooled = encode(run.database, model, chosen, settings, run.progress)
+        unread = find_unread(run.database, model, chosen, settings)
+        for text in unread.warnings:
+            run.warn(text)
     with run.timed("mine"):
         rows, snapshot_id = mine(run.database, model, chosen, settings, run.progress)
         run.note(snapshot_id=snapshot_id)
     prepared = Prepared(rows, snapshot_id, chosen.counts(), pooled)
     with run.timed("evaluate"):
-        base = _score_base(run, model, prepared, source)
+        base = pooled.score(model.facts.heads, prepared.rows)
         beside = _score_champion(run, in_use, prepared.rows, source)
         known = _known_to_champion(run, in_use, prepared.rows)
     with run.timed("load"):
@@ -217,6 +223,7 @@ def _train(
         decision,
         dict(run.seconds),
         run.warnings,
+        unread.cut,
     )
 
 
@@ -227,13 +234,6 @@ def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
             f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
             "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
         )
-
-
-def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:
-    heads = model.facts.heads
-    if prepared.pooled is not None and heads is not None:
-        return prepared.pooled.score(heads, prepared.rows)
-    return score_examples(model.encoder(), prepared.rows, source, run.progress, "the base model")
 
 
 def _score_champion(

@@ -145,6 +145,9 @@ def _with_possible_reader(
         return replace(settings, space=replace(space, with_reader=without, fit=Choices((settings.shared.fit,))))
     if True not in space.with_reader.of:
         return settings
+    if space.with_reader.of != (True,) and settings.shared.text_model_of_base() is not None:
+        progress.warn("no settings with the reader are tried: --text-model embeds titles in place of the base")
+        return replace(settings, space=replace(space, with_reader=without))
     try:
         open_model(database, READER, device, text_model=settings.shared.text_model).facts  # noqa: B018 (loads it)
     except ModelUnavailable as error:

@@ -31,18 +31,15 @@ def require_projections(model: LazyModel, settings: TrainSettings) -> None:
     """Refuse to train other parameters than projections, which would need the towers in each trial.
 
     Raises:
-        BadSetting: the base model has no plain projections, or others would be trained.
+        BadSetting: others would be trained.
     """
-    heads = model.facts.heads
     why = "a sweep trains projections on cached features"
-    if heads is None:
-        raise BadSetting(f"the projections of {settings.model} are not plain matrices, and {why}; use 'train' instead")
     if settings.train == RIDGE:
         return
     if settings.train == "lora":
         raise BadSetting(f"--train 'lora' adapts the towers, and {why}; use --train projection")
     names = chosen_names([name for name, _ in model.facts.parameters], settings.train)
-    others = [name for name in names if name not in heads.tensors()]
+    others = [name for name in names if name not in model.facts.heads.tensors()]
     if others:
         raise BadSetting(
             f"--train {settings.train!r} matches {others[0]}, and {why}; use --train projection, or name one of them"
@@ -116,8 +113,6 @@ class Trials:
         if True in space.with_reader.of:
             reader = open_model(self.database, READER, self.device, text_model=self.settings.text_model)
             read = encode(self.database, reader, self.chosen, self.settings, self.progress)
-            assert read is not None, "the reader's vectors are cached"
-            assert reader.facts.heads is not None, "the reader's projections are plain matrices"
             self._reader = read, reader.facts.heads
         if space.train.of != (RIDGE,):
             for strategy in space.negatives.values() or ():
@@ -131,7 +126,7 @@ class Trials:
                 self.database,
                 settings.model,
                 self.device,
-                text_model=settings.text_model,
+                text_model=replace(settings, with_reader=True in space.with_reader.of).text_model_of_base(),
                 fit=fit,
                 bars=settings.bars,
             )
@@ -143,8 +138,6 @@ class Trials:
             for way in space.train.of:
                 require_projections(model, replace(settings, train=str(way)))
         pooled = encode(self.database, model, self.chosen, settings, self.progress)
-        assert pooled is not None, "the model has plain projections"
-        assert model.facts.heads is not None, "as above"
         return _Base(model, pooled, pooled.score(model.facts.heads, self._valid))
 
     def run(self, settings: TrainSettings) -> TrialRun:
