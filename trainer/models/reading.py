@@ -222,7 +222,7 @@ def read_words(
     count(len(words))
     for batch in batches([digest for digest in wanted if digest not in words], _BATCH):
         read = {digest: reader.read(image) for digest, image in zip(batch, source.load(batch), strict=True)}
-        if keep:
+        if keep and not database.unwritable:
             with database.write() as session:
                 write_words(session, reader.name, read, utc_now())
         words.update(read)
