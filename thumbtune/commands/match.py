@@ -54,8 +54,9 @@ def match(
     IMAGE is a file, or the id of a video in the store; put -- before an id that begins with a dash. Without a TITLE,
     or for a TITLE that is -, titles are read from standard input, one a line. "3 of 121" means: among the titles of
     the store's 120 other pairs, two fit the thumbnail better. The probability is that of the title being the
-    thumbnail's own among those titles, with its 95 % interval over held-out folds. The titles that the thumbnail has
-    now are shown for reference, marked `current`. With --image, several thumbnails and titles are shown as a matrix.
+    thumbnail's own among those titles; "over folds" is its range over models that were each fitted without a fifth of
+    the videos. The titles that the thumbnail has now are shown for reference, marked `current`. With --image, several
+    thumbnails and titles are shown as a matrix.
     """
     ideas = _ideas(titles, file)
     images = list(dict.fromkeys((image, *more)))
@@ -110,7 +111,7 @@ def _position(placed: Placed, compared: int) -> str | None:
 
 
 def report(console: Console, found: Matches) -> None:
-    """Print a table of one thumbnail's titles, or a matrix of several thumbnails and titles, and what is known of both."""
+    """Print the table of one thumbnail, or the matrix of several, and how far the probabilities can be trusted."""
     if len(found.thumbnails) == 1:
         _report_one(console, found.thumbnails[0])
     else:
@@ -136,14 +137,14 @@ def _report_one(console: Console, found: Matched) -> None:
     lines += [(now.score, _row("current", now, found.compared)) for now in found.current]
     # Stable: at equal scores an idea comes before a current title.
     rows = [cells for _, cells in sorted(lines, key=lambda at: -at[0])]
-    columns = ("rank", "score", "position", "probability", "95 % interval", "title")
+    columns = ("rank", "score", "position", "probability", "over folds", "title")
     kept = [at for at, name in enumerate(columns) if any(row[at] is not None for row in rows) or name == "position"]
     console.table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
     if found.words is not None:
         console.say(f"words on the thumbnail: {found.words or '(none)'}")
     ties = found.near_ties()
     if ties:
-        console.say(f"can't be told apart: {_pairs(ties)} (their intervals overlap)")
+        console.say(f"can't be told apart: {_pairs(ties)} (their probabilities over folds overlap)")
 
 
 def _row(rank: object, title: Placed, compared: int) -> tuple[object, ...]:
@@ -158,7 +159,7 @@ def _pairs(ties: list[tuple[int, int]]) -> str:
 
 
 def _report_matrix(console: Console, thumbnails: list[Matched]) -> None:
-    """A row for each title, a column for each thumbnail: the probability (or score), and the rank for this thumbnail."""
+    """Print a row for each title, a column for each thumbnail: the probability, or else the score, and the rank."""
     ranked = [{idea.title: (rank, idea) for rank, idea in enumerate(found.ideas, start=1)} for found in thumbnails]
     rows = [[idea.title, *(_cell(*of[idea.title]) for of in ranked)] for idea in thumbnails[0].ideas]
     names = [f"{number}: {found.name}" for number, found in enumerate(thumbnails, start=1)]

@@ -66,7 +66,7 @@ class Matched:
     words: str | None = None
 
     def near_ties(self) -> list[tuple[int, int]]:
-        """The ranks (1 is best) of neighbouring ideas that can't be told apart: their intervals overlap."""
+        """The ranks (1 is best) of neighbouring ideas that can't be told apart: their spreads overlap."""
         return [
             (rank, rank + 1)
             for rank, (one, other) in enumerate(zip(self.ideas, self.ideas[1:], strict=False), start=1)
@@ -243,7 +243,7 @@ def _current(pairs: Sequence[Pair], picture: QueryPicture, shown: frozenset[str]
 def _scores(
     versions: Versions, queries: Sequence[Vectors], ideas: Sequence[str], stored: Sequence[str], progress: Progress
 ) -> list[dict[str, float]]:
-    """{title: cosine similarity} by each version. A title of the store is embedded as such, also where it is an idea."""
+    """{title: cosine similarity} by each version. A title of the store is embedded as such, even if it is an idea."""
     known = list(dict.fromkeys(stored))
     seen = frozenset(known)
     new = [title for title in ideas if title not in seen]

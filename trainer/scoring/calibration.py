@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, logsumexp
-from scipy.stats import t
 
 __all__ = ["Calibration", "HeldOutScores", "Probability", "calibrate", "calibration_error", "probability"]
 
@@ -70,7 +69,7 @@ def calibrate(parts: Sequence[HeldOutScores]) -> Calibration:
     """
     if len(parts) < 2:
         raise ValueError("calibration needs two folds or more")
-    scales = tuple(_fit_scale([other for other in parts if other is not part]) for part in parts)
+    scales = tuple(_fit_scale([*parts[:at], *parts[at + 1 :]]) for at in range(len(parts)))
     first, right = [], []
     for part, scale in zip(parts, scales, strict=True):
         chances, hits = _first_ranked(part, scale)
@@ -115,7 +114,7 @@ def _first_ranked(part: HeldOutScores, scale: float) -> tuple[Scores, NDArray[np
 def calibration_error(chances: Scores, hits: NDArray[np.bool_]) -> float:
     """Expected calibration error (Naeini et al. 2015), over bins of equal numbers of rows.
 
-    A bin has 20 rows or more, where there are as many, and there are at most 10 bins: smaller ones would measure chance.
+    There are at most 10 bins, of 20 rows or more where there are as many: smaller ones would measure chance.
 
     Args:
         chances: (n,) probabilities.
@@ -128,11 +127,12 @@ def calibration_error(chances: Scores, hits: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Probability:
-    """How probably a title is a thumbnail's own, and its 95 % interval over the folds.
+    """How probably a title is a thumbnail's own, and its spread over the folds.
 
     Args:
         value: 0 to 1.
-        low, high: by the jackknife over the folds: each fold's model, and scale, had not seen that fold.
+        low, high: the least and the largest that the model, or one that had not seen a fold, gives it. This is no
+            confidence interval: it says how far the answer depends on which four fifths of the videos were seen.
     """
 
     value: float
@@ -140,7 +140,7 @@ class Probability:
     high: float
 
     def overlaps(self, other: Probability) -> bool:
-        """Whether the two intervals have a value in common: then the folds do not tell which is the larger."""
+        """Whether the two spreads have a value in common: then the folds do not tell which is the larger."""
         return self.low <= other.high and other.low <= self.high
 
 
@@ -156,11 +156,7 @@ def probability(calibration: Calibration, own: Sequence[float], rivals: Sequence
     if len(own) == 1:
         own, rivals = list(own) * len(scales), list(rivals) * len(scales)
     odds = [_log_odds(scale, mine, theirs) for scale, mine, theirs in zip(scales, own, rivals, strict=True)]
-    folds = np.array(odds[1:])
-    k = len(folds)
-    # Delete-a-group jackknife (Kott 2001), in log-odds: the interval stays within 0 to 1.
-    spread = float(t.ppf(0.975, k - 1) * np.sqrt((k - 1) / k * np.square(folds - folds.mean()).sum()))
-    return Probability(*(float(expit(at)) for at in (odds[0], odds[0] - spread, odds[0] + spread)))
+    return Probability(*(float(expit(at)) for at in (odds[0], min(odds), max(odds))))
 
 
 def _log_odds(scale: float, mine: float, theirs: Scores) -> float:
