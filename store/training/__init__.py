@@ -60,6 +60,7 @@ from store.training.sweeps import (
     trial_scores,
     winner_run,
 )
+from store.training.test_looks import add_test_look, count_test_looks
 from store.training.words import read_words_of, write_words
 
 __all__ = [
@@ -77,11 +78,13 @@ __all__ = [
     "add_evaluations",
     "add_ranks",
     "add_steps",
+    "add_test_look",
     "add_trial_runs",
     "assign_splits",
     "champion",
     "champion_ids",
     "channel_titles",
+    "count_test_looks",
     "current_pairs",
     "end_run",
     "end_run_at_work",

@@ -113,7 +113,7 @@ def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: 
     assert (winner.trial, winner.sweep_id, winner.status) == (None, result.sweep_id, "done")
     assert {(row["model"], row["split"]) for row in scored if row["run_id"] != winner.id} == {("tuned", "valid")}
     assert {(row["model"], row["split"]) for row in scored if row["run_id"] == winner.id} == {
-        (model, split) for model in ("base", "tuned") for split in ("train", "valid", "test")
+        (model, split) for model in ("base", "tuned") for split in ("train", "valid")
     }
     assert ranked == {winner.id}
     for run in trials:
@@ -162,9 +162,8 @@ def test_the_winners_run_repeats_its_trials_first_run(filled: Database, settings
     assert {split: recall.n for split, recall in result.recalls["tuned"].items()} == {
         "train": 28,
         "valid": 6,
-        "test": 6,
     }
-    assert result.recalls["tuned"]["test"].low < result.recalls["tuned"]["test"].high
+    assert result.recalls["tuned"]["valid"].low < result.recalls["tuned"]["valid"].high
     assert result.warnings == []
 
 
