@@ -594,7 +594,7 @@ def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
         compare(filled, "1", "x")
     with pytest.raises(TrainerError):
         train(filled, settings_for(lr=1e38))
-    with pytest.raises(RunUnusable, match=r"run 2 \(failed\) has no ranks on the test split"):
+    with pytest.raises(RunUnusable, match=r"run 2 \(failed\) has no ranks on the valid split"):
         compare(filled, "1", "2")
     with filled.write() as session:
         add_channel(session, "UC2")
