@@ -199,7 +199,7 @@ def test_what_the_champion_was_trained_on_does_not_speak_for_it(
     assert done.result is not None
     assert done.result.decision is not None
     assert f"{len(held_out) - 4} pairs (4 more left out: " in done.result.decision.reason
-    known = "was trained on the title or thumbnail of 4 of the 18 held-out pairs, when another video showed it: "
+    known = "was trained on the title or thumbnail of 4 of the 9 held-out pairs, when another video showed it: "
     assert [text for text in done.result.warnings if known + "its figures are too good" in text]
     with filled.read() as session:
         ranked = {model: ranks(session, 2, model, "thumbnail_to_title", "valid") for model in ("champion", "tuned")}

@@ -247,7 +247,7 @@ def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, 
 
 def test_what_can_not_go_on(filled: Database, settings_for: Make, tmp_path: Path) -> None:
     done = run_sweep(filled, settings_for(trials=2))
-    with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its test split is scored"):
+    with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its winner is compared"):
         resume_sweep(filled, 1)
     base = build_clip(tmp_path / "base")
     with pytest.raises(TrainingInterrupted):
