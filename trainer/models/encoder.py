@@ -28,6 +28,7 @@ __all__ = [
     "as_text",
     "fingerprint",
     "fingerprints",
+    "framed_source",
     "load_clip",
     "load_encoder",
     "pick_device",
@@ -100,9 +101,7 @@ class Encoder:
 
     def framed(self, source: PictureSource) -> PictureSource:
         """The pictures as `fit` and `bars` have them, before the model's own preprocessing."""
-        if self.fit == "crop":
-            return source if self.bars == "keep" else _WithoutBars(source)
-        return _Framed(source, self.fit, *_frame(self.model))
+        return framed_source(source, self.fit, self.bars, lambda: _frame(self.model))
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
@@ -117,6 +116,15 @@ class Encoder:
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32, of length 1; nothing is kept."""
         return title_vectors(self.model, titles, count)
+
+
+def framed_source(
+    source: PictureSource, fit: Fit, bars: Bars, frame: Callable[[], tuple[int, tuple[int, int, int]]]
+) -> PictureSource:
+    """The pictures as `fit` and `bars` have them; `frame` gives the model's side in pixels, and its mean colour."""
+    if fit == "crop":
+        return source if bars == "keep" else _WithoutBars(source)
+    return _Framed(source, fit, *frame())
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ get certainty from them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit, logsumexp
 
 __all__ = ["Calibration", "HeldOutScores", "Probability", "calibrate", "calibration_error", "probability"]
 
@@ -21,7 +20,7 @@ Scores = NDArray[np.floating]
 
 _SCALES = (0.1, 1000.0)
 _ROWS_PER_BIN, _MOST_BINS = 20, 10
-_CERTAIN = 1e-9
+_MOST_ODDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,8 @@ def calibrate(parts: Sequence[HeldOutScores]) -> Calibration:
 
 def _fit_scale(parts: Sequence[HeldOutScores]) -> float:
     """The scale under which thumbnails most probably have their own titles."""
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 (a model that was calibrated before needs none)
+
     n = sum(len(part.own) for part in parts)
     doubt = 1 / (n + 2)
 
@@ -90,7 +91,7 @@ def _fit_scale(parts: Sequence[HeldOutScores]) -> float:
             rows = np.arange(len(part.own))
             scores = scale * part.cosines
             mine = scores[rows, part.own]
-            whole = logsumexp(_own_and_rivals(scores, part, mine), axis=1)
+            whole = _logsumexp(_own_and_rivals(scores, part, mine))
             foreign = np.where(part.rivals, scores, 0).sum(axis=1) / np.maximum(part.rivals.sum(axis=1), 1)
             total += float((whole - (1 - doubt) * mine - doubt * foreign).sum())
         return total / n
@@ -108,7 +109,7 @@ def _first_ranked(part: HeldOutScores, scale: float) -> tuple[Scores, NDArray[np
     """The probability of each thumbnail's first-ranked title, and whether that is its own."""
     mine = scale * part.cosines[np.arange(len(part.own)), part.own]
     scores = _own_and_rivals(scale * part.cosines, part, mine)
-    return np.exp(scores.max(axis=1) - logsumexp(scores, axis=1)), scores[:, :-1].max(axis=1) < mine
+    return np.exp(scores.max(axis=1) - _logsumexp(scores)), scores[:, :-1].max(axis=1) < mine
 
 
 def calibration_error(chances: Scores, hits: NDArray[np.bool_]) -> float:
@@ -156,10 +157,17 @@ def probability(calibration: Calibration, own: Sequence[float], rivals: Sequence
     if len(own) == 1:
         own, rivals = list(own) * len(scales), list(rivals) * len(scales)
     odds = [_log_odds(scale, mine, theirs) for scale, mine, theirs in zip(scales, own, rivals, strict=True)]
-    return Probability(*(float(expit(at)) for at in (odds[0], min(odds), max(odds))))
+    return Probability(*(1 / (1 + math.exp(-at)) for at in (odds[0], min(odds), max(odds))))
 
 
 def _log_odds(scale: float, mine: float, theirs: Scores) -> float:
     if not len(theirs):
-        return float(logit(1 - _CERTAIN))
-    return float(np.clip(scale * mine - logsumexp(scale * theirs), logit(_CERTAIN), logit(1 - _CERTAIN)))
+        return _MOST_ODDS
+    odds = scale * mine - float(_logsumexp(scale * theirs[None])[0])
+    return min(max(odds, -_MOST_ODDS), _MOST_ODDS)
+
+
+def _logsumexp(scores: Scores) -> Scores:
+    """Of each row; SciPy's takes half a second to import."""
+    top = scores.max(axis=1, keepdims=True)
+    return np.asarray(top[:, 0] + np.log(np.exp(scores - top).sum(axis=1)))
