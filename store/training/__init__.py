@@ -61,7 +61,7 @@ from store.training.sweeps import (
     winner_run,
 )
 from store.training.test_looks import add_test_look, count_test_looks
-from store.training.words import read_words_of, write_words
+from store.training.words import Worded, WordsFound, read_words_of, thumbnails_with_words, write_words
 
 __all__ = [
     "ExampleRow",
@@ -75,6 +75,8 @@ __all__ = [
     "SplitVideo",
     "TrialRun",
     "TrialScore",
+    "Worded",
+    "WordsFound",
     "add_evaluations",
     "add_ranks",
     "add_steps",
@@ -125,6 +127,7 @@ __all__ = [
     "steps",
     "sweep_runs",
     "this_machine",
+    "thumbnails_with_words",
     "trained_pairs",
     "trial_scores",
     "update_run",

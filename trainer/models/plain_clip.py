@@ -2,8 +2,9 @@
 
 The model libraries take five seconds to import, which is most of what a query costs. A CLIP's tower is short
 (Radford et al. 2021, https://arxiv.org/abs/2103.00020), so it is written out here: a transformer with
-pre-normalisation, quick GELU or GELU, on patches or on tokens. It is used only for files that the libraries have loaded once, and of which both gave
-the same vectors (`agrees`), and only for a few inputs on the processor; all else is encoded through the libraries.
+pre-normalisation, quick GELU or GELU, on patches or on tokens. It is used only for files that the libraries have loaded
+once, and of which both gave the same vectors (`agrees`), and only for a few inputs on the processor; all else is
+encoded through the libraries.
 """
 
 from __future__ import annotations
