@@ -72,7 +72,7 @@ def measure(name: str, model: Path, folder: Path, repeats: int) -> list[Result]:
                 unit="s",
                 ratio=median(recipe) / median(spent),
                 target=Target("<=", 3, of="thumbtune"),
-                how=f"`python -m bench.cold_start`: median of {repeats} processes; the first after training {first:.1f} s",
+                how=f"`python -m bench.cold_start`: median of {repeats}; the first one {first:.1f} s",
                 raw={"first_s": first, "thumbtune_s": spent, "recipe_s": recipe},
             )
         )
