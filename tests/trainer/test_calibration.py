@@ -142,6 +142,16 @@ def test_a_whole_model_is_calibrated_on_rows_that_it_has_not_seen(sqlite_databas
     assert (found.calibration.n, found.folds) == (12, ())
 
 
+def test_of_many_rows_the_valid_ones_suffice(
+    sqlite_database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.runs.calibrating.MOST_REFITTED", 60)
+    fill(sqlite_database, 80)
+    trained(sqlite_database, tiny_clip)
+    found = calibration_of(sqlite_database, open_in_use(sqlite_database, "1", "cpu"))
+    assert (found.calibration.n, found.folds) == (12, ())
+
+
 def test_too_few_rows_say_nothing(sqlite_database: Database, tiny_clip: Path) -> None:
     fill(sqlite_database, 8)
     trained(sqlite_database, tiny_clip)

@@ -1,7 +1,8 @@
 """How far a model's scores can be trusted: calibrated on held-out rows of a snapshot, and kept beside the model.
 
 A run whose projections can be fitted again is fitted once without each of five folds of its snapshot's train and valid
-rows; a base model has seen none of them. Of other runs (the whole model, adapters) only the valid rows were held out.
+rows; a base model has seen none of them. Of other runs (the whole model, adapters, very many rows) only the valid rows
+were held out.
 The test split is never asked about.
 """
 
@@ -44,6 +45,8 @@ LEAST_ROWS = 10
 """Held-out thumbnails below which nothing is said: the interval of a proportion of fewer spans more than half."""
 MOST_ROWS, MOST_TITLES = 500, 4000
 """Thumbnails asked about, and titles that each is asked about, at most: a single number is fitted."""
+MOST_REFITTED = 2000
+"""Rows that are fitted again without each fold. Of more, the valid rows suffice, on which the model is asked as it is."""
 # Counted up when the same rows give another result.
 _METHOD = 1
 
@@ -107,8 +110,8 @@ def _calibrated(
     database: Database, used: InUse, run: TrainingRun | None, rows: Sequence[ExampleRow], progress: Progress
 ) -> Calibrated:
     groups = [row.group_id for row in rows]
-    if run is not None and used.trained:
-        learner = open_again(database, run, "cpu", Selection(list(rows), {}, ()), progress)
+    if run is not None and used.trained and len(rows) <= MOST_REFITTED:
+        learner = open_again(database, run, _device_of(used.embedder), Selection(list(rows), {}, ()), progress)
         if learner is not None:
             _require_enough(rows, range(len(rows)))
             as_train = [replace(row, split="train", negative_position=None) for row in rows]
@@ -225,6 +228,14 @@ def _heads_of(embedder: Embedder) -> Heads | None:
     """The projections of the model that is trained; None where they are not known apart from it."""
     inner = embedder.model if isinstance(embedder, WithReader) else embedder
     return inner.heads if isinstance(inner, CachedEmbedder) else None
+
+
+def _device_of(embedder: Embedder) -> str:
+    """Where the vectors in the cache were made: on another device they would be made anew."""
+    inner = embedder.model if isinstance(embedder, WithReader) else embedder
+    if isinstance(inner, CachedEmbedder):
+        return inner.features.model.device
+    return inner.device if isinstance(inner, Encoder) else "cpu"
 
 
 def _identity(embedder: Embedder) -> str:
