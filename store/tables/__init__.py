@@ -36,6 +36,7 @@ from store.tables.trained import (
     Snapshot,
     SnapshotExample,
     Sweep,
+    TestLook,
     TrainingRun,
     TrainingStep,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "SyncMode",
     "SyncRun",
     "SyncStatus",
+    "TestLook",
     "TrainingRun",
     "TrainingStep",
     "Tower",

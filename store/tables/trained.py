@@ -10,7 +10,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from store.tables.base import Base, one_of
 
-__all__ = ["Snapshot", "SnapshotExample", "TrainingRun", "TrainingStep", "Evaluation", "Rank", "Promotion", "Sweep"]
+__all__ = [
+    "Snapshot",
+    "SnapshotExample",
+    "TrainingRun",
+    "TrainingStep",
+    "Evaluation",
+    "Rank",
+    "TestLook",
+    "Promotion",
+    "Sweep",
+]
 
 
 class Snapshot(Base):
@@ -201,6 +211,24 @@ class Rank(Base):
     """The video whose title (or thumbnail) was ranked first."""
     top_score: Mapped[float]
     """Cosine similarity of the pair that was ranked first."""
+
+
+class TestLook(Base):
+    """One time that a model was scored on the test split. Never changed or deleted."""
+
+    __tablename__ = "test_look"
+    __test__ = False  # pytest takes a class of this name for tests
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
+    looked_at: Mapped[datetime]
+    """When it was scored."""
+    model: Mapped[str]
+    """`tuned` or `base` of the run, else the model's name as given."""
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
+    """The run whose model it is, or NULL."""
+    snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshot.id"))
+    """The snapshot whose test split it was scored on."""
 
 
 class Promotion(Base):

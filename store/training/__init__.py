@@ -60,7 +60,8 @@ from store.training.sweeps import (
     trial_scores,
     winner_run,
 )
-from store.training.words import read_words_of, write_words
+from store.training.test_looks import add_test_look, count_test_looks
+from store.training.words import Worded, WordsFound, read_words_of, thumbnails_with_words, write_words
 
 __all__ = [
     "ExampleRow",
@@ -74,14 +75,18 @@ __all__ = [
     "SplitVideo",
     "TrialRun",
     "TrialScore",
+    "Worded",
+    "WordsFound",
     "add_evaluations",
     "add_ranks",
     "add_steps",
+    "add_test_look",
     "add_trial_runs",
     "assign_splits",
     "champion",
     "champion_ids",
     "channel_titles",
+    "count_test_looks",
     "current_pairs",
     "end_run",
     "end_run_at_work",
@@ -122,6 +127,7 @@ __all__ = [
     "steps",
     "sweep_runs",
     "this_machine",
+    "thumbnails_with_words",
     "trained_pairs",
     "trial_scores",
     "update_run",

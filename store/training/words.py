@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import column, select, table
 from sqlalchemy.orm import Session
 
 from store.db import insert
 from store.tables import ThumbnailWords
 
-__all__ = ["read_words_of", "write_words"]
+__all__ = ["Worded", "WordsFound", "read_words_of", "thumbnails_with_words", "write_words"]
 
 # Old SQLite versions limit the bound values in one statement to 999.
 _BATCH = 500
+
+_PAIRS = table("pairs", *map(column, ("video_id", "channel_id", "title", "published_at", "thumbnail_text")))
 
 
 def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict[str, str]:
@@ -26,6 +30,60 @@ def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict
         )
         found.update((digest, text) for digest, text in session.execute(query))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """A current pair whose thumbnail has words."""
+
+    video_id: str
+    channel_id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class WordsFound:
+    """What a search for words found.
+
+    Args:
+        matching: the pairs whose thumbnail has all the words, newest first.
+        searched: pairs that were looked at.
+        unread: those of them whose thumbnail no reader has read.
+    """
+
+    matching: list[Worded]
+    searched: int
+    unread: int
+
+
+def thumbnails_with_words(session: Session, words: str, channels: Collection[str] = ()) -> WordsFound:
+    """Find the current pairs whose `thumbnail_text` has all of the words, each anywhere in it.
+
+    Case, accents and compatibility forms make no difference, in any script: databases differ in what they fold.
+
+    Args:
+        session: of a transaction that reads.
+        words: separated by white space, one or more.
+        channels: ids of the channels to look at; empty for all.
+    """
+    query = select(_PAIRS).order_by(_PAIRS.c.published_at.is_(None), _PAIRS.c.published_at.desc(), _PAIRS.c.video_id)
+    wanted, matching, searched, unread = _folded(words).split(), [], 0, 0
+    for row in session.execute(query):
+        if channels and row.channel_id not in channels:
+            continue
+        searched += 1
+        unread += row.thumbnail_text is None
+        text = _folded(row.thumbnail_text or "")
+        if all(word in text for word in wanted):
+            matching.append(Worded(row.video_id, row.channel_id, row.title, row.thumbnail_text))
+    return WordsFound(matching, searched, unread)
+
+
+def _folded(text: str) -> str:
+    """Without case and accents."""
+    parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(char for char in parts if not unicodedata.combining(char))
 
 
 def write_words(session: Session, reader: str, texts: Mapping[str, str], at: datetime) -> None:

@@ -82,18 +82,18 @@ def test_a_program_reads_one_document(thumbtune: Run, clip: Path, store: str) ->
     best = found["standings"][0]
     assert best["seeds"] == 3
     assert {name: best["settings"][name] for name in found["settings"]} == found["settings"]
-    assert set(found["recall_at_1"]["tuned"]) == {"train", "valid", "test"}
+    assert set(found["recall_at_1"]["tuned"]) == {"train", "valid"}
     shell = sqlite3.connect(store.removeprefix("sqlite:///"))
     row = shell.execute(
-        "select valid_recall_at_1, test_recall_at_1, base_test_recall_at_1 from run_history where run_id = ?",
+        "select valid_recall_at_1, test_recall_at_1, base_valid_recall_at_1 from run_history where run_id = ?",
         (found["run_id"],),
     ).fetchone()
     shell.close()
     recall = found["recall_at_1"]
     assert row == (
         recall["tuned"]["valid"]["value"],
-        recall["tuned"]["test"]["value"],
-        recall["base"]["test"]["value"],
+        None,
+        recall["base"]["valid"]["value"],
     )
 
 
@@ -146,11 +146,10 @@ def test_the_base_is_compared_on_the_same_rows(thumbtune: Run, clip: Path, store
     lines = thumbtune("sweep", "--resume", "1").stdout.splitlines()
     assert lines[0].startswith("note: pairs were added, removed or changed")
     assert lines[1].endswith("ranked on 6 valid pairs")
-    assert lines[-4].startswith("winner: trial ")
-    assert "base" not in lines[-4]
-    for line, split in ((lines[-3], "valid"), (lines[-2], "test")):
-        assert f": {split} recall@1 " in line
-        assert line.count("n = 9)") == 2, "the run's figure, and the base's"
+    assert lines[-3].startswith("winner: trial ")
+    assert "base" not in lines[-3]
+    assert ": valid recall@1 " in lines[-2]
+    assert lines[-2].count("n = 9)") == 2, "the run's figure, and the base's"
 
 
 def test_trials_are_listed_only_when_asked_for(thumbtune: Run, clip: Path) -> None:

@@ -106,7 +106,7 @@ def document(done: Done) -> Any:
 
 
 def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) -> None:
-    found = document(thumbtune(*train_arguments(clip), "--output", "whole", "--json"))
+    found = document(thumbtune(*train_arguments(clip), "--output", "whole", "--test", "--json"))
     assert {"run_id", "snapshot_id", "model_path", "parameters", "examples", "metrics", "seconds"} <= found.keys()
     assert found["parameters"]["trainable"] == 1024 < found["parameters"]["total"]
     assert found["examples"] == {"train": 28, "valid": 6, "test": 6}
@@ -120,13 +120,17 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     shell.close()
     assert row == (1, "done", found["metrics"]["tuned"]["test"]["recall@1"])
 
-    again = document(thumbtune("evaluate", "--json"))
+    again = document(thumbtune("evaluate", "--test", "--json"))
     assert again["equals_recorded"] is True
     assert again["metrics"] == found["metrics"]["tuned"]
-    whole = document(thumbtune("evaluate", "--model", "whole", "--json"))
+    whole = document(thumbtune("evaluate", "--model", "whole", "--test", "--json"))
+    assert [found["test_looks"], again["test_looks"], whole["test_looks"]] == [1, 2, 3]
+    assert "test" not in document(thumbtune("evaluate", "--json"))["metrics"]
     assert (whole["run_id"], whole["metrics"]) == (None, found["metrics"]["tuned"])
 
-    listed = document(thumbtune("runs", "--json"))["runs"]
+    history = document(thumbtune("runs", "--json"))
+    assert history["test_looks"] == 3
+    listed = history["runs"]
     assert [(run["run_id"], run["settings"]["lr"]) for run in listed] == [(1, 0.01)]
     shown = document(thumbtune("runs", "show", "1", "--json"))
     assert [step["step"] for step in shown["steps"]] == [1, 2, 3, 4]
@@ -222,7 +226,7 @@ def test_the_readmes_queries_leave_a_sweeps_trials_out(thumbtune: Run, clip: Pat
     (block,) = re.findall(r"```sql\n(.*?)```", readme, re.DOTALL)
     figures, mistaken, *_others = [document(thumbtune("sql", "--json", "--", query)) for query in block.split(";")[:-1]]
     assert [row["run_id"] for row in figures] == [1]
-    wrong = document(thumbtune("runs", "show", "1", "--json"))["test_errors"]
+    wrong = document(thumbtune("runs", "show", "1", "--json"))["valid_errors"]
     assert [row["rank"] for row in mistaken] == sorted((row["rank"] for row in wrong), reverse=True) != []
 
 

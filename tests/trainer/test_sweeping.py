@@ -122,7 +122,7 @@ def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: 
     assert (winner.trial, winner.sweep_id, winner.status) == (None, result.sweep_id, "done")
     assert {(row["model"], row["split"]) for row in scored if row["run_id"] != winner.id} == {("tuned", "valid")}
     assert {(row["model"], row["split"]) for row in scored if row["run_id"] == winner.id} == {
-        (model, split) for model in ("base", "tuned") for split in ("train", "valid", "test")
+        (model, split) for model in ("base", "tuned") for split in ("train", "valid")
     }
     assert ranked == {winner.id}
     for run in trials:
@@ -171,9 +171,8 @@ def test_the_winners_run_repeats_its_trials_first_run(filled: Database, settings
     assert {split: recall.n for split, recall in result.recalls["tuned"].items()} == {
         "train": 28,
         "valid": 6,
-        "test": 6,
     }
-    assert result.recalls["tuned"]["test"].low < result.recalls["tuned"]["test"].high
+    assert result.recalls["tuned"]["valid"].low < result.recalls["tuned"]["valid"].high
     assert result.warnings == []
 
 
@@ -257,7 +256,7 @@ def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, 
 
 def test_what_can_not_go_on(filled: Database, settings_for: Make, tmp_path: Path) -> None:
     done = run_sweep(filled, settings_for(trials=2))
-    with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its test split is scored"):
+    with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its winner is compared"):
         resume_sweep(filled, 1)
     base = build_clip(tmp_path / "base")
     with pytest.raises(TrainingInterrupted):

@@ -13,12 +13,12 @@ from thumbtune.commands.options import channel_option, device_option, json_optio
 from thumbtune.console import Console
 
 if TYPE_CHECKING:
-    from trainer.library import Matched, Placed
-    from trainer.runs import InUse
+    from trainer.library import Matched, Matches, Placed
 
-__all__ = ["match"]
+__all__ = ["document", "match", "report"]
 
 STDIN = "-"
+MOST_TIES = 5
 
 
 @click.command()
@@ -31,6 +31,7 @@ STDIN = "-"
     metavar="FILE",
     help="Read titles from this file too, one a line, UTF-8; - is standard input.",
 )
+@click.option("--image", "more", multiple=True, metavar="IMAGE", help="Another thumbnail for the titles (repeatable).")
 @model_option()
 @channel_option()
 @device_option()
@@ -42,6 +43,7 @@ def match(
     image: str,
     titles: tuple[str, ...],
     file: Path | None,
+    more: tuple[str, ...],
     model: str | None,
     channels: tuple[str, ...],
     device: str,
@@ -51,38 +53,28 @@ def match(
 
     IMAGE is a file, or the id of a video in the store; put -- before an id that begins with a dash. Without a TITLE,
     or for a TITLE that is -, titles are read from standard input, one a line. "3 of 121" means: among the titles of
-    the store's 120 other pairs, two fit the thumbnail better. The titles that the thumbnail has now are shown for
-    reference, marked `current`.
+    the store's 120 other pairs, two fit the thumbnail better. The probability is that of the title being the
+    thumbnail's own among those titles; "over folds" is its range over models that were each fitted without a fifth of
+    the videos. The titles that the thumbnail has now are shown for reference, marked `current`. With --image, several
+    thumbnails and titles are shown as a matrix.
     """
     ideas = _ideas(titles, file)
+    images = list(dict.fromkeys((image, *more)))
     with app.open_database() as database:
-        from trainer.library import (  # noqa: PLC0415
-            all_pairs,
-            match_titles,
-            open_picture,
-            resolve_channels,
-        )
+        from trainer.library import match_thumbnails, open_picture, resolve_channels  # noqa: PLC0415
         from trainer.quiet import quiet_libraries  # noqa: PLC0415
         from trainer.runs import open_in_use  # noqa: PLC0415 (loads torch)
 
-        picture = open_picture(database, image)
+        pictures = [open_picture(database, name) for name in images]
         wanted = resolve_channels(database, channels)
         with quiet_libraries():
             used = open_in_use(database, model, device, app.console)
-            found = match_titles(
-                used.embedder,
-                picture,
-                ideas,
-                all_pairs(database),
-                channels=wanted,
-                database=database,
-                progress=app.console,
-            )
-            for title in used.embedder.cut_titles([idea.title for idea in found.ideas]):
+            found = match_thumbnails(database, used, pictures, ideas, channels=wanted, progress=app.console)
+            for title in used.embedder.cut_titles(list(dict.fromkeys(ideas))):
                 app.console.warn(f"the model does not read this title to its end: {title}")
-    _report(app.console, found)
+    report(app.console, found)
     if as_json:
-        app.console.print_json(_document(found, used, image))
+        app.console.print_json(document(found))
 
 
 def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
@@ -120,47 +112,113 @@ def _position(placed: Placed, compared: int) -> str | None:
     return None if placed.stands is None else f"{placed.stands} of {compared + 1}"
 
 
-def _report(console: Console, found: Matched) -> None:
-    lines: list[tuple[float, tuple[object, ...]]] = [
-        (idea.score, (rank, f"{idea.score:.3f}", _position(idea, found.compared), idea.title))
-        for rank, idea in enumerate(found.ideas, start=1)
-    ]
-    lines += [
-        (now.score, ("current", f"{now.score:.3f}", _position(now, found.compared), now.title)) for now in found.current
-    ]
-    # Stable: at equal scores an idea comes before a current title.
-    console.table(("rank", "score", "position", "title"), [cells for _, cells in sorted(lines, key=lambda at: -at[0])])
-    if not found.compared:
+def report(console: Console, found: Matches) -> None:
+    """Print the table of one thumbnail, or the matrix of several, and how far the probabilities can be trusted."""
+    if len(found.thumbnails) == 1:
+        _report_one(console, found.thumbnails[0])
+    else:
+        _report_matrix(console, found.thumbnails)
+    if found.calibration is not None:
+        measured = found.calibration
+        console.say(
+            f"probabilities: calibrated on {measured.n} held-out thumbnails in {len(measured.scales)} folds; expected "
+            f"calibration error {measured.error:.3f}"
+        )
+    else:
+        console.note(f"note: no probabilities: {found.uncalibrated}")
+    if not found.thumbnails[0].compared:
         console.note(
             "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"
         )
 
 
-def _document(found: Matched, used: InUse, image: str) -> dict[str, Any]:
+def _report_one(console: Console, found: Matched) -> None:
+    lines: list[tuple[float, tuple[object, ...]]] = [
+        (idea.score, _row(rank, idea, found.compared)) for rank, idea in enumerate(found.ideas, start=1)
+    ]
+    lines += [(now.score, _row("current", now, found.compared)) for now in found.current]
+    # Stable: at equal scores an idea comes before a current title.
+    rows = [cells for _, cells in sorted(lines, key=lambda at: -at[0])]
+    columns = ("rank", "score", "position", "probability", "over folds", "title")
+    kept = [at for at, name in enumerate(columns) if any(row[at] is not None for row in rows) or name == "position"]
+    console.table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
+    if found.words is not None:
+        console.say(f"words on the thumbnail: {found.words or '(none)'}")
+    ties = found.near_ties()
+    if ties:
+        console.say(f"can't be told apart: {_pairs(ties)} (their probabilities over folds overlap)")
+
+
+def _row(rank: object, title: Placed, compared: int) -> tuple[object, ...]:
+    chance = title.probability
+    shown = (None, None) if chance is None else (f"{chance.value:.3f}", f"{chance.low:.3f} to {chance.high:.3f}")
+    return (rank, f"{title.score:.3f}", _position(title, compared), *shown, title.title)
+
+
+def _pairs(ties: list[tuple[int, int]]) -> str:
+    shown = ", ".join(f"{one} and {other}" for one, other in ties[:MOST_TIES])
+    return shown if len(ties) <= MOST_TIES else f"{shown} and {len(ties) - MOST_TIES} more"
+
+
+def _report_matrix(console: Console, thumbnails: list[Matched]) -> None:
+    """Print a row for each title, a column for each thumbnail: the probability, or else the score, and the rank."""
+    ranked = [{idea.title: (rank, idea) for rank, idea in enumerate(found.ideas, start=1)} for found in thumbnails]
+    rows = [[idea.title, *(_cell(*of[idea.title]) for of in ranked)] for idea in thumbnails[0].ideas]
+    names = [f"{number}: {found.name}" for number, found in enumerate(thumbnails, start=1)]
+    console.table(("title", *names), rows)
+    for number, found in enumerate(thumbnails, start=1):
+        if found.words is not None:
+            console.say(f"words on thumbnail {number}: {found.words or '(none)'}")
+        if found.near_ties():
+            console.say(f"can't be told apart for thumbnail {number}: ranks {_pairs(found.near_ties())}")
+
+
+def _cell(rank: int, idea: Placed) -> str:
+    shown = f"{idea.score:.3f}" if idea.probability is None else f"{idea.probability.value:.3f}"
+    return f"{shown} (#{rank})"
+
+
+def document(found: Matches) -> dict[str, Any]:
+    """One document: of one thumbnail, or of several under `thumbnails`."""
+    measured = found.calibration
+    about = {
+        "model": found.model,
+        "run_id": found.run_id,
+        "calibration": None
+        if measured is None
+        else {
+            "scale": measured.scale,
+            "expected_calibration_error": measured.error,
+            "n": measured.n,
+            "folds": len(measured.scales),
+        },
+    }
+    thumbnails = [_thumbnail(matched) for matched in found.thumbnails]
+    return {**thumbnails[0], **about} if len(thumbnails) == 1 else {**about, "thumbnails": thumbnails}
+
+
+def _thumbnail(found: Matched) -> dict[str, Any]:
     return {
-        "image": image,
-        "model": used.name,
-        "run_id": used.run_id,
+        "image": found.name,
         "compared": found.compared,
+        "words": found.words,
         "titles": [
-            {
-                "rank": rank,
-                "title": idea.title,
-                "score": idea.score,
-                "stands": idea.stands,
-                "of": found.compared + 1 if idea.stands else None,
-                "times": idea.times,
-            }
+            {"rank": rank, **_title(idea, found.compared), "times": idea.times}
             for rank, idea in enumerate(found.ideas, start=1)
         ],
-        "current": [
-            {
-                "title": now.title,
-                "score": now.score,
-                "stands": now.stands,
-                "of": found.compared + 1 if now.stands else None,
-                "video_ids": list(now.video_ids),
-            }
-            for now in found.current
-        ],
+        "current": [{**_title(now, found.compared), "video_ids": list(now.video_ids)} for now in found.current],
+        "near_ties": found.near_ties(),
+    }
+
+
+def _title(placed: Placed, compared: int) -> dict[str, Any]:
+    chance = placed.probability
+    return {
+        "title": placed.title,
+        "score": placed.score,
+        "stands": placed.stands,
+        "of": compared + 1 if placed.stands else None,
+        "probability": None if chance is None else chance.value,
+        "probability_low": None if chance is None else chance.low,
+        "probability_high": None if chance is None else chance.high,
     }

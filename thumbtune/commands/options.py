@@ -16,6 +16,7 @@ __all__ = [
     "channel_option",
     "device_option",
     "json_option",
+    "looks",
     "model_option",
     "note_old_spelling",
     "old_model",
@@ -47,6 +48,11 @@ def _want_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
 json_option = click.option(
     "--json", "as_json", is_flag=True, callback=_want_json, help="Print one JSON document to stdout."
 )
+
+
+def looks(n: int) -> str:
+    """Describe how often the test split was looked at: the more often, the less its figures surprise."""
+    return f"test looked at {n} time{'s' * (n != 1)}"
 
 
 def channel_option(default: str = "all channels") -> Callable[[F], F]:

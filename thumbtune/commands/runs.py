@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from store.db import rows_as_dicts
-from store.training import champion, evaluations, get_run, get_sweep, steps
+from store.training import champion, count_test_looks, evaluations, get_run, get_sweep, steps
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
-from thumbtune.commands.options import json_option
+from thumbtune.commands.options import json_option, looks
 from thumbtune.console import Console, printable
 from trainer.settings import TrainSettings
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["runs"]
 
-_LISTED = ("run_id", "started_at", "status", "base_model", "trained", "snapshot_id", "n_train", "n_test")
+_LISTED = ("run_id", "started_at", "status", "base_model", "trained", "snapshot_id", "n_train", "n_valid")
 _OF_SWEEP = ("trial", "seed", "lr", "epochs", "batch_size", "negatives", "temperature", "valid_recall_at_1", "seconds")
 _SHOWN_CHANGES = 20
 _SHOWN_ERRORS = 10
@@ -53,9 +53,10 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     with app.open_database() as database, database.read() as session:
         rows = _listed(session, sweep_id)
         in_use = champion(session)
+        looked = count_test_looks(session)
     rows = [{**row, "in_use": in_use is not None and row["run_id"] == in_use.id} for row in rows]
     if as_json:
-        app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
+        app.console.print_json({"runs": [{**row, **_values(row)} for row in rows], "test_looks": looked})
         return
     if not rows:
         app.console.say("there are no runs yet; run 'thumbtune train' first")
@@ -74,10 +75,11 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
             "other settings",
             "snapshot",
             "n train",
-            "n test",
-            "base test recall@1",
-            "test recall@1",
+            "n valid",
+            "base valid recall@1",
+            "valid recall@1",
             "95 % interval",
+            "test recall@1",
             "seconds",
         ),
         [_line(row) for row in rows],
@@ -85,6 +87,8 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     for row in rows:
         if row["error"]:
             app.console.say(f"run {row['run_id']} {row['status']}: {row['error']}")
+    if looked:
+        app.console.say(looks(looked))
 
 
 def _listed(session: Session, sweep_id: int | None) -> list[dict[str, Any]]:
@@ -100,7 +104,7 @@ def _sweep_line(row: dict[str, Any]) -> list[object]:
 
 
 def _line(row: dict[str, Any]) -> list[object]:
-    low, high = row["test_recall_at_1_low"], row["test_recall_at_1_high"]
+    low, high = row["valid_recall_at_1_low"], row["valid_recall_at_1_high"]
     first: list[object] = [row[column] for column in _LISTED]
     first[1] = str(first[1])[:16]
     first[3] = str(first[3]) if len(str(first[3])) <= 40 else "…" + str(first[3])[-39:]
@@ -110,9 +114,10 @@ def _line(row: dict[str, Any]) -> list[object]:
         *first[1:5],
         _others(row),
         *first[5:],
-        row["base_test_recall_at_1"],
-        row["test_recall_at_1"],
+        row["base_valid_recall_at_1"],
+        row["valid_recall_at_1"],
         None if low is None else f"{low:.3f} to {high:.3f}",
+        row["test_recall_at_1"],
         row["seconds"],
     ]
 
@@ -153,12 +158,7 @@ def show(app: App, run_id: int, as_json: bool) -> None:
         run = get_run(session, run_id)
         scored = evaluations(session, run_id)
         taken = steps(session, run_id)
-        wrong = rows_as_dicts(
-            session,
-            "SELECT video_id, title, rank, score, top_video_id, top_title, top_score FROM run_errors "
-            "WHERE run_id = :run AND model = 'tuned' AND split = 'test' ORDER BY rank DESC, video_id",
-            run=run_id,
-        )
+        wrong = {split: _wrong(session, run_id, split) for split in ("valid", "test")}
     facts = _facts(run)
     metrics = [
         _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")
@@ -166,18 +166,33 @@ def show(app: App, run_id: int, as_json: bool) -> None:
     ]
     losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in taken]
     if as_json:
-        app.console.print_json({**facts, "metrics": metrics, "steps": losses, "test_errors": wrong})
+        app.console.print_json(
+            {**facts, "metrics": metrics, "steps": losses, **{f"{split}_errors": rows for split, rows in wrong.items()}}
+        )
         return
     app.console.table(("fact", "value"), [(name, _short(value)) for name, value in facts.items()])
     if metrics:
         app.console.table(tuple(metrics[0]), [tuple(row.values()) for row in metrics], title="metrics")
     if losses:
         app.console.say(f"loss: {losses[0]['loss']:.4f} at step 1, {losses[-1]['loss']:.4f} at step {len(losses)}")
-    if wrong:
-        shown = [(row["rank"], row["title"] or _REMOVED, row["top_title"] or _REMOVED) for row in wrong[:_SHOWN_ERRORS]]
-        app.console.table(
-            ("rank", "own title", "ranked first"), shown, title=f"test thumbnails ranked wrong: {len(wrong)}"
-        )
+    for split, rows in wrong.items():
+        if rows:
+            shown = [(row["rank"], row["title"] or _REMOVED, row["top_title"] or _REMOVED) for row in rows]
+            app.console.table(
+                ("rank", "own title", "ranked first"),
+                shown[:_SHOWN_ERRORS],
+                title=f"{split} thumbnails ranked wrong: {len(rows)}",
+            )
+
+
+def _wrong(session: Session, run_id: int, split: str) -> list[dict[str, Any]]:
+    return rows_as_dicts(
+        session,
+        "SELECT video_id, title, rank, score, top_video_id, top_title, top_score FROM run_errors "
+        "WHERE run_id = :run AND model = 'tuned' AND split = :split ORDER BY rank DESC, video_id",
+        run=run_id,
+        split=split,
+    )
 
 
 def _reading_order(row: Evaluation) -> tuple[object, ...]:
@@ -205,7 +220,7 @@ def _short(value: object) -> object:
 @click.option(
     "--split",
     type=click.Choice(("train", "valid", "test")),
-    default="test",
+    default="valid",
     show_default=True,
     help="The split to compare on.",
 )

@@ -133,8 +133,8 @@ def sweep(
 
     SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is recorded as one run per seed; these runs are not
     scored on the test split and keep no model. The best settings are run with more seeds; the best over all seeds are
-    trained once more, as 'thumbtune train' does, and scored on test. It comes into use if it is better on held-out
-    pairs than the model in use. The closed-form map has no use for the settings of training in steps.
+    trained once more, as 'thumbtune train' does, and compared. It comes into use if it is better on held-out pairs than
+    the model in use. The closed-form map has no use for the settings of training in steps.
 
     Resume a stopped sweep with --resume. The ranking of sweep 1's trials, by SQL:
 

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
-from thumbtune.commands.options import json_option
+from thumbtune.commands.options import json_option, looks
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from trainer.errors import BadSetting
@@ -25,11 +25,14 @@ __all__ = ["document", "outcome", "report", "train"]
 
 @click.command()
 @training_options(defaults=True)
+@click.option("--test", is_flag=True, help="Score on the test split too; each look is counted in the store.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
 @json_option
 @click.pass_context
-def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | None, **options: Any) -> None:
+def train(
+    ctx: click.Context, /, *, as_json: bool, test: bool, recipe: bool, output: Path | None, **options: Any
+) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
     Each thumbnail and title goes through the model's towers only once: the resulting vectors are kept in the store, so
@@ -50,7 +53,7 @@ def train(ctx: click.Context, /, *, as_json: bool, recipe: bool, output: Path | 
     with app.open_database() as database:
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
-        result = run_training(database, settings, output=output, progress=app.console)
+        result = run_training(database, settings, output=output, progress=app.console, test=test)
     report(app.console, result)
     if result.champion is not None:
         app.console.say(_beside(result))
@@ -101,6 +104,8 @@ def report(console: Console, result: TrainResult) -> None:
     console.table(("split", "n", *others, "recall@1", "95 % interval", "recall@5", "mrr", "median rank"), rows)
     if result.reader is not None:
         console.say(_words_alone(result.reader, result.examples))
+    if result.test_looks is not None:
+        console.say(looks(result.test_looks))
     console.say(f"model: {result.model_path}")
 
 
@@ -157,6 +162,7 @@ def document(result: TrainResult) -> dict[str, Any]:
         "model_path": str(result.model_path),
         "parameters": {"total": result.total, "trainable": result.trainable},
         "examples": result.examples,
+        "test_looks": result.test_looks,
         "metrics": {name: scores.table() for name, scores in scored.items()},
         "intervals": {name: scores.intervals() for name, scores in scored.items()},
         "title_to_thumbnail": {name: scores.table("title_to_thumbnail") for name, scores in scored.items()},

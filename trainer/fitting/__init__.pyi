@@ -3,6 +3,7 @@ from .beside_reader import WithReaderLearner as WithReaderLearner
 from .beside_reader import weights_in as weights_in
 from .beside_reader import without_weights as without_weights
 from .candidates import Candidate as Candidate
+from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks
 from .fitter import Fitter as Fitter
 from .learners import HeadsLearner as HeadsLearner

@@ -8,7 +8,9 @@ from .library import search as search
 from .library import searchable as searchable
 from .library import text_vector as text_vector
 from .match import Matched as Matched
+from .match import Matches as Matches
 from .match import Placed as Placed
+from .match import match_thumbnails as match_thumbnails
 from .match import match_titles as match_titles
 from .query_picture import QueryPicture as QueryPicture
 from .query_picture import open_picture as open_picture

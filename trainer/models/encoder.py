@@ -26,6 +26,7 @@ __all__ = [
     "Encoder",
     "Vectors",
     "as_text",
+    "framed_source",
     "load_clip",
     "load_encoder",
     "pick_device",
@@ -101,11 +102,7 @@ class Encoder:
 
     def framed(self, source: PictureSource) -> PictureSource:
         """The pictures as `fit` and `bars` have them, before the model's own preprocessing."""
-        square = None if self.fit == "crop" else _square(self.model)
-        if square is not None:
-            return _Framed(source, self.fit, *square)
-        # A model that does not see a square is shown the whole picture, whatever the fit.
-        return source if self.fit == "crop" and self.bars == "keep" else _WithoutBars(source)
+        return framed_source(source, self.fit, self.bars, lambda: _square(self.model))
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
@@ -129,6 +126,24 @@ class Encoder:
             if limit is None
             else [title for title, n in zip(titles, token_counts(self.model, titles), strict=True) if n > limit]
         )
+
+
+def framed_source(
+    source: PictureSource, fit: Fit, bars: Bars, frame: Callable[[], tuple[int, tuple[int, int, int]] | None]
+) -> PictureSource:
+    """The pictures as `fit` and `bars` have them.
+
+    Args:
+        source: the pictures.
+        fit: as in `TrainSettings`.
+        bars: as in `TrainSettings`.
+        frame: gives the side of the square that the model sees, in pixels, and its mean colour; None for a model that
+            does not see a square: it is shown the whole picture, whatever the fit.
+    """
+    square = None if fit == "crop" else frame()
+    if square is not None:
+        return _Framed(source, fit, *square)
+    return source if fit == "crop" and bars == "keep" else _WithoutBars(source)
 
 
 @dataclass(frozen=True)

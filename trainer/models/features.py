@@ -68,7 +68,7 @@ class Features:
         cache = _Cache(self.database, self._key("text"), "text", self.model.facts.heads.text.shape[1], keep)
         by_digest = {_digest(title): title for title in titles}
         return cache.filled(
-            [_digest(title) for title in titles], lambda missing: self._encoded_titles(missing, by_digest), count
+            [_digest(title) for title in titles], lambda missing: self._encoded_titles(missing, by_digest, keep), count
         )
 
     def cut_titles(self, titles: Sequence[str], *, keep: bool = True) -> list[str]:
@@ -90,7 +90,7 @@ class Features:
 
         def encode(missing: Sequence[str]) -> Encoded:
             for batch in batches(missing, _READ):
-                counts = self.model.token_counts([by_digest[digest] for digest in batch])
+                counts = self.model.token_counts([by_digest[digest] for digest in batch], keep=keep)
                 yield batch, np.array(counts, np.float32)[:, None]
 
         cache = _Cache(self.database, key, "text", 1, keep)
@@ -108,10 +108,10 @@ class Features:
         found = self.model.encoded_pictures(digests, source, self.precision, keep=keep)
         return zip(batches(digests, BATCH), found, strict=True)
 
-    def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str]) -> Encoded:
+    def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str], keep: bool) -> Encoded:
         # Titles of like length together: a batch is padded to its longest.
         by_length = sorted(digests, key=lambda digest: len(titles[digest]))
-        found = self.model.encoded_titles([titles[digest] for digest in by_length], self.precision)
+        found = self.model.encoded_titles([titles[digest] for digest in by_length], self.precision, keep=keep)
         return zip(batches(by_length, BATCH), found, strict=True)
 
 

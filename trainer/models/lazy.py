@@ -15,9 +15,10 @@ from store.db import Database
 from store.training import ModelFacts, read_known_model, write_known_model
 from trainer.data import PictureSource, batches
 from trainer.errors import DamagedModel
-from trainer.models.encoder import Encoder, Vectors, load_clip, title_vectors
+from trainer.models.encoder import Encoder, Vectors, framed_source, load_clip, title_vectors
 from trainer.models.families import named_parameters
 from trainer.models.fingerprints import fingerprint, fingerprints
+from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
 from trainer.models.titles import language_of, text_limit, token_counts
 from trainer.models.towers import BATCH, Towers, prefetched
@@ -179,21 +180,58 @@ class LazyModel:
         Returns:
             Pooled vectors of each batch, (n, vision width) float32.
         """
+        plain = self._plain(len(digests), precision, keep=keep)
+        if plain is not None:
+            seen = framed_source(source, self._fit, self._bars, plain.frame).load(digests)
+            return iter([plain.pictures(seen)])
         encoder = self.encoder()
         towers, shown = Towers(encoder.model, encoder.device, precision), encoder.framed(source)
         # Decoding and resizing the next batches overlaps with the forward pass.
         prepared = prefetched(lambda batch: towers.prepared_pictures(shown.load(batch)), batches(digests, BATCH))
         return map(towers.pooled_pictures, prepared)
 
-    def encoded_titles(self, titles: Sequence[str], precision: str) -> Iterator[Vectors]:
+    def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Run the text tower over titles, in batches of `BATCH`: pooled vectors, (n, text width) float32 each."""
+        plain = self._plain(len(titles), precision, keep=keep)
+        if plain is not None:
+            return iter([plain.titles(titles)])
         encoder = self.encoder()
         towers = Towers(encoder.model, encoder.device, precision)
         return (towers.pooled_titles(towers.prepared_titles(batch)) for batch in batches(titles, BATCH))
 
-    def token_counts(self, titles: Sequence[str]) -> list[int]:
-        """How many tokens each title has, however many of them are read."""
-        return token_counts(self.encoder().model, titles)
+    def token_counts(self, titles: Sequence[str], *, keep: bool) -> list[int]:
+        """How many tokens each title has, however many of them are read; `keep` as for `encoded_pictures`."""
+        plain = self._plain(len(titles), "fp32", keep=keep)
+        return token_counts(self.encoder().model, titles) if plain is None else plain.token_counts(titles)
+
+    def _plain(self, n: int, precision: str, *, keep: bool) -> PlainClip | None:
+        """The model's tower without the libraries, for a few inputs, where it was found to give the same vectors.
+
+        What is kept comes from the libraries alone: the two differ by rounding.
+        """
+        files = self._files()
+        if keep or self.is_loaded or self._changed is not None or self._text_model is not None or files is None:
+            return None
+        if (self.device, precision) != ("cpu", "fp32") or not 0 < n <= BATCH:
+            return None
+        with self._database.read() as session:
+            row = read_known_model(session, _plain_key(files))
+        folder = _folder(self.name)
+        return PlainClip.at(folder) if folder is not None and row is not None and row.facts.get("agrees") else None
+
+    def _compare_with_plain(self, model: SentenceTransformer) -> None:
+        """Find out, once for these files, whether a tower without the libraries gives the same vectors."""
+        files, folder = self._files(), _folder(self.name)
+        if self.device != "cpu" or self._changed is not None or self._text_model is not None:
+            return
+        if self._database.unwritable or not files or not folder:
+            return
+        with self._database.read() as session:
+            if read_known_model(session, _plain_key(files)) is not None:
+                return
+        plain = PlainClip.at(folder)
+        agrees = plain is not None and plain.agrees(Towers(model, "cpu"))
+        _remember(self._database, _plain_key(files), ModelFacts("", {"agrees": agrees}, None))
 
     def _load(self) -> tuple[Encoder, Facts]:
         if self._loaded is None:
@@ -201,6 +239,7 @@ class LazyModel:
             if self._changed is not None:
                 self._changed[1](model)
             found = Facts.of(model)
+            self._compare_with_plain(model)
             self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._fit, self._bars), found
         return self._loaded
 
@@ -288,6 +327,10 @@ class TitleModel:
         # Not the same row as that of a CLIP model in the same folder.
         files = files_digest(self.name)
         return None if files is None else hashlib.sha256(f"{files} titles".encode()).hexdigest()
+
+
+def _plain_key(files: str) -> str:
+    return hashlib.sha256(f"{files} plain".encode()).hexdigest()
 
 
 def _remember(database: Database, files: str, facts: ModelFacts) -> None:

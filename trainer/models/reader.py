@@ -138,7 +138,7 @@ class ReaderModel(LazyModel):
             vectors[[row for row, digest in enumerate(batch) if not words[digest]], -1] = 1
             yield vectors
 
-    def encoded_titles(self, titles: Sequence[str], precision: str) -> Iterator[Vectors]:
+    def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Embed titles: (n, d) float32 of length 1 for each batch; the precision is fp32."""
         for batch in batches(titles, BATCH):
             yield np.pad(self._texts.vectors(list(batch), _silent), ((0, 0), (0, 1)))

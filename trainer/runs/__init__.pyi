@@ -1,3 +1,5 @@
+from .calibrating import Calibrated as Calibrated
+from .calibrating import calibration_of as calibration_of
 from .cards import model_card as model_card
 from .cards import snapshot_lines as snapshot_lines
 from .heartbeat import signs_of_life as signs_of_life

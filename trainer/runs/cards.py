@@ -341,7 +341,7 @@ def _title_model(run: TrainingRun) -> str | None:
 
 def _limits(run: TrainingRun, recalls: Sequence[Evaluation]) -> list[str]:
     test = next((row for row in recalls if (row.model, row.split) == ("tuned", "test")), None)
-    told = "There was no test split, so nothing is known of how it does on videos that it was not chosen by."
+    told = "It was not scored on a test split, so nothing is known of how it does on videos that it was not chosen by."
     if test is not None:
         told = (
             f"Its test is {test.n} videos: with so many, the true recall@1 may lie anywhere from {_bound(test.low)} to "

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from store.db import Database
 from store.tables import TrainingRun
-from store.training import ExampleRow, champion, evaluations, get_run, load_examples, newest_done_run, newest_snapshot
+from store.training import (
+    ExampleRow,
+    add_test_look,
+    champion,
+    evaluations,
+    get_run,
+    load_examples,
+    newest_done_run,
+    newest_snapshot,
+)
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.data import StoredPictures
 from trainer.errors import BadSetting, DamagedModel, NotEnoughPairs, RunUnusable, UnknownModel
@@ -274,7 +283,10 @@ class Evaluated:
         run_id: the run whose model it is, or None.
         snapshot_id: what it was scored on.
         scores: what was found.
-        matches: whether the figures equal those that the run recorded; None where no run did.
+        matches: whether the figures equal those that the run recorded, on the splits that both scored; None where no
+            run did.
+        test_looks: how often a model was scored on the test split in this store, this time included; None if this time
+            it was not.
     """
 
     name: str
@@ -282,18 +294,27 @@ class Evaluated:
     snapshot_id: int
     scores: Scores
     matches: bool | None
+    test_looks: int | None
 
 
 def evaluate(
-    database: Database, what: str | None = None, device: str = "auto", progress: Progress | None = None
+    database: Database,
+    what: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    *,
+    test: bool = False,
 ) -> Evaluated:
-    """Score a run's model on its own snapshot, or any model on the newest one. Only the feature cache is written.
+    """Score a run's model on its own snapshot, or any model on the newest one.
+
+    Only the feature cache is written, and each look at the test split.
 
     Args:
         database: the store.
         what: `N`, `N:base`, a folder or a hub name; None for the newest run that is done.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: told of each picture and title.
+        test: also score on the test split, which is counted in the store.
 
     Raises:
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
@@ -308,10 +329,15 @@ def evaluate(
         else:
             embedder = embedder_of(database, *which, device=device)
         snapshot_id, examples = _examples(database, which[0] if which else None)
+        examples = [row for row in examples if test or row.split != "test"]
         name = str(what) if which is None else f"run {which[0]}" + (", base" if which[1] == "base" else "")
         scores = score_examples(embedder, examples, StoredPictures(database), progress, name)
     matches = None if which is None else _equals_recorded(database, *which, scores)
-    return Evaluated(name, which[0] if which else None, snapshot_id, scores, matches)
+    looks = None
+    if "test" in scores.table():
+        with database.write() as session:
+            looks = add_test_look(session, which[1] if which else name, snapshot_id, which[0] if which else None)
+    return Evaluated(name, which[0] if which else None, snapshot_id, scores, matches, looks)
 
 
 def _newest(database: Database) -> tuple[int, str]:
@@ -337,7 +363,9 @@ def _equals_recorded(database: Database, run_id: int, model: str, scores: Scores
     found = {
         (score.scope, score.split, score.direction, score.metric.name): score.metric.value for score in scores.scores
     }
-    return recorded == found
+    both = {split for _, split, _, _ in recorded} & {split for _, split, _, _ in found}
+    kept, anew = ({at: value for at, value in of.items() if at[1] in both} for of in (recorded, found))
+    return kept == anew
 
 
 def _trained_in_use(database: Database) -> int:

@@ -19,6 +19,7 @@ from store.training import (
     add_evaluations,
     add_ranks,
     add_steps,
+    add_test_look,
     champion,
     end_run,
     replace_champion,
@@ -70,6 +71,8 @@ class TrainResult:
         promoted: whether this run's model came into use.
         decision: how it compares with the model in use; None if they were not compared. A decision to promote was not
             followed if another run came into use meanwhile.
+        test_looks: how often a model was scored on the test split in this store, this run included; None if this run
+            was not.
         seconds: {phase: wall-clock seconds}.
         warnings: what the run could not do, in words.
         titles_cut: how many distinct titles are longer than what the base model reads.
@@ -88,6 +91,7 @@ class TrainResult:
     champion: Scores | None
     promoted: bool
     decision: Decision | None
+    test_looks: int | None
     seconds: dict[str, float]
     warnings: list[str]
     titles_cut: int
@@ -101,6 +105,7 @@ def train(
     progress: Progress | None = None,
     sweep_id: int | None = None,
     compete: bool = False,
+    test: bool = False,
     guard: Callable[[Session], None] | None = None,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record everything about it.
@@ -119,6 +124,7 @@ def train(
         sweep_id: the sweep whose winner this run trains.
         compete: if a run is in use, compare this one with it, and take the better one into use. If none is in use, the
             base model is, and the two are compared in any case.
+        test: also score all models on the test split, which is counted in the store.
         guard: looks at the store in the transaction that starts the run, while no other can start; may refuse.
 
     Raises:
@@ -157,11 +163,11 @@ def train(
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
-            return _train(run, model, in_use, output, compete=compete)
+            return _train(run, model, in_use, output, compete=compete, test=test)
 
 
 def _train(
-    run: Run, model: LazyModel, in_use: TrainingRun | None, output: Path | None, *, compete: bool
+    run: Run, model: LazyModel, in_use: TrainingRun | None, output: Path | None, *, compete: bool, test: bool
 ) -> TrainResult:
     settings, source = run.settings, StoredPictures(run.database)
     with run.timed("snapshot"):
@@ -183,25 +189,27 @@ def _train(
         run.note(snapshot_id=snapshot_id)
     prepared = Prepared(rows, snapshot_id, chosen.counts(), pooled)
     with run.timed("evaluate"):
-        base = pooled.score(model.facts.heads, prepared.rows)
-        beside = _score_champion(run, in_use, prepared.rows, source)
-        known = _known_to_champion(run, in_use, prepared.rows)
+        scored = [row for row in rows if test or row.split != "test"]
+        base = pooled.score(model.facts.heads, scored)
+        beside = _score_champion(run, in_use, scored, source)
+        known = _known_to_champion(run, in_use, scored)
     with run.timed("load"):
         learner = open_learner(run, model, chosen, prepared, in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
     with run.timed("fit"):
         _fit(run, learner, prepared)
     with run.timed("evaluate"):
-        tuned = learner.score(prepared.rows, run.progress)
+        tuned = learner.score(scored, run.progress)
         require_apart(base, tuned)
         _warn_if_worse(run, base, tuned)
-        reader = learner.score_reader(prepared.rows) if isinstance(learner, WithReaderLearner) else None
+        reader = learner.score_reader(scored) if isinstance(learner, WithReaderLearner) else None
+    looks = _count_look(run, snapshot_id, tuned)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
     decision = None
     if in_use is None or compete:
         with run.timed("compare"):
-            measured = Measured(prepared.rows, base, tuned, beside, known)
+            measured = Measured(scored, base, tuned, beside, known)
             decision = compare_with_use(run, learner, chosen, in_use, measured)
     promoted = _end(run, in_use, decision)
     if output is not None:
@@ -221,6 +229,7 @@ def _train(
         beside,
         promoted,
         decision,
+        looks,
         dict(run.seconds),
         run.warnings,
         unread.cut,
@@ -293,6 +302,14 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
                 for step in steps
             ],
         )
+
+
+def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
+    """Count a look at the test split; return how many there were, or None if this run did not look."""
+    if "test" not in tuned.table():
+        return None
+    with run.database.write() as session:
+        return add_test_look(session, "tuned", snapshot_id, run.id)
 
 
 def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use: TrainingRun | None) -> None:

@@ -1,4 +1,4 @@
-"""Hyperparameter search on cached features: each trial is recorded as runs, and only the winner is scored on test.
+"""Hyperparameter search on cached features: each trial is recorded as runs, and the winner trained as a run.
 
 The store's tables hold the sweep. Optuna chooses the settings with its in-memory storage, which is filled from the
 store when a sweep is resumed. Optuna's database storage would create a table `alembic_version` in the store, which
@@ -7,7 +7,7 @@ would break our migrations.
 A trial is one combination of settings, trained with several seeds. Its value is the mean recall@1 of its runs on the
 valid split; ties are broken by the mean reciprocal rank. The best of many trials is also the luckiest, so the best few
 are trained with more seeds, and the winner is the best over all seeds. The winner is then trained as an ordinary run,
-with the first seed, and scored on the test split.
+with the first seed. The test split is not looked at.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _why_not(database: Database, sweep_id: int) -> str:
     if row.status == "running":
         return f"sweep {sweep_id} is running (process {row.pid} of {row.host}); wait for it, or stop it"
     run = "" if winner is None else f" with run {winner.id}"
-    return f"sweep {sweep_id} is done{run}, and its test split is scored; start a new sweep"
+    return f"sweep {sweep_id} is done{run}, and its winner is compared; start a new sweep"
 
 
 @contextmanager
