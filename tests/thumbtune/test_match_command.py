@@ -109,6 +109,14 @@ def test_duplicates_are_listed_once(thumbtune: Run, clip: str) -> None:
     assert sorted((title["title"], title["times"]) for title in found["titles"]) == [("apple", 1), ("zebra", 2)]
 
 
+def test_an_idea_that_is_not_read_to_its_end_is_named(thumbtune: Run, clip: str) -> None:
+    """The tiny CLIP reads 24 tokens."""
+    long = "red circle " * 12
+    done = thumbtune("match", "cover.png", "blue bar", long, "--model", clip)
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert [long.strip() in note for note in notes] == [True]
+
+
 def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     open_database(url).close()

@@ -26,8 +26,8 @@ _MARKS = 2
 _MOST_TOKENS_A_LETTER = 0.25
 """CLIP's vocabulary was made of English: on average it takes 0.21 tokens for a letter of an English title, 0.28 or more
 for one of a French, Italian, Spanish, German, Dutch, Portuguese, Polish, Turkish or Indonesian title, and 0.9 or more
-in other scripts. Tried on a real English channel and on 53 titles in 13 other languages: 15 % of the channel's titles
-have more than this, and 89 % or more of those in each other language."""
+in other scripts. Chosen on a real English channel and 53 made-up titles in 13 other languages: 15 % of the channel's
+titles have more than this, and 89 % or more of those in each language."""
 
 
 def text_limit(model: SentenceTransformer) -> int | None:
