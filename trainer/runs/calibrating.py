@@ -46,7 +46,7 @@ LEAST_ROWS = 10
 MOST_ROWS, MOST_TITLES = 500, 4000
 """Thumbnails asked about, and titles that each is asked about, at most: a single number is fitted."""
 MOST_REFITTED = 2000
-"""Rows that are fitted again without each fold. Of more, the valid rows suffice, on which the model is asked as it is."""
+"""Rows that are fitted again without each fold; of more, the valid rows suffice."""
 # Counted up when the same rows give another result.
 _METHOD = 1
 
