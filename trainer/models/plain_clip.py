@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,10 @@ Vectors = NDArray[np.float32]
 # Both shapes, edges and flat parts; a title with more tokens than any CLIP reads, marks, capitals and other scripts.
 _PICTURES = [Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 40).convert("RGB") for size in ((320, 181), (99, 250))]
 _TITLES = ["", "A fox, 3 Füchse & 狐's  DEN — #1 🎈", "long titles are cut where they must be " * 20]
-_ACTIVATIONS = {"quick_gelu": lambda x: x * torch.sigmoid(1.702 * x), "gelu": gelu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "gelu": gelu,
+}
 _LEGACY_END = 2
 """The end-of-text number that old configurations name wrongly: there, the end is the largest number."""
 
@@ -199,7 +202,7 @@ def _layers(x: Tensor, weights: _Weights, about: Mapping[str, Any], *, causal: b
         y = _normed(x, weights, f"{at}.layer_norm1", about)
         heads = int(about["num_attention_heads"])
         query, key, value = (
-            _linear(y, weights, f"{at}.self_attn.{part}_proj").unflatten(-1, (heads, -1)).transpose(1, 2)
+            _linear(y, weights, f"{at}.self_attn.{part}_proj").reshape(*x.shape[:2], heads, -1).transpose(1, 2)
             for part in "qkv"
         )
         y = scaled_dot_product_attention(query, key, value, is_causal=causal).transpose(1, 2).flatten(-2)
