@@ -212,7 +212,7 @@ def _layers(x: Tensor, weights: _Weights, about: Mapping[str, Any], *, causal: b
         y = _normed(x, weights, f"{at}.layer_norm1", about)
         heads = int(about["num_attention_heads"])
         query, key, value = (
-            _linear(y, weights, f"{at}.self_attn.{part}_proj").reshape(*y.shape[:-1], heads, -1).transpose(1, 2)
+            _linear(y, weights, f"{at}.self_attn.{part}_proj").reshape(*x.shape[:2], heads, -1).transpose(1, 2)
             for part in "qkv"
         )
         y = scaled_dot_product_attention(query, key, value, is_causal=causal).transpose(1, 2).flatten(-2)
