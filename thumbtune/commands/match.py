@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,6 @@ from thumbtune.console import Console
 
 if TYPE_CHECKING:
     from trainer.library import Matched, Placed
-    from trainer.runs import InUse
 
 __all__ = ["match"]
 
@@ -56,31 +55,15 @@ def match(
     """
     ideas = _ideas(titles, file)
     with app.open_database() as database:
-        from trainer.library import (  # noqa: PLC0415
-            all_pairs,
-            match_titles,
-            open_picture,
-            resolve_channels,
-        )
-        from trainer.quiet import quiet_libraries  # noqa: PLC0415
-        from trainer.runs import open_in_use  # noqa: PLC0415 (loads torch)
+        from thumbtune.answers.modelled import Answerer, match_document  # noqa: PLC0415 (loads torch)
+        from trainer.library import open_picture  # noqa: PLC0415
 
         picture = open_picture(database, image)
-        wanted = resolve_channels(database, channels)
-        with quiet_libraries():
-            used = open_in_use(database, model, device, app.console)
-            found = match_titles(
-                used.embedder,
-                picture,
-                ideas,
-                all_pairs(database),
-                channels=wanted,
-                database=database,
-                progress=app.console,
-            )
+        answerer = Answerer(database, model, device, app.console)
+        found = answerer.match(picture, ideas, channels)
     _report(app.console, found)
     if as_json:
-        app.console.print_json(_document(found, used, image))
+        app.console.print_json(match_document(found, answerer.used, image))
 
 
 def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
@@ -132,33 +115,3 @@ def _report(console: Console, found: Matched) -> None:
         console.note(
             "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"
         )
-
-
-def _document(found: Matched, used: InUse, image: str) -> dict[str, Any]:
-    return {
-        "image": image,
-        "model": used.name,
-        "run_id": used.run_id,
-        "compared": found.compared,
-        "titles": [
-            {
-                "rank": rank,
-                "title": idea.title,
-                "score": idea.score,
-                "stands": idea.stands,
-                "of": found.compared + 1 if idea.stands else None,
-                "times": idea.times,
-            }
-            for rank, idea in enumerate(found.ideas, start=1)
-        ],
-        "current": [
-            {
-                "title": now.title,
-                "score": now.score,
-                "stands": now.stands,
-                "of": found.compared + 1 if now.stands else None,
-                "video_ids": list(now.video_ids),
-            }
-            for now in found.current
-        ],
-    }

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from store.db import rows_as_dicts
-from store.training import champion, evaluations, get_run, get_sweep, steps
+from thumbtune.answers.stored import list_runs, run_details, with_values
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
 from thumbtune.commands.options import json_option
@@ -19,9 +17,6 @@ from thumbtune.console import Console, printable
 from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from store.tables import Evaluation, TrainingRun
     from trainer.scoring import Compared
 
 __all__ = ["runs"]
@@ -51,11 +46,9 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     app = ctx.find_object(App)
     assert app is not None
     with app.open_database() as database, database.read() as session:
-        rows = _listed(session, sweep_id)
-        in_use = champion(session)
-    rows = [{**row, "in_use": in_use is not None and row["run_id"] == in_use.id} for row in rows]
+        rows = list_runs(session, sweep_id)
     if as_json:
-        app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
+        app.console.print_json({"runs": [with_values(row) for row in rows]})
         return
     if not rows:
         app.console.say("there are no runs yet; run 'thumbtune train' first")
@@ -87,15 +80,8 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
             app.console.say(f"run {row['run_id']} {row['status']}: {row['error']}")
 
 
-def _listed(session: Session, sweep_id: int | None) -> list[dict[str, Any]]:
-    if sweep_id is None:
-        return rows_as_dicts(session, "SELECT * FROM run_history WHERE trial IS NULL ORDER BY run_id")
-    get_sweep(session, sweep_id)
-    return rows_as_dicts(session, "SELECT * FROM run_history WHERE sweep_id = :sweep ORDER BY run_id", sweep=sweep_id)
-
-
 def _sweep_line(row: dict[str, Any]) -> list[object]:
-    facts = {**row, **_values(row)["settings"]}
+    facts = {**row, **with_values(row)["settings"]}
     return [row["run_id"], row["status"], *(facts[name] for name in _OF_SWEEP)]
 
 
@@ -120,7 +106,7 @@ def _line(row: dict[str, Any]) -> list[object]:
 def _others(row: dict[str, Any]) -> str:
     """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
-    kept = _values(row)["settings"]
+    kept = with_values(row)["settings"]
     told = [
         f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
@@ -134,15 +120,6 @@ def _rounded(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _values(row: dict[str, Any]) -> dict[str, Any]:
-    """SQLite's views give JSON and times as text, PostgreSQL's as values."""
-    settings, started = row["settings"], row["started_at"]
-    return {
-        "settings": json.loads(settings) if isinstance(settings, str) else settings,
-        "started_at": datetime.fromisoformat(started).replace(tzinfo=UTC) if isinstance(started, str) else started,
-    }
-
-
 @runs.command(short_help="Show everything recorded about a run.")
 @click.argument("run_id", metavar="ID", type=int)
 @json_option
@@ -150,21 +127,8 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
 def show(app: App, run_id: int, as_json: bool) -> None:
     """Show run ID: its settings, versions, metrics, losses, and the titles that it ranks wrong."""
     with app.open_database() as database, database.read() as session:
-        run = get_run(session, run_id)
-        scored = evaluations(session, run_id)
-        taken = steps(session, run_id)
-        wrong = rows_as_dicts(
-            session,
-            "SELECT video_id, title, rank, score, top_video_id, top_title, top_score FROM run_errors "
-            "WHERE run_id = :run AND model = 'tuned' AND split = 'test' ORDER BY rank DESC, video_id",
-            run=run_id,
-        )
-    facts = _facts(run)
-    metrics = [
-        _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")
-        for row in sorted(scored, key=_reading_order)
-    ]
-    losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in taken]
+        found = run_details(session, run_id)
+    facts, metrics, losses, wrong = found.facts, found.metrics, found.steps, found.test_errors
     if as_json:
         app.console.print_json({**facts, "metrics": metrics, "steps": losses, "test_errors": wrong})
         return
@@ -178,21 +142,6 @@ def show(app: App, run_id: int, as_json: bool) -> None:
         app.console.table(
             ("rank", "own title", "ranked first"), shown, title=f"test thumbnails ranked wrong: {len(wrong)}"
         )
-
-
-def _reading_order(row: Evaluation) -> tuple[object, ...]:
-    """Base before tuned, train before test, recall@1 before recall@10."""
-    split = ("train", "valid", "test").index(row.split)
-    metric = ("recall", "mrr", "median_rank").index(row.metric.partition("@")[0])
-    return row.model, row.scope, split, row.direction, metric, row.k or 0
-
-
-def _facts(run: TrainingRun) -> dict[str, Any]:
-    return {"run_id" if key == "id" else key: getattr(run, key) for key in run.__table__.columns.keys()}  # noqa: SIM118
-
-
-def _columns(row: object, *names: str) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in names}
 
 
 def _short(value: object) -> object:

@@ -12,4 +12,6 @@ from .match import Placed as Placed
 from .match import match_titles as match_titles
 from .query_picture import QueryPicture as QueryPicture
 from .query_picture import open_picture as open_picture
+from .query_picture import read_picture as read_picture
+from .query_picture import stored_picture as stored_picture
 from .title_list import titles_in as titles_in

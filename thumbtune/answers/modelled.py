@@ -1,0 +1,327 @@
+"""Answers from a model: search, match, and what is nearest to a video. Needs the training stack.
+
+An `Answerer` keeps what one question needed for the next: the model, the pairs and their vectors. What a command asks
+once, the page asks again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from store.db import Database
+from store.training import Pair, champion, library_mark, newest_done_run
+from trainer.data import PictureSource, showing
+from trainer.library import (
+    Found,
+    Library,
+    Matched,
+    QueryPicture,
+    all_pairs,
+    load_library,
+    match_titles,
+    picture_vector,
+    resolve_channels,
+    search,
+    searchable,
+    text_vector,
+)
+from trainer.models import Embedder, Vectors
+from trainer.progress import Progress, Silent
+from trainer.quiet import quiet_libraries
+from trainer.runs import InUse, open_in_use
+
+__all__ = ["Answerer", "Nearest", "Searched", "found_document", "match_document", "search_document"]
+
+_MOST_REMEMBERED = 2000
+"""Titles that are not in the store; beyond that, all are forgotten."""
+_MOST_SHOWN = 64
+"""Pictures of which is remembered where else they are shown."""
+
+Count = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found, and in which library."""
+
+    found: list[Found]
+    library: Library
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What is nearest to a video's thumbnail: the thumbnails and titles of others, and the place of its own title."""
+
+    thumbnails: list[Found]
+    titles: list[Found]
+    own: Matched
+
+
+class Answerer:
+    """Asks one model about one store. What has changed in the store since the last question is read again.
+
+    Args:
+        database: the store.
+        model: as for `open_in_use`; None for the model in use.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: told of each phase.
+        untrained: the model to use while no run has ended and none is named; None: that is an error.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        model: str | None = None,
+        device: str = "auto",
+        progress: Progress | None = None,
+        untrained: str | None = None,
+    ) -> None:
+        self._database = database
+        self._model = model
+        self._device = device
+        self._progress = progress or Silent()
+        self._untrained = untrained
+        self._mark: tuple[object, object] = (None, None)
+        self._used: InUse | None = None
+        self._pairs: list[Pair] | None = None
+        self._libraries: dict[tuple[str, ...], Library] = {}
+        self._shown: dict[str, frozenset[str]] = {}
+
+    @property
+    def used(self) -> InUse:
+        """The model, opened if it is not open yet.
+
+        Raises:
+            NotFound, RunUnusable, ModelUnavailable, BadSetting: see `open_in_use`.
+        """
+        self._look_for_changes()
+        if self._used is None:
+            opened = open_in_use(self._database, self._named(), self._device, self._progress)
+            self._used = replace(opened, embedder=_Remembering(opened.embedder))
+        return self._used
+
+    def search(
+        self,
+        query: str | QueryPicture,
+        k: int,
+        channels: Sequence[str] = (),
+        only: Collection[str] | None = None,
+    ) -> Searched:
+        """Find the `k` thumbnails that are most like a text or a picture, best first.
+
+        Args:
+            query: what to search for. A video's own thumbnail is not among the answers.
+            k: how many, 1 or more.
+            channels: ids or handles of those to search; empty for all.
+            only: ids of the videos to search; None for all.
+
+        Raises:
+            BadSetting: the text is blank, a channel is not in the store, or `k` is less than 1.
+            NotEnoughPairs: there is no thumbnail to search.
+            BadPicture: none of the thumbnails can be decoded.
+            RunUnusable, ModelUnavailable: see `used`; or the model's vectors can't be compared.
+        """
+        self._look_for_changes()
+        # Before a model is loaded for nothing.
+        pairs = None if tuple(channels) in self._libraries else searchable(self._database, channels)
+        with quiet_libraries():
+            vector = self._query_vector(query)
+            library = self._library(tuple(channels), pairs)
+        if only is not None:
+            library = _restricted(library, only)
+        without = None if isinstance(query, str) else query.video_id
+        return Searched(search(library, vector, k, without=without) if library.pairs else [], library)
+
+    def match(self, picture: QueryPicture, titles: Sequence[str], channels: Sequence[str] = ()) -> Matched:
+        """Rank titles for a picture: see `match_titles`.
+
+        Args:
+            picture: the picture.
+            titles: the ideas.
+            channels: ids or handles of those whose titles to compare with; empty for all.
+
+        Raises:
+            BadSetting: there is no title, one is not Unicode text, or a channel is not in the store.
+            RunUnusable, ModelUnavailable: see `used`.
+        """
+        wanted = resolve_channels(self._database, channels)
+        with quiet_libraries():
+            embedder = self.used.embedder
+            pairs = self._with_one_digest(picture)
+            return match_titles(embedder, picture, titles, pairs, channels=wanted, progress=self._progress)
+
+    def nearest(self, picture: QueryPicture, k: int) -> Nearest:
+        """Find the `k` thumbnails and titles of other videos that are nearest to a stored thumbnail.
+
+        Raises:
+            BadSetting, NotEnoughPairs, BadPicture, RunUnusable, ModelUnavailable: see `search`.
+        """
+        thumbnails = self.search(picture, k).found
+        with quiet_libraries():
+            pairs = self._all_pairs()
+            vectors = self.used.embedder.title_vectors([pair.title for pair in pairs], lambda _n: None)
+            vector = self._query_vector(picture)
+        titles = search(Library(pairs, vectors, []), vector, k, without=picture.video_id)
+        return Nearest(thumbnails, titles, self.match(picture, [str(picture.title)]))
+
+    def _look_for_changes(self) -> None:
+        with self._database.read() as session:
+            pairs, models = library_mark(session)
+        if pairs != self._mark[0]:
+            self._pairs, self._libraries, self._shown = None, {}, {}
+        if models != self._mark[1]:
+            self._used, self._libraries = None, {}
+        self._mark = (pairs, models)
+
+    def _named(self) -> str | None:
+        if self._model is not None or self._untrained is None:
+            return self._model
+        with self._database.read() as session:
+            trained = champion(session) is not None or newest_done_run(session) is not None
+        return None if trained else self._untrained
+
+    def _query_vector(self, query: str | QueryPicture) -> Vectors:
+        embedder = self.used.embedder
+        with self._progress.phase("Embedding the query"):
+            return text_vector(embedder, query) if isinstance(query, str) else picture_vector(embedder, query)
+
+    def _library(self, channels: tuple[str, ...], pairs: Sequence[Pair] | None) -> Library:
+        embedder = self.used.embedder
+        if channels not in self._libraries:
+            pairs = searchable(self._database, channels) if pairs is None else pairs
+            self._libraries[channels] = load_library(self._database, embedder, pairs, self._progress)
+        return self._libraries[channels]
+
+    def _all_pairs(self) -> list[Pair]:
+        if self._pairs is None:
+            self._pairs = all_pairs(self._database)
+        return self._pairs
+
+    def _with_one_digest(self, picture: QueryPicture) -> list[Pair]:
+        """All pairs; those whose thumbnail shows the same as the picture, whatever its bytes, have its digest."""
+        pairs = self._all_pairs()
+        if picture.digest not in self._shown:
+            if len(self._shown) >= _MOST_SHOWN:
+                self._shown.clear()
+            digests = (pair.picture_sha256 for pair in pairs)
+            self._shown[picture.digest] = showing(self._database, picture.image, digests)
+        shown = self._shown[picture.digest]
+        return [
+            replace(pair, picture_sha256=picture.digest) if pair.picture_sha256 in shown else pair for pair in pairs
+        ]
+
+
+def _restricted(library: Library, only: Collection[str]) -> Library:
+    rows = [row for row, pair in enumerate(library.pairs) if pair.video_id in only]
+    return Library([library.pairs[row] for row in rows], library.vectors[rows], library.left_out)
+
+
+class _Remembering:
+    """An embedder that keeps the vectors of titles and of pictures asked about: what a page asks again is there."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._rows: dict[str, int] = {}
+        self._stored: Vectors | None = None
+        self._titles: dict[str, Vectors] = {}
+        self._pictures: dict[str, Vectors] = {}
+
+    def picture_vectors(
+        self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
+    ) -> Vectors:
+        """Embed pictures, as `Embedder` does."""
+        if len(digests) != 1:
+            return self._embedder.picture_vectors(digests, source, count, keep=keep)
+        if digests[0] not in self._pictures:
+            if len(self._pictures) >= _MOST_REMEMBERED:
+                self._pictures.clear()
+            self._pictures[digests[0]] = self._embedder.picture_vectors(digests, source, count, keep=keep)
+        return self._pictures[digests[0]]
+
+    def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
+        """Embed titles, as `Embedder` does."""
+        return self._of_store(titles, count) if keep else self._of_ideas(titles, count)
+
+    def _of_store(self, titles: Sequence[str], count: Count) -> Vectors:
+        missing = [title for title in dict.fromkeys(titles) if title not in self._rows]
+        count(len(titles) - len(missing))
+        if missing:
+            made = self._embedder.title_vectors(missing, count, keep=True)
+            start = len(self._rows)
+            self._stored = made if self._stored is None else np.concatenate([self._stored, made])
+            self._rows.update((title, start + row) for row, title in enumerate(missing))
+        assert self._stored is not None, "at least one title is asked for"
+        return self._stored[[self._rows[title] for title in titles]]
+
+    def _of_ideas(self, titles: Sequence[str], count: Count) -> Vectors:
+        if len(self._titles) >= _MOST_REMEMBERED:
+            self._titles.clear()
+        missing = [title for title in dict.fromkeys(titles) if title not in self._titles]
+        count(len(titles) - len(missing))
+        if missing:
+            made = self._embedder.title_vectors(missing, count, keep=False)
+            self._titles.update(zip(missing, made, strict=True))
+        return np.stack([self._titles[title] for title in titles])
+
+
+def search_document(answer: Searched, used: InUse, text: str | None, like: str | None) -> dict[str, Any]:
+    """Return a search's answer as `search --json` prints it, but for the contact sheet."""
+    return {
+        "text": text,
+        "like": like,
+        "model": used.name,
+        "run_id": used.run_id,
+        "searched": len(answer.library.pairs),
+        "left_out": [pair.video_id for pair in answer.library.left_out],
+        "results": found_document(answer.found),
+    }
+
+
+def found_document(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Return found videos as JSON, best first."""
+    return [
+        {
+            "rank": rank,
+            "video_id": answer.pair.video_id,
+            "channel_id": answer.pair.channel_id,
+            "title": answer.pair.title,
+            "score": answer.score,
+            "url": f"https://youtu.be/{answer.pair.video_id}",
+        }
+        for rank, answer in enumerate(found, start=1)
+    ]
+
+
+def match_document(found: Matched, used: InUse, image: str) -> dict[str, Any]:
+    """Return a match's answer as `match --json` prints it."""
+    return {
+        "image": image,
+        "model": used.name,
+        "run_id": used.run_id,
+        "compared": found.compared,
+        "titles": [
+            {
+                "rank": rank,
+                "title": idea.title,
+                "score": idea.score,
+                "stands": idea.stands,
+                "of": found.compared + 1 if idea.stands else None,
+                "times": idea.times,
+            }
+            for rank, idea in enumerate(found.ideas, start=1)
+        ],
+        "current": [
+            {
+                "title": now.title,
+                "score": now.score,
+                "stands": now.stands,
+                "of": found.compared + 1 if now.stands else None,
+                "video_ids": list(now.video_ids),
+            }
+            for now in found.current
+        ],
+    }
