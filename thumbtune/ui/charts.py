@@ -120,8 +120,8 @@ def loss_chart(steps: Sequence[tuple[float, float]]) -> LossChart | None:
         return None
     span = math.ceil(len(steps) / _LOSS_POINTS)
     means = [_mean(steps[start : start + span]) for start in range(0, len(steps), span)]
-    highest = max(max(loss for _, loss in means), 1e-9)
-    epochs = max(max(epoch for epoch, _ in means), 1e-9)
+    highest = max(1e-9, *(loss for _, loss in means))
+    epochs = max(1e-9, *(epoch for epoch, _ in means))
     chart = LossChart("", f"{highest:.2f}", f"{steps[0][1]:.4f}", f"{steps[-1][1]:.4f}", f"{epochs:.1f}")
     across, down = chart.right - chart.left, chart.bottom - chart.top
     points = " ".join(

@@ -50,7 +50,7 @@ class Site:
     model: ModelProcess
     questions: Questions
     uploads: Uploads
-    templates: Environment = field(default_factory=lambda: _templates())
+    templates: Environment = field(default_factory=lambda: _templates())  # noqa: PLW0108 (defined below)
 
     @classmethod
     def of(cls, settings: PageSettings) -> Site:

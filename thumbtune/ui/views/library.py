@@ -94,7 +94,7 @@ async def show(request: web.Request) -> web.Response:
     return site.page(
         request,
         "library.html",
-        **_values(request, asked, channels),
+        **_values(asked, channels),
         tiles=[{"card": card, "score": None, "rank": None} for card in shown],
         next_page=older,
         modelled=None,
@@ -135,7 +135,7 @@ async def _show_found(request: web.Request, site: Site, asked: _Asked) -> web.Re
         request,
         "library.html",
         reload=modelled.progress is not None,
-        **_values(request, asked, channels),
+        **_values(asked, channels),
         tiles=tiles,
         next_page=_link(request, k=str(min(asked.k + PAGE, MOST_FOUND))) if more else None,
         modelled=modelled,
@@ -149,7 +149,7 @@ def _link(request: web.Request, **changed: str) -> str:
     return "/?" + urlencode({**kept, **changed})
 
 
-def _values(request: web.Request, asked: _Asked, channels: dict[str, tuple[str | None, str]]) -> dict[str, Any]:
+def _values(asked: _Asked, channels: dict[str, tuple[str | None, str]]) -> dict[str, Any]:
     wanted = asked.wanted
     return {
         "active": "library",

@@ -112,6 +112,10 @@ async def _answer(request: web.Request, site: Site, chosen: _Chosen) -> web.Resp
         blobs = [picture.content for picture in chosen.pictures if picture.content is not None]
         question = {"ask": "match", "titles": chosen.titles, "pictures": _named(chosen.pictures)}
         modelled = await site.ask(question, blobs)
+        here = _link(chosen, with_uploads=True)
+        if modelled.progress is not None and request.method == "POST" and here is not None:
+            # Only what was asked for by GET can be loaded again.
+            raise web.HTTPSeeOther(here)
     return site.page(
         request,
         "match.html",
@@ -170,10 +174,14 @@ def _at(items: Sequence[Any]) -> list[tuple[int, Any]]:
     return list(enumerate(items))
 
 
-def _link(chosen: _Chosen) -> str | None:
-    """Return the page's address for a colleague; None if a picture was sent, or it would be too long."""
-    if not chosen.pictures or not chosen.titles or any(picture.card is None for picture in chosen.pictures):
-        return None
-    named = [("v", picture.key[2:]) for picture in chosen.pictures] + [("t", title) for title in chosen.titles]
-    link = "/match?" + urlencode(named)
-    return link if len(link) <= _LONGEST_LINK else None
+def _link(chosen: _Chosen, *, with_uploads: bool = False) -> str | None:
+    """Return the page's address for a colleague; None if a picture was sent, or it would be too long.
+
+    Args:
+        chosen: what to match.
+        with_uploads: name pictures that were sent too: they mean nothing to others, and are forgotten after a while.
+    """
+    is_whole = chosen.pictures and chosen.titles and (with_uploads or all(picture.card for picture in chosen.pictures))
+    named = [picture.key.split(":", 1) for picture in chosen.pictures] + [["t", title] for title in chosen.titles]
+    link = "/match?" + urlencode([(name, value) for name, value in named])
+    return link if is_whole and len(link) <= _LONGEST_LINK else None

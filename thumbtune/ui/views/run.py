@@ -13,6 +13,7 @@ from store.youtube import video_cards
 from thumbtune.answers.stored import RunDetails, run_details
 from thumbtune.ui.charts import loss_chart
 from thumbtune.ui.forms import one_of, whole
+from thumbtune.ui.model_process import ModelError
 from thumbtune.ui.site import SITE
 
 __all__ = ["ask_to_promote", "promote", "show"]
@@ -103,7 +104,8 @@ async def promote(request: web.Request) -> web.Response:
     reason = str(sent.get("reason", "")).replace("\0", "").strip()[:_LONGEST_REASON]
     if not reason:
         return await _ask(request, run_id, problem="say why; the reason is recorded with the promotion", status=400)
-    modelled = await site.ask({"ask": "promote", "run_id": run_id, "reason": reason})
-    if modelled.problem is not None:
-        return await _ask(request, run_id, problem=modelled.problem, status=409)
+    try:
+        await site.model.ask({"ask": "promote", "run_id": run_id, "reason": reason})
+    except ModelError as error:
+        return await _ask(request, run_id, problem=site.hidden(str(error)), status=409)
     raise web.HTTPSeeOther("/runs#history")
