@@ -16,6 +16,7 @@ __all__ = ["base_name", "moment", "number", "plain_title", "secrets_hidden", "vi
 _KEPT = frozenset("\u061c\u200e\u200f")
 """Marks that Arabic and Hebrew titles need; inside an element of its own direction they reach nothing else."""
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LONGEST = 1000
 _MOST_MARKS = 4
 """Combining characters on one letter; more than that climb over other lines."""
 
@@ -27,7 +28,12 @@ _KEY = re.compile(r"\b(?:AIza[\w-]{20,}|hf_\w{20,})|((?:key|token)=)[^\s&;,]+")
 
 
 def plain_title(text: str) -> str:
-    """Return text with what could change its surroundings made visible: control and reordering characters by number."""
+    """Return text with what could change its surroundings made visible: control and reordering characters by number.
+
+    YouTube's titles have at most 100 characters; of a longer text, the first 1000 are shown.
+    """
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
     shown: list[str] = []
     marks = 0
     for char in text:

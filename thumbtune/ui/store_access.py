@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
 from store.db import Database, open_database
@@ -74,9 +76,13 @@ class StoreAccess:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of an SQLite store, once it is open."""
-        path = None if self._database is None else self._database.path
-        return None if path is None else path.absolute().parent
+        """The folder of an SQLite store, whether it is there or not; None for another database, or no URL."""
+        try:
+            url = make_url(self._url)
+        except (ArgumentError, ValueError):
+            return None
+        is_file = url.get_backend_name() == "sqlite" and url.database
+        return Path(str(url.database)).absolute().parent if is_file else None
 
     def forget(self) -> None:
         """Close the store; the next request opens it again."""

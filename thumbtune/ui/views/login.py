@@ -27,7 +27,7 @@ async def log_in(request: web.Request) -> web.Response:
     expected = settings.token or ""
     if not hmac.compare_digest(token.strip().encode(), expected.encode()) or not expected:
         return _form(request, target, wrong=True)
-    response = web.HTTPSeeOther(target)
+    response = web.Response(status=303, headers={"Location": target})
     # Behind a proxy that speaks TLS, the browser says so: the cookie then never travels without.
     secure = request.headers.get("Origin", "").startswith("https://")
     response.set_cookie(
