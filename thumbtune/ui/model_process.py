@@ -64,12 +64,13 @@ class ModelProcess:
     """
 
     def __init__(self, settings: PageSettings, command: Sequence[str] | None = None) -> None:
-        self._command = tuple(command or (sys.executable, "-P", "-m", "thumbtune.ui.model_child"))
+        self._command = tuple(command or (sys.executable, "-m", "thumbtune.ui.model_child"))
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
         self._log: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
+        self._last_words = ""
         self.progress: Progressed | None = None
         self.is_warm = False
         """Whether it has answered since it was started."""
@@ -97,7 +98,7 @@ class ModelProcess:
                 try:
                     return await self._ask(question, blobs)
                 except _Ended as ended:
-                    log.warning("the model's process %s; it is started again", ended)
+                    log.warning("the model's process %s; it is started again. %s", ended, self._last_words)
                     self._died = str(ended)
                 try:
                     return await self._ask(question, blobs)
@@ -166,9 +167,14 @@ class ModelProcess:
             start_new_session=True,  # Ctrl-C is for the server, which ends it in order
         )
         assert self._process.stderr is not None
-        self._log = asyncio.create_task(_follow(self._process.stderr))
+        self._log = asyncio.create_task(self._follow(self._process.stderr))
         log.info("the model's process has begun", extra={"pid": self._process.pid})
         return self._process
+
+    async def _follow(self, stream: asyncio.StreamReader) -> None:
+        while piece := await stream.read(_TOLD_APART):
+            self._last_words = piece.decode(errors="replace").rstrip()
+            log.debug("the model's process: %s", self._last_words)
 
     async def stop(self) -> None:
         """End it."""
@@ -189,8 +195,3 @@ class _Ended(Exception):
 
 def _how_it_ended(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-
-
-async def _follow(stream: asyncio.StreamReader) -> None:
-    while piece := await stream.read(_TOLD_APART):
-        log.debug("the model's process: %s", piece.decode(errors="replace").rstrip())
