@@ -17,8 +17,9 @@ from thumbtune.stopping import run_until_stopped
 if TYPE_CHECKING:
     from thumbtune.ui.settings import Address, PageSettings
 
-__all__ = ["page_settings", "run_page", "ui"]
+__all__ = ["LISTEN", "page_settings", "run_page", "ui"]
 
+LISTEN = "127.0.0.1:8460"
 PATIENCE_S = 5.0
 """How long requests under way may take after a signal."""
 SHORTEST_TOKEN = 16
@@ -28,7 +29,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 @click.command()
 @click.option(
     "--listen",
-    default="127.0.0.1:8460",
+    default=LISTEN,
     show_default=True,
     metavar="HOST:PORT",
     help="Where to serve the page; port 0 takes a free port.",

@@ -112,7 +112,9 @@ def fetch(address: str, path: str, method: str = "GET", body: bytes = b"", **hea
     """One request to a page in another process: status, text, headers."""
     connection = HTTPConnection(address, timeout=120)
     try:
-        connection.request(method, path, body or None, {name.replace("_", "-"): value for name, value in headers.items()})
+        connection.request(
+            method, path, body or None, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
         answer = connection.getresponse()
         return answer.status, answer.read().decode("utf-8", "replace"), answer.headers
     finally:

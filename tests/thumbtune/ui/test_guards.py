@@ -12,7 +12,18 @@ from thumbtune.ui.guards import HEADERS
 from thumbtune.ui.server import check_settings
 from thumbtune.ui.settings import Address, CantServe, PageSettings, host_name, parse_address
 
-PATHS = ("/", "/match", "/runs", "/syncs", "/login", "/static/page.js", "/static/page.css", "/healthz", "/none", "/picture/x")
+PATHS = (
+    "/",
+    "/match",
+    "/runs",
+    "/syncs",
+    "/login",
+    "/static/page.js",
+    "/static/page.css",
+    "/healthz",
+    "/none",
+    "/picture/x",
+)
 
 
 async def test_every_answer_has_the_headers(client: Client) -> None:

@@ -30,6 +30,18 @@ def form(*pictures: bytes, **fields: str) -> aiohttp.FormData:
     return data
 
 
+def sizes(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_size for file in folder.rglob("*")}
+
+
+async def cut_off(writer: asyncio.StreamWriter) -> None:
+    """Wait until the other end has given the connection up."""
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
 async def connect(client: Client) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(client.address.host, client.address.port)
 
@@ -61,10 +73,7 @@ async def test_who_reads_no_answer_is_cut_off(sqlite_database: Database) -> None
         # The little that this end's buffers hold is received, unread; the rest is given up, and the connection with it.
         async with asyncio.timeout(60):
             with pytest.raises(ConnectionError):
-                while True:
-                    writer.write(b"x")
-                    await writer.drain()
-                    await asyncio.sleep(0.05)
+                await cut_off(writer)
         writer.close()
 
 
@@ -152,7 +161,7 @@ async def test_pictures_are_checked_as_thumbnails_are(client: Client) -> None:
 
 async def test_pictures_are_kept_in_memory_and_nowhere_else(client: Client, filled: Database, tmp_path: Path) -> None:
     content = draw("navy", "square", 5, "only here")
-    before = {file: file.stat().st_size for file in tmp_path.rglob("*")}
+    before = sizes(tmp_path)
     answer = await client.ask("POST", "/search", data=form(content), allow_redirects=False)
     assert answer.status == 303
     name = answer.headers["Location"].removeprefix("/?u=")
@@ -160,7 +169,7 @@ async def test_pictures_are_kept_in_memory_and_nowhere_else(client: Client, fill
         assert await shown.read() == content
         assert shown.content_type == "image/png"
         assert shown.headers["Cache-Control"] == "no-store"
-    assert {file: file.stat().st_size for file in tmp_path.rglob("*")} == before
+    assert sizes(tmp_path) == before
 
 
 async def test_old_pictures_are_forgotten_to_make_room() -> None:

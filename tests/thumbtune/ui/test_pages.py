@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ async def test_the_library_is_read_page_by_page(client: Client, filled: Database
         assert answer.status == 200
         seen += shown(answer.text)
         pages += 1
-        following = [have for have in parsed(answer.text).all("a", rel="next")]
+        following = parsed(answer.text).all("a", rel="next")
         if not following:
             break
         path = str(following[0]["href"])
@@ -68,7 +69,12 @@ async def test_filters_by_channel_kind_split_and_date(client: Client, filled: Da
     assert len(shown((await client.get("/?split=none&channel=UC2")).text)) == 3
     some = shown((await client.get("/?from=2024-01-03&to=2024-01-04")).text)
     assert set(some) == {"UC1-002", "UC1-003", "UC2-002"}
-    for strange in ("/?split=x&kind=y&from=z&to=9999-12-31&channel=%00&after=%F0", "/?after=~", "/?after=2024~%20", "/?k=-1"):
+    for strange in (
+        "/?split=x&kind=y&from=z&to=9999-12-31&channel=%00&after=%F0",
+        "/?after=~",
+        "/?after=2024~%20",
+        "/?k=-1",
+    ):
         assert (await client.get(strange)).status == 200
 
 
@@ -80,7 +86,14 @@ async def test_a_video_with_its_versions(client: Client, filled: Database) -> No
     digest = re.search(r"/picture/([0-9a-f]{64})", answer.text)
     assert digest is not None
     assert page.links("https://youtu.be/") == ["https://youtu.be/UC1-005"]
-    for missing in ("/video/none", "/video/a%00b", "/video/..%2F..%2Fetc", "/nothing", "/runs/99", "/runs/999999999999"):
+    for missing in (
+        "/video/none",
+        "/video/a%00b",
+        "/video/..%2F..%2Fetc",
+        "/nothing",
+        "/runs/99",
+        "/runs/999999999999",
+    ):
         assert (await client.get(missing)).status == 404, missing
 
 
@@ -109,7 +122,9 @@ async def test_strangers_titles_are_text(sqlite_database: Database) -> None:
         for number, title in enumerate(TITLES):
             add_video(session, f"hostile-{number:02}", day=number, title=title, picture=draw("red", "bar", number))
     async with serving(str(sqlite_database.url)) as client:
-        texts = [(await client.get(path)).text for path in ("/", "/syncs", *(f"/video/hostile-{n:02}" for n in range(8)))]
+        texts = [
+            (await client.get(path)).text for path in ("/", "/syncs", *(f"/video/hostile-{n:02}" for n in range(8)))
+        ]
     for text in texts:
         page = parsed(text)
         assert all(have.get("src", "").startswith("/static/") for have in page.all("script"))
@@ -155,7 +170,9 @@ async def test_an_empty_store_says_what_to_do(sqlite_database: Database, path: s
 
 
 @pytest.mark.parametrize("path", [*PATHS[:1], *PATHS[2:], "/video/x", "/picture/" + "0" * 64])
-async def test_a_store_that_is_missing_comes_later_and_a_newer_one(tmp_path: Path, migrated_file: Path, path: str) -> None:
+async def test_a_store_that_is_missing_comes_later_and_a_newer_one(
+    tmp_path: Path, migrated_file: Path, path: str
+) -> None:
     file = tmp_path / "a place" / "thumbtune.db"
     file.parent.mkdir()
     async with serving(f"sqlite:///{file}") as client:
@@ -168,7 +185,7 @@ async def test_a_store_that_is_missing_comes_later_and_a_newer_one(tmp_path: Pat
         assert (await client.get(path)).status in (200, 404)
         file.unlink()
         assert (await client.get(path)).status == 503
-        file.write_bytes(migrated_file.read_bytes())
+        shutil.copy(migrated_file, file)
         for beside in file.parent.glob("*-*"):
             beside.unlink()
         connection = sqlite3.connect(file)

@@ -66,7 +66,11 @@ def test_titles_of_a_form_and_ids_in_addresses() -> None:
     assert read_titles(" a \r\n\r\nb\rc\na\0\n") == (["a", "b", "c"], 0)
     titles, left_out = read_titles("\n".join(map(str, range(60))))
     assert (len(titles), left_out) == (50, 10)
-    for address in ("https://youtu.be/dQw4w9WgXcQ?t=3", "https://www.youtube.com/watch?x=1&v=dQw4w9WgXcQ", "dQw4w9WgXcQ"):
+    for address in (
+        "https://youtu.be/dQw4w9WgXcQ?t=3",
+        "https://www.youtube.com/watch?x=1&v=dQw4w9WgXcQ",
+        "dQw4w9WgXcQ",
+    ):
         assert video_id(address) == "dQw4w9WgXcQ"
     for other in ("", "/etc/passwd", "../x", "https://example.org/", "a b"):
         assert video_id(other) is None

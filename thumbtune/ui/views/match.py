@@ -149,7 +149,7 @@ def _named(pictures: Sequence[_Picture]) -> list[dict[str, Any]]:
 def _rows(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the matrix: a row for each title, the one that fits best on the whole first; then the present titles."""
     by_title = [{placed["title"]: placed for placed in column["titles"]} for column in columns]
-    highest = [max((placed["score"] for placed in column["titles"]), default=0.0) for column in columns]
+    highest = [max(placed["score"] for placed in (*column["titles"], *column["current"])) for column in columns]
     rows = []
     for title in by_title[0]:
         cells = [of_title[title] for of_title in by_title]
