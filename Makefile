@@ -42,7 +42,7 @@ test-browser: $(VENV)/.browser ## The page in a real browser; installs chromium 
 	$(BIN)/pytest tests_browser
 
 $(VENV)/.browser: $(INSTALLED) pyproject.toml
-	$(BIN)/pip $(PIP_INSTALL) --group browser
+	$(BIN)/pip $(PIP_INSTALL) --require-hashes --no-deps -r locks/browser.txt
 	[ -n "$$THUMBTUNE_CHROMIUM" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } || \
 		echo "no chromium: the tests that need it are skipped; name one in THUMBTUNE_CHROMIUM"

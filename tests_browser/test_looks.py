@@ -55,7 +55,7 @@ def test_no_page_violates_a_rule_of_accessibility(open_page: Open, scheme: str) 
         for violation in result.response["violations"]:
             nodes = "; ".join(node["html"][:120] for node in violation["nodes"][:3])
             found.append(f"{name} {scheme} {violation['id']}: {violation['help']}: {nodes}")
-    assert found == []
+    assert found == [], "\n".join(found)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

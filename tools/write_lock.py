@@ -4,10 +4,11 @@
     python tools/write_lock.py --upgrade    take the newest versions that fit
     python tools/write_lock.py --check      fail if the lock does not fit pyproject.toml; write nothing
 
-One resolution, for Linux, macOS and Windows and Python 3.11 to 3.13, goes into three files in `locks/`:
+One resolution, for Linux, macOS and Windows and Python 3.11 to 3.13, goes into four files in `locks/`:
 
 - `bootstrap.txt`: pip and setuptools, to be installed first, by whatever pip the machine has.
 - `packages.txt`: everything else that the project, its extras and its dependency groups need.
+- `browser.txt`: what drives a browser in `make test-browser`, and nothing else needs.
 - `cuda.txt`: what torch's CUDA builds need in addition. Only for `pip install -c`: a CPU build needs none of it.
 
 `locks/torch-cpu.txt` is written by hand: it lists the known CPU builds of torch, which PyPI does not have for Linux.
@@ -25,7 +26,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
-BOOTSTRAP, PACKAGES, CUDA = (LOCKS / f"{name}.txt" for name in ("bootstrap", "packages", "cuda"))
+BOOTSTRAP, PACKAGES, BROWSER, CUDA = (
+    LOCKS / f"{name}.txt" for name in ("bootstrap", "packages", "browser", "cuda")
+)
 TORCH_CPU = LOCKS / "torch-cpu.txt"
 
 Entries = dict[str, str]
@@ -39,7 +42,7 @@ def main() -> int:
     group.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     group.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the lock does not fit")
     arguments = parser.parse_args()
-    locked = {name: entry for file in (BOOTSTRAP, PACKAGES, CUDA) for name, entry in read_entries(file).items()}
+    locked = {name: entry for file in (BOOTSTRAP, PACKAGES, BROWSER, CUDA) for name, entry in read_entries(file).items()}
     resolved = resolve({} if arguments.upgrade else locked)
     if arguments.check:
         return report_differences(locked, resolved)
@@ -66,7 +69,7 @@ def resolve(preferred: Entries) -> Entries:
         output = Path(folder) / "resolved.txt"
         output.write_text("".join(preferred.values()))
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--output-file", str(output)]
-        inputs = ["pyproject.toml", "--all-extras", "--group", "dev"]
+        inputs = ["pyproject.toml", "--all-extras", "--group", "dev", "--group", "browser"]
         options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
         subprocess.run([*command, *inputs, *options], cwd=ROOT, check=True)
         return parse_entries(output.read_text())
@@ -89,7 +92,7 @@ def add_cpu_builds(entries: Entries, cpu: str) -> None:
 
 def split(entries: Entries) -> dict[Path, Entries]:
     """Distribute the entries over the files."""
-    files: dict[Path, Entries] = {BOOTSTRAP: {}, PACKAGES: {}, CUDA: {}}
+    files: dict[Path, Entries] = {BOOTSTRAP: {}, PACKAGES: {}, BROWSER: {}, CUDA: {}}
     for name, entry in entries.items():
         files[file_of(name)][name] = entry
     return files
@@ -99,6 +102,8 @@ def file_of(name: str) -> Path:
     """The file that a package's entry goes into."""
     if name in ("pip", "setuptools"):
         return BOOTSTRAP
+    if name in ("axe-playwright-python", "greenlet", "playwright"):
+        return BROWSER
     return CUDA if name.startswith(("cuda-", "nvidia-")) or name == "triton" else PACKAGES
 
 
