@@ -77,8 +77,8 @@ def test_search_match_look_compare_and_promote(open_page: Open, address: str) ->
     expect(page.get_by_role("heading", name="Versions")).to_be_visible()
 
     page.get_by_role("link", name="Runs", exact=True).click()
-    page.get_by_label("A", exact=True).select_option("1:base")
-    page.get_by_label("B", exact=True).select_option("2")
+    page.locator("select[name=a]").select_option("1:base")
+    page.locator("select[name=b]").select_option("2")
     page.get_by_role("button", name="Compare").click()
     settled(page)
     expect(page.get_by_text("Exact McNemar test")).to_be_visible()

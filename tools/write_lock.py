@@ -26,9 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
-BOOTSTRAP, PACKAGES, BROWSER, CUDA = (
-    LOCKS / f"{name}.txt" for name in ("bootstrap", "packages", "browser", "cuda")
-)
+BOOTSTRAP, PACKAGES, BROWSER, CUDA = (LOCKS / f"{name}.txt" for name in ("bootstrap", "packages", "browser", "cuda"))
 TORCH_CPU = LOCKS / "torch-cpu.txt"
 
 Entries = dict[str, str]
@@ -42,7 +40,9 @@ def main() -> int:
     group.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     group.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the lock does not fit")
     arguments = parser.parse_args()
-    locked = {name: entry for file in (BOOTSTRAP, PACKAGES, BROWSER, CUDA) for name, entry in read_entries(file).items()}
+    locked = {
+        name: entry for file in (BOOTSTRAP, PACKAGES, BROWSER, CUDA) for name, entry in read_entries(file).items()
+    }
     resolved = resolve({} if arguments.upgrade else locked)
     if arguments.check:
         return report_differences(locked, resolved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ async def test_every_answer_has_the_headers(client: Client) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "data:" not in policy
+
+
+async def test_style_sheets_load_nothing_that_the_policy_refuses(client: Client) -> None:
+    for path in ("/static/pico.min.css", "/static/page.css"):
+        text = (await client.get(path)).text
+        assert re.findall(r"url\(\W*(?!/static/)[^)]*", text) == []
+        assert "@import" not in text
 
 
 async def test_pages_have_no_inline_script_or_style(client: Client) -> None:
