@@ -10,10 +10,10 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
 from urllib.parse import quote, urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from thumbtune.ui.settings import PageSettings, host_name
 
@@ -34,10 +34,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-def guard(settings: PageSettings) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def guard(settings: PageSettings) -> Middleware:
     """Make the middleware that refuses what is not to be answered."""
 
     @web.middleware

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from thumbtune.ui.connections import Connections, Limits
 from thumbtune.ui.guards import add_headers, guard
@@ -48,15 +49,14 @@ async def _healthz(_request: web.Request) -> web.Response:
 
 
 @web.middleware
-async def _note_work(request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:  # type: ignore[type-arg]
+async def _note_work(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Tell the connection that its request's head has come, and when the next one may begin."""
     connections = request.app.get(CONNECTIONS)
     transport = request.transport
     if connections is not None:
         connections.working(transport, yes=True)
     try:
-        response: web.StreamResponse = await handler(request)  # type: ignore[operator]
-        return response
+        return await handler(request)
     finally:
         if connections is not None:
             connections.working(transport, yes=False)

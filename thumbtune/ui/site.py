@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from store.errors import NotAStore, NotFound, StoreError, StoreTooNew, StoreTooOld
@@ -115,12 +116,11 @@ _LOCKED = ("The store can't be read now", "")
 
 
 @web.middleware
-async def show_errors(request: web.Request, handler: Any) -> web.StreamResponse:
+async def show_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Show what went wrong as a page that says what to do. Never a traceback."""
     site = request.app[SITE]
     try:
-        response: web.StreamResponse = await handler(request)
-        return response
+        return await handler(request)
     except NotFound as error:
         title, command, status, text = "Not found", "", 404, str(error)
     except StoreError as error:

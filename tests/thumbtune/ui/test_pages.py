@@ -127,7 +127,7 @@ async def test_strangers_titles_are_text(sqlite_database: Database) -> None:
         ]
     for text in texts:
         page = parsed(text)
-        assert all(have.get("src", "").startswith("/static/") for have in page.all("script"))
+        assert all(str(have.get("src")).startswith("/static/") for have in page.all("script"))
         assert not page.all("b")
         assert all("onerror" not in have and "style" not in have for _, have in page.tags)
         assert not set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\x07\x1b\x9b") & set(text)
