@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, 
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = ROOT / "build" / "page"
+expect.set_options(timeout=30_000)  # a model answers in between, on whatever machine this is
 CHANNEL = ROOT.parent / "shared" / "channel"
 
 

@@ -26,7 +26,8 @@ def newest_thumbnail(address: str) -> tuple[str, str]:
 
 
 def paste(page: Page, picture: tuple[str, str]) -> None:
-    """Paste a picture, as from another program."""
+    """Paste a picture, as from another program, once the page's script listens."""
+    expect(page.locator("html.scripted")).to_be_attached()
     page.evaluate(PASTE, list(picture))
 
 
@@ -36,11 +37,11 @@ def match_five_titles(page: Page, thumbnail: tuple[str, str], own_title: str) ->
     expect(page.locator("#pictures .one")).to_have_count(1)
     titles = page.get_by_label("Titles, one a line")
     titles.fill("first idea\nsecond idea\nthird idea\nfourth idea\nfifth idea")
-    expect(page.locator(".matrix tbody tr:not(.current)")).to_have_count(5, timeout=30_000)
+    expect(page.locator(".matrix tbody tr:not(.current)")).to_have_count(5)
     assert page.locator("tr:has(td.best) th").inner_text().endswith("idea")
     titles.press("Control+End")
     titles.press_sequentially(f"\n{own_title}", delay=5)
-    expect(page.locator("tr:has(td.best) th")).to_have_text(own_title, timeout=30_000)
+    expect(page.locator("tr:has(td.best) th")).to_have_text(own_title)
     assert page.locator(".preview img").count() == 3
 
 
@@ -142,7 +143,7 @@ def test_the_same_with_the_keyboard_alone(open_page: Open) -> None:
     page.keyboard.type(video)
     tab_to(page, "titles")
     page.keyboard.type("one idea\nanother idea")
-    expect(page.locator(".matrix tbody tr:not(.current)")).to_have_count(2, timeout=30_000)
+    expect(page.locator(".matrix tbody tr:not(.current)")).to_have_count(2)
     assert page.evaluate("document.activeElement.name") == "titles", "the ranking takes no focus"
     tab_to(page, "Link to this comparison")
     page.keyboard.press("Enter")
