@@ -6,15 +6,14 @@ once, the page asks again and again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from store.db import Database
 from store.training import Pair, champion, library_mark, newest_done_run
-from trainer.data import PictureSource, showing
+from thumbtune.answers.remembering import Remembering
+from trainer.data import showing
 from trainer.library import (
     Found,
     Library,
@@ -29,19 +28,15 @@ from trainer.library import (
     searchable,
     text_vector,
 )
-from trainer.models import Embedder, Vectors
+from trainer.models import Vectors
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs import InUse, open_in_use
 
 __all__ = ["Answerer", "Nearest", "Searched", "found_document", "match_document", "search_document"]
 
-_MOST_REMEMBERED = 2000
-"""Titles that are not in the store; beyond that, all are forgotten."""
 _MOST_SHOWN = 64
 """Pictures of which is remembered where else they are shown."""
-
-Count = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ class Answerer:
         self._look_for_changes()
         if self._used is None:
             opened = open_in_use(self._database, self._named(), self._device, self._progress)
-            self._used = replace(opened, embedder=_Remembering(opened.embedder))
+            self._used = replace(opened, embedder=Remembering(opened.embedder))
         return self._used
 
     def search(
@@ -218,54 +213,6 @@ class Answerer:
 def _restricted(library: Library, only: Collection[str]) -> Library:
     rows = [row for row, pair in enumerate(library.pairs) if pair.video_id in only]
     return Library([library.pairs[row] for row in rows], library.vectors[rows], library.left_out)
-
-
-class _Remembering:
-    """An embedder that keeps the vectors of titles and of pictures asked about: what a page asks again is there."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._rows: dict[str, int] = {}
-        self._stored: Vectors | None = None
-        self._titles: dict[str, Vectors] = {}
-        self._pictures: dict[str, Vectors] = {}
-
-    def picture_vectors(
-        self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
-    ) -> Vectors:
-        """Embed pictures, as `Embedder` does."""
-        if len(digests) != 1:
-            return self._embedder.picture_vectors(digests, source, count, keep=keep)
-        if digests[0] not in self._pictures:
-            if len(self._pictures) >= _MOST_REMEMBERED:
-                self._pictures.clear()
-            self._pictures[digests[0]] = self._embedder.picture_vectors(digests, source, count, keep=keep)
-        return self._pictures[digests[0]]
-
-    def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
-        """Embed titles, as `Embedder` does."""
-        return self._of_store(titles, count) if keep else self._of_ideas(titles, count)
-
-    def _of_store(self, titles: Sequence[str], count: Count) -> Vectors:
-        missing = [title for title in dict.fromkeys(titles) if title not in self._rows]
-        count(len(titles) - len(missing))
-        if missing:
-            made = self._embedder.title_vectors(missing, count, keep=True)
-            start = len(self._rows)
-            self._stored = made if self._stored is None else np.concatenate([self._stored, made])
-            self._rows.update((title, start + row) for row, title in enumerate(missing))
-        assert self._stored is not None, "at least one title is asked for"
-        return self._stored[[self._rows[title] for title in titles]]
-
-    def _of_ideas(self, titles: Sequence[str], count: Count) -> Vectors:
-        if len(self._titles) >= _MOST_REMEMBERED:
-            self._titles.clear()
-        missing = [title for title in dict.fromkeys(titles) if title not in self._titles]
-        count(len(titles) - len(missing))
-        if missing:
-            made = self._embedder.title_vectors(missing, count, keep=False)
-            self._titles.update(zip(missing, made, strict=True))
-        return np.stack([self._titles[title] for title in titles])
 
 
 def search_document(answer: Searched, used: InUse, text: str | None, like: str | None) -> dict[str, Any]:
