@@ -58,6 +58,7 @@ SCRIPTS = (
     Script("first_sync", quick=("--videos", "100", "--rounds", "1"), network=True),
     Script("searching", quick=("--vectors", "10000", "--queries", "3")),
     Script("cold_start", quick=("--sizes", "--repeats", "1"), models=True),
+    Script("page", quick=("--videos", "300", "--queries", "3")),
     Script("mining_rows", quick=("--titles", "2000", "--beyond", "0")),
     Script("sweeping", quick=("--pairs", "24", "--trials", "5"), models=True),
     Script("retraining", (*LARGE, "--rounds", "1"), (*LARGE, "--pairs", "24", "--rounds", "1"), models=True, full=True),

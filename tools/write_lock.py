@@ -4,10 +4,11 @@
     python tools/write_lock.py --upgrade    use the newest versions that fit
     python tools/write_lock.py --check      fail if the lock does not fit pyproject.toml; write nothing
 
-One resolution for Linux, macOS and Windows and Python 3.11 to 3.13 is written to three files in `locks/`:
+One resolution for Linux, macOS and Windows and Python 3.11 to 3.13 is written to four files in `locks/`:
 
 - `bootstrap.txt`: pip and setuptools, installed first with the machine's pip.
 - `packages.txt`: everything else that the project, its extras and its dependency groups need.
+- `browser.txt`: additional packages for `make test-browser`.
 - `cuda.txt`: additional packages for torch's CUDA builds. Only for `pip install -c`, because a CPU build needs none.
 
 `locks/torch-cpu.txt` is maintained by hand: it lists the known CPU builds of torch, which PyPI does not have for Linux.
@@ -25,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
-BOOTSTRAP, PACKAGES, CUDA = (LOCKS / f"{name}.txt" for name in ("bootstrap", "packages", "cuda"))
+BOOTSTRAP, PACKAGES, BROWSER, CUDA = (LOCKS / f"{name}.txt" for name in ("bootstrap", "packages", "browser", "cuda"))
 TORCH_CPU = LOCKS / "torch-cpu.txt"
 
 Entries = dict[str, str]
@@ -39,7 +40,9 @@ def main() -> int:
     group.add_argument("--upgrade", action="store_true", help="use the newest versions that fit")
     group.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the lock does not fit")
     arguments = parser.parse_args()
-    locked = {name: entry for file in (BOOTSTRAP, PACKAGES, CUDA) for name, entry in read_entries(file).items()}
+    locked = {
+        name: entry for file in (BOOTSTRAP, PACKAGES, BROWSER, CUDA) for name, entry in read_entries(file).items()
+    }
     resolved = resolve({} if arguments.upgrade else locked)
     if arguments.check:
         return report_differences(locked, resolved)
@@ -66,7 +69,7 @@ def resolve(preferred: Entries) -> Entries:
         output = Path(folder) / "resolved.txt"
         output.write_text("".join(preferred.values()))
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--output-file", str(output)]
-        inputs = ["pyproject.toml", "--all-extras", "--group", "dev"]
+        inputs = ["pyproject.toml", "--all-extras", "--group", "dev", "--group", "browser"]
         options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
         subprocess.run([*command, *inputs, *options], cwd=ROOT, check=True)
         return parse_entries(output.read_text())
@@ -89,7 +92,7 @@ def add_cpu_builds(entries: Entries, cpu: str) -> None:
 
 def split(entries: Entries) -> dict[Path, Entries]:
     """Distribute the entries to the files."""
-    files: dict[Path, Entries] = {BOOTSTRAP: {}, PACKAGES: {}, CUDA: {}}
+    files: dict[Path, Entries] = {BOOTSTRAP: {}, PACKAGES: {}, BROWSER: {}, CUDA: {}}
     for name, entry in entries.items():
         files[file_of(name)][name] = entry
     return files
@@ -99,6 +102,8 @@ def file_of(name: str) -> Path:
     """Return the lock file for a package."""
     if name in ("pip", "setuptools"):
         return BOOTSTRAP
+    if name in ("axe-playwright-python", "greenlet", "playwright"):
+        return BROWSER
     return CUDA if name.startswith(("cuda-", "nvidia-")) or name == "triton" else PACKAGES
 
 

@@ -1,5 +1,6 @@
 """Data that training reads and writes: pairs, snapshots, runs, sweeps, champions, cached vectors."""
 
+from store.training.browsing import library_mark, mistakes, ranks_of_video
 from store.training.cache import read_features, write_features
 from store.training.champions import champion, champion_ids, promote, replace_champion
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
@@ -97,10 +98,12 @@ __all__ = [
     "get_run",
     "get_sweep",
     "has_ended",
+    "library_mark",
     "lives_here",
     "load_examples",
     "lock_runs",
     "losses_of",
+    "mistakes",
     "mark_interrupted",
     "mark_sweeps_interrupted",
     "new_pairs_since",
@@ -108,6 +111,7 @@ __all__ = [
     "newest_snapshot",
     "promote",
     "ranks",
+    "ranks_of_video",
     "read_features",
     "read_known_model",
     "read_pictures",

@@ -12,10 +12,10 @@ import pytest
 from store.db import Database
 from store.tables import KnownModel
 from tests.trainer.tiny import draw, fill
+from thumbtune.answers.modelled import Answerer
 from trainer.errors import NotEnoughPairs
-from trainer.library import match_thumbnails, open_picture
-from trainer.models import Encoder
-from trainer.runs import InUse, calibration_of, open_in_use, train
+from trainer.library import open_picture
+from trainer.runs import calibration_of, open_in_use, train
 from trainer.scoring import Calibration, HeldOutScores, Probability, calibrate, probability
 from trainer.scoring.calibration import calibration_error
 from trainer.settings import TrainSettings
@@ -158,15 +158,14 @@ def test_too_few_rows_say_nothing(sqlite_database: Database, tiny_clip: Path) ->
     used = open_in_use(sqlite_database, "1", "cpu")
     with pytest.raises(NotEnoughPairs):
         calibration_of(sqlite_database, used)
-    found = match_thumbnails(sqlite_database, used, [open_picture(sqlite_database, "UC1-003")], IDEAS)
+    found = Answerer(sqlite_database, "1", "cpu").match([open_picture(sqlite_database, "UC1-003")], IDEAS)
     assert found.calibration is None
     assert found.uncalibrated
     assert [idea.probability for idea in found.thumbnails[0].ideas] == [None] * 4
 
 
-def test_without_a_snapshot_titles_are_ranked_all_the_same(store: Database, encoder: Encoder) -> None:
-    used = InUse("tiny", None, False, encoder)
-    found = match_thumbnails(store, used, [open_picture(store, "UC1-003")], IDEAS)
+def test_without_a_snapshot_titles_are_ranked_without_probabilities(store: Database, tiny_clip: Path) -> None:
+    found = Answerer(store, str(tiny_clip), "cpu").match([open_picture(store, "UC1-003")], IDEAS)
     assert found.calibration is None
     assert [idea.stands is None for idea in found.thumbnails[0].ideas] == [False] * 4
 
@@ -175,11 +174,10 @@ def test_several_thumbnails_have_the_same_titles(store: Database, tiny_clip: Pat
     trained(store, tiny_clip)
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3, "new"))
     pictures = [open_picture(store, name) for name in ("UC1-003", str(tmp_path / "cover.png"))]
-    used = open_in_use(store, "1", "cpu")
-    found = match_thumbnails(store, used, pictures, IDEAS)
+    found = Answerer(store, "1", "cpu").match(pictures, IDEAS)
     assert [matched.name for matched in found.thumbnails] == [picture.name for picture in pictures]
     for picture, matched in zip(pictures, found.thumbnails, strict=True):
-        alone = match_thumbnails(store, used, [picture], IDEAS).thumbnails[0]
+        alone = Answerer(store, "1", "cpu").match([picture], IDEAS).thumbnails[0]
         assert matched == alone
         assert {idea.title for idea in matched.ideas} == set(IDEAS)
         chances = [chance.value for chance in probabilities(matched.ideas)]
@@ -198,7 +196,7 @@ def probabilities(ideas: Sequence[object]) -> list[Probability]:
 def test_ideas_whose_spreads_overlap_are_named(store: Database, tiny_clip: Path) -> None:
     trained(store, tiny_clip)
     picture = open_picture(store, "UC1-003")
-    found = match_thumbnails(store, open_in_use(store, "1", "cpu"), [picture], IDEAS).thumbnails[0]
+    found = Answerer(store, "1", "cpu").match([picture], IDEAS).thumbnails[0]
     apart = [
         replace(idea, probability=Probability(at, at - 0.01, at + 0.01))
         for idea, at in zip(found.ideas, (0.5, 0.3, 0.29, 0.1), strict=True)
@@ -209,7 +207,6 @@ def test_ideas_whose_spreads_overlap_are_named(store: Database, tiny_clip: Path)
 def test_a_video_of_the_store_competes_with_the_others_only(store: Database, tiny_clip: Path) -> None:
     trained(store, tiny_clip)
     picture = open_picture(store, "UC1-003")
-    used = open_in_use(store, "1", "cpu")
-    found = match_thumbnails(store, used, [picture], ["zebra", str(picture.title)]).thumbnails[0]
+    found = Answerer(store, "1", "cpu").match([picture], ["zebra", str(picture.title)]).thumbnails[0]
     same = next(idea for idea in found.ideas if idea.title == picture.title)
     assert same.probability == found.current[0].probability

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ from thumbtune.console import Console
 if TYPE_CHECKING:
     from trainer.library import Matched, Matches, Placed
 
-__all__ = ["document", "match", "report"]
+__all__ = ["match", "report"]
 
 STDIN = "-"
 MOST_TIES = 5
@@ -61,20 +61,17 @@ def match(
     ideas = _ideas(titles, file)
     images = list(dict.fromkeys((image, *more)))
     with app.open_database() as database:
-        from trainer.library import match_thumbnails, open_picture, resolve_channels  # noqa: PLC0415
-        from trainer.quiet import quiet_libraries  # noqa: PLC0415
-        from trainer.runs import open_in_use  # noqa: PLC0415 (loads torch)
+        from thumbtune.answers.modelled import Answerer, match_document  # noqa: PLC0415 (loads torch)
+        from trainer.library import open_picture  # noqa: PLC0415
 
         pictures = [open_picture(database, name) for name in images]
-        wanted = resolve_channels(database, channels)
-        with quiet_libraries():
-            used = open_in_use(database, model, device, app.console)
-            found = match_thumbnails(database, used, pictures, ideas, channels=wanted, progress=app.console)
-            for title in used.embedder.cut_titles(list(dict.fromkeys(ideas))):
-                app.console.warn(f"the model does not read this title to its end: {title}")
+        answerer = Answerer(database, model, device, app.console)
+        found = answerer.match(pictures, ideas, channels)
+        for title in answerer.used.embedder.cut_titles(list(dict.fromkeys(ideas))):
+            app.console.warn(f"the model does not read this title to its end: {title}")
     report(app.console, found)
     if as_json:
-        app.console.print_json(document(found))
+        app.console.print_json(match_document(found))
 
 
 def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
@@ -176,49 +173,3 @@ def _report_matrix(console: Console, thumbnails: list[Matched]) -> None:
 def _cell(rank: int, idea: Placed) -> str:
     shown = f"{idea.score:.3f}" if idea.probability is None else f"{idea.probability.value:.3f}"
     return f"{shown} (#{rank})"
-
-
-def document(found: Matches) -> dict[str, Any]:
-    """One document: of one thumbnail, or of several under `thumbnails`."""
-    measured = found.calibration
-    about = {
-        "model": found.model,
-        "run_id": found.run_id,
-        "calibration": None
-        if measured is None
-        else {
-            "scale": measured.scale,
-            "expected_calibration_error": measured.error,
-            "n": measured.n,
-            "folds": len(measured.scales),
-        },
-    }
-    thumbnails = [_thumbnail(matched) for matched in found.thumbnails]
-    return {**thumbnails[0], **about} if len(thumbnails) == 1 else {**about, "thumbnails": thumbnails}
-
-
-def _thumbnail(found: Matched) -> dict[str, Any]:
-    return {
-        "image": found.name,
-        "compared": found.compared,
-        "words": found.words,
-        "titles": [
-            {"rank": rank, **_title(idea, found.compared), "times": idea.times}
-            for rank, idea in enumerate(found.ideas, start=1)
-        ],
-        "current": [{**_title(now, found.compared), "video_ids": list(now.video_ids)} for now in found.current],
-        "near_ties": found.near_ties(),
-    }
-
-
-def _title(placed: Placed, compared: int) -> dict[str, Any]:
-    chance = placed.probability
-    return {
-        "title": placed.title,
-        "score": placed.score,
-        "stands": placed.stands,
-        "of": compared + 1 if placed.stands else None,
-        "probability": None if chance is None else chance.value,
-        "probability_low": None if chance is None else chance.low,
-        "probability_high": None if chance is None else chance.high,
-    }

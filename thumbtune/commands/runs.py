@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from store.db import rows_as_dicts
-from store.training import champion, count_test_looks, evaluations, get_run, get_sweep, steps
+from store.training import count_test_looks
+from thumbtune.answers.stored import list_runs, run_details, with_values
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
 from thumbtune.commands.options import json_option, looks
@@ -19,9 +18,6 @@ from thumbtune.console import Console, printable
 from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from store.tables import Evaluation, TrainingRun
     from trainer.scoring import Compared
 
 __all__ = ["runs"]
@@ -51,12 +47,10 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
     app = ctx.find_object(App)
     assert app is not None
     with app.open_database() as database, database.read() as session:
-        rows = _listed(session, sweep_id)
-        in_use = champion(session)
+        rows = list_runs(session, sweep_id)
         looked = count_test_looks(session)
-    rows = [{**row, "in_use": in_use is not None and row["run_id"] == in_use.id} for row in rows]
     if as_json:
-        app.console.print_json({"runs": [{**row, **_values(row)} for row in rows], "test_looks": looked})
+        app.console.print_json({"runs": [with_values(row) for row in rows], "test_looks": looked})
         return
     if not rows:
         app.console.say("there are no runs yet; run 'thumbtune train' first")
@@ -91,15 +85,8 @@ def runs(ctx: click.Context, sweep_id: int | None, as_json: bool) -> None:
         app.console.say(looks(looked))
 
 
-def _listed(session: Session, sweep_id: int | None) -> list[dict[str, Any]]:
-    if sweep_id is None:
-        return rows_as_dicts(session, "SELECT * FROM run_history WHERE trial IS NULL ORDER BY run_id")
-    get_sweep(session, sweep_id)
-    return rows_as_dicts(session, "SELECT * FROM run_history WHERE sweep_id = :sweep ORDER BY run_id", sweep=sweep_id)
-
-
 def _sweep_line(row: dict[str, Any]) -> list[object]:
-    facts = {**row, **_values(row)["settings"]}
+    facts = {**row, **with_values(row)["settings"]}
     return [row["run_id"], row["status"], *(facts[name] for name in _OF_SWEEP)]
 
 
@@ -125,7 +112,7 @@ def _line(row: dict[str, Any]) -> list[object]:
 def _others(row: dict[str, Any]) -> str:
     """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
-    kept = _values(row)["settings"]
+    kept = with_values(row)["settings"]
     told = [
         f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
@@ -139,15 +126,6 @@ def _rounded(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _values(row: dict[str, Any]) -> dict[str, Any]:
-    """SQLite's views give JSON and times as text, PostgreSQL's as values."""
-    settings, started = row["settings"], row["started_at"]
-    return {
-        "settings": json.loads(settings) if isinstance(settings, str) else settings,
-        "started_at": datetime.fromisoformat(started).replace(tzinfo=UTC) if isinstance(started, str) else started,
-    }
-
-
 @runs.command(short_help="Show everything recorded about a run.")
 @click.argument("run_id", metavar="ID", type=int)
 @json_option
@@ -155,16 +133,8 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
 def show(app: App, run_id: int, as_json: bool) -> None:
     """Show run ID: its settings, versions, metrics, losses, and the titles that it ranks wrong."""
     with app.open_database() as database, database.read() as session:
-        run = get_run(session, run_id)
-        scored = evaluations(session, run_id)
-        taken = steps(session, run_id)
-        wrong = {split: _wrong(session, run_id, split) for split in ("valid", "test")}
-    facts = _facts(run)
-    metrics = [
-        _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")
-        for row in sorted(scored, key=_reading_order)
-    ]
-    losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in taken]
+        found = run_details(session, run_id)
+    facts, metrics, losses, wrong = found.facts, found.metrics, found.steps, found.errors
     if as_json:
         app.console.print_json(
             {**facts, "metrics": metrics, "steps": losses, **{f"{split}_errors": rows for split, rows in wrong.items()}}
@@ -183,31 +153,6 @@ def show(app: App, run_id: int, as_json: bool) -> None:
                 shown[:_SHOWN_ERRORS],
                 title=f"{split} thumbnails ranked wrong: {len(rows)}",
             )
-
-
-def _wrong(session: Session, run_id: int, split: str) -> list[dict[str, Any]]:
-    return rows_as_dicts(
-        session,
-        "SELECT video_id, title, rank, score, top_video_id, top_title, top_score FROM run_errors "
-        "WHERE run_id = :run AND model = 'tuned' AND split = :split ORDER BY rank DESC, video_id",
-        run=run_id,
-        split=split,
-    )
-
-
-def _reading_order(row: Evaluation) -> tuple[object, ...]:
-    """Base before tuned, train before test, recall@1 before recall@10."""
-    split = ("train", "valid", "test").index(row.split)
-    metric = ("recall", "mrr", "median_rank").index(row.metric.partition("@")[0])
-    return row.model, row.scope, split, row.direction, metric, row.k or 0
-
-
-def _facts(run: TrainingRun) -> dict[str, Any]:
-    return {"run_id" if key == "id" else key: getattr(run, key) for key in run.__table__.columns.keys()}  # noqa: SIM118
-
-
-def _columns(row: object, *names: str) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in names}
 
 
 def _short(value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -60,30 +60,22 @@ def search(
     if text is not None and not text.strip():
         raise click.UsageError("the TEXT to search for is empty.")
     with app.open_database() as database:
-        from trainer import library as libraries  # noqa: PLC0415 (loads torch)
+        from thumbtune.answers.modelled import Answerer, search_document  # noqa: PLC0415 (loads torch)
         from trainer.library import open_picture  # noqa: PLC0415
-        from trainer.quiet import quiet_libraries  # noqa: PLC0415
-        from trainer.runs import open_in_use  # noqa: PLC0415
 
         if out is not None:
             from trainer.publish import check_sheet_path  # noqa: PLC0415 (matplotlib)
 
             check_sheet_path(out)
         picture = None if like is None else open_picture(database, like)
-        pairs = libraries.searchable(database, channels)
-        with quiet_libraries():
-            used = open_in_use(database, model, device, app.console)
-            with app.console.phase("Embedding the query"):
-                if picture is None:
-                    query = libraries.text_vector(used.embedder, str(text))
-                else:
-                    query = libraries.picture_vector(used.embedder, picture)
-            library = libraries.load_library(database, used.embedder, pairs, app.console)
-        found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
+        answerer = Answerer(database, model, device, app.console)
+        answer = answerer.search(str(text) if picture is None else picture, k, channels)
+        found, library, used = answer.found, answer.library, answerer.used
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
     _report(app.console, found, library, drawn)
     if as_json:
-        app.console.print_json(_document(found, library, used, text, like, drawn))
+        document = search_document(answer, used, text, like)
+        app.console.print_json({**document, "contact_sheet": None if drawn is None else str(drawn)})
 
 
 def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as_json: bool) -> None:
@@ -178,28 +170,3 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
         console.say("the store has no other thumbnail")
     if drawn is not None:
         console.say(f"contact sheet: {drawn}")
-
-
-def _document(
-    found: list[Found], library: Library, used: InUse, text: str | None, like: str | None, drawn: Path | None
-) -> dict[str, Any]:
-    return {
-        "text": text,
-        "like": like,
-        "model": used.name,
-        "run_id": used.run_id,
-        "searched": len(library.pairs),
-        "left_out": [pair.video_id for pair in library.left_out],
-        "contact_sheet": None if drawn is None else str(drawn),
-        "results": [
-            {
-                "rank": rank,
-                "video_id": answer.pair.video_id,
-                "channel_id": answer.pair.channel_id,
-                "title": answer.pair.title,
-                "score": answer.score,
-                "url": _url(answer.pair.video_id),
-            }
-            for rank, answer in enumerate(found, start=1)
-        ],
-    }

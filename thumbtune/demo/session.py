@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -139,6 +140,17 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
     session.show(f"The store is {session.folder / 'thumbtune.db'}. To inspect it:")
     session.show(f"  sqlite3 {session.folder / 'thumbtune.db'} 'select * from run_history'")  # noqa: S608 (shown, not run)
     session.show(f"  thumbtune --db {session.store_url} runs show 2")
+    session.show("Look at it all in a browser: search, match titles, compare runs:")
+    session.show(f"  {_how_to_call()} --db {session.store_url} ui")
+
+
+def _how_to_call() -> str:
+    """Return what starts this thumbtune in the user's shell: in a virtual environment that is not active, its path."""
+    own = Path(sys.executable).with_name("thumbtune")
+    found = shutil.which("thumbtune")
+    if found is not None or not own.exists():
+        return "thumbtune"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def _use(session: Session, catalogue: Catalogue) -> None:

@@ -9,19 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from store.db import Database
-from store.errors import StoreError
 from store.training import Pair
 from trainer.data import showing
-from trainer.errors import BadSetting, ReaderMissing, TrainerError
-from trainer.library.library import all_pairs, cosines, require_unicode
+from trainer.errors import BadSetting, ReaderMissing
+from trainer.library.library import cosines, require_unicode
 from trainer.library.query_picture import QueryPicture
 from trainer.library.versions import Versions
 from trainer.models import Embedder, RapidReader, Vectors, read_words
 from trainer.progress import Progress, Silent
-from trainer.runs import Calibrated, InUse, calibration_of
+from trainer.runs import Calibrated
 from trainer.scoring import Calibration, Probability, probability
 
-__all__ = ["Matched", "Matches", "Placed", "match_thumbnails", "match_titles"]
+__all__ = ["Matched", "Matches", "Placed", "match_titles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,51 +94,6 @@ class Matches:
     thumbnails: list[Matched]
 
 
-def match_thumbnails(
-    database: Database,
-    used: InUse,
-    pictures: Sequence[QueryPicture],
-    titles: Sequence[str],
-    *,
-    channels: Collection[str] = (),
-    progress: Progress | None = None,
-) -> Matches:
-    """Rank titles for each of several thumbnails, with the probability of each.
-
-    Args:
-        database: the store: its current pairs are what ideas are compared with.
-        used: the model.
-        pictures: the thumbnails, one or more.
-        titles: the ideas.
-        channels: ids of the channels to compare with; empty for all.
-        progress: told of what goes on.
-
-    Raises:
-        BadSetting, RunUnusable: see `match_titles`.
-    """
-    progress = progress or Silent()
-    calibrated, reason = None, None
-    try:
-        calibrated = calibration_of(database, used, progress)
-    except (TrainerError, StoreError) as error:  # a ranking without probabilities is still an answer
-        reason = str(error)
-    pairs = all_pairs(database)
-    found = [
-        match_titles(
-            used.embedder,
-            picture,
-            titles,
-            pairs,
-            channels=channels,
-            database=database,
-            calibrated=calibrated,
-            progress=progress,
-        )
-        for picture in pictures
-    ]
-    return Matches(used.name, used.run_id, None if calibrated is None else calibrated.calibration, reason, found)
-
-
 def match_titles(
     embedder: Embedder,
     picture: QueryPicture,
@@ -149,6 +103,8 @@ def match_titles(
     channels: Collection[str] = (),
     database: Database | None = None,
     calibrated: Calibrated | None = None,
+    versions: Versions | None = None,
+    shown: frozenset[str] | None = None,
     progress: Progress | None = None,
 ) -> Matched:
     """Rank titles by how well they fit a picture, and place each among the titles of the store's pairs.
@@ -162,6 +118,8 @@ def match_titles(
         database: where the pairs' pictures are, to recognise the file's picture among them whatever its size and
             coding, and to look up or keep the words on it; None: by its bytes alone, and without words.
         calibrated: how scores become probabilities; None: they don't.
+        versions: the model with its versions without a fold, if they are at hand.
+        shown: digests of the pairs' pictures that show the same as this one, if they are known.
         progress: told of each distinct title.
 
     Raises:
@@ -173,7 +131,7 @@ def match_titles(
         raise BadSetting("there is no title to match; give one or more after the picture, or a file with --titles")
     for title in times:
         require_unicode(title)
-    shown = _same_pictures(database, picture, pairs)
+    shown = _same_pictures(database, picture, pairs) if shown is None else shown | {picture.digest}
     others = [
         pair.title
         for pair in pairs
@@ -184,7 +142,7 @@ def match_titles(
     mine = _current(pairs, picture, shown)
     # What is not in the store is not to stay in its cache.
     keep = picture.video_id is not None
-    versions = Versions(embedder, () if calibrated is None else calibrated.folds)
+    versions = versions or Versions(embedder, () if calibrated is None else calibrated.folds)
     queries = [vectors[0] for vectors in versions.pictures([picture.digest], picture, keep)]
     scores = _scores(versions, queries, list(times), [*others, *mine], progress or Silent())
     rivals = np.array([[of[title] for title in others] for of in scores])

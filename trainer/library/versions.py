@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from trainer.data import PictureSource
 from trainer.fitting import Fitted, WithReader
@@ -16,7 +15,6 @@ __all__ = ["Versions"]
 Count = Callable[[int], None]
 
 
-@dataclass(frozen=True)
 class Versions:
     """A model and its folds' versions. The towers, and the reader, run once for all of them.
 
@@ -25,8 +23,8 @@ class Versions:
         folds: what it would have been without each fold; empty where that is not known.
     """
 
-    embedder: Embedder
-    folds: Sequence[Fitted] = ()
+    def __init__(self, embedder: Embedder, folds: Sequence[Fitted] = ()) -> None:
+        self.embedder, self.folds = embedder, folds
 
     def pictures(self, digests: Sequence[str], source: PictureSource, keep: bool) -> list[Vectors]:
         """Embed thumbnails: (n, d) float32 of length 1 by the model, then by each fold's version.
