@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 PIP_INSTALL := install --quiet --disable-pip-version-check
 FAST := not slow and not postgres and not processes
 
-.PHONY: help install lock lock-check demo test test-fast test-lowest lint types imports docs docs-check wheel-check bench \
+.PHONY: help install lock lock-check demo test test-browser test-fast test-lowest lint types imports docs docs-check wheel-check bench \
 	reliability check clean
 
 help: ## Show this list
@@ -36,6 +36,17 @@ demo: $(INSTALLED) ## The main job on the embedded default: no key, and no netwo
 
 test: $(INSTALLED) ## The whole test suite
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Playwright drives Debian's chromium: its own would be downloaded from elsewhere than a package index.
+test-browser: $(VENV)/.browser ## The page in a real browser; installs chromium with apt where it is missing and can be
+	$(BIN)/pytest tests_browser
+
+$(VENV)/.browser: $(INSTALLED) pyproject.toml
+	$(BIN)/pip $(PIP_INSTALL) --require-hashes --no-deps -r locks/browser.txt
+	[ -n "$$THUMBTUNE_CHROMIUM" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } || \
+		echo "no chromium: the tests that need it are skipped; name one in THUMBTUNE_CHROMIUM"
+	@touch $@
 
 test-fast: $(INSTALLED) ## The tests that take no PostgreSQL, no processes and no long time: under 2 minutes on 2 cores
 	$(BIN)/pytest -n 2 --dist loadfile -m '$(FAST)'

@@ -1,1 +1,1 @@
-"""Measured comparisons, as ratios of paired measurements in one run on one machine. `python -m bench` runs them all."""
+"""Benchmarks: ratios of paired measurements in one run on one machine. `python -m bench` runs all of them."""

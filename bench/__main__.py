@@ -1,9 +1,9 @@
-"""All measurements, one after another on this machine, as one table.
+"""Run all benchmarks one after another, and print one table.
 
     python -m bench [--full] [--only retraining] [--latency-ms 50] [--img2dataset PYTHON] [--out build/bench.json]
 
-Prints the table; the raw figures go to a JSON file. Needs a quiet machine: whatever else runs spoils it. Ends with 1 if
-a script fails; a target that is missed is a result, not a failure.
+Writes the raw figures to a JSON file. Run it on an idle machine, because other processes distort the results. The exit
+code is 1 if a script fails; a missed target is a result, not a failure.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Script:
     """A module of `bench` that prints its results with `--json`.
 
     Args:
-        name: of the module.
-        options: what it is given.
-        quick: what it is given instead with `--quick`.
-        models: whether it takes `--models`, a folder to share the models in.
-        full: whether it is only run with `--full`.
-        network: whether it takes `--latency-ms` and `--img2dataset`.
+        name: the module's name.
+        options: its arguments.
+        quick: its arguments with `--quick`.
+        models: whether it accepts `--models`, a folder to share models.
+        full: whether it only runs with `--full`.
+        network: whether it accepts `--latency-ms` and `--img2dataset`.
     """
 
     name: str
@@ -57,6 +57,8 @@ SCRIPTS = (
     Script("memory", quick=("--videos", "300"), models=True),
     Script("first_sync", quick=("--videos", "100", "--rounds", "1"), network=True),
     Script("searching", quick=("--vectors", "10000", "--queries", "3")),
+    Script("cold_start", quick=("--sizes", "--repeats", "1"), models=True),
+    Script("page", quick=("--videos", "300", "--queries", "3")),
     Script("mining_rows", quick=("--titles", "2000", "--beyond", "0")),
     Script("sweeping", quick=("--pairs", "24", "--trials", "5"), models=True),
     Script("retraining", (*LARGE, "--rounds", "1"), (*LARGE, "--pairs", "24", "--rounds", "1"), models=True, full=True),
@@ -65,9 +67,9 @@ SCRIPTS = (
 
 
 def run(script: Script, quick: bool, models: Path, network: Sequence[str]) -> list[Result] | None:
-    """One script's results; None where it is not there or fails (its own words are on stderr)."""
+    """Return a script's results; None if the script does not exist or fails (with its error on stderr)."""
     if importlib.util.find_spec(f"bench.{script.name}") is None:
-        say(f"bench.{script.name}: there is no such script; its rows are left out")
+        say(f"bench.{script.name} does not exist; its rows are omitted")
         return None
     options = [
         *(script.quick if quick else script.options),
@@ -78,13 +80,13 @@ def run(script: Script, quick: bool, models: Path, network: Sequence[str]) -> li
     command = [sys.executable, "-m", f"bench.{script.name}", "--json", *options]
     process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if process.returncode != 0:
-        say(f"bench.{script.name} ended with code {process.returncode}; its rows are left out")
+        say(f"bench.{script.name} exited with code {process.returncode}; its rows are omitted")
         return None
     return from_json(process.stdout)
 
 
 def machine() -> dict[str, Any]:
-    """Where and when this is measured, and with what."""
+    """Return the environment of the measurements: time, machine, package versions, commit."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -107,11 +109,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the raw figures")
-    parser.add_argument("--only", choices=sorted({script.name for script in SCRIPTS}), help="this script alone")
-    parser.add_argument("--full", action="store_true", help="ViT-L/14 too, which takes much longer")
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="file for the raw figures")
+    parser.add_argument("--only", choices=sorted({script.name for script in SCRIPTS}), help="run only this script")
+    parser.add_argument("--full", action="store_true", help="also measure ViT-L/14, which takes much longer")
     parser.add_argument(
-        "--quick", action="store_true", help="small sizes, to see that all runs: the figures mean little"
+        "--quick", action="store_true", help="small sizes, to check that all scripts run; the figures mean little"
     )
     first_sync.add_options(parser)
     arguments = parser.parse_args()
@@ -125,7 +127,7 @@ def main() -> int:
             found = run(script, arguments.quick, Path(models), network)
             whole = whole and found is not None
             results += found or []
-            # After each: what was measured is not lost with a later script.
+            # After each script, so that results are not lost if a later script fails.
             rows = [{**asdict(result), "met": result.met} for result in results]
             arguments.out.write_text(json.dumps({"machine": about, "results": rows}, indent=1) + "\n", encoding="utf-8")
     print(table(results))

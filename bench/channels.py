@@ -1,4 +1,4 @@
-"""The channel that is measured on: 120 real pairs where they are at hand, else as many that thumbtune draws."""
+"""The measured channel: real pairs if available, otherwise pairs that thumbtune draws."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ REAL_CHANNEL = Path(__file__).resolve().parents[2] / "shared" / "channel"
 
 
 def channel_of_pairs(pairs: int, folder: Path | None = None) -> Catalogue:
-    """A channel of exactly `pairs` ordinary videos, the oldest ones.
+    """Return a channel of exactly `pairs` ordinary videos, the oldest of the source.
 
     Args:
-        pairs: how many.
-        folder: with `videos.json` and `thumbnails/`; None: the real channel if it is there, else the drawn one.
+        pairs: number of videos.
+        folder: a folder with `videos.json` and `thumbnails/`; None: the real channel if available, else the drawn one.
 
     Raises:
-        SystemExit: the folder has fewer.
+        SystemExit: the source has fewer videos.
     """
     if folder is None and REAL_CHANNEL.is_dir():
         folder = REAL_CHANNEL
     catalogue = drawn_channel(pairs) if folder is None else load_folder(folder)
-    # Shorts and the premiere are no pairs; what is private or deleted is not public.
+    # Shorts and the premiere are not pairs. `public` excludes private and deleted videos.
     ordinary = [v for v in catalogue.public() if (v.duration_s or 0) >= 180 and v.live == "none"][::-1]
     if len(ordinary) < pairs:
         raise SystemExit(f"the channel has {len(ordinary)} pairs, not {pairs}; ask for fewer with --pairs")
@@ -43,7 +43,7 @@ def channel_of_pairs(pairs: int, folder: Path | None = None) -> Catalogue:
 
 
 def write_table(catalogue: Catalogue, server: StandIn, path: Path) -> None:
-    """Write the recipe's list of videos, newest first: the title, and where its picture is."""
+    """Write the recipe's list of videos, newest first: title and thumbnail URL."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("title", "url"))
@@ -51,7 +51,7 @@ def write_table(catalogue: Catalogue, server: StandIn, path: Path) -> None:
 
 
 def sync(catalogue: Catalogue, server: StandIn, store: str) -> float:
-    """Bring a store (its URL) up to date with a channel by the real command; its process's seconds."""
+    """Sync a channel into the store at the URL `store` with the real command; return the process's seconds."""
     environment = {**os.environ, **server.environment(), "THUMBTUNE_DB": store}
     command = [sys.executable, "-m", "thumbtune", "-q", "sync", catalogue.handle, "--json"]
     started = time.perf_counter()

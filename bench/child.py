@@ -1,7 +1,7 @@
-"""A process of its own that does one measured piece of work: `python -m bench.child MODULE JSON`.
+"""Measure one function in a new process: `python -m bench.child MODULE JSON`.
 
-Calls `run(clock, **arguments)` of `bench.MODULE`, whose imports are counted apart, and prints what it returns with the
-seconds as one JSON document. `measure` starts it, and times the whole process from outside.
+Calls `run(clock, **arguments)` of `bench.MODULE` and prints the result and the seconds as one JSON document, with the
+time of imports separate. `measure` starts the process, and times it from outside.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Measured:
-    """What a process did.
+    """The measurements of a process.
 
     Args:
-        process_s: the whole process, from outside: interpreter and imports included.
-        imports_s: imports alone.
-        work_s: from inside, imports left out.
+        process_s: seconds of the whole process, measured from outside, including interpreter start and imports.
+        imports_s: seconds of imports.
+        work_s: seconds of work, measured from inside, without imports.
         phases: seconds of each phase.
-        peak_rss_mb: its peak of resident memory, in 10**6 bytes.
-        report: what else it says.
+        peak_rss_mb: peak resident memory, in 10**6 bytes.
+        report: the return value of `run`.
     """
 
     process_s: float
@@ -50,14 +50,14 @@ def measure(module: str, environment: Mapping[str, str] | None = None, **argumen
     """Run `bench.MODULE` in a new process.
 
     Raises:
-        SystemExit: it failed; what it said is on stderr.
+        SystemExit: the process failed; its error is on stderr.
     """
     command = [sys.executable, "-m", "bench.child", module, json.dumps(arguments)]
     started = time.perf_counter()
     process = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     seconds = time.perf_counter() - started
     if process.returncode != 0:
-        raise SystemExit(f"bench.{module} ended with code {process.returncode}; see above for why")
+        raise SystemExit(f"bench.{module} exited with code {process.returncode}; see the error above")
     return Measured(process_s=seconds, **json.loads(process.stdout))
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     module, arguments = sys.argv[1], json.loads(sys.argv[2])
     clock = Clock()
     clock.start()
-    # Libraries print; stdout is for the one document.
+    # Libraries may print to stdout, which is reserved for the JSON document.
     with redirect_stdout(sys.stderr):
         report = importlib.import_module(f"bench.{module}").run(clock, **arguments)
     work_s = clock.work_s
@@ -74,13 +74,13 @@ def main() -> None:
 
 
 def _peak_rss_mb() -> float:
-    """This process's peak of resident memory."""
-    # Linux's getrusage begins with the peak of the process that started this one; only /proc knows its own.
+    """Return this process's peak resident memory."""
+    # On Linux, getrusage includes the peak of the parent process; /proc has this process's own peak.
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
-    # In bytes, as macOS has it.
+    # macOS reports bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 

@@ -1,9 +1,9 @@
-"""What each choice does to valid recall@1 on the demo channel, over several seeds: the evidence behind the defaults.
+"""The effect of settings on validation recall@1 on the demo channel, over several seeds: the basis of the defaults.
 
     python -m bench.choices [--seeds 8] [--only negatives fit ...]
 
-Serves the drawn channel, syncs it once, and trains once for each choice and seed; a seed decides the order of the
-batches, and with random negatives which those are. The splits are the same for all. The test split is not looked at.
+Serves the drawn channel, syncs it once, and trains once for each choice and seed. The seed determines the order of the
+batches, and the choice of random negatives. All runs use the same splits. The test split is not used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from thumbtune.standin.server import StandIn
 from trainer.runs import train
 from trainer.settings import TrainSettings
 
-# {question: {answer: settings}}; the first answer is the recipe's.
+# {question: {answer: settings}}; the first answer is the recipe's setting.
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "negatives": {name: {"negatives": name} for name in ("least-similar", "hard", "random", "none")},
     "mask": {"--no-mask (the recipe)": {"mask": False}, "--mask": {"mask": True}},
@@ -43,7 +43,7 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=8, help="how many; the first is 42, then 1, 2, ...")
+    parser.add_argument("--seeds", type=int, default=8, help="number of seeds: 42, then 1, 2, ...")
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES))
     arguments = parser.parse_args()
     seeds = [42, *range(1, arguments.seeds)]
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def line(database: Database, question: str, answer: str, settings: dict[str, Any], seeds: list[int]) -> str:
-    """Train once a seed; the table's row."""
+    """Train once for each seed; return the table's row."""
     tuned, base, n = [], 0.0, 0
     for seed in seeds:
         wanted = TrainSettings(
@@ -70,7 +70,7 @@ def line(database: Database, question: str, answer: str, settings: dict[str, Any
 
 
 def synced(folder: Path) -> Database:
-    """A store with the whole drawn channel."""
+    """Return a store with the whole drawn channel."""
     url = f"sqlite:///{folder / 'thumbtune.db'}"
     catalogue = drawn_channel()
     with StandIn(catalogue) as server:

@@ -1,6 +1,6 @@
-"""Seconds of a process's phases, with the time that imports take kept apart, wherever they happen.
+"""Time the phases of a process without the imports in them.
 
-The libraries import much of themselves when it is first needed; a phase that happens to need it first would be charged.
+Libraries import many of their modules on first use, which would otherwise count for the phase that uses them first.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["Clock"]
 
 
 class Clock(MetaPathFinder):
-    """Times phases without the imports in them. Only the main thread's imports count: others overlap its work.
+    """Times phases without imports. Only imports of the main thread count, because others overlap its work.
 
-    Args: none. `start()` makes it the first of Python's finders, through which every import of a new module goes.
+    `start()` installs it as the first of Python's finders, so that it sees every import of a new module.
     """
 
     def __init__(self) -> None:
@@ -31,29 +31,29 @@ class Clock(MetaPathFinder):
         self._started = time.perf_counter()
 
     def start(self) -> None:
-        """Count imports, and the process's seconds, from here on."""
+        """Start timing, and install the finder."""
         sys.meta_path.insert(0, self)
         self._started = time.perf_counter()
 
     @property
     def work_s(self) -> float:
-        """Seconds since the start, imports left out."""
+        """Seconds since the start, without imports."""
         return time.perf_counter() - self._started - self.imports_s
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the block's seconds, imports left out, to a phase."""
+        """Add the block's seconds, without imports, to a phase."""
         before = self.work_s
         yield
         self.phases[name] = self.phases.get(name, 0.0) + self.work_s - before
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Let the other finders find the module, and time how long it takes to load."""
+        """Find the module with the other finders, and time its loading."""
         with self._import():
             found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
             spec = next((spec for spec in found if spec is not None), None)
         loader: Any = None if spec is None else spec.loader
-        # Loaders of built-in modules are classes, and take no time; some loaders serve several modules.
+        # Loaders of built-in modules are classes and take no time. A loader of several modules is wrapped once.
         if isinstance(loader, type) or not hasattr(loader, "exec_module") or "exec_module" in vars(loader):
             return spec
         load = loader.exec_module
@@ -67,7 +67,7 @@ class Clock(MetaPathFinder):
 
     @contextmanager
     def _import(self) -> Iterator[None]:
-        """Add the block's seconds to the imports, unless it is part of an import that is being timed."""
+        """Add the block's seconds to the imports, unless an enclosing import is already timed."""
         if self._importing or threading.current_thread() is not threading.main_thread():
             yield
             return

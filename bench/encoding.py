@@ -1,10 +1,11 @@
-"""Encoding pictures and titles with the frozen towers, against their matrix products alone, and in bf16.
+"""Encode thumbnails and titles with the frozen towers, compared with only their matrix products, and in bf16.
 
     python -m bench.encoding [--model vit-b-32] [--row forward] [--repeats 5]
 
-`trainer.models.features` encodes the channel's pictures and titles from a store, nothing cached: reading, decoding,
-preprocessing and both towers. The floor is `bench.matrix_products`: the very products of these forward passes and
-nothing else. Each repetition measures all of them one after another; a row's ratio is the median over the repetitions.
+`trainer.models.features` encodes the channel's thumbnails and titles from a store without cached vectors: reading,
+decoding, preprocessing and both towers. The lower bound is `bench.matrix_products`: only the matrix products of these
+forward passes. Each repetition measures all of them one after another; a row's ratio is the median over the
+repetitions.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from trainer.quiet import quiet_libraries
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: the seconds that are held against each other, and what ViT-B/32 has to reach.
+    """One row of the table: the compared seconds, and the target for ViT-B/32.
 
     Args:
-        name: for `--row`.
-        what: in words.
-        theirs, ours: which of `compare`'s seconds; `theirs` go to the recipe's column.
-        target: its sense tells whether the ratio is theirs / ours (`>=`) or ours / theirs (`<=`).
-        against: what `theirs` are.
+        name: the value of `--row`.
+        what: a description.
+        theirs, ours: keys of `compare`'s seconds; `theirs` go to the recipe's column.
+        target: its sense determines the ratio: theirs / ours (`>=`) or ours / theirs (`<=`).
+        against: a description of `theirs`.
     """
 
     name: str
@@ -61,7 +62,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Work:
-    """What is encoded, and with what."""
+    """The data to encode, and the model."""
 
     database: Database
     model: LazyModel
@@ -69,13 +70,13 @@ class Work:
     titles: Sequence[str]
 
     def encode(self, precision: str) -> None:
-        """Encode all of it as a first run does, but keep nothing."""
+        """Encode everything like a first run, without caching the vectors."""
         features = Features(self.database, self.model, precision, "crop")
         features.pictures(self.digests, StoredPictures(self.database), lambda _n: None, keep=False)
         features.titles(self.titles, lambda _n: None, keep=False)
 
     def prepared_forward(self, precision: str) -> Callable[[], None]:
-        """The same batches through the towers, decoded and preprocessed beforehand."""
+        """Return a function that runs the same batches, already decoded and preprocessed, through the towers."""
         towers = Towers(self.model.encoder().model, "cpu", precision)
         source = StoredPictures(self.database)
         pictures = [towers.prepared_pictures(source.load(batch)) for batch in batches(self.digests, BATCH)]
@@ -91,7 +92,7 @@ class Work:
 
 
 def compare(work: Work, repeats: int) -> dict[str, Any]:
-    """Seconds of every repetition, {what: [seconds]}, with the products' operations and the processor's best."""
+    """Return {what: [seconds of each repetition]}, with the operations of the products and the peak GFLOP/s."""
     ways: dict[str, Callable[[], None]] = {
         "encoding": lambda: work.encode("fp32"),
         "forward": work.prepared_forward("fp32"),
@@ -104,7 +105,7 @@ def compare(work: Work, repeats: int) -> dict[str, Any]:
         ways["forward"]()
     spent: dict[str, list[float]] = {name: [] for name in ("products", *ways)}
     best = []
-    # The first repetition is not counted: it fills the page cache and starts the libraries' threads.
+    # The first repetition is dropped: it fills the page cache and starts the libraries' threads.
     for _ in range(repeats + 1):
         spent["products"].append(products.run())
         for name, way in ways.items():
@@ -136,11 +137,11 @@ def result_of(row: Row, found: dict[str, Any], model: str, what: str) -> Result:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(SIZES), default="vit-b-32")
-    parser.add_argument("--row", choices=[row.name for row in ROWS], help="this row alone")
+    parser.add_argument("--row", choices=[row.name for row in ROWS], help="measure only this row")
     parser.add_argument("--pairs", type=int, default=120)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--channel", type=Path, help="a folder with videos.json and thumbnails/ID.jpg")
-    parser.add_argument("--models", type=Path, help="keep the model here, to use it again")
+    parser.add_argument("--models", type=Path, help="folder to keep the model in for later runs")
     add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, quiet_libraries():
@@ -155,8 +156,8 @@ def main() -> None:
             digests = list(dict.fromkeys(pair.picture_sha256 for pair in pairs))
             titles = list(dict.fromkeys(pair.title for pair in pairs))
             found = compare(Work(database, LazyModel(database, str(model), "cpu"), digests, titles), arguments.repeats)
-    what = f"{len(digests)} pictures and {len(titles)} titles"
-    # Without bf16 in the processor there is nothing to say of it.
+    what = f"{len(digests)} thumbnails and {len(titles)} titles"
+    # Rows are omitted for a processor without bf16.
     rows = [row for row in ROWS if arguments.row in (None, row.name) and row.ours in found]
     show([result_of(row, found, arguments.model, what) for row in rows], arguments.json)
 

@@ -1,17 +1,16 @@
-"""A first sync's rate, on loopback and over a network that adds latency, beside img2dataset.
+"""The rate of a first sync compared with img2dataset, on loopback and with added latency.
 
     python -m bench.first_sync --latency-ms 50 --img2dataset /path/to/its/python
 
-Both fetch the same thumbnails from one stand-in server, in a process of its own, which delays each answer. They take
-turns. img2dataset (https://github.com/rom1504/img2dataset) needs an environment of its own; without one, only
-thumbtune's rate is printed. img2dataset gets all addresses beforehand. It decodes and hashes each thumbnail and keeps
-its bytes, as a sync does, in two processes with 64 requests in flight together. A sync is one process with at most 64
-thumbnails in flight, which also lists the channel, reads the details and commits each thumbnail with its title to a
-database.
+Both fetch the same thumbnails in turn from a stand-in server in another process, which delays each response.
+img2dataset (https://github.com/rom1504/img2dataset) needs a separate environment; without it, only thumbtune's rate is
+printed. img2dataset gets all URLs beforehand. Like a sync, it decodes and hashes each thumbnail and keeps its bytes, in
+two processes with a total of 64 requests in flight. A sync is one process with at most 64 thumbnails in flight, which
+also lists the channel, reads the details and commits each thumbnail with its title to a database.
 
-The start of Python and imports are left out on both sides: a sync counts from looking up the channel to its report,
-img2dataset by the times that it writes for its shards, from the first one's start to the last one's end. With two
-cores, one sync can use one and img2dataset two: other work on the machine changes the ratio, so measure on a quiet one.
+The start of Python and imports do not count: a sync counts from the channel lookup to its report, img2dataset from the
+start of its first shard to the end of its last shard, by its own statistics. On two cores, a sync can use one core and
+img2dataset two, so other work on the machine changes the ratio: measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -46,27 +45,27 @@ if __name__ == "__main__":
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what `python -m bench` passes on."""
+    """Add the options that `python -m bench` passes on."""
     parser.add_argument(
-        "--latency-ms", type=float, default=50.0, help="what the second row's server adds to each answer"
+        "--latency-ms", type=float, default=50.0, help="latency added to each response in the second row"
     )
     parser.add_argument(
         "--img2dataset",
         type=Path,
         default=os.environ.get("IMG2DATASET"),
         metavar="PYTHON",
-        help="the Python of an environment that has img2dataset; by default what IMG2DATASET names",
+        help="Python of an environment with img2dataset (default: IMG2DATASET)",
     )
 
 
 def options_from(arguments: argparse.Namespace) -> list[str]:
-    """The options of `add_options` as they were given."""
+    """Return the given options of `add_options` as arguments."""
     named = [] if arguments.img2dataset is None else ["--img2dataset", str(arguments.img2dataset)]
     return ["--latency-ms", f"{arguments.latency_ms:g}", *named]
 
 
 def measured(videos: int, rounds: int, latency_ms: float, python: Path | None) -> Result:
-    """The row of one latency: medians of the rates, and of the ratios within each round."""
+    """Measure the row of one latency: medians of the rates, and of each round's ratio."""
     ours: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder, served(large_channel, videos, latency_ms) as environment:
@@ -81,11 +80,11 @@ def measured(videos: int, rounds: int, latency_ms: float, python: Path | None) -
     ratios = [a / b for a, b in zip(ours, theirs, strict=False)]
     how = f"`python -m bench.first_sync --latency-ms {latency_ms:g}`: median of {rounds}"
     return Result(
-        what=f"first sync of {videos:,} thumbnails, {latency_ms:g} ms added to each answer",
+        what=f"first sync of {videos:,} thumbnails, {latency_ms:g} ms added to each response",
         recipe=statistics.median(theirs) if theirs else None,
         thumbtune=statistics.median(ours),
         unit="thumbnails/s",
-        how=how if theirs else f"{how}; nothing to compare with: no --img2dataset",
+        how=how if theirs else f"{how}; no comparison without --img2dataset",
         ratio=statistics.median(ratios) if ratios else None,
         target=Target(">=", OF_ITS_RATE) if ratios else None,
         against="img2dataset" if theirs else "",
@@ -94,7 +93,7 @@ def measured(videos: int, rounds: int, latency_ms: float, python: Path | None) -
 
 
 def _synced(store: Path, environment: dict[str, str], videos: int) -> float:
-    """Seconds of a sync into a new store."""
+    """Sync into a new store; return the seconds."""
     command = [sys.executable, "-m", "thumbtune", "-q", "--db", f"sqlite:///{store}", "sync", "@large", "--json"]
     done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True)
     (report,) = json.loads(done.stdout)["channels"]
@@ -103,14 +102,14 @@ def _synced(store: Path, environment: dict[str, str], videos: int) -> float:
 
 
 def _downloaded(python: Path, urls: Path, folder: Path, videos: int) -> float:
-    """Seconds of img2dataset's shards."""
+    """Run img2dataset; return the seconds of its shards."""
     options: dict[str, Any] = {
         "url_list": str(urls),
         "output_folder": str(folder),
         "output_format": "files",
         "processes_count": PROCESSES,
         "thread_count": IN_FLIGHT // PROCESSES,
-        "number_sample_per_shard": -(-videos // PROCESSES),  # by default, all would go to one process
+        "number_sample_per_shard": -(-videos // PROCESSES),  # the default puts all into one process
         "resize_mode": "no",
         "skip_reencode": True,
         "compute_hash": "sha256",
@@ -121,7 +120,7 @@ def _downloaded(python: Path, urls: Path, folder: Path, videos: int) -> float:
     command = [str(python), str(_script(folder)), json.dumps(options)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"img2dataset ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise SystemExit(f"img2dataset exited with code {done.returncode}: {done.stderr.strip()[-500:]}")
     shards = [json.loads(file.read_text()) for file in folder.glob("*_stats.json")]
     _check("img2dataset", sum(1 for _ in folder.rglob("*.jpg")), videos)
     shutil.rmtree(folder)
@@ -129,7 +128,7 @@ def _downloaded(python: Path, urls: Path, folder: Path, videos: int) -> float:
 
 
 def _script(folder: Path) -> Path:
-    # A file: its processes are spawned, and import what started them.
+    # A file, because img2dataset's spawned processes import the main module.
     script = folder.with_suffix(".py")
     script.write_text(_DOWNLOAD)
     return script
@@ -137,7 +136,7 @@ def _script(folder: Path) -> Path:
 
 def _check(name: str, fetched: int, videos: int) -> None:
     if fetched != videos:
-        raise SystemExit(f"{name} fetched {fetched:,} of {videos:,} thumbnails; the comparison says nothing")
+        raise SystemExit(f"{name} fetched only {fetched:,} of {videos:,} thumbnails; the comparison is invalid")
 
 
 def main() -> None:
@@ -148,7 +147,7 @@ def main() -> None:
     add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.img2dataset is None:
-        say("no img2dataset to compare with: name the Python of an environment that has it with --img2dataset")
+        say("no comparison with img2dataset; name the Python of its environment with --img2dataset")
     latencies = dict.fromkeys((0.0, arguments.latency_ms))
     rows = [measured(arguments.videos, arguments.rounds, ms, arguments.img2dataset) for ms in latencies]
     show(rows, arguments.json)

@@ -1,10 +1,9 @@
-"""A fuzzer over all that reads what strangers send: the API's answers, the feed, pictures, links, names and headers.
+"""Fuzz the parsers of untrusted input: API responses, feeds, thumbnails, URLs, channel names and headers.
 
     python -m bench.fuzzing [--count 20000] [--seed 0] [--only api]
 
-Makes up honest input, damages it, and hands it to the parsers. What they may raise is a collector's own error;
-anything else is printed with the seed that brings it back, and the exit status is 1. A seed makes the same input each
-time.
+Generates valid input, mutates it, and passes it to the parsers. They may only raise errors of the collector. Any other
+exception is printed with the seed that reproduces it, and the exit code is 1. A seed always gives the same input.
 """
 
 from __future__ import annotations
@@ -22,12 +21,13 @@ from typing import Any
 from PIL import Image
 
 from collector.errors import CollectorError
-from collector.http import retry_after_s
+from collector.http import Answer, retry_after_s
 from collector.sync.plan import details_from
 from collector.thumbnails.check import check_picture
 from collector.thumbnails.decode import set_up_pillow
 from collector.thumbnails.fetch import SIZES, candidates, is_allowed
 from collector.youtube import parse_channel_name
+from collector.youtube.api_errors import error_from
 from collector.youtube.feed import parse_feed
 from collector.youtube.parsing import (
     parse_channels,
@@ -69,7 +69,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def damaged(value: Any, dice: random.Random, other: Any) -> Any:
-    """A copy of a JSON value with one place, drawn at random, left out or replaced by another value."""
+    """Return a copy of a JSON value in which one random place is removed or replaced by another value."""
     if not isinstance(value, dict | list) or not value or dice.random() < 0.15:
         return other
     if isinstance(value, list):
@@ -84,7 +84,7 @@ def damaged(value: Any, dice: random.Random, other: Any) -> Any:
 
 
 def _bytes(data: bytes, dice: random.Random) -> bytes:
-    """Bytes with a few places changed, cut out, doubled, or the end cut off."""
+    """Return the bytes with a few places changed, removed or repeated, or truncated."""
     body = bytearray(data)
     for _ in range(dice.randint(1, 5)):
         start = dice.randrange(len(body) + 1)
@@ -147,13 +147,13 @@ def _api(dice: random.Random) -> None:
     for _ in range(dice.randint(1, 3)):
         other = dice.choice(VALUES)
         if dice.random() < 0.8 and isinstance(value, dict) and isinstance(value.get("items"), list):
-            # Within the items: what is wrong around them is refused before they are looked at.
+            # Mutate inside the items, because an error outside of them is rejected before they are parsed.
             value = {**value, "items": [damaged(item, dice, other) for item in value["items"]]}
         else:
             value = damaged(value, dice, other)
     body = json.dumps(value, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
     parsed = parse_json(_bytes(body, dice) if dice.random() < 0.2 else body)
-    json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode("utf-8")  # what a database is given
+    json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode("utf-8")  # the form in which the store receives it
     found = parse(parsed)
     if parse is parse_videos:
         for video in found:
@@ -173,7 +173,7 @@ def _feed(dice: random.Random) -> None:
 
 
 EXIF = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-"""A quarter turn."""
+"""An EXIF orientation of 90 degrees."""
 
 
 def _pictures() -> list[bytes]:
@@ -213,6 +213,16 @@ def _name(dice: random.Random) -> None:
     parse_channel_name(_text(dice, "@name", "https://", "youtube.com", "www.youtube.com", "channel", "c", CHANNEL_ID))
 
 
+def _error(dice: random.Random) -> None:
+    reason = {"reason": dice.choice(["quotaExceeded", "rateLimitExceeded", "keyInvalid", "x"]), "domain": "global"}
+    message = _text(
+        dice, "Quota exceeded for ", "'Queries per day'", "<a href=", "</a>", "&#", "&amp;", "9" * 5000, "<" * 9
+    )
+    error = {"code": dice.choice([400, 403, 429]), "message": message, "errors": [reason], "details": [reason]}
+    body = json.dumps(damaged({"error": error}, dice, dice.choice(VALUES))).encode()
+    raise error_from(Answer("http://x/", dice.choice([400, 403, 404, 429]), {}, body, True), "host", "key")
+
+
 def _scalar(dice: random.Random) -> None:
     parse_duration(_text(dice, "P", "T", "1H", "5M", "3S", "D", "W", "Y"))
     parse_time(_text(dice, "2020-01-01", "T00:00:00", "Z", "+23:59", "-12:00", "0001-01-01", "9999-12-31"))
@@ -221,6 +231,7 @@ def _scalar(dice: random.Random) -> None:
 
 TARGETS: dict[str, Callable[[random.Random], None]] = {
     "api": _api,
+    "error": _error,
     "feed": _feed,
     "picture": _picture,
     "link": _link,
@@ -230,7 +241,7 @@ TARGETS: dict[str, Callable[[random.Random], None]] = {
 
 
 def fuzz(target: str, count: int, seed: int) -> list[int]:
-    """Try `count` inputs; the seeds of those that raised what is no error of the collector's own, told to stderr."""
+    """Try `count` inputs; return the seeds that raised other than a collector's error, and print these to stderr."""
     set_up_pillow()
     bad = []
     for number in range(seed, seed + count):
@@ -246,11 +257,11 @@ def fuzz(target: str, count: int, seed: int) -> list[int]:
 
 
 def main() -> int:
-    """Fuzz the targets and print how many inputs each took."""
+    """Fuzz the targets and print the number of failures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20_000, help="inputs for each target")
-    parser.add_argument("--seed", type=int, default=0, help="of the first input; the next has the next")
-    parser.add_argument("--only", choices=TARGETS, help="this target alone")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first input; later inputs have the next seeds")
+    parser.add_argument("--only", choices=TARGETS, help="fuzz only this target")
     arguments = parser.parse_args()
     failed = False
     for target in [arguments.only] if arguments.only else TARGETS:

@@ -1,11 +1,11 @@
-"""What reading the words on thumbnails, the ridge map and both together are worth, by grouped cross-validation.
+"""Measure OCR of thumbnails, the ridge map, and both combined, by grouped cross-validation.
 
     python -m bench.held_out [--channel DIR ...] [--drawn] [--repeats 3]
 
-Each channel is synced into a store of its own from a stand-in server. Its rows of the train and valid splits are cut
-into five folds, several times anew, and each row's thumbnail is asked for its title by models that were fitted without
-the row's group. The test split is never looked at. Candidates are the titles of all train and valid rows; `in fold` has
-those of the fold alone, which are a fifth as many. Prints the seconds of each stage as well.
+Syncs each channel from a stand-in server into a separate store. Its rows of the train and valid splits are divided into
+five folds, several times. Models that were fitted without a row's group rank the titles for its thumbnail. The test
+split is never used. The candidates are the titles of all train and valid rows; for `in fold`, only those of the fold, a
+fifth as many. Also prints the seconds of each stage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainer.data import Selection, StoredPictures, select_pairs
 from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.learners import Pooled, triplets
-from trainer.models.projections import TEXT, VISUAL
+from trainer.models import TEXT, VISUAL
 from trainer.models.reader import ReaderModel, open_model
 from trainer.models.reading import RapidReader, read_words
 from trainer.progress import Silent
@@ -44,9 +44,9 @@ from trainer.settings import READER, RECIPE, RIDGE, TrainSettings
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--channel", type=Path, nargs="*", default=[REAL_CHANNEL], help="folders of channels")
-    parser.add_argument("--drawn", action="store_true", help="the drawn channel too")
-    parser.add_argument("--repeats", type=int, default=3, help="how often the rows are cut into folds")
+    parser.add_argument("--channel", type=Path, nargs="*", default=[REAL_CHANNEL], help="folders with channels")
+    parser.add_argument("--drawn", action="store_true", help="also measure the drawn channel")
+    parser.add_argument("--repeats", type=int, default=3, help="number of divisions into folds")
     arguments = parser.parse_args()
     channels: list[tuple[str, Callable[[], Catalogue]]] = [
         (folder.name, partial(load_folder, folder)) for folder in arguments.channel if folder.is_dir()

@@ -1,4 +1,4 @@
-"""A process that only loads a model as a run does, and ends: what memory the model alone takes."""
+"""Load a model like a run does, and exit, to measure the memory of the model alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["run"]
 
 
 def run(clock: Clock, *, model: str) -> dict[str, Any]:
-    """Load it.
+    """Load the model.
 
     Args:
         clock: times the process.
-        model: the CLIP's folder.
+        model: the CLIP model's folder.
     """
     with clock.phase("load"):
         encoder = load_encoder(model, "cpu")

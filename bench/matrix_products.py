@@ -1,7 +1,7 @@
-"""What a model's forward pass costs in matrix products alone: recorded while it runs, then run again by themselves.
+"""Record the matrix products of a model's forward pass, and run them alone.
 
-That is the floor for any implementation that multiplies the same matrices with the same library: nothing is left of the
-model but `torch.nn.functional.linear` and the two products of each attention, with its own weights, at the very shapes.
+This is the lower bound for any implementation that multiplies the same matrices with the same library: only
+`torch.nn.functional.linear` and the two products of each attention, with the model's weights and the same shapes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["MatrixProducts", "gigaflops_of_a_square"]
 
 @dataclass
 class MatrixProducts:
-    """The matrix products of a forward pass, in its order.
+    """The matrix products of a forward pass, in order.
 
     Args:
-        calls: each does one product, or an attention's two.
-        flops: floating-point operations of all of them: 2 for each multiplication with its addition.
+        calls: functions that run one product, or the two of an attention.
+        flops: floating-point operations of all calls; a multiplication with its addition counts as 2.
     """
 
     calls: list[Callable[[], Tensor]] = field(default_factory=list)
@@ -34,10 +34,10 @@ class MatrixProducts:
 
     @contextmanager
     def record(self, model: nn.Module) -> Iterator[None]:
-        """Record what `model` multiplies while the block runs: linear layers, patch embeddings, attentions.
+        """Record the products of `model` during the block: linear layers, patch embeddings, attentions.
 
         Args:
-            model: a transformer of the CLIP family, its attentions modules with `num_heads` and `head_dim`.
+            model: a transformer of the CLIP family whose attention modules have `num_heads` and `head_dim`.
         """
         hooks = []
         for module in model.modules():
@@ -54,7 +54,7 @@ class MatrixProducts:
                 hook.remove()
 
     def run(self) -> float:
-        """Do all the products once; the seconds."""
+        """Run all products once; return the seconds."""
         with torch.no_grad():
             started = time.perf_counter()
             for call in self.calls:
@@ -66,7 +66,7 @@ class MatrixProducts:
         self._add_linear(rows, module.weight, module.bias)
 
     def _patches(self, module: nn.Conv2d, _arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        # A convolution whose stride is its size is one linear layer over the patches.
+        # A convolution whose stride equals its kernel size is a linear layer over the patches.
         rows = output.shape[0] * output.shape[2] * output.shape[3]
         self._add_linear(rows, module.weight.flatten(1), module.bias)
 
@@ -96,7 +96,7 @@ class MatrixProducts:
 
 
 def gigaflops_of_a_square(side: int = 4096) -> float:
-    """10**9 floating-point operations a second of one large float32 product: what the processor does at its best."""
+    """Return the GFLOP/s (10**9 per second) of one large float32 product: the processor's peak rate."""
     left, right = torch.randn(side, side), torch.randn(side, side)
     started = time.perf_counter()
     torch.matmul(left, right)

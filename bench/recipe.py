@@ -1,6 +1,6 @@
-"""The published recipe, as a notebook runs it every week, with today's libraries: what thumbtune is compared with.
+"""The published recipe with current libraries, as a notebook runs it every week: the baseline of the benchmarks.
 
-Nothing is slowed down: no evaluation during training, no checkpoint, no upload, no progress bars.
+It has no avoidable costs: no evaluation during training, no checkpoints, no upload, no progress bars.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["run"]
 
 
 def run(clock: Clock, *, table: str, model: str, title_model: str, device: str = "cpu") -> dict[str, Any]:
-    """Do what the recipe does between its list of videos and its figures.
+    """Run the recipe from its list of videos to its recall.
 
     Args:
         clock: times the phases.
-        table: a CSV file of the columns `title` and `url`, newest video first.
-        model: the CLIP's folder.
-        title_model: the folder of the model that compares titles.
-        device: where to compute.
+        table: a CSV file with the columns `title` and `url`, newest video first.
+        model: the CLIP model's folder.
+        title_model: the title model's folder.
+        device: the torch device.
 
     Returns:
         {"recall@1": {"base": {split: value}, "tuned": ...}, "rows": {split: n}}
@@ -62,7 +62,7 @@ def run(clock: Clock, *, table: str, model: str, title_model: str, device: str =
 
 
 def least_similar_titles(titles: list[str], title_model: str, device: str) -> list[str]:
-    """Each title's least similar one by a full similarity matrix, each used once, greedily in row order."""
+    """Return the least similar other title of each title, each used once, greedily in row order."""
     model = SentenceTransformer(title_model, device=device)
     vectors = model.encode(titles, show_progress_bar=False)
     similarity = model.similarity(vectors, vectors).numpy()
@@ -76,20 +76,20 @@ def least_similar_titles(titles: list[str], title_model: str, device: str) -> li
 
 
 def split(videos: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Shuffled, then 70 %, 15 % and the rest."""
+    """Shuffle, then split into 70 %, 15 % and the rest."""
     shuffled = videos.sample(frac=1, random_state=42).reset_index(drop=True)
     first, second = int(0.7 * len(shuffled)), int(0.7 * len(shuffled)) + int(0.15 * len(shuffled))
     return {"train": shuffled[:first], "valid": shuffled[first:second], "test": shuffled[second:]}
 
 
 def as_dataset(frame: pd.DataFrame) -> Dataset:
-    """(anchor = picture, positive = title, negative = other title), in this column order."""
+    """Return (anchor = thumbnail, positive = title, negative = other title), in this column order."""
     columns = {"anchor": "picture", "positive": "title", "negative": "negative"}
     return Dataset.from_dict({role: list(frame[column]) for role, column in columns.items()})
 
 
 def recall_at_1(model: SentenceTransformer, dataset: Dataset) -> float:
-    """The share of pictures whose own title is the most similar of all titles of the split."""
+    """Return the share of thumbnails whose own title is the most similar of all titles of the split."""
     pictures = model.encode(list(dataset["anchor"]), show_progress_bar=False, convert_to_tensor=True)
     titles = model.encode(list(dataset["positive"]), show_progress_bar=False, convert_to_tensor=True)
     similarity = model.similarity(pictures, titles).cpu()
@@ -97,7 +97,7 @@ def recall_at_1(model: SentenceTransformer, dataset: Dataset) -> float:
 
 
 def fit(clock: Clock, model: SentenceTransformer, dataset: Dataset, device: str) -> None:
-    """The library's trainer on the whole model, of which only the projections change; phase `fit` is the loop alone."""
+    """Train the projections with the library's trainer on the whole model. Phase `fit` is only the training loop."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("projection" in name)
     with tempfile.TemporaryDirectory() as folder:

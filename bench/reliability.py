@@ -1,9 +1,9 @@
-"""What thumbtune promises when things go wrong, put to the test: real servers, processes, signals, disks and files.
+"""Test the reliability guarantees with real servers, processes, signals, disks and files.
 
     python -m bench.reliability [--quick] [--only kill-sync] [--json]
 
-Does the damage, looks at what came of it, and prints one table. Ends with 1 if a promise is broken. The quick parts of
-this also run as tests. A part that can't run here (no right to mount, say) says so in its row.
+Injects faults, checks the results, and prints one table. The exit code is 1 if a guarantee is violated. The quick parts
+also run as tests. If a part can't run, for example without permission to mount, its row says so.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PARTS = {
     "processes": "reliability_processes:processes",
     "large": "reliability_large:large",
 }
-"""What `--only` takes: a function of a folder and `quick=` that gives rows."""
+"""The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 
 
 def run(name: str, *, quick: bool) -> list[Row]:
-    """One part's rows, in a folder of its own that is removed afterwards."""
+    """Run one part in a temporary folder; return its rows."""
     module, _, function = PARTS[name].partition(":")
     part: Callable[..., list[Row]] = getattr(importlib.import_module(f"bench.{module}"), function)
     started = time.monotonic()
@@ -51,10 +51,12 @@ def run(name: str, *, quick: bool) -> list[Row]:
 
 
 def main() -> int:
-    """Run all parts, or those asked for, and print their rows."""
+    """Run all parts, or the requested parts, and print their rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=PARTS, help="just this part; may be given several times")
-    parser.add_argument("--quick", action="store_true", help="small channels and few repetitions: does it run at all")
+    parser.add_argument("--only", action="append", choices=PARTS, help="run only this part (can be repeated)")
+    parser.add_argument(
+        "--quick", action="store_true", help="small channels, few repetitions: checks that all parts run"
+    )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
     arguments = parser.parse_args()
     rows = [row for name in arguments.only or PARTS for row in run(name, quick=arguments.quick)]

@@ -1,4 +1,4 @@
-"""Stores that are damaged, newer, read-only or locked: each its own clear error, and not a byte of the file changed."""
+"""Damaged, newer, read-only and locked stores: each gives a specific error, and the file does not change."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "zero-length": (lambda _: b"", "is empty; it is not a thumbtune store"),
     "a text": (lambda _: b"shopping list\n" * 1000, "is not a SQLite database; name another file"),
 }
-"""What is made of a store's bytes, and what the error has to say."""
+"""Functions that damage a store's bytes, and a part of the expected error message."""
 
 UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
-"""Root writes anything; without its capabilities it is bound by a file's mode like anyone else."""
+"""Root ignores file permissions; without its capabilities they apply."""
 
 
 def _blot(whole: bytes, start: int, size: int) -> bytes:
@@ -39,7 +39,7 @@ def _blot(whole: bytes, start: int, size: int) -> bytes:
 
 
 def damaged(folder: Path, *, quick: bool) -> list[Row]:
-    """Damage a store in every way, and run commands that read and that write on it."""
+    """Damage a store in every way, and run reading and writing commands on it."""
     with StandIn(channel(60)) as server:
         good = folder / "good.db"
         Shell.of(sqlite_url(folder, "good"), server).run("sync", "@reliable")
@@ -50,8 +50,8 @@ def damaged(folder: Path, *, quick: bool) -> list[Row]:
         ]
         rows = [
             Row(
-                "a damaged store is one clear error, and nothing is written",
-                f"{', '.join(DAMAGES)}; then sync, channels and runs",
+                "a damaged store gives one clear error, and nothing is written",
+                f"{', '.join(DAMAGES)}; each with sync, channels and runs",
                 3 * len(DAMAGES),
                 wrong[0] if wrong else "exit 1, one line, the same bytes",
                 not wrong,
@@ -71,7 +71,7 @@ def _refused(store: Path, server: StandIn, content: bytes, name: str) -> list[st
         if done.code != 1 or DAMAGES[name][1] not in error_line(done):
             wrong.append(f"{name}, {command[0]}: {done.code}, {done.err}")
         if store.read_bytes() != content:
-            wrong.append(f"{name}, {command[0]}: other bytes")
+            wrong.append(f"{name}, {command[0]}: the file changed")
     return wrong
 
 
@@ -98,7 +98,7 @@ def _read_only(folder: Path, server: StandIn) -> Row:
     place.chmod(0o755)
     done = Ended(process.returncode, process.stdout, process.stderr)
     same = store.read_bytes() == before
-    return _row("a read-only store", "file and folder may not be written", done, "check the permissions", same=same)
+    return _row("a read-only store", "no write permission", done, "can't be written", same=same)
 
 
 def _locked(folder: Path, server: StandIn) -> Row:
@@ -116,25 +116,25 @@ def _locked(folder: Path, server: StandIn) -> Row:
 def _row(what: str, damage: str, done: Ended, said: str, *, same: bool) -> Row:
     kept = done.code == 1 and said in error_line(done) and same
     result = f"exit {done.code}, one line, the same bytes" if kept else f"exit {done.code}: {done.err}; same: {same}"
-    return Row(f"{what} is one clear error, and nothing is written", damage, 1, result, kept)
+    return Row(f"{what} gives one clear error, and nothing is written", damage, 1, result, kept)
 
 
 def _pages(good: Path, folder: Path, *, every: int) -> Row:
-    """Each page of a store damaged by itself: a check has to find it."""
+    """Overwrite each page of a store separately; the check must report it."""
     whole = good.read_bytes()
     pages = range(0, len(whole) // PAGE, every)
     unseen = unreadable_pages(whole, folder / "page.db", pages)
     return Row(
-        "whatever page is damaged, a check says so",
-        "one page after another overwritten, then what 'thumbtune db check' does",
+        "the check finds damage in any page",
+        "each page overwritten separately, then the checks of 'thumbtune db check'",
         len(pages),
-        f"{len(unseen)} not found: {unseen[:10]}" if unseen else "each was found",
+        f"{len(unseen)} not found: {unseen[:10]}" if unseen else "all found",
         not unseen,
     )
 
 
 def unreadable_pages(whole: bytes, store: Path, pages: range) -> list[int]:
-    """The pages whose damage a check does not find."""
+    """Return the pages whose damage the check does not find."""
     unseen = []
     for page in pages:
         store.write_bytes(_blot(whole, page * PAGE, PAGE))

@@ -1,4 +1,4 @@
-"""A disk that is full: a small file system in memory, in a mount namespace of our own, so that nobody else sees it."""
+"""A full disk: a small tmpfs in a separate mount namespace, which no other process sees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ __all__ = ["FullDisk", "can_mount", "full_disk", "sync_on_a_full_disk"]
 
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 
-# $1: the disk; $2: its first size; $3: where a copy of the store goes; the rest: the command. Prints each exit code.
+# $1: the mount point; $2: the initial size; $3: the folder for copies of the store; the rest: the command.
+# Prints each exit code.
 SCRIPT = """
 disk=$1; size=$2; copy=$3; shift 3
 mount -t tmpfs -o size="$size" tmpfs "$disk" || exit 99
@@ -26,7 +27,7 @@ mkdir "$copy/second"; cp "$disk"/* "$copy/second/"
 
 
 def can_mount() -> bool:
-    """Whether a file system may be mounted here in a namespace of our own."""
+    """Whether this process may mount a file system in a new namespace."""
     if shutil.which("unshare") is None:
         return False
     probe = [*UNSHARE, "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
@@ -34,12 +35,14 @@ def can_mount() -> bool:
 
 
 class FullDisk:
-    """How two syncs ended: on a full disk, and after room was made. `kept` and `store` are the URLs of what they left.
+    """Two syncs: on a full disk (`full`), and after enlarging the disk (`roomy`).
+
+    `kept` and `store` are the URLs of copies of the store after the first and the second sync.
 
     Args:
-        folder: an empty one.
-        server: what to sync from.
-        size: of the disk, as mount reads it (`2m`).
+        folder: an empty folder.
+        server: the server to sync from.
+        size: the disk's size, in the syntax of mount (`2m`).
     """
 
     def __init__(self, folder: Path, server: StandIn, size: str) -> None:
@@ -62,7 +65,7 @@ class FullDisk:
 
 
 def sync_on_a_full_disk(folder: Path, server: StandIn, size: str, wanted: dict[str, object]) -> list[str]:
-    """What was wrong; nothing, if the promise was kept."""
+    """Return the violations of the guarantee."""
     disk = FullDisk(folder, server, size)
     found = []
     if disk.full.code != 1 or "the disk is full; make room and run the command again" not in error_line(disk.full):
@@ -70,19 +73,19 @@ def sync_on_a_full_disk(folder: Path, server: StandIn, size: str, wanted: dict[s
     if Path(disk.kept.removeprefix("sqlite:///")).exists():
         found += read_store(disk.kept, problems)
     if disk.roomy.code != 0:
-        found.append(f"after room was made: {disk.roomy.code}, {disk.roomy.err}")
+        found.append(f"on the enlarged disk: {disk.roomy.code}, {disk.roomy.err}")
     elif read_store(disk.store, contents) != wanted:
-        found.append("after room was made, the store is not that of a clean sync")
+        found.append("on the enlarged disk, the store differs from that of a clean sync")
     else:
         found += read_store(disk.store, problems)
     return found
 
 
 def full_disk(folder: Path, *, quick: bool) -> list[Row]:
-    """Sync to disks of several sizes, all too small; then enlarge them and sync again."""
-    promise = "a full disk is one clear error, the store is sound, and a rerun completes once there is room"
+    """Sync to disks of several sizes that are too small; then enlarge them and sync again."""
+    promise = "a full disk gives one clear error, the store is sound, and a rerun completes once there is space"
     if not can_mount():
-        return [Row(promise, "nothing: file systems may not be mounted here", 0, "not run", None)]
+        return [Row(promise, "nothing: no permission to mount a file system", 0, "not run", None)]
     sizes = ("16k", "600k") if quick else ("4k", "16k", "64k", "200k", "400k", "600k", "800k", "1m", "1500k", "2m")
     with StandIn(channel(300, side=192)) as server:
         Shell.of(sqlite_url(folder, "clean"), server).run("sync", "@reliable")
@@ -92,5 +95,5 @@ def full_disk(folder: Path, *, quick: bool) -> list[Row]:
             for size in sizes
             for problem in sync_on_a_full_disk(folder / size, server, size, wanted)
         ]
-    done = f"a first sync on a tmpfs of {sizes[0]} to {sizes[-1]}; then it is made larger, and a sync"
+    done = f"a first sync on a tmpfs of {sizes[0]} to {sizes[-1]}, then a sync after enlarging it"
     return [Row(promise, done, len(sizes), wrong[0] if wrong else "exit 1, sound, then the same store", not wrong)]

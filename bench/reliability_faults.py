@@ -1,4 +1,4 @@
-"""A server that fails: in every way at once, altogether, half way, and by a quota that is spent."""
+"""A failing server: mixed faults, unreachable, failing during a sync, and with a spent quota."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SHARES = (
     Fault("html", share=0.02),
     Fault("slow", share=0.05, delay_s=0.5),
 )
-"""10 % 500, 5 % each of 503, 429, reset, body cut short, JSON cut short, slow, and 2 % HTML with status 200."""
+"""10 % 500; 5 % each of 503, 429, connection reset, truncated body, truncated JSON, slow; 2 % HTML with status 200."""
 
 MOST_REQUESTS = 1.7
-"""So many times a clean sync's requests."""
+"""The maximum number of requests relative to a clean sync."""
 
 
 def faults(folder: Path, *, quick: bool) -> list[Row]:
-    """Sync a channel while requests fail in every way, with several seeds, and compare with a clean sync."""
+    """Sync a channel with mixed faults and several seeds, and compare with a clean sync."""
     count, seeds = (100, 1) if quick else (1000, 3)
     ratios, whole, ended_well, made = [], True, True, Counter[str]()
     with StandIn(channel(count)) as server:
@@ -57,28 +57,28 @@ def faults(folder: Path, *, quick: bool) -> list[Row]:
     told = ", ".join(f"{n} {kind}" for kind, n in sorted(made.items()))
     return [
         Row(
-            f"a sync of {count:,} videos completes, to the same store, in under {MOST_REQUESTS} times the requests",
-            f"10 % 500, 5 % 503, 5 % 429, 5 % reset, 5 % cut, 5 % JSON cut, 2 % HTML, 5 % slow ({told})",
+            f"a sync of {count:,} videos gives the same store with less than {MOST_REQUESTS} times the requests",
+            f"10 % 500, 5 % 503, 5 % 429, 5 % reset, 5 % truncated, 5 % truncated JSON, 2 % HTML, 5 % slow ({told})",
             seeds,
-            f"{'same' if whole else 'ANOTHER'} store, {max(ratios):.2f} times the requests",
+            f"{'same' if whole else 'DIFFERENT'} store, {max(ratios):.2f} times the requests",
             ended_well and whole and max(ratios) < MOST_REQUESTS,
         )
     ]
 
 
 def server_ratio(report: dict[str, object], clean: dict[str, object]) -> float:
-    """How many times a clean sync's requests another one sent."""
+    """Return the number of requests relative to a clean sync."""
     return float(str(report.get("requests", "inf"))) / float(str(clean["requests"]))
 
 
 def down(folder: Path, *, quick: bool) -> list[Row]:
-    """A server that is not there, and one that is gone from some request on."""
+    """A server that is unreachable, and a server that becomes unreachable during a sync."""
     count = 100 if quick else 1000
     return [_never_there(folder), _dies(folder, count, 3 if quick else 6)]
 
 
 def _never_there(folder: Path) -> Row:
-    with socket.socket() as unused:  # bound, not listening: nobody else gets the port meanwhile
+    with socket.socket() as unused:  # bound but not listening, so that no other process gets the port
         unused.bind(("127.0.0.1", 0))
         with StandIn(channel(1)) as server:
             shell = Shell.of(sqlite_url(folder, "nobody"), server)
@@ -86,8 +86,8 @@ def _never_there(folder: Path) -> Row:
         done = Shell(shell.store, {**shell.environment, "THUMBTUNE_API_URL": url}).run("sync", "@reliable")
     line = error_line(done)
     return Row(
-        "a server that is down is one clear error, exit 1",
-        "nothing listens at the API's address",
+        "an unreachable server gives one clear error, exit 1",
+        "nothing listens on the API's address",
         1,
         f"exit {done.code}: {line}",
         done.code == 1 and "can't be reached" in line,
@@ -112,8 +112,8 @@ def _dies(folder: Path, count: int, times: int) -> Row:
             whole &= shell.run("sync", "@reliable").code == 0 and read_store(shell.store, contents) == wanted
             kept &= not had & videos_asked_for(server.journal.requests("videos"))
     return Row(
-        "a server that dies half way is one clear error, exit 1 or 3; everything so far is kept",
-        f"every connection reset from some request on, of {requests:,}; then a sync without faults",
+        "a server that fails during a sync gives one clear error, exit 1 or 3; earlier data is kept",
+        f"all connections reset from some request on, of {requests:,}; then a sync without faults",
         times,
         f"{'one' if clear else 'NOT ONE'} clear error, {'nothing' if kept else 'SOMETHING'} read twice, "
         f"then the {'same' if whole else 'WRONG'} store",
@@ -122,7 +122,7 @@ def _dies(folder: Path, count: int, times: int) -> Row:
 
 
 def quota(folder: Path, *, quick: bool) -> list[Row]:
-    """A quota that is spent after each possible number of units, and a next day."""
+    """Syncs with each possible daily limit, and another sync on the next day."""
     count = 100 if quick else 1000
     with StandIn(channel(count)) as server:
         Shell.of(sqlite_url(folder, "rich"), server).run("sync", "@reliable")
@@ -135,28 +135,28 @@ def quota(folder: Path, *, quick: bool) -> list[Row]:
             shell = Shell.of(sqlite_url(folder, f"quota-{limit}"), server)
             done = shell.run("sync", "@reliable")
             spent = server.units
-            stopped &= done.code == 3 and "quota of the day is spent" in error_line(done)
+            stopped &= done.code == 3 and "daily quota" in error_line(done)
             server.quota.reset()
             server.quota.limit = None
             whole &= shell.run("sync", "@reliable").code == 0 and read_store(shell.store, contents) == wanted
             totals.add(spent + server.units)
     return [
         Row(
-            "a spent quota ends with exit 3; the next run spends no unit twice and completes",
+            "a spent quota gives exit 3; the next sync spends no unit twice and completes",
             f"a daily limit of 1 to {price - 1} units for a sync that costs {price}, then a new day",
             len(limits),
-            f"{min(totals)} to {max(totals)} units in both runs together, {'same' if whole else 'ANOTHER'} store",
+            f"{min(totals)} to {max(totals)} units in both syncs together, {'same' if whole else 'DIFFERENT'} store",
             stopped and whole and max(totals) <= price,
         )
     ]
 
 
 def videos_asked_for(requests: list[LoggedRequest]) -> set[str]:
-    """The ids whose details were asked for."""
+    """Return the ids of videos whose details were requested."""
     return {video_id for request in requests for video_id in request.query.get("id", "").split(",")}
 
 
 def with_details(database: Database) -> set[str]:
-    """The ids whose details a store has."""
+    """Return the ids of videos whose details are in the store."""
     with database.read() as session:
         return {row.id for row in session.query(Video.id).where(Video.details_at.is_not(None))}

@@ -1,4 +1,4 @@
-"""`kill -9` at many moments of a sync: the next one completes, from what was committed."""
+"""`kill -9` at many points of a sync: the next sync completes from the committed data."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["kill_sync", "kill_syncs"]
 
 @dataclass
 class Kill:
-    """What one kill, and the sync after it, came to.
+    """The result of one kill and the sync after it.
 
     Args:
-        hit: whether the process was killed at work; it may have ended just before.
-        problems: what was wrong; nothing, if the promise was kept.
+        hit: whether the process was killed while running; it may have ended just before.
+        problems: the violations of the guarantee.
     """
 
     hit: bool = False
@@ -40,13 +40,13 @@ class Kill:
 
 
 def kill_sync(shell: Shell, server: StandIn, requests: int, wanted: dict[str, object]) -> Kill:
-    """Kill a first sync once it has made so many requests, look at the store, and sync again.
+    """Kill a first sync after a number of requests, check the store, and sync again.
 
     Args:
-        shell: on a store that is not there yet.
-        server: with one channel.
-        requests: 0 kills before the first.
-        wanted: the contents that a sync leaves which nothing disturbs.
+        shell: a shell with a missing store.
+        server: a server with one channel.
+        requests: the number of requests; 0 kills before the first request.
+        wanted: the contents after an undisturbed sync.
     """
     server.journal.clear()
     process = shell.start("sync", server.catalogues[0].handle)
@@ -62,21 +62,21 @@ def kill_sync(shell: Shell, server: StandIn, requests: int, wanted: dict[str, ob
     if done.code != 0:
         found.problems.append(f"the next sync ended with {done.code}: {done.err}")
     if read_store(shell.store, contents) != wanted:
-        found.problems.append("the next sync left another store than a clean one")
+        found.problems.append("the store after the next sync differs from that of a clean sync")
     if again := had & videos_asked_for(server.journal.requests("videos")):
         found.problems.append(f"{len(again)} details were read twice")
     pictures = {request.path.split("/")[2] for request in server.journal.requests("picture")}
     if again := fetched & pictures:
-        found.problems.append(f"{len(again)} pictures were fetched twice")
+        found.problems.append(f"{len(again)} thumbnails were fetched twice")
     ended_as = read_store(shell.store, statuses)
     if ended_as not in (["complete"], ["interrupted", "complete"], ["complete", "unchanged"]):
-        found.problems.append(f"the runs read {ended_as}")
+        found.problems.append(f"the runs have the statuses {ended_as}")
     found.problems += read_store(shell.store, problems)
     return found
 
 
 def kill_syncs(folder: Path, *, quick: bool) -> list[Row]:
-    """Kill first syncs at moments spread over all of their requests."""
+    """Kill first syncs at points spread over all of their requests."""
     count, kills = (60, 3) if quick else (1000, 50)
     with StandIn(channel(count)) as server:
         Shell.of(sqlite_url(folder, "clean"), server).run("sync", "@reliable")
@@ -90,17 +90,17 @@ def kill_syncs(folder: Path, *, quick: bool) -> list[Row]:
     hit = sum(kill.hit for kill in found)
     return [
         Row(
-            "a killed sync is completed by the next; the store is sound, no picture partial, nothing is fetched twice",
+            "the sync after a killed sync completes it; sound store, no partial thumbnail, nothing fetched twice",
             f"kill -9 after the first to the last of {requests:,} requests, then a sync",
             kills,
-            f"{hit} killed at work; {wrong[0] if wrong else 'each went on to the same store'}",
-            # The last moments may come just after the end.
+            f"{hit} killed while running; {wrong[0] if wrong else 'all reached the same store'}",
+            # The last kills may come just after the end.
             not wrong and hit >= 0.9 * kills,
         )
     ]
 
 
 def with_pictures(database: Database) -> set[str]:
-    """The ids whose pictures a store has."""
+    """Return the ids of videos whose thumbnails are in the store."""
     with database.read() as session:
         return {row.id for row in session.query(Video.id).where(Video.picture_sha256.is_not(None))}

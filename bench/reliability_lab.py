@@ -1,4 +1,4 @@
-"""What the parts of `bench.reliability` share: rows, the real command as a process, and what a store holds."""
+"""Shared code of `bench.reliability`: rows of the table, the real command as a process, and contents of a store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
     "wait_until",
 ]
 
-# Of each content table what two ways to the same end have in common: no times, ids of rows, or counters.
+# The compared columns of each content table: all except times, row ids and counters.
 CONTENT: dict[type[Base], tuple[str, ...]] = {
     Channel: (
         *("id", "handle", "title", "uploads_playlist_id", "min_duration_s", "thumbnail_size", "listing_token"),
@@ -57,7 +57,7 @@ CONTENT: dict[type[Base], tuple[str, ...]] = {
 }
 T = TypeVar("T")
 
-HEADER = ("promise", "what was done", "how often", "result", "kept")
+HEADER = ("guarantee", "test", "times", "result", "kept")
 WAIT_S = 120.0
 
 
@@ -66,11 +66,11 @@ class Row:
     """One row of the table that `bench.reliability` prints.
 
     Args:
-        promise: in words.
-        done: the damage that was really done.
-        times: how often.
-        result: what was seen.
-        kept: whether the promise was; None where a figure is only stated.
+        promise: the guarantee.
+        done: what was tested.
+        times: the number of repetitions.
+        result: the observed result.
+        kept: whether the guarantee held; None if a figure is only stated.
     """
 
     promise: str
@@ -80,27 +80,27 @@ class Row:
     kept: bool | None
 
     def cells(self) -> tuple[str, ...]:
-        """The row's texts, in the order of the table's columns."""
+        """The row's cells, in the order of the table's columns."""
         kept = "stated" if self.kept is None else "yes" if self.kept else "NO"
         return self.promise, self.done, f"{self.times:,}", self.result, kept
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as one Markdown table."""
+    """Format the rows as a Markdown table."""
     lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
     err: str
 
     def report(self) -> dict[str, Any]:
-        """What `sync --json` said of the one channel; empty when it said nothing."""
+        """The channel's report of `sync --json`; empty without a report."""
         try:
             (found,) = json.loads(self.out)["channels"]
         except ValueError:
@@ -110,18 +110,18 @@ class Ended:
 
 @dataclass(frozen=True)
 class Shell:
-    """The real command, in processes of its own, on one store and one server."""
+    """Runs the real command in separate processes on one store and one server."""
 
     store: str
     environment: Mapping[str, str]
 
     @classmethod
     def of(cls, store: str, server: StandIn) -> Shell:
-        """A shell whose commands talk to a stand-in."""
+        """Return a shell whose commands use a stand-in server."""
         return cls(store, {**os.environ, **server.environment()})
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line."""
+        """Return the command line."""
         return [sys.executable, "-m", "thumbtune", "-q", "--db", self.store, *arguments]
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -135,37 +135,37 @@ class Shell:
         )
 
     def run(self, *arguments: str) -> Ended:
-        """Run a command to its end."""
+        """Run a command and wait for it."""
         return ended(self.start(*arguments))
 
 
 def ended(process: subprocess.Popen[str], timeout_s: float = 600) -> Ended:
-    """Wait for a process that `Shell.start` began."""
+    """Wait for a process of `Shell.start`."""
     out, err = process.communicate(timeout=timeout_s)
     return Ended(process.returncode, out, err)
 
 
 def error_line(done: Ended) -> str:
-    """The one line of error that a command printed; empty when there is not just one, or a traceback."""
+    """Return a command's error line; empty if there is not exactly one, or if there is a traceback."""
     lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
     return lines[0] if len(lines) == 1 and "Traceback" not in done.err else ""
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    """Give the processor away until something holds.
+    """Wait until a condition holds.
 
     Raises:
-        TimeoutError: it never does.
+        TimeoutError: the condition does not hold within `WAIT_S`.
     """
     deadline = time.monotonic() + WAIT_S
     while not reached():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"what was waited for did not happen within {WAIT_S:g} s")
+            raise TimeoutError(f"the condition did not hold within {WAIT_S:g} s")
         os.sched_yield()
 
 
 def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """{table: its rows, sorted} without times, ids of rows and counters: equal for any two ways to the same end."""
+    """Return {table: sorted rows} without times, row ids and counters."""
     found: dict[str, list[tuple[Any, ...]]] = {}
     with database.read() as session:
         for model, names in CONTENT.items():
@@ -182,24 +182,24 @@ def _compared(value: Any) -> Any:
 
 
 def problems(database: Database) -> list[str]:
-    """What is wrong with a store: structure, references, schema, and every picture's bytes against its digest."""
+    """Return the problems of a store: file structure, references, schema, and digests of thumbnails."""
     return [problem for looked_at in check(database) for problem in looked_at.problems]
 
 
 def statuses(database: Database) -> list[str]:
-    """How each sync ended, oldest first."""
+    """Return the status of each sync, oldest first."""
     with database.read() as session:
         return list(session.scalars(select(SyncRun.status).order_by(SyncRun.id)))
 
 
 def read_store(store: str, read: Callable[[Database], T]) -> T:
-    """What `read` makes of a store, which is closed again."""
+    """Open a store, call `read` on it, and close it."""
     with open_database(store) as database:
         return read(database)
 
 
 def drawn(text: str, side: int = 48) -> bytes:
-    """A small JPEG that differs from that of any other text."""
+    """Return a small JPEG that is different for each text."""
     digest = hashlib.sha256(text.encode()).digest()
     buffer = io.BytesIO()
     Image.frombytes("RGB", (3, 3), digest[:27]).resize((side, side * 3 // 4)).save(buffer, "JPEG", quality=90)
@@ -207,7 +207,7 @@ def drawn(text: str, side: int = 48) -> bytes:
 
 
 def channel(count: int, name: str = "reliable", side: int = 48) -> Catalogue:
-    """A channel of `count` videos, each with a title and a picture of its own."""
+    """Return a channel of `count` videos with distinct titles and thumbnails."""
     first = datetime(2020, 1, 1, tzinfo=UTC)
     videos = [
         StandInVideo(
@@ -223,5 +223,5 @@ def channel(count: int, name: str = "reliable", side: int = 48) -> Catalogue:
 
 
 def sqlite_url(folder: Path, name: str) -> str:
-    """The URL of a store in a folder."""
+    """Return the URL of a store in a folder."""
     return f"sqlite:///{folder / name}.db"

@@ -1,4 +1,4 @@
-"""Four processes that sync ten channels into one store at once, on SQLite and on PostgreSQL."""
+"""Four simultaneous processes that sync ten channels into one store, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PROCESSES = 4
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server of this process's own."""
-    import pgserver  # noqa: PLC0415 (only where PostgreSQL is asked for)
+    """Start a PostgreSQL server; yield its URL."""
+    import pgserver  # noqa: PLC0415 (only needed for PostgreSQL)
 
-    # Not below our own folder, which is closed to other users: root's server runs as one.
+    # Not in the part's folder, which only this user can read: root's server runs as another user.
     with tempfile.TemporaryDirectory(prefix="thumbtune-postgres-") as folder:
         server = pgserver.get_server(folder, cleanup_mode="stop")
         try:
@@ -31,7 +31,7 @@ def postgres() -> Iterator[str]:
 
 
 def sync_at_once(shell: Shell, handles: list[str], *options: str) -> list[str]:
-    """Start four syncs of all channels, each in another order, and wait for them; what went wrong."""
+    """Run four syncs of all channels at once, each in a different order; return their errors."""
     step = -(-len(handles) // PROCESSES)
     started = [
         shell.start("sync", *handles[number * step :], *handles[: number * step], *options)
@@ -46,7 +46,7 @@ def sync_at_once(shell: Shell, handles: list[str], *options: str) -> list[str]:
 
 
 def processes(folder: Path, *, quick: bool) -> list[Row]:
-    """Sync one after another, then at once with and without `--skip-busy`, and compare."""
+    """Compare a single sync with simultaneous syncs, with and without `--skip-busy`."""
     count, times = (20, 1) if quick else (100, 2)
     channels = [channel(count, f"{number}-busy") for number in range(CHANNELS)]
     handles = [one.handle for one in channels]
@@ -63,17 +63,17 @@ def processes(folder: Path, *, quick: bool) -> list[Row]:
                     wrong += sync_at_once(Shell.of(store, server), handles, *options)
                     wrong += read_store(store, problems)
                     if read_store(store, contents) != wanted:
-                        wrong.append("another content than one after another")
+                        wrong.append("the content differs from that of a single sync")
                 rows.append(_row(name, options, count, times, wrong))
     return rows
 
 
 def _row(name: str, options: tuple[str, ...], count: int, times: int, wrong: list[str]) -> Row:
     return Row(
-        f"{PROCESSES} processes at once leave what one leaves, on {name}",
+        f"{PROCESSES} simultaneous processes give the same store as one, on {name}",
         f"'sync {' '.join(('10 channels', *options))}' of {count} videos each, in {PROCESSES} orders",
         times,
-        wrong[0] if wrong else "same content, no error, nothing locked",
+        wrong[0] if wrong else "same content, no error, no lock error",
         not wrong,
     )
 

@@ -1,4 +1,4 @@
-"""A stand-in server in a process of its own: so that its work is not done by the process that measures."""
+"""A stand-in server in a separate process, so that it does not affect the measured process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["served"]
 
 @contextmanager
 def served(make: Callable[[int], Catalogue], videos: int, latency_ms: float = 0.0) -> Iterator[dict[str, str]]:
-    """Serve a channel of so many videos; gives the environment that points thumbtune at it.
+    """Serve a channel; yield the environment variables that make thumbtune use the server.
 
     Args:
-        make: a function of a module, which makes the channel; called in the server's process.
-        videos: what it is given.
-        latency_ms: what the server adds to each answer.
+        make: a module-level function that returns the channel; called in the server's process.
+        videos: the argument of `make`.
+        latency_ms: the latency that the server adds to each response.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -39,5 +39,5 @@ def _serve(make: Callable[[int], Catalogue], videos: int, latency_ms: float, con
     slow = [Fault("slow", delay_s=latency_ms / 1000)] if latency_ms else []
     with StandIn(make(videos), faults=Faults(slow, most_in_a_row=None)) as server:
         connection.send(server.environment())
-        # The other end is closed when the server is no longer needed.
+        # Returns when the other end is closed.
         connection.poll(None)

@@ -1,4 +1,4 @@
-"""One sync in a process of its own, watched from inside: `bench.child` runs it, and says its peak of memory."""
+"""One sync in a separate process that measures its event loop. `bench.child` runs it and reports its peak memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TICK_S = 0.01
 
 
 def run(clock: Clock, *, store: str, handle: str) -> dict[str, Any]:
-    """Sync a channel while every hundredth of a second it is measured how late the event loop is.
+    """Sync a channel, and measure the event loop's lag every 10 ms.
 
     Args:
         clock: times the process.
         store: the store's URL.
-        handle: the channel; the environment says where the server is.
+        handle: the channel. The server's address comes from the environment.
 
     Returns:
         The report's `status` and `pictures`, the `seconds`, and `lag_p99_ms` and `lag_max_ms` of the event loop.

@@ -1,6 +1,6 @@
-"""`kill -9` at many moments of a training run: the next run completes, and finds what an undisturbed one finds.
+"""`kill -9` at many points of a training run: the next run completes, with the results of an undisturbed run.
 
-The runs are processes forked from one that has imported the libraries: the moments fall into the run, not into imports.
+The runs are forked from a process that has imported the libraries, so that the kills hit the run and not the imports.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["KilledAt", "kill_training", "kill_trainings", "start_training", "tra
 PAIRS = 120
 EPOCHS = "40"
 KilledAt = Callable[[ForkServerProcess], object]
-"""Waits for the moment to kill a process."""
+"""Waits until the process should be killed."""
 
 
 def start_training(store: Path, model: Path) -> ForkServerProcess:
-    """Start `thumbtune train` on a store, with its output beside it."""
+    """Start `thumbtune train` on a store, with the output in the same folder."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.reliability_warm"])
     process = context.Process(target=_train, args=(store, model))
     before = dict(os.environ)
-    # The process that others are forked from is started here, the first time, and keeps its environment.
+    # The first call starts the fork server, which keeps this environment.
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     try:
         process.start()
@@ -50,7 +50,7 @@ def start_training(store: Path, model: Path) -> ForkServerProcess:
 
 
 def _train(store: Path, model: Path) -> None:
-    from thumbtune.cli import main  # noqa: PLC0415 (only the forked process needs it)
+    from thumbtune.cli import main  # noqa: PLC0415 (only needed in the forked process)
 
     said = os.open(store.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(said, 1)
@@ -63,20 +63,20 @@ def _train(store: Path, model: Path) -> None:
 
 
 def train(store: Path, model: Path) -> int | None:
-    """Train to the end; the exit code."""
+    """Train; return the exit code."""
     process = start_training(store, model)
     process.join()
     return process.exitcode
 
 
 def kill_training(store: Path, model: Path, moment: KilledAt, wanted: list[tuple[Any, ...]]) -> Kill:
-    """Kill a training run at some moment, look at the store, and train again.
+    """Kill a training run, check the store, and train again.
 
     Args:
         store: a file with pairs and without runs.
-        model: a CLIP's folder.
-        moment: returns when it has come.
-        wanted: the evaluations of a run that nothing disturbs.
+        model: the CLIP model's folder.
+        moment: returns when the process should be killed.
+        wanted: the evaluations of an undisturbed run.
     """
     process = start_training(store, model)
     moment(process)
@@ -90,24 +90,24 @@ def kill_training(store: Path, model: Path, moment: KilledAt, wanted: list[tuple
         return found
     ended_as = read_store(url, run_statuses)
     if ended_as not in (["done"], ["interrupted", "done"], ["done", "done"]):
-        found.problems.append(f"the runs read {ended_as}")
+        found.problems.append(f"the runs have the statuses {ended_as}")
     if ended_as == ["done", "done"]:
-        # It was over before the kill; the second run also scores the first one's model.
+        # The run ended before the kill; the second run also scores the model of the first run.
         found.hit = False
     elif read_store(url, evaluations) != wanted:
-        found.problems.append("the next run found something else than a run that nothing disturbs")
+        found.problems.append("the next run's results differ from those of an undisturbed run")
     found.problems += read_store(url, problems) + read_store(url, damaged_artifacts)
     return found
 
 
 def run_statuses(database: Database) -> list[str]:
-    """How each run ended, oldest first."""
+    """Return the status of each run, oldest first."""
     with database.read() as session:
         return [row.status for row in session.query(TrainingRun.status).order_by(TrainingRun.id)]
 
 
 def evaluations(database: Database) -> list[tuple[Any, ...]]:
-    """All that was measured of the newest run."""
+    """Return all evaluations of the newest run."""
     with database.read() as session:
         newest = session.query(TrainingRun.id).order_by(TrainingRun.id.desc()).limit(1).scalar_subquery()
         keys = (Evaluation.model, Evaluation.scope, Evaluation.split, Evaluation.direction, Evaluation.metric)
@@ -116,10 +116,10 @@ def evaluations(database: Database) -> list[tuple[Any, ...]]:
 
 
 def damaged_artifacts(database: Database) -> list[str]:
-    """Runs that read `done` without the file that they name, whole."""
+    """Return runs with status `done` whose artifact is missing or damaged."""
     with database.read() as session:
         runs = session.query(TrainingRun).where(TrainingRun.status == "done", TrainingRun.artifact_path.is_not(None))
-        return [f"run {run.id} has no whole artifact" for run in runs if not _is_whole(run)]
+        return [f"the artifact of run {run.id} is missing or damaged" for run in runs if not _is_whole(run)]
 
 
 def _is_whole(run: TrainingRun) -> bool:
@@ -128,7 +128,7 @@ def _is_whole(run: TrainingRun) -> bool:
 
 
 def kill_trainings(folder: Path, *, quick: bool) -> list[Row]:
-    """Kill first training runs at seeded random moments spread over a run's whole duration."""
+    """Kill first training runs at random times (seeded) spread over a run's duration."""
     kills, filled = 3 if quick else 50, folder / "filled.db"
     with StandIn(drawn_channel(PAIRS)) as server:
         Shell.of(f"sqlite:///{filled}", server).run("sync", server.catalogues[0].handle)
@@ -136,7 +136,7 @@ def kill_trainings(folder: Path, *, quick: bool) -> list[Row]:
     train(_copy(filled, folder / "warm-up.db"), ENCODER)
     started = time.monotonic()
     if train(clean, ENCODER) != 0:
-        raise SystemExit(f"a training run fails undisturbed: {clean.with_suffix('.log').read_text()}")
+        raise SystemExit(f"an undisturbed training run failed: {clean.with_suffix('.log').read_text()}")
     duration_s = time.monotonic() - started
     wanted = read_store(f"sqlite:///{clean}", evaluations)
     dice = random.Random(0)
@@ -146,17 +146,17 @@ def kill_trainings(folder: Path, *, quick: bool) -> list[Row]:
     hit = sum(kill.hit for kill in found)
     return [
         Row(
-            "a killed training run reads interrupted, the store is sound, and the next run completes",
-            f"kill -9 at random moments of a run of {duration_s:.1f} s, then a run",
+            "a killed training run is marked interrupted, the store is sound, and the next run completes",
+            f"kill -9 at random times of a run of {duration_s:.1f} s, then a run",
             kills,
-            f"{hit} killed at work; {wrong[0] if wrong else 'each next run found what an undisturbed one finds'}",
+            f"{hit} killed while running; {wrong[0] if wrong else 'all next runs match an undisturbed run'}",
             not wrong and hit == kills,
         )
     ]
 
 
 def _kill_at(filled: Path, store: Path, after_s: float, wanted: list[tuple[Any, ...]]) -> Kill:
-    """Kill so long after the start; a little earlier if the run was over by then, which a busy machine makes likely."""
+    """Kill after a time; if the run had already ended, try again with a shorter time."""
     for attempt in range(20):
         copy = _copy(filled, store.with_name(f"{store.name}-{attempt}.db"))
         found = kill_training(copy, ENCODER, methodcaller("join", after_s * 0.85**attempt), wanted)

@@ -1,6 +1,6 @@
-"""Imports all that a training run needs, so that processes forked from here begin with their work.
+"""Import everything that a training run needs, so that forked processes start with their work.
 
-Nothing is computed: a process that has computed has threads, which a fork leaves behind.
+It must not compute anything: computing starts threads, which a fork does not copy.
 """
 
 import safetensors.torch

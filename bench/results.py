@@ -1,4 +1,4 @@
-"""What a measurement found: one row of the table that `python -m bench` prints. Each script gives a list of them."""
+"""The results of a benchmark script: rows of the table that `python -m bench` prints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HEADER = ("what", "recipe", "thumbtune", "ratio", "target", "how measured")
 
 @dataclass(frozen=True)
 class Target:
-    """What a row has to reach.
+    """A row's target.
 
     Args:
-        sense: on which side of `limit` it has to be; the limit itself is enough.
-        limit: the number.
-        of: `ratio`, or `thumbtune` for that column's number in its own unit.
+        sense: whether the number must be at least or at most `limit`.
+        limit: the limit.
+        of: `ratio`, or `thumbtune` for that column's number in its unit.
     """
 
     sense: Literal[">=", "<="]
@@ -34,15 +34,15 @@ class Result:
     """One row.
 
     Args:
-        what: the work measured, in words.
-        recipe: the recipe's number; None where it has none.
+        what: a description of the measured work.
+        recipe: the recipe's number; None if it has none.
         thumbtune: thumbtune's number.
-        unit: of both (`s`, `ms`, `GB`, `trials/min`).
-        how: the command that reproduces just this row, then whatever a reader has to know.
-        ratio: how many times better than the recipe, or what `what` says; None without something to compare with.
-        target: what has to be reached; None where the number is only stated.
-        against: what the `recipe` column holds where it isn't the recipe (`the matrix products alone`).
-        raw: all that was measured, in seconds unless its name says otherwise; for the JSON file only.
+        unit: the unit of both (`s`, `ms`, `GB`, `trials/min`).
+        how: the command that reproduces this row, and notes.
+        ratio: how many times better than the recipe, or as `what` describes; None without a comparison.
+        target: the target; None if the number is only stated.
+        against: the content of the `recipe` column if it isn't the recipe (`the matrix products alone`).
+        raw: all measurements, in seconds unless the name says otherwise; only for the JSON file.
     """
 
     what: str
@@ -57,7 +57,7 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None without one."""
+        """Whether the target is reached; None without a target."""
         if self.target is None:
             return None
         number = self.ratio if self.target.of == "ratio" else self.thumbtune
@@ -66,7 +66,7 @@ class Result:
         return number >= self.target.limit if self.target.sense == ">=" else number <= self.target.limit
 
     def cells(self) -> tuple[str, ...]:
-        """The row's texts, in the order of the table's columns."""
+        """The row's cells, in the order of the table's columns."""
         recipe = "" if self.recipe is None else _number(self.recipe, self.unit)
         return (
             self.what,
@@ -89,18 +89,18 @@ def _number(value: float, unit: str) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results as one Markdown table."""
+    """Format the results as a Markdown table."""
     rows = [_HEADER, tuple("---" for _ in _HEADER), *(result.cells() for result in results)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--json`, which every script takes: `python -m bench` asks for it."""
+    """Add `--json`, with which `python -m bench` calls every script."""
     parser.add_argument("--json", action="store_true", help="print the raw results as JSON instead of the table")
 
 
 def say(text: str) -> None:
-    """Tell how far a script is, beside the results on stdout."""
+    """Print progress to stderr, because results go to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -113,10 +113,10 @@ def show(results: Sequence[Result], as_json: bool) -> None:
 
 
 def from_json(text: str) -> list[Result]:
-    """Read what `show(results, as_json=True)` printed.
+    """Parse the output of `show(results, as_json=True)`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text is not such an output.
     """
     rows: list[dict[str, Any]] = json.loads(text)
     results = []

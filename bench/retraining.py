@@ -1,10 +1,10 @@
-"""Retraining against the recipe: first run, rerun, rerun with new videos, the training loop, the whole process.
+"""Retraining compared with the recipe: first run, rerun, rerun with new videos, training loop, whole process.
 
     python -m bench.retraining [--model vit-l-14] [--row rerun] [--pairs 24 --rounds 1]
 
-Each run is a process of its own. A round measures all of them one after another: the recipe; the first run on a store
-that was just synced; reruns with other seeds; and, on a second store, a run after new videos were synced to what an
-earlier run had trained on. A row's ratio is the median over the rounds of recipe / thumbtune, each from one round.
+Each run is a separate process. A round measures one after another: the recipe; the first run on a newly synced store;
+reruns with other seeds; and, on a second store with an earlier run, a run after new videos were synced. A row's ratio
+is the median over the rounds of recipe / thumbtune within a round.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Seconds = Callable[[Measured], float]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: which of a round's runs, and which of their seconds.
+    """One row of the table: the compared runs of a round, and the compared seconds.
 
     Args:
-        name: for `--row`.
-        what: in words.
+        name: the value of `--row`.
+        what: a description.
         of: `first`, `reruns` or `after_sync`.
         at_least: the target of the ratio for ViT-B/32; None: only stated.
-        recipe, thumbtune: the seconds compared.
+        recipe, thumbtune: functions that return the compared seconds.
     """
 
     name: str
@@ -67,7 +67,7 @@ ROWS = (
 
 @dataclass
 class Round:
-    """What one round measured. `sync_s` are the syncs' processes by what they brought."""
+    """The measurements of one round. `sync_s` has the seconds of each sync's process by the videos that it added."""
 
     recipe: Measured
     first: list[Measured] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the rounds take place."""
+    """The environment of the rounds."""
 
     folder: Path
     model: str
@@ -89,7 +89,7 @@ class Bench:
     settings: dict[str, Any]
 
     def round(self, number: int, wanted: set[str]) -> Round:
-        """Measure the recipe, and those of `first`, `reruns` and `after_sync` that are wanted."""
+        """Measure the recipe, and those of `first`, `reruns` and `after_sync` that are in `wanted`."""
         table = self.folder / "videos.csv"
         write_table(self.catalogue, self.server, table)
         say(f"{self.model}, round {number}: the recipe")
@@ -130,7 +130,7 @@ def result_of(row: Row, rounds: Sequence[Round], bench: Bench, command: str) -> 
         count += f" of {len(runs[0])} reruns"
     synced = {"first": "all", "after_sync": f"{bench.new} new"}.get(row.of)
     if synced is not None:
-        count += f"; the sync before, not counted, took {median(found.sync_s[synced] for found in rounds):.1f} s"
+        count += f"; without the sync before it ({median(found.sync_s[synced] for found in rounds):.1f} s)"
     stated = row.at_least is None or bench.model != "vit-b-32"
     return Result(
         what=f"{row.what.format(new=bench.new)}, {bench.model}, {len(bench.catalogue.videos)} pairs",
@@ -145,7 +145,7 @@ def result_of(row: Row, rounds: Sequence[Round], bench: Bench, command: str) -> 
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """`lr=0.001` as a name and a value: a JSON value if it is one, else the text itself."""
+    """Parse `lr=0.001` into a name and a value, as JSON if possible, else as text."""
     name, _, value = text.partition("=")
     try:
         return name, json.loads(value)
@@ -156,14 +156,14 @@ def setting(text: str) -> tuple[str, Any]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=[name for name in SIZES if "layer" not in name], default="vit-b-32")
-    parser.add_argument("--row", choices=[row.name for row in ROWS], help="this row alone, and the runs that it needs")
+    parser.add_argument("--row", choices=[row.name for row in ROWS], help="measure only this row")
     parser.add_argument("--pairs", type=int, default=120)
-    parser.add_argument("--new", type=int, default=10, help="videos published before the rerun with new ones")
+    parser.add_argument("--new", type=int, default=10, help="videos published before the rerun with new videos")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--reruns", type=int, default=3, help="in each round")
+    parser.add_argument("--reruns", type=int, default=3, help="reruns in each round")
     parser.add_argument("--channel", type=Path, help="a folder with videos.json and thumbnails/ID.jpg")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a field of TrainSettings")
-    parser.add_argument("--models", type=Path, help="keep the models here, to use them again")
+    parser.add_argument("--models", type=Path, help="folder to keep the models in for later runs")
     add_json_option(parser)
     return parser.parse_args()
 

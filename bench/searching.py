@@ -1,9 +1,9 @@
-"""Searching 100,000 thumbnails' vectors by one query, once they are loaded.
+"""Search the vectors of 100,000 thumbnails in memory.
 
     python -m bench.searching [--vectors 100000] [--width 512] [--queries 20]
 
-The recipe's way is sentence_transformers.util: `semantic_search`, and the cosine similarities of all with `topk`.
-Each query is answered by all three, one after another; the figures are medians.
+The recipe uses sentence_transformers.util: `semantic_search`, or `cos_sim` of all vectors with `topk`. All three
+methods run each query one after another; the figures are medians.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def unit_vectors(n: int, width: int) -> Vectors:
 
 
 def compare(vectors: int, width: int, queries: int) -> dict[str, list[float]]:
-    """Milliseconds of each query by each way; their answers are checked to be the same."""
+    """Return the milliseconds of each query by method. Asserts that all methods give the same results."""
     library = unit_vectors(vectors, width)
     corpus = torch.from_numpy(library)
     ways: dict[str, Callable[[Vectors], list[int]]] = {
@@ -50,7 +50,7 @@ def compare(vectors: int, width: int, queries: int) -> dict[str, list[float]]:
             answers.append(way(query))
             spent_ms[name].append((time.perf_counter() - started) * 1000)
         assert answers[0] == answers[1] == answers[2]
-    # The first query is not counted: it starts the libraries' threads.
+    # The first query is dropped: it starts the libraries' threads.
     return {name: values[1:] for name, values in spent_ms.items()}
 
 
@@ -64,13 +64,13 @@ def main() -> None:
     spent_ms = compare(arguments.vectors, arguments.width, arguments.queries)
     ours, theirs = median(spent_ms["thumbtune"]), min(median(spent_ms["semantic_search"]), median(spent_ms["cos_sim"]))
     result = Result(
-        what=f"search of {arguments.vectors:,} thumbnails, {arguments.width} wide, once loaded",
+        what=f"search of {arguments.vectors:,} thumbnails, {arguments.width} wide, in memory",
         recipe=theirs,
         thumbtune=ours,
         unit="ms",
         ratio=theirs / ours,
         target=Target("<=", 100, of="thumbtune"),
-        how=f"`python -m bench.searching`: median of {arguments.queries} queries; the recipe's faster way",
+        how=f"`python -m bench.searching`: median of {arguments.queries} queries; the recipe's faster method",
         raw={f"{name}_ms": values for name, values in spent_ms.items()},
     )
     show([result], arguments.json)

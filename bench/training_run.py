@@ -1,4 +1,4 @@
-"""One `thumbtune train` in a process of its own: from opening the store to the run's last row."""
+"""One `thumbtune train` in a separate process, from opening the store to the run's last row."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def run(clock: Clock, *, store: str, settings: dict[str, Any]) -> dict[str, Any]
         settings: fields of `TrainSettings`.
 
     Returns:
-        The run's own phases ({"phases": {name: seconds}}), and recall@1 and rows as `bench.recipe.run` has them.
+        The run's phases ({"phases": {name: seconds}}), and recall@1 and rows like `bench.recipe.run`.
     """
     with clock.phase("train"), open_database(store) as database:
         result = train(database, TrainSettings(**settings), progress=_Timed(clock))
     scored = {"base": result.base.table(), "tuned": result.tuned.table()}
     recall = {name: {split: row["recall@1"] for split, row in found.items()} for name, found in scored.items()}
-    # The run's own clock counts what torch imports at the first optimiser's first step; this one does not.
+    # The run's clock includes torch's imports at the first optimiser step; this clock does not.
     phases = {**result.seconds, "fit": clock.phases["Training"]}
     return {"phases": phases, "recall@1": recall, "rows": result.examples}
 
 
 @dataclass(frozen=True)
 class _Timed:
-    """Progress that times its pieces of work."""
+    """A progress display that times the phases."""
 
     clock: Clock
 

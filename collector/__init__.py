@@ -1,6 +1,6 @@
-"""Brings channels into the store and keeps them current: asynchronous, and without the training stack.
+"""Asynchronous sync of YouTube channels into the store. Imports no part of the training stack.
 
-`collector.sync.sync_channels` is the way in; `collector.errors` holds what can go wrong.
+The entry point is `collector.sync.sync_channels`; the exceptions are in `collector.errors`.
 """
 
 __all__: list[str] = []

@@ -1,23 +1,23 @@
 """Errors of the collector.
 
-CollectorError                 the root: anything that keeps a channel from being synced
-├── BadChannel                 what was given names no channel (exit code 2)
-├── BadSetting                 an option or environment variable has a value that can't be used (exit code 2)
-├── MissingKey                 there is no API key (exit code 2)
-├── ChannelNotFound            well named, but YouTube has no such channel
-├── ChannelGone                the store has its videos, but YouTube no longer lists it
-├── ChannelBusy                another process is syncing it; stays inside the collector, as a report
-├── BadKey                     YouTube refuses the API key
-├── QuotaExceeded              the key's units of the day are spent (exit code 3)
-│   └── BudgetSpent            those that were allowed are
-├── ApiError                   the API refuses a request; `status` and `reason` say why
-├── PageLoop                   the listing's pages never end
-├── CantListen                 the service's own address is not available
-├── PictureError               one thumbnail can't be used; stays inside the collector, as a row in the store
-└── TransientError             given up after several tries; a later sync may succeed
-    ├── NetworkError           the server can't be reached, or breaks off
-    └── BadAnswer              it answers, but not as it should: HTML, broken JSON
-        └── Unavailable        it answers that it can't now: 5xx, 429
+CollectorError                 base class of all errors that stop a channel's sync
+├── BadChannel                 the text is not a valid channel name (exit code 2)
+├── BadSetting                 an option or environment variable has an invalid value (exit code 2)
+├── MissingKey                 the API key is not set (exit code 2)
+├── ChannelNotFound            the name is valid, but YouTube has no such channel
+├── ChannelGone                the store has the channel's videos, but YouTube no longer lists them
+├── ChannelBusy                another process is syncing the channel; handled inside the collector as a report
+├── BadKey                     YouTube rejects the API key
+├── QuotaExceeded              the key's daily quota is used up (exit code 3)
+│   └── BudgetSpent            the units that the caller allowed are used up
+├── ApiError                   the API rejects a request; `status` and `reason` say why
+├── PageLoop                   the pages of a listing never end
+├── CantListen                 the service can't bind its address
+├── PictureError               a thumbnail can't be used; handled inside the collector as a row in the store
+└── TransientError             all retries failed; a later sync may succeed
+    ├── NetworkError           the server can't be reached, or the connection broke
+    └── BadAnswer              the response is invalid: HTML, malformed JSON
+        └── Unavailable        the server reports a temporary failure: 5xx, 429
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ __all__ = [
 
 
 class CollectorError(Exception):
-    """Root of the collector's errors. The message reads `what happened; what to do`."""
+    """Base class of the collector's errors. The message has the form `what happened; what to do`."""
 
     exit_code = 1
 
 
 class BadChannel(CollectorError):
-    """The text is no channel id, no handle and no channel's address."""
+    """The text is not a channel id, a handle or a channel's URL."""
 
     exit_code = 2
 
 
 class BadSetting(CollectorError):
-    """An option or environment variable has a value that can't be used."""
+    """An option or environment variable has an invalid value."""
 
     exit_code = 2
 
@@ -69,48 +69,48 @@ class MissingKey(CollectorError):
 
 
 class ChannelNotFound(CollectorError):
-    """YouTube has no channel of that name."""
+    """YouTube has no channel with that name."""
 
 
 class ChannelGone(CollectorError):
-    """YouTube no longer has a channel, or its list of uploads, that the store has videos of."""
+    """YouTube no longer lists a channel, or its uploads, whose videos are in the store."""
 
     def __init__(self, channel_id: str, *, refreshed: bool) -> None:
         marked = (
-            "each of its videos is asked for, and marked if it is gone"
+            "this refresh checks each video and marks the removed ones"
             if refreshed
-            else f"'thumbtune sync --refresh {channel_id}' asks for each of its videos"
+            else f"run 'thumbtune sync --refresh {channel_id}' to check each video"
         )
         super().__init__(
-            f"YouTube no longer lists channel {channel_id}, or its uploads: it was closed or hidden; "
-            f"the store keeps what it has, and {marked}"
+            f"YouTube no longer lists channel {channel_id} or its uploads (closed or hidden); "
+            f"the stored videos are kept; {marked}"
         )
 
 
 class ChannelBusy(CollectorError):
-    """Another process is syncing the channel, or has just done so."""
+    """Another process is syncing the channel, or has just synced it."""
 
 
 class BadKey(CollectorError):
-    """The API key is invalid, restricted, or its project has the API switched off."""
+    """The API key is invalid or restricted, or the API is not enabled in its project."""
 
 
 class QuotaExceeded(CollectorError):
-    """The day's units are spent; all that was read is kept."""
+    """The key's daily quota is used up; everything read so far is kept."""
 
     exit_code = 3
 
 
 class BudgetSpent(QuotaExceeded):
-    """The units that the caller allowed are spent."""
+    """The units that the caller allowed are used up."""
 
 
 class ApiError(CollectorError):
-    """The API refuses a request for good.
+    """The API rejects a request, and a retry would not help.
 
     Attributes:
         status: the HTTP status.
-        reason: the API's own word for it (`playlistNotFound`, ...), empty when it gives none.
+        reason: the API's error reason (`playlistNotFound`, ...); empty if the response has no reason.
     """
 
     def __init__(self, message: str, *, status: int, reason: str = "") -> None:
@@ -120,18 +120,18 @@ class ApiError(CollectorError):
 
 
 class PageLoop(CollectorError):
-    """A listing that comes back to a page it has been on, or has far more pages than videos."""
+    """A listing repeats a page token, or has far more pages than its number of videos explains."""
 
 
 class CantListen(CollectorError):
-    """The address of /healthz, /readyz and /metrics is in use, or not this machine's."""
+    """The address for /healthz, /readyz and /metrics is in use, or does not belong to this machine."""
 
 
 class PictureError(CollectorError):
-    """One thumbnail can't be used; the message is the reason that the store keeps.
+    """A thumbnail can't be used; the store keeps the message as the reason.
 
     Attributes:
-        url: what was asked for last, None when there was nothing to ask for.
+        url: the URL of the last request; None if the video has no thumbnail URL.
     """
 
     def __init__(self, message: str, *, url: str | None = None) -> None:
@@ -140,10 +140,10 @@ class PictureError(CollectorError):
 
 
 class TransientError(CollectorError):
-    """Something that another try may heal.
+    """A failure that a retry may resolve.
 
     Attributes:
-        retry_after_s: seconds that the server asked to be left alone, None when it did not say.
+        retry_after_s: the delay that the server requested, in seconds; None if it requested none.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -152,12 +152,12 @@ class TransientError(CollectorError):
 
 
 class NetworkError(TransientError):
-    """The server can't be reached, is too slow, or breaks off in the middle."""
+    """The server can't be reached, does not answer in time, or closes the connection early."""
 
 
 class BadAnswer(TransientError):
-    """The server answers with an error of its own, or with something that is not what was asked for."""
+    """The server sends an error, or a response of the wrong kind."""
 
 
 class Unavailable(BadAnswer):
-    """The server answers that it can't now, or not so often."""
+    """The server is temporarily unavailable (5xx), or limits the request rate (429)."""

@@ -1,4 +1,4 @@
-"""How a sync tells what it is doing, to whoever shows it."""
+"""The interface through which a sync reports its progress."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Called from the event loop; should return at once."""
+    """Receives progress events. Its methods run on the event loop and must not block."""
 
     def channel(self, title: str) -> None:
-        """A channel's sync begins."""
+        """The sync of a channel starts."""
 
     def listed(self, entries: int, total: int | None) -> None:
-        """So many more entries of the uploads were listed, of `total` if the API says how many there are."""
+        """`entries` more uploads were listed; `total` is the API's count of all uploads, if known."""
 
     def details(self, videos: int) -> None:
-        """The details of so many more videos were read."""
+        """The details of `videos` more videos were read."""
 
     def pictures_wanted(self, pictures: int) -> None:
-        """So many more thumbnails are to be fetched."""
+        """`pictures` more thumbnails were queued for fetching."""
 
     def pictures_done(self, pictures: int) -> None:
-        """So many more thumbnails were dealt with, one way or another."""
+        """`pictures` more thumbnails were processed, successfully or not."""
 
 
 class Silent:
-    """Shows nothing."""
+    """Ignores all progress events."""
 
     def channel(self, title: str) -> None:
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""What the collector reads from its environment: the key, and where to find the API, the feed and the pictures."""
+"""The collector's settings from environment variables: the API key, the API and feed URLs, the thumbnail hosts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from collector.errors import BadSetting, MissingKey
+from store.urls import shown_url
 
 __all__ = ["API_URL", "FEED_URL", "Settings", "settings_from", "thumbnail_hosts_from"]
 
@@ -18,9 +19,14 @@ FEED_URL = "https://www.youtube.com/feeds/videos.xml"
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to ask, and with which key. The key is in no `repr`.
+    """The API key and the URLs to use. `repr` omits the key.
 
-    `thumbnail_hosts`: `host` or `host:port`, allowed in addition to YouTube's own picture hosts, and by plain http too.
+    Attributes:
+        key: the API key.
+        api_url: base URL of the YouTube Data API.
+        feed_url: URL of the Atom feeds, without the query.
+        thumbnail_hosts: `host` or `host:port` entries, allowed in addition to YouTube's thumbnail hosts, also over
+            plain http.
     """
 
     key: str = field(repr=False)
@@ -30,7 +36,7 @@ class Settings:
 
     @property
     def key_fingerprint(self) -> str:
-        """The first 12 hex digits of the key's SHA-256: tells keys apart, gives none away."""
+        """The first 12 hex digits of the key's SHA-256, which identify the key without revealing it."""
         return hashlib.sha256(self.key.encode()).hexdigest()[:12]
 
 
@@ -39,14 +45,14 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
     Raises:
         MissingKey: neither YOUTUBE_API_KEY nor YOUTUBE_API_KEY_FILE is set.
-        BadSetting: a value that can't be used.
+        BadSetting: a variable has an invalid value.
     """
     key = environment.get("YOUTUBE_API_KEY", "").strip() or _key_in_file(environment)
     if not key:
-        raise MissingKey("there is no API key; make one in the Google Cloud console and set YOUTUBE_API_KEY to it")
+        raise MissingKey("YOUTUBE_API_KEY is not set; create an API key in the Google Cloud console and set it")
     if not (key.isascii() and key.isprintable()) or " " in key:
-        # Not quoted back: it may be a key with something pasted to it.
-        raise BadSetting("YOUTUBE_API_KEY holds a space or a character no key has; copy the key again")
+        # The message omits the value, because it may contain a valid key.
+        raise BadSetting("YOUTUBE_API_KEY contains a space or an invalid character; copy the key again")
     return Settings(
         key=key,
         api_url=_url(environment, "THUMBTUNE_API_URL", API_URL).rstrip("/"),
@@ -68,10 +74,10 @@ def _key_in_file(environment: Mapping[str, str]) -> str:
 
 
 def thumbnail_hosts_from(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The picture hosts that are allowed in addition to YouTube's: see `Settings`.
+    """Read THUMBTUNE_THUMBNAIL_HOSTS, see `Settings.thumbnail_hosts`.
 
     Raises:
-        BadSetting: one of them is no host.
+        BadSetting: an entry is not a valid host.
     """
     return _hosts(environment.get("THUMBTUNE_THUMBNAIL_HOSTS", ""))
 
@@ -84,7 +90,7 @@ def _url(environment: Mapping[str, str], name: str, default: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise BadSetting(f"{name} is {value!r}, which is no http or https address; correct or unset it")
+        raise BadSetting(f"{name} is {shown_url(value)!r}, which is not an http or https URL; correct or unset it")
     return value
 
 
@@ -97,5 +103,7 @@ def _hosts(text: str) -> tuple[str, ...]:
         except ValueError:
             valid = False
         if not valid:
-            raise BadSetting(f"THUMBTUNE_THUMBNAIL_HOSTS names {host!r}; write host or host:port, separated by commas")
+            raise BadSetting(
+                f"THUMBTUNE_THUMBNAIL_HOSTS contains {host!r}; write host or host:port, separated by commas"
+            )
     return hosts

@@ -1,4 +1,4 @@
-"""The database, from the event loop: every call runs on one thread of its own, so the loop never waits for a disk."""
+"""Runs database calls on one dedicated thread, so that the event loop never blocks on the database."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class StoreThread:
-    """Runs functions that take a session, one after another.
+    """Runs functions that take a session, one at a time.
 
-    Whoever waits may be cancelled: a transaction that has begun is finished all the same, whole. What became of it is
-    known to who waits with `to_its_end`.
+    Cancelling a caller does not stop a transaction that has started: it still commits or fails as a whole. Use
+    `to_its_end` to learn its result.
     """
 
     def __init__(self, database: Database) -> None:
@@ -38,7 +38,7 @@ class StoreThread:
         self._thread.shutdown(wait=True)
 
     async def read(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The function's result over one consistent state of the store."""
+        """Run a function in a read transaction and return its result."""
 
         def call() -> T:
             with self._database.read() as session:
@@ -47,10 +47,10 @@ class StoreThread:
         return await self._run(call)
 
     async def write(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The function's result, and what it wrote committed in one transaction.
+        """Run a function in one write transaction, commit, and return its result.
 
         Raises:
-            StoreError: the database failed, and nothing was written.
+            StoreError: the database failed; nothing was written.
         """
 
         def call() -> T:
@@ -64,12 +64,13 @@ class StoreThread:
 
 
 async def to_its_end(write: Coroutine[Any, Any, T]) -> tuple[T, bool]:
-    """Wait for a write until it has ended, however often the waiter is cancelled: what it writes was paid for.
+    """Wait until a write has ended, even if the caller is cancelled: the data to write has already cost quota units.
 
-    Its result, and whether the waiter was cancelled meanwhile; that is the caller's to act on.
+    Returns:
+        The write's result, and whether the caller was cancelled meanwhile. The caller must act on the cancellation.
 
     Raises:
-        Exception: whatever the write raises, also when the waiter was cancelled.
+        Exception: any error of the write, also after a cancellation.
     """
     writing, cancelled = asyncio.ensure_future(write), False
     while not writing.done():

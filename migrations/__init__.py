@@ -1,1 +1,1 @@
-"""Alembic's scripts, as a package so that the wheel ships them. `store.db.migrate` runs them."""
+"""Alembic's scripts, as a package that the wheel ships. `store.db.migrate` runs them."""

@@ -1,4 +1,4 @@
-"""Alembic's environment: runs on the connection that `store.db.migrate` hands over, inside its transaction."""
+"""Alembic's environment. Runs on the connection of `store.db.migrate`, inside its transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 def _run(connection: Connection) -> None:
     context.configure(
         connection=connection,
-        # SQLite can't alter most things in place: Alembic copies the table instead.
+        # SQLite can't alter most properties of a table, so Alembic copies the table.
         render_as_batch=connection.dialect.name == "sqlite",
         transactional_ddl=True,
     )

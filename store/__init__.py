@@ -1,1 +1,1 @@
-"""The store: one SQLite file (or a PostgreSQL database) that holds all thumbtune knows. Imports nothing of ours."""
+"""The store: one SQLite file or PostgreSQL database. Imports no other package of thumbtune except the migrations."""

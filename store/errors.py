@@ -1,16 +1,17 @@
 """Errors of the store.
 
-StoreError                     the root: anything the store can't do
-├── BadDatabaseUrl             SQLAlchemy can't open the URL
-├── DatabaseUnavailable        the database can't be used now (folder missing, server down, read-only, locked, full)
-├── NotAStore                  the file or database holds something else, or is damaged
-├── StoreTooNew                a newer thumbtune migrated it
-├── StoreTooOld                it needs `thumbtune db upgrade` first
+StoreError                     the base class
+├── BadDatabaseUrl             the URL is invalid or names an unsupported database (exit code 2)
+├── DatabaseUnavailable        the database can't be used now (missing folder, server down, read-only, locked, full)
+├── NotAStore                  the file or database is not a thumbtune store, or is damaged
+├── StoreTooNew                a newer version of thumbtune migrated the schema
+├── StoreTooOld                the schema needs `thumbtune db upgrade`
+├── PictureDamaged             a stored thumbnail does not match its digest
 ├── AmbiguousHandle            several channels have the handle (exit code 2)
-├── NotFound                   a row that was asked for by id does not exist
-├── ContentRemoved             a snapshot's titles and thumbnails were deleted with their channel
-├── InUse                      a running process needs what was to be deleted
-└── BadQuery                   a SQL statement that the user gave fails or writes
+├── NotFound                   no row has the given id
+├── ContentRemoved             titles and thumbnails of a snapshot were deleted with their channel
+├── InUse                      a running process needs the data to be deleted
+└── BadQuery                   the user's SQL statement fails or would write (exit code 2)
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ __all__ = [
 
 
 class StoreError(Exception):
-    """Root of the store's errors. The message has the form `what happened; what to do`."""
+    """Base class of the store's errors. Messages have the form `what happened; what to do`."""
 
     exit_code = 1
 
 
 class BadDatabaseUrl(StoreError):
-    """The database URL can't be parsed, or names a database that is not supported."""
+    """The database URL is invalid, or names an unsupported database."""
 
     exit_code = 2
 
@@ -47,7 +48,7 @@ class DatabaseUnavailable(StoreError):
 
 
 class NotAStore(StoreError):
-    """The database is damaged, or holds something that thumbtune did not make."""
+    """The file or database is damaged, or is not a thumbtune store."""
 
 
 class StoreTooNew(StoreError):
@@ -55,15 +56,15 @@ class StoreTooNew(StoreError):
 
 
 class StoreTooOld(StoreError):
-    """The schema is outdated, and the caller asked not to migrate it."""
+    """The schema is outdated, and the store was opened without permission to migrate it."""
 
 
 class PictureDamaged(StoreError):
-    """A stored thumbnail has other bytes than its digest says."""
+    """The bytes of a stored thumbnail do not match its digest."""
 
 
 class AmbiguousHandle(StoreError):
-    """Several channels in the store have the handle that should name one."""
+    """Several channels in the store have the same handle."""
 
     exit_code = 2
 
@@ -73,14 +74,14 @@ class NotFound(StoreError):
 
 
 class ContentRemoved(StoreError):
-    """Titles and thumbnails that a snapshot refers to were deleted with their channel."""
+    """Titles and thumbnails of a snapshot were deleted with their channel."""
 
 
 class InUse(StoreError):
-    """A process at work needs what was to be deleted."""
+    """A running process needs the data to be deleted."""
 
 
 class BadQuery(StoreError):
-    """A statement given by the user fails or would write."""
+    """The user's SQL statement fails or would write."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""Whether another process of this machine is still running."""
+"""Check whether another process of this machine is still running."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import psutil
 __all__ = ["is_alive"]
 
 CLOCKS_DIFFER_BY_S = 2.0
-"""How far the clock of a process's start time may differ from the clock of a row's time."""
+"""Tolerance between a process's start time and a row's time, in seconds: they come from different clocks."""
 
 
 def is_alive(pid: int, heard_at: datetime) -> bool:
-    """Whether the process of this machine that was running at `heard_at` is still running; True if unknown.
+    """Whether the process with this id that was running at `heard_at` is still running; True if unknown.
 
-    Process ids are reused: a process that started after `heard_at` is a different one. So is the current process,
-    because it asks before it starts a run.
+    Process ids are reused: a process that started after `heard_at` is a different process. The current process counts
+    as different, too, because it calls this before it starts a run.
     """
     if pid == os.getpid():
         return False

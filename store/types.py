@@ -1,22 +1,40 @@
-"""Column types shared by the tables, and how each database stores them."""
+"""Column types shared by the tables, limits of stored values, and the comparison of stored times and ids."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect
+from sqlalchemy import JSON, ColumnElement, DateTime, Dialect, or_
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-__all__ = ["DECODER_ERRORS", "MAX_PICTURE_PIXELS", "PICTURE_FORMATS", "UtcDateTime", "json_type", "utc_now"]
+__all__ = [
+    "CLOCKS_DIFFER",
+    "DECODER_ERRORS",
+    "LONG_AGO",
+    "MAX_PICTURE_PIXELS",
+    "PICTURE_FORMATS",
+    "UtcDateTime",
+    "before",
+    "can_be_id",
+    "json_type",
+    "utc_now",
+]
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""The largest expected difference between the clocks of two machines. A time further in the future is wrong."""
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""A time before any collected data."""
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-"""What a thumbnail in the store may be, as Pillow calls it. Nothing opens any other: some run other programs."""
+"""Pillow's names of the formats that a stored thumbnail may have. Other decoders stay closed: some of them start
+programs."""
 MAX_PICTURE_PIXELS = 40_000_000
-"""Of a thumbnail in the store."""
+"""The largest area of a stored thumbnail, in pixels."""
 DECODER_ERRORS = (
     ArithmeticError,
     EOFError,
@@ -30,14 +48,17 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What decoders raise for damaged or hostile bytes, in addition to Pillow's own errors."""
+"""Exceptions that decoders raise for damaged or hostile bytes, in addition to Pillow's own errors."""
+
+_LARGEST_ID = 2**31 - 1
+"""The largest value of PostgreSQL's `integer`. SQLite allows larger ids, but assigns them from 1 upwards."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant. In Python: a timezone-aware UTC `datetime` with microseconds.
+    """A point in time. In Python: a timezone-aware UTC `datetime` with microseconds.
 
-    PostgreSQL: `timestamptz`. SQLite: ISO-8601 text without zone, always UTC, so that text order is time order and
-    SQLite's own date functions can read it.
+    PostgreSQL: `timestamptz`. SQLite: ISO-8601 text in UTC without an offset, so that text order is time order and
+    SQLite's date functions can read it.
     """
 
     impl = DateTime(timezone=True)
@@ -63,7 +84,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 def _as_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
-        raise ValueError(f"naive datetime {value!r}: times in the store are UTC instants")
+        raise ValueError(f"naive datetime {value!r}: times in the store need a time zone")
     return value.astimezone(UTC)
 
 
@@ -73,5 +94,19 @@ def json_type() -> TypeEngine[Any]:
 
 
 def utc_now() -> datetime:
-    """Return the current instant, timezone-aware."""
+    """Return the current UTC time, timezone-aware."""
     return datetime.now(UTC)
+
+
+def before(column: InstrumentedAttribute[Any], moment: datetime, now: datetime) -> ColumnElement[bool]:
+    """Whether a row's time is before `moment`, which is in the past.
+
+    A time in the future also counts as before: a clock that was ahead wrote it, and the row must not be ignored until
+    that time.
+    """
+    return or_(column < moment, column > now)
+
+
+def can_be_id(number: int) -> bool:
+    """Whether a row can have this id. The databases fail on larger numbers instead of finding no row."""
+    return 1 <= number <= _LARGEST_ID

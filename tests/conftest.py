@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: an empty store on SQLite and on a real PostgreSQL."""
+"""Shared fixtures: empty stores on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from sqlalchemy import make_url
 
 from store.db import Database, open_database
 
-# The same examples in every run, so that a failure is the change's. `python -m bench.fuzzing` looks for new ones.
+# The same examples in every run, so that only a change can cause a failure. `python -m bench.fuzzing` tries new inputs.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
-# While a test runs that `-m 'not processes'` selected: its name.
+# The name of the running test, in a run with `-m 'not processes'`.
 _without_processes: str | None = None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses PostgreSQL, by a fixture or by a fixture's parameter, as `postgres`."""
+    """Add the marker `postgres` to tests that use PostgreSQL through a fixture or a fixture's parameter."""
     for item in items:
         call = getattr(item, "callspec", None)
         parameters = call.params.values() if call else ()
@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let no test start a Python process in a run without `processes`: it lacks the marker."""
-    global _without_processes  # noqa: PLW0603 (an audit hook stays for good, and is told of no test)
+    """In a run without `processes`, fail tests that start a Python process without the marker."""
+    global _without_processes  # noqa: PLW0603 (audit hooks can't be removed, and get no test as an argument)
     _without_processes = item.nodeid if "not processes" in item.config.option.markexpr else None
     try:
         return (yield)
@@ -61,7 +61,7 @@ sys.addaudithook(_refuse_processes)
 
 @pytest.fixture(autouse=True)
 def loggers_as_they_were() -> Iterator[None]:
-    """Put back what a command that ran inside the test process did to logging: pytest would see no more of it."""
+    """Restore the logging configuration after commands in the test process, so that pytest keeps capturing logs."""
     loggers = [logging.getLogger(name) for name in ("collector", "store", "thumbtune", "trainer")]
     before = [(logger.level, logger.handlers, logger.propagate) for logger in loggers]
     yield
@@ -72,13 +72,13 @@ def loggers_as_they_were() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL server: THUMBTUNE_TEST_POSTGRES, or one of this test process's own (unix socket only)."""
+    """The URL of a PostgreSQL server: THUMBTUNE_TEST_POSTGRES, or a new server (Unix socket only)."""
     if url := os.environ.get("THUMBTUNE_TEST_POSTGRES"):
         yield url
         return
     pgserver = pytest.importorskip("pgserver", reason="needs pgserver, or a server in THUMBTUNE_TEST_POSTGRES")
 
-    # Not below pytest's own folder: each run that starts closes that to other users, and root's server runs as one.
+    # Not in pytest's folder, which only this user can read: root's server runs as another user.
     with tempfile.TemporaryDirectory(prefix="thumbtune-postgres-") as folder:
         server = pgserver.get_server(folder, cleanup_mode="stop")
         try:
@@ -89,7 +89,7 @@ def postgres_server() -> Iterator[str]:
 
 @contextmanager
 def postgres_database(server: str, template: str = "template1") -> Iterator[str]:
-    """The URL of a new database, a copy of `template`; dropped afterwards."""
+    """Create a database as a copy of `template`, yield its URL, and drop it."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
@@ -112,14 +112,14 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store_url(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty store; each test that asks for it runs on both databases."""
+    """The URL of an empty store; tests that use it run on both databases."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite store to copy: migrating anew for each test would take most of the suite's time."""
+    """A migrated, empty SQLite store to copy, because a migration for each test would take most of the suite's time."""
     path = tmp_path_factory.mktemp("migrated") / "thumbtune.db"
     open_database(f"sqlite:///{path}").close()
     return path
@@ -135,21 +135,21 @@ def migrated_postgres(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def migrated_sqlite_url(migrated_file: Path, sqlite_url: str) -> str:
-    """The URL of a migrated, empty SQLite store of the test's own."""
+    """The URL of a migrated, empty SQLite store."""
     shutil.copy(migrated_file, sqlite_url.removeprefix("sqlite:///"))
     return sqlite_url
 
 
 @pytest.fixture
 def migrated_postgres_url(postgres_server: str, migrated_postgres: str) -> Iterator[str]:
-    """The URL of a migrated, empty PostgreSQL store of the test's own."""
+    """The URL of a migrated, empty PostgreSQL store."""
     with postgres_database(postgres_server, migrated_postgres) as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """An empty, migrated store; each test that asks for it runs on both databases."""
+    """An empty, migrated store; tests that use it run on both databases."""
     opened = open_database(request.getfixturevalue(f"migrated_{request.param}_url"))
     yield opened
     opened.close()
@@ -157,7 +157,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 def sqlite_database(migrated_sqlite_url: str) -> Iterator[Database]:
-    """An empty, migrated SQLite store, for tests where the database makes no difference."""
+    """An empty, migrated SQLite store, for tests that do not depend on the database."""
     opened = open_database(migrated_sqlite_url)
     yield opened
     opened.close()
@@ -165,17 +165,17 @@ def sqlite_database(migrated_sqlite_url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def shared_channel() -> Path:
-    """The real channel's folder; the test is skipped where it is not at hand."""
+    """The real channel's folder; tests are skipped without it."""
     folder = SHARED / "channel"
     if not folder.is_dir():
-        pytest.skip("../shared/channel is not here")
+        pytest.skip("../shared/channel does not exist")
     return folder
 
 
 @pytest.fixture(scope="session")
 def api_samples() -> Path:
-    """Recorded API answers; the test is skipped where they are not at hand."""
+    """Recorded API responses; tests are skipped without them."""
     folder = SHARED / "youtube-api-samples"
     if not folder.is_dir():
-        pytest.skip("../shared/youtube-api-samples is not here")
+        pytest.skip("../shared/youtube-api-samples does not exist")
     return folder

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from write_lock import (
     BOOTSTRAP,
+    BROWSER,
     CUDA,
     LOCKS,
     PACKAGES,
@@ -38,7 +39,7 @@ def test_all_direct_dependencies_are_locked_once() -> None:
     lists = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
     lists += project["dependency-groups"].values()
     declared = {re.split(r"[\[<>=; ]", line)[0] for lines in lists for line in lines if isinstance(line, str)}
-    locked = [name for file in (BOOTSTRAP, PACKAGES, CUDA) for name in read_entries(file)]
+    locked = [name for file in (BOOTSTRAP, PACKAGES, BROWSER, CUDA) for name in read_entries(file)]
     assert declared <= set(locked)
     assert len(locked) == len(set(locked))
 
@@ -66,11 +67,12 @@ def test_hashes_of_a_cpu_build_are_added_to_the_entry() -> None:
 
 
 def test_only_cuda_libraries_are_kept_from_a_cpu_build() -> None:
-    names = ("pip", "torch", "triton", "nvidia-nccl-cu13", "cuda-bindings", "numpy", "setuptools")
+    names = ("pip", "torch", "playwright", "triton", "nvidia-nccl-cu13", "cuda-bindings", "numpy", "setuptools")
     files = split({name: f"{name}==1\n" for name in names})
     assert {file.stem: sorted(entries) for file, entries in files.items()} == {
         "bootstrap": ["pip", "setuptools"],
         "packages": ["numpy", "torch"],
+        "browser": ["playwright"],
         "cuda": ["cuda-bindings", "nvidia-nccl-cu13", "triton"],
     }
 

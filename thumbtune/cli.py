@@ -69,6 +69,7 @@ COMMANDS = {
     "sweep": ("thumbtune.commands.sweep:sweep", "Try many settings on cached features, and train the best."),
     "sync": ("thumbtune.commands.sync:sync", "Bring channels' videos and thumbnails up to date."),
     "train": ("thumbtune.commands.train:train", "Fine-tune a model on the store's pairs and record the run."),
+    "ui": ("thumbtune.commands.ui:ui", "Serve a web page: look, search, match, compare, promote."),
     "watch": ("thumbtune.commands.watch:watch", "Sync channels on a schedule, and serve its status."),
 }
 

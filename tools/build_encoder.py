@@ -2,12 +2,12 @@
 
     python tools/build_encoder.py --output thumbtune/demo/encoder
 
-It learns from the ten invented channels of `tools/training_styles.py`, never from the demo's own, and saves a
-folder in the CLIP format that `SentenceTransformer(folder)` loads by itself. The same seed on the same machine gives
-the same files, byte for byte; the digest printed at the end is the one of `model.safetensors`.
+Trains on the ten invented channels of `tools/training_styles.py`, never on the demo's channel, and saves a folder in
+the CLIP format that `SentenceTransformer(folder)` loads. The same seed on the same machine gives identical files.
+Prints the digest of `model.safetensors` at the end.
 
-Finally both projections are scaled to weights of the size of CLIP's. Cosine similarity does not depend on a
-projection's scale, so no score changes, but a learning rate then means about what it means for a CLIP.
+Finally, both projections are scaled to the size of CLIP's weights. This does not change cosine similarities, but a
+learning rate then has a similar effect as with a CLIP model.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 VOCABULARY = 1024
-"""Entries of the vocabulary: 512 for the bytes, two for the ends, the rest for frequent sequences."""
+"""Entries of the vocabulary: 512 for bytes, two for the start and end of the text, the rest for frequent sequences."""
 LIMIT = 4_000_000
-"""The most bytes that the folder may take."""
+"""The maximum size of the folder in bytes."""
 WEIGHT = 0.03
-"""Root mean square weight of both projections: about that of CLIP's."""
+"""Root mean square weight of both projections, similar to CLIP's."""
 
 
 def build(output: Path, steps: int, pictures: int, seed: int) -> str:
@@ -48,7 +48,7 @@ def build(output: Path, steps: int, pictures: int, seed: int) -> str:
     titles = sample_titles(TRAINING_CHANNELS, 300, seed)
     tokenizer = build_tokenizer(titles, VOCABULARY, seed)
     words = drawn_words(TRAINING_CHANNELS)
-    say(f"drawing {pictures} pictures of each of {len(TRAINING_CHANNELS)} channels")
+    say(f"drawing {pictures} thumbnails of each of {len(TRAINING_CHANNELS)} channels")
     pairs = [
         draw_pairs(channel, [one for one in TRAINING_CHANNELS if one is not channel], pictures, seed, words)
         for channel in TRAINING_CHANNELS
@@ -73,10 +73,10 @@ def save(output: Path, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    # The whole frame is squashed: what a thumbnail shows beside its middle square counts, too.
+    # Resizes the whole frame to a square, so that content outside of the middle square counts, too.
     CLIPImageProcessorPil(size=side, crop_size=side, do_center_crop=False).save_pretrained(output)
     for path in output.iterdir():
-        path.chmod(0o644)  # the tensors are written readable by their owner only
+        path.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def say(line: str) -> None:
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder to write the encoder to")
     parser.add_argument("--steps", type=int, default=1500, help="training steps (default %(default)s)")
-    parser.add_argument("--pictures", type=int, default=800, help="pictures of each channel (default %(default)s)")
+    parser.add_argument("--pictures", type=int, default=800, help="thumbnails of each channel (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads (default %(default)s)")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Build the wheel, install it into an empty environment without the training stack, and sync with it.
 
-Shows that the wheel is whole (migrations, the demo's encoder, type marker, license), that the collector needs no torch,
-and that a command that does need it says so in one line.
+Checks that the wheel is complete (migrations, the demo's encoder, type marker, license), that the collector does not
+need torch, and that commands that need it give a one-line error.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ NEED_TRAINING = (
     ("runs", "compare", "1", "2"),
     ("runs", "promote", "1"),
 )
-"""Commands that need the training stack: each has to say so, before it looks for what it is given here."""
+"""Commands that need the training stack. Each must report that before it checks its arguments."""
 
 
 def main() -> int:
-    """Run all steps; a failing one ends the script with what it printed."""
+    """Run all steps; if a step fails, exit with its output."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         wheel = build(place)
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def build(place: Path) -> Path:
-    """The wheel, built from a copy of the tracked files so that nothing left lying about gets in."""
+    """Build the wheel from a copy of the tracked files, so that it contains no other files."""
     source = place / "source"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for file in filter(None, listed.decode().split("\0")):
@@ -72,10 +72,10 @@ def build(place: Path) -> Path:
 
 
 def install(wheel: Path, target: Path) -> Path:
-    """An empty environment with the wheel and its required dependencies only; its Python."""
+    """Install the wheel with its required dependencies into a new environment; return the environment's Python."""
     venv.create(target)
     python = target / "bin" / "python"
-    # By this environment's pip: an older one would refuse a wheel beside constraints that have hashes.
+    # Uses this environment's pip: older versions reject a wheel together with constraints with hashes.
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check"]
     run(*pip, "--no-require-hashes", "-c", ROOT / "locks" / "packages.txt", wheel)
     probe = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('numpy'), u.find_spec('pandas'))"
@@ -85,7 +85,7 @@ def install(wheel: Path, target: Path) -> Path:
 
 
 def read_exports(server: subprocess.Popen[str]) -> tuple[str, dict[str, str]]:
-    """The channel's handle, and the environment that `demo --serve` says to export."""
+    """Return the channel's handle, and the environment variables that `demo --serve` prints."""
     assert server.stdout is not None
     environment: dict[str, str] = {}
     for line in server.stdout:
@@ -93,11 +93,11 @@ def read_exports(server: subprocess.Popen[str]) -> tuple[str, dict[str, str]]:
             return line.rpartition(" ")[2].strip(), environment
         name, _, value = line.strip().removeprefix("export ").partition("=")
         environment[name] = value
-    raise SystemExit("the stand-in server ended before it was ready")
+    raise SystemExit("the stand-in server exited before it was ready")
 
 
 def check_commands(thumbtune: Path, place: Path, handle: str, environment: dict[str, str]) -> None:
-    """Sync the drawn channel, look at the store, and ask for what is not installed."""
+    """Sync the drawn channel, check the store, and run commands that need the training stack."""
     report = json.loads(run(thumbtune, "-q", "sync", handle, "--json", cwd=place, env=environment))
     (channel,) = report["channels"]
     assert channel["status"] == "complete", channel
@@ -113,11 +113,11 @@ def check_commands(thumbtune: Path, place: Path, handle: str, environment: dict[
 
 
 def run(*command: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Run a command and return its output; when it fails, show it and stop."""
+    """Run a command and return its output; if it fails, exit with its output."""
     words = [str(word) for word in command]
     result = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        raise SystemExit(f"{' '.join(words)} ended with {result.returncode}\n{result.stdout}{result.stderr}")
+        raise SystemExit(f"{' '.join(words)} exited with code {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
 
 

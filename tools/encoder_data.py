@@ -25,14 +25,14 @@ from thumbtune.demo.titles import Voice
 IMAGE_SIZE = 96
 """Height and width in pixels of the encoder's input."""
 MAX_TOKENS = 40
-"""The most tokens of a title, both ends included; longer titles are cut."""
+"""Maximum number of tokens of a title, including the start and end tokens; longer titles are truncated."""
 WORD_DIMENSIONS = 64
-"""Length of a word's vector in the task that teaches the text tower to remember words."""
+"""Length of a word's vector in the auxiliary task of the text tower."""
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 SHAPES = ("", "circle", "square", "triangle", "star", "hexagon", "diamond")
 
-# Common title words, so that the vocabulary and the memory for words go beyond the words of these channels.
+# Common title words, so that the vocabulary and the auxiliary task cover more than the words of these channels.
 _COMMON = """
 about after again all always another anything art ask best better big book box build built cheap city class clean
 colour course day design different easy ends every fast feel find first five fix food free from full game good great
@@ -47,7 +47,7 @@ travel trick true try turn two under until update upon used video view wait walk
 weekend what when where which while white who why wild wind window winter with without wood word work world wrong
 year you young your zero episode season tutorial review ultimate mistakes beginners explained everything
 """
-# Beginnings, middles and ends of made-up syllables.
+# Beginnings, middles and ends of invented syllables.
 _SYLLABLES = (
     "b br c ch cl d dr f fl g gl gr h j k l m n p pl pr qu r s sh sk sl sp st t th tr v w y z",
     "a ai e ea ee i ie o oa oo ou u",
@@ -57,7 +57,7 @@ _SYLLABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Drawn pictures of one invented channel, with labels.
+    """Drawn thumbnails of one invented channel, with labels.
 
     `pixels` are uint8 of shape (n, IMAGE_SIZE, IMAGE_SIZE, 3) in RGB. `labels` are int64 of shape (n, 6): subject,
     colour, count, setting, badge shape and drawn words, each the index in its list. `badges` are float32 (n, 3), the
@@ -95,9 +95,9 @@ def seen(picture: Image.Image) -> NDArray[np.uint8]:
 def draw_pairs(
     channel: InventedChannel, others: Sequence[InventedChannel], count: int, seed: int, words: Sequence[str]
 ) -> Pairs:
-    """Draw `count` pictures of one channel.
+    """Draw `count` thumbnails of one channel.
 
-    Half are in its own style, and half use the pen and paper, or the composition, of one of `others`, so that the
+    Half have the channel's style, and half use the pen and paper, and the composition, of two of `others`, so that the
     encoder learns to separate content from style.
     """
     rng = random.Random(f"{seed}:{channel.picture.name}")
@@ -134,12 +134,12 @@ def draw_pairs(
 
 
 def drawn_words(channels: Iterable[InventedChannel]) -> tuple[str, ...]:
-    """Return every text that the channels draw on a picture, "" first."""
+    """Return every text that the channels draw on a thumbnail, "" first."""
     return ("", *sorted({text for channel in channels for text in channel.voice.formats if text}))
 
 
 def babble(rng: random.Random, lexicon: Sequence[str]) -> str:
-    """Return three to eight words in random order, known and made-up ones."""
+    """Return three to eight known and invented words in random order."""
     return " ".join(rng.choice(lexicon) if rng.random() < 0.6 else _made_up(rng) for _ in range(rng.randint(3, 8)))
 
 
@@ -185,16 +185,16 @@ def sample_titles(channels: Iterable[InventedChannel], count: int, seed: int) ->
 
 
 def known_words(titles: Iterable[str]) -> list[str]:
-    """Return the words of the titles and the common ones, sorted."""
+    """Return the words of the titles and the common words, sorted."""
     return sorted(
         {*_COMMON.split(), *(word.strip("!?:,|()[]~/-").lower() for title in titles for word in title.split())} - {""}
     )
 
 
 def build_tokenizer(titles: Sequence[str], size: int, seed: int) -> CLIPTokenizer:
-    """Learn CLIP's kind of byte-level BPE vocabulary of `size` entries.
+    """Train a byte-level BPE tokenizer like CLIP's with `size` entries.
 
-    All 256 bytes are in it, inside a word and at its end, so any Unicode title can be encoded without unknown tokens.
+    It contains all 256 bytes, inside and at the end of a word, so that no title has unknown tokens.
     """
     lexicon = known_words(titles)
     rng = random.Random(f"{seed}:vocabulary")

@@ -1,4 +1,4 @@
-"""How the demo's encoder learns, and how far its projections are scaled down afterwards."""
+"""Train the demo's encoder."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Settings:
 
 
 class Lessons(nn.Module):
-    """Auxiliary tasks for the towers, so that their vectors keep more than the training titles need.
+    """Auxiliary tasks for the towers, so that their vectors contain more information than the training titles need.
 
-    The thumbnail's vector must predict the attributes of the scene, the title's vector its words, known or not. A
-    linear map can then find a channel's own names in them, and fine-tuning trains only that map, the projections.
+    The thumbnail's vector must predict the attributes of the scene, and the title's vector its words, known or not. A
+    linear map can then extract a channel's own names, and fine-tuning only trains such maps, the projections.
     """
 
     def __init__(self, drawn_words: int) -> None:
@@ -53,7 +53,7 @@ class Lessons(nn.Module):
         losses = [
             nn.functional.cross_entropy(head(vectors), labels[:, index]) for index, head in enumerate(self.attributes)
         ]
-        # The subject is the hardest to see, and is learnt earlier if it has a greater weight.
+        # The subject is the hardest attribute, and is learnt earlier with a greater weight.
         return losses[0] + torch.stack(losses[1:]).mean() + nn.functional.mse_loss(self.badge(vectors), badges)
 
     def title_loss(self, vectors: Tensor, sums: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Lessons(nn.Module):
 def new_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     """Return an untrained dual encoder: a vision transformer of 36 patches and a text transformer, both 96 wide."""
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    # The library's fused "gelu" is three times faster to train on a processor than CLIP's "quick_gelu".
+    # On a CPU, training with the library's fused "gelu" is three times faster than with CLIP's "quick_gelu".
     shared = {"hidden_act": "gelu", "hidden_size": _WIDTH, "num_attention_heads": 4, "projection_dim": PROJECTION}
     config = CLIPConfig(
         text_config={
@@ -109,7 +109,7 @@ def title_vectors(model: CLIPModel, tokenizer: CLIPTokenizer, titles: Sequence[s
     return vectors
 
 
-def train(  # noqa: PLR0917 -- what is learnt, from what, and how
+def train(  # noqa: PLR0917 -- model, data and settings
     model: CLIPModel,
     tokenizer: CLIPTokenizer,
     channels: Sequence[Pairs],

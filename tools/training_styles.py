@@ -1,7 +1,7 @@
-"""The channels that the shipped encoder was trained on: ten invented ones.
+"""The ten invented channels on which the shipped encoder was trained.
 
-None of them is the demo's channel (`thumbtune.demo.channel`): they have other paints, pens, papers and compositions,
-other names for colours, subjects and series, and other phrases.
+They differ from the demo's channel (`thumbtune.demo.channel`) in paints, pens, papers, compositions, phrases, and names
+of colours, subjects and series.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' own --help; with --check, only report whether it is up to date."""
+"""Write docs/commands.md from the output of --help; with --check, only report whether it is up to date."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so 
 
 
 def reference() -> str:
-    """The whole document."""
+    """Return the whole document."""
     return "\n".join([HEADER, *_sections(cli, "thumbtune", None)])
 
 

@@ -22,16 +22,16 @@ HEADER = """# The store
 Generated from `store/tables/` and `store/tables/views.py` by `make docs`; do not edit.
 
 One SQLite file, or a PostgreSQL database, holds everything. Times are UTC: ISO-8601 text on SQLite, `timestamptz` on
-PostgreSQL. Pictures are rows, keyed by the SHA-256 of their bytes. A video that vanishes is marked, not deleted;
-`thumbtune channels remove` deletes all data of a channel.
+PostgreSQL. Thumbnails are rows in the table `picture`, keyed by the SHA-256 of their bytes. A video that disappears is
+marked, not deleted; `thumbtune channels remove` deletes all data of a channel.
 
-The **views** are made for your queries and keep their columns. The tables may change with a version; `thumbtune db
-upgrade` (or the first command that writes) migrates them.
+The **views** are the public interface for queries, and keep their columns. The tables may change between versions;
+`thumbtune db upgrade` (or the first command that writes) migrates them.
 """
 
 
 def reference() -> str:
-    """The whole document."""
+    """Return the whole document."""
     parts = [HEADER, "## Views\n"]
     for name, view in VIEWS.items():
         parts.append(f"### `{name}`\n\n{view.about}\n\n| column | meaning |\n|---|---|")
@@ -58,8 +58,8 @@ def _type(column: Column[object]) -> str:
 
 
 def _meaning(column: Column[object], notes: dict[str, str]) -> str:
-    links = [f"key of `{key.column.table.name}`" for key in column.foreign_keys]
-    return "; ".join(filter(None, [" ".join(notes.get(column.name, "").split()), *links]))
+    links = [f"Key of `{key.column.table.name}`." for key in column.foreign_keys]
+    return " ".join([*notes.get(column.name, "").split(), *links])
 
 
 def _attribute_docstrings() -> dict[str, dict[str, str]]:

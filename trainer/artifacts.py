@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,13 +117,18 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     return tensors
 
 
-def put_tensors(model: SentenceTransformer, tensors: Mapping[str, Tensor], origin: str) -> None:
+def put_tensors(named: Iterable[tuple[str, Tensor]], tensors: Mapping[str, Tensor], origin: str) -> None:
     """Put tensors into a model's parameters, in place.
 
+    Args:
+        named: the model's parameters, as `trainer.models.named_parameters` gives them.
+        tensors: {name: values}.
+        origin: where they come from, for messages.
+
     Raises:
-        RunUnusable: they don't fit; the message contains `origin`.
+        RunUnusable: they don't fit; the message names `origin`.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(named)
     for name, tensor in tensors.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
             raise RunUnusable(f"{origin} does not fit the base model ({name}); is it another run's file?")

@@ -100,7 +100,9 @@ class TrainSettings:
             `squash` never show them.
         lora_rank, lora_alpha, lora_targets: with `train="lora"`: the adapters' rank, their scale times the rank, and a
             regular expression that whole names of linear layers match.
-        text_model: what the reader compares words with titles by: hub name or folder of a sentence model.
+        text_model: where the reader is used, what it compares words with titles by; else what embeds titles instead of
+            `model`, which then embeds thumbnails alone: hub name or folder of a sentence model. The default has no
+            effect without the reader.
         with_reader: add the reader's cosine to the model's, with weights fitted on held-out folds of the training rows.
         channels: train on these channel ids only; empty: on all.
 
@@ -192,6 +194,12 @@ class TrainSettings:
         """Whether the reader is the model, or a part of it."""
         return self.with_reader or self.model == READER
 
+    def text_model_of_base(self) -> str | None:
+        """What embeds titles of the base model; None: it does so itself."""
+        if self.model == READER:
+            return self.text_model
+        return None if self.with_reader or self.text_model == DEFAULT_TEXT_MODEL else self.text_model
+
     def without_effect(self) -> list[str]:
         """Settings that were changed and have no effect with the others, as sentences."""
         default = TrainSettings()
@@ -205,8 +213,6 @@ class TrainSettings:
             for field in ("epochs", "batch_size", "lr", "temperature", "hard_max_similarity")
             if self.train == RIDGE and getattr(self, field) != getattr(default, field)
         ]
-        if self.text_model != default.text_model and not self.reads():
-            told.append("--text-model has no effect without --model reader or --with-reader")
         if self.train != RIDGE and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
             told.append("--hard-max-similarity has no effect without --negatives hard")
         if self.bars == "keep" and self.fit != "crop":

@@ -1,4 +1,4 @@
-"""HTTP: one session with bounded retries and bodies, and which addresses may be connected to."""
+"""An HTTP session with bounded retries and response sizes, restrictions on addresses, and flow control."""
 
 from collector.http.flow import ByteBudget, InFlight
 from collector.http.session import LARGE_BYTES, Answer, Http, Request, retry_after_s

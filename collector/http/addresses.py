@@ -1,7 +1,7 @@
-"""Which network addresses a stranger's link may lead to: public ones only.
+"""Restricts connections for untrusted URLs to public IP addresses.
 
-A link names a host, and whoever runs that name's DNS decides where it leads, anew at each look-up. So the address is
-judged where it is looked up for a connection, and the connection goes to just what was judged.
+The owner of a host name controls its DNS and can return a different address at each lookup (DNS rebinding). The check
+therefore runs in aiohttp's resolver, so that aiohttp connects to exactly the address that was checked.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class NotPublic(OSError):
-    """A name leads to no public address. An OSError, as aiohttp expects of a resolver."""
+    """A host name has no public address. Derives from OSError because aiohttp expects that of a resolver."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is a public unicast one: not private, loopback, link-local, multicast or reserved.
+    """Whether an IP address is public unicast: not private, loopback, link-local, multicast or reserved.
 
-    An IPv6 address that stands for an IPv4 one (mapped, 6to4, Teredo, NAT64) is as public as that.
+    An IPv6 address that embeds an IPv4 address (mapped, 6to4, Teredo, NAT64) is public if that address is.
     """
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
@@ -47,13 +47,13 @@ def is_public(address: str) -> bool:
 
 
 class PublicOnly(AbstractResolver):
-    """Looks names up and gives back their public addresses only.
+    """A resolver that returns only public addresses.
 
-    The hosts of the proxies that the environment names are the user's own choice, and may be anywhere. (Behind a proxy
-    it is the proxy that looks names up; what it connects to is its own affair.)
+    The proxies in the environment are trusted and may have any address. Requests through a proxy are not checked,
+    because the proxy resolves the target's name.
 
     Args:
-        resolver: who looks names up, left open at the end; by default the system.
+        resolver: the underlying resolver; the caller closes it. Default: the system's.
     """
 
     def __init__(self, resolver: AbstractResolver | None = None) -> None:
@@ -64,22 +64,22 @@ class PublicOnly(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of a name.
+        """Resolve a name.
 
         Raises:
-            NotPublic: it has some, and none is public.
-            OSError: it has none.
+            NotPublic: the name has addresses, but no public address.
+            OSError: the name has no address.
         """
         found = await self._resolver.resolve(host, port, family)
         if host in self._proxies:
             return found
         public = [result for result in found if is_public(result["host"])]
         if found and not public:
-            raise NotPublic(f"{host} leads to no public address")
+            raise NotPublic(f"{host} has no public address")
         return public
 
     async def close(self) -> None:
-        """Let go of the resolver."""
+        """Close the resolver, unless the caller supplied it."""
         if self._owned:
             await self._resolver.close()
 
@@ -89,6 +89,6 @@ def _proxies() -> frozenset[str]:
     hosts = set()
     for scheme, proxy in getproxies().items():
         if scheme != "no":  # `no_proxy`: a list of hosts
-            with contextlib.suppress(ValueError):  # no address: aiohttp will say so when it comes to it
+            with contextlib.suppress(ValueError):  # an invalid URL: reported when a request uses this proxy
                 hosts.add(urlsplit(proxy).hostname or "")
     return frozenset(hosts)

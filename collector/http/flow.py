@@ -1,4 +1,4 @@
-"""How much may be under way at a time: requests to thumbnail hosts, and bytes that wait to be written."""
+"""Limits on concurrent requests to thumbnail hosts and on the bytes that wait to be written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["ByteBudget", "Flow", "InFlight"]
 
 @dataclass(slots=True)
 class Flow:
-    """How many requests a host bears: additive increase, multiplicative decrease (RFC 5681, section 3.1). Pure.
+    """Limit of concurrent requests: additive increase, multiplicative decrease (RFC 5681, section 3.1). No I/O.
 
-    It begins at `most`. Each refusal halves the limit, but refusals of requests that were sent before the last halving
-    say nothing new. A whole round of answers raises it by one.
+    The limit starts at `most`. A refusal halves it, unless the refused request was sent before the last halving.
+    As many responses as the limit raise it by one.
     """
 
     most: int = 64
@@ -24,11 +24,11 @@ class Flow:
     halvings: int = 0
 
     def answered(self) -> None:
-        """Note that a request was answered."""
+        """Record that a request was answered."""
         self.limit = min(float(self.most), self.limit + 1 / self.limit)
 
     def refused(self, sent_after: int) -> None:
-        """Note that a request was refused or timed out; `sent_after`: the value of `halvings` when it was sent."""
+        """Record that a request was refused or timed out; `sent_after` is the value of `halvings` when it was sent."""
         if sent_after == self.halvings:
             self.limit = max(float(self.least), self.limit / 2)
             self.halvings += 1
@@ -44,7 +44,7 @@ class InFlight:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[int]:
-        """A place for one request; gives the value of `halvings` for `Flow.refused`."""
+        """Wait until one more request is allowed; yields the value of `halvings` for `Flow.refused`."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.running < int(self.flow.limit))
             self.running += 1
@@ -57,7 +57,7 @@ class InFlight:
 
 
 class ByteBudget:
-    """Bounds the bytes that are held until they are written. One item alone may be larger than the budget."""
+    """Bounds the bytes that wait to be written. A single item may exceed the budget if nothing else is held."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -65,13 +65,13 @@ class ByteBudget:
         self._changed = asyncio.Condition()
 
     async def take(self, size: int) -> None:
-        """Wait until there is room for `size` more bytes, and hold them."""
+        """Wait until `size` more bytes fit, and reserve them."""
         async with self._changed:
             await self._changed.wait_for(lambda: not self.held or self.held + size <= self.most)
             self.held += size
 
     async def give_back(self, size: int) -> None:
-        """Stop holding `size` bytes."""
+        """Release `size` bytes."""
         async with self._changed:
             self.held -= size
             self._changed.notify_all()

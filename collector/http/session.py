@@ -1,9 +1,8 @@
-"""HTTP: one session, bounded retries, bounded answers. The one place where aiohttp's errors end.
+"""An HTTP session with bounded retries and response sizes. Converts aiohttp's exceptions to the collector's.
 
-What heals by itself (connection errors, timeouts, 5xx, 429, answers that can't be read) is tried again, with
-exponential pauses and full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/); a
-`Retry-After` header (RFC 9110, section 10.2.3) is honoured up to a bound. Redirects are never followed here: who asks
-decides.
+Transient failures (connection errors, timeouts, 5xx, 429, unreadable responses) are retried with exponential backoff
+and full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A `Retry-After` header
+(RFC 9110, section 10.2.3) is honoured up to a bound. Redirects are returned to the caller, not followed.
 """
 
 from __future__ import annotations
@@ -29,8 +28,9 @@ from yarl import URL
 
 from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError, Unavailable
 from collector.http.addresses import NotPublic, PublicOnly
+from store.urls import shown_url
 
-__all__ = ["LARGE_BYTES", "Answer", "Http", "Pauses", "Request"]
+__all__ = ["LARGE_BYTES", "Answer", "Http", "Pace", "Pauses", "Request"]
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,21 @@ RETRIED_STATUSES = frozenset({408, 425, 429})
 CHUNK_BYTES = 1 << 16
 LARGE_BYTES = 512 << 10
 LARGE_AT_ONCE = 1
-"""So many bodies of more than `LARGE_BYTES` are held at a time: a dozen endless ones must not fill the memory. No real
-thumbnail is so large, and an answer of the API hardly ever."""
+"""The most response bodies above `LARGE_BYTES` to hold at a time, so that endless responses can't exhaust the memory.
+Real thumbnails are smaller, and so are nearly all API responses. Thumbnails and API responses are counted apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET. `max_bytes` bounds the body, after decompression.
+    """A GET request.
 
-    `public_only`: a stranger named the host, so only public addresses are connected to (see `PublicOnly`).
-    `explains_429`: whoever reads the answers understands the JSON body of a 429 and decides whether to try again.
+    Attributes:
+        url: the URL, without the parameters of `params`.
+        params: query parameters.
+        headers: additional request headers.
+        max_bytes: the largest body to accept, in bytes after decompression.
+        public_only: connect to public addresses only, because the URL is untrusted (see `PublicOnly`).
+        explains_429: the caller parses the JSON body of a 429 response and decides whether to retry.
     """
 
     url: str
@@ -61,67 +66,130 @@ class Request:
 
     @property
     def host(self) -> str:
-        """Who is asked; for messages."""
+        """The URL's host and port, for messages; without user name and password."""
         try:
-            return URL(self.url).authority or self.url
+            return URL(self.url).authority.rpartition("@")[2] or shown_url(self.url)
         except ValueError:
-            return self.url
+            return shown_url(self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. Header names compare without case."""
+    """An HTTP response. Header names are case-insensitive."""
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
     complete: bool
-    """False when the body was longer than `max_bytes`; `body` is empty then."""
+    """False if the body exceeded `max_bytes`; `body` is then empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How often to try, and how long to wait in between: a random part of `first_s` x 2^n, at most `longest_s`."""
+    """The retry policy: pause n takes a random part of `first_s` * 2^(n - 1) seconds, at most of `longest_s`."""
 
     tries: int = 5
     first_s: float = 0.5
     longest_s: float = 20.0
     longest_asked_s: float = 60.0
-    """A longer Retry-After is cut to this."""
+    """The longest `Retry-After` that is honoured; longer values are reduced to it."""
 
     def before(self, attempt: int, asked_s: float | None, draw: Callable[[], float]) -> float:
-        """Seconds to wait after failed attempt number `attempt` (1, 2, ...)."""
+        """Seconds to wait after failed attempt `attempt` (1, 2, ...)."""
         drawn = draw() * min(self.longest_s, self.first_s * 2.0 ** (attempt - 1))
         return drawn if asked_s is None else max(drawn, min(asked_s, self.longest_asked_s))
 
 
 @dataclass
 class _Turn:
-    """Whether one of `LARGE_AT_ONCE` was taken."""
+    """Records whether its block holds one of the `LARGE_AT_ONCE` slots."""
 
+    slots: asyncio.Semaphore
     taken: bool = False
+
+    async def take(self, limit: asyncio.Timeout) -> None:
+        """Wait for a slot; the time of waiting does not count against the limit of the request."""
+        if self.taken:
+            return
+        loop, until = asyncio.get_running_loop(), limit.when()
+        began = loop.time()
+        limit.reschedule(None)
+        await self.slots.acquire()
+        self.taken = True
+        limit.reschedule(None if until is None else until + loop.time() - began)
+
+    def end(self) -> None:
+        """Release the slot."""
+        if self.taken:
+            self.taken = False
+            self.slots.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The slowest body to accept: at least `least` bytes, or its end, in each `seconds`."""
+
+    seconds: float = 10.0
+    least: int = 8 << 10
+
+
+class _Body:
+    """Reads a body in chunks.
+
+    Args:
+        content: the response's stream.
+        pace: the slowest to accept.
+    """
+
+    def __init__(self, content: aiohttp.StreamReader, pace: Pace) -> None:
+        self._content, self._pace = content, pace
+        self.restart()
+
+    def restart(self) -> None:
+        """Start to measure the pace anew, after a wait that was not the server's."""
+        self._until, self._size = asyncio.get_running_loop().time() + self._pace.seconds, 0
+
+    async def read(self) -> bytes:
+        """Return the next chunk; b"" at the end.
+
+        Raises:
+            TimeoutError: the body comes too slowly.
+        """
+        while True:
+            try:
+                async with asyncio.timeout_at(self._until):
+                    chunk = await self._content.read(CHUNK_BYTES)
+                self._size += len(chunk)
+                return chunk
+            except TimeoutError:
+                if self._size < self._pace.least:
+                    raise
+                self.restart()
 
 
 @dataclass(slots=True)
 class _Sent:
-    """How many requests one try has sent: aiohttp repeats one by itself when a kept connection turns out closed."""
+    """Counts the requests of one attempt: aiohttp resends a request if a kept-alive connection was closed."""
 
     requests: int = 0
 
 
-# That of the `Http.turn` which the request in hand is made in.
+# Set inside an `Http.turn` block, for the requests made in it.
 _turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
 
 
 class Http:
-    """A session. `requests` counts what was sent, whoever repeated it.
+    """An HTTP session. `requests` counts all requests sent, including retries and aiohttp's own resends.
 
     Args:
         pauses: the retry policy.
-        sleep, draw: the clock and the dice; injected so that tests neither wait nor gamble.
-        timeout_s: for one request from start to end.
-        resolver: who looks names up; the system by default.
+        sleep: waits for a number of seconds.
+        draw: returns a random number from 0 to 1.
+        timeout_s: the total time limit of one request, in seconds.
+        pace: the slowest body to accept.
+        connections: the most connections of each connection pool.
+        resolver: resolves host names; default: the system's.
     """
 
     def __init__(
@@ -131,6 +199,7 @@ class Http:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
         timeout_s: float = 60.0,
+        pace: Pace | None = None,
         connections: int = 96,
         resolver: AbstractResolver | None = None,
     ) -> None:
@@ -138,10 +207,12 @@ class Http:
         self._pauses = pauses or Pauses()
         self._sleep = sleep
         self._draw = draw
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(15.0, timeout_s))
+        self._timeout_s = timeout_s
+        self._pace = pace or Pace()
         self._connections = connections
         self._resolver = resolver
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large_thumbnails = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large_answers = asyncio.Semaphore(LARGE_AT_ONCE)
         self._proxies: dict[tuple[str, str | None], URL | None] = {}
         self._session: aiohttp.ClientSession | None = None
         self._public: aiohttp.ClientSession | None = None
@@ -149,7 +220,7 @@ class Http:
 
     async def __aenter__(self) -> Self:
         self._session = self._new_session(self._resolver)
-        # Of its own, so that no connection is shared with one that was made unchecked.
+        # A separate session, so that no request reuses a connection whose address was not checked.
         self._guard = PublicOnly(self._resolver)
         self._public = self._new_session(self._guard)
         return self
@@ -160,9 +231,10 @@ class Http:
         return aiohttp.ClientSession(
             trace_configs=[trace],
             connector=aiohttp.TCPConnector(limit=self._connections, resolver=resolver),
-            timeout=self._timeout,
+            # The total is limited in `_send`.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(15.0, self._timeout_s)),
             cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=1 << 14,  # for each connection, and dozens may wait for their turn to be read
+            read_bufsize=1 << 14,  # small, because dozens of connections may wait to be read
             headers={"User-Agent": "thumbtune (gzip)", "Accept-Encoding": "gzip, deflate"},
         )
 
@@ -177,27 +249,17 @@ class Http:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """A block that holds on to what it fetches: a large body in it counts until the block ends.
+        """Count a large thumbnail that is fetched in this block against `LARGE_AT_ONCE` until the block ends.
 
-        Outside of one, a body counts until it is read.
+        Outside of such a block, a body counts only while it is being read.
         """
-        turn = _Turn()
+        turn = _Turn(self._large_thumbnails)
         token = _turn.set(turn)
         try:
             yield
         finally:
             _turn.reset(token)
-            self._end(turn)
-
-    async def _take(self, turn: _Turn) -> None:
-        if not turn.taken:
-            await self._large.acquire()
-            turn.taken = True
-
-    def _end(self, turn: _Turn) -> None:
-        if turn.taken:
-            turn.taken = False
-            self._large.release()
+            turn.end()
 
     async def get(
         self,
@@ -207,19 +269,19 @@ class Http:
         lost: Callable[[int], None] = lambda _: None,
         failed: Callable[[TransientError], None] = lambda _: None,
     ) -> T:
-        """Send a request until `read` can make something of the answer.
+        """Send a request, with retries, and return the result of `read`.
 
         Args:
-            request: what to ask.
-            read: gets every answer but 5xx, 408, 425 and 429 (see `Request.explains_429`), and raises `TransientError`
-                for one that may be retried.
-            lost: told, after each try, how many requests were sent whose answers did not come, or not whole; also
-                when the caller is cancelled while one is under way.
-            failed: told of each try that failed; there is no other when it raises an error.
+            request: the request.
+            read: converts a response; called for every status except 5xx, 408, 425 and 429 (see
+                `Request.explains_429`). It raises `TransientError` if the request should be retried.
+            lost: called after each attempt with the number of requests that got no complete response, also if the
+                caller is cancelled during the attempt.
+            failed: called with the error of each failed attempt; an exception from it ends the retries.
 
         Raises:
-            NetworkError, BadAnswer: still not after the last try.
-            CollectorError: whatever else `read` raises, or `failed`, at once.
+            NetworkError, BadAnswer: the last attempt failed, too.
+            CollectorError: any other error of `read` or `failed`, without a retry.
         """
         attempt = 1
         while True:
@@ -231,17 +293,17 @@ class Http:
                 failed(error)
                 if attempt >= self._pauses.tries:
                     raise type(error)(
-                        f"{request.host}: {error}, {attempt} times; check the network, or try again later"
+                        f"{request.host}: {error} ({attempt} attempts); check the network, or try again later"
                     ) from error
                 if (block := _turn.get()) is not None:
-                    self._end(block)  # what was read of it is let go
+                    block.end()  # the failed attempt's body is discarded
                 pause = self._pauses.before(attempt, error.retry_after_s, self._draw)
-                log.info("%s: %s; try %d follows in %.1f s", request.host, error, attempt + 1, pause)
+                log.info("%s: %s; attempt %d follows in %.1f s", request.host, error, attempt + 1, pause)
             attempt += 1
             await self._sleep(pause)
 
     async def _count(self, _session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: object) -> None:
-        # Counted here and not in `_send`: of what aiohttp repeats by itself, nobody else knows.
+        # Counted here and not in `_send`, to include the requests that aiohttp resends.
         self.requests += 1
         context.trace_request_ctx.requests += 1
 
@@ -260,47 +322,50 @@ class Http:
         try:
             url = URL(request.url)
         except ValueError as error:
-            raise BadAnswer("named an invalid URL") from error
+            raise BadAnswer("the URL is invalid") from error
         proxy = self._proxy(url)
         try:
-            async with session.get(
-                url,
-                params=request.params or None,
-                headers=dict(request.headers),
-                allow_redirects=False,
-                proxy=proxy,
-                trace_request_ctx=sent,
-            ) as response:
-                body, complete = await self._body(response, request.max_bytes)
+            async with (
+                asyncio.timeout(self._timeout_s) as limit,
+                session.get(
+                    url,
+                    params=request.params or None,
+                    headers=dict(request.headers),
+                    allow_redirects=False,
+                    proxy=proxy,
+                    trace_request_ctx=sent,
+                ) as response,
+            ):
+                body, complete = await self._body(response, request.max_bytes, limit)
                 log.debug("GET %s: %d, %d bytes", response.url, response.status, len(body))
                 return Answer(str(response.url), response.status, response.headers, body, complete)
         except TimeoutError as error:
-            raise NetworkError("no answer in time") from error
+            raise NetworkError("the request timed out") from error
         except aiohttp.ClientPayloadError as error:
-            raise NetworkError("the answer breaks off") from error
+            raise NetworkError("the response is incomplete") from error
         except aiohttp.ClientConnectorCertificateError as error:
-            raise NetworkError("its certificate is not valid") from error
+            raise NetworkError("the TLS certificate is not valid") from error
         except aiohttp.ClientConnectorDNSError as error:
             if isinstance(error.os_error, NotPublic):
-                raise NetworkError("the name leads to no public address") from error
-            raise NetworkError("the name can't be found") from error
+                raise NetworkError("the host has no public address") from error
+            raise NetworkError("the host name can't be resolved") from error
         except aiohttp.ClientConnectorError as error:
             raise NetworkError("can't be reached") from error
         except aiohttp.ServerDisconnectedError as error:
-            raise NetworkError("the connection was closed without an answer") from error
+            raise NetworkError("the server closed the connection without a response") from error
         except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
-            raise BadAnswer("the answer is not HTTP as it should be") from error
+            raise BadAnswer("the response is not valid HTTP") from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise NetworkError("the connection broke") from error
 
     def _proxy(self, url: URL) -> URL | None:
-        """The proxy that the environment names for a host, if any.
+        """The proxy for a URL from the environment, or None.
 
-        With `trust_env`, aiohttp looks it up for each request, and passwords in `.netrc` too, in a thread: a third of a
-        sync's time. A proxy's password belongs in its address.
+        aiohttp's `trust_env` is not used: it looks up the proxy and the passwords in `.netrc` in a thread for each
+        request, which took a third of a sync's time. A proxy's password must be in its URL.
 
         Raises:
-            BadSetting: what the environment names can't be used.
+            BadSetting: the environment variable is not a usable proxy URL.
         """
         place = url.scheme, url.host
         if place not in self._proxies:
@@ -309,63 +374,67 @@ class Http:
             self._proxies[place] = None if not named else _proxy_address(named, url.scheme)
         return self._proxies[place]
 
-    async def _body(self, response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
-        """The body, read piece by piece so that no server decides how much memory it takes."""
+    async def _body(
+        self, response: aiohttp.ClientResponse, max_bytes: int, limit: asyncio.Timeout
+    ) -> tuple[bytes, bool]:
+        """Read the body in chunks, so that the server does not decide how much memory it takes."""
         announced = response.content_length
         if announced is not None and announced > max_bytes:
             response.close()
             return b"", False
-        # Grows in place and gives its bytes away without a copy: joining pieces would take the memory twice.
-        body, size = io.BytesIO(), 0
+        # BytesIO grows in place and returns its bytes without a copy; joining chunks would take twice the memory.
+        body, size, chunks = io.BytesIO(), 0, _Body(response.content, self._pace)
         block = _turn.get()
-        turn = block or _Turn()
+        turn = block or _Turn(self._large_answers)
         try:
             if announced is not None and announced > LARGE_BYTES:
-                # Before the first piece: each of those that wait would hold `LARGE_BYTES`.
-                await self._take(turn)
-            async for piece in response.content.iter_chunked(CHUNK_BYTES):
-                size += len(piece)
-                if size > LARGE_BYTES:
-                    await self._take(turn)
+                # Wait before the first chunk, so that waiting requests hold no data.
+                await turn.take(limit)
+                chunks.restart()
+            while chunk := await chunks.read():
+                size += len(chunk)
+                if size > LARGE_BYTES and not turn.taken:
+                    await turn.take(limit)
+                    chunks.restart()
                 if size > max_bytes:
                     response.close()
                     return b"", False
-                body.write(piece)
+                body.write(chunk)
             return body.getvalue(), True
         finally:
             if block is None:
-                self._end(turn)
+                turn.end()
 
 
 def _proxy_address(named: str, scheme: str) -> URL:
     try:
         proxy = URL(named)
-    except ValueError:  # whose message quotes all of it
+    except ValueError:  # its message contains the URL
         proxy = URL()
     if proxy.scheme not in ("http", "https") or not proxy.host:
-        # Not quoted: there may be a password in it.
-        raise BadSetting(f"{scheme}_proxy names no proxy that can be used; write http://HOST:PORT, or unset it")
+        # The message omits the value, because it may contain a password.
+        raise BadSetting(f"{scheme}_proxy is not a usable proxy URL; write http://HOST:PORT, or unset it")
     return proxy
 
 
 def _check_status(answer: Answer, request: Request) -> None:
-    """Raise `Unavailable` for a status that another try may heal, whatever the body is."""
+    """Raise `Unavailable` for a status that should be retried regardless of the body."""
     if answer.status < 500 and answer.status not in RETRIED_STATUSES:
         return
-    # The Data API answers a spent daily quota with 429 at times; no other host explains a 429 in a way that we know.
+    # The Data API sometimes reports an exceeded daily quota as 429, with an explanation in JSON.
     if answer.status == 429 and request.explains_429 and b'"error"' in answer.body:
         return
     raise Unavailable(f"answered {answer.status}", retry_after_s=retry_after_s(answer.headers))
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """The Retry-After header in seconds from now, of either form (seconds, or a date); None without a usable one."""
+    """The Retry-After header (seconds or a date) as seconds from now; None if it is missing or invalid."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # the second for a year or an offset of too many digits
+    except (ValueError, OverflowError):  # OverflowError: the year or the offset has too many digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Sync a channel: plan, list, read details, fetch thumbnails, write, report."""
+"""Syncs channels: lists uploads, reads video details, fetches thumbnails, writes to the store, and reports."""
 
 from collector.sync.api import add_channels, sync_channels
 from collector.sync.opening import DEFAULT_MIN_DURATION_S, known_channel

@@ -1,4 +1,4 @@
-"""Sync channels: each gets a run, its work is done, and how it ended is recorded."""
+"""The entry point of a sync: opens a run for each channel, does the work, and records the result."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ async def sync_channels(
     http: Http | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> list[SyncReport]:
-    """Sync channels one after another; each gets its report, whatever became of the others.
+    """Sync channels in order and return a report for each. A failed channel does not stop the others.
 
-    A spent quota ends all work with the API, but free work is still done for each channel. When `stop` is set, the
-    channel at work ends `interrupted` and the remaining ones are not begun.
+    After the quota is used up, only work without quota cost is done. When `stop` is set, the current channel's run ends
+    as `interrupted`, and the remaining channels are skipped and have no report.
 
     Args:
         database: an open store.
-        names: see `parse_channel_name`.
-        settings: key and addresses.
-        options: for all the channels.
-        progress: told what is being done.
-        stop: set it to end early with everything kept.
-        http: a session with other pauses than the default's; not yet entered.
-        now: the clock.
+        names: the channels, see `parse_channel_name`.
+        settings: the API key and URLs.
+        options: options for all channels.
+        progress: receives progress events.
+        stop: set it to end early; everything that was read is kept.
+        http: a session that has not been entered; default: a new `Http`.
+        now: returns the current time in UTC.
 
     Raises:
-        StoreError: the database failed; no other channel would fare better.
-        asyncio.CancelledError: cancelled from outside; the run at work ends `interrupted`.
+        StoreError: the database failed; the remaining channels are not synced.
+        asyncio.CancelledError: the caller was cancelled; the current run ends as `interrupted`.
     """
     options = options or SyncOptions()
     reports: list[SyncReport] = []
@@ -130,10 +130,10 @@ async def _clients(
 
 
 async def _stoppable(sync: Coroutine[None, None, SyncReport], stop: asyncio.Event | None) -> SyncReport:
-    """Run a sync; when `stop` is set it is cancelled, and still gives its report.
+    """Run a sync and return its report. Setting `stop` cancels the sync, which then still returns its report.
 
     Raises:
-        asyncio.CancelledError: cancelled from outside; the sync was, too, and has ended.
+        asyncio.CancelledError: the caller was cancelled; the sync was cancelled, too, and has ended.
     """
     task = asyncio.ensure_future(sync)
     stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
@@ -145,13 +145,13 @@ async def _stoppable(sync: Coroutine[None, None, SyncReport], stop: asyncio.Even
         return await task
     finally:
         stopped.cancel()
-        if not task.done():  # we were cancelled ourselves
+        if not task.done():  # this coroutine was cancelled
             task.cancel()
             await asyncio.wait({task})
 
 
 async def _sync_one(clients: Clients, name: ChannelName, options: SyncOptions) -> SyncReport:
-    """Sync a channel; cancelled, too, it gives its report, and leaves no run open and no unit uncounted."""
+    """Sync a channel. When cancelled, it still closes its run, counts its units and returns its report."""
     began = time.monotonic()
     channel_id: str | None = None
     try:
@@ -173,7 +173,7 @@ async def _sync_one(clients: Clients, name: ChannelName, options: SyncOptions) -
 
 
 async def _without_run(clients: Clients, report: SyncReport, began: float) -> SyncReport:
-    """The report of a sync that ended before it had a run, with what it spent, which is counted to the day only."""
+    """Complete the report of a sync without a run; its units count for the day only."""
     spent, cancelled = await to_its_end(clients.save_spent_units())
     if cancelled:
         report = replace(report, status="interrupted", error=None)
@@ -181,7 +181,7 @@ async def _without_run(clients: Clients, report: SyncReport, began: float) -> Sy
 
 
 async def _run_to_end(run: Run, name: str, began: float) -> SyncReport:
-    """Run the stages, and record how they ended, whatever it was."""
+    """Do the work of a run and record its result, also after an error."""
     status: SyncStatus | None = None
     error: Exception | None = None
     try:
@@ -203,9 +203,9 @@ async def _run_to_end(run: Run, name: str, began: float) -> SyncReport:
 
 
 async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, error: Exception | None) -> SyncReport:
-    """Close the run's row, and report from it: what counts is what was committed.
+    """Close the run's row and build the report from the committed counts.
 
-    Who is cancelled only now is too late to interrupt it: all is done.
+    A cancellation at this point is ignored, because the work is done.
     """
     spent = run.clients.meter.take()
     now, clients, seconds = run.clients.now(), run.clients, time.monotonic() - began
@@ -213,7 +213,7 @@ async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, 
     def close(session: Session) -> SyncReport:
         ended = status or ("partial" if get_sync(session, run.id).pictures_failed else "complete")
         finish_sync(session, run.id, ended, seconds=seconds, error=str(error) if error else None, now=now)
-        # The day's row last, as in every transaction.
+        # The day's row is written last, as in every transaction, to prevent deadlocks.
         row = _add_spent(session, run, spent, now)
         channel = get_channel(session, run.channel_id)
         report = SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error)
@@ -229,9 +229,9 @@ def _add_spent(session: Session, run: Run, spent: SyncCounts, now: datetime) -> 
 
 
 async def _finish_quietly(run: Run, name: str, began: float, failure: BaseException) -> None:
-    """Record a failure of the store or a bug if the store still lets us; the failure itself is what is raised."""
+    """Try to record a store failure or a bug; the caller raises the original error."""
     error = failure if isinstance(failure, Exception) else RuntimeError(type(failure).__name__)
     try:
         await _finish(run, name, "failed", began, error)
     except StoreError:
-        log.debug("the failed sync %d could not be recorded as such", run.id)
+        log.debug("the failure of sync %d could not be recorded", run.id)

@@ -1,4 +1,4 @@
-"""Thumbnails gathered for one write: a transaction for each would take most of a sync's time."""
+"""Collects thumbnails into batches for one write: one transaction per thumbnail would take most of a sync's time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ LONGEST_UNWRITTEN_S = 0.5
 
 
 async def gather(outcomes: asyncio.Queue[PictureOutcome | None], batch: list[PictureOutcome]) -> bool:
-    """Move outcomes from a queue to an empty batch, until it is full or its first has waited for half a second.
+    """Move outcomes from a queue to an empty batch, until it is full or its first outcome has waited for half a second.
 
-    However slowly they come: those that a slow network brought are not lost by the dozen when the process is killed.
-    A large one ends its batch, because the next large one is waiting for its place. Whoever cancels this finds in
-    `batch` what was taken.
+    Half a second bounds what a kill can lose on a slow network. A large thumbnail ends its batch, because the next
+    large thumbnail waits for its memory. On cancellation, `batch` holds the outcomes taken so far.
 
     Returns:
-        Whether none will follow: the queue's None was met.
+        Whether the queue has ended with None.
     """
     loop, size, until = asyncio.get_running_loop(), 0, None
     while len(batch) < PICTURES_A_WRITE and size < BYTES_A_WRITE:
@@ -43,10 +42,10 @@ async def gather(outcomes: asyncio.Queue[PictureOutcome | None], batch: list[Pic
 
 
 async def _next(outcomes: asyncio.Queue[PictureOutcome | None], until: float | None) -> PictureOutcome | None:
-    """What is next in the queue. Mostly it is there already: a time limit is only set where it is not.
+    """The next outcome in the queue. Sets a timeout only if the queue is empty, which is rare.
 
     Raises:
-        TimeoutError: nothing came until then.
+        TimeoutError: no outcome arrived by `until`, a time of the event loop's clock.
     """
     try:
         return outcomes.get_nowait()

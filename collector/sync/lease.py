@@ -1,4 +1,4 @@
-"""Several processes on one store: each channel's running sync is its lease, kept up by signs of life."""
+"""Coordinates processes on one store: a running sync is the lease of its channel, renewed by a heartbeat."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ SIGN_OF_LIFE_S = LEASE.total_seconds() / 10
 def take_channel(
     session: Session, channel_id: str, mode: SyncMode, *, alone_since: datetime | None, now: datetime
 ) -> int:
-    """Begin a run of the channel and return its id; runs whose process is gone are marked so.
+    """Begin a run of a channel and return its id. Marks runs of dead processes as ended.
 
     Args:
-        session: in a write transaction.
+        session: a session in a write transaction.
         channel_id: a channel in the store.
-        mode: the run's.
-        alone_since: only if no other process is syncing the channel, or has synced it since then; None: in any case.
-        now: the time.
+        mode: the run's mode.
+        alone_since: begin only if no other process is syncing the channel or has synced it since then; None: always.
+        now: the current time.
 
     Raises:
-        ChannelBusy: another process is, or has.
-        NotFound: it was removed.
+        ChannelBusy: another process is syncing the channel, or has synced it since `alone_since`.
+        NotFound: the channel was removed.
     """
-    # Locked, so that it can't be removed meanwhile.
+    # The lock prevents a removal meanwhile.
     lock_channel(session, channel_id)
     host = this_machine()
     end_stale_syncs(session, channel_id, host=host, is_alive=is_alive, now=now)
     other = None if alone_since is None else sync_of_another(session, channel_id, alone_since, now)
     if other is not None:
         does = "is syncing it" if other.status == "running" else "has just synced it"
-        raise ChannelBusy(f"process {other.pid} on {other.host} {does}; nothing is to be done")
+        raise ChannelBusy(f"process {other.pid} on {other.host} {does}; skipped")
     return begin_sync(session, channel_id, mode, host=host, pid=os.getpid(), now=now)
 
 
 @asynccontextmanager
 async def signs_of_life(run: Run) -> AsyncIterator[None]:
-    """Note every minute that the run still runs, also while it waits for an answer that is long in coming."""
+    """Record every minute that the run is alive, also while it waits for a slow response."""
 
     async def tell() -> None:
         while True:
@@ -63,7 +63,7 @@ async def signs_of_life(run: Run) -> AsyncIterator[None]:
             try:
                 await run.clients.store.write(say_alive, run.id, run.clients.now())
             except StoreError as error:
-                log.warning("the sync %d could not note that it still runs: %s", run.id, error)
+                log.warning("sync %d could not record that it is alive: %s", run.id, error)
 
     task = asyncio.create_task(tell())
     try:

@@ -1,4 +1,4 @@
-"""The listing stage: pages of the uploads playlist into the store, and ids whose details are to be read."""
+"""The listing stage: writes pages of the uploads playlist to the store and yields the ids of videos to read."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listing:
-    """Where a listing starts and ends.
+    """The start and the end of a listing.
 
     Attributes:
-        token: where an unfinished one goes on; None for the head.
-        began_at: when it began, for one that goes to the very end; None for one that may stop at a known page.
-        known_until: when the last complete listing ended: what was first seen by then counts as known.
+        token: the page token at which an unfinished listing continues; None to start with the newest videos.
+        began_at: the start of a complete listing; None for a listing that may stop at a page of known videos.
+        known_until: the end of the last complete listing: videos first seen before it count as known.
     """
 
     token: str | None
@@ -45,18 +45,17 @@ class Listing:
 
 
 async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, ...], None]:
-    """List the uploads, yielding after each page the ids whose details are to be read.
+    """List the uploads. Yields, after each page, the ids of videos whose details must be read.
 
-    Each page is one transaction, together with the place where the listing goes on. `run.error` is set when the pages
-    never end or can't be read, or the list no longer exists.
+    Each page is written in one transaction, together with the token at which the listing continues. Sets `run.error` if
+    the pages never end or can't be read, or the list no longer exists.
 
-    A listing to the very end needs every page, so the next one is asked for before this one is written; of a network
-    that adds 50 ms to each answer that takes half the time. Only one, so that a process killed while it writes has paid
-    for two pages in vain at most. Close the generator: a page that has come by then is written, and is not paid for
-    twice.
+    A complete listing needs every page, so it requests the next page before it writes the current page; this halves
+    the time on a network with a latency of 50 ms. It requests only one page ahead, so that a kill loses the cost of two
+    pages at most. Close the generator: this writes a page that has already arrived, so that it is not paid for twice.
 
     Raises:
-        QuotaExceeded: the place is kept.
+        QuotaExceeded: the quota is used up; the next sync continues the listing.
         CollectorError: a page can't be read.
     """
     guard, token, stored = PageGuard(), listing.token, listing.token is not None
@@ -69,13 +68,13 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
             if page is None:
                 whole = listing.began_at is not None
                 await run.write(restart_listing, lambda _: SyncCounts(), run.channel_id, whole=whole)
-                if not stored:  # it was given a moment ago: over and over, that would cost all units of the day
+                if not stored:  # YouTube has just issued this token: starting over could use up the daily quota
                     run.error = PageLoop(
-                        "YouTube refuses the page token that it gave, so the list of uploads can't be read to its end; "
-                        "what was listed is kept, try again later"
+                        "YouTube rejects its own page token, so the list of uploads can't be read to the end; "
+                        "the listed videos are kept, try again later"
                     )
                     return
-                log.info("the place where the listing of %s stopped has expired; it starts over", run.channel_id)
+                log.info("the page token of the listing of %s has expired; it starts over", run.channel_id)
                 guard, token, stored = PageGuard(), None, False
                 continue
             stored = False
@@ -89,7 +88,7 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
                 coming = asyncio.create_task(_page(run, token))
             try:
                 result, done = await _save(run, listing, page)
-            except Exception:  # not a cancellation, which comes after the page is written
+            except Exception:  # excludes a cancellation, which is raised after the page is written
                 written = False
                 raise
             run.clients.progress.listed(len(page.entries), page.total)
@@ -102,12 +101,11 @@ async def list_uploads(run: Run, listing: Listing) -> AsyncGenerator[tuple[str, 
 
 
 async def _confirmed(run: Run, token: str | None, page: UploadsPage) -> UploadsPage:
-    """The page; asked for again before an empty page that others follow, or a missing list, is believed."""
+    """Return the page. Requests it again if it is an empty page before the end, or if the list is missing."""
     if not page.entries and page.next_token is not None:
-        # A hole in the list would never be looked at again.
+        # Later syncs would not detect a gap in the listing.
         page = await _page(run, token) or page
     if not page.found and await run.clients.store.read(any_available, run.channel_id):
-        # As a hole in the list: asked twice before it is believed.
         page = await _page(run, token) or page
         if not page.found:
             run.error = ChannelGone(run.channel_id, refreshed=run.mode == "refresh")
@@ -115,14 +113,15 @@ async def _confirmed(run: Run, token: str | None, page: UploadsPage) -> UploadsP
 
 
 async def _keep(run: Run, listing: Listing, coming: asyncio.Task[UploadsPage | None], *, written: bool) -> None:
-    """Write a page that has come though nobody waits for it any more: it was paid for.
+    """Write a page that was requested ahead, if it has arrived, because it has already cost a unit.
 
-    Unless the page before it is not written: the next sync would go on after both, and miss that one's videos.
+    It is dropped if the page before it was not written: the next sync would continue after both pages and miss the
+    videos of that page.
     """
     coming.cancel()
     await asyncio.wait({coming})
     page = None if coming.cancelled() or coming.exception() is not None else coming.result()
-    # An odd one is asked for again by the next sync, as it would be by this one.
+    # The next sync requests an empty or missing page again, as `_confirmed` would.
     if written and page is not None and page.entries and page.found and run.error is None:
         await _save(run, listing, page)
 
@@ -137,18 +136,18 @@ async def _page(run: Run, token: str | None) -> UploadsPage | None:
 
 
 async def _save(run: Run, listing: Listing, page: UploadsPage) -> tuple[PageResult, bool]:
-    """Write a page; what it brought, and whether it is the last to be read."""
+    """Write a page. Returns the result, and whether the listing ends with this page."""
     now, failed = run.clients.now(), run.error is not None
 
     def save(session: Session) -> tuple[PageResult, bool]:
         result = record_page(session, run.channel_id, page.entries, now=now, known_until=listing.known_until)
         session.flush()
         if not page.found:
-            # All that was known of the list: if it comes back, what was marked as gone is to be found again.
+            # Forget the complete listing as well: if the list returns, videos marked as gone must be found again.
             restart_listing(session, run.channel_id, whole=True)
             return result, True
         if failed:
-            # Not finished, and its token is no good: the next sync starts over.
+            # The listing is unfinished and its token is useless: the next sync starts over.
             restart_listing(session, run.channel_id, whole=False)
             return result, True
         stops = listing.began_at is None and result.all_known

@@ -1,4 +1,4 @@
-"""How a sync begins: the channel is found by its name, and its run is opened."""
+"""The start of a sync: finds the channel by its name and opens a run."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class FoundChannel:
 
     Attributes:
         id: `UC...`.
-        item: what the API says of it; None if it was not asked.
+        item: the channel from the API; None if the API was not asked.
         handle: the handle that the API was asked for, or None.
-        notice: a line for the user about the name, or None.
-        unclaimed: whether YouTube says that no channel has the handle by which the store knows this one.
+        notice: a message for the user about the name, or None.
+        unclaimed: whether the channel was found by its stored handle, which no channel has on YouTube.
     """
 
     id: str
@@ -61,14 +61,13 @@ class FoundChannel:
 
 
 async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
-    """Find a channel: in the store if it is known, which costs nothing, else by the API, with all that it says.
+    """Find a channel in the store, which costs no units, or otherwise through the API.
 
-    A stored handle is trusted for a limited time (see `HANDLE_TRUSTED_FOR`); after that, the API is asked which channel
-    has it. If no channel has it any more, or if the quota is spent, it still refers to the stored channel, and `notice`
-    says so.
+    A stored handle is trusted for `HANDLE_TRUSTED_FOR`; after that, the API is asked which channel has it. If no
+    channel has it, or the quota is used up, it still refers to the stored channel, with a `notice`.
 
     Raises:
-        CollectorError: there is no such channel, or the API can't be asked.
+        CollectorError: the channel does not exist, or the API request failed.
     """
     handle = _handle_of(name)
     if handle is None:
@@ -88,20 +87,20 @@ async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:
         (holder,) = holders
         unclaimed = isinstance(error, ChannelNotFound)
         why = (
-            f"YouTube has no channel {name} any more"
+            f"YouTube no longer has a channel {name}"
             if unclaimed
-            else f"the quota is spent, so YouTube can't be asked which channel has {name} now"
+            else f"the quota is used up, so the current channel of {name} can't be looked up"
         )
-        notice = f"{why}; the store has it for {holder.title} ({holder.id}), which is synced: use this id instead"
+        notice = f"{why}; syncing the stored channel {holder.title} ({holder.id}): use this id instead"
         return FoundChannel(holder.id, notice=notice, unclaimed=unclaimed)
     return FoundChannel(item.id, item, handle)
 
 
 def known_channel(session: Session, name: ChannelName) -> str | None:
-    """The id of the channel of that name if the store has it. A handle is looked up in the store only.
+    """The id of a channel in the store by name, or None. The API is not asked.
 
     Raises:
-        AmbiguousHandle: several channels in the store have that handle.
+        AmbiguousHandle: several channels in the store have the handle.
     """
     handle = _handle_of(name)
     if handle is not None:
@@ -115,17 +114,17 @@ def known_channel(session: Session, name: ChannelName) -> str | None:
 
 
 def _handle_of(name: ChannelName) -> str | None:
-    """The handle that a name is, or stands for: nearly all old custom addresses became the handle of the same name."""
+    """The handle in a name, or None. Nearly all legacy custom URLs became the handle of the same name."""
     return "@" + name.value.removeprefix("@") if name.kind in ("handle", "custom") else None
 
 
 async def begin_run(clients: Clients, found: FoundChannel, options: SyncOptions) -> Run:
-    """Open a run of a channel that is in the store, or that the API described; its settings are changed as asked.
+    """Open a run, and store the channel's description and changed settings.
 
-    Call it with `to_its_end`: a run that is open, and that nobody knows of, would keep the channel busy.
+    Call it through `to_its_end`: if a cancellation lost the open run, the channel would stay busy.
 
     Raises:
-        ChannelBusy: another process is at work on the channel, or was just now.
+        ChannelBusy: another process is syncing the channel, or has just synced it.
     """
     now, channel_id = clients.now(), found.id
 
@@ -161,16 +160,16 @@ async def begin_run(clients: Clients, found: FoundChannel, options: SyncOptions)
 
 
 def save_description(session: Session, item: ChannelItem, now: datetime, *, asked: str | None = None) -> list[str]:
-    """Write what the API says of a channel; one that is new gets the default settings.
+    """Write a channel from the API. A new channel gets the default settings.
 
     Args:
-        session: in a write transaction.
-        item: what it says.
-        now: the time.
-        asked: the handle by which YouTube found it, which may be an older one.
+        session: a session in a write transaction.
+        item: the channel from the API.
+        now: the current time.
+        asked: the handle by which YouTube found the channel; it may be a former handle.
 
     Returns:
-        A line for the user for each stored channel that has lost its handle to this one.
+        A message for the user for each stored channel that has lost its handle to this channel.
     """
     former = release_handle(session, asked, item.id) if asked is not None else []
     former += save_channel(
@@ -185,7 +184,7 @@ def save_description(session: Session, item: ChannelItem, now: datetime, *, aske
         now=now,
     )
     return [
-        f"{asked or item.handle} is now the handle of {item.title} ({item.id}); before, it was the handle of "
-        f"{channel.title} ({channel.id}), which stays in the store: use this id for it"
+        f"{asked or item.handle} now belongs to {item.title} ({item.id}); it belonged to {channel.title} "
+        f"({channel.id}), which stays in the store: use this id for it"
         for channel in former
     ]

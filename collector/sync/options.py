@@ -1,4 +1,4 @@
-"""What a user may ask of a sync."""
+"""The options of a sync."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ LONGEST_MIN_DURATION_S = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class SyncOptions:
-    """What kind of sync.
+    """The options of a sync.
 
     Attributes:
-        mode: `incremental`, `full` (list to the very end) or `refresh` (read every known video again).
-        min_duration_s: below it, a video is a short; where durations do not tell, the list of Shorts does (see
-            `may_be_short`); 0 counts Shorts, too. Kept for later syncs. None: as stored, 181 for a new channel.
-        thumbnail: the preferred size; kept for later syncs. None: as stored, `high` for a new channel. Stored pictures
-            of another size are replaced by the next refresh.
-        alone_since: leave a channel alone that another process is syncing, or has synced since then; its report says
-            `busy`. None: sync it all the same, which costs units twice and harms nothing else.
-        most_units: end as with a spent quota before more than so many units are spent, all channels together.
-        refresh_goes_on_for: a refresh that stopped early is continued for so long; after that it starts over.
-        units_a_day: the same for what all processes with this key spend on a day, looked up with every batch that is
-            written: exact but for the few calls that others have under way.
+        mode: `incremental`, `full` (list all uploads) or `refresh` (read every known video again).
+        min_duration_s: shorter videos count as Shorts, in seconds; if the duration is not conclusive, the list of
+            Shorts decides (see `may_be_short`). 0 includes Shorts. Kept for later syncs. None: the stored value; 181
+            for a new channel.
+        thumbnail: the preferred size; kept for later syncs. The next refresh replaces stored thumbnails of another
+            size. None: the stored value; `high` for a new channel.
+        alone_since: skip a channel that another process is syncing, or has synced since then; its report says `busy`.
+            None: sync it anyway, which only costs units twice.
+        most_units: stop before all channels together spend more units, with the status `quota`. None: no limit.
+        units_a_day: the same limit for the units that all processes with this key spend per day. It is updated with
+            each batch written, so that only calls in progress in other processes can exceed it.
+        refresh_goes_on_for: the age up to which an interrupted refresh is continued; an older refresh starts over.
 
     Raises:
-        BadSetting: a value that can't be used.
+        BadSetting: an option has an invalid value.
     """
 
     mode: SyncMode = "incremental"
@@ -46,7 +47,7 @@ class SyncOptions:
     def __post_init__(self) -> None:
         if self.min_duration_s is not None and not 0 <= self.min_duration_s <= LONGEST_MIN_DURATION_S:
             raise BadSetting(
-                f"the shortest duration is {self.min_duration_s} s; give 0 to {LONGEST_MIN_DURATION_S} seconds"
+                f"the minimum duration {self.min_duration_s} s is invalid; give 0 to {LONGEST_MIN_DURATION_S} seconds"
             )
         if self.thumbnail is not None and self.thumbnail not in THUMBNAIL_CHOICES:
-            raise BadSetting(f"{self.thumbnail!r} is no thumbnail size; give one of {', '.join(THUMBNAIL_CHOICES)}")
+            raise BadSetting(f"{self.thumbnail!r} is not a thumbnail size; choose from {', '.join(THUMBNAIL_CHOICES)}")

@@ -1,8 +1,8 @@
-"""The stages of one sync, joined by bounded queues: listing, details, thumbnails and database writes overlap.
+"""The stages of a sync, connected by bounded queues: listing, details, thumbnails and database writes overlap.
 
     ids --(fifties)--> details --(jobs)--> thumbnails --(outcomes)--> database
 
-Memory does not grow with the channel: what is still to do is read from the store in pages, as there is room for it.
+Memory does not grow with the channel, because pending work is read from the store in pages as the queues drain.
 """
 
 from __future__ import annotations
@@ -46,24 +46,26 @@ __all__ = ["Work", "run_pipeline"]
 
 DETAILS_AT_ONCE = 4
 PICTURES_AT_ONCE = 64
-"""The most thumbnails in flight; a host that refuses gets fewer (see `collector.http.flow`)."""
+"""The most thumbnails in flight; refusals lower the limit (see `collector.http.flow`)."""
 BYTES_UNWRITTEN = 8 << 20
-"""So many bytes of thumbnails wait to be written; one that is larger waits alone."""
+"""The most bytes of thumbnails that wait to be written; a larger thumbnail waits alone."""
 JOBS_A_PAGE = 128
 MOST_UNREACHABLE = 20
-"""So many thumbnails in a row whose host can't be reached, or answers 5xx or 429: it is not the thumbnails' fault."""
+"""Consecutive thumbnails whose host can't be reached, or answers 5xx or 429, after which the sync fails: the network or
+the host is the cause, not the thumbnails."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a sync has to do through the API.
+    """The work of a sync.
 
     Attributes:
-        listings: tried one after another; each is asked for when the one before has ended.
-        whole_since: when a listing to the very end began, in this sync or before: what it does not show is looked for.
-        settle: whether streams, premieres and videos without duration are read again.
-        api: whether the API is to be used at all; thumbnails that are due are fetched in any case.
-        feed_ids: the videos that the feed shows; those that the listings don't show are asked for by their ids.
+        listings: yields the listings to make; each is requested when the previous has ended.
+        whole_since: the start of the complete listing that ends in this sync; known videos that it does not contain
+            are checked by id. None: no complete listing.
+        settle: whether to read streams, premieres and videos without a duration again.
+        api: whether to use the API; due thumbnails are fetched in any case.
+        feed_ids: the videos in the feed; those that the listings do not contain are requested by id.
     """
 
     listings: Callable[[], AsyncIterator[Listing]]
@@ -74,10 +76,10 @@ class Work:
 
 
 async def run_pipeline(run: Run, work: Work) -> None:
-    """Do the work. A spent quota ends only the stages that need it, and sets `run.quota_spent`.
+    """Do the work. If the quota is used up, only the stages that need it end, and `run.quota_spent` is set.
 
     Raises:
-        CollectorError, StoreError: what was committed until then is kept.
+        CollectorError, StoreError: the work failed; everything committed before is kept.
     """
     try:
         await _Pipeline(run, work).run()
@@ -86,7 +88,7 @@ async def run_pipeline(run: Run, work: Work) -> None:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that made the others stop: a group of cancelled tasks has one."""
+    """The error that stopped the other tasks: a group of cancelled tasks contains only this error."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -104,13 +106,13 @@ class _Pipeline:
         self._unreachable = 0
         self._failures = 0
         self._doubtful: dict[str, tuple[int, PictureOutcome]] = {}
-        """Thumbnails whose host couldn't be reached, with the number of the failure: their fault only if others come
-        through that were asked for afterwards. If it is the network's, which ends the sync, they are not to wait for
-        hours until they are tried again."""
+        """Thumbnails whose host couldn't be reached, by video id, with the number of the failure. A failure is recorded
+        only after a later request has succeeded. If the network is the cause, the sync ends without recording it, so
+        that the next sync retries at once, without the delay after a failure."""
         self._awaited: dict[int, asyncio.Event] = {}
-        """By `id` of the outcome: those whose writing is waited for."""
+        """Events of the large thumbnails that wait to be written, by `id` of the outcome."""
         self._at_hand: list[PictureOutcome] = []
-        """Fetched, and not written when the stages were cancelled."""
+        """Outcomes that were fetched, but not written when the stages were cancelled."""
 
     async def run(self) -> None:
         try:
@@ -119,7 +121,7 @@ class _Pipeline:
             while not self._outcomes.empty():
                 outcome = self._outcomes.get_nowait()
                 self._at_hand += [outcome] if outcome is not None else []
-            if self._at_hand:  # cancelled: these were paid for
+            if self._at_hand:  # after a cancellation: don't lose what was fetched
                 await self._save_pictures(self._at_hand)
 
     async def _stages(self) -> None:
@@ -136,19 +138,19 @@ class _Pipeline:
             if self._work.api and self._run.error is None:
                 await ask_for_shorts(self._run)
             if self._run.mode == "refresh":
-                # The batches have seen to the pictures of all that they read; now to those of all the rest.
+                # The details stage has queued the thumbnails of the videos that it read; the others follow now.
                 await self._jobs.join()
                 await self._find_due_pictures()
-            if not self._run.quota_spent:  # else these wait until the next sync can ask whether they are Shorts
+            if not self._run.quota_spent:  # otherwise they wait until the next sync has looked up the list of Shorts
                 await self._find_due_pictures(held=True)
             for _ in workers:
                 await self._jobs.put(None)
             await asyncio.wait(workers)
-            # The last batch waits for no others.
+            # Ends the writing stage, which writes the last batch at once.
             await self._outcomes.put(None)
 
     async def _find_ids(self) -> None:
-        """Everything whose details are to be read, in full batches until the last."""
+        """Queue the ids of all videos to read, in full batches except the last."""
         fifties = Fifties()
         try:
             async with aclosing(self._ids()) as found:
@@ -165,7 +167,7 @@ class _Pipeline:
     async def _ids(self) -> AsyncGenerator[Iterable[str], None]:
         run = self._run
         read = run.clients.store.read
-        # Asked for before anything is read: what this sync finds unsettled is for the next one to settle.
+        # Queried first, because videos that this sync finds unsettled are for the next sync.
         unsettled = await read(unsettled_ids, run.channel_id, limit=BATCH) if self._work.settle else []
         async for ids in _pages(self._known_ids):
             yield ids
@@ -181,7 +183,7 @@ class _Pipeline:
         yield unsettled
 
     async def _known_ids(self, after: str) -> list[str]:
-        """Known videos to read: all that a refresh has not read yet, or those never read."""
+        """The next known videos to read: in a refresh, those not read since its start; otherwise, those never read."""
         run, now = self._run, self._run.clients.now()
         if run.refresh_from is None:
             return await run.clients.store.read(
@@ -197,7 +199,7 @@ class _Pipeline:
         )
 
     async def _missed_ids(self) -> list[str]:
-        """The videos that the feed shows and no listing has."""
+        """The videos that are in the feed, but in no listing."""
         run, now = self._run, self._run.clients.now()
         channel = await run.clients.store.read(get_channel, run.channel_id)
         _, wanted = await run.write(
@@ -232,7 +234,7 @@ class _Pipeline:
                 await self._jobs.put(job)
 
     async def _details_of(self, batch: list[str]) -> list[VideoItem]:
-        """What the API has of a batch; asked twice before most of it is believed to be gone."""
+        """Read a batch from the API. Requests missing videos again if most of the batch is missing."""
         youtube = self._run.clients.youtube
         items = await youtube.videos(batch)
         missing = [i for i in batch if i not in {item.id for item in items}]
@@ -245,7 +247,7 @@ class _Pipeline:
         found = {item.id for item in items}
 
         def save(session: Session) -> DetailsResult:
-            # As it is now: another command may have changed it since this sync began.
+            # Read here, because another command may have changed it since this sync began.
             minimum = get_channel(session, run.channel_id).min_duration_s
             return record_details(
                 session,
@@ -261,9 +263,9 @@ class _Pipeline:
         return result
 
     async def _find_due_pictures(self, *, held: bool = False) -> None:
-        """Thumbnails of videos that were read before this sync (or, after a refresh, of any) and are due.
+        """Queue the due thumbnails of videos that were read before this sync, or in a refresh, of all videos.
 
-        With `held`, those of videos that waited for the list of Shorts, whenever they were read.
+        With `held`, the thumbnails of videos that waited for the list of Shorts, regardless of when they were read.
         """
         run, after = self._run, ""
         refresh = run.refresh_from is not None
@@ -289,7 +291,7 @@ class _Pipeline:
 
     async def _fetch_pictures(self) -> None:
         while (job := await self._jobs.get()) is not None:
-            # Until a large picture is written, it counts as one of the few that are held at a time.
+            # A large thumbnail counts against `LARGE_AT_ONCE` until it is written.
             async with self._run.clients.http.turn():
                 await self._fetch_picture(job)
 
@@ -300,7 +302,8 @@ class _Pipeline:
         if self._unreachable >= MOST_UNREACHABLE:
             reason = outcome.reason if isinstance(outcome, FailedPicture) else ""
             raise NetworkError(
-                f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; what was fetched is kept. The last: {reason}"
+                f"{MOST_UNREACHABLE} thumbnails in a row can't be fetched; the fetched thumbnails are kept. "
+                f"The last failure: {reason}"
             )
         if unreachable:
             self._failures += 1
@@ -314,7 +317,7 @@ class _Pipeline:
         else:
             written.set()
         try:
-            # It says nothing of failures since it was asked for: decoding may have taken longer than they did.
+            # Record only failures from before this request: its success says nothing about later failures.
             await self._blame_doubtful(failures)
             await self._unwritten.take(_size(outcome))
             await self._outcomes.put(outcome)
@@ -334,7 +337,7 @@ class _Pipeline:
                     await self._save_pictures(written)
             await self._blame_doubtful(self._failures)
         finally:
-            if batch:  # cancelled: these were paid for
+            if batch:  # after a cancellation: don't lose what was fetched
                 await self._save_pictures(batch)
 
     async def _save_pictures(self, outcomes: list[PictureOutcome]) -> None:
@@ -346,7 +349,7 @@ class _Pipeline:
                 written.set()
 
     async def _blame_doubtful(self, most: int) -> None:
-        """Record that thumbnails could not be fetched, up to a failure: the network works, so the fault is theirs."""
+        """Record the failures up to number `most`: the network works, so the thumbnails are the cause."""
         blamed = {video_id: outcome for video_id, (number, outcome) in self._doubtful.items() if number <= most}
         if blamed:
             for video_id in blamed:
@@ -373,7 +376,7 @@ def _size(outcome: PictureOutcome) -> int:
 
 
 async def _pages(read: Callable[[str], Awaitable[list[str]]]) -> AsyncIterator[list[str]]:
-    """All of a query's ids, page by page: `read` gives those that follow an id, in order."""
+    """Yield all ids of a query in pages. `read` returns the ids after a given id, in order."""
     after = ""
     while ids := await read(after):
         yield ids

@@ -1,4 +1,4 @@
-"""Decisions of a sync, without any effect: what kind a video is, what the feed settles, when a listing stops."""
+"""Decisions of a sync, without I/O: the kind of a video, the use of the feed, the end of a listing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 
 from collector.errors import PageLoop
 from collector.youtube import LiveState, VideoItem
-from store.moments import CLOCKS_DIFFER
 from store.tables import Kind
+from store.types import CLOCKS_DIFFER
 from store.youtube import VideoDetails, doubtful_durations
 
 __all__ = [
@@ -29,21 +29,21 @@ __all__ = [
 ]
 
 FEED_TRUSTED_FOR = timedelta(hours=24)
-"""A feed that shows nothing new spares the listing only so long after the last one: feeds lag, and omit things."""
+"""The age of the last listing up to which a feed without new videos replaces a listing: feeds lag and omit videos."""
 
 FEED_ASKED_AGAIN_AFTER = timedelta(hours=24)
-"""A video that the feed shows and the API does not have is asked for again after this time."""
+"""The time after which a video that is in the feed, but unknown to the API, is requested again."""
 
 HANDLE_TRUSTED_FOR = timedelta(hours=24)
-"""A stored handle names its channel only so long after YouTube said so: handles change hands."""
+"""The time for which a stored handle is trusted: a handle can move to another channel."""
 
 PAGE_SIZE = 50
 MOST_PAGES_UNTOLD = 2_000
-"""Bound of a listing when the API does not say how many entries there are."""
+"""The limit of pages of a listing if the API gives no total."""
 
 
 def kind_of(duration_s: int | None, live: LiveState, min_duration_s: int) -> Kind:
-    """What a video counts as: only a `video` can be a training pair."""
+    """The kind of a video. Only the kind `video` can be a training pair."""
     if live != "none":
         return live
     if duration_s is None:
@@ -52,14 +52,14 @@ def kind_of(duration_s: int | None, live: LiveState, min_duration_s: int) -> Kin
 
 
 def may_be_short(duration_s: int | None, live: LiveState, min_duration_s: int) -> bool:
-    """Whether the duration can't tell a Short from another video, so that the channel's list of Shorts decides."""
+    """Whether the duration is not conclusive, so that the channel's list of Shorts decides."""
     return live == "none" and duration_s in doubtful_durations(min_duration_s)
 
 
 def cheaper_question(videos: int, pages: int | None) -> Literal["video", "page"]:
-    """The next request to the list of Shorts: the entry of one of `videos` videos, or one of the `pages` pages left.
+    """Choose the next request to classify `videos` videos: look up a video in the list of Shorts, or read a page of it.
 
-    Either costs a unit. `pages` is None while the length of the list is unknown; the first page tells it.
+    Each request costs a unit. `pages` is the number of unread pages; None before the first page has given the total.
     """
     if pages is None:
         return "video" if videos == 1 else "page"
@@ -67,12 +67,12 @@ def cheaper_question(videos: int, pages: int | None) -> Literal["video", "page"]
 
 
 def handle_is_trusted(described_at: datetime | None, now: datetime) -> bool:
-    """Whether a handle that was read at `described_at` is recent enough. A future time comes from a wrong clock."""
+    """Whether a handle read at `described_at` is recent enough. A future time comes from a wrong clock."""
     return described_at is not None and -CLOCKS_DIFFER <= now - described_at < HANDLE_TRUSTED_FOR
 
 
 def details_from(item: VideoItem, min_duration_s: int) -> VideoDetails:
-    """What the store keeps of one item of the `videos` endpoint."""
+    """Convert an item of the `videos` endpoint to the store's form."""
     return VideoDetails(
         id=item.id,
         title=item.title,
@@ -87,23 +87,23 @@ def details_from(item: VideoItem, min_duration_s: int) -> VideoDetails:
 
 
 def feed_can_settle(listed_at: datetime | None, now: datetime) -> bool:
-    """Whether a feed that shows nothing new spares the listing of the uploads: the last one is recent enough."""
+    """Whether the last listing is recent enough that a feed without new videos replaces the next listing."""
     return listed_at is not None and timedelta(0) <= now - listed_at < FEED_TRUSTED_FOR
 
 
 def needs_confirming(asked: int, missing: int) -> bool:
-    """Whether so many videos are missing from an answer that a glitch is likelier than their removal."""
+    """Whether so many videos are missing from a response that an API error is more likely than their removal."""
     return asked >= 10 and missing * 2 > asked
 
 
 @dataclass
 class Fifties:
-    """Collects ids into full batches of 50."""
+    """Collects ids into batches of 50."""
 
     _waiting: list[str] = field(default_factory=list)
 
     def add(self, ids: Iterable[str]) -> list[list[str]]:
-        """Add ids; the batches that are full now."""
+        """Add ids and return the batches that are now full."""
         self._waiting.extend(ids)
         full = []
         while len(self._waiting) >= PAGE_SIZE:
@@ -113,17 +113,17 @@ class Fifties:
 
     @property
     def room(self) -> int:
-        """How many more ids the begun batch takes; 0 when none is begun."""
+        """The free places in the current batch; 0 if it is empty."""
         return (PAGE_SIZE - len(self._waiting)) % PAGE_SIZE if self._waiting else 0
 
     def rest(self) -> list[list[str]]:
-        """The last batch, not full: one, or none."""
+        """Return the last, incomplete batch, if any."""
         rest, self._waiting = self._waiting, []
         return [rest] if rest else []
 
 
 class PageGuard:
-    """Sees to it that a listing ends whatever the server sends: no page twice, and not many more than there can be."""
+    """Ensures that a listing ends: rejects repeated page tokens and too many pages."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -131,10 +131,10 @@ class PageGuard:
         self._total: int | None = None
 
     def check(self, next_token: str | None, total: int | None) -> None:
-        """Take note of one more page.
+        """Count a page.
 
         Raises:
-            PageLoop: the next page was there before, or there are too many.
+            PageLoop: the token of the next page was seen before, or there are too many pages.
         """
         self._pages += 1
         self._total = max(total, self._total or 0) if total else self._total
@@ -143,6 +143,7 @@ class PageGuard:
         most = MOST_PAGES_UNTOLD if self._total is None else 2 * -(-self._total // PAGE_SIZE) + 20
         if next_token in self._seen or self._pages >= most:
             raise PageLoop(
-                f"the list of uploads does not end after {self._pages} pages; what was listed is kept, try again later"
+                f"the list of uploads does not end after {self._pages} pages; the listed videos are kept, "
+                "try again later"
             )
         self._seen.add(next_token)

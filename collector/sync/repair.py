@@ -1,4 +1,4 @@
-"""Fetching damaged thumbnails again, from where they came: no API key is needed, and no unit is spent."""
+"""Fetches damaged thumbnails again from their original URLs. Needs no API key and costs no units."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutc
 __all__ = ["Repair", "repair_pictures"]
 
 AT_ONCE = 8
-NOT_SHOWN = "no video shows it now: it remains in the history only"
-CHANGED = "YouTube shows another thumbnail by now, which was stored: this one belongs to the history only"
+NOT_SHOWN = "no video shows it now; only the history refers to it"
+CHANGED = "YouTube now shows another thumbnail, which was stored; only the history refers to the damaged thumbnail"
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of a damaged picture; `reason`: why it could not be repaired, None when it was."""
+    """The result for a damaged thumbnail. `reason` says why it could not be repaired; None if it was repaired."""
 
     sha256: str
     reason: str | None
@@ -38,18 +38,18 @@ async def repair_pictures(
     http: Http | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> list[Repair]:
-    """Fetch damaged pictures again, unconditionally; what comes is stored at once, whatever it is.
+    """Fetch damaged thumbnails again, with unconditional requests, and store each result, also if it differs.
 
     Args:
         database: an open store.
         damaged: see `store.db.damage.pictures_to_repair`.
-        extra_hosts: picture hosts that are allowed in addition to YouTube's.
-        stop: set it to end early: no other picture is begun.
-        http: a session, not yet entered.
-        now: the clock.
+        extra_hosts: thumbnail hosts that are allowed in addition to YouTube's.
+        stop: set it to end early; thumbnails in progress are finished.
+        http: a session that has not been entered; default: a new `Http`.
+        now: returns the current time in UTC.
 
     Returns:
-        One for each picture that was begun, in the order given.
+        A result for each thumbnail that was processed, in the given order.
 
     Raises:
         StoreError: the database failed.
@@ -78,7 +78,7 @@ class _Repairer:
     now: Callable[[], datetime]
 
     async def repair(self, picture: DamagedPicture) -> Repair:
-        """Ask for it by each of the videos that show it, until one has it."""
+        """Fetch the thumbnails of the videos that show it, until one of them is the damaged thumbnail."""
         reason = NOT_SHOWN
         for video in picture.shown_by:
             async with self.http.turn():
@@ -94,9 +94,9 @@ class _Repairer:
         return Repair(picture.sha256, reason)
 
     async def _fetch(self, video: Showing) -> PictureOutcome:
-        """From where it came, or else what the API named: its channel may prefer another size by now."""
+        """Fetch from the original URL, or else from the API's URLs: the preferred size may have changed since."""
         tried: list[Mapping[str, object]] = [{video.size: {"url": video.url}}] if video.url else []
-        outcome: PictureOutcome = FailedPicture(video.video_id, None, "the API names no thumbnail")
+        outcome: PictureOutcome = FailedPicture(video.video_id, None, "the API lists no thumbnail")
         for thumbnails in [*tried, video.thumbnails]:
             job = PictureJob(video.video_id, dict(thumbnails), None, None, None)
             outcome, _ = await self.thumbnails.fetch(job, video.size)

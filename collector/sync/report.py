@@ -1,4 +1,4 @@
-"""What a sync reports when it has ended."""
+"""The report of a finished sync."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ STOPPED_EARLY = frozenset({"quota", "partial", "interrupted"})
 
 @dataclass(frozen=True)
 class SyncReport:
-    """One channel's sync, as its row in `sync_run` ended; `id` is None for a channel that was never found.
+    """The result of a channel's sync, from its row in `sync_run`. `id` is None if the channel was not found.
 
-    One that ended before it had a row (not found, `busy`) still says what it cost.
+    A sync without a row (channel not found or `busy`) still reports its requests and units.
     """
 
     name: str
-    """The channel as the user named it."""
+    """The channel name that the user gave."""
     status: SyncStatus | Literal["busy"]
-    """As in `sync_run`; `busy`: left to another process, which is syncing the channel or has just done so."""
+    """The status in `sync_run`; `busy` if another process is syncing the channel or has just synced it."""
     id: str | None = None
     handle: str | None = None
     title: str | None = None
@@ -39,9 +39,9 @@ class SyncReport:
     units: int = 0
     seconds: float = 0.0
     notices: tuple[str, ...] = ()
-    """Lines for the user that are no errors, such as that a handle now refers to another channel."""
+    """Messages for the user that are not errors, for example that a handle now refers to another channel."""
     error: Exception | None = None
-    """Why it failed or stopped; for the command line, which maps it to its exit code."""
+    """The error that ended the sync, or None."""
 
     @classmethod
     def of(
@@ -52,7 +52,7 @@ class SyncReport:
         not_pairs: Mapping[str, int],
         error: Exception | None,
     ) -> SyncReport:
-        """The report of a finished run: the fields that both have are copied, except those set here."""
+        """Build the report of a finished run: copies the fields that both have, except those set here."""
         copied = {each.name: getattr(run, each.name) for each in fields(cls) if hasattr(run, each.name)}
         of_channel = {"name": name, "id": channel.id, "handle": channel.handle, "title": channel.title}
         others = {"not_pairs": not_pairs, "seconds": run.seconds or 0.0, "error": error}
@@ -60,13 +60,13 @@ class SyncReport:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 3 stopped early with everything kept, otherwise the error's own (1 failed, 2 wrong usage)."""
+        """0: done; 3: stopped early, everything kept; otherwise the error's exit code (1: failed, 2: wrong usage)."""
         if self.status == "failed":
             return int(getattr(self.error, "exit_code", 1))
         return 3 if self.status in STOPPED_EARLY else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; `notices` and `error` are there only when there are any."""
+        """The JSON form; omits `notices` and `error` if empty."""
         document = {each.name: getattr(self, each.name) for each in fields(self)}
         document["not_pairs"] = dict(self.not_pairs)
         document["thumbnails"] = {kind: document.pop(f"pictures_{kind}") for kind in ("fetched", "unchanged", "failed")}

@@ -1,4 +1,4 @@
-"""One sync run as its stages see it: the clients, the clock, the store, and counters that go with each transaction."""
+"""The state of a sync run: clients, clock, store, and the counters that are written with each transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass
 class Meter:
-    """What was spent since it was last read: requests and units."""
+    """Counts the requests and units spent since the last `take`."""
 
     http: Http
     youtube: YouTube
@@ -36,21 +36,21 @@ class Meter:
     _units: int = 0
 
     def take(self) -> SyncCounts:
-        """Requests and units since the last call."""
+        """Return the requests and units spent since the last call."""
         requests, units = self.http.requests, self.youtube.units
         spent = SyncCounts(requests=requests - self._requests, units=units - self._units)
         self._requests, self._units = requests, units
         return spent
 
     def put_back(self, spent: SyncCounts) -> None:
-        """Undo a `take` whose counts could not be written: they go with the next."""
+        """Undo a `take` whose counts could not be written; the next `take` includes them."""
         self._requests -= spent.requests
         self._units -= spent.units
 
 
 @dataclass
 class Clients:
-    """What all runs of one command share."""
+    """The objects that all runs of a command share."""
 
     settings: Settings
     http: Http
@@ -59,12 +59,12 @@ class Clients:
     store: StoreThread
     meter: Meter
     units_a_day: int | None
-    """What all processes with this key may spend on a day."""
+    """The units that all processes with this key may spend per day; None: no limit."""
     now: Callable[[], datetime]
     progress: Progress
 
     async def save_spent_units(self) -> SyncCounts:
-        """Count units that no run paid for (a channel that does not exist); what was spent.
+        """Record units that belong to no run, such as a failed channel lookup, and return the counts.
 
         Raises:
             StoreError: the database failed.
@@ -77,7 +77,7 @@ class Clients:
 
 @dataclass
 class Run:
-    """One channel's sync while it runs."""
+    """A running sync of a channel."""
 
     clients: Clients
     id: int
@@ -87,14 +87,14 @@ class Run:
     thumbnail_size: str
     started_at: datetime
     refresh_from: datetime | None
-    """With `--refresh`: videos read and pictures checked since then are not due again."""
+    """Start of the refresh; videos and thumbnails read since then are not read again. None without `--refresh`."""
     error: CollectorError | None = None
-    """What ended the listing early while the rest could go on."""
+    """The error that ended the listing; the rest of the work continues."""
     quota_spent: bool = False
     described: bool = False
-    """Whether the API has described the channel just now, as its name was looked up."""
+    """Whether the lookup of the channel's name has already read the channel from the API."""
     notices: list[str] = field(default_factory=list)
-    """Lines for the user that are no errors."""
+    """Messages for the user that are not errors."""
 
     async def write(
         self,
@@ -103,9 +103,9 @@ class Run:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Write one batch, and what it counts, in one transaction.
+        """Write a batch and its counts in one transaction, and return the result of `function`.
 
-        It was paid for: whoever waits here may be cancelled, but not before it is written.
+        A cancellation takes effect only after the write, because the batch has already cost quota units.
         """
         youtube, units_a_day = self.clients.youtube, self.clients.units_a_day
         spent, units = self.clients.meter.take(), youtube.units
@@ -114,11 +114,11 @@ class Run:
 
         def both(session: Session) -> T:
             result = function(session, *args, **kwargs)
-            # Pending changes go first: the run's and the day's rows are locked last in every transaction.
+            # Flush first: every transaction locks the run's and the day's rows last, to prevent deadlocks.
             session.flush()
             total = replace(counts(result), requests=spent.requests, units=spent.units)
             add_counts(session, run_id, total, key_fingerprint=key, now=now)
-            if units_a_day is not None:  # others may have spent some meanwhile
+            if units_a_day is not None:  # other processes may have spent units meanwhile
                 youtube.most_units = units + units_a_day - units_spent(session, quota_day(now), key)
             return result
 

@@ -1,8 +1,7 @@
-"""Ask the channel's list of Shorts for the videos whose duration does not tell whether they are Shorts.
+"""Looks up videos whose duration is not conclusive in the channel's list of Shorts.
 
-The list is undocumented and may be missing, so it is a hint. Where it gives no answer, durations decide: a list that is
-not there, that is empty or that YouTube refuses is asked again by the next refresh; a request that fails for now is
-sent again by the next sync.
+The list is undocumented and may be missing, so it is only a hint. Without it, durations decide. If the list is missing,
+empty or refused, the next refresh tries again; after a transient failure, the next sync does.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ log = logging.getLogger(__name__)
 
 
 async def ask_for_shorts(run: Run) -> None:
-    """Settle the doubtful videos for as few units as possible. Each answer is written at once, so none is paid twice.
+    """Classify the videos with inconclusive durations, with as few units as possible, and write each answer at once.
 
-    A spent quota sets `run.quota_spent`; the videos that are left are asked for by the next sync.
+    If the quota is used up, sets `run.quota_spent`; the next sync looks up the remaining videos.
 
     Raises:
-        BadKey: the API key is refused.
+        BadKey: YouTube rejects the API key.
         StoreError: the database failed.
     """
     try:
@@ -34,10 +33,12 @@ async def ask_for_shorts(run: Run) -> None:
     except QuotaExceeded:
         run.quota_spent = True
     except ApiError as error:
-        log.warning("%s: YouTube refuses the list of Shorts, so durations decide: %s", run.channel_id, error)
+        log.warning("%s: YouTube rejects requests for the list of Shorts, durations decide: %s", run.channel_id, error)
         await _record(run, None)
     except (TransientError, PageLoop) as error:
-        log.warning("%s: until the next sync, durations tell Shorts from videos: %s", run.channel_id, error)
+        log.warning(
+            "%s: can't read the list of Shorts, durations decide until the next sync: %s", run.channel_id, error
+        )
 
 
 async def _ask(run: Run) -> None:
@@ -63,7 +64,7 @@ async def _ask(run: Run) -> None:
 
 
 def _pages_left(total: int | None, read: int) -> int | None:
-    """At least one, as the list goes on; None when the API does not say."""
+    """The number of pages left, at least 1; None if the API gives no total."""
     return None if total is None else max(1, -(-total // PAGE_SIZE) - read)
 
 

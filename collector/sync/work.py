@@ -1,4 +1,4 @@
-"""What there is to do for a channel: which listings, what the feed spares, what is read again; and doing it."""
+"""Decides what a channel's sync has to do (listings, use of the feed, videos to read again), and does it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from collector.sync.pipeline import Work, run_pipeline
 from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, feed_can_settle
 from collector.sync.run import Run
 from collector.youtube import ChannelName, newest_in_feed
-from store.moments import CLOCKS_DIFFER
 from store.tables import Channel, SyncStatus
+from store.types import CLOCKS_DIFFER
 from store.youtube import (
     SyncCounts,
     any_available,
@@ -35,10 +35,13 @@ log = logging.getLogger(__name__)
 
 
 async def do_work(run: Run) -> SyncStatus | None:
-    """Decide what there is to do, and do it; None when only the counts tell how it ended.
+    """Do the work of a run.
+
+    Returns:
+        The run's status; None if the counts decide between `complete` and `partial`.
 
     Raises:
-        CollectorError, StoreError: what was committed until then is kept.
+        CollectorError, StoreError: the work failed; everything committed before is kept.
     """
     clients = run.clients
     channel = await clients.store.read(get_channel, run.channel_id)
@@ -54,15 +57,15 @@ async def do_work(run: Run) -> SyncStatus | None:
         waiting = await clients.store.read(count_waiting, run.channel_id)
         waiting += await clients.store.read(count_doubtful, run.channel_id, now=clients.now())
         if not waiting and not await clients.store.read(any_picture_due, run.channel_id, clients.now()):
-            log.info("%s: the feed shows nothing new and the last listing is recent: nothing is read", channel.id)
+            log.info("%s: no new videos in the feed, and the last listing is recent: nothing to do", channel.id)
             return "unchanged"
-        log.info("%s: the feed shows nothing new: only what is waiting is read", channel.id)
+        log.info("%s: no new videos in the feed: reading only waiting videos and thumbnails", channel.id)
         work = Work(_no_listing, None, settle=True, api=bool(waiting))
     elif run.mode == "refresh":
         if not run.described:
             await _describe_again(run)
     else:
-        log.info("%s: %s listing%s", channel.id, run.mode, ", from where the last one stopped" if unfinished else "")
+        log.info("%s: %s listing%s", channel.id, run.mode, ", continuing the last listing" if unfinished else "")
     await run_pipeline(run, replace(work, api=work.api and not run.quota_spent))
     if run.quota_spent:
         return "quota"
@@ -77,7 +80,7 @@ async def do_work(run: Run) -> SyncStatus | None:
 
 
 async def _describe_again(run: Run) -> None:
-    """Read the channel's own row again."""
+    """Read the channel's description again."""
     try:
         item = await run.clients.youtube.channel(ChannelName("id", run.channel_id))
     except QuotaExceeded:
@@ -86,7 +89,7 @@ async def _describe_again(run: Run) -> None:
     except ChannelNotFound as error:
         gone = ChannelGone(run.channel_id, refreshed=True)
         if not await run.clients.store.read(any_available, run.channel_id):
-            raise gone from error  # each of its videos was asked for before
+            raise gone from error  # an earlier refresh has already checked each video
         run.error = gone
         return
     moved = await run.write(save_description, lambda _: SyncCounts(), item, run.clients.now())
@@ -94,19 +97,19 @@ async def _describe_again(run: Run) -> None:
 
 
 def _whole_since(run: Run, channel: Channel) -> datetime | None:
-    """When the listing to the very end began that this sync makes or goes on with; None for none."""
+    """The start of the complete listing that this sync makes or continues; None if it makes only a partial listing."""
     if channel.listing_began_at is not None and not _starts_over(run, channel):
         return channel.listing_began_at
     return run.started_at if channel.listed_at is None or run.mode == "full" else None
 
 
 def _starts_over(run: Run, channel: Channel) -> bool:
-    """Whether `--full` has nothing to go on with: only a listing to the very end that was cut short will do."""
+    """Whether `--full` starts a new listing, because there is no interrupted complete listing to continue."""
     return run.mode == "full" and (channel.listing_token is None or channel.listing_began_at is None)
 
 
 def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]]:
-    """The listings that this sync needs, each decided when it is its turn."""
+    """The listings that this sync needs. Each is decided when the listing before it has ended."""
 
     async def listings() -> AsyncIterator[Listing]:
         token, began_at = channel.listing_token, channel.listing_began_at
@@ -114,10 +117,10 @@ def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]
             yield Listing(None, _whole_since(run, channel), _known_until(run, channel))
             return
         if token is not None:
-            # A whole one that ended after it began has been to the very end: what is left is of the head alone.
+            # If a complete listing has ended since this listing began, this listing may stop at known videos.
             reached = began_at is not None and channel.listed_at is not None and began_at <= channel.listed_at
             yield Listing(token, None if reached else began_at, _known_until(run, channel))
-        # Meanwhile, something may have been published: the head was read when the listing began.
+        # Videos may have been published since the interrupted listing read the newest videos.
         if run.error is None and not await _feed_shows_known_only(run):
             place = await run.clients.store.read(get_channel, run.channel_id)
             yield Listing(None, None, _known_until(run, place))
@@ -126,13 +129,13 @@ def _listings(run: Run, channel: Channel) -> Callable[[], AsyncIterator[Listing]
 
 
 def _known_until(run: Run, channel: Channel) -> datetime | None:
-    """When the last complete listing ended. A time that is still to come tells nothing: its clock ran ahead."""
+    """The end of the last complete listing; None if it is unknown or a future time, which comes from a wrong clock."""
     listed_at = channel.listed_at
     return listed_at if listed_at is not None and listed_at <= run.clients.now() + CLOCKS_DIFFER else None
 
 
 async def _no_listing() -> AsyncIterator[Listing]:
-    """Nothing to list: the feed has shown that there is nothing new."""
+    """Yields no listing, because the feed has no new videos."""
     none: tuple[Listing, ...] = ()
     for listing in none:
         yield listing
@@ -142,19 +145,19 @@ async def _settled_by_feed(run: Run, channel: Channel, newest: list[str]) -> boo
     now = run.clients.now()
     if not feed_can_settle(channel.listed_at, now):
         return False
-    # A listing that had to be given up has left a gap, which the newest videos don't show.
+    # An abandoned listing leaves a gap that the newest videos do not reveal.
     gap = await run.clients.store.read(is_listing_unfinished, channel.id, now)
     return not gap and await _all_settled(run, newest)
 
 
 async def _feed_shows_known_only(run: Run) -> bool:
-    """Whether the feed can be read, shows something, and only what the store has."""
+    """Whether the feed can be read, is not empty, and contains only videos of the store."""
     newest = await _newest(run)
     return bool(newest) and await _all_settled(run, newest)
 
 
 async def _newest(run: Run) -> list[str]:
-    """The ids that the feed shows; none when it can't be read."""
+    """The video ids in the feed; empty if it can't be read."""
     clients = run.clients
     return await newest_in_feed(clients.http, clients.settings.feed_url, run.channel_id) or []
 

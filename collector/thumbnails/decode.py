@@ -1,7 +1,7 @@
-"""Decode a picture to its last pixel and keep none of them; as a script, one that is read from standard input.
+"""Decodes an image completely and discards the pixels. Also a script that reads the image from standard input.
 
-The script needs nothing but Pillow, so that it starts in less than a tenth of a second. It prints the picture's width
-and height, or why it can't be decoded, and then ends with 1.
+The script imports only Pillow, so that it starts in less than 0.1 s. It prints the width and height, or prints the
+error and exits with code 1.
 """
 
 from __future__ import annotations
@@ -15,37 +15,38 @@ from PIL import Image, PngImagePlugin
 __all__ = ["MAX_CPU_S", "decoded_size", "set_up_pillow"]
 
 MAX_CPU_S = 20
-"""Of a child process: forty times what the largest usual picture takes."""
+"""The CPU time limit of a child process: forty times the time for the largest usual image."""
 _MAX_DATA_BYTES = 512 << 20
-"""The same: the largest WebP takes 200 MB."""
+"""The memory limit of a child process: the largest WebP takes 200 MB."""
 _TEXT_BYTES = 4 << 20
 
 
 def decoded_size(data: bytes, form: str, *, scalable: bool) -> tuple[int, int]:
-    """Decode a picture and return its width and height. Of an animation, the first frame counts.
+    """Decode an image and return its width and height in pixels; only the first frame of an animation.
 
     Args:
-        data: the file.
-        form: its format, as Pillow calls it.
-        scalable: read the whole file, but make an eighth of the width and height: half the time, 1/64 of the memory.
+        data: the file's bytes.
+        form: Pillow's name of the format.
+        scalable: read the whole file, but decode to an eighth of the width and height: half the time, 1/64 of the
+            memory.
 
     Raises:
-        Exception: it is cut short, damaged, or of another format; see `store.types.DECODER_ERRORS`.
+        Exception: the file is truncated, damaged, or in another format; see `store.types.DECODER_ERRORS`.
     """
     with Image.open(io.BytesIO(data), formats=[form]) as picture:
         size = picture.size
         if scalable:
-            # In grey, libjpeg would pass over the colours, and over what is wrong with their sampling.
+            # Not in grey: libjpeg would skip the colour components, and miss errors in their sampling.
             picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
         picture.load()
         return size
 
 
 def set_up_pillow() -> None:
-    """Make Pillow refuse PNGs full of compressed text, and keep quiet; once a process.
+    """Limit compressed text in PNGs and silence Pillow's warnings, in this process.
 
-    It warns of damage that a picture can be read in spite of, such as a broken list of a JPEG's further pictures: on
-    the terminal, and without a word of which file it is.
+    Pillow warns of damage that does not prevent decoding, such as an invalid list of a JPEG's further images. The
+    warnings go to the terminal and do not name the file.
     """
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

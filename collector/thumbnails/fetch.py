@@ -1,11 +1,12 @@
-"""Fetch and check one thumbnail: from allowed hosts only, of bounded size, in the preferred size or the next best.
+"""Fetches and verifies thumbnails, from allowed hosts only, in the preferred size or the next best.
 
-YouTube's picture hosts are reached at public addresses only; a host that the user allows may be anywhere.
+YouTube's thumbnail hosts must have public addresses; hosts that the user allows may have any address.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,27 +20,29 @@ from collector.errors import BadAnswer, NetworkError, PictureError, TransientErr
 from collector.http import Answer, Http, InFlight, Request
 from collector.thumbnails.check import CheckedPicture, LargeDecoder, check_picture, is_quick
 from collector.thumbnails.decode import set_up_pillow
-from collector.thumbnails.memory import return_large_blocks
 from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
 __all__ = ["QUICK_A_STEP", "SIZES", "THUMBNAIL_CHOICES", "Candidate", "Thumbnails", "candidates", "is_allowed"]
 
 SIZES = ("uhd", "qhd", "fhd", "maxres", "standard", "high", "medium", "default")
-"""From largest to smallest (https://developers.google.com/youtube/v3/docs/thumbnails)."""
+"""The API's thumbnail sizes, largest first (https://developers.google.com/youtube/v3/docs/thumbnails)."""
 THUMBNAIL_CHOICES = ("high", "uhd", "qhd", "fhd", "maxres", "standard", "medium", "default", "best")
 
 MAX_BYTES = 8 << 20
 MAX_REDIRECTS = 5
 QUICK_A_STEP = 4
-"""So many quick checks are done in one step of the event loop: with all that have come, it would be late."""
+"""Quick checks per iteration of the event loop; a higher limit would block the loop for too long."""
 DECODERS = 2
-"""Threads: each may take `LARGE_BYTES` at a time, and decoding keeps no more than one busy beside the event loop."""
+"""Threads for decoding. Each may take `LARGE_BYTES`; decoding keeps at most one of them busy."""
 MOST_CANDIDATES = 10
 MOST_TRANSIENT = 1
-"""So many sizes of a thumbnail may fail transiently before the others are left alone: it is the host's fault then."""
+"""Transient failures after which the other sizes of a thumbnail are not tried, because the host is the cause."""
 LONGEST_URL = 2_000
 LONGEST_VALIDATOR = 500
 LONGEST_REASON = 500
+LARGE_BLOCK_BYTES = 256 << 10
+"""Larger than nearly all of YouTube's thumbnails, both as files and as decoded here."""
+_M_MMAP_THRESHOLD = -3
 
 _YOUTUBE_HOST = re.compile(r"[a-z0-9.-]+\.(ytimg|ggpht)\.com")
 
@@ -49,25 +52,25 @@ _MISSING = frozenset({404, 410})
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One size that a video's thumbnail may be fetched in; `width` and `height` in pixels as announced, else 0."""
+    """A size of a video's thumbnail. `width` and `height` are the API's values in pixels, or 0 if missing."""
 
     url: str
     width: int
     height: int
 
     def is_far_larger_than(self, width: int, height: int) -> bool:
-        """Whether a picture of this size can't be what was announced.
+        """Whether an image of this size must be a placeholder.
 
-        Hosts send a grey 120x90 placeholder with status 200 for a size that they don't have. The smallest ratio of an
-        announced width to the placeholder's is that of `medium` (320 pixels).
+        For a missing size, the hosts send a grey image of 120x90 pixels with status 200. Among the larger sizes,
+        `medium` (320 pixels wide) is the closest to the placeholder.
         """
         return 2 * width <= self.width and 2 * height <= self.height
 
 
 def candidates(thumbnails: Mapping[str, Any], preferred: str) -> list[Candidate]:
-    """The sizes to try, best first: the preferred one, then the smaller ones, then the larger ones.
+    """The sizes to try in order: the preferred size, then smaller sizes, then larger sizes.
 
-    At most `MOST_CANDIDATES` of them, and none with a URL longer than `LONGEST_URL`.
+    Returns at most `MOST_CANDIDATES`, and skips URLs longer than `LONGEST_URL`.
     """
     wanted = SIZES[0] if preferred == "best" else preferred
     place = SIZES.index(wanted)
@@ -86,15 +89,15 @@ def _pixels(announced: object) -> int:
 
 
 def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
-    """Whether a thumbnail may be fetched from here: YouTube's picture hosts by https, and those the user allows.
+    """Whether a thumbnail URL is allowed: on YouTube's hosts with https, or on a host that the user allows.
 
-    `extra_hosts`: `host` (any port) or `host:port`; these by http, too.
+    `extra_hosts` contains `host` (any port) or `host:port`, for http and https.
     """
     return _whose_host(url, extra_hosts) is not None
 
 
 def _whose_host(url: str, extra_hosts: tuple[str, ...]) -> Literal["chosen", "youtube"] | None:
-    """Whether an address is at a host that the user chose, or at YouTube's; None: it is not allowed."""
+    """Whether a URL's host was chosen by the user or is YouTube's; None if it is not allowed."""
     place = _place(url)
     if place is None:
         return None
@@ -106,13 +109,13 @@ def _whose_host(url: str, extra_hosts: tuple[str, ...]) -> Literal["chosen", "yo
 
 
 def _place(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an http or https address; None for one that two parsers could read differently."""
+    """Scheme, host and port of an http or https URL; None if parsers could disagree about it."""
     if not url.isprintable() or " " in url or "\\" in url:
         return None
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip("."), parts.port
-        URL(url)  # the one that requests are made with
+        URL(url)  # the parser that requests use
     except ValueError:
         return None
     if not host or parts.scheme not in ("http", "https") or parts.username is not None:
@@ -124,7 +127,7 @@ def _place(url: str) -> tuple[str, str, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Got:
-    """One answer of a picture host."""
+    """A response of a thumbnail host."""
 
     kind: Literal["picture", "unchanged", "missing", "redirect"]
     body: bytes = b""
@@ -133,12 +136,25 @@ class _Got:
     last_modified: str | None = None
 
 
+def _return_large_blocks() -> None:
+    """Make glibc return large freed blocks to the system, so that a large image does not enlarge a service permanently.
+
+    By default, glibc raises its threshold to the size of the last freed block, up to 32 MiB, and keeps smaller blocks
+    in per-thread arenas (mallopt(3), M_MMAP_THRESHOLD). Other C libraries are left as they are.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # musl, macOS; Windows
+        return
+    mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+
+
 class Thumbnails:
-    """Fetches thumbnails; what takes long to decode is decoded on threads of its own. Call `close` when done."""
+    """Fetches thumbnails. Decodes on dedicated threads if that takes long. Call `close` when done."""
 
     def __init__(self, http: Http, extra_hosts: tuple[str, ...]) -> None:
         set_up_pillow()
-        return_large_blocks()
+        _return_large_blocks()
         self._http = http
         self._extra_hosts = extra_hosts
         self._in_flight = InFlight()
@@ -147,24 +163,24 @@ class Thumbnails:
         self._large = LargeDecoder()
 
     def close(self) -> None:
-        """Let the decoding threads go, and abandon what they decode."""
+        """Stop the decoding threads and abort their work."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._large.close()
 
     async def fetch(self, job: PictureJob, preferred: str) -> tuple[PictureOutcome, bool]:
-        """Fetch one video's thumbnail, and whether its host could not be reached, or could not serve it.
+        """Fetch a video's thumbnail in the first size that works.
 
-        The first size that can be fetched is taken; whatever is wrong with one, the next is tried. A refresh asks for
-        the preferred size again, so that a smaller one that took its place does not stay for ever. Where a thumbnail is
-        stored, a transient failure of its size leaves it as it is: another size would look like a change.
+        A refresh requests the preferred size again, so that a smaller substitute does not stay forever. If the size of
+        a stored thumbnail fails transiently, no other size is tried, because another size would look like a change.
 
         Returns:
-            The outcome, and whether it is a transient failure. Never raises for a bad thumbnail: that is an outcome,
-            with its reason. If no size can be fetched, that is a transient one if there is any, as another try may heal
-            it; else the first that is not just missing.
+            The outcome, and whether it is a transient failure (the host can't be reached or is unavailable). A bad
+            thumbnail raises no exception; the outcome contains the reason. If no size can be fetched, the outcome is a
+            transient failure if there was one, because a retry may succeed; otherwise the first failure that is not a
+            missing size.
         """
         sizes = candidates(job.thumbnails, preferred)
-        # Not the errors: their tracebacks hold the bodies.
+        # The errors themselves are not kept, because their tracebacks hold the response bodies.
         failures: list[tuple[FailedPicture, bool]] = []
         placeholders: set[str] = set()
         for size in sizes:
@@ -179,12 +195,12 @@ class Thumbnails:
             if outcome is not None:
                 return outcome, False
         if not failures:
-            reason = "no thumbnail size is available (404)" if sizes else "the API names no thumbnail"
+            reason = "no thumbnail size is available (404)" if sizes else "the API lists no thumbnail"
             failures.append((FailedPicture(job.video_id, sizes[0].url if sizes else None, reason), False))
         return next((failure for failure in failures if failure[1]), failures[0])
 
     async def _fetch_size(self, job: PictureJob, size: Candidate, placeholders: set[str]) -> PictureOutcome | None:
-        """One size; None when it is missing. `placeholders`: digests of what was sent instead of larger sizes."""
+        """Fetch one size; None if it is missing. `placeholders` collects the digests of placeholder images."""
         got = await self._get(size.url, job)
         if got.kind == "missing":
             return None
@@ -219,7 +235,7 @@ class Thumbnails:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data, self._large)
 
     async def _ask(self, request: Request) -> _Got:
-        """Send one request when there is a place for it; what its host bears decides how many places there are."""
+        """Send a request when the limit of concurrent requests allows it; refusals lower the limit."""
         flow = self._in_flight.flow
         async with self._in_flight.place() as sent_after:
 
@@ -232,17 +248,17 @@ class Thumbnails:
             return got
 
     async def _get(self, url: str, job: PictureJob) -> _Got:
-        """One size, redirects followed by hand: each step has to be allowed."""
+        """Request one size and follow redirects here, because each target must be an allowed host."""
         headers = _conditions(job) if url == job.url else ()
         place = url
         for _ in range(MAX_REDIRECTS + 1):
             whose = _whose_host(place, self._extra_hosts)
             if whose is None:
                 raise PictureError(
-                    f"{_host(place)} is no allowed picture host (THUMBTUNE_THUMBNAIL_HOSTS allows more)", url=url
+                    f"{_host(place)} is not an allowed thumbnail host (see THUMBTUNE_THUMBNAIL_HOSTS)", url=url
                 )
             try:
-                # A host of the user's own choice may be anywhere.
+                # A host that the user chose may have any address.
                 request = Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=whose != "chosen")
                 got = await self._ask(request)
             except TransientError as error:
@@ -259,7 +275,7 @@ class Thumbnails:
 
 
 def _failed(job: PictureJob, error: PictureError) -> tuple[FailedPicture, bool]:
-    """What the store keeps; and whether the host could not be reached, or said that it can't answer now."""
+    """The outcome to store, and whether the failure is transient."""
     reason = _storable(str(error))[:LONGEST_REASON]
     return FailedPicture(job.video_id, error.url, reason), isinstance(error.__cause__, NetworkError | Unavailable)
 
@@ -270,8 +286,8 @@ def _read(answer: Answer) -> _Got:
         if not answer.complete:
             raise PictureError(f"more than {MAX_BYTES >> 20} MiB")
         if answer.body[:1] == b"<" and "html" in headers.get("Content-Type", ""):
-            # An error page, or a network's login page, that claims to be what was asked for: it passes.
-            raise BadAnswer("sent a page of HTML instead of a picture")
+            # An error page or a captive portal's login page with status 200; usually temporary.
+            raise BadAnswer("sent HTML instead of an image")
         return _Got(
             "picture",
             answer.body,
@@ -285,18 +301,18 @@ def _read(answer: Answer) -> _Got:
     location = headers.get("Location", "")
     if answer.status in _REDIRECTS and location:
         return _Got("redirect", location=location)
-    raise PictureError(f"the picture host answered {answer.status}")
+    raise PictureError(f"the thumbnail host answered {answer.status}")
 
 
 def _validator(value: str | None) -> str | None:
-    """A header worth sending back; None if it is not text, or too long."""
+    """A validator (ETag or Last-Modified) to store; None if it is missing, not printable ASCII, or too long."""
     if value is None or len(value) > LONGEST_VALIDATOR or not (value.isascii() and value.isprintable()):
         return None
     return value
 
 
 def _conditions(job: PictureJob) -> tuple[tuple[str, str], ...]:
-    # RFC 9110, section 13.1.3: a server that gets both looks at the ETag alone.
+    # RFC 9110, section 13.1.3: a server that receives both uses only the ETag.
     conditions = (("If-None-Match", job.etag), ("If-Modified-Since", job.last_modified))
     return tuple((name, value) for name, value in conditions if value)
 
@@ -309,5 +325,5 @@ def _host(url: str) -> str:
 
 
 def _storable(text: str) -> str:
-    """Headers come with bytes that are no UTF-8 as lone surrogates: visible instead, as no database holds them."""
+    """Escape unprintable characters, such as the surrogates for invalid UTF-8 in headers, which can't be stored."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,9 +1,9 @@
-"""What a picture file announces before its pixels: read by walking its parts, in bounds, without decoding anything.
+"""Reads the size and other properties of an image file and bounds its metadata, without decoding.
 
-Pillow keeps each part that it meets before the pixels, joins some of them in quadratic time, and looks at bytes one at
-a time where a part should begin. So the parts are counted here first: JPEG segments (ITU-T T.81, annex B), PNG chunks
-(W3C PNG, section 5), GIF blocks (GIF89a, appendix A) and WebP chunks (RFC 9649). A file that ends early is not refused
-here: the decoder does that.
+Pillow keeps every metadata part before the pixels, joins some of them in quadratic time, and searches byte by byte for
+the start of a part. This module therefore counts the parts first: JPEG segments (ITU-T T.81, annex B), PNG chunks
+(W3C PNG, section 5), GIF blocks (GIF89a, appendix A) and WebP chunks (RFC 9649). It accepts truncated pixel data, which
+the decoder rejects.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from store.types import PICTURE_FORMATS
 __all__ = ["Header", "read_header"]
 
 MAX_PARTS = 2_048
-"""Segments, chunks, blocks and stray bytes. Files of cameras and editors have up to a hundred."""
+"""Limit of segments, chunks, blocks and stray bytes. Files from cameras and editors have up to a hundred."""
 MAX_METADATA_BYTES = 2 << 20
-"""The largest usual part is a colour profile for print, of half a megabyte to two."""
+"""The largest usual part is a colour profile for print, of 0.5 to 2 MB."""
 MAX_PIXEL_CHUNKS = 16_384
-"""PNG chunks of pixels: 512 bytes each in the largest file that is fetched. Encoders write 4 KiB or more."""
+"""Limit of PNG chunks with pixels: 512 bytes each in the largest accepted file. Encoders write 4 KiB or more."""
 MAX_SCANS = 200
-"""Of a JPEG that is decoded whole: each scan is a pass over all its pixels, and may be as short as 30 bytes."""
+"""Limit for a JPEG that is not decoded in strips: each scan is a pass over all pixels, but may have only 30 bytes."""
 MAX_TAG_BYTES = 16 << 20
-"""Of EXIF and of the list of a JPEG's further pictures: Pillow 11 copies each tag's value, and tags can share bytes."""
+"""Limit for EXIF and for the list of a JPEG's further images: Pillow 11 copies each tag's value, and tags can share
+bytes."""
 
 _SCAN = b"\xff\xda"
 _NOT_FRAMES = frozenset({0xC4, 0xC8, 0xCC})  # within SOF0 to SOF15: DHT, JPG, DAC
@@ -36,15 +37,15 @@ _EXIF, _MPF = b"Exif\0\0", b"MPF\0"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file announces.
+    """The properties in a file's header.
 
-    Args:
+    Attributes:
         format: one of `PICTURE_FORMATS`.
-        width: of the picture, or of an animation's canvas, in pixels.
-        height: the same.
-        bytes_a_pixel: what decoding takes at most for each pixel; 0 for a JPEG that is decoded in strips. Measured
+        width: the width of the image, or of an animation's canvas, in pixels.
+        height: the height in pixels.
+        bytes_a_pixel: the most memory that decoding takes per pixel; 0 for a JPEG that is decoded in strips. Measured
             with Pillow 13, libwebp 1.6 and libjpeg-turbo 3.2.
-        scalable: whether the decoder can make the picture smaller while it reads all of it.
+        scalable: whether the decoder can reduce the image while reading the whole file.
     """
 
     format: str
@@ -55,11 +56,11 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Walk a file up to its pixels; of a PNG and a WebP, all of it.
+    """Read a file's parts up to the pixels; all parts of a PNG or WebP.
 
     Raises:
-        PictureError: it is of no format in `PICTURE_FORMATS`, ends before it says its size, or has more metadata than a
-            picture needs.
+        PictureError: the format is not in `PICTURE_FORMATS`, the file ends before its size, or it has too much
+            metadata.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)
@@ -69,11 +70,11 @@ def read_header(data: bytes) -> Header:
         return _gif(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp(data)
-    raise PictureError(f"not a picture ({', '.join(PICTURE_FORMATS)}); it begins with {data[:8]!r}")
+    raise PictureError(f"not an image ({', '.join(PICTURE_FORMATS)}); the file begins with {data[:8]!r}")
 
 
 class _Metadata:
-    """Counts parts and their bytes."""
+    """Counts metadata parts and their bytes, and enforces the limits."""
 
     def __init__(self) -> None:
         self._parts = self._bytes = 0
@@ -88,14 +89,14 @@ class _Metadata:
 
 
 def _cut_short(what: str) -> PictureError:
-    return PictureError(f"can't be decoded (it ends before {what})")
+    return PictureError(f"can't be decoded (the file ends before {what})")
 
 
 def _jpeg(data: bytes) -> Header:
     metadata, place, frame, exif = _Metadata(), 2, b"", b""
     while place + 1 < len(data):
         marker = data[place + 1]
-        # Fill bytes, and what is no marker, are passed over byte by byte, as decoders do.
+        # Skip fill bytes and bytes outside of a marker one at a time, as decoders do.
         if data[place] != 0xFF or marker in (0x00, 0xFF):
             metadata.add(0)
             place += 1
@@ -109,7 +110,7 @@ def _jpeg(data: bytes) -> Header:
         if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
             frame = bytes([marker]) + segment
         elif marker == 0xE1 and segment.startswith(_EXIF):
-            exif += segment[len(_EXIF) :]  # as Pillow joins them; the bounds on parts and bytes keep that cheap
+            exif += segment[len(_EXIF) :]  # joined as in Pillow; the limits on parts and bytes keep it cheap
         elif marker == 0xE2 and segment.startswith(_MPF):
             _check_tags(segment[len(_MPF) :])
         place += 2 + size
@@ -117,23 +118,23 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes, scan: int, frame: bytes) -> Header:
-    """`scan`: where the first scan begins; `frame`: the frame header's marker and segment (T.81, B.2.2)."""
+    """`scan` is the offset of the first scan, `frame` the frame header's marker and segment (T.81, B.2.2)."""
     if len(frame) < 7:
         raise _cut_short("its size")
     kind, height, width, components = frame[0], _big(frame, 2, 2), _big(frame, 4, 2), frame[6]
     if kind == _LOSSLESS:
         return Header("JPEG", width, height, 4)
-    # After a scan of all components libjpeg decodes no other; else it gathers the coefficients of all.
+    # If the first scan has all components, libjpeg decodes only that scan; otherwise it buffers all coefficients.
     if kind in _IN_STRIPS and data[scan + 4 : scan + 5] == bytes([components]):
         return Header("JPEG", width, height, 0, scalable=True)
-    # 0xFF is escaped within the pixels, so this finds scans, and at worst bytes of what follows the picture.
+    # 0xFF is escaped in pixel data, so only scans match, and perhaps bytes after the end of the image.
     if data.count(_SCAN) > MAX_SCANS:
-        raise PictureError(f"a JPEG of more than {MAX_SCANS} scans")
+        raise PictureError(f"a JPEG with more than {MAX_SCANS} scans")
     return Header("JPEG", width, height, 2 * max(3, components), scalable=True)
 
 
 def _check_tags(tiff: bytes) -> None:
-    """Refuse a first directory whose tags could have too many bytes between them (TIFF 6.0, section 2)."""
+    """Reject a TIFF structure if the tags of its first directory could exceed the limit (TIFF 6.0, section 2)."""
     while tiff.startswith(_EXIF):
         tiff = tiff[len(_EXIF) :]
     order: Literal["big", "little"] = "big" if tiff.startswith(b"MM") else "little"
@@ -149,7 +150,7 @@ def _png(data: bytes) -> Header:
         if name in (b"IDAT", b"fdAT"):
             pixel_chunks += 1
             if pixel_chunks > MAX_PIXEL_CHUNKS:
-                raise PictureError(f"a PNG of more than {MAX_PIXEL_CHUNKS:,} chunks of pixels")
+                raise PictureError(f"a PNG with more than {MAX_PIXEL_CHUNKS:,} chunks of pixels")
         else:
             metadata.add(length)
         if name == b"IHDR" and size is None:
@@ -168,7 +169,7 @@ def _gif(data: bytes) -> Header:
     while place < len(data):
         kind = data[place : place + 1]
         if kind == b",":
-            # Pillow makes a picture as large as its first frame, where that goes beyond the canvas.
+            # Pillow extends the canvas if the first frame exceeds it.
             left, top, wide, high = (_little(data, place + at, 2) for at in (1, 3, 5, 7))
             return Header("GIF", max(width, left + wide), max(height, top + high), 4)
         place += 1
@@ -186,7 +187,7 @@ def _after_sub_blocks(data: bytes, place: int, metadata: _Metadata) -> int:
 
 
 def _colours(data: bytes, flags: int) -> int:
-    """Bytes of the colour table that the flags at this place announce."""
+    """The size in bytes of the colour table, from the flags at offset `flags`."""
     packed = data[flags] if flags < len(data) else 0
     return 3 << (packed & 7) + 1 if packed & 0x80 else 0
 
@@ -202,7 +203,7 @@ def _webp(data: bytes) -> Header:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk, whose kind is prescribed (RFC 9649, 2.5 to 2.7; RFC 6386, 9.1)."""
+    """Width and height from the first chunk (RFC 9649, 2.5 to 2.7; RFC 6386, 9.1)."""
     name = data[12:16]
     if name == b"VP8X" and len(data) >= 30:
         return 1 + _little(data, 24, 3), 1 + _little(data, 27, 3)

@@ -1,7 +1,7 @@
-"""The service: syncs on a schedule, retrains in a child process, answers health and metrics requests."""
+"""The service: syncs on a schedule, retrains in a child process, and serves health and metrics endpoints."""
 
 from collector.watch.endpoints import Listen, parse_listen
-from collector.watch.schedule import Rhythm, parse_duration
+from collector.watch.schedule import Rhythm, Turn, due_at, parse_duration
 from collector.watch.service import Retraining, Service, WatchOptions
 
 __all__ = [
@@ -9,7 +9,9 @@ __all__ = [
     "Retraining",
     "Rhythm",
     "Service",
+    "Turn",
     "WatchOptions",
+    "due_at",
     "parse_duration",
     "parse_listen",
 ]

@@ -1,4 +1,4 @@
-"""A command that the service runs beside its work: one at a time, its output in the log, ended with the service."""
+"""A child process of the service: one at a time, its output goes to the log, and it ends with the service."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["Child"]
 log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
-"""From SIGTERM to SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL."""
 LONGEST_LINE = 1 << 14
 DID_NOT_START = 127
-"""The code that shells give for a command that can't be run."""
+"""The exit code that shells use for a command that can't be run."""
 
 
 class Child:
-    """Starts a command, follows it, and ends it.
+    """Starts and stops a command, and copies its output to the log.
 
     Args:
-        name: what the log calls it.
+        name: the command's name in the log.
         command: the program and its arguments.
-        environment: all of its environment.
-        ended: called with the exit code, negative for a signal, each time that it ends.
+        environment: the complete environment of the process.
+        ended: called with the exit code each time the process ends; negative for a signal.
     """
 
     def __init__(
@@ -42,16 +42,15 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it runs now."""
+        """Whether the process is running."""
         return self._followed is not None and not self._followed.done()
 
     async def start(self) -> None:
-        """Start it, unless it runs."""
+        """Start the process, unless it is running."""
         if self.running:
             return
         began = time.monotonic()
-        # A pipe of our own: asyncio takes a process for ended only when all have let go of the one that it makes, also
-        # those that the process has left behind.
+        # Not asyncio's pipe: with it, the process counts as ended only when all its descendants have closed the pipe.
         ours, theirs = os.pipe()
         try:
             self._process = process = await asyncio.create_subprocess_exec(
@@ -60,20 +59,20 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the service, which ends it in order
+                start_new_session=True,  # Ctrl-C must reach only the service, which stops the process cleanly
             )
         except OSError as error:
             os.close(ours)
-            log.error("%s can't be started (%s); it is tried again later", self._name, error)
+            log.error("%s can't be started (%s); will try again later", self._name, error)
             self._ended(DID_NOT_START)
             return
         finally:
             os.close(theirs)
-        log.info("%s has begun", self._name, extra={"pid": process.pid})
+        log.info("%s has started", self._name, extra={"pid": process.pid})
         self._followed = asyncio.create_task(self._follow(process, ours, began))
 
     async def stop(self) -> None:
-        """End it: SIGTERM, and SIGKILL after a while. It has ended when this returns."""
+        """Stop the process with SIGTERM, and with SIGKILL after `GRACE_S`. Returns when it has ended."""
         if not self.running or self._process is None or self._followed is None:
             return
         with suppress(ProcessLookupError):
@@ -82,12 +81,12 @@ class Child:
             async with asyncio.timeout(GRACE_S):
                 await asyncio.shield(self._followed)
         except TimeoutError:
-            log.warning("%s did not end in %g s and is killed", self._name, GRACE_S)
+            log.warning("%s did not end within %g s and is killed", self._name, GRACE_S)
             self.kill()
             await self._followed
 
     def kill(self) -> None:
-        """End it at once, if it runs."""
+        """Kill the process if it is running."""
         if self.running and self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()
@@ -99,7 +98,7 @@ class Child:
         )
         reading = asyncio.create_task(self._read(stream))
         code = await process.wait()
-        # A process that it left behind may hold the other end for ever.
+        # A descendant of the process may keep the other end open forever.
         await asyncio.wait({reading}, timeout=1.0)
         reading.cancel()
         pipe.close()
@@ -121,7 +120,7 @@ class Child:
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines that are not blank; longer ones than 16 KiB in pieces."""
+    """Yield the lines that are not blank; lines above 16 KiB are split."""
     rest = b""
     while piece := await stream.read(LONGEST_LINE):
         *lines, rest = (rest + piece).split(b"\n")

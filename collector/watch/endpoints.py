@@ -1,4 +1,4 @@
-"""The service's own addresses: /healthz, /readyz and /metrics."""
+"""The HTTP endpoints of the service: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["Endpoints", "Listen", "parse_listen", "serve"]
 log = logging.getLogger(__name__)
 
 OPEN_FOR_S = 1.0
-"""How long a request that is under way is waited for at the end."""
+"""Seconds to wait for open requests at shutdown."""
 
 Problem = Callable[[], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen; port 0 takes a free one."""
+    """The address to listen on. Port 0 selects a free port."""
 
     host: str
     port: int
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine gets there."""
+        """Whether the address is reachable only from this machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -45,12 +45,12 @@ class Listen:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """What is answered.
+    """The content of the endpoints.
 
     Attributes:
-        unhealthy: why the process had better be restarted, in one line; None when all is well.
-        unready: why it does not do its work now; None when it does.
-        metrics: the text of /metrics.
+        unhealthy: returns, in one line, why the process should be restarted; None if it is healthy.
+        unready: returns why the service can't work at present; None if it is ready.
+        metrics: returns the text of /metrics.
     """
 
     unhealthy: Problem
@@ -59,10 +59,10 @@ class Endpoints:
 
 
 def parse_listen(text: str) -> Listen:
-    """Read `HOST:PORT` or `[IPv6]:PORT`.
+    """Parse `HOST:PORT` or `[IPv6]:PORT`.
 
     Raises:
-        BadSetting: it is neither.
+        BadSetting: the text has another form.
     """
     try:
         parts = urlsplit(f"//{text}")
@@ -71,13 +71,13 @@ def parse_listen(text: str) -> Listen:
     except ValueError:
         host, port, whole = None, None, False
     if not host or port is None or not whole or any(char.isspace() for char in text):
-        raise BadSetting(f"{text!r} is no address to listen on; write HOST:PORT, as in 127.0.0.1:9464")
+        raise BadSetting(f"{text!r} is not an address to listen on; write HOST:PORT, as in 127.0.0.1:9464")
     return Listen(host, port)
 
 
 @asynccontextmanager
 async def serve(listen: Listen, endpoints: Endpoints) -> AsyncIterator[Listen]:
-    """Answer meanwhile; yields the address, with the port that was taken.
+    """Serve the endpoints while the context is active. Yields the address with the actual port.
 
     Raises:
         CantListen: the address is not available.
@@ -97,7 +97,7 @@ async def serve(listen: Listen, endpoints: Endpoints) -> AsyncIterator[Listen]:
             await web.TCPSite(runner, listen.host, listen.port).start()
         except OSError as error:
             raise CantListen(
-                f"{listen} can't be listened on ({error.strerror or error}); give another address with --listen"
+                f"can't listen on {listen} ({error.strerror or error}); give another address with --listen"
             ) from error
         yield Listen(listen.host, runner.addresses[0][1])
     finally:

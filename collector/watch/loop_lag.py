@@ -1,4 +1,4 @@
-"""How late the event loop is: the sign that something blocks it."""
+"""Measures the lag of the event loop, which shows whether something blocks it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ KEPT_TICKS = 20
 
 
 class LoopLag:
-    """Measures, every half second while `measured()` is entered, by how much a sleep lasts longer than asked for.
+    """Measures every half second how much longer than requested a sleep takes.
 
     Args:
-        observe: called with each lag, in seconds.
+        observe: called with each lag in seconds.
     """
 
     def __init__(self, observe: Callable[[float], object]) -> None:
@@ -27,7 +27,7 @@ class LoopLag:
 
     @asynccontextmanager
     async def measured(self) -> AsyncIterator[None]:
-        """Measure meanwhile."""
+        """Measure while the context is active."""
         task = asyncio.create_task(self._tick())
         try:
             yield
@@ -35,7 +35,7 @@ class LoopLag:
             task.cancel()
 
     def worst_s(self) -> float:
-        """The longest lag of the last ten seconds, that of the tick which is overdue included."""
+        """The longest lag of the last ten seconds, including the current tick if it is overdue."""
         overdue = 0.0 if self._ticked_at is None else asyncio.get_running_loop().time() - self._ticked_at - TICK_S
         return max([overdue, 0.0, *self._lags])
 

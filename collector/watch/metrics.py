@@ -1,6 +1,6 @@
-"""What the service counts, for Prometheus (https://prometheus.io/docs/practices/naming/).
+"""The service's metrics for Prometheus (https://prometheus.io/docs/practices/naming/).
 
-Channels are told apart by id (by the name that was given until the id is known); they contain no title and no key.
+The label `channel` is the channel's id, or the given name until the id is known. No label contains a title or the key.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def _version() -> str:
 
 
 class Metrics:
-    """One service's counters, in a registry of their own."""
+    """The metrics of a service, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._syncs = Counter("thumbtune_syncs", "Syncs that ended, by how.", ["channel", "status"], registry=registry)
-        self._failures = Counter("thumbtune_failures", "Syncs that failed.", ["channel"], registry=registry)
+        self._syncs = Counter("thumbtune_syncs", "Finished syncs, by status.", ["channel", "status"], registry=registry)
+        self._failures = Counter("thumbtune_failures", "Failed syncs.", ["channel"], registry=registry)
         self._units = Counter("thumbtune_units", "Quota units spent by this process.", ["channel"], registry=registry)
         self._pictures = Counter(
-            "thumbtune_pictures", "Thumbnails, by what became of them.", ["channel", "outcome"], registry=registry
+            "thumbtune_pictures", "Processed thumbnails, by outcome.", ["channel", "outcome"], registry=registry
         )
         self._seconds = Histogram(
             "thumbtune_sync_seconds", "Duration of a sync.", ["channel"], buckets=SYNC_SECONDS, registry=registry
         )
         self._last_success = Gauge(
             "thumbtune_last_success_timestamp_seconds",
-            "When a sync that did all it could last ended, by any process.",
+            "End of the last successful sync, by any process.",
             ["channel"],
             registry=registry,
         )
@@ -62,16 +62,16 @@ class Metrics:
         )
         self.units_budget = Gauge("thumbtune_units_budget", "Units that may be spent a day.", registry=registry)
         self.paused = Gauge(
-            "thumbtune_quota_paused", "1 while the day's units are spent and nothing is synced.", registry=registry
+            "thumbtune_quota_paused", "1 while syncs are paused because the day's units are used up.", registry=registry
         )
         self.loop_lag = Histogram(
             "thumbtune_loop_lag_seconds",
-            "How much later than asked for the event loop woke a task.",
+            "Delay between the requested and the actual wake-up of a task.",
             buckets=LAG_SECONDS,
             registry=registry,
         )
         self._retrains = Counter(
-            "thumbtune_retrains", "Retrainings that ended, by exit code.", ["exit_code"], registry=registry
+            "thumbtune_retrains", "Finished retrainings, by exit code.", ["exit_code"], registry=registry
         )
         self.retraining = Gauge("thumbtune_retraining", "1 while a retraining runs.", registry=registry)
         self._channel_info = Gauge(
@@ -88,11 +88,11 @@ class Metrics:
         )
         Gauge("thumbtune_build_info", "1, with the version.", ["version"], registry=registry).labels(_version()).set(1)
         self.store_errors = Counter(
-            "thumbtune_store_errors", "Times that the schedule could not be read from the store.", registry=registry
+            "thumbtune_store_errors", "Failures to read the schedule from the store.", registry=registry
         )
 
     def synced(self, channel: str, report: SyncReport) -> None:
-        """Count a sync that gave its report."""
+        """Count a sync that returned a report."""
         self._syncs.labels(channel, report.status).inc()
         self._failures.labels(channel).inc(int(report.status == "failed"))
         self._units.labels(channel).inc(report.units)
@@ -106,12 +106,12 @@ class Metrics:
             self._seconds.labels(channel).observe(report.seconds)
 
     def broke(self, channel: str) -> None:
-        """Count a sync that ended with an error of the store or of the program."""
+        """Count a sync that ended with a store error or a bug."""
         self._syncs.labels(channel, "failed").inc()
         self._failures.labels(channel).inc()
 
     def succeeded(self, channel: str, when: datetime) -> None:
-        """Set when a channel's last good sync ended."""
+        """Set the end of a channel's last successful sync."""
         self._last_success.labels(channel).set(when.timestamp())
 
     def describe(self, handles: Mapping[str, str | None], models: Sequence[ModelInUse], now: datetime) -> None:
@@ -127,9 +127,9 @@ class Metrics:
                 self._recall.labels(*labels).set(model.recall)
 
     def retrained(self, exit_code: int) -> None:
-        """Count a retraining that ended."""
+        """Count a finished retraining."""
         self._retrains.labels(str(exit_code)).inc()
 
     def text(self) -> bytes:
-        """All of it in the Prometheus text format."""
+        """The metrics in the Prometheus text format."""
         return generate_latest(self.registry)

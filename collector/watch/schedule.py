@@ -1,7 +1,7 @@
-"""When each channel is to be synced next: pure decisions, of times that are given.
+"""Decides when each channel is synced next. Performs no I/O; the caller passes the times.
 
-Channels are spread by jitter, so that many watchers and many channels do not ask all at once; after failures they are
-tried again sooner than the interval says, with exponential pauses up to it
+Jitter spreads the channels, so that many services and channels do not send requests at the same time. After failures,
+a channel is retried before its interval has passed, with exponential backoff up to the interval
 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from collector.errors import BadSetting
-from store.moments import CLOCKS_DIFFER
+from store.types import CLOCKS_DIFFER
 
 __all__ = [
     "EPOCH",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 JITTER = 0.1
-"""Intervals and pauses vary by this part of themselves, either way."""
+"""The fraction by which intervals and pauses vary in both directions."""
 FIRST_PAUSE = timedelta(minutes=5)
 SHORTEST = timedelta(minutes=1)
 LONGEST = timedelta(days=30)
@@ -44,8 +44,8 @@ class Rhythm:
     """How often channels are synced.
 
     Attributes:
-        every: from the end of one sync to the start of the next.
-        seed: of the jitter; the same seed, channel and times give the same schedule.
+        every: the time from the end of a sync to the start of the next.
+        seed: the seed of the jitter; the same seed, channel and times give the same schedule.
     """
 
     every: timedelta
@@ -54,14 +54,14 @@ class Rhythm:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A channel, and how its syncs went.
+    """A channel and the results of its syncs.
 
     Attributes:
-        channel: what tells it from others.
-        done_at: when a sync that did all it could ended; None for none.
-        failed_at: when the last sync failed; None when none did since `done_at`.
-        failures: how many failed in a row.
-        not_before: a time until which it is to be left alone, whatever else is said.
+        channel: an identifier of the channel.
+        done_at: the end of the last successful sync; None if there was none.
+        failed_at: the time of the last failure; None if no sync has failed since `done_at`.
+        failures: the number of consecutive failures.
+        not_before: the earliest time of the next sync, or None.
     """
 
     channel: str
@@ -72,7 +72,7 @@ class Turn:
 
 
 def due_at(rhythm: Rhythm, turn: Turn, now: datetime) -> datetime:
-    """When a channel is to be synced; never later than the longest interval from now, whatever the clock has done."""
+    """The time of a channel's next sync; at most one interval plus jitter from now, even if the clock was changed."""
     if turn.failures and turn.failed_at is not None:
         began, pause = turn.failed_at, _pause(rhythm.every, turn.failures)
     elif turn.done_at is not None:
@@ -86,19 +86,19 @@ def due_at(rhythm: Rhythm, turn: Turn, now: datetime) -> datetime:
 
 
 def next_turn(rhythm: Rhythm, turns: Iterable[Turn], now: datetime) -> tuple[Turn, datetime] | None:
-    """The channel whose turn is next, and when; of several, the one that has waited longest. None without channels."""
+    """The channel that is due first and its time; None without channels."""
     due = [(turn, due_at(rhythm, turn, now)) for turn in turns]
     return min(due, key=lambda pair: pair[1], default=None)
 
 
 def refresh_is_due(fresh_since: datetime | None, every: timedelta, now: datetime) -> bool:
-    """Whether what is known of a channel's videos is too old.
+    """Whether the details of a channel's videos are too old.
 
     Args:
-        fresh_since: all of it was read after that; None for a channel that is not in the store yet. A time to come
-            was written by a clock that ran ahead: the age is unknown, so it counts as too old.
-        every: how old it may become.
-        now: the time.
+        fresh_since: the time after which all details were read; None for a channel that is not in the store yet. A
+            future time comes from a wrong clock: the age is unknown, so the details count as too old.
+        every: the maximum age.
+        now: the current time.
     """
     if fresh_since is None:
         return False
@@ -109,38 +109,38 @@ def refresh_is_due(fresh_since: datetime | None, every: timedelta, now: datetime
 def retraining_due(
     rhythm: Rhythm, now: datetime, *, wanted_at: datetime | None, began_at: datetime | None, idle: bool
 ) -> bool:
-    """Whether a retraining begins now: when no channel is due, or after it has waited for an interval.
+    """Whether to start a retraining: when no channel is due, or when it has waited for an interval.
 
-    Without the second condition it would never begin where some channel is always due.
+    Without the second condition, a retraining would never start if some channel is always due.
 
     Args:
-        rhythm: a retraining begins at most once an interval, give or take the jitter.
-        now: the time.
-        wanted_at: since when something is new; None when nothing is.
-        began_at: when the last retraining began; None for none.
+        rhythm: a retraining starts at most once per interval, within the jitter.
+        now: the current time.
+        wanted_at: the time since which there is new data; None if there is none.
+        began_at: the start of the last retraining; None if there was none.
         idle: whether no channel is due.
     """
     if wanted_at is None:
         return False
     shortest = rhythm.every * (1 - JITTER)
-    # A time to come is of a clock that was put back since: nothing waits for it.
+    # A future time means that the clock was set back: ignore it.
     if began_at is not None and timedelta(0) <= now - began_at < shortest:
         return False
     return idle or not timedelta(0) <= now - wanted_at < shortest
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read `30m`, `6h` or `1d`.
+    """Parse a duration such as `30m`, `6h` or `1d`.
 
     Raises:
-        BadSetting: it is no duration, or not one of a minute to 30 days.
+        BadSetting: the text is not a duration, or not between a minute and 30 days.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise BadSetting(f"{text!r} is no duration; write a whole number and s, m, h or d, as in 30m, 6h or 1d")
+        raise BadSetting(f"{text!r} is not a duration; write a whole number and s, m, h or d, as in 30m, 6h or 1d")
     seconds = int(match[1]) * int(timedelta(**{_UNITS[match[2]]: 1}).total_seconds())
     if not SHORTEST.total_seconds() <= seconds <= LONGEST.total_seconds():
-        raise BadSetting(f"{text!r} is not between a minute and 30 days; give a duration that is")
+        raise BadSetting(f"{text!r} is out of range; give a duration between a minute and 30 days")
     return timedelta(seconds=seconds)
 
 
@@ -150,6 +150,6 @@ def _pause(every: timedelta, failures: int) -> timedelta:
 
 
 def _stretch(seed: str, channel: str, began: datetime) -> float:
-    """A factor of 1 - JITTER to 1 + JITTER that depends on nothing but these."""
+    """A factor from 1 - JITTER to 1 + JITTER, determined by the arguments."""
     digest = hashlib.blake2b(repr((seed, channel, began.timestamp())).encode(), digest_size=7).digest()
     return 1 + JITTER * (2 * int.from_bytes(digest, "big") / 2**56 - 1)

@@ -1,7 +1,7 @@
-"""The service: sync each channel when it is due, for as long as nobody ends it.
+"""The service: syncs each channel when it is due, until it is stopped.
 
-Whatever becomes of one channel, a failure of the store or a bug included, is logged and counted, and the service goes
-on. When to sync is decided from the store, so that a restart neither syncs everything at once nor forgets a pause.
+A failed sync, even one with a store error or a bug, is logged and counted, and the service continues. The schedule
+comes from the store, so that a restart neither syncs everything at once nor forgets a pause.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, ref
 from collector.youtube import ChannelName
 from store.db import Database
 from store.errors import AmbiguousHandle, StoreError
-from store.moments import CLOCKS_DIFFER
 from store.training import channel_titles, current_models, recalls_of
-from store.types import utc_now
+from store.types import CLOCKS_DIFFER, utc_now
 from store.youtube import LastSync, followed_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
 
 __all__ = ["Retraining", "Service", "WatchOptions"]
@@ -37,17 +36,17 @@ __all__ = ["Retraining", "Service", "WatchOptions"]
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = timedelta(minutes=1)
-"""Then the store is looked at again: channels come, other processes sync, clocks jump."""
+"""Interval at which the schedule is read again: channels are added, other processes sync, and clocks change."""
 BUSY_PAUSE = timedelta(minutes=5)
 MOST_LAG_S = 5.0
 STORE_ANSWERS_IN_S = 5.0
 STORE_IS_STUCK_S = 90.0
-"""Longer than any lock is waited for: a server that took a question and says nothing more."""
+"""Timeout for a database server that accepts a query and does not respond; longer than any wait for a lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retraining:
-    """How to retrain: a command, and all of its environment."""
+    """The command for retraining and its complete environment."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -55,15 +54,15 @@ class Retraining:
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What the service does.
+    """The options of the service.
 
     Attributes:
         rhythm: how often each channel is synced.
-        refresh_every: how old the details of a channel's videos may become until its next sync is a refresh, which
-            reads all of them again; None: no refreshes.
-        units: what all processes with this key may spend on one day of Pacific time.
-        retraining: what to run after syncs that brought something new, at most once an interval; None for nothing.
-        listen: where to answer; None for nowhere.
+        units: the units that all processes with this key may spend per day (Pacific time).
+        retraining: the command to run after syncs with new data, at most once per interval; None: no retraining.
+        listen: the address of the HTTP endpoints; None: no endpoints.
+        refresh_every: the age of a channel's video details at which its next sync is a refresh, which reads all details
+            again; None: no refreshes.
     """
 
     rhythm: Rhythm
@@ -76,7 +75,8 @@ class WatchOptions:
 def _models_in_use(session: Session) -> list[ModelInUse]:
     found = []
     for one in current_models(session):
-        recall = recalls_of(session, one.run.id).get("tuned", {}).get("test")
+        measured = recalls_of(session, one.run.id).get("tuned", {})
+        recall = measured.get("test", measured.get("valid"))
         scope = ",".join(one.scope) or "all"
         found.append(ModelInUse(one.run.id, scope, one.since, None if recall is None else recall.value))
     return found
@@ -84,7 +84,7 @@ def _models_in_use(session: Session) -> list[ModelInUse]:
 
 @dataclass
 class _Own:
-    """What this process knows of a channel and the store may not."""
+    """The state of a channel that is known to this process, but perhaps not in the store."""
 
     failed_at: datetime | None = None
     failures: int = 0
@@ -93,7 +93,7 @@ class _Own:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The store's side of the schedule, read at `at`."""
+    """The data for the schedule, as read from the store at the time `at`."""
 
     at: datetime
     names: Mapping[str, ChannelName]
@@ -103,7 +103,7 @@ class _Plan:
 
 
 async def _wait_for(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until `stop` is set."""
+    """Wait for a number of seconds, or until `stop` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()
@@ -112,16 +112,18 @@ async def _wait_for(stop: asyncio.Event, seconds: float) -> None:
 
 
 class Service:
-    """Runs once.
+    """The service. An instance runs only once.
 
     Args:
         database: an open store.
-        names: the channels; none: all that are in the store, also those that come to it later.
-        settings: key and addresses.
-        options: what to do.
-        stop: set it to end: work in progress is finished.
-        metrics: where to count.
-        now, wait, http: the clock, how to wait by it, and what makes a session for a sync.
+        names: the channels to sync; if empty, all channels in the store, including those added later.
+        settings: the API key and URLs.
+        options: the options of the service.
+        stop: set it to end the service; work in progress is finished.
+        metrics: the metrics to update; default: a new instance.
+        now: returns the current time in UTC.
+        wait: waits for a number of seconds, or until the event is set.
+        http: creates an HTTP session for each sync.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class Service:
         self._lag = LoopLag(self.metrics.loop_lag.observe)
         self._own: dict[str, _Own] = {}
         self._ids: dict[str, str] = {}
-        """Channels by names that only YouTube can tell the id of (`/user/NAME`): asked once."""
+        """Channel ids by names whose id only YouTube knows (`/user/NAME`), so that each is looked up once."""
         self._all_failing = False
         self._quota_spent_on: date | None = None
         self._pause_told: date | None = None
@@ -160,19 +162,19 @@ class Service:
             if retraining is None
             else Child("retraining", retraining.command, retraining.environment, self._retrained)
         )
-        # What was synced before this start may not have been trained on.
+        # Data that was synced before this start may not have been used for training.
         self._new_since: datetime | None = self._now()
         self._retrained_at: datetime | None = None
         self.metrics.units_budget.set(options.units)
 
     async def run(self, listening: Callable[[Listen], object] = lambda _: None) -> None:
-        """Work until `stop` is set.
+        """Run until `stop` is set.
 
         Args:
-            listening: called with the address once it answers.
+            listening: called with the actual address once the endpoints are available.
 
         Raises:
-            CantListen: the address is not available; nothing was done.
+            CantListen: the address is not available; no sync was started.
         """
         with self._store:
             async with self._lag.measured():
@@ -197,14 +199,14 @@ class Service:
         log.info("stopped cleanly")
 
     async def _end_child_when_told(self) -> None:
-        """Beside the sync that ends at the same time."""
+        """Stop the child process when `stop` is set, concurrently with the sync in progress."""
         await self._stop.wait()
-        log.info("told to stop: finishing the work in progress")
+        log.info("stopping: finishing the work in progress")
         if self._child is not None:
             await self._child.stop()
 
     async def _step(self) -> None:
-        """Sync the channel whose turn it is, or wait."""
+        """Sync the channel that is due, or wait."""
         try:
             async with asyncio.timeout(STORE_IS_STUCK_S):
                 plan = await self._store.read(self._plan)
@@ -239,14 +241,14 @@ class Service:
         self.metrics.units_today.set(spent)
         handles = {channel_id: handle for channel_id, (handle, _) in channel_titles(session).items()}
         self.metrics.describe(handles, _models_in_use(session), now)
-        # A channel that was named twice is one.
+        # Two names may refer to the same channel.
         names = {channel_id or str(name): name for channel_id, name in named}
         return _Plan(now, names, last_syncs(session), fresh_since(session), self._options.units - spent)
 
     def _named(self, session: Session, name: ChannelName) -> tuple[str | None, ChannelName]:
-        """The channel's id if it is known, and the name to sync it by.
+        """Return the channel's id, if known, and the name to pass to the sync.
 
-        A stored handle is passed on as a handle, so that the sync checks it from time to time.
+        A stored handle stays a handle, so that the sync checks it from time to time.
         """
         try:
             known = known_channel(session, name)
@@ -261,7 +263,7 @@ class Service:
         last, own = plan.syncs.get(key, LastSync()), self._own.get(key, _Own())
         if last.done_at is not None and own.failed_at is not None and own.failed_at <= last.done_at:
             own = _Own()  # another process has succeeded since
-        # Times to come are of a clock that ran ahead: to wait for them, or from them on, would be to wait for long.
+        # Ignore future times, which come from a wrong clock, because they would delay the sync for long.
         latest = plan.at + CLOCKS_DIFFER
         done_at = last.done_at if last.done_at is not None and last.done_at <= latest else None
         failed = [moment for moment in (last.failed_at, own.failed_at) if moment is not None and moment <= latest]
@@ -275,27 +277,28 @@ class Service:
         )
 
     def _paused(self, plan: _Plan) -> bool:
-        """Whether the day's units are spent."""
+        """Whether the day's units are used up."""
         today = quota_day(plan.at)
         paused = plan.units_left <= 0 or self._quota_spent_on == today
         self.metrics.paused.set(int(paused))
         if paused and self._pause_told != today:
             self._pause_told = today
             until = next_quota_day(plan.at).isoformat()
-            what = f"the {self._options.units} units" if plan.units_left <= 0 else "the quota"
-            log.warning("%s of the day: spent; nothing is synced until %s", what, until, extra={"until": until})
+            what = f"the {self._options.units} daily units are" if plan.units_left <= 0 else "the daily quota is"
+            log.warning("%s used up; no syncs until %s", what, until, extra={"until": until})
         return paused
 
     async def _sync(self, key: str, plan: _Plan) -> None:
-        # Since the last one that the plan knows of, not since the plan was made: what was committed after that may have
-        # ended before, by the clock. What ended an interval ago is no reason to wait, whatever the plan knows of it: of
-        # two that overlapped, or with a clock put right in between, the last to begin is not the last to end.
+        # Skip the sync if another process has synced the channel since the last sync in the plan. The plan's own time
+        # would be wrong: a sync that was committed later may have ended earlier by the clock. A sync that ended more
+        # than an interval ago is never a reason to skip, although the plan may lack it: if syncs overlap, or a clock is
+        # corrected between them, the last sync to start is not the last to end.
         interval = self._options.rhythm.every * (1 - JITTER)
         known = max(min(plan.syncs.get(key, LastSync()).done_at or EPOCH, plan.at), plan.at - interval)
         options = SyncOptions(alone_since=known, most_units=plan.units_left, units_a_day=self._options.units)
         every = self._options.refresh_every
         if every is not None and refresh_is_due(plan.fresh.get(key), every, plan.at):
-            # However long it takes with the units of a day: what was read is not read again.
+            # A refresh may take several days of quota: continue it and do not read the same videos again.
             options = replace(options, mode="refresh", refresh_goes_on_for=every)
         try:
             reports = await sync_channels(
@@ -309,7 +312,7 @@ class Service:
             )
         except Exception as error:
             bug = None if isinstance(error, StoreError) else error
-            log.error("%s: the sync broke: %s", key, error, exc_info=bug, extra={"channel": key})
+            log.error("%s: the sync failed: %s", key, error, exc_info=bug, extra={"channel": key})
             self.metrics.broke(key)
             self._failed(key)
             return
@@ -319,7 +322,7 @@ class Service:
             self._take(key, report, plan)
 
     def _take(self, key: str, report: SyncReport, plan: _Plan) -> None:
-        """Draw the conclusions from a report."""
+        """Update the metrics and the schedule from a report."""
         channel = report.id or key
         if report.id is not None:
             self._ids[str(plan.names[key])] = report.id
@@ -330,7 +333,7 @@ class Service:
         if report.status == "failed":
             self._failed(key)
         elif report.status == "quota":
-            # The day that the sync began on: it may have ended on the next, with units that are not spent.
+            # The day on which the sync started: it may have ended on the next day, whose units are not used up.
             self._quota_spent_on = quota_day(plan.at)
         else:
             self._own.pop(key, None)
@@ -354,7 +357,7 @@ class Service:
         self._own[key] = _Own(self._now(), own.failures + 1)
 
     async def _retrain(self, now: datetime, *, idle: bool) -> None:
-        """Begin a retraining if it is due and none runs; it runs beside the syncs."""
+        """Start a retraining if it is due and none is running; it runs concurrently with the syncs."""
         if self._child is None or self._child.running or self._stop.is_set():
             return
         rhythm = self._options.rhythm
@@ -368,7 +371,7 @@ class Service:
     def _retrained(self, code: int) -> None:
         self.metrics.retraining.set(0)
         self.metrics.retrained(code)
-        if code != 0:  # what is new still waits for it
+        if code != 0:  # the new data still needs a retraining
             self._new_since = self._new_since or self._now()
 
     async def _unhealthy(self) -> str | None:
@@ -380,14 +383,16 @@ class Service:
             async with asyncio.timeout(STORE_ANSWERS_IN_S):
                 await self._store.read(lambda session: session.execute(text("SELECT 1")))
         except StoreError as error:
-            return str(error)
+            # The message may name hosts and files, and anyone who can reach the service can read this.
+            log.warning("the store can't be read: %s", error)
+            return f"the store can't be read ({type(error).__name__}); see the log"
         except TimeoutError:
             return f"the store does not answer within {STORE_ANSWERS_IN_S:g} s"
         return "the last sync of every channel failed; see the log" if self._all_failing else None
 
 
 def _facts(channel: str, report: SyncReport) -> dict[str, object]:
-    """What a log line of a sync has in addition to its message."""
+    """The additional fields of a sync's log record."""
     return {
         "channel": channel,
         "status": report.status,

@@ -1,4 +1,4 @@
-"""YouTube's public interfaces: the Data API and its errors, the feed, and the names of channels."""
+"""YouTube's public interfaces: the Data API, the Atom feeds, and channel names."""
 
 from collector.youtube.client import BATCH, YouTube
 from collector.youtube.feed import newest_in_feed

@@ -1,4 +1,4 @@
-"""The Data API's error answers, turned into ours (https://developers.google.com/youtube/v3/docs/errors)."""
+"""Converts the Data API's error responses to exceptions (https://developers.google.com/youtube/v3/docs/errors)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from collector.youtube.parsing import parse_json
 __all__ = ["error_from"]
 
 LONGEST_DETAILS = 20_000
+LONGEST_MESSAGE = 2_000
+LONGEST_REASON = 100
+"""Texts are cut to these lengths before they are examined, so that no expression or conversion takes long."""
 
 _QUOTA = frozenset({"quotaExceeded", "dailyLimitExceeded", "dailyLimitExceededUnreg"})
 _TOO_FAST = frozenset(
@@ -29,24 +32,24 @@ _TOO_FAST = frozenset(
     }
 )
 _LIMIT_IN_WORDS = re.compile(r"quota exceeded|exceeded your quota", re.IGNORECASE)
-# How the API names the period of an exceeded limit: in the message ("limit 'Queries per day'", "Daily Limit Exceeded")
+# The period of an exceeded limit is in the message ("limit 'Queries per day'", "Daily Limit Exceeded")
 # or in the details ("defaultPerDayPerProject", "quota_unit": "1/d/{project}", a violation's description).
 _A_DAY = re.compile(r"per[ _-]?day|daily|1/d\b", re.IGNORECASE)
 _A_SHORT_TIME = re.compile(r"per[ _-]?(?:100[ _-]?)?(?:minute|second)s?|1/(?:min|s)\b", re.IGNORECASE)
 
-# The first of these that is among an answer's reasons says what is wrong with the key.
+# The first entry with one of the response's reasons describes the problem.
 _KEY_PROBLEMS: tuple[tuple[frozenset[str], str], ...] = (
     (
         frozenset({"keyExpired"}),
-        "the API key has expired; make a new one in the Google Cloud console and set YOUTUBE_API_KEY to it",
+        "the API key has expired; create a new key in the Google Cloud console and set YOUTUBE_API_KEY to it",
     ),
     (
         frozenset({"keyInvalid", "API_KEY_INVALID"}),
-        "YouTube does not know this API key; check YOUTUBE_API_KEY against the Google Cloud console",
+        "the API key is invalid; compare YOUTUBE_API_KEY with the key in the Google Cloud console",
     ),
     (
         frozenset({"accessNotConfigured", "SERVICE_DISABLED"}),
-        "the key's project has the YouTube Data API v3 switched off; enable it in the Google Cloud console",
+        "the YouTube Data API v3 is disabled in the key's project; enable it in the Google Cloud console",
     ),
     (
         frozenset(
@@ -59,17 +62,15 @@ _KEY_PROBLEMS: tuple[tuple[frozenset[str], str], ...] = (
                 "API_KEY_IOS_APP_BLOCKED",
             }
         ),
-        "the API key is restricted and may not be used from here; change its restrictions in the Google Cloud console",
+        "the API key's restrictions do not allow this use; change them in the Google Cloud console",
     ),
 )
 
 
 def error_from(answer: Answer, host: str, key: str) -> CollectorError:
-    """The error that an answer with a status of 300 and above stands for. The key is in no message."""
+    """The exception for a response with status 300 or above. No message contains the key."""
     if 300 <= answer.status < 400:
-        return ApiError(
-            f"{host} sends requests elsewhere ({answer.status}); check THUMBTUNE_API_URL", status=answer.status
-        )
+        return ApiError(f"{host} redirects requests ({answer.status}); check THUMBTUNE_API_URL", status=answer.status)
     try:
         error = parse_json(answer.body).get("error")
     except BadAnswer:
@@ -78,11 +79,11 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
         if answer.status == 429:
             return Unavailable("answered 429", retry_after_s=retry_after_s(answer.headers))
         return ApiError(
-            f"{host} answered {answer.status}, not as the YouTube Data API does; check THUMBTUNE_API_URL",
+            f"{host} answered {answer.status} without a YouTube Data API error; check THUMBTUNE_API_URL",
             status=answer.status,
         )
     reasons = list(_reasons(error))
-    message = _plain(str(error.get("message") or "no message"), key)
+    message = _plain(_text(error.get("message")) or "no message", key)
     too_fast = (
         429 in (answer.status, error.get("code"))
         or bool(_TOO_FAST.intersection(reasons))
@@ -90,7 +91,7 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
     )
     if _QUOTA.intersection(reasons) or (too_fast and _is_of_the_day(error, message)):
         return QuotaExceeded(
-            "the API key's quota of the day is spent, everything so far is kept; "
+            "the API key's daily quota is used up, everything so far is kept; "
             "run the command again after midnight Pacific time"
         )
     if too_fast:
@@ -101,9 +102,9 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
         if names.intersection(reasons):
             return BadKey(explained)
     if answer.status == 401 or "unregistered callers" in message:
-        return BadKey(f"YouTube does not accept the API key ({message}); check YOUTUBE_API_KEY")
+        return BadKey(f"YouTube rejects the API key ({message}); check YOUTUBE_API_KEY")
     return ApiError(
-        f"YouTube refused the request: {message} ({answer.status}); "
+        f"YouTube rejected the request: {message} ({answer.status}); "
         "if this continues, report it with the command's -vv output",
         status=answer.status,
         reason=reasons[0] if reasons else "",
@@ -111,17 +112,18 @@ def error_from(answer: Answer, host: str, key: str) -> CollectorError:
 
 
 def _is_of_the_day(error: dict[str, Any], message: str) -> bool:
-    """Whether the limit that was exceeded is one for a day. The details are more precise than the message.
+    """Whether the exceeded limit is a daily limit. The details are more precise than the message.
 
-    The API has answered a spent day as 403 and as 429, with and without details
-    (https://cloud.google.com/docs/quotas/troubleshoot); some of these differ from a limit for a minute in words only.
+    The API reports an exceeded daily quota as 403 or 429, with or without details
+    (https://cloud.google.com/docs/quotas/troubleshoot). Some of these responses differ from those for a limit per
+    minute only in the text.
     """
-    for text in (str(error.get("details") or "")[:LONGEST_DETAILS], message):
+    for text in (_text(error.get("details"), LONGEST_DETAILS), message):
         if _A_DAY.search(text):
             return True
         if _A_SHORT_TIME.search(text):
             return False
-    # What YouTube says of a spent day; it names the period of any other limit.
+    # YouTube uses this phrase for the daily quota only; messages about other limits name the period.
     return "exceeded your quota" in message.lower()
 
 
@@ -131,13 +133,23 @@ def _reasons(error: dict[str, Any]) -> Iterator[str]:
         for item in listed if isinstance(listed, list) else ():
             reason = item.get("reason") if isinstance(item, dict) else None
             if isinstance(reason, str):
-                yield reason
+                yield reason[:LONGEST_REASON]
     status = error.get("status")
     if isinstance(status, str):
-        yield status
+        yield status[:LONGEST_REASON]
+
+
+def _text(value: object, longest: int = LONGEST_MESSAGE) -> str:
+    """A value of any type as text, cut before anything else looks at it."""
+    if isinstance(value, str):
+        return value[:longest]
+    try:
+        return str(value or "")[:longest]
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deep nesting
+        return ""
 
 
 def _plain(message: str, key: str) -> str:
-    """One line without markup. Real messages quote the key at times (`consumer 'api_key:...'`)."""
-    text = " ".join(unescape(re.sub(r"<[^>]*>", "", message)).split())
+    """The message as one line without markup and without the key (some contain `consumer 'api_key:...'`)."""
+    text = " ".join(unescape(re.sub(r"<[^<>]*>", "", message)).split())
     return (text.replace(key, "[key]") if key else text)[:300]

@@ -1,6 +1,6 @@
-"""The YouTube Data API v3 client: channels, uploads, videos in batches; every call costs one unit.
+"""Client for the YouTube Data API v3: channels, uploads, and videos in batches. Each call costs one quota unit.
 
-Prices: https://developers.google.com/youtube/v3/determine_quota_cost. The key travels in a header, never in a URL.
+Quota costs: https://developers.google.com/youtube/v3/determine_quota_cost. The key is sent in a header, never in a URL.
 """
 
 from __future__ import annotations
@@ -32,20 +32,22 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH = 50
-"""Ids a `videos` call, and entries a page: the most that the API takes."""
+"""The API's maximum of ids per `videos` call and of entries per page."""
 
 
 class YouTube:
-    """The client. `units` counts what was spent; once the quota is, every further call fails without being sent.
+    """A client of the Data API. After a `QuotaExceeded` error, further calls fail without sending a request.
 
-    A request whose answer never came, or not whole, counts, too, whatever cut it short: nobody can know whether it was
-    charged, and a unit too many does less harm than one too few. An answer of 5xx or of too many requests does not.
+    Attributes:
+        units: the units spent. They include requests without a complete response, because it is unknown whether
+            YouTube charged them; they exclude responses with 5xx or 429.
+        quota_spent: the error that ended the calls; None before.
 
     Args:
-        http: a session.
-        settings: key and address.
-        most_units: units that may be spent; what would cost more counts as a spent quota. None: no such limit. An
-            attribute, too: it may change with what others spend.
+        http: an open session.
+        settings: the API key and URL.
+        most_units: the most units to spend; a call that could exceed it raises `BudgetSpent`. None: no limit. Callers
+            may change the attribute, since other processes spend units of the same key.
     """
 
     def __init__(self, http: Http, settings: Settings, most_units: int | None = None) -> None:
@@ -57,7 +59,7 @@ class YouTube:
         self._settings = settings
 
     async def channel(self, name: ChannelName) -> ChannelItem:
-        """Look a channel up. Old custom addresses cost up to two calls, anything else one.
+        """Look up a channel. A custom URL takes up to two calls, any other name takes one call.
 
         Raises:
             ChannelNotFound: no channel has that name.
@@ -65,24 +67,24 @@ class YouTube:
         """
         for parameter in self._lookups(name):
             body = await self._call("channels", (("part", "snippet,contentDetails"), parameter), parse_channels)
-            # Asked by its id, a channel answers with that id, or it is not the one.
+            # A response to a lookup by id must have that id.
             found = [item for item in body if name.kind != "id" or item.id == name.value]
             if found:
                 return found[0]
-        raise ChannelNotFound(f"YouTube has no channel {name}; check the spelling, or copy its address from a browser")
+        raise ChannelNotFound(f"YouTube has no channel {name}; check the spelling, or copy its URL from a browser")
 
     @staticmethod
     def _lookups(name: ChannelName) -> tuple[tuple[str, str], ...]:
         if name.kind == "custom":
-            # The API can't look these up; nearly all of them became the handle of the same name.
+            # The API has no lookup for custom URLs; nearly all of them became the handle of the same name.
             return ("forHandle", f"@{name.value}"), ("forUsername", name.value)
         return ((({"id": "id", "handle": "forHandle", "user": "forUsername"}[name.kind]), name.value),)
 
     async def uploads_page(self, playlist_id: str, token: str | None) -> UploadsPage:
-        """One page of 50 of a channel's uploads, newest first; empty for a channel that has none.
+        """One page of up to 50 uploads of a channel, newest first; empty if the channel has none.
 
         Raises:
-            ApiError: with reason `invalidPageToken` when the token is no good (any more).
+            ApiError: with reason `invalidPageToken` if the token is invalid or has expired.
             CollectorError: see `_call`.
         """
         return await self._page(playlist_id, () if token is None else (("pageToken", token),))
@@ -90,9 +92,9 @@ class YouTube:
     async def shorts_page(
         self, channel_id: str, token: str | None = None, *, video_id: str | None = None
     ) -> UploadsPage:
-        """One page of 50 of a channel's list of Shorts, newest first, or only a video's entry in it, if it has one.
+        """One page of up to 50 entries of a channel's list of Shorts, newest first, or only the entry of `video_id`.
 
-        The list is undocumented: its id is the channel's with `UUSH` for `UC`. Channels without Shorts have none.
+        The list is undocumented: its id is the channel's with `UUSH` for `UC`. Channels without Shorts have no list.
 
         Raises:
             CollectorError: see `uploads_page`.
@@ -116,18 +118,18 @@ class YouTube:
                 return UploadsPage((), None, 0, 0, found=False)
             raise
         if page.skipped:
-            log.warning("%d entries of %s have no usable video id and were left out", page.skipped, playlist_id)
+            log.warning("skipped %d entries of %s without a valid video id", page.skipped, playlist_id)
         return page
 
     async def videos(self, ids: Sequence[str]) -> list[VideoItem]:
-        """The details of up to 50 videos; those that are private or deleted are missing from the answer.
+        """The details of up to 50 videos. The result omits private and deleted videos.
 
         Raises:
-            ValueError: no ids, or more than 50.
+            ValueError: `ids` is empty, or has more than 50 entries.
             CollectorError: see `_call`.
         """
         if not 1 <= len(ids) <= BATCH:
-            raise ValueError(f"1 to {BATCH} ids a call; got {len(ids)}")
+            raise ValueError(f"expected 1 to {BATCH} ids, got {len(ids)}")
         parameters = (
             ("part", "snippet,contentDetails,status,liveStreamingDetails,statistics"),
             ("id", ",".join(ids)),
@@ -138,12 +140,12 @@ class YouTube:
         return list({video.id: video for video in found if video.id in wanted}.values())
 
     async def _call(self, method: str, parameters: tuple[tuple[str, str], ...], parse: Callable[[JsonObject], T]) -> T:
-        """One call of a list method; cancelled while a request is under way, it has cost a unit.
+        """Call a list method. A call that is cancelled during a request counts as one unit.
 
         Raises:
-            BadKey, QuotaExceeded, ApiError: the API refuses it.
-            BudgetSpent: it could cost more than is allowed.
-            NetworkError, BadAnswer: no usable answer after several tries.
+            BadKey, QuotaExceeded, ApiError: the API rejects the request.
+            BudgetSpent: the call could exceed `most_units`.
+            NetworkError, BadAnswer: no valid response after all retries.
         """
         if self.quota_spent is not None:
             raise self.quota_spent
@@ -157,15 +159,15 @@ class YouTube:
         def read(answer: Answer) -> T:
             if not answer.complete:
                 self.units += 1
-                raise BadAnswer("the answer is far too long")
+                raise BadAnswer("the response is too long")
             if answer.status >= 300:
                 error = error_from(answer, request.host, self._settings.key)
-                # Refusals cost as much as answers, except when there is nothing left to pay with, or no valid key.
+                # Rejected requests cost a unit, too, except with an exceeded quota or an invalid key.
                 self.units += isinstance(error, ApiError)
                 raise error
             self.units += 1
             if answer.headers.get("Content-Type", "").partition(";")[0].strip() == "text/html":
-                raise BadAnswer("answers with a web page, not as the YouTube Data API does (see THUMBTUNE_API_URL)")
+                raise BadAnswer("sent HTML instead of a YouTube Data API response (see THUMBTUNE_API_URL)")
             return parse(parse_json(answer.body))
 
         def pay_for(lost: int) -> None:
@@ -174,7 +176,7 @@ class YouTube:
         self._in_flight += 1
         try:
             self._check_budget()
-            # What failed was paid for in vain, more often than not, and another try costs another unit.
+            # Each retry may cost another unit, so the budget is checked again before it.
             return await self._http.get(request, read, lost=pay_for, failed=self._check_budget)
         except QuotaExceeded as error:
             self.quota_spent = error
@@ -183,9 +185,9 @@ class YouTube:
             self._in_flight -= 1
 
     def _check_budget(self, cause: Exception | None = None) -> None:
-        """Raise `BudgetSpent` unless all calls that are under way may cost a unit each."""
+        """Raise `BudgetSpent` unless the budget covers one unit for each call in progress."""
         if self.most_units is not None and self.units + self._in_flight > self.most_units:
             raise BudgetSpent(
-                "the units allowed for the day are spent, everything so far is kept; "
+                "the units allowed for the day are used up, everything so far is kept; "
                 "allow more, or continue after midnight Pacific time"
             ) from cause

@@ -1,4 +1,4 @@
-"""A channel's Atom feed: its newest 15 uploads or so, free of quota. It lags at times, and fails at times."""
+"""A channel's Atom feed: about 15 of its newest uploads, without quota cost. It is sometimes late or unavailable."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_BYTES = 4 << 20
 
 
 def parse_feed(body: bytes, channel_id: str) -> list[str]:
-    """The ids of the videos in a channel's feed, newest first.
+    """The video ids in a channel's feed, newest first.
 
     Raises:
-        BadAnswer: no XML, no feed, or another channel's.
+        BadAnswer: the body is not XML, not an Atom feed, or the feed of another channel.
     """
     try:
         root: Element = fromstring(body, forbid_dtd=True)
@@ -33,15 +33,15 @@ def parse_feed(body: bytes, channel_id: str) -> list[str]:
     if root.tag != f"{_ATOM}feed":
         raise BadAnswer("the feed is not an Atom feed")
     owner = (root.findtext(f"{_YT}channelId") or "").strip()
-    # YouTube leaves the UC away in the feed's own element.
+    # YouTube omits the UC in the feed's own channelId element.
     if owner and owner.removeprefix("UC") != channel_id.removeprefix("UC"):
-        raise BadAnswer("the feed is another channel's")
+        raise BadAnswer("the feed belongs to another channel")
     ids = [(entry.findtext(f"{_YT}videoId") or "").strip() for entry in root.iter(f"{_ATOM}entry")]
     return [video_id for video_id in ids if video_id]
 
 
 async def newest_in_feed(http: Http, feed_url: str, channel_id: str) -> list[str] | None:
-    """The newest videos' ids, or None if the feed can't be read: then the listing has to be paged."""
+    """The ids of the newest videos; None if the feed can't be read, so that the uploads must be listed by the API."""
     request = Request(feed_url, params=(("channel_id", channel_id),), max_bytes=MAX_BYTES)
 
     def read(answer: Answer) -> list[str]:
@@ -52,5 +52,5 @@ async def newest_in_feed(http: Http, feed_url: str, channel_id: str) -> list[str
     try:
         return await http.get(request, read)
     except CollectorError as error:
-        log.info("the feed of %s is of no use, so the uploads are listed: %s", channel_id, error)
+        log.info("the feed of %s can't be used, so the uploads are listed: %s", channel_id, error)
         return None

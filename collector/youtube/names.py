@@ -1,4 +1,4 @@
-"""How people name a channel: its id, its handle, or any of its addresses."""
+"""Parses channel names: ids, handles and URLs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["ChannelName", "NameKind", "parse_channel_name"]
 NameKind = Literal["id", "handle", "user", "custom"]
 
 _ID = re.compile(r"UC[0-9A-Za-z_-]{22}")
-# A channel's list of uploads, or of its long videos, shorts or streams: the channel's id with another beginning.
+# The list of a channel's uploads, long videos, Shorts or streams: the channel's id with another prefix.
 _UPLOADS = re.compile(r"UU(?:LF|SH|LV)?([0-9A-Za-z_-]{22})")
-# 3 to 30 characters; letters and digits of any script, and a few marks
+# 3 to 30 characters: letters and digits of any script, and a few punctuation marks
 # (https://support.google.com/youtube/answer/11585688).
 _HANDLE = re.compile(r"""@[^\s@/\\?#&=%<>"'`:;,!*+$^~|()\[\]{}]{3,30}""")
 _NAME = re.compile(r"""[^\s@/\\?#&=%<>"'`:;,!*+$^~|()\[\]{}]{1,100}""")
 _HOSTS = frozenset(
     {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "gaming.youtube.com", "studio.youtube.com"}
 )
-# Paths whose query names a channel, or a list that is one channel's.
+# Paths whose query contains a channel, or a list that belongs to one channel.
 _PAGES_OF_A_LIST = (["feeds", "videos.xml"], ["playlist"], ["embed", "videoseries"])
-# First path segments of youtube.com that are no one's custom address.
+# First path segments of youtube.com that are not custom URLs.
 _NO_CHANNEL = frozenset(
     [
         "about",
@@ -68,10 +68,10 @@ _NO_CHANNEL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ChannelName:
-    """A channel as named.
+    """A channel name.
 
-    `id` is a channel id, `handle` starts with `@`, `user` is an old user name, and `custom` an old custom address, for
-    which the API has no lookup of its own.
+    The kind `id` is a channel id, `handle` starts with `@`, `user` is a legacy user name, and `custom` is a legacy
+    custom URL, for which the API has no lookup.
     """
 
     kind: NameKind
@@ -82,13 +82,13 @@ class ChannelName:
 
 
 def parse_channel_name(text: str) -> ChannelName:
-    """Understand a channel id (`UC...`), a handle (`@name`), or a URL that belongs to one channel.
+    """Parse a channel id (`UC...`), a handle (`@name`), an uploads playlist (`UU...`), or a URL of a channel.
 
-    Such URLs are those of a channel and its tabs, in YouTube Studio too, of its feed, and of its list of uploads
-    (`UU...`, which may also stand alone).
+    Accepted URLs are those of the channel and its tabs, also in YouTube Studio, of its feed, and of its uploads
+    playlist.
 
     Raises:
-        BadChannel: `text` is something else.
+        BadChannel: `text` has another form.
     """
     name = text.strip()
     if found := _id_in(name):
@@ -98,8 +98,8 @@ def parse_channel_name(text: str) -> ChannelName:
     segments, query = _path(name) or (None, {})
     if segments is None:
         hint = f"; did you mean @{name}?" if _HANDLE.fullmatch(f"@{name}") and "." not in name else ""
-        advice = hint or "; give a channel id (UC...), a handle (@name) or a channel's address"
-        raise BadChannel(f"{text!r} names no channel{advice}")
+        advice = hint or "; give a channel id (UC...), a handle (@name) or a channel's URL"
+        raise BadChannel(f"{text!r} is not a channel{advice}")
     first = segments[0] if segments else ""
     if first.startswith("@"):
         return _handle(first, text)
@@ -119,13 +119,11 @@ def parse_channel_name(text: str) -> ChannelName:
     reserved = first.lower() in _NO_CHANNEL or first in ("channel", "user", "c")
     if first and not reserved and _NAME.fullmatch(first):
         return ChannelName("custom", first)
-    raise BadChannel(
-        f"{text!r} is not a channel's address; open the channel's own page and copy the address from there"
-    )
+    raise BadChannel(f"{text!r} is not a channel's URL; open the channel's page and copy its URL")
 
 
 def _id_in(text: str) -> str | None:
-    """The id of the channel that an id or a list of uploads belongs to; None for any other text."""
+    """The channel id in a channel id or the id of an uploads playlist; None for any other text."""
     if _ID.fullmatch(text):
         return text
     uploads = _UPLOADS.fullmatch(text)
@@ -134,12 +132,14 @@ def _id_in(text: str) -> str | None:
 
 def _handle(name: str, text: str) -> ChannelName:
     if not _HANDLE.fullmatch(name) or not name.isprintable():
-        raise BadChannel(f"{text!r} is no handle; one has 3 to 30 letters, digits, '_', '-', '.' or '·' after the @")
+        raise BadChannel(
+            f"{text!r} is not a handle; a handle has 3 to 30 letters, digits, '_', '-', '.' or '·' after the @"
+        )
     return ChannelName("handle", name)
 
 
 def _path(text: str) -> tuple[list[str], dict[str, str]] | None:
-    """The path's segments and the query of a URL on YouTube, with or without its scheme; None for anything else."""
+    """The path segments and the query of a YouTube URL, with or without its scheme; None for any other text."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme.lower() not in ("http", "https"):
         return None

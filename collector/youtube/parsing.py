@@ -1,8 +1,8 @@
-"""The Data API's answers, from JSON to plain values. Pure; items are kept whole, so nothing that the API says is lost.
+"""Parses Data API responses. Performs no I/O. The results keep each item whole, so no field of the API is lost.
 
-Shapes: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos). Nothing is taken for granted:
-an entry without a usable id is left out, everything else that may be missing is None. Only a page token that can't be
-used is an error: a listing without it would pass for one that has come to its end.
+Formats: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos). The parsers assume nothing
+about a response: they skip entries without a valid id, and use None for other fields that are missing or invalid. Only
+an invalid page token is an error, because without it the listing would appear complete.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _CHANNEL_ID = re.compile(r"UC[0-9A-Za-z_-]{22}")
 _LONGEST_TOKEN = 2_000
 _LONGEST_HANDLE = 200
 _MOST_ENTRIES = 1_000_000
-"""Of a playlist; YouTube itself lists no more than 20,000."""
+"""The largest total of a playlist that is accepted; YouTube lists at most 20,000 entries."""
 _DEEPEST = 32
-"""Real answers nest 6 deep. SQLite reads JSON of up to 1,000 levels, Python writes about as many."""
+"""The maximum nesting of JSON. Real responses have 6 levels; SQLite reads, and Python writes, about 1,000."""
 _AVAILABILITY_BY_TITLE: dict[str, Availability] = {"Private video": "private", "Deleted video": "gone"}
 _COUNT = re.compile(r"[0-9]{1,19}")
 _LARGEST_COUNT = 2**63 - 1
 _LONGEST_S = 10 * 365 * 24 * 3600
-# What no database stores as text: NUL (PostgreSQL) and halves of surrogate pairs (no UTF-8 for them).
+# Characters that can't be stored as text: NUL (PostgreSQL) and lone surrogates (they have no UTF-8 form).
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-# Where these can come from: an escape, a byte 0 (also UTF-16 and UTF-32 have it), a surrogate encoded as if it were a
-# character of its own, which Python's reader lets pass. Many Korean syllables begin with 0xED, too: those answers are
-# looked through for nothing.
+# Bytes that can produce such characters: an escape, a zero byte (also in UTF-16 and UTF-32), and the first byte of an
+# encoded surrogate, which Python's JSON reader accepts. Many Korean syllables also begin with 0xED: such responses are
+# searched unnecessarily.
 _SUSPECT = (b"\\u", b"\x00", b"\xed")
 
 
@@ -75,18 +75,19 @@ class UploadsPage:
     entries: tuple[ListedVideo, ...]
     next_token: str | None
     total: int | None
-    """How many entries the API says the playlist has."""
+    """The API's count of the playlist's entries."""
     skipped: int
-    """Items without a usable video id."""
+    """Number of items without a valid video id."""
     found: bool = True
-    """False: there is no such playlist. A channel without uploads may have none."""
+    """False if the playlist does not exist; a channel without uploads may have no playlist."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoItem:
-    """One item of `videos`. `duration_s` is None where there is none yet, and for the `P0D` of a stream to come.
+    """One item of `videos`.
 
-    `counts` is None where the answer has no statistics; a count that is hidden or no number is None in it.
+    `duration_s` is None if it is missing, or the `P0D` of an upcoming stream. `counts` is None if the response has no
+    statistics; in it, a hidden or invalid count is None.
     """
 
     id: str
@@ -100,32 +101,32 @@ class VideoItem:
 
 
 def parse_json(body: bytes) -> JsonObject:
-    """A JSON object, its texts storable on every database (NUL and lone surrogates become U+FFFD).
+    """Parse a JSON object. NUL and lone surrogates become U+FFFD, so that every database can store the strings.
 
     Raises:
-        BadAnswer: broken, no object, nested too deeply, or with a number past a double's range.
+        BadAnswer: the body is malformed, not an object, nested too deeply, or has a number beyond a double's range.
     """
     try:
         value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise BadAnswer("the answer is not JSON") from error
+        raise BadAnswer("the response is not valid JSON") from error
     if not isinstance(value, dict):
-        raise BadAnswer("the answer is JSON, but no object")
+        raise BadAnswer("the response is JSON, but not an object")
     if _is_deeper_than(value, _DEEPEST):
-        raise BadAnswer("the answer is nested too deeply")
+        raise BadAnswer("the response is nested too deeply")
     if any(mark in body for mark in _SUSPECT):
         value = {_storable(name): _storable(item) for name, item in value.items()}
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):  # 1e999: JSON, but no database keeps what Python would write for it
-        raise ValueError(f"{text[:20]} is past a double's range")
+    if not math.isfinite(number):  # Python would write Infinity for 1e999, which databases reject
+        raise ValueError(f"{text[:20]} is beyond a double's range")
     return number
 
 
@@ -154,10 +155,10 @@ def _storable(value: Any) -> Any:
 
 
 def parse_channels(body: JsonObject) -> list[ChannelItem]:
-    """The channels of a `channels` answer (no `items` at all when nothing was found).
+    """Parse a `channels` response. It has no `items` if no channel was found.
 
     Raises:
-        BadAnswer: it is no such answer.
+        BadAnswer: the response is of another kind.
     """
     channels = []
     for item in _items(body, "youtube#channelListResponse"):
@@ -171,7 +172,7 @@ def parse_channels(body: JsonObject) -> list[ChannelItem]:
                 id=channel_id,
                 handle=custom_url if custom_url.startswith("@") and len(custom_url) <= _LONGEST_HANDLE else None,
                 title=_title(snippet),
-                # Every channel's uploads playlist is its id with UU for UC.
+                # The id of an uploads playlist is the channel's with UU for UC.
                 uploads_playlist_id=uploads if _PLAYLIST_ID.fullmatch(uploads) else "UU" + channel_id[2:],
                 item=item,
             )
@@ -180,10 +181,10 @@ def parse_channels(body: JsonObject) -> list[ChannelItem]:
 
 
 def parse_uploads_page(body: JsonObject) -> UploadsPage:
-    """One page of the uploads.
+    """Parse a `playlistItems` response.
 
     Raises:
-        BadAnswer: the answer has another form, or an invalid token for the next page.
+        BadAnswer: the response is of another kind, or its token for the next page is invalid.
     """
     items = _items(body, "youtube#playlistItemListResponse")
     entries = [entry for item in items if (entry := _entry(item)) is not None]
@@ -201,7 +202,7 @@ def _token(body: JsonObject) -> str | None:
     if token is None or token == "":
         return None
     if not isinstance(token, str) or len(token) > _LONGEST_TOKEN or not (token.isascii() and token.isprintable()):
-        raise BadAnswer("the answer has an invalid token for the next page")
+        raise BadAnswer("the response has an invalid token for the next page")
     return token
 
 
@@ -210,7 +211,7 @@ def _entry(item: JsonObject) -> ListedVideo | None:
     video_id = _text(details, "videoId") or _text(_object(snippet, "resourceId"), "videoId")
     if not _VIDEO_ID.fullmatch(video_id):
         return None
-    # `snippet.publishedAt` is when the entry came into the playlist; the video's own time is in `contentDetails`.
+    # `snippet.publishedAt` is the time at which the entry was added; the video's own time is in `contentDetails`.
     published = parse_time(details.get("videoPublishedAt")) or parse_time(snippet.get("publishedAt"))
     return ListedVideo(video_id, _title(snippet), published, _availability(item, snippet))
 
@@ -219,7 +220,7 @@ def _availability(item: JsonObject, snippet: JsonObject) -> Availability:
     privacy = _text(_object(item, "status"), "privacyStatus")
     if privacy == "private":
         return "private"
-    # Deleted videos carry a value that the API's own schema does not name.
+    # Deleted videos have a value that the API's documentation does not list.
     if privacy == "privacyStatusUnspecified":
         return "gone"
     if not privacy and not _object(snippet, "thumbnails"):
@@ -228,10 +229,10 @@ def _availability(item: JsonObject, snippet: JsonObject) -> Availability:
 
 
 def parse_videos(body: JsonObject) -> list[VideoItem]:
-    """The videos of a `videos` answer.
+    """Parse a `videos` response.
 
     Raises:
-        BadAnswer: it is no such answer.
+        BadAnswer: the response is of another kind.
     """
     videos = []
     for item in _items(body, "youtube#videoListResponse"):
@@ -261,7 +262,7 @@ def _counts(statistics: object) -> Counts | None:
 
 
 def _count(value: object) -> int | None:
-    """A count; the API sends them as texts. None for what is not a number, or too large for a database's 64 bits."""
+    """Parse a count, which the API sends as a string; None if it is not a number or exceeds 64 bits."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not _COUNT.fullmatch(text):
         return None
@@ -270,7 +271,7 @@ def _count(value: object) -> int | None:
 
 
 def parse_time(value: object) -> datetime | None:
-    """An RFC 3339 time such as `2019-03-21T20:37:49.000Z`; None for anything else, and for years no video is of."""
+    """Parse an RFC 3339 time such as `2019-03-21T20:37:49.000Z`; None if it is invalid or outside 1970 to 9998."""
     if not isinstance(value, str):
         return None
     try:
@@ -280,19 +281,19 @@ def parse_time(value: object) -> datetime | None:
         utc = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    # At either end of the calendar, a database that shows times in another zone has no words for them.
+    # At either end of the calendar, a database can't convert a time to another time zone.
     return utc if 1970 <= utc.year < 9999 else None
 
 
 def parse_duration(value: object) -> int | None:
-    """Whole seconds of an ISO 8601 duration such as `PT15M33S`; None for `P0D`, nothing, or what no video lasts."""
+    """Parse an ISO 8601 duration such as `PT15M33S` to whole seconds; None if invalid, `P0D` or above ten years."""
     if not isinstance(value, str) or not value.isascii() or len(value) > 64:
         return None
     try:
         duration = isodate.parse_duration(value)
     except (isodate.ISO8601Error, ArithmeticError, ValueError):
         return None
-    if not isinstance(duration, timedelta):  # years or months: of no fixed length
+    if not isinstance(duration, timedelta):  # years and months have no fixed length
         return None
     seconds = int(duration.total_seconds())
     return seconds if 0 < seconds <= _LONGEST_S else None
@@ -300,10 +301,10 @@ def parse_duration(value: object) -> int | None:
 
 def _items(body: JsonObject, kind: str) -> list[JsonObject]:
     if body.get("kind") != kind:
-        raise BadAnswer("the answer is not the YouTube Data API's")
+        raise BadAnswer("the response is not from the YouTube Data API")
     items = body.get("items", [])
     if not isinstance(items, list):
-        raise BadAnswer("the answer's items are no list")
+        raise BadAnswer("the response's items are not a list")
     return [item for item in items if isinstance(item, dict)]
 
 
@@ -317,13 +318,13 @@ def _text(value: JsonObject, name: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-# Letters and symbols by their Unicode category that show nothing: Hangul fillers and the Braille blank.
+# Invisible characters whose Unicode category is a letter or symbol: Hangul fillers and the Braille blank.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def _title(snippet: JsonObject) -> str:
-    """A title exactly as given, or "" where none of its characters shows anything."""
+    """The title exactly as given, or "" if all its characters are invisible."""
     title = _text(snippet, "title")
-    # Categories Z (separators) and C (controls, format characters, unassigned), and marks without a letter under them.
+    # Invisible: categories Z (separators), C (controls, format characters, unassigned) and M (marks without a letter).
     shows = any(unicodedata.category(char)[0] not in "ZCM" and char not in _BLANK for char in title)
     return title if shows else ""

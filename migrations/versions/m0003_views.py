@@ -61,7 +61,7 @@ ORDER BY sync_run.id
 
 
 def recall(model: str, split: str, column: str) -> str:
-    """One figure of recall@1, thumbnail to title, over all channels of the run."""
+    """Return a subquery for recall@1 from thumbnail to title over all channels of the run."""
     return f"""(
         SELECT evaluation.{column} FROM evaluation
         WHERE evaluation.run_id = training_run.id

@@ -52,10 +52,10 @@ ORDER BY promotion.id
 def upgrade() -> None:
     op.create_table(
         "feature",
-        # Another model, preprocessing or precision has another fingerprint, so its vectors are never mixed in.
+        # Another model, preprocessing or precision has another fingerprint, so vectors are never mixed.
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("tower", sa.Text(), nullable=False),
-        # By content, not by video: a thumbnail or title that many videos share is encoded once.
+        # By content, not by video: a thumbnail or title of several videos is encoded once.
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
         sa.Column("checksum", sa.BigInteger(), nullable=False),
@@ -68,7 +68,7 @@ def upgrade() -> None:
         sa.Column("files", sa.String(length=64), nullable=False),
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("facts", JSON, nullable=False),
-        # All that a rerun needs of the model once the features are cached.
+        # The only part of the model that a rerun needs once the features are cached.
         sa.Column("heads", sa.LargeBinary(), nullable=True),
         sa.Column("checksum", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("files", name=op.f("pk_known_model")),

@@ -1,7 +1,7 @@
 """The decision of a retraining: why a run was not promoted, as opposed to a run that was never compared.
 
-For thumbnails, NULL as the time of the last check now means that the next sync checks them, not only a refresh. Those
-that only a refresh was to check, in another size, get a time long ago instead.
+A thumbnail whose time of the last check is NULL is now checked by the next sync, not only by a refresh. Thumbnails that
+only a refresh must check, because of another size, get a time long ago instead.
 
 Revision: 0007, after 0006.
 """

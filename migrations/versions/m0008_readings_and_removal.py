@@ -1,4 +1,4 @@
-"""Counts over time and what they say of changes; when refreshes began; which channels were removed.
+"""Counts over time and the view `changes`; when refreshes began; which channels were removed.
 
 Revision: 0008, after 0007.
 """
@@ -16,27 +16,27 @@ depends_on = None
 UTC_TIME = sa.DateTime(timezone=True)
 
 NEIGHBOURS = 25
-"""Videos published before, and after, with which a video is compared."""
+"""Number of compared videos published before, and after, a video."""
 MOST_GAP_S = 2 * 24 * 3600
-"""Seconds between two readings; over more, a straight line says nothing of a single day."""
+"""Maximum seconds between two readings; over longer times, interpolation says nothing about a single day."""
 
 
 def seconds_between(dialect: str, later: str, earlier: str) -> str:
-    """Seconds from one time to another, as a double."""
+    """Return SQL for the seconds from one time to another, as a double."""
     if dialect == "sqlite":
         return f"((julianday({later}) - julianday({earlier})) * 86400.0)"
     return f"CAST(EXTRACT(EPOCH FROM ({later} - {earlier})) AS DOUBLE PRECISION)"
 
 
 def days_from(dialect: str, moment: str, days: str) -> str:
-    """A time so many days of 24 hours later, to the microsecond."""
+    """Return SQL for a time that is a number of 24-hour days later, with microseconds."""
     if dialect == "sqlite":
         return f"(date({moment}, {days} || ' days') || substr({moment}, 11))"
     return f"({moment} + {days} * INTERVAL '24 hours')"
 
 
 def changes_view(dialect: str) -> str:
-    """The view `changes`, in the SQL of one database."""
+    """Return the view `changes` in the SQL of one database."""
     age = seconds_between(dialect, "change.seen_at", "change.published_at")
     age_of_other = seconds_between(dialect, "change.seen_at", "other.published_at")
     passed = seconds_between(dialect, "point.moment", "low.read_at")
@@ -49,8 +49,8 @@ def changes_view(dialect: str) -> str:
     if dialect == "sqlite":
         once, others = "", f"JOIN video AS other ON {near}"
     else:
-        # PostgreSQL takes changes to be few and reads all videos for each; and looks for a moment's readings again
-        # with each row that it might be. OFFSET 0 and MATERIALIZED keep it from that.
+        # PostgreSQL's planner expects few changes and would read all videos for each, and would search the readings
+        # again for each candidate row. OFFSET 0 and MATERIALIZED prevent both.
         once = "MATERIALIZED "
         others = f"CROSS JOIN LATERAL (SELECT other.* FROM video AS other WHERE {near} OFFSET 0) AS other"
     return f"""
@@ -196,7 +196,7 @@ LEFT JOIN measured ON measured.version_id = change.version_id
 """
 
 
-# Without these, each video that is deleted would cost a look at every row that might refer to it.
+# Without these indexes, each deleted video would scan all rows that can refer to it.
 REFERENCES = (("snapshot_example", "version_id"), ("rank", "video_id"), ("rank", "top_video_id"))
 
 

@@ -2,8 +2,8 @@
 
 Revision: 0009, after 0007.
 
-Until now a changed title was paired at once with the thumbnail that was stored, which may have changed at the same
-time. The view `pairs` now shows the newest version whose thumbnail was checked after its title was seen.
+Before, a changed title was immediately paired with the stored thumbnail, which may have changed at the same time. The
+view `pairs` now shows the newest version whose thumbnail was checked after its title was seen.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WHERE video.kind = 'video'
     AND TRIM(video.title) <> ''
 """
 
-# Before this revision.
+# The view before this revision.
 OLD_PAIRS = """
 SELECT
     video.channel_id,
@@ -61,8 +61,8 @@ WHERE video.kind = 'video'
     AND TRIM(video.title) <> ''
 """
 
-# Current versions with a changed title, whose thumbnail was not checked since the title was seen: a sync was stopped in
-# between, or the check failed. A time in 1970 was set by a change of the size, and tells nothing.
+# Current versions with a changed title whose thumbnail was not checked after the title was seen, because the sync was
+# stopped or the check failed. A change of the size sets a time in 1970, which does not count.
 UNCHECKED = """
     SELECT version.id, version.video_id FROM video_version AS version
     JOIN video_version AS before
@@ -80,7 +80,7 @@ def _replace_pairs(query: str) -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DROP VIEW pairs")
         op.execute(f"CREATE VIEW pairs AS {query}")
-    else:  # there, a view of the user's that reads this one would keep it from being dropped
+    else:  # PostgreSQL can't drop a view that a user's view depends on
         op.execute(f"CREATE OR REPLACE VIEW pairs AS {query}")
 
 
@@ -89,7 +89,7 @@ def upgrade() -> None:
     connection = op.get_bind()
     unchecked = [{"id": row[0], "video_id": row[1]} for row in connection.execute(sa.text(UNCHECKED))]
     if unchecked:
-        # The next sync checks them. A version that a snapshot has stays as it was trained on.
+        # The next sync checks them. Versions in snapshots keep the thumbnail with which they were trained.
         connection.execute(sa.text("UPDATE video SET picture_checked_at = NULL WHERE id = :video_id"), unchecked)
         without = (
             "UPDATE video_version SET picture_sha256 = NULL WHERE id = :id "

@@ -1,4 +1,4 @@
-"""What the list of Shorts said of a video, and when a channel was last described.
+"""Whether the Shorts playlist contains a video, and when a channel was last described.
 
 Revision: 0010, after 0009.
 """

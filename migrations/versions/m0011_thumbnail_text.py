@@ -1,4 +1,4 @@
-"""The words that a reader found on each thumbnail, as a table and as the last column of the view `pairs`.
+"""The text that OCR found on each thumbnail, as a table and as the last column of the view `pairs`.
 
 Revision: 0011, after 0010.
 """
@@ -40,7 +40,7 @@ WHERE video.kind = 'video'
     AND TRIM(video.title) <> ''
 """
 
-# Several readers, or versions of one, may have read a picture: the view shows what was read last.
+# Several OCR readers or versions may have read a thumbnail: the view shows the latest text.
 THUMBNAIL_TEXT = """,
     (
         SELECT thumbnail_words.text FROM thumbnail_words
@@ -71,6 +71,6 @@ def downgrade() -> None:
 def _replace_pairs(create: str) -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DROP VIEW pairs")
-    else:  # there, a view of the user's that reads this one would keep it from being dropped
+    else:  # PostgreSQL can't drop a view that a user's view depends on
         create = create.replace("CREATE VIEW", "CREATE OR REPLACE VIEW")
     op.execute(create)

@@ -13,7 +13,7 @@ from alembic import op
 from migrations.versions.m0004_features_champions_sweeps import CHAMPIONS as OLD_CHAMPIONS
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 

@@ -1,4 +1,4 @@
-"""Stored thumbnails whose bytes are not what they were, and what it takes to fetch them again."""
+"""Find stored thumbnails that are damaged or missing, and the data needed to fetch them again."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """A video that shows a damaged picture, as far as is known."""
+    """A video whose current thumbnail is damaged or missing."""
 
     video_id: str
     url: str | None
-    """Where the picture came from."""
+    """The URL from which the thumbnail was fetched."""
     thumbnails: dict[str, object]
-    """`snippet.thumbnails` as the API gave it last."""
+    """`snippet.thumbnails` of the last API response."""
     size: str
-    """The size that its channel prefers."""
+    """The channel's preferred thumbnail size."""
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedPicture:
-    """A picture that can't be read, and the videos that may still show it; none: only history has it."""
+    """A damaged or missing thumbnail, and the videos that show it (empty if only older versions refer to it)."""
 
     sha256: str
     problem: str
@@ -38,11 +38,11 @@ class DamagedPicture:
 
 
 def damaged_pictures(session: Session, digests: Collection[str] | None = None) -> Iterator[tuple[str, str | None]]:
-    """(digest, what is wrong or None) of stored pictures: of all of them, or of these.
+    """Yield (digest, problem or None) of every stored thumbnail, or only of the given digests.
 
-    The bytes are hashed by the database, one picture at a time. Pictures that are not stored are left out.
+    The database hashes the bytes, one thumbnail at a time. Digests that are not stored are skipped.
     """
-    content = cast(Picture.bytes, LargeBinary)  # what was damaged may be text to SQLite
+    content = cast(Picture.bytes, LargeBinary)  # SQLite may hold damaged bytes as text
     query = select(
         Picture.sha256,
         func.sha256(content, type_=LargeBinary),
@@ -63,20 +63,20 @@ def damaged_pictures(session: Session, digests: Collection[str] | None = None) -
 
 def _problem(sha256: str, found: bytes, length: int, byte_count: int) -> str | None:
     if bytes(found).hex() != sha256:
-        return f"picture {sha256} has other bytes than its digest says"
+        return f"the bytes of thumbnail {sha256} do not match its digest"
     if length != byte_count:
-        return f"picture {sha256} has {length} bytes, and its row says {byte_count}"
+        return f"thumbnail {sha256} has {length} bytes instead of {byte_count}"
     return None
 
 
 def unsound(session: Session, digests: Collection[str]) -> set[str]:
-    """Those of these pictures that can't be relied on: damaged, or not stored at all."""
+    """The given digests whose thumbnail is damaged or missing."""
     sound = {sha256 for sha256, problem in damaged_pictures(session, digests) if problem is None}
     return set(digests) - sound
 
 
 def missing_pictures(session: Session) -> list[str]:
-    """Digests that a video or a version refers to, and that no picture has: possible on SQLite only."""
+    """Digests that a video or version refers to without a stored thumbnail. Only possible on SQLite."""
     referred = union(*(select(model.picture_sha256.label("sha256")) for model in (Video, VideoVersion))).subquery()
     query = (
         select(referred.c.sha256)
@@ -87,9 +87,9 @@ def missing_pictures(session: Session) -> list[str]:
 
 
 def pictures_to_repair(session: Session) -> list[DamagedPicture]:
-    """Every picture that is damaged or missing, by digest."""
+    """All damaged and missing thumbnails, ordered by digest."""
     problems = {sha256: problem for sha256, problem in damaged_pictures(session) if problem is not None}
-    problems |= {sha256: f"picture {sha256} is not in the store" for sha256 in missing_pictures(session)}
+    problems |= {sha256: f"thumbnail {sha256} is not in the store" for sha256 in missing_pictures(session)}
     return [DamagedPicture(sha256, problems[sha256], _shown_by(session, sha256)) for sha256 in sorted(problems)]
 
 

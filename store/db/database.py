@@ -1,9 +1,9 @@
-"""Opening the store: URL, engine, pragmas, migrations, short transactions, and library errors mapped to ours.
+"""Open the store: parse its URL, configure the engine, migrate, run transactions, translate database errors.
 
-SQLite settings follow https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html: WAL so that readers never
-wait for the writer, `synchronous=FULL` so that a committed batch survives a power cut, foreign keys enforced.
+SQLite settings follow https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html: WAL mode, so that readers
+do not wait for the writer; `synchronous=FULL`, so that a committed batch survives a power cut; foreign keys enforced.
 
-On PostgreSQL a lock is waited for as long as on SQLite, and a server whose machine is gone is noticed within a minute.
+PostgreSQL connections use the same lock timeout as SQLite, and detect an unreachable server within a minute.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from store.db.migrate import bring_up_to_date, require_current
 from store.db.new_file import make_file
 from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
+from store.urls import shown_url
 
 __all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
 
@@ -35,40 +36,40 @@ BUSY_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Database:
-    """An open store, closed at the end of a `with` block.
+    """An open store. A context manager that closes the store at the end of the block.
 
-    Threads may share it; each `read()` or `write()` takes a connection of its own.
+    Thread-safe: each `read()` or `write()` uses its own connection.
 
     Example:
         >>> with open_database("sqlite:///thumbtune.db") as database, database.read() as session:
         ...     session.get(Channel, "UC...")
     """
 
-    engine: Engine
-    url: URL
+    engine: Engine = field(repr=False)
+    url: URL = field(repr=False)
     unwritable: str = ""
-    """Why the place of an SQLite store can't be written; nothing where it can."""
+    """Why a SQLite store can't be written; empty if it can."""
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session over one consistent state of the store; what is changed in it is thrown away.
+        """Open a session that reads one consistent state of the store. Changes are rolled back.
 
         Raises:
             StoreError: the database failed.
         """
         engine = self.engine
         if not self.is_sqlite:
-            # By default each statement sees what others have committed by then; on SQLite a transaction never does.
+            # PostgreSQL's default shows each statement the latest commits; SQLite keeps one state for the transaction.
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
         with self.unchanged(), mapped_errors(self.url), Session(engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """A block that fails if the file changes that is read in it without locks (see `store.db.read_only`).
+        """Fail if the file changes during the block while it is read without locks (see `store.db.read_only`).
 
         Raises:
-            DatabaseUnavailable: it did; what was read may be wrong.
+            DatabaseUnavailable: the file changed, so the data that was read may be inconsistent.
         """
         path = self.path if self.unwritable else None
         before = None if path is None else mark_of(path)
@@ -76,7 +77,7 @@ class Database:
             yield
             return
         changed = DatabaseUnavailable(
-            f"the store {path} was changed while it was read in a place where it can't be locked; run the command again"
+            f"the store {path} changed while it was read without locks; run the command again"
         )
         try:
             yield
@@ -89,16 +90,17 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session in one short write transaction: committed when the block ends, rolled back when it raises.
+        """Open a session in one write transaction: committed at the end of the block, rolled back on an exception.
 
-        On SQLite the write lock is taken at the start (BEGIN IMMEDIATE): writers queue up instead of failing half way.
+        On SQLite the transaction takes the write lock at its start (BEGIN IMMEDIATE), so that writers wait for each
+        other instead of failing at their first write.
 
         Raises:
-            StoreError: the database failed; nothing of the block was kept.
+            StoreError: the database failed; the transaction was rolled back.
         """
         if self.unwritable:
             raise DatabaseUnavailable(
-                f"the store {self.path} can't be written ({self.unwritable}); commands that only read it work"
+                f"the store {self.path} can't be written ({self.unwritable}); only commands that read it work"
             )
         engine = self.engine.execution_options(thumbtune_begin="IMMEDIATE")
         with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session, session.begin():
@@ -111,41 +113,41 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close every pooled connection; on SQLite this also folds the write-ahead log into the file."""
+        """Close all pooled connections. On SQLite this also merges the write-ahead log into the file."""
         self.engine.dispose()
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this store is one SQLite file."""
+        """Whether this store is a SQLite file."""
         return self.url.get_backend_name() == "sqlite"
 
     @property
     def path(self) -> Path | None:
-        """The SQLite file, or None on another database."""
+        """The SQLite file, or None on PostgreSQL."""
         return Path(self.url.database) if self.is_sqlite and self.url.database else None
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return shown_url(self.url.render_as_string(hide_password=True))
 
 
 def open_database(
     url: str = DEFAULT_URL, *, create: bool = True, read_only: bool = False, any_revision: bool = False
 ) -> Database:
-    """Open the store at `url`, migrated to this version's schema.
+    """Open the store at `url`, and migrate it to the current schema.
 
     Args:
         url: `sqlite:///FILE`, or `postgresql://...`.
-        create: make the store where there is none; otherwise that is an error.
-        read_only: open so that nothing can be written, migrations included. A SQLite store in a place that can't be
-            written is opened so in any case; see `Database.unwritable`.
-        any_revision: with `read_only`: take a store that waits for a migration too, to copy it as it is.
+        create: create a missing store instead of raising `DatabaseUnavailable`.
+        read_only: allow no writes and no migration. Always true for a SQLite store that can't be written; see
+            `Database.unwritable`.
+        any_revision: with `read_only`, also open a store that needs a migration, to copy it unchanged.
 
     Raises:
-        BadDatabaseUrl: not a URL we can open, or its driver is not installed.
-        DatabaseUnavailable: the folder is missing, the server is down, no permission, ...
-        NotAStore: it holds something else, or is damaged.
-        StoreTooNew: a later version migrated it.
-        StoreTooOld: it is opened for reading only, and needs a migration first.
+        BadDatabaseUrl: the URL is invalid or unsupported, or its driver is not installed.
+        DatabaseUnavailable: the folder is missing, the server is down, permission is denied, ...
+        NotAStore: the database is damaged or is not a thumbtune store.
+        StoreTooNew: a newer version migrated the store.
+        StoreTooOld: the store is opened read-only and needs a migration.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
@@ -174,22 +176,26 @@ def _require_current(engine: Engine, unwritable: str, *, any_revision: bool) -> 
         if any_revision:
             return
         if unwritable:
-            raise StoreTooOld(f"{error}; it can't be written here ({unwritable}): use a copy elsewhere") from error
+            raise StoreTooOld(f"{error}; this store can't be written ({unwritable}), so upgrade a copy") from error
         raise
 
 
 def _parse(url: str) -> URL:
-    """Turn the user's text into a URL with the driver we ship for that database."""
+    """Parse the user's URL, and select the driver that thumbtune installs for the database."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
         raise BadDatabaseUrl(
-            f"{url!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME"
+            f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME"
         ) from error
+    if "@" in (parsed.host or ""):
+        raise BadDatabaseUrl("the password in the database URL contains an @; write it as %40")
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise BadDatabaseUrl(f"{url!r} names no file; write sqlite:///FILE (four slashes for an absolute path)")
+        if parsed.host or parsed.username or not parsed.database or parsed.database == ":memory:":
+            raise BadDatabaseUrl(
+                f"{shown_url(url)!r} does not name a file; write sqlite:///FILE (four slashes for an absolute path)"
+            )
         return parsed.set(drivername="sqlite")
     if backend in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -199,10 +205,10 @@ def _parse(url: str) -> URL:
 def _check_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if path.is_dir():
-        raise DatabaseUnavailable(f"{path} is a folder, not a database file; name a file in it")
+        raise DatabaseUnavailable(f"{path} is a folder, not a database file; name a file")
     if path.exists():
         if path.stat().st_size == 0:
-            # SQLite would take it for a new database: what was in it would go unmissed.
+            # SQLite would treat an empty file as a new database and hide the loss of its content.
             raise NotAStore(
                 f"{path} is empty; it is not a thumbtune store. Restore it from a backup, or delete it to start again"
             )
@@ -212,17 +218,17 @@ def _check_file(url: URL, *, create: bool) -> None:
             f"there is no store at {path}; run 'thumbtune sync CHANNEL' first, or name the store with --db"
         )
     if not path.parent.is_dir():
-        raise DatabaseUnavailable(f"the folder {path.parent} does not exist; make it first")
+        raise DatabaseUnavailable(f"the folder {path.parent} does not exist; create it first")
     try:
         with mapped_errors(url):
             make_file(path)
     except OSError as error:
-        raise DatabaseUnavailable(f"{path} can't be made ({error.strerror}); name another place with --db") from error
+        raise DatabaseUnavailable(f"{path} can't be created ({error.strerror}); name another file with --db") from error
 
 
-# A minute without a sign of life from the server's machine, and a connection counts as broken. libpq alone waits for an
-# answer without end: a machine that lost its power or its network closes nothing, and would hold a service forever.
-# https://www.postgresql.org/docs/current/libpq-connect.html explains each; a Unix socket needs none.
+# libpq's defaults wait forever for a server that lost its power or network, because it closes no connection. With these
+# limits a connection fails after a minute without a response. Unix sockets ignore them.
+# https://www.postgresql.org/docs/current/libpq-connect.html
 _TCP_LIMITS = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -234,7 +240,7 @@ _TCP_LIMITS = {
 
 
 def _engine(url: URL, *, read_only: bool) -> Engine:
-    """The engine, with limits of ours on how long a server is waited for; those on TCP give way to the URL's own.
+    """Create the engine with timeouts. Parameters in the URL override the TCP limits.
 
     Raises:
         BadDatabaseUrl: the driver is not installed.
@@ -242,7 +248,9 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(url, read_only=read_only)
-        options = f"-c timezone=utc -c lock_timeout={BUSY_TIMEOUT_S * 1000:.0f}ms"
+        # The URL's own options, such as a search_path, override the limit, but not the time zone.
+        theirs = url.normalized_query.get("options", ())
+        options = " ".join((f"-c lock_timeout={BUSY_TIMEOUT_S * 1000:.0f}ms", *theirs, "-c timezone=utc"))
         if read_only:
             options += " -c default_transaction_read_only=on"
         limits = {name: limit for name, limit in _TCP_LIMITS.items() if name not in url.query}
@@ -258,19 +266,19 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         def connect() -> sqlite3.Connection:
             return sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
 
-        # Without a pool: how the file can be read is asked anew each time.
+        # No pool: each connection checks again how the file can be read.
         engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     else:
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        # We emit BEGIN ourselves (below): the driver's own rules begin too late for BEGIN IMMEDIATE and
-        # leave DDL outside of transactions.
+        # The driver would emit BEGIN too late for BEGIN IMMEDIATE and leave DDL outside of transactions, so `_begin`
+        # emits it.
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.create_function("sha256", 1, _sha256, deterministic=True)  # PostgreSQL has it
+        connection.create_function("sha256", 1, _sha256, deterministic=True)  # built into PostgreSQL
         if read_only:
             connection.execute("PRAGMA query_only = ON")
 
@@ -287,7 +295,7 @@ def _sha256(content: bytes | None) -> bytes | None:
 
 
 def _use_write_ahead_log(engine: Engine) -> None:
-    """Once in a file's life, and not before it is known to be a store: it changes the file."""
+    """Switch the file to WAL mode. This changes the file, so it must be known to be a store."""
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
@@ -300,7 +308,7 @@ def _use_write_ahead_log(engine: Engine) -> None:
 
 @contextmanager
 def mapped_errors(url: URL) -> Iterator[None]:
-    """The one place where database errors end: each becomes a `StoreError` that says what to do."""
+    """Translate database errors into `StoreError` with advice for the user."""
     try:
         yield
     except StoreError:
@@ -310,7 +318,7 @@ def mapped_errors(url: URL) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _mapped(error, url) from error
     except UnicodeDecodeError as error:
-        # SQLite's message about a damaged schema quotes it, and Python's driver can't read that.
+        # SQLite's message about a damaged schema quotes bytes that Python's driver can't decode.
         if url.get_backend_name() != "sqlite":
             raise
         raise _mapped(sqlite3.DatabaseError("malformed database schema"), url) from error
@@ -320,16 +328,16 @@ def mapped_errors(url: URL) -> Iterator[None]:
 
 _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("file is not a database", NotAStore, "is not a SQLite database; name another file with --db"),
-    ("malformed", NotAStore, "is damaged; restore it from a backup ('thumbtune db backup' makes them)"),
+    ("malformed", NotAStore, "is damaged; restore it from a backup (see 'thumbtune db backup')"),
     (
         "readonly database",
         DatabaseUnavailable,
-        "is read-only; check the permissions of the file, of its -wal and -shm beside it, and of the folder",
+        "is read-only; check the permissions of the file, its -wal and -shm files, and the folder",
     ),
     (
         "unable to open",
         DatabaseUnavailable,
-        "can't be opened; check that the path exists and may be read and written",
+        "can't be opened; check that the path exists and is readable and writable",
     ),
     (
         "disk is full",
@@ -345,26 +353,26 @@ _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
     (
         "locked",
         DatabaseUnavailable,
-        "is locked by another program; run the command again when that has ended",
+        "is locked by another program; run the command again when that program has finished",
     ),
 )
 
 
-# By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): the texts are in the server's language.
+# By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), because messages are localised.
 _POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
-    "25006": ("is read-only", "name a server that takes writes (no standby), or ask for the right to write"),
+    "25006": ("is read-only", "use a primary server instead of a standby, or grant write permission"),
     "40001": ("was changed by another program at the same time", "run the command again"),
     "40P01": ("was changed by another program at the same time", "run the command again"),
-    "42501": ("does not allow this user that", "grant the rights, or connect as the user who owns the tables"),
+    "42501": ("denied permission to this user", "grant the privileges, or connect as the owner of the tables"),
     "53100": ("can't grow: the server's disk is full", "make room and run the command again"),
-    "55P03": ("is locked by another program", "run the command again when that has ended"),
-    "57014": ("took longer than its server allows", "raise its statement_timeout, or run the command again"),
+    "55P03": ("is locked by another program", "run the command again when that program has finished"),
+    "57014": ("exceeded the server's statement timeout", "raise statement_timeout, or run the command again"),
 }
 
 
 def _mapped(error: BaseException | None, url: URL) -> StoreError:
     text = str(error)
-    where = url.render_as_string(hide_password=True)
+    where = shown_url(url.render_as_string(hide_password=True))
     first_line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
     if url.get_backend_name() == "sqlite":
         described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
@@ -372,28 +380,27 @@ def _mapped(error: BaseException | None, url: URL) -> StoreError:
             if needle in described:
                 hint = advice_on_log(Path(url.database or "")) if needle == "malformed" else ""
                 return kind(f"the store {url.database} {advice}{hint and '; '}{hint}")
-        return StoreError(f"the store {url.database} refused a statement ({first_line}); please report this")
+        return StoreError(f"the store {url.database} rejected a statement ({first_line}); please report this")
     known = _POSTGRES_ERRORS.get(getattr(error, "sqlstate", None) or "")
     if known:
         return DatabaseUnavailable(f"{where} {known[0]} ({first_line}); {known[1]}")
     if any(
-        word in text for word in ("connection", "connect", "could not translate", "authentication", "does not exist")
+        word in text
+        for word in ("connection", "connect", "could not translate", "resolve host", "authentication", "does not exist")
     ):
         return DatabaseUnavailable(f"{where} can't be used ({first_line}); check the URL and the server")
-    return StoreError(f"{where} refused a statement ({first_line}); please report this")
+    return StoreError(f"{where} rejected a statement ({first_line}); please report this")
 
 
 def advice_on_log(path: Path) -> str:
-    """What to try with a damaged file that has a write-ahead log beside it; nothing where it has none.
+    """Advice for a damaged file that has a write-ahead log; empty if it has none.
 
-    The log of a process that was killed stays, and SQLite takes it for that of whatever file is put there next.
+    A killed process leaves its log, and SQLite applies that log to a file that later gets the same name.
     """
     log = Path(f"{path}-wal")
     if not log.exists() or not log.stat().st_size:
         return ""
-    return (
-        f"if the file was just put there, delete {log} and {path}-shm, which the old one left, and put it there again"
-    )
+    return f"if the file was just copied there, delete {log} and {path}-shm of the previous file and copy it again"
 
 
 def rows_as_dicts(session: Session, sql: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Looking after a store: check that it is sound, copy it while it is in use, drop what can be made again."""
+"""Maintenance of a store: check it, back it up while it is in use, delete caches, release disk space."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
 
 
 READERS_MAY_TAKE_S = 5
+"""How long `vacuum` waits for readers, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at, and what is wrong with it; nothing wrong: `problems` is empty."""
+    """The result of one check; `problems` is empty if it passed."""
 
     name: str
     problems: tuple[str, ...]
@@ -34,10 +35,10 @@ class Check:
 
 
 def check(database: Database) -> Iterator[Check]:
-    """Look at the whole store without changing it: file structure, references, schema, and each picture's digest.
+    """Check file structure, references, schema, and the digest of each thumbnail, without changing the store.
 
     Raises:
-        StoreError: the database failed while it was read.
+        StoreError: the database failed.
     """
     with database.read() as session:
         connection = session.connection()
@@ -46,55 +47,53 @@ def check(database: Database) -> Iterator[Check]:
             lines = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
             yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines and database.path else "")
             rows = broken_references(connection)
-            yield Check("references", tuple(f"{row[0]} row {row[1]} points to no {row[2]}" for row in rows))
+            yield Check("references", tuple(f"{row[0]} row {row[1]} refers to a missing {row[2]}" for row in rows))
         yield Check("schema", schema_problems(connection))
         found = [problem for _, problem in damaged_pictures(session)]
         yield Check("pictures", tuple(problem for problem in found if problem), f"{len(found)} digests")
 
 
 def backup(database: Database, target: Path) -> int:
-    """Copy a SQLite store, consistent even while others write, to a new file; returns its size in bytes.
+    """Copy a SQLite store to a new file, consistent even while others write; return the copy's size in bytes.
 
-    Uses SQLite's online backup (https://www.sqlite.org/backup.html). The copy gets its name only when it is whole.
+    Uses SQLite's online backup (https://www.sqlite.org/backup.html). The copy gets its name once it is complete.
 
     Raises:
         StoreError: the store is on PostgreSQL, or the target exists.
         DatabaseUnavailable: the copy can't be written.
     """
     if database.path is None:
-        raise StoreError("a PostgreSQL store is backed up by PostgreSQL's own tools; run pg_dump")
+        raise StoreError("a PostgreSQL store needs PostgreSQL's own tools for a backup; run pg_dump")
     if target.exists():
-        raise StoreError(f"{target} exists already; name a new file")
+        raise StoreError(f"{target} already exists; name a new file")
     if not target.parent.is_dir():
-        raise DatabaseUnavailable(f"the folder {target.parent} does not exist; make it first")
+        raise DatabaseUnavailable(f"the folder {target.parent} does not exist; create it first")
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        # Not by SQLite, which says little of why it can't, and whose errors are told as the store's.
+        # Not created by SQLite: its error has no reason, and would be reported as an error of the store.
         partial.open("xb").close()
         with database.unchanged(), mapped_errors(database.url):
             source = sqlite3.connect(read_only_uri(database.path), uri=True)
             copy = sqlite3.connect(partial)
             try:
                 source.backup(copy)
-                # The copy is one file: no write-ahead log beside it to forget when it is moved.
+                # Without WAL mode the copy is a single file, so that moving it can't lose its log.
                 copy.execute("PRAGMA journal_mode = DELETE")
             finally:
                 copy.close()
                 source.close()
         partial.rename(target)
     except OSError as error:
-        raise DatabaseUnavailable(f"{target} can't be written ({error.strerror}); name another place") from error
+        raise DatabaseUnavailable(f"{target} can't be written ({error.strerror}); name another file") from error
     finally:
         partial.unlink(missing_ok=True)
     return target.stat().st_size
 
 
 def clear_cache(database: Database) -> int:
-    """Delete what frozen towers made of pictures and titles; returns how many vectors. Runs make them again.
+    """Delete all cached vectors, model facts and OCR texts; return the number of vectors. Runs compute them again.
 
-    The words that a reader found on the thumbnails are deleted with them.
-
-    Vectors of models that are no longer used stay until this is called. SQLite keeps the room for later rows.
+    Vectors of models that are no longer used stay until this is called. SQLite keeps the free space for later rows.
     """
     with database.write() as session:
         vectors = session.scalar(select(func.count()).select_from(Feature)) or 0
@@ -105,27 +104,27 @@ def clear_cache(database: Database) -> int:
 
 
 def vacuum(database: Database) -> int:
-    """Rewrite a SQLite store's file without what was deleted, its write-ahead log included; return its size in bytes.
+    """Rewrite a SQLite store without deleted data, truncate its write-ahead log, and return its size in bytes.
 
-    See https://www.sqlite.org/lang_vacuum.html. A process that is killed in it leaves the store as it was.
+    See https://www.sqlite.org/lang_vacuum.html. If the process is killed, the store stays unchanged.
 
     Raises:
-        StoreError: the store is on PostgreSQL; or others read or write it, so that old pages can't go yet.
-        DatabaseUnavailable: the disk has no room for a second copy.
+        StoreError: the store is on PostgreSQL, or another process is using it.
+        DatabaseUnavailable: the disk has no space for a second copy.
     """
     if database.path is None:
-        raise StoreError("a PostgreSQL store is rewritten by PostgreSQL itself; run VACUUM FULL there")
+        raise StoreError("'thumbtune db vacuum' is for SQLite; run VACUUM FULL in PostgreSQL")
     with mapped_errors(database.url):
         connection = database.engine.raw_connection()
         try:
             cursor = connection.cursor()
             cursor.execute("VACUUM")
-            # Readers keep the log for as long as they like; a service's may never end.
+            # A reader keeps the log from being truncated, and a service may read for a long time.
             cursor.execute(f"PRAGMA busy_timeout = {READERS_MAY_TAKE_S * 1000}")
             busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             cursor.close()
         finally:
-            connection.invalidate()  # not to be used again with its own timeout
+            connection.invalidate()  # its timeout was changed, so it must not return to the pool
     if busy:
-        raise StoreError("another process reads the store; run 'thumbtune db vacuum' when it has ended")
+        raise StoreError("another process is using the store; run 'thumbtune db vacuum' when it has finished")
     return database.path.stat().st_size

@@ -1,4 +1,4 @@
-"""Migrations: bring a database to this version's schema in one transaction, even if several processes try at once."""
+"""Migrate a database to the current schema in one transaction, even if several processes start at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ADVISORY_LOCK = 7_468_756_662
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
-    """Build Alembic's configuration in code: the scripts ship in the wheel as a package; an ini file would not."""
+    """Build Alembic's configuration in code, because the wheel ships the scripts but no ini file."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
     if connection is not None:
@@ -45,12 +45,12 @@ def head_revision() -> str:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the database's revision; None if it was never migrated."""
+    """Return the database's revision, or None if it was never migrated."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def require_current(engine: Engine) -> None:
-    """Check, without writing, that the schema is the one of this version.
+    """Check, without writing, that the schema is current.
 
     Raises:
         NotAStore, StoreTooNew, StoreTooOld.
@@ -60,14 +60,14 @@ def require_current(engine: Engine) -> None:
     if revision is None:
         raise NotAStore("the database is empty; run 'thumbtune sync CHANNEL' or 'thumbtune db upgrade' first")
     if revision != head_revision():
-        raise StoreTooOld(f"the store's schema is at {revision}; run 'thumbtune db upgrade' first")
+        raise StoreTooOld(f"the store's schema is at revision {revision}; run 'thumbtune db upgrade' first")
 
 
 def bring_up_to_date(engine: Engine, *, create: bool = True, target: str = "head") -> None:
-    """Migrate to `target`: completely or not at all, and only once if several processes start together.
+    """Migrate to `target` completely or not at all, and only once if several processes start together.
 
     Raises:
-        NotAStore: the database holds tables that thumbtune did not make.
+        NotAStore: the database holds other tables.
         StoreTooNew: the revision is unknown to this version.
         DatabaseUnavailable: the database is empty and `create` is false.
         StoreError: a migration left dangling references (it was rolled back).
@@ -80,7 +80,7 @@ def bring_up_to_date(engine: Engine, *, create: bool = True, target: str = "head
     if revision is None and not create:
         raise DatabaseUnavailable("the database is empty; run 'thumbtune sync CHANNEL' first")
     with _exclusive(engine) as connection:
-        # Another process may have migrated while this one waited for the lock: Alembic reads the revision again.
+        # Another process may have migrated while this process waited for the lock; Alembic reads the revision again.
         _checked_revision(connection)
         command.upgrade(alembic_config(connection), wanted)
 
@@ -89,13 +89,13 @@ def _checked_revision(connection: Connection) -> str | None:
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables:
-            raise NotAStore("the database holds other tables and is not a thumbtune store; name another with --db")
+            raise NotAStore("the database holds other tables and is not a thumbtune store; use another one (--db)")
         return None
     revision = current_revision(connection)
     if revision is not None and revision not in _known_revisions():
         if "channel" not in tables:
-            raise NotAStore("the database belongs to another program; name another with --db")
-        raise StoreTooNew(f"the store's schema is at {revision}, which this version does not know; upgrade thumbtune")
+            raise NotAStore("the database belongs to another program; use another one (--db)")
+        raise StoreTooNew(f"the store's schema is at revision {revision}, unknown to this version; upgrade thumbtune")
     return revision
 
 
@@ -109,8 +109,8 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
         return
     immediate = engine.execution_options(thumbtune_begin="IMMEDIATE")
     with immediate.connect() as connection:
-        # SQLite changes a table by copying it; with foreign keys enforced, dropping the old copy would count as
-        # deleting its rows. Enforcement can only be switched outside of a transaction; the check below replaces it.
+        # Migrations change a SQLite table by copying it. With foreign keys enforced, dropping the old table would
+        # delete its rows. Enforcement can only be switched outside of a transaction; the check below replaces it.
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.execute("PRAGMA foreign_keys = OFF")

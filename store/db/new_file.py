@@ -1,4 +1,4 @@
-"""Create the file of a new SQLite store: it gets its name once it is a database, so that it is never an empty file."""
+"""Create the file of a new SQLite store. It gets its name once it is a database, so it is never an empty file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_file(path: Path) -> None:
     unnamed = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     try:
         with closing(sqlite3.connect(unnamed)) as connection:
-            # The first page is written by a transaction: on a full disk, changing the mode would fail silently.
+            # This transaction writes the first page; on a full disk the change of the journal mode would fail silently.
             connection.execute("PRAGMA user_version = 0")
             connection.execute("PRAGMA journal_mode = WAL")
         try:

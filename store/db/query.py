@@ -1,4 +1,4 @@
-"""Run SQL given by the user so that it can't write."""
+"""Run the user's SQL so that it can't write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRITING = frozenset(("alter", "copy", "create", "delete", "drop", "insert", "me
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A query's columns, and its rows, which are read from the database during iteration."""
+    """A query's columns and rows. Rows are read from the database during iteration."""
 
     columns: tuple[str, ...]
     rows: Iterator[Sequence[Any]]
@@ -30,13 +30,13 @@ class Answer:
 
 @contextmanager
 def run_query(database: Database, sql: str) -> Iterator[Answer]:
-    """Run one statement on a store that was opened `read_only`; rows are streamed until the block ends.
+    """Run one statement on a store that was opened `read_only`. Rows can be read until the block ends.
 
     Raises:
         BadQuery: the SQL is invalid, is not a query, would write, or would open or create another file.
     """
     with database.read() as session:
-        # Passed to the driver unchanged, so that a colon or a percent sign in the SQL is not taken for a parameter.
+        # Passed to the driver unchanged, so that a colon or percent sign in the SQL is not read as a parameter.
         connection = session.connection().execution_options(stream_results=True, no_parameters=True)
         _keep_to_this_file(connection)
         try:
@@ -54,7 +54,7 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
 
 
 def _keep_to_this_file(connection: Connection) -> None:
-    """Make SQLite refuse to attach a file: that creates a missing file, although the store itself is read-only."""
+    """Make SQLite reject ATTACH, which would create a missing file even on a read-only store."""
     if connection.dialect.name == "sqlite":
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
@@ -62,7 +62,7 @@ def _keep_to_this_file(connection: Connection) -> None:
 
 
 def _authorised(action: int, *_about: str | None) -> int:
-    """Authorise one action while SQLite compiles a statement. VACUUM INTO attaches the file that it creates."""
+    """SQLite's authorizer callback. VACUUM INTO also uses ATTACH for the file that it creates."""
     return sqlite3.SQLITE_DENY if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH) else sqlite3.SQLITE_OK
 
 
@@ -79,7 +79,7 @@ def _failed(error: DBAPIError) -> BadQuery:
 
 
 def _was_to_write(error: object) -> bool:
-    """Whether a write was refused. PostgreSQL's cursor reports every statement but a query as a syntax error."""
+    """Whether the database rejected a write. PostgreSQL's cursor reports every write as a syntax error."""
     state = getattr(error, "sqlstate", None)
     if state == "42601":
         word = re.search(r'"(\w+)"', _first_line(error))

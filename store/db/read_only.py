@@ -1,8 +1,8 @@
-"""Reading a SQLite store where it can't be written: on a read-only mount, or without the right to write.
+"""Read a SQLite store that can't be written, on a read-only mount or without write permission.
 
-A store is in WAL mode, and reading one needs two files beside it, `-wal` and `-shm`, which can't be made there
-(https://www.sqlite.org/wal.html#readonly). Where there is no log, nobody is writing: then SQLite may be told that the
-file is immutable, so that it needs neither. A writer who comes later, by another mount, is noticed by the file's time.
+A store is in WAL mode. Reading it needs the files `-wal` and `-shm`, which can't be created there
+(https://www.sqlite.org/wal.html#readonly). If no log exists, nobody is writing, so SQLite can open the file as
+immutable and needs neither file. A later writer on another mount is detected by the file's modification time.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _WAL_MODE = b"\x02\x02"
 
 
 def why_not_writable(path: Path) -> str:
-    """Why a store that is there can't be written by this process; nothing if it can."""
+    """Why this process can't write an existing store; empty if it can."""
     if not os.access(path, os.W_OK):
-        return "the file is read-only, or on a read-only mount"
+        return "the file is read-only or on a read-only mount"
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        return "its folder is read-only, where SQLite keeps its log"
+        return "its folder, where SQLite writes its log, is read-only"
     others = [file for file in (_log(path), _index(path)) if file.exists() and not os.access(file, os.W_OK)]
-    return f"{others[0].name} beside it is read-only" if others else ""
+    return f"its file {others[0].name} is read-only" if others else ""
 
 
 def read_only_uri(path: Path) -> str:
-    """The URI by which SQLite reads a store and never writes it.
+    """Return the URI with which SQLite opens a store read-only.
 
     Raises:
-        DatabaseUnavailable: it can't be read where it is.
+        DatabaseUnavailable: the store has unmerged changes in a log that can't be read without write permission.
     """
     uri = path.absolute().as_uri()
     if not why_not_writable(path) or not _in_wal_mode(path):
@@ -41,14 +41,14 @@ def read_only_uri(path: Path) -> str:
         return f"{uri}?mode=ro&immutable=1"
     if not _index(path).exists() and not os.access(path.parent, os.W_OK):
         raise DatabaseUnavailable(
-            f"the store {path} was not closed, and what {_log(path).name} holds can't be read in a place that is "
-            f"read-only; copy both files to a folder that can be written, and name the copy with --db"
+            f"the store {path} was not closed, and its log {_log(path).name} can't be read in a read-only folder; "
+            f"copy both files to a writable folder, and name the copy with --db"
         )
     return f"{uri}?mode=ro"
 
 
 def mark_of(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does that is read as immutable; None where SQLite itself sees to that."""
+    """(mtime in ns, size, inode) of a file that SQLite opens as immutable; None if SQLite detects changes itself."""
     if not _in_wal_mode(path) or not _must_be_immutable(path):
         return None
     at = path.stat()

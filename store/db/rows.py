@@ -1,18 +1,31 @@
-"""Insert or update many rows with one statement; all rows have the same columns."""
+"""Inserts that skip or update existing rows, and writes of many rows with one statement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, or_, update
+from sqlalchemy import Dialect, Table, bindparam, or_, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from store.db.upsert import insert
 from store.errors import StoreError
 from store.tables import Base
 
-__all__ = ["insert_rows", "update_rows"]
+__all__ = ["insert", "insert_for", "insert_rows", "update_rows"]
+
+
+def insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
+    """Return an INSERT into the model's table with `on_conflict_do_nothing` and `on_conflict_do_update`."""
+    return insert_for(session.get_bind().dialect, model)
+
+
+def insert_for(dialect: Dialect, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:
+    """Return `insert` for one dialect.
+
+    Both dialects have the same methods, but SQLAlchemy gives each its own class.
+    """
+    return postgresql.insert(model) if dialect.name == "postgresql" else sqlite.insert(model)
 
 
 def insert_rows(
@@ -26,14 +39,14 @@ def insert_rows(
     """Insert rows, each {column: value}, all with the same columns.
 
     Args:
-        session: objects in it are not refreshed.
-        model: the table to insert into.
-        rows: the rows; columns that they leave out get the table's defaults.
-        skip_known: skip rows that conflict with existing ones instead of failing.
+        session: its objects are not refreshed.
+        model: the table.
+        rows: the rows; omitted columns get the table's defaults.
+        skip_known: skip rows that conflict with existing rows instead of failing.
         mend_known: like `skip_known`, but an existing row that differs in one of these columns gets the new values.
 
     Raises:
-        StoreError (when the session ends): the database rejects a row, or a time has no time zone.
+        StoreError: when the session ends, if the database rejected a row or a time has no time zone.
     """
     if not rows:
         return
@@ -52,7 +65,7 @@ def insert_rows(
 
 
 def update_rows(session: Session, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Update rows by their `id`, each {column: value}, all with the same columns; see `insert_rows`.
+    """Update rows by their `id`. See `insert_rows`.
 
     Raises:
         StoreError: a row does not exist.
@@ -61,7 +74,7 @@ def update_rows(session: Session, model: type[Base], rows: Sequence[dict[str, An
         return
     table = model.__table__
     assert isinstance(table, Table)
-    # The columns to set are those that the parameters name; SQLAlchemy reserves their own names for the new values.
+    # The parameters' names select the columns to set. SQLAlchemy reserves those names, so the id needs another name.
     statement = update(table).where(table.c.id == bindparam("of_row"))
     parameters = [{"of_row" if name == "id" else name: value for name, value in row.items()} for row in rows]
     session.flush()

@@ -1,4 +1,4 @@
-"""Whether a store has the schema that this version expects; what others keep in the same database is left alone."""
+"""Compare a store's schema with the expected schema. Other programs' tables in the same database are ignored."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["broken_references", "schema_problems"]
 
 
 def schema_problems(connection: Connection) -> tuple[str, ...]:
-    """What is missing or altered of thumbtune's own tables, columns, indexes, constraints and views.
+    """List missing and altered tables, columns, indexes, constraints and views of thumbtune.
 
-    Foreign tables and views, and indexes and columns that a user added to a table of ours, are no damage. An added
-    column that must have a value and has no default is: no row can be inserted any more.
+    Other tables and views are ignored, and so are indexes and columns that a user added to thumbtune's tables, except
+    a NOT NULL column without a default, which makes every insert fail.
     """
     options = {"compare_type": True, "include_name": _is_compared, "include_object": _is_own}
     context = MigrationContext.configure(connection, opts=options)
     with warnings.catch_warnings():
-        # Indexes on expressions, and types that only an extension knows, can't be reflected. None of ours is such.
+        # Expression indexes and types of extensions can't be reflected. thumbtune uses neither.
         warnings.simplefilter("ignore", SAWarning)
         differences = compare_metadata(context, Base.metadata)
         return (*map(str, differences), *_view_problems(connection))
@@ -37,7 +37,7 @@ def _is_compared(name: str | None, kind: str, _parents: object) -> bool:
 
 
 def _is_own(thing: Any, _name: str | None, _kind: str, reflected: bool, counterpart: object) -> bool:
-    """Whether a difference counts: all but what is in the database only, as a user's index is."""
+    """Whether a difference counts. Objects that exist only in the database, such as a user's index, do not."""
     if not reflected or counterpart is not None:
         return True
     return isinstance(thing, Column) and not thing.nullable and thing.server_default is None
@@ -55,9 +55,9 @@ def _view_problems(connection: Connection) -> list[str]:
 
 
 def broken_references(connection: Connection) -> list[tuple[str, Any, str]]:
-    """(table, row id, table referred to) of rows of thumbtune's tables that point nowhere, on SQLite.
+    """(table, row id, referenced table) of rows in thumbtune's tables with dangling references. SQLite only.
 
-    Other programs' tables are not looked at: their references are theirs to keep, and SQLite fails on some of them.
+    Other programs' tables are not checked, because SQLite fails on some of them.
     """
     return list(_broken(connection, Base.metadata.tables.keys() & set(inspect(connection).get_table_names())))
 

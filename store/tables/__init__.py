@@ -1,7 +1,7 @@
-"""The tables, as typed SQLAlchemy models. One docstring each: what a row is.
+"""The tables, as typed SQLAlchemy models. docs/store.md is generated from their docstrings.
 
-The same models serve SQLite and PostgreSQL; `migrations/` creates them and a test finds no drift. Enumerations are text
-with a CHECK, so that plain SQL users read words. Everything that a query sorts, joins or looks up by has an index.
+The same models serve SQLite and PostgreSQL. `migrations/` creates the tables, and a test compares the two. Enumerations
+are text with a CHECK, so that SQL users see readable values. Columns that queries sort, join or filter by are indexed.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from store.tables.trained import (
     Snapshot,
     SnapshotExample,
     Sweep,
+    TestLook,
     TrainingRun,
     TrainingStep,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "SyncMode",
     "SyncRun",
     "SyncStatus",
+    "TestLook",
     "TrainingRun",
     "TrainingStep",
     "Tower",

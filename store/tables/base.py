@@ -1,4 +1,4 @@
-"""What all tables share: the declarative base, and the words that columns hold."""
+"""The declarative base, and the values of enumeration columns."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Tower = Literal["vision", "text"]
 
 
 def one_of(column: str, *values: str) -> str:
-    """A CHECK's condition: the column holds one of these words."""
+    """A CHECK condition: the column holds one of the values."""
     listed = ", ".join(f"'{value}'" for value in values)
     return f"{column} IN ({listed})"
 
 
 class Base(DeclarativeBase):
-    """Declarative base: names every constraint, so that migrations can refer to it on both databases."""
+    """Declarative base. Names every constraint, so that migrations can refer to constraints on both databases."""
 
     metadata = MetaData(
         naming_convention={
@@ -58,5 +58,5 @@ class Base(DeclarativeBase):
         dict[str, Any]: json_type(),
         list[str]: json_type(),
         str: Text(),
-        float: Double(),  # SQLAlchemy 2.0 would take `Float`
+        float: Double(),  # SQLAlchemy 2.0 defaults to `Float`
     }

@@ -1,4 +1,4 @@
-"""What syncs write: channels, videos and their history, pictures, syncs, quota."""
+"""Tables that syncs write: channels, videos and their history, thumbnails, syncs, quota."""
 
 from __future__ import annotations
 
@@ -14,60 +14,62 @@ __all__ = ["Channel", "Picture", "Video", "VideoVersion", "VideoReading", "Pictu
 
 
 class Channel(Base):
-    """One YouTube channel that is kept in this store, and how far its listing has come."""
+    """One YouTube channel, its settings, and the progress of its listing."""
 
     __tablename__ = "channel"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     """`UC...`."""
     handle: Mapped[str | None]
-    """`@name` as YouTube writes it, or NULL for a channel without one."""
+    """`@name` as YouTube writes it; NULL for a channel without a handle."""
     title: Mapped[str]
-    """As YouTube shows it."""
+    """The title on YouTube."""
     uploads_playlist_id: Mapped[str]
-    """`UU...`: the playlist that lists every upload."""
+    """`UU...`: the playlist of all uploads."""
     min_duration_s: Mapped[int]
-    """Seconds below which a video is a short (see also `video.in_shorts_list`). Set by `sync --min-duration`, kept for
-    later syncs."""
+    """Videos shorter than this many seconds are Shorts (see also `video.in_shorts_list`). Set by
+    `sync --min-duration`; later syncs use the same value."""
     thumbnail_size: Mapped[str]
-    """The preferred size (`high`, `maxres`, ...). Set by `sync --thumbnail`, kept for later syncs."""
+    """The preferred size (`high`, `maxres`, ...). Set by `sync --thumbnail`; later syncs use the same value."""
     api_item: Mapped[dict[str, Any] | None]
-    """The channel as the API last described it."""
+    """The channel resource of the last API response."""
     described_at: Mapped[datetime | None]
-    """When the API was last asked for it by its handle or id. The handle is trusted for 24 hours; then the API is asked
-    which channel has it now. NULL: before revision 0010."""
+    """When the API last returned the channel. The handle is trusted for 24 hours; after that the API is asked which
+    channel has it. NULL: unknown, from before revision 0010."""
     added_at: Mapped[datetime]
-    """When it was first synced."""
+    """When the channel was first synced."""
     listing_token: Mapped[str | None]
-    """Page token at which an unfinished listing goes on; NULL when the last one reached the end."""
+    """Page token at which an unfinished listing resumes; NULL if the last listing reached its end."""
     listing_began_at: Mapped[datetime | None]
-    """When a listing to the very end (the first one, `--full`) began, until all that it did not show was looked for."""
+    """When a listing of the whole playlist (the first sync, `--full`) began. NULL once the videos that it did not show
+    have been checked."""
     listed_at: Mapped[datetime | None]
-    """When a listing of the uploads was last complete."""
+    """When a listing of the uploads last completed."""
     synced_at: Mapped[datetime | None]
     """When a sync last ended `complete` or `unchanged`."""
     refreshed_at: Mapped[datetime | None]
     """When `--refresh` last read every known video again."""
     refresh_began_at: Mapped[datetime | None]
-    """When that refresh began: no detail of the channel is older. NULL before revision 0008, or without a refresh."""
+    """When that refresh began: no detail of the channel's videos is older. NULL before revision 0008, or without a
+    refresh."""
     paused_at: Mapped[datetime | None]
-    """Since when `sync` and `watch` leave the channel out unless they name it; NULL: they sync it."""
+    """Since when `sync` and `watch` skip the channel unless they name it; NULL if they sync it."""
     removed_at: Mapped[datetime | None]
-    """When `channels remove` deleted the channel's data. The row stays only if training runs refer to it, without its
-    name; the next sync of the channel sets this to NULL."""
+    """When `channels remove` deleted the channel's data. The row then only remains, without title and handle, if
+    training runs refer to it. The next sync of the channel sets this to NULL."""
 
 
 class Picture(Base):
-    """One thumbnail file, stored once however many videos show it. Deleted with the last channel that showed it."""
+    """One thumbnail file, stored once even if several videos show it. Deleted with the last channel that showed it."""
 
     __tablename__ = "picture"
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     """Lower-case hex digest of `bytes`."""
     bytes: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-    """The file as it was served, checked by decoding it."""
+    """The file as served, checked by decoding it."""
     mime: Mapped[str]
-    """By what the decoder found (`image/jpeg`, ...), not by the server's header."""
+    """The media type (`image/jpeg`, ...) that the decoder found, not that of the HTTP header."""
     width: Mapped[int]
     """Pixels."""
     height: Mapped[int]
@@ -75,11 +77,11 @@ class Picture(Base):
     byte_count: Mapped[int]
     """The length of `bytes`."""
     fetched_at: Mapped[datetime]
-    """When it was first stored."""
+    """When the file was first stored."""
 
 
 class Video(Base):
-    """One upload as last seen. Rows are marked when a video vanishes, and deleted or emptied with their channel."""
+    """One upload as last seen. A video that disappears is marked; removing its channel deletes or empties its row."""
 
     __tablename__ = "video"
     __table_args__ = (
@@ -87,7 +89,7 @@ class Video(Base):
         CheckConstraint(one_of("availability", "available", "private", "gone"), name="availability"),
         CheckConstraint(one_of("split", "train", "valid", "test"), name="split"),
         Index("ix_video_channel_id_published_at", "channel_id", "published_at"),
-        # Work that is still to do is read in pages in the order of ids.
+        # Pending work is read in pages in the order of ids.
         Index("ix_video_channel_id_id", "channel_id", "id"),
     )
 
@@ -95,53 +97,54 @@ class Video(Base):
     """YouTube's id, 11 characters."""
     channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
     title: Mapped[str]
-    """Exactly as the API gave it last."""
+    """The title in the last API response, unchanged."""
     picture_sha256: Mapped[str | None] = mapped_column(ForeignKey("picture.sha256"), index=True)
-    """The current thumbnail, NULL until one was fetched."""
+    """The current thumbnail; NULL until it was fetched."""
     published_at: Mapped[datetime | None]
-    """By YouTube; for a premiere, the time it was scheduled for."""
+    """The publishing time; for a premiere, the scheduled time."""
     duration_s: Mapped[int | None]
-    """Whole seconds; NULL when the API gives none (yet)."""
+    """Whole seconds; NULL while the API returns no duration."""
     kind: Mapped[str]
-    """`video` can be a training pair; `short`, `upcoming` and `live` can't; `unknown` until details were read."""
+    """`video`, `short`, `upcoming`, `live`, or `unknown` until the details were read. Only a `video` can be a training
+    pair."""
     in_shorts_list: Mapped[bool | None]
-    """Whether the channel's list of Shorts (playlist `UUSH...`) has it. Decides between `video` and `short` from
-    `channel.min_duration_s` (180 s if that is 181) to 181 s, what a Short may last. NULL: not asked, as for other
-    durations, or no answer, so that the duration decides."""
+    """Whether the channel's Shorts playlist (`UUSH...`) contains the video. This decides between `video` and `short`
+    for durations from `channel.min_duration_s` (180 s if that is 181) to 181 s, the longest Short. NULL: not queried,
+    because the duration is outside this range, or no answer; then the duration decides."""
     shorts_asked_at: Mapped[datetime | None]
-    """When that list was last asked for it: once, and again by `--refresh`. NULL: not yet."""
+    """When the Shorts playlist was last queried for the video: once, and again by `--refresh`. NULL: not yet."""
     availability: Mapped[str]
-    """`available`, `private`, or `gone` (deleted, or no longer returned)."""
+    """`available`, `private`, or `gone` (deleted, or no longer returned by the API)."""
     api_item: Mapped[dict[str, Any] | None]
-    """The item of the `videos` endpoint as last received: description, tags, category, languages, ..."""
+    """The video resource of the last API response: description, tags, category, languages, ..."""
     first_seen_at: Mapped[datetime]
-    """When a sync first listed it."""
+    """When a sync first listed the video."""
     last_seen_at: Mapped[datetime]
-    """When the API last confirmed this row."""
+    """When the API last returned the video."""
     details_at: Mapped[datetime | None]
-    """When the `videos` endpoint was last read for it; NULL: listed only, details still to come."""
+    """When the `videos` endpoint was last read for the video; NULL: details not yet read."""
     picture_url: Mapped[str | None]
-    """Where the current picture came from."""
+    """The URL of the current thumbnail."""
     picture_etag: Mapped[str | None]
-    """For a conditional GET, by which the picture is checked."""
+    """The thumbnail's `ETag`, for conditional requests."""
     picture_last_modified: Mapped[str | None]
-    """For a conditional GET, by which the picture is checked."""
+    """The thumbnail's `Last-Modified`, for conditional requests."""
     picture_checked_at: Mapped[datetime | None]
-    """When the picture was last fetched or found unchanged; NULL: the next sync does it; 1970: the next refresh, by
-    another size that was asked for."""
+    """When the thumbnail was last fetched or found unchanged. NULL: the next sync fetches or checks it. 1970: the next
+    refresh fetches it, because another size was requested."""
     group_id: Mapped[str | None] = mapped_column(index=True)
-    """Videos that share a picture or a normalised title have the same: the smallest id among them. Snapshots set it."""
+    """Set by snapshots; equal for videos that share a thumbnail or a normalised title: the smallest id among them."""
     split: Mapped[str | None]
-    """`train`, `valid` or `test`: given once, by the first snapshot that sees the video, and never changed."""
+    """`train`, `valid` or `test`: assigned by the first snapshot with the video, never changed."""
     split_at: Mapped[datetime | None]
-    """When the split was given."""
+    """When the split was assigned."""
 
 
 class VideoVersion(Base):
-    """One (title, picture) that a video has had, from when it was first seen to when it was last seen so.
+    """One combination of title and thumbnail of a video, with the times when it was first and last seen.
 
-    A changed title makes a version without a picture; the picture is added when it was checked after the title was
-    seen, so that both were shown together.
+    A changed title creates a version without a thumbnail. The thumbnail is added once it was checked after the title
+    was seen, so that both were shown together.
     """
 
     __tablename__ = "video_version"
@@ -151,15 +154,15 @@ class VideoVersion(Base):
     """Ascending."""
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"))
     number: Mapped[int]
-    """1, 2, ... within the video; the highest is the current one."""
+    """1, 2, ... within the video; the highest number is the current version."""
     title: Mapped[str]
-    """As it was then."""
+    """The version's title."""
     picture_sha256: Mapped[str | None] = mapped_column(ForeignKey("picture.sha256"), index=True)
-    """NULL until the version's picture was fetched; then it stays."""
+    """The version's thumbnail. NULL until it was fetched; then it never changes."""
     first_seen_at: Mapped[datetime]
-    """When a sync first saw it so."""
+    """When a sync first saw the version."""
     last_seen_at: Mapped[datetime]
-    """When a sync last saw it so."""
+    """When a sync last saw the version."""
 
     picture: Mapped[Picture | None] = relationship(viewonly=True)
 
@@ -167,46 +170,46 @@ class VideoVersion(Base):
 class VideoReading(Base):
     """The public counts of a video at one read of its details.
 
-    Of three or more successive reads with equal counts, the first and the last are kept.
+    Of three or more successive readings with equal counts, only the first and the last are kept.
     """
 
     __tablename__ = "video_reading"
-    # The key is the whole table: a second copy of it beside the rows would double its size on SQLite.
+    # Without a rowid: a separate index for the primary key would double the table's size on SQLite.
     __table_args__ = ({"sqlite_with_rowid": False},)
 
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
     read_at: Mapped[datetime] = mapped_column(primary_key=True)
     """When the `videos` endpoint was read."""
     views: Mapped[int | None] = mapped_column(BigInteger)
-    """NULL where the API gives none."""
+    """NULL if the API returns no count."""
     likes: Mapped[int | None] = mapped_column(BigInteger)
-    """NULL where the API gives none: the owner can hide them."""
+    """NULL if the owner hides likes."""
     comments: Mapped[int | None] = mapped_column(BigInteger)
-    """NULL where the API gives none: comments can be turned off."""
+    """NULL if comments are turned off."""
 
 
 class PictureFailure(Base):
-    """A video whose thumbnail could not be had, and when to try again. Deleted on success."""
+    """A video whose thumbnail could not be fetched, and when to try again. Deleted on success."""
 
     __tablename__ = "picture_failure"
 
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True)
     url: Mapped[str | None]
-    """What was asked for last; NULL when the API named no thumbnail."""
+    """The URL of the last attempt; NULL if the API returned no thumbnail URL."""
     reason: Mapped[str]
-    """In words."""
+    """The error message of the last attempt."""
     tries: Mapped[int]
-    """How often in a row."""
+    """Number of consecutive failures."""
     first_failed_at: Mapped[datetime]
-    """Of this row of failures."""
+    """Time of the first of these failures."""
     last_failed_at: Mapped[datetime]
-    """Of this row of failures."""
+    """Time of the last of these failures."""
     next_try_at: Mapped[datetime]
-    """Not before; the pause grows with each try."""
+    """The earliest time of the next attempt; the pause grows with each failure."""
 
 
 class SyncRun(Base):
-    """One sync of one channel: what it found and what it cost. Written at the start, updated with every batch."""
+    """One sync of one channel, with its results and costs. Inserted at the start, updated with every batch."""
 
     __tablename__ = "sync_run"
     __table_args__ = (
@@ -227,9 +230,9 @@ class SyncRun(Base):
     status: Mapped[str]
     """`running`, `complete`, `unchanged`, `quota`, `partial`, `failed` or `interrupted`."""
     started_at: Mapped[datetime]
-    """When the row was written, before the first request."""
+    """When the row was inserted, before the first request."""
     finished_at: Mapped[datetime | None]
-    """NULL while it runs, and for a process that was killed."""
+    """NULL while the sync is running, or if its process was killed."""
     seconds: Mapped[float | None]
     """Wall-clock time."""
     listed: Mapped[int] = mapped_column(default=0)
@@ -237,37 +240,37 @@ class SyncRun(Base):
     new: Mapped[int] = mapped_column(default=0)
     """Videos seen for the first time."""
     changed: Mapped[int] = mapped_column(default=0)
-    """Known videos with a new title or picture."""
+    """Known videos with a new title or thumbnail."""
     gone: Mapped[int] = mapped_column(default=0)
-    """Videos found to have become private or gone in this sync."""
+    """Videos that this sync found to be newly private or gone."""
     pictures_fetched: Mapped[int] = mapped_column(default=0)
-    """Pictures read and stored."""
+    """Thumbnails fetched and stored."""
     pictures_unchanged: Mapped[int] = mapped_column(default=0)
-    """Pictures that the server said are the same."""
+    """Thumbnails that the server reported as unchanged."""
     pictures_failed: Mapped[int] = mapped_column(default=0)
-    """Pictures that could not be had."""
+    """Thumbnails that could not be fetched."""
     requests: Mapped[int] = mapped_column(default=0)
-    """HTTP requests sent: API, feed and pictures, retries included."""
+    """HTTP requests sent: API, feed and thumbnails, including retries."""
     units: Mapped[int] = mapped_column(default=0)
     """API quota units spent."""
     error: Mapped[str | None]
-    """Why it failed."""
+    """The error message, if the sync failed."""
     host: Mapped[str]
-    """The machine's name; on Linux with its boot and its namespace of process numbers."""
+    """The machine's name; on Linux including its boot id and PID namespace."""
     pid: Mapped[int]
-    """With `host`: whether a run that reads `running` still is."""
+    """The process id on `host`, to check whether a `running` sync is still running."""
     seen_at: Mapped[datetime | None]
-    """When its process last wrote something, or just said that it still runs."""
+    """When its process last gave a sign of life."""
 
 
 class QuotaDay(Base):
-    """API units spent on one day of Pacific time (the quota's day) with one key."""
+    """API quota units spent on one quota day (Pacific time) with one API key."""
 
     __tablename__ = "quota_day"
 
     day: Mapped[date] = mapped_column(primary_key=True)
-    """In Pacific time."""
+    """The day in Pacific time."""
     key_fingerprint: Mapped[str] = mapped_column(primary_key=True)
-    """The first 12 hex digits of the key's SHA-256: tells keys apart, gives none away."""
+    """The first 12 hex digits of the key's SHA-256: distinguishes keys without revealing them."""
     units: Mapped[int]
-    """Spent so far."""
+    """Units spent."""

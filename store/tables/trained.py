@@ -1,4 +1,4 @@
-"""What training writes: datasets, runs and their results, champions, sweeps."""
+"""Tables that training writes: datasets, runs and their results, champions, sweeps."""
 
 from __future__ import annotations
 
@@ -10,34 +10,44 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from store.tables.base import Base, one_of
 
-__all__ = ["Snapshot", "SnapshotExample", "TrainingRun", "TrainingStep", "Evaluation", "Rank", "Promotion", "Sweep"]
+__all__ = [
+    "Snapshot",
+    "SnapshotExample",
+    "TrainingRun",
+    "TrainingStep",
+    "Evaluation",
+    "Rank",
+    "TestLook",
+    "Promotion",
+    "Sweep",
+]
 
 
 class Snapshot(Base):
-    """One immutable dataset: which versions of which videos, how split, with which negatives."""
+    """One immutable dataset: versions of videos, their splits, and their negatives."""
 
     __tablename__ = "snapshot"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     """Ascending."""
     fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
-    """SHA-256 over the examples and the settings: equal data and settings give the same snapshot."""
+    """SHA-256 over the examples and the settings. Equal data and settings give the same snapshot."""
     created_at: Mapped[datetime]
-    """When it was first made."""
+    """When the snapshot was created."""
     settings: Mapped[dict[str, Any]]
-    """Negative strategy, title model, seed, channels: all that decided the examples."""
+    """All settings that determine the examples: negative strategy, title model, seed, channels."""
     n_train: Mapped[int]
-    """Examples in the split."""
+    """Examples in the training split."""
     n_valid: Mapped[int]
-    """Examples in the split."""
+    """Examples in the validation split."""
     n_test: Mapped[int]
-    """Examples in the split."""
+    """Examples in the test split."""
     excluded: Mapped[dict[str, Any]]
-    """{reason: how many pairs were left out}."""
+    """{reason: number of excluded pairs}."""
 
 
 class SnapshotExample(Base):
-    """One (anchor, positive, negative) triplet of a snapshot: a video's version, and whose title is its negative."""
+    """One (anchor, positive, negative) triplet of a snapshot: a video's version, and a reference to the negative."""
 
     __tablename__ = "snapshot_example"
     __table_args__ = (
@@ -47,21 +57,22 @@ class SnapshotExample(Base):
 
     snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshot.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    """0, 1, ...: the dataset's row order, over all splits."""
+    """0, 1, ...: the row order of the dataset, across all splits."""
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), index=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("video_version.id"), index=True)
-    """The anchor picture and the positive title."""
+    """The version with the anchor thumbnail and the positive title."""
     channel_id: Mapped[str] = mapped_column(ForeignKey("channel.id"))
     group_id: Mapped[str]
-    """The video's group at that time."""
+    """The video's group when the snapshot was created."""
     split: Mapped[str]
     """The video's split."""
     negative_position: Mapped[int | None]
-    """The example of the same split whose title is the negative; NULL with `--negatives none`, or where none serves."""
+    """Position of the example, in the same split, whose title is the negative. NULL with `--negatives none`, or if no
+    title is suitable."""
 
 
 class TrainingRun(Base):
-    """One training run: everything needed to know what was done, with what, and to repeat it."""
+    """One training run, with everything needed to repeat it."""
 
     __tablename__ = "training_run"
     __table_args__ = (CheckConstraint(one_of("status", "running", "done", "failed", "interrupted"), name="status"),)
@@ -71,61 +82,62 @@ class TrainingRun(Base):
     status: Mapped[str]
     """`running`, `done`, `failed` or `interrupted`."""
     started_at: Mapped[datetime] = mapped_column(index=True)
-    """When the row was written, before any work."""
+    """When the row was inserted, before any other work."""
     finished_at: Mapped[datetime | None]
-    """NULL while it runs."""
+    """NULL while the run is running."""
     seconds: Mapped[float | None]
     """Wall-clock time."""
     phase_seconds: Mapped[dict[str, Any] | None]
     """{phase: seconds}."""
     error: Mapped[str | None]
-    """Why it failed, as the user read it."""
+    """The error message shown to the user, if the run failed."""
     snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshot.id"), index=True)
-    """NULL only while the run, or because the run, has not come that far."""
+    """The dataset. NULL until the run has created or chosen it."""
     base_model: Mapped[str]
-    """Hub name or folder, as given."""
+    """Hub name or folder of the base model, as given."""
     base_fingerprint: Mapped[str | None]
-    """SHA-256 over the base's weights and preprocessing."""
+    """SHA-256 over the base model's weights and preprocessing."""
     trained: Mapped[str]
     """`projection`, `all`, `lora`, or a regular expression over parameter names."""
     seed: Mapped[int]
-    """Of the batch order and all else that is drawn."""
+    """Seed of the batch order and all other random choices."""
     settings: Mapped[dict[str, Any]]
-    """Every setting, defaults included."""
+    """Every setting, including defaults."""
     packages: Mapped[dict[str, Any]]
-    """{distribution: version}, Python and the platform included."""
+    """{distribution: version}, including Python and the platform."""
     device: Mapped[str | None]
     """`cpu`, `cuda`, ..."""
     git_commit: Mapped[str | None]
-    """Of thumbtune's own checkout, when run from one."""
+    """Commit of thumbtune's checkout, if it runs from a checkout."""
     parameters_total: Mapped[int | None] = mapped_column(BigInteger)
-    """Of the whole model."""
+    """Parameters of the whole model."""
     parameters_trainable: Mapped[int | None] = mapped_column(BigInteger)
-    """Of those that were trained."""
+    """Trained parameters."""
     artifact_path: Mapped[str | None]
-    """The trained tensors (safetensors)."""
+    """File of the trained tensors (safetensors)."""
     artifact_sha256: Mapped[str | None] = mapped_column(String(64))
-    """Of that file, in hex."""
+    """SHA-256 of that file, in hex."""
     output_path: Mapped[str | None]
-    """The whole model's folder, with `--output`."""
+    """Folder of the whole model, with `--output`."""
     host: Mapped[str]
-    """The machine's name; on Linux with its boot and its namespace of process numbers."""
+    """The machine's name; on Linux including its boot id and PID namespace."""
     pid: Mapped[int]
-    """With `host`: whether a run that reads `running` still is."""
+    """The process id on `host`, to check whether a `running` run is still running."""
     champion_run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
-    """The run that was in use then, scored beside this one as the model `champion` if it could be, or gone on from;
-    NULL when there was none."""
+    """The champion when the run started. If possible, it was scored on the same data as the model `champion`, or
+    training started from it. NULL if there was no champion."""
     decision: Mapped[str | None]
-    """Whether it took that run's place, and why, in words with the figures; NULL where that was not asked (only
-    `retrain` does), or another run came into use meanwhile."""
+    """Whether the run replaced the champion, and the reason with its figures. Only `retrain` decides this; NULL for
+    other runs, or if another run was promoted in the meantime."""
     sweep_id: Mapped[int | None] = mapped_column(ForeignKey("sweep.id"), index=True)
-    """The sweep that this run is part of."""
+    """The sweep that the run belongs to."""
     trial: Mapped[int | None]
-    """In a sweep: 0, 1, ... for the settings that were tried (one run a seed); NULL for the winner's own run."""
+    """In a sweep: 0, 1, ... for each combination of settings (one run per seed); NULL for the final run with the best
+    settings."""
     seen_at: Mapped[datetime | None]
-    """When its process last said that it still runs: about once a minute. On PostgreSQL by the server's clock."""
+    """When its process last gave a sign of life, about once a minute. On PostgreSQL by the server's clock."""
     hidden_at: Mapped[datetime | None]
-    """When `runs hide` took it off the list of `runs`; NULL: it is listed."""
+    """When `runs hide` removed it from the list of `runs`; NULL if it is listed."""
 
 
 class TrainingStep(Base):
@@ -137,15 +149,15 @@ class TrainingStep(Base):
     step: Mapped[int] = mapped_column(primary_key=True)
     """1, 2, ..."""
     epoch: Mapped[float]
-    """Fraction of the training done, in epochs, after this step."""
+    """Training progress in epochs after this step."""
     loss: Mapped[float]
-    """Mean over the batch."""
+    """Mean loss of the batch."""
     learning_rate: Mapped[float]
-    """Used for this step."""
+    """Learning rate of this step."""
 
 
 class Evaluation(Base):
-    """One metric of one model on one split, with its sample size and, for a proportion, its 95 % Wilson interval."""
+    """One metric of one model on one split, with its sample size and, for proportions, a 95 % Wilson interval."""
 
     __tablename__ = "evaluation"
     __table_args__ = (
@@ -157,27 +169,27 @@ class Evaluation(Base):
     model: Mapped[str] = mapped_column(primary_key=True)
     """`base`, `tuned` or `champion`."""
     scope: Mapped[str] = mapped_column(primary_key=True)
-    """`all`, or a channel id: then only that channel's rows are ranked, among themselves."""
+    """`all`, or a channel id: then only that channel's rows are ranked against each other."""
     split: Mapped[str] = mapped_column(primary_key=True)
-    """What was ranked."""
+    """The ranked split."""
     direction: Mapped[str] = mapped_column(primary_key=True)
     """`thumbnail_to_title` or `title_to_thumbnail`."""
     metric: Mapped[str] = mapped_column(primary_key=True)
     """`recall@1`, `recall@5`, `recall@10`, `mrr`, `median_rank`."""
     k: Mapped[int | None]
-    """The cut-off of a recall, else NULL."""
+    """The cut-off of a recall; NULL for other metrics."""
     value: Mapped[float]
-    """Of the metric."""
+    """Value of the metric."""
     n: Mapped[int]
-    """Rows ranked."""
+    """Number of ranked rows."""
     low: Mapped[float | None]
-    """95 % Wilson interval; NULL for what is no proportion."""
+    """Lower bound of the 95 % Wilson interval; NULL for metrics that are not proportions."""
     high: Mapped[float | None]
-    """95 % Wilson interval; NULL for what is no proportion."""
+    """Upper bound of the 95 % Wilson interval; NULL for metrics that are not proportions."""
 
 
 class Rank(Base):
-    """Where a run's model put one video's own title (or thumbnail) among all of its split."""
+    """The rank that a run's model gave a video's own title (or thumbnail) among all of its split."""
 
     __tablename__ = "rank"
     __table_args__ = (
@@ -192,40 +204,55 @@ class Rank(Base):
     """`thumbnail_to_title` or `title_to_thumbnail`."""
     video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), primary_key=True, index=True)
     split: Mapped[str]
-    """What was ranked."""
+    """The ranked split."""
     rank: Mapped[int]
-    """1 is a hit; an equal title (or the same picture) ranked first counts as its own."""
+    """1 is a hit. An equal title (or the same thumbnail) that is ranked first counts as the video's own."""
     score: Mapped[float]
-    """Cosine similarity of the video's own pair."""
+    """Cosine similarity of the video's own thumbnail and title."""
     top_video_id: Mapped[str] = mapped_column(ForeignKey("video.id"), index=True)
-    """Whose title (or thumbnail) was ranked first."""
+    """The video whose title (or thumbnail) was ranked first."""
     top_score: Mapped[float]
-    """Cosine similarity of what was ranked first."""
+    """Cosine similarity of the pair that was ranked first."""
+
+
+class TestLook(Base):
+    """One time that a model was scored on the test split. Never changed or deleted."""
+
+    __tablename__ = "test_look"
+    __test__ = False  # pytest takes a class of this name for tests
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
+    looked_at: Mapped[datetime]
+    """When it was scored."""
+    model: Mapped[str]
+    """`tuned` or `base` of the run, else the model's name as given."""
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
+    """The run whose model it is, or NULL."""
+    snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshot.id"))
+    """The snapshot whose test split it was scored on."""
 
 
 class Promotion(Base):
-    """One time that a run's model came into use: it is its scope's champion until the next row of that scope.
-
-    Rows are never changed or deleted.
-    """
+    """One promotion of a run, its scope's champion until that scope's next row. Never changed or deleted."""
 
     __tablename__ = "promotion"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    """Ascending: the last one of a scope is its champion's."""
+    """Ascending; the last row of a scope is its current champion's."""
     run_id: Mapped[int] = mapped_column(ForeignKey("training_run.id"), index=True)
-    """Whose model."""
+    """The promoted run."""
     promoted_at: Mapped[datetime]
-    """Since when."""
+    """When the run was promoted."""
     reason: Mapped[str]
-    """Why: the figures that decided it, or that it was done by hand."""
+    """The figures that decided the promotion, or that a user promoted the run."""
     scope: Mapped[str] = mapped_column(server_default="all")
-    """The channels that the model is for: `all`, or their ids, sorted and joined by commas. Each scope has a champion
-    of its own: the run of its last row."""
+    """The channels that the model is for: `all`, or their ids, sorted and joined by commas. Each scope has its own
+    champion: the run of its last row."""
 
 
 class Sweep(Base):
-    """One search over settings: its runs have its id."""
+    """One search over settings. Its runs refer to it."""
 
     __tablename__ = "sweep"
     __table_args__ = (CheckConstraint(one_of("status", "running", "done", "failed", "interrupted"), name="status"),)
@@ -235,16 +262,16 @@ class Sweep(Base):
     status: Mapped[str]
     """`running`, `done`, `failed` or `interrupted`."""
     started_at: Mapped[datetime]
-    """When it was last started: `--resume` sets it anew."""
+    """When the sweep was last started; `--resume` sets a new time."""
     finished_at: Mapped[datetime | None]
-    """NULL while it runs."""
+    """NULL while the sweep is running."""
     settings: Mapped[dict[str, Any]]
-    """What was searched, how, with how many trials and seeds, and the settings that all trials share."""
+    """The search space and method, the number of trials and seeds, and the settings that all trials share."""
     error: Mapped[str | None]
-    """Why it failed, as the user read it."""
+    """The error message shown to the user, if the sweep failed."""
     host: Mapped[str]
-    """The machine's name; on Linux with its boot and its namespace of process numbers."""
+    """The machine's name; on Linux including its boot id and PID namespace."""
     pid: Mapped[int]
-    """With `host`: whether a sweep that reads `running` still is."""
+    """The process id on `host`, to check whether a `running` sweep is still running."""
     seen_at: Mapped[datetime | None]
-    """When its process last said that it still runs: about once a minute. On PostgreSQL by the server's clock."""
+    """When its process last gave a sign of life, about once a minute. On PostgreSQL by the server's clock."""

@@ -1,5 +1,6 @@
-"""What training writes and reads: pairs, snapshots, runs, sweeps, champions, cached vectors."""
+"""Data that training reads and writes: pairs, snapshots, runs, sweeps, champions, cached vectors."""
 
+from store.training.browsing import library_mark, mistakes, ranks_of_video
 from store.training.cache import read_features, write_features
 from store.training.champions import (
     Champion,
@@ -74,7 +75,8 @@ from store.training.sweeps import (
     trial_scores,
     winner_run,
 )
-from store.training.words import read_words_of, write_words
+from store.training.test_looks import add_test_look, count_test_looks
+from store.training.words import Worded, WordsFound, read_words_of, thumbnails_with_words, write_words
 
 __all__ = [
     "ExampleRow",
@@ -88,9 +90,12 @@ __all__ = [
     "SplitVideo",
     "TrialRun",
     "TrialScore",
+    "Worded",
+    "WordsFound",
     "add_evaluations",
     "add_ranks",
     "add_steps",
+    "add_test_look",
     "add_trial_runs",
     "assign_splits",
     "champion",
@@ -105,6 +110,7 @@ __all__ = [
     "video_facts",
     "Scope",
     "channel_titles",
+    "count_test_looks",
     "current_pairs",
     "end_run",
     "end_run_at_work",
@@ -117,10 +123,12 @@ __all__ = [
     "hide_run",
     "get_sweep",
     "has_ended",
+    "library_mark",
     "lives_here",
     "load_examples",
     "lock_runs",
     "losses_of",
+    "mistakes",
     "mark_interrupted",
     "mark_sweeps_interrupted",
     "new_pairs_since",
@@ -128,6 +136,7 @@ __all__ = [
     "newest_snapshot",
     "promote",
     "ranks",
+    "ranks_of_video",
     "read_features",
     "read_known_model",
     "read_pictures",
@@ -147,6 +156,7 @@ __all__ = [
     "steps",
     "sweep_runs",
     "this_machine",
+    "thumbnails_with_words",
     "trained_pairs",
     "trial_scores",
     "update_run",

@@ -13,7 +13,7 @@ from store.tables import Feature, Tower
 
 __all__ = ["read_features", "write_features"]
 
-# An old SQLite accepts no more bound values than this in one statement.
+# Old SQLite versions limit the bound values in one statement to 999.
 _BATCH = 500
 
 
@@ -24,7 +24,7 @@ def read_features(
 
     Args:
         session: any session.
-        fingerprint: of the tower, its preprocessing and its precision.
+        fingerprint: SHA-256 (hex) over the tower, its preprocessing and its precision.
         tower: `vision` or `text`.
         digests: hex digests of the thumbnails or titles.
         width: values per vector; rows of another length or with a wrong checksum are left out.

@@ -124,7 +124,7 @@ def replace_champion(session: Session, run_id: int, old: int | None, reason: str
         reason: the reason, with the figures.
 
     Returns:
-        Whether the run is the champion now. False: another run was promoted meanwhile, and stays.
+        Whether the run is the champion now. False: another run was promoted in the meantime and stays the champion.
 
     Raises:
         NotFound: the run does not exist.

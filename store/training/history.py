@@ -1,4 +1,4 @@
-"""Finished runs over time: the data that a plot shows, each read in one query."""
+"""Finished runs over time: the data of the plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FinishedRun", "Recall", "finished_runs", "losses_of", "recalls_of"]
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """A run's recall@1 from thumbnail to title, over all channels: a share of `n` with its 95 % Wilson interval."""
+    """Recall@1 from thumbnail to title over all channels: a proportion of `n` with its 95 % Wilson interval."""
 
     value: float
     n: int
@@ -26,12 +26,12 @@ class Recall:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that is done.
+    """A run with status `done`.
 
     Args:
         run_id: the run.
         started_at: the start time.
-        recalls: {(model, split): recall@1} for the models `base` and `tuned`; what was not scored is missing.
+        recalls: {(model, split): recall@1} for the models `base` and `tuned`, without splits that were not scored.
     """
 
     run_id: int
@@ -40,7 +40,7 @@ class FinishedRun:
 
 
 def finished_runs(session: Session) -> list[FinishedRun]:
-    """Return all runs that are done and were scored on `valid` or `test`, oldest first, without sweeps' trials."""
+    """Return all runs that are done and scored on `valid` or `test`, oldest first, without the trials of sweeps."""
     query = (
         select(
             TrainingRun.id,
@@ -72,7 +72,7 @@ def finished_runs(session: Session) -> list[FinishedRun]:
 
 
 def recalls_of(session: Session, run_id: int) -> dict[str, dict[str, Recall]]:
-    """Return {model: {split: recall@1}} of one run, for every model and split that it scored."""
+    """Return {model: {split: recall@1}} of one run."""
     query = select(Evaluation).where(
         Evaluation.run_id == run_id,
         Evaluation.scope == "all",
@@ -87,7 +87,7 @@ def recalls_of(session: Session, run_id: int) -> dict[str, dict[str, Recall]]:
 
 
 def losses_of(session: Session, run_ids: Sequence[int]) -> dict[int, list[tuple[float, float]]]:
-    """Return {run id: [(epoch, loss) of each step]} in the given order of runs; runs without steps are left out."""
+    """Return {run id: [(epoch, loss) of each step]} in the order of `run_ids`, without runs that have no steps."""
     query = (
         select(TrainingStep.run_id, TrainingStep.epoch, TrainingStep.loss)
         .where(TrainingStep.run_id.in_(run_ids))

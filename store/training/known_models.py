@@ -1,4 +1,4 @@
-"""Facts about models whose files were loaded before: a cache. A damaged row counts as missing."""
+"""A cache of facts about models whose files were loaded before. A damaged row counts as missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine that a row's process runs on, and whether that process is still running there."""
+"""Identify this machine, and check whether a row's process is running on it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ __all__ = ["has_ended", "lives_here", "this_machine"]
 
 PROC = Path("/proc")
 _MADE_UP = 1 << 40
-"""The bit that `uuid.getnode` sets in a random number, which it gives when it finds no address: another each time."""
+"""The bit that marks a random result of `uuid.getnode`, which differs each time, because it found no MAC address."""
 
 
 def this_machine() -> str:
-    """A name for what process numbers are unique in: not the host name alone, which machines and containers can share.
+    """Return a name for the scope in which process ids are unique. Machines and containers can share a host name.
 
-    On Linux the boot and the namespace of process numbers are part of it (pid_namespaces(7)); elsewhere the network
-    card's address, if there is one.
+    On Linux it includes the boot id and the PID namespace (pid_namespaces(7)); elsewhere the MAC address, if known.
     """
     name = socket.gethostname()
     try:
@@ -32,18 +31,18 @@ def this_machine() -> str:
 
 
 def lives_here(host: str, pid: int, heard_at: datetime) -> bool:
-    """Whether the process that was running on `host` at `heard_at` is still running, and on this machine."""
+    """Whether the process that was running on `host` at `heard_at` is still running on this machine."""
     return _is_here(host) and is_alive(pid, heard_at)
 
 
 def has_ended(host: str, pid: int, heard_at: datetime) -> bool:
     """Whether the process that was running on `host` at `heard_at` is known to have ended.
 
-    Nothing is known of other machines, even if they have this one's name, nor of this one before its last boot.
+    False for other machines, even with this host name, and for this machine before its last boot.
     """
     return _is_here(host) and not is_alive(pid, heard_at)
 
 
 def _is_here(host: str) -> bool:
-    # Rows that were written before the boot was part of the name have the host name alone.
+    # Rows of earlier versions contain only the host name.
     return host in (this_machine(), socket.gethostname())

@@ -1,4 +1,4 @@
-"""How much is new since a run: what decides whether training again is worth it."""
+"""Count pairs that are new since a run, to decide whether to train again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["NewPairs", "new_pairs_since"]
 
 @dataclass(frozen=True, slots=True)
 class NewPairs:
-    """Pairs that are still to be tried.
+    """Numbers of pairs that the relevant runs have not seen.
 
     Args:
-        videos: of videos that were in no snapshot of the runs that count.
-        changed: of videos that were, with another title or picture.
+        videos: pairs of videos that were in none of these runs' snapshots.
+        changed: pairs of videos that were in a snapshot with another title or thumbnail.
     """
 
     videos: int
@@ -29,26 +29,25 @@ class NewPairs:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of both."""
         return self.videos + self.changed
 
 
 def new_pairs_since(
     session: Session, run_id: int | None, channels: Collection[str] = (), *, left_out: Collection[str] = ()
 ) -> NewPairs:
-    """Count the pairs, as they are now, that neither this run was given nor a later one that was to take its place.
+    """Count the current pairs that neither this run nor a later candidate for its replacement has seen.
 
-    Only runs on the same channels were to take its place: what a narrower one was given is new to this one.
-
-    One that was no better has still been tried, and would end the same again. Runs that nobody compared with it (those
-    of `train` and of a sweep) have not: they may have been made with any settings. By content: a title that was changed
-    and changed back is not new.
+    A candidate that was not better counts, because training on the same pairs again would give the same result. Only
+    runs on the same channels are candidates. Runs that were not compared with this run (those of `train` and of sweeps)
+    do not count, because their settings may differ. Pairs are compared by content: a title that was changed and changed
+    back is not new.
 
     Args:
         session: any session.
         run_id: the run; None: all pairs are new.
         channels: ids of the channels to count; empty for all.
-        left_out: ids of videos that snapshots leave out (see `trainer.data.left_out`): no run will ever see them.
+        left_out: ids of videos that snapshots exclude (see `trainer.data.left_out`).
     """
     seen = set() if run_id is None else _seen(session, run_id, tuple(sorted(set(channels))))
     known = {video for video, _title, _picture in seen}
@@ -64,7 +63,7 @@ def new_pairs_since(
 
 
 def _seen(session: Session, run_id: int, scope: Scope) -> set[tuple[str, str, str | None]]:
-    """(video, title, picture) of all that this run was given, and those after it that were to take its place."""
+    """(video id, title, thumbnail digest) of all pairs in the snapshots of the relevant runs."""
     asked = and_(TrainingRun.id > run_id, TrainingRun.status == "done", TrainingRun.decision.is_not(None))
     runs = select(TrainingRun.id, TrainingRun.snapshot_id, TrainingRun.settings).where(
         or_(TrainingRun.id == run_id, asked)

@@ -1,4 +1,4 @@
-"""What can be trained on: pairs in their current versions, pictures by digest, groups and permanent splits."""
+"""Training pairs in their current versions, thumbnails by digest, groups and permanent splits."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = [
     "split_videos",
 ]
 
-# More bound values than this in one statement is more than an old SQLite takes.
+# Old SQLite versions limit the bound values in one statement to 999.
 _BATCH = 500
 
-# The public view decides what a pair is, so that SQL users and the trainer never disagree.
+# The public view defines what a pair is, so that SQL users and the trainer get the same pairs.
 _PAIRS = table("pairs", column("video_id"), column("title"), column("picture_sha256"))
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One thumbnail and its title, as they are now."""
+    """A current thumbnail and its title."""
 
     video_id: str
     channel_id: str
@@ -46,7 +46,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class SplitVideo:
-    """What grouping and splitting need to know of a video: one that is a pair now, or that ever got a split."""
+    """The data for grouping and splitting of a video that is a pair or has a split."""
 
     video_id: str
     channel_id: str
@@ -57,10 +57,10 @@ class SplitVideo:
 
 
 def current_pairs(session: Session) -> list[Pair]:
-    """All pairs of the view `pairs`, newest first (ties by video id), each with the version that it is.
+    """Return all pairs of the view `pairs` with their versions, newest first (ties by video id).
 
-    Newest first is the order in which the recipe lists a channel. While a changed title waits for its thumbnail to be
-    checked, the pair is what was last seen together: the version before. A pair without any version is left out.
+    The recipe lists a channel in the same order. Until the thumbnail of a changed title was checked, the pair is the
+    previous version, whose title and thumbnail were seen together. Pairs without a version are left out.
     """
     query = (
         select(Video.id, Video.channel_id, VideoVersion.id, VideoVersion.title, VideoVersion.picture_sha256)
@@ -71,7 +71,7 @@ def current_pairs(session: Session) -> list[Pair]:
 
 
 def find_video(session: Session, video_id: str) -> tuple[str, str | None] | None:
-    """(title, digest of the picture or None) of a video as last seen together, or None: not in the store."""
+    """Return a video's last (title, thumbnail digest or None) that were seen together; None if the store lacks it."""
     query = (
         select(
             func.coalesce(VideoVersion.title, Video.title),
@@ -86,10 +86,10 @@ def find_video(session: Session, video_id: str) -> tuple[str, str | None] | None
 
 
 def split_videos(session: Session) -> list[SplitVideo]:
-    """Every video that is a pair now or has a split from earlier, newest first (ties by video id).
+    """Return every video that is a pair or has a split, newest first (ties by video id).
 
-    Vanished videos count: a re-upload of a deleted one belongs to its group. Who then writes groups and splits locks
-    the videos first.
+    This includes unavailable videos, because a re-upload of a deleted video belongs to its group. A caller that writes
+    groups or splits afterwards must lock the videos first.
     """
     query = (
         select(
@@ -111,7 +111,7 @@ def _newest_first(query: Select[tuple[object, ...]] | Select) -> Select:  # type
 
 
 def set_groups(session: Session, groups: Mapping[str, str]) -> None:
-    """Write {video id: group id}, touching only the rows that differ."""
+    """Write {video id: group id}; rows that do not change are not written."""
     lock_videos(session)
     known: dict[str, str | None] = {}
     for ids in _batches(list(groups)):
@@ -123,9 +123,9 @@ def set_groups(session: Session, groups: Mapping[str, str]) -> None:
 
 
 def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> dict[str, str]:
-    """Give {video id: split} to the videos that have none yet; return what each has now.
+    """Assign {video id: split} to the videos that have no split; return the splits that all of them have now.
 
-    A split that someone else gave first stays: the caller goes on with what is returned.
+    A split that another process assigned first stays, so the caller must use the returned splits.
     """
     lock_videos(session)
     for split in sorted(set(splits.values())):
@@ -144,34 +144,32 @@ def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> 
 
 
 def read_pictures(session: Session, digests: Iterable[str]) -> dict[str, bytes]:
-    """The files of these pictures, by lower-case hex SHA-256. Ask for a batch at a time: they are held in memory.
+    """Return {digest: file content} of thumbnails, by lower-case hex SHA-256.
+
+    All files are held in memory, so read large sets in batches.
 
     Raises:
-        NotFound: one of them is not in the store.
-        PictureDamaged: one has other bytes than its digest says.
+        NotFound: a thumbnail is not in the store.
+        PictureDamaged: the bytes of a thumbnail do not match its digest.
     """
     wanted = sorted(set(digests))
     found: dict[str, bytes] = {}
     for batch in _batches(wanted):
-        # Cast, as what was damaged may be text to SQLite.
+        # Cast, because SQLite may hold damaged bytes as text.
         query = select(Picture.sha256, cast(Picture.bytes, LargeBinary)).where(Picture.sha256.in_(batch))
         rows = session.execute(query)
         found.update((digest, content) for digest, content in rows)
     missing = [digest for digest in wanted if digest not in found]
     if missing:
-        raise NotFound(
-            f"picture {missing[0]} is not in the store; run 'thumbtune db check', with --repair to fetch it again"
-        )
+        raise NotFound(f"thumbnail {missing[0]} is not in the store; 'thumbtune db check --repair' fetches it again")
     for digest, content in found.items():
         if hashlib.sha256(content).hexdigest() != digest:
-            raise PictureDamaged(
-                f"picture {digest} is damaged in the store; run 'thumbtune db check', with --repair to fetch it again"
-            )
+            raise PictureDamaged(f"thumbnail {digest} is damaged; 'thumbtune db check --repair' fetches it again")
     return found
 
 
 def channel_titles(session: Session) -> dict[str, tuple[str | None, str]]:
-    """{channel id: (handle, title)} of every channel in the store; removed ones are not."""
+    """Return {channel id: (handle, title)} of all channels that are not removed."""
     rows = session.execute(select(Channel.id, Channel.handle, Channel.title).where(Channel.removed_at.is_(None)))
     return {channel: (handle, title) for channel, handle, title in rows}
 

@@ -1,4 +1,4 @@
-"""Training runs and their results: written while they run, read by `runs`, `evaluate` and `export`."""
+"""Training runs and their results."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from store.errors import NotFound
 from store.tables import Evaluation, Rank, TrainingRun, TrainingStep, VideoVersion
 from store.tables import SnapshotExample as Example
-from store.training.ids import can_be_id
 from store.training.liveness import HasEnded, heard_at, mark_interrupted_rows
-from store.types import utc_now
+from store.types import can_be_id, utc_now
 
 __all__ = [
     "add_evaluations",
@@ -40,7 +39,7 @@ __all__ = [
 
 
 def start_run(session: Session, **columns: Any) -> int:
-    """Insert a run with status `running`; `columns` are those of `TrainingRun` known at the start. Return its id."""
+    """Insert a run with status `running` and the columns of `TrainingRun` known at the start; return its id."""
     now = utc_now()
     run = TrainingRun(status="running", started_at=now, seen_at=now, **columns)
     session.add(run)
@@ -49,17 +48,17 @@ def start_run(session: Session, **columns: Any) -> int:
 
 
 def update_run(session: Session, run_id: int, **columns: Any) -> None:
-    """Set columns of a run as they become known."""
+    """Set columns of a run."""
     session.execute(update(TrainingRun).where(TrainingRun.id == run_id).values(**columns))
 
 
 def end_run(session: Session, run_id: int, status: str, **columns: Any) -> None:
-    """Close a run: its status, the time, and whatever else is known."""
+    """Close a run: set its status, end time and other columns."""
     update_run(session, run_id, **_end(get_run(session, run_id), status), **columns)
 
 
 def end_run_at_work(session: Session, run_id: int, status: str, **columns: Any) -> str:
-    """Close a run that is `running`, as `end_run` does; one that has ended stays as it is. Return what it ended as."""
+    """Close a run like `end_run`, unless it has already ended; return its final status."""
     run = get_run(session, run_id)
     still = update(TrainingRun).where(TrainingRun.id == run_id, TrainingRun.status == "running")
     session.execute(still.values(**_end(run, status), **columns))
@@ -73,23 +72,17 @@ def _end(run: TrainingRun, status: str) -> dict[str, Any]:
 
 
 def mark_interrupted(session: Session, has_ended: HasEnded) -> list[int]:
-    """Mark `running` runs as `interrupted` whose process is gone, or was silent for long; return their ids.
-
-    Args:
-        session: a write session.
-        has_ended: whether the process is known to be gone that was at work on a run on this host, with this number, at
-            this time.
-    """
+    """Mark `running` runs as `interrupted` whose process is gone or was silent for `LEASE`; return their ids."""
     return mark_interrupted_rows(session, TrainingRun, has_ended)
 
 
 def run_at_work(session: Session, lives_here: Callable[[str, int, datetime], bool]) -> TrainingRun | None:
-    """The oldest run that is `running` in a living process of this machine, or None; a sweep's trials apart.
+    """Return the oldest run that a process of this machine is working on, or None. Trials of sweeps are ignored.
 
     Args:
         session: any session.
-        lives_here: whether the process lives on this machine that was at work on a run on this host, with this number,
-            at this time.
+        lives_here: given a host, a process id and a time at which the process was running: whether it is still running
+            on this machine.
     """
     query = (
         select(TrainingRun).where(TrainingRun.status == "running", TrainingRun.trial.is_(None)).order_by(TrainingRun.id)
@@ -98,7 +91,10 @@ def run_at_work(session: Session, lives_here: Callable[[str, int, datetime], boo
 
 
 def lock_runs(session: Session) -> None:
-    """Let nobody start a run until this write transaction ends; on SQLite it is alone from its start."""
+    """Block the start of other runs until this write transaction ends.
+
+    On SQLite a write transaction is exclusive from its start.
+    """
     if session.get_bind().dialect.name != "sqlite":
         session.execute(text("LOCK TABLE training_run IN SHARE ROW EXCLUSIVE MODE"))
 
@@ -110,22 +106,22 @@ def add_steps(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> 
 
 
 def add_evaluations(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
-    """Append metrics; keys are the columns of `Evaluation` but `run_id`."""
+    """Append metrics; keys are the columns of `Evaluation` without `run_id`."""
     if rows:
         session.execute(insert(Evaluation), [{"run_id": run_id, **row} for row in rows])
 
 
 def add_ranks(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
-    """Append ranks; keys are the columns of `Rank` but `run_id`."""
+    """Append ranks; keys are the columns of `Rank` without `run_id`."""
     if rows:
         session.execute(insert(Rank), [{"run_id": run_id, **row} for row in rows])
 
 
 def get_run(session: Session, run_id: int) -> TrainingRun:
-    """One run.
+    """Return a run.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: the run does not exist.
     """
     run = session.get(TrainingRun, run_id) if can_be_id(run_id) else None
     if run is None:
@@ -139,7 +135,7 @@ def list_runs(session: Session) -> list[TrainingRun]:
 
 
 def newest_done_run(session: Session) -> TrainingRun | None:
-    """The run that ended `done` last and kept its model, or None: a sweep's trials keep none."""
+    """Return the newest run that is done and has a model, or None. Trials of sweeps keep no model."""
     query = (
         select(TrainingRun)
         .where(TrainingRun.status == "done", TrainingRun.trial.is_(None))
@@ -165,13 +161,13 @@ def hide_run(session: Session, run_id: int, *, hidden: bool = True) -> None:
 
 
 def steps(session: Session, run_id: int) -> list[TrainingStep]:
-    """A run's optimiser steps in order."""
+    """Return a run's optimiser steps in order."""
     query = select(TrainingStep).where(TrainingStep.run_id == run_id).order_by(TrainingStep.step)
     return list(session.scalars(query))
 
 
 def evaluations(session: Session, run_id: int) -> list[Evaluation]:
-    """A run's metrics, in a fixed order."""
+    """Return a run's metrics in a fixed order."""
     query = (
         select(Evaluation)
         .where(Evaluation.run_id == run_id)
@@ -181,7 +177,7 @@ def evaluations(session: Session, run_id: int) -> list[Evaluation]:
 
 
 def ranks(session: Session, run_id: int, model: str, direction: str, split: str) -> dict[str, Rank]:
-    """{video id: rank row} of one model of one run, on one split."""
+    """Return {video id: rank row} of one model of a run on one split."""
     query = select(Rank).where(
         Rank.run_id == run_id, Rank.model == model, Rank.direction == direction, Rank.split == split
     )
@@ -189,9 +185,9 @@ def ranks(session: Session, run_id: int, model: str, direction: str, split: str)
 
 
 def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """{video id: (title, digest of the picture) in this snapshot} for those of `videos` that are in it.
+    """Return {video id: (title, thumbnail digest) in the snapshot} for those of `videos` that it contains.
 
-    Of a removed channel: an empty title, and the version's number in place of a digest.
+    If the channel was removed, the title is empty and the version's id replaces the digest.
     """
     wanted = set(videos)
     query = (

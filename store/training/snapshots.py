@@ -1,4 +1,4 @@
-"""Snapshots: immutable datasets, stored once per content, restored exactly from their id."""
+"""Snapshots: immutable datasets, stored once per content."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from sqlalchemy.orm import Session
 
 from store.errors import ContentRemoved, NotFound
 from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
-from store.training.ids import can_be_id
-from store.types import utc_now
+from store.types import can_be_id, utc_now
 
 __all__ = [
     "ExampleRow",
@@ -32,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ExampleRow:
-    """One example of a snapshot, with the title and thumbnail of the version that it refers to."""
+    """One example of a snapshot, with the title and thumbnail of its version."""
 
     position: int
     video_id: str
@@ -77,9 +76,9 @@ def save_snapshot(
     excluded: dict[str, int],
     examples: Sequence[ExampleRow],
 ) -> tuple[int, bool]:
-    """Store a snapshot unless an equal one is there; return its id, and whether it is new.
+    """Store a snapshot unless an equal snapshot exists; return its id, and whether it is new.
 
-    One that has lost titles and thumbnails with a channel that came back gets them again: they are equal.
+    If the existing snapshot lost content because its channel was removed and added again, the content is restored.
     """
     known = _id_of(session, fingerprint)
     if known is not None:
@@ -99,7 +98,7 @@ def save_snapshot(
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
-        # Another trainer stored the same snapshot between our query and our insert (PostgreSQL only).
+        # Another process stored the same snapshot between the query and the insert (PostgreSQL only).
         known = _id_of(session, fingerprint)
         if known is None:
             raise
@@ -114,7 +113,7 @@ def _id_of(session: Session, fingerprint: str) -> int | None:
 
 
 def _refer_anew(session: Session, snapshot_id: int, examples: Sequence[ExampleRow]) -> None:
-    """Let examples whose version was emptied refer to the version of the same content."""
+    """Make examples whose version was emptied refer to the version with the same content."""
     emptied = (
         select(SnapshotExample.position)
         .join(VideoVersion, VideoVersion.id == SnapshotExample.version_id)
@@ -144,7 +143,7 @@ def _as_row(snapshot_id: int, example: ExampleRow) -> dict[str, Any]:
 
 
 def snapshot_info(session: Session, snapshot_id: int) -> SnapshotInfo:
-    """Read one snapshot's row.
+    """Return a snapshot without its examples.
 
     Raises:
         NotFound: the snapshot does not exist.
@@ -189,11 +188,11 @@ def newest_snapshot(session: Session, *, all_channels: bool = False) -> int | No
 
 
 def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
-    """Return a snapshot's examples in its own order, with the titles and thumbnails of when it was made.
+    """Return a snapshot's examples in order, with their titles and thumbnails at the time of the snapshot.
 
     Raises:
-        NotFound: there is no such snapshot.
-        ContentRemoved: titles and thumbnails of it were deleted with their channel.
+        NotFound: the snapshot does not exist.
+        ContentRemoved: titles and thumbnails of the snapshot were deleted with their channel.
     """
     snapshot_info(session, snapshot_id)
     query = (
@@ -215,18 +214,18 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
     rows = session.execute(query).all()
     if removed := sum(row.picture_sha256 is None for row in rows):
         raise ContentRemoved(
-            f"snapshot {snapshot_id} has lost {removed} of its {len(rows)} titles and thumbnails with a removed "
-            "channel: its runs keep their figures, and can't be scored or repeated; run 'thumbtune train' for a new one"
+            f"{removed} of {len(rows)} titles and thumbnails of snapshot {snapshot_id} were deleted with their "
+            "channel, so its runs can't be scored or repeated; run 'thumbtune train' for a new snapshot"
         )
     return [ExampleRow(*row) for row in rows]  # type: ignore[arg-type]
 
 
 def trained_pairs(session: Session, snapshot_id: int) -> list[tuple[str, str]]:
-    """Return (title, thumbnail digest) of a snapshot's training split, as of when it was made."""
+    """Return (title, thumbnail digest) of each example in a snapshot's training split."""
     query = (
         select(VideoVersion.title, VideoVersion.picture_sha256)
         .join(SnapshotExample, SnapshotExample.version_id == VideoVersion.id)
         .where(SnapshotExample.snapshot_id == snapshot_id, SnapshotExample.split == "train")
     )
-    # Every example's version has a thumbnail.
+    # Only emptied versions of removed channels have no thumbnail.
     return [(title, picture) for title, picture in session.execute(query) if picture is not None]

@@ -11,10 +11,9 @@ from sqlalchemy.orm import Session, aliased
 
 from store.errors import NotFound
 from store.tables import Evaluation, Sweep, TrainingRun
-from store.training.ids import can_be_id
 from store.training.liveness import HasEnded, mark_interrupted_rows
 from store.training.runs import add_evaluations, add_steps
-from store.types import utc_now
+from store.types import can_be_id, utc_now
 
 __all__ = [
     "TrialRun",
@@ -51,9 +50,9 @@ class TrialScore:
     """The result of one run of a trial: thumbnail to title, over all channels, on the valid split.
 
     Args:
-        run_id, trial: the run's id, and its trial's number.
+        run_id, trial: the run's id and the trial's number.
         seed: the run's seed.
-        status: `done`, or `failed`; then the figures are None.
+        status: `done`, or `failed` (then the metrics are None).
         settings: all settings.
         recall_at_1, mrr: of the tuned model.
         n: number of ranked rows.
@@ -81,7 +80,7 @@ def start_sweep(session: Session, settings: dict[str, Any], host: str, pid: int)
 
 
 def get_sweep(session: Session, sweep_id: int) -> Sweep:
-    """Read one sweep.
+    """Return a sweep.
 
     Raises:
         NotFound: the sweep does not exist.
@@ -93,18 +92,18 @@ def get_sweep(session: Session, sweep_id: int) -> Sweep:
 
 
 def _not_there(sweep_id: int) -> NotFound:
-    return NotFound(f"there is no sweep {sweep_id}; the table sweep lists them all")
+    return NotFound(f"there is no sweep {sweep_id}; the table sweep lists all sweeps")
 
 
 def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host: str, pid: int) -> bool:
-    """Reopen a stopped sweep in this process; return False, and change nothing, if it is running or done.
+    """Reopen a stopped sweep in this process; return False without changes if it is running or done.
 
-    The start time is set anew, because it is compared with the process's to tell whether that is still alive.
+    Sets a new start time, because the check whether a process is alive compares it with the process's start time.
 
     Raises:
         NotFound: the sweep does not exist.
     """
-    # If two processes resume one sweep at once, the second finds it running.
+    # If two processes resume a sweep at the same time, the second process finds it running.
     sweep = session.get(Sweep, sweep_id, with_for_update=True) if can_be_id(sweep_id) else None
     if sweep is None:
         raise _not_there(sweep_id)
@@ -123,13 +122,7 @@ def end_sweep(session: Session, sweep_id: int, status: str, error: str | None = 
 
 
 def mark_sweeps_interrupted(session: Session, has_ended: HasEnded) -> list[int]:
-    """Mark `running` sweeps as `interrupted` whose process is gone, or was silent for long; return their ids.
-
-    Args:
-        session: a write session.
-        has_ended: whether the process is known to be gone that was at work on a sweep on this host, with this number,
-            at this time.
-    """
+    """Mark `running` sweeps as `interrupted` whose process is gone or was silent for `LEASE`; return their ids."""
     return mark_interrupted_rows(session, Sweep, has_ended)
 
 
@@ -147,12 +140,12 @@ def add_trial_runs(session: Session, sweep_id: int, trial: int, runs: Sequence[T
 
 
 def sweep_runs(session: Session, sweep_id: int) -> Sequence[TrainingRun]:
-    """A sweep's runs, oldest first."""
+    """Return a sweep's runs, oldest first."""
     return session.scalars(select(TrainingRun).where(TrainingRun.sweep_id == sweep_id).order_by(TrainingRun.id)).all()
 
 
 def trial_scores(session: Session, sweep_id: int) -> list[TrialScore]:
-    """Return the results of all runs of a sweep's trials, by trial, then in the order of the runs."""
+    """Return the results of all runs of a sweep's trials, ordered by trial and run."""
     recall, mrr = aliased(Evaluation), aliased(Evaluation)
     query = select(
         TrainingRun.id,
@@ -180,7 +173,7 @@ def trial_scores(session: Session, sweep_id: int) -> list[TrialScore]:
 
 
 def winner_run(session: Session, sweep_id: int) -> TrainingRun | None:
-    """Return the run that trained the sweep's winning settings, once it is done."""
+    """Return the finished run with the sweep's best settings, or None."""
     query = select(TrainingRun).where(
         TrainingRun.sweep_id == sweep_id, TrainingRun.trial.is_(None), TrainingRun.status == "done"
     )

@@ -1,24 +1,28 @@
-"""The words that a reader found on thumbnails: a cache by picture and reader."""
+"""A cache of the text that OCR found on thumbnails, by thumbnail and OCR reader."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import column, select, table
 from sqlalchemy.orm import Session
 
 from store.db import insert
 from store.tables import ThumbnailWords
 
-__all__ = ["read_words_of", "write_words"]
+__all__ = ["Worded", "WordsFound", "read_words_of", "thumbnails_with_words", "write_words"]
 
-# More bound values than this in one statement is more than an old SQLite takes.
+# Old SQLite versions limit the bound values in one statement to 999.
 _BATCH = 500
+
+_PAIRS = table("pairs", *map(column, ("video_id", "channel_id", "title", "published_at", "thumbnail_text")))
 
 
 def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict[str, str]:
-    """The words that this reader found: {SHA-256 (hex) of the picture: text}; pictures not yet read are left out."""
+    """Return {SHA-256 (hex) of the thumbnail: text} found by this reader, without thumbnails not yet read."""
     found: dict[str, str] = {}
     for start in range(0, len(digests), _BATCH):
         query = select(ThumbnailWords.picture_sha256, ThumbnailWords.text).where(
@@ -28,8 +32,62 @@ def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """A current pair whose thumbnail has words."""
+
+    video_id: str
+    channel_id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class WordsFound:
+    """What a search for words found.
+
+    Args:
+        matching: the pairs whose thumbnail has all the words, newest first.
+        searched: pairs that were looked at.
+        unread: those of them whose thumbnail no reader has read.
+    """
+
+    matching: list[Worded]
+    searched: int
+    unread: int
+
+
+def thumbnails_with_words(session: Session, words: str, channels: Collection[str] = ()) -> WordsFound:
+    """Find the current pairs whose `thumbnail_text` has all of the words, each anywhere in it.
+
+    Case, accents and compatibility forms make no difference, in any script: databases differ in what they fold.
+
+    Args:
+        session: of a transaction that reads.
+        words: separated by white space, one or more.
+        channels: ids of the channels to look at; empty for all.
+    """
+    query = select(_PAIRS).order_by(_PAIRS.c.published_at.is_(None), _PAIRS.c.published_at.desc(), _PAIRS.c.video_id)
+    wanted, matching, searched, unread = _folded(words).split(), [], 0, 0
+    for row in session.execute(query):
+        if channels and row.channel_id not in channels:
+            continue
+        searched += 1
+        unread += row.thumbnail_text is None
+        text = _folded(row.thumbnail_text or "")
+        if all(word in text for word in wanted):
+            matching.append(Worded(row.video_id, row.channel_id, row.title, row.thumbnail_text))
+    return WordsFound(matching, searched, unread)
+
+
+def _folded(text: str) -> str:
+    """Without case and accents."""
+    parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(char for char in parts if not unicodedata.combining(char))
+
+
 def write_words(session: Session, reader: str, texts: Mapping[str, str], at: datetime) -> None:
-    """Keep the words that a reader found: {SHA-256 (hex) of the picture: text}. A row that is there is replaced."""
+    """Cache {SHA-256 (hex) of the thumbnail: text} found by a reader. Existing rows are replaced."""
     rows = [
         {"picture_sha256": digest, "reader": reader, "text": text, "read_at": at}
         for digest, text in sorted(texts.items())

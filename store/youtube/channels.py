@@ -1,4 +1,4 @@
-"""Channels: which are kept, with which settings, and how far each one's listing has come."""
+"""Channels: their descriptions, settings, and the progress of their listings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from store.db import insert
 from store.errors import AmbiguousHandle, NotFound
-from store.moments import CLOCKS_DIFFER, LONG_AGO
 from store.tables import Channel, SyncRun, Video
+from store.types import CLOCKS_DIFFER, LONG_AGO
 from store.youtube.shorts import is_short
 from store.youtube.videos import is_pair
 
@@ -43,12 +43,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class NamedChannel:
-    """A channel that has, or had, some handle."""
+    """A channel that has, or had, a given handle."""
 
     id: str
     title: str
     described_at: datetime | None
-    """When the API was last asked; None: long ago."""
+    """When the API last described the channel; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,16 @@ class ChannelSummary:
     last_status: str | None
     synced_at: datetime | None
     units: int
-    """API units that all syncs of the channel have cost."""
+    """API quota units spent by all syncs of the channel."""
     paused_at: datetime | None
+    """Since when syncs that do not name the channel skip it; None if they don't."""
 
 
 def get_channel(session: Session, channel_id: str) -> Channel:
-    """The channel's row.
+    """Return the channel's row.
 
     Raises:
-        NotFound: no such channel in the store.
+        NotFound: the store does not have the channel.
     """
     channel = session.get(Channel, channel_id)
     if channel is None or channel.removed_at is not None:
@@ -81,10 +82,10 @@ def get_channel(session: Session, channel_id: str) -> Channel:
 
 
 def lock_channel(session: Session, channel_id: str) -> None:
-    """Keep a channel from being removed until this write transaction ends.
+    """Prevent the channel's removal until this write transaction ends.
 
     Raises:
-        NotFound: no such channel in the store.
+        NotFound: the store does not have the channel.
     """
     query = select(Channel).where(Channel.id == channel_id).with_for_update(key_share=True)
     session.scalar(query.execution_options(populate_existing=True))
@@ -92,7 +93,7 @@ def lock_channel(session: Session, channel_id: str) -> None:
 
 
 def channel_ids(session: Session) -> list[str]:
-    """All channels but removed ones, in the order in which they were added."""
+    """Ids of all channels that are not removed, in the order in which they were added."""
     kept = select(Channel.id).where(Channel.removed_at.is_(None))
     return list(session.scalars(kept.order_by(Channel.added_at, Channel.id)))
 
@@ -113,22 +114,22 @@ def pause_channel(session: Session, channel_id: str, since: datetime | None) -> 
 
 
 def find_by_handle(session: Session, handle: str) -> str | None:
-    """The id of the channel with this `@handle`, as far as the store knows; None if there is none.
+    """Return the id of the stored channel with this `@handle`, or None.
 
     Raises:
-        AmbiguousHandle: several channels have it.
+        AmbiguousHandle: several channels have the handle.
     """
     found = holders_of(session, handle)
     if len(found) > 1:
         ids = " and ".join(channel.id for channel in found)
-        raise AmbiguousHandle(f"{handle} is the handle of {ids} in the store; name the channel by its id")
+        raise AmbiguousHandle(f"channels {ids} in the store have the handle {handle}; use the channel's id")
     return found[0].id if found else None
 
 
 def holders_of(session: Session, handle: str) -> list[NamedChannel]:
-    """The channels with this `@handle`, upper and lower case alike, in the order of ids.
+    """Return the channels with this `@handle`, ignoring case, ordered by id.
 
-    Compared here and not in SQL: SQLite's `lower` knows ASCII only, and handles may be in any script.
+    The comparison is not in SQL, because SQLite's `lower` only handles ASCII, and handles may be in any script.
     """
     wanted = handle.casefold()
     columns = (Channel.id, Channel.title, Channel.described_at, Channel.handle)
@@ -137,16 +138,16 @@ def holders_of(session: Session, handle: str) -> list[NamedChannel]:
 
 
 def keep_handle(session: Session, channel_id: str, now: datetime) -> None:
-    """Trust a channel's handle again: YouTube says that no channel has it now."""
+    """Trust a channel's stored handle again, after YouTube reported that no channel has it now."""
     session.execute(update(Channel).where(Channel.id == channel_id).values(described_at=now))
 
 
 def release_handle(session: Session, handle: str, holder: str) -> list[NamedChannel]:
-    """Clear a handle that YouTube says is the channel `holder`'s from all others; those that had it."""
+    """Clear the handle, which belongs to the channel `holder`, from all other channels; return those channels."""
     former = [channel for channel in holders_of(session, handle) if channel.id != holder]
     if former:
         ids = [channel.id for channel in former]
-        # In the order of ids: two channels may have swapped their handles, and be synced at the same time.
+        # Locked in the order of ids: two channels may have swapped handles and be syncing at the same time.
         locked = select(Channel.id).where(Channel.id.in_([*ids, holder])).order_by(Channel.id)
         session.execute(locked.with_for_update(key_share=True)).all()
         session.execute(update(Channel).where(Channel.id.in_(ids)).values(handle=None))
@@ -165,10 +166,12 @@ def save_channel(
     default_thumbnail_size: str,
     now: datetime,
 ) -> list[NamedChannel]:
-    """Write what the API says about a channel: a new row with the default settings, or an old row's new description.
+    """Insert a channel with the default settings, or update the description of a known channel.
 
-    A removed channel comes back as a new one. A handle belongs to one channel at a time: those that had it before lose
-    it, and are returned.
+    A removed channel gets the default settings again. A handle belongs to one channel at a time.
+
+    Returns:
+        The other channels that had the handle, and now have none.
     """
     former = release_handle(session, handle, channel_id) if handle is not None else []
     described = {
@@ -199,11 +202,11 @@ def save_channel(
 def change_settings(
     session: Session, channel_id: str, *, min_duration_s: int | None, thumbnail_size: str | None
 ) -> None:
-    """Keep new settings for this and later syncs; None leaves one as it is.
+    """Change a channel's settings for this and later syncs; None leaves a setting unchanged.
 
-    A new minimum sorts stored videos anew; the pictures of those that count again may be others by now, and are to be
-    checked. With another size, the stored pictures count as checked long ago: the next refresh replaces them, also one
-    that goes on where it stopped before the change.
+    A new minimum duration (seconds) classifies stored videos again. The thumbnails of videos that count again may have
+    changed, so they become due. With a new size, stored thumbnails are marked as checked long ago, so that the next
+    refresh replaces them, even a refresh that resumes after the change.
     """
     settings: dict[str, Any] = {}
     if thumbnail_size is not None:
@@ -217,13 +220,13 @@ def change_settings(
         longer = and_(known, Video.kind == "short", ~short)
         _update_videos(session, channel_id, shorter, kind="short")
         _update_videos(session, channel_id, longer, kind="video", picture_checked_at=None)
-    # The channel's row last, as where a page of the listing is written.
+    # The channel's row is locked last, as when a page of the listing is written.
     if settings:
         session.execute(update(Channel).where(Channel.id == channel_id).values(settings))
 
 
 def _update_videos(session: Session, channel_id: str, which: ColumnElement[bool], **values: Any) -> None:
-    # Rows are locked in the order of ids, as every batch does, so that two processes can't wait for each other.
+    # Every batch locks rows in the order of ids, so that two processes can't deadlock.
     ids = session.scalars(
         select(Video.id).where(Video.channel_id == channel_id, which).order_by(Video.id).with_for_update(key_share=True)
     ).all()
@@ -232,16 +235,17 @@ def _update_videos(session: Session, channel_id: str, which: ColumnElement[bool]
 
 
 def save_listing_place(session: Session, channel_id: str, *, token: str, began_at: datetime | None) -> None:
-    """Remember where an unfinished listing goes on; `began_at` only for one that shall reach the very end."""
+    """Store the page token at which the listing resumes; `began_at` only for a listing of the whole playlist."""
     session.execute(
         update(Channel).where(Channel.id == channel_id).values(listing_token=token, **_whole_listing(began_at))
     )
 
 
 def finish_listing(session: Session, channel_id: str, now: datetime, *, began_at: datetime | None = None) -> None:
-    """The listing is complete: everything listed so far is known, without a gap.
+    """Mark the listing as complete: the known videos have no gap.
 
-    `began_at` of one that reached the very end is kept until `finish_check`: what it did not show is to be looked for.
+    `began_at` of a listing of the whole playlist is kept until `finish_check`, which ends the check of videos that the
+    listing did not show.
     """
     session.execute(
         update(Channel)
@@ -251,22 +255,22 @@ def finish_listing(session: Session, channel_id: str, now: datetime, *, began_at
 
 
 def _whole_listing(began_at: datetime | None) -> dict[str, datetime]:
-    """A listing of the head alone, which follows one to the very end, leaves that one's check to be made."""
+    """A later listing of only the newest videos must not clear the pending check of a whole listing."""
     return {} if began_at is None else {"listing_began_at": began_at}
 
 
 def finish_check(session: Session, channel_id: str) -> None:
-    """What the last whole listing did not show was looked for."""
+    """Mark the videos that the last whole listing did not show as checked."""
     session.execute(update(Channel).where(Channel.id == channel_id).values(listing_began_at=None))
 
 
 def restart_listing(session: Session, channel_id: str, *, whole: bool) -> None:
-    """Forget where the listing stood (its token is no good), not that it is unfinished.
+    """Discard an invalid page token; the listing stays unfinished.
 
     Args:
-        session: in a write transaction.
-        channel_id: whose.
-        whole: it was to reach the very end: so is the next one, as if there had been none yet.
+        session: a write session.
+        channel_id: the channel.
+        whole: the listing was of the whole playlist, so the next listing must be, too.
     """
     forgotten = {"listed_at": None} if whole else {}
     session.execute(
@@ -275,9 +279,9 @@ def restart_listing(session: Session, channel_id: str, *, whole: bool) -> None:
 
 
 def is_listing_unfinished(session: Session, channel_id: str, now: datetime) -> bool:
-    """Whether videos were listed since the last complete listing ended: behind them there may be a gap.
+    """Whether videos were listed since the last complete listing ended, so that older videos may be missing.
 
-    A time to come is of a clock that ran ahead, and says nothing.
+    Times in the future were written by a wrong clock and are ignored.
     """
     listed_at = get_channel(session, channel_id).listed_at
     query = select(Video.id).where(Video.channel_id == channel_id, Video.first_seen_at <= now + CLOCKS_DIFFER)
@@ -287,15 +291,15 @@ def is_listing_unfinished(session: Session, channel_id: str, now: datetime) -> b
 
 
 def mark_refreshed(session: Session, channel_id: str, now: datetime, *, began_at: datetime | None = None) -> None:
-    """Every known video was read again, since `began_at` (None: just now)."""
+    """Record that a refresh has read every known video again. It began at `began_at`; None: now."""
     began = {"refreshed_at": now, "refresh_began_at": began_at or now}
     session.execute(update(Channel).where(Channel.id == channel_id).values(began))
 
 
 def fresh_since(session: Session) -> dict[str, datetime]:
-    """{channel id: a time such that all that is known of its videos was read after it}, removed channels left out.
+    """Return {channel id: a time after which all its video data was read}, without removed channels.
 
-    When the last whole refresh began; before the first one, when the channel was added.
+    The time is the start of the last complete refresh, or the time when the channel was added.
     """
     since = func.coalesce(Channel.refresh_began_at, Channel.refreshed_at, Channel.added_at)
     rows = session.execute(select(Channel.id, since).where(Channel.removed_at.is_(None)))
@@ -303,7 +307,7 @@ def fresh_since(session: Session) -> dict[str, datetime]:
 
 
 def summaries(session: Session) -> list[ChannelSummary]:
-    """All channels but removed ones with their counts and last sync, in the order in which they were added."""
+    """All channels that are not removed, with counts and last sync, in the order in which they were added."""
     counts = (
         select(
             Video.channel_id,

@@ -1,4 +1,4 @@
-"""Thumbnails: which are due, and what a batch of fetched, unchanged and failed ones changes."""
+"""Thumbnails: find those that are due, and write the results of a batch of fetches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, s
 from sqlalchemy.orm import Session, defer
 
 from store.db import insert, insert_rows, unsound, update_rows
-from store.moments import before
 from store.tables import Picture, PictureFailure, Video
+from store.types import before
 from store.youtube.shorts import is_held
 from store.youtube.versions import VersionChanges, current_versions
 
@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 TOGETHER = timedelta(hours=24)
-"""A picture that differs from the stored one belongs to the title that was read at most so long before; otherwise the
-title is read again first. Thumbnails that failed are tried again within this time without spending a unit."""
+"""How long before a changed thumbnail its title may have been read. If the title is older, it is read again first.
+Within this time, failed thumbnails are fetched again without spending a quota unit."""
 FIRST_PAUSE = timedelta(hours=1)
 PAUSE_GROWTH = 4
 LONGEST_PAUSE = timedelta(days=30)
@@ -39,20 +39,20 @@ LONGEST_PAUSE = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class PictureJob:
-    """A thumbnail to fetch: what the API names, and what the store has of it."""
+    """A thumbnail to fetch: the URLs of the API, and the validators of the stored thumbnail."""
 
     video_id: str
     thumbnails: dict[str, Any]
-    """`snippet.thumbnails` as the API gave it: {size: {"url", "width", "height"}}."""
+    """`snippet.thumbnails` of the API: {size: {"url", "width", "height"}}."""
     url: str | None
     etag: str | None
     last_modified: str | None
 
     @classmethod
     def of(cls, video: Video | Row[Any], thumbnails: dict[str, Any], unsound: Collection[str]) -> Self:
-        """The job for a row with a video's `id` and `picture_...` columns.
+        """Build the job from a row with a video's `id` and `picture_...` columns.
 
-        Without a stored picture there is nothing a conditional request could confirm, nor where it is one of `unsound`.
+        A missing thumbnail, or one whose digest is in `unsound`, is fetched without a conditional request.
         """
         if video.picture_sha256 is None or video.picture_sha256 in unsound:
             return cls(video.id, thumbnails, None, None, None)
@@ -61,7 +61,7 @@ class PictureJob:
 
 @dataclass(frozen=True, slots=True)
 class FetchedPicture:
-    """A thumbnail that was fetched, and checked by decoding it."""
+    """A thumbnail that was fetched and successfully decoded."""
 
     video_id: str
     url: str
@@ -76,14 +76,14 @@ class FetchedPicture:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedPicture:
-    """The server says that the stored thumbnail still is the one."""
+    """The server reported that the stored thumbnail is unchanged."""
 
     video_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class FailedPicture:
-    """A thumbnail that can't be fetched now, and why."""
+    """A thumbnail that could not be fetched."""
 
     video_id: str
     url: str | None
@@ -95,17 +95,17 @@ PictureOutcome = FetchedPicture | UnchangedPicture | FailedPicture
 
 @dataclass(frozen=True, slots=True)
 class PicturesResult:
-    """What a batch of thumbnails brought."""
+    """Counts of a batch of thumbnails."""
 
     fetched: int
     unchanged: int
     failed: int
     changed: int
-    """Videos whose thumbnail is another than before."""
+    """Videos whose thumbnail changed."""
 
 
 def pause_after(tries: int) -> timedelta:
-    """How long a thumbnail that has failed `tries` times is left alone: 1 h, 4 h, 16 h, ... at most 30 days."""
+    """The pause after `tries` failures: 1 h, 4 h, 16 h, ... at most 30 days."""
     if tries > 6:
         return LONGEST_PAUSE
     growth: int = PAUSE_GROWTH ** max(0, tries - 1)
@@ -124,11 +124,22 @@ def pictures_due(
     held: bool = False,
     limit: int = 200,
 ) -> list[PictureJob]:
-    """Thumbnails to fetch of videos whose details were read before `read_before`; in the order of ids, past `after`.
+    """Return the thumbnails to fetch of videos whose details were read before `read_before`, ordered by id.
 
-    Those never had, or not checked since their video came back; those that failed, once it is time for another try;
-    with `recheck_before` also those not checked since. With `started_at`, when the sync began: only those that wait for
-    the list of Shorts in it (`held`; see `store.youtube.shorts.is_held`), or only the others.
+    A thumbnail is due if it was never fetched, if it was not checked since its title changed or its video became
+    available again, or if it failed and its pause is over.
+
+    Args:
+        session: any session.
+        channel_id: the channel.
+        after: only videos with a greater id.
+        now: the current time.
+        read_before: only videos whose details were read before this time.
+        recheck_before: also thumbnails that were last checked before this time.
+        started_at: the start of the sync. Then only videos that wait for the Shorts playlist are returned (`held`), or
+            only the others; see `store.youtube.shorts.is_held`.
+        held: see `started_at`.
+        limit: the maximum number of thumbnails.
     """
     due: ColumnElement[bool] = or_(Video.picture_checked_at.is_(None), PictureFailure.video_id.is_not(None))
     if recheck_before is not None:
@@ -150,7 +161,7 @@ def pictures_due(
             or_(
                 PictureFailure.video_id.is_(None),
                 PictureFailure.next_try_at <= now,
-                PictureFailure.last_failed_at > now,  # by a clock that ran ahead
+                PictureFailure.last_failed_at > now,  # written by a clock that was ahead
             ),
         )
         .order_by(Video.id)
@@ -167,11 +178,11 @@ def pictures_due(
 
 
 def any_picture_due(session: Session, channel_id: str, now: datetime) -> bool:
-    """Whether any thumbnail is to be fetched now."""
+    """Whether any thumbnail of the channel is due."""
     return bool(pictures_due(session, channel_id, after="", now=now, read_before=now, limit=1))
 
 
-# Built once: they run in every transaction of a sync that writes pictures.
+# Module-level because every transaction of a sync that writes thumbnails executes them.
 _LOCKED = (
     select(Video.id, Video.title, Video.picture_sha256, Video.details_at)
     .where(Video.id.in_(bindparam("ids", expanding=True)))
@@ -188,17 +199,17 @@ _FORGET_FAILURES = (
 def record_pictures(
     session: Session, outcomes: Sequence[PictureOutcome], *, now: datetime, started_at: datetime
 ) -> PicturesResult:
-    """Write a batch of thumbnails: the bytes once each, the videos that show them, their history, and failures.
+    """Write a batch of results: thumbnail files, the videos that show them, version history, and failures.
 
-    A version that had no picture yet gets it in place; a picture that differs makes a new version. Where the title was
-    read long before (see `TOGETHER`), another may be shown by now: the version waits until the details are read again.
+    A version without a thumbnail gets it; a changed thumbnail creates a new version. If the title was read too long
+    before (see `TOGETHER`), it may have changed, too: the new version waits until the details are read again.
     """
     fetched = {o.video_id: o for o in outcomes if isinstance(o, FetchedPicture)}
     unchanged = {o.video_id for o in outcomes if isinstance(o, UnchangedPicture)}
     failed = [o for o in outcomes if isinstance(o, FailedPicture)]
     _insert_pictures(session, fetched.values(), now)
     ids = fetched.keys() | unchanged
-    # A failure's row refers to its video, which locks that: so the failed ones take their turn in the order, too.
+    # Writing a failure locks its video through the foreign key, so failed videos are locked in the same order.
     touched = ids | {failure.video_id for failure in failed}
     videos = [video for video in session.execute(_LOCKED, {"ids": list(touched)}) if video.id in ids]
     versions = current_versions(session, ids)
@@ -209,7 +220,7 @@ def record_pictures(
         digest = video.picture_sha256 if picture is None else picture.sha256
         is_same = digest == video.picture_sha256
         same += is_same
-        # What shows now as it did before the title was read was shown with it, however long ago that was.
+        # An unchanged thumbnail was also shown with the current title, no matter when the title was read.
         together = is_same or _read_lately(video.details_at, now)
         if version is None:
             history.add(None, video.id, video.title, digest)
@@ -221,7 +232,7 @@ def record_pictures(
         else:
             unread.append({"id": video.id, "details_at": None})
             if video.picture_sha256 is None:
-                continue  # fetched again with the details
+                continue  # its thumbnail is fetched again with the details
         if picture is None:
             checked.append({"id": video.id, "picture_checked_at": now})
         else:
@@ -237,12 +248,12 @@ def record_pictures(
 
 
 def _read_lately(details_at: datetime | None, now: datetime) -> bool:
-    """Whether the title is of about the time of a picture; a title read at a time to come is by a wrong clock."""
+    """Whether the title was read within `TOGETHER` of `now`. A time far in the future comes from a wrong clock."""
     return details_at is not None and abs(now - details_at) <= TOGETHER
 
 
 def _shown(picture: FetchedPicture, now: datetime) -> dict[str, Any]:
-    """The columns of a video that shows a picture."""
+    """The columns of a video that shows a fetched thumbnail."""
     return {
         "id": picture.video_id,
         "picture_sha256": picture.sha256,
@@ -266,7 +277,7 @@ def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: 
         }
         for picture in pictures
     }
-    # One that is there with other bytes than its digest says was damaged on the disk.
+    # A stored row that differs was damaged on the disk, because its key is the digest of the bytes.
     mended = ("bytes", "byte_count", "mime", "width", "height")
     insert_rows(session, Picture, [rows[sha256] for sha256 in sorted(rows)], mend_known=mended)
 

@@ -1,4 +1,7 @@
-"""API quota units by day. The quota's day is that of Pacific time (https://developers.google.com/youtube/v3/getting-started)."""
+"""API quota units by day. A quota day is a day in Pacific time.
+
+See https://developers.google.com/youtube/v3/getting-started.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,18 @@ PACIFIC = ZoneInfo("America/Los_Angeles")
 
 
 def quota_day(instant: datetime) -> date:
-    """The day that the quota counts an instant to: it starts at midnight Pacific time."""
+    """The quota day of a point in time. It starts at midnight Pacific time."""
     return instant.astimezone(PACIFIC).date()
 
 
 def next_quota_day(instant: datetime) -> datetime:
-    """When the quota's next day starts, in UTC: 23 to 25 hours after this one did."""
+    """The start of the next quota day, in UTC. A quota day has 23 to 25 hours."""
     midnight = datetime.combine(quota_day(instant) + timedelta(days=1), time(), tzinfo=PACIFIC)
     return midnight.astimezone(UTC)
 
 
 def add_units(session: Session, key_fingerprint: str, units: int, now: datetime) -> None:
-    """Count units spent with one key."""
+    """Add units spent with an API key."""
     if units == 0:
         return
     row = {"day": quota_day(now), "key_fingerprint": key_fingerprint, "units": units}
@@ -38,7 +41,7 @@ def add_units(session: Session, key_fingerprint: str, units: int, now: datetime)
 
 @lru_cache(maxsize=8)
 def _adding(dialect: Dialect) -> Executable:
-    """Built once: it runs in every transaction of a sync that has spent units."""
+    """Cached because every transaction of a sync that spent units executes it."""
     row = insert_for(dialect, QuotaDay)
     return row.on_conflict_do_update(
         index_elements=[QuotaDay.day, QuotaDay.key_fingerprint],
@@ -47,7 +50,7 @@ def _adding(dialect: Dialect) -> Executable:
 
 
 def units_spent(session: Session, day: date, key_fingerprint: str | None = None) -> int:
-    """Units spent on one day, by one key or by all."""
+    """Units spent on one quota day, with one key or with all keys."""
     query = select(func.coalesce(func.sum(QuotaDay.units), 0)).where(QuotaDay.day == day)
     if key_fingerprint is not None:
         query = query.where(QuotaDay.key_fingerprint == key_fingerprint)

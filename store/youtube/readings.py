@@ -1,4 +1,4 @@
-"""Public counts over time: one reading of a video at each read of its details."""
+"""Public counts over time: each read of a video's details adds a reading."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Counts", "delete_readings", "record_readings"]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A video's public counts; None where they are hidden."""
+    """A video's public counts; None if hidden."""
 
     views: int | None
     likes: int | None
@@ -25,10 +25,10 @@ class Counts:
 
 
 def record_readings(session: Session, counts: Mapping[str, Counts], now: datetime) -> None:
-    """Write {video id: its counts}, read just now.
+    """Write {video id: counts} read at `now`.
 
-    Of successive equal readings only the first and the last say something: the last one moves on. A straight line
-    between the two passes through all that were in between.
+    Of successive equal readings only the first and the last are kept: the last reading's time is moved forward. Linear
+    interpolation between the two gives the same counts as the readings in between.
     """
     if not counts:
         return
@@ -41,32 +41,32 @@ def record_readings(session: Session, counts: Mapping[str, Counts], now: datetim
         for video_id, of in sorted(counts.items())
         if video_id not in still
     ]
-    # Two batches of one moment may have a video in common.
+    # Two batches with the same time may contain the same video.
     insert_rows(session, VideoReading, rows, skip_known=True)
 
 
 def _unchanged(session: Session, counts: Mapping[str, Counts], now: datetime) -> dict[str, datetime]:
-    """{video id: time of its last reading} for those whose last two readings are equal to `counts`."""
+    """{video id: time of its last reading} for videos whose last two readings equal `counts`."""
     found: dict[str, list[tuple[datetime, Counts]]] = {}
     for video_id, read_at, *values in session.execute(_LAST_TWO, {"ids": list(counts)}):
         found.setdefault(video_id, []).append((read_at, Counts(*values)))
     still = {}
     for video_id, readings in found.items():
         last_at = max(read_at for read_at, _ in readings)
-        # A reading of a time to come is of a clock that ran ahead: it stays, and this one is written.
+        # A reading in the future was written by a wrong clock: keep it, and write a new reading.
         if len(readings) == 2 and last_at < now and all(known == counts[video_id] for _, known in readings):
             still[video_id] = last_at
     return still
 
 
 def delete_readings(session: Session, before: datetime) -> int:
-    """Delete the readings that are older; return how many there were."""
+    """Delete readings older than `before`; return their number."""
     count = session.scalar(select(func.count()).select_from(VideoReading).where(VideoReading.read_at < before)) or 0
     session.execute(delete(VideoReading).where(VideoReading.read_at < before))
     return count
 
 
-# Built once: they run in every transaction of a sync that reads details.
+# Module-level because every transaction of a sync that reads details executes them.
 _earlier = aliased(VideoReading)
 _last_but_one = (
     select(_earlier.read_at)

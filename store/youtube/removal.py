@@ -1,7 +1,7 @@
-"""Removing a channel: delete what the API and the thumbnail hosts gave, and keep what training runs found out.
+"""Remove a channel: delete its YouTube data, and keep the results of training runs.
 
-Training runs refer to videos and versions. Those rows stay, emptied: ids, splits, ranks and recalls are kept, titles,
-thumbnails and everything else that YouTube said are not.
+Training runs refer to videos and versions. Those rows are kept without content: ids, splits, ranks and recalls stay;
+titles, thumbnails and all other data from YouTube are deleted.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ IsAlive = Callable[[int, datetime], bool]
 
 @dataclass(frozen=True, slots=True)
 class ChannelContents:
-    """What the store has of a channel.
+    """The amount of data that the store holds for a channel.
 
     Attributes:
         channel_id: `UC...`.
-        handle: `@name`; None for a channel without one, or a removed one.
-        title: the channel's; empty for a removed one.
-        videos: with what YouTube said of them. Rows that were emptied do not count.
-        versions: titles and thumbnails that the videos have had. Rows that were emptied do not count.
-        thumbnails: files that no other channel's videos show.
-        readings: of views, likes and comments.
-        syncs: in the history.
-        examples: pairs of it in snapshots.
+        handle: `@name`; None for a channel without a handle, or a removed channel.
+        title: the channel's title; empty for a removed channel.
+        videos: number of videos, without emptied rows.
+        versions: number of versions, without emptied rows.
+        thumbnails: number of thumbnails that no other channel's videos show.
+        readings: number of readings of views, likes and comments.
+        syncs: number of syncs in the history.
+        examples: number of the channel's pairs in snapshots.
         runs: ids of the training runs on those snapshots.
     """
 
@@ -68,16 +68,16 @@ class ChannelContents:
 
 
 def contents_of(session: Session, channel_id: str) -> ChannelContents:
-    """Count what the store has of a channel, also of one that was removed with its runs' titles and thumbnails kept.
+    """Count a channel's data. The channel may have been removed with `keep_runs`.
 
     Raises:
-        NotFound: there is no such channel, or nothing of it is left to remove.
+        NotFound: the store does not have the channel, or no data to remove.
     """
     channel = session.get(Channel, channel_id)
     mine = _videos_of(channel_id)
     held = _held_by_versions(channel_id)
     if channel is None or (channel.removed_at is not None and not _count(session, held)):
-        raise NotFound(f"the store has no channel {channel_id}; 'thumbtune channels' lists those that it has")
+        raise NotFound(f"the store has no channel {channel_id}; 'thumbtune channels' lists its channels")
     snapshots = select(SnapshotExample.snapshot_id).where(SnapshotExample.channel_id == channel_id)
     runs = select(TrainingRun.id).where(TrainingRun.snapshot_id.in_(snapshots)).order_by(TrainingRun.id)
     own = select(Picture.sha256).where(
@@ -102,23 +102,23 @@ def contents_of(session: Session, channel_id: str) -> ChannelContents:
 def remove_channel(
     session: Session, channel_id: str, *, keep_runs: bool, host: str, is_alive: IsAlive, now: datetime
 ) -> None:
-    """Delete a channel's data, all of it in this transaction.
+    """Delete a channel's data in this transaction.
 
-    The rows of videos and versions that snapshots and ranks refer to stay, without titles, thumbnails and publishing
-    times. So does the channel's row if any of those do. A video that comes back with a later sync has its old split.
+    Videos and versions that snapshots and ranks refer to keep their rows, without titles, thumbnails and publishing
+    times; then the channel keeps its row, too. If a later sync adds such a video again, it keeps its split.
 
     Args:
-        session: in a write transaction of its own.
-        channel_id: which; also a removed one of which the runs' titles and thumbnails were kept.
-        keep_runs: leave the titles, thumbnails and publishing times that snapshots refer to, and the vectors made of
-            them: the runs on them can still be scored and repeated.
-        host: this machine's name; only its processes can be asked for.
-        is_alive: whether the process with this id, which was at work at this time, still runs.
-        now: the time.
+        session: a write session without other changes.
+        channel_id: the channel. It may have been removed with `keep_runs`.
+        keep_runs: keep the titles, thumbnails and publishing times that snapshots refer to, and their cached vectors,
+            so that runs on these snapshots can still be scored and repeated.
+        host: this machine's name; only its processes can be checked.
+        is_alive: given a process id and a time at which the process was running: whether it is still running.
+        now: the current time.
 
     Raises:
-        NotFound: there is no such channel, or nothing of it is left to remove.
-        InUse: a sync of the channel, or a training run on it, is at work.
+        NotFound: the store does not have the channel, or no data to remove.
+        InUse: a sync of the channel, or a training run on it, is running.
     """
     lock_videos(session, channel_id)
     session.scalar(select(Channel.id).where(Channel.id == channel_id).with_for_update())
@@ -142,7 +142,7 @@ def remove_channel(
     _update(session, Video, Video.channel_id == channel_id, **_emptied_video(keep_runs))
     _delete_pictures(session, pictures)
     _delete_features(session, titles, pictures)
-    # Examples refer to the channel through their videos, too: without videos there are none.
+    # Without videos, no examples refer to the channel.
     if session.scalar(select(Video.id).where(Video.channel_id == channel_id).limit(1)) is None:
         _delete(session, Channel, Channel.id == channel_id)
     else:
@@ -153,7 +153,7 @@ def _require_idle(session: Session, channel_id: str, host: str, is_alive: IsAliv
     end_stale_syncs(session, channel_id, host=host, is_alive=is_alive, now=now)
     syncing = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").limit(1)
     if (sync := session.scalar(syncing)) is not None:
-        raise InUse(f"process {sync.pid} on {sync.host} is syncing the channel; wait until it has ended, or stop it")
+        raise InUse(f"process {sync.pid} on {sync.host} is syncing the channel; wait until it has finished, or stop it")
     snapshots = select(SnapshotExample.snapshot_id).where(SnapshotExample.channel_id == channel_id)
     training = select(TrainingRun).where(
         TrainingRun.status == "running",
@@ -162,7 +162,7 @@ def _require_idle(session: Session, channel_id: str, host: str, is_alive: IsAliv
     )
     for run in session.scalars(training):
         if is_alive(run.pid, run.started_at):
-            raise InUse(f"process {run.pid} is training run {run.id}; wait until it has ended, or stop it")
+            raise InUse(f"process {run.pid} is training run {run.id}; wait until it has finished, or stop it")
 
 
 def _emptied_video(keep_runs: bool) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _emptied_channel(now: datetime) -> dict[str, Any]:
 
 
 def _delete_pictures(session: Session, digests: Sequence[str]) -> None:
-    """Delete the thumbnails that no row shows any more."""
+    """Delete the given thumbnails that no row refers to any more."""
     shown = or_(
         exists().where(Video.picture_sha256 == Picture.sha256),
         exists().where(VideoVersion.picture_sha256 == Picture.sha256),
@@ -211,7 +211,7 @@ def _delete_pictures(session: Session, digests: Sequence[str]) -> None:
 
 
 def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence[str]) -> None:
-    """Delete the cached vectors, and the words, of titles and thumbnails that are no longer in the store."""
+    """Delete the cached vectors and OCR texts of titles and thumbnails that are no longer in the store."""
     left: set[str] = set()
     for batch in _batches(titles):
         for table in (Video, VideoVersion):
@@ -232,7 +232,7 @@ def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence
 
 
 def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    # More bound values than this in one statement is more than an old SQLite takes.
+    # Old SQLite versions limit the bound values in one statement to 999.
     return (values[start : start + 500] for start in range(0, len(values), 500))
 
 
@@ -241,7 +241,7 @@ def _videos_of(channel_id: str) -> Any:
 
 
 def _held_by_versions(channel_id: str) -> Any:
-    """Versions that still say something."""
+    """Versions with a title or a thumbnail."""
     said = or_(VideoVersion.title != "", VideoVersion.picture_sha256.is_not(None))
     return select(VideoVersion.id).where(VideoVersion.video_id.in_(_videos_of(channel_id)), said)
 

@@ -1,7 +1,7 @@
-"""Videos that may be Shorts by their duration: which they are, and what the channel's list of Shorts said of them.
+"""Classify videos that could be Shorts by their duration, using the channel's Shorts playlist.
 
-YouTube has no flag for Shorts. It lists a channel's Shorts in an undocumented playlist, which may be missing or
-incomplete, so its answer is kept as a hint for the videos whose duration does not tell.
+The YouTube API has no flag for Shorts. An undocumented playlist lists a channel's Shorts, but it may be missing or
+incomplete. It is only used for videos whose duration does not decide.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, false, func, null, or_, select, update
 from sqlalchemy.orm import Session
 
-from store.moments import before
 from store.tables import Channel, Video
+from store.types import before
 
 __all__ = [
     "LONGEST_SHORT_S",
@@ -27,18 +27,18 @@ __all__ = [
 ]
 
 SHORTS_LAST_S = 180
-"""Since 15 October 2024 (https://support.google.com/youtube/answer/15424877)."""
+"""Maximum duration of a Short in seconds since 15 October 2024 (https://support.google.com/youtube/answer/15424877)."""
 LONGEST_SHORT_S = SHORTS_LAST_S + 1
-"""As the API gives durations: it may round a Short's up by a second."""
+"""Maximum duration of a Short in API responses, which may round up by a second."""
 
 _BATCH = 500
 
 
 def doubtful_durations(min_duration_s: int) -> range:
-    """The durations in seconds at which a video may or may not be a Short, so that the list of Shorts decides.
+    """The durations in seconds for which the Shorts playlist decides whether a video is a Short.
 
-    From the minimum on, and at the default minimum of 181 also those within a second of what Shorts may last. Empty for
-    a minimum that no Short reaches, and for 0, which counts every video.
+    They start at the channel's minimum duration, or at 180 for the default minimum of 181. The range is empty if no
+    Short can reach the minimum, and for a minimum of 0, which accepts every video.
     """
     if not 0 < min_duration_s <= LONGEST_SHORT_S:
         return range(0)
@@ -46,24 +46,24 @@ def doubtful_durations(min_duration_s: int) -> range:
 
 
 def is_short(min_duration_s: int) -> ColumnElement[bool]:
-    """Whether a video with a duration counts as a short: by the list of Shorts where that decides and has answered."""
+    """Whether a video with a duration counts as a Short, by the Shorts playlist if that decides and has answered."""
     answered = and_(_is_doubtful(min_duration_s), Video.in_shorts_list.is_not(None))
     return case((answered, Video.in_shorts_list), else_=Video.duration_s < min_duration_s)
 
 
 def is_held(session: Session, channel_id: str, *, started_at: datetime) -> ColumnElement[bool]:
-    """Whether a video's thumbnail waits for the list of Shorts in a sync that began at `started_at`.
+    """Whether a video's thumbnail waits for the Shorts playlist in a sync that began at `started_at`.
 
-    True if the list was never asked for the video, or was asked in this sync.
+    True if the playlist was never queried for the video, or was queried in this sync.
     """
     asked = or_(Video.shorts_asked_at.is_(None), Video.shorts_asked_at >= started_at)
     return and_(_is_doubtful(_minimum(session, channel_id)), asked)
 
 
 def count_doubtful(session: Session, channel_id: str, *, now: datetime, asked_before: datetime | None = None) -> int:
-    """How many videos of a channel the list of Shorts is to be asked for.
+    """Count the videos of a channel for which the Shorts playlist must be queried.
 
-    Each is asked for once; with `asked_before`, also those that were last asked for before that instant.
+    Each video is queried once; with `asked_before`, videos last queried before that time are included again.
     """
     waiting = _waiting(session, channel_id, now, asked_before)
     return session.scalar(select(func.count()).select_from(Video).where(waiting)) or 0
@@ -72,7 +72,7 @@ def count_doubtful(session: Session, channel_id: str, *, now: datetime, asked_be
 def doubtful_ids(
     session: Session, channel_id: str, *, now: datetime, asked_before: datetime | None = None, limit: int
 ) -> list[str]:
-    """The ids of such videos, in their order."""
+    """The ids of the videos that `count_doubtful` counts, in ascending order."""
     waiting = _waiting(session, channel_id, now, asked_before)
     return list(session.scalars(select(Video.id).where(waiting).order_by(Video.id).limit(limit)))
 
@@ -86,28 +86,28 @@ def record_membership(
     now: datetime,
     asked_before: datetime | None = None,
 ) -> int:
-    """Write what the list of Shorts says of the videos that it was asked for, and sort them by it.
+    """Write the Shorts playlist's answer for videos, and set their kind accordingly.
 
     Args:
-        session: in a write transaction.
-        channel_id: whose.
-        in_list: whether they are in it; None: it gave no answer, and their kind does not change.
-        ids: which of the videos that wait for an answer; None: all of them.
-        now: the time.
+        session: a write session.
+        channel_id: the channel.
+        in_list: whether the playlist contains the videos; None: no answer, and their kind does not change.
+        ids: the videos, of those that wait for an answer; None: all that wait.
+        now: the current time.
         asked_before: see `count_doubtful`.
 
     Returns:
-        The number of videos that the answer settles.
+        The number of updated videos.
     """
     which = _waiting(session, channel_id, now, asked_before)
     if ids is not None:
         which = and_(which, Video.id.in_(ids))
-    # Locked in the order of ids, as in every batch.
+    # Locked in the order of ids, like every batch.
     found = session.scalars(select(Video.id).where(which).order_by(Video.id).with_for_update(key_share=True)).all()
     values: dict[str, Any] = {"shorts_asked_at": now}
     if in_list is not None:
         values |= {"in_shorts_list": in_list, "kind": "short" if in_list else "video"}
-    if in_list is False:  # the thumbnail of a video that counts again may be another by now
+    if in_list is False:  # the thumbnail of a video that counts again may have changed
         values["picture_checked_at"] = case((Video.kind == "short", null()), else_=Video.picture_checked_at)
     for start in range(0, len(found), _BATCH):
         session.execute(update(Video).where(Video.id.in_(found[start : start + _BATCH])).values(values))
@@ -133,5 +133,5 @@ def _is_doubtful(min_duration_s: int) -> ColumnElement[bool]:
 
 
 def _minimum(session: Session, channel_id: str) -> int:
-    # As it is now: another command may have changed it.
+    # Read again, because another command may have changed it.
     return session.scalar(select(Channel.min_duration_s).where(Channel.id == channel_id)) or 0

@@ -1,4 +1,4 @@
-"""Sync runs: one row each, opened at the start and updated in the same transactions as the rows it counts."""
+"""Sync runs: each row is inserted at the start and updated in the same transactions as the rows that it counts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Integer, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
-from store.moments import CLOCKS_DIFFER
 from store.tables import Channel, SyncMode, SyncRun, SyncStatus
+from store.types import CLOCKS_DIFFER
 from store.youtube.quota import add_units
 
 __all__ = [
@@ -29,14 +29,14 @@ __all__ = [
 ]
 
 LEASE = timedelta(minutes=10)
-"""A sync that was not heard of for so long counts as dead, whatever its machine says of its process."""
+"""A sync without a sign of life for this long counts as dead, even if its process seems to be running."""
 
 DONE = ("complete", "unchanged", "partial")
 
 
 @dataclass(frozen=True, slots=True)
 class SyncCounts:
-    """What one transaction adds to a sync run's counters."""
+    """Increments of a sync run's counters in one transaction."""
 
     listed: int = 0
     new: int = 0
@@ -49,7 +49,7 @@ class SyncCounts:
     units: int = 0
 
 
-# Built once: it runs in every transaction of a sync.
+# Module-level because every transaction of a sync executes it.
 _COUNTERS = tuple(field.name for field in fields(SyncCounts))
 _ADD = (
     update(SyncRun)
@@ -62,12 +62,12 @@ _ADD = (
 
 @dataclass(frozen=True, slots=True)
 class LastSync:
-    """How a channel's syncs went of late.
+    """The outcome of a channel's most recent syncs.
 
     Attributes:
-        done_at: when the last one ended that did all it could; None for none.
-        failed_at: when the last one after that failed; None when none did.
-        failures: how many have failed since.
+        done_at: when the last `complete`, `unchanged` or `partial` sync ended; None if there was none.
+        failed_at: when the last failure after that sync was; None if there was none.
+        failures: the number of failures after that sync.
     """
 
     done_at: datetime | None = None
@@ -76,7 +76,7 @@ class LastSync:
 
 
 def begin_sync(session: Session, channel_id: str, mode: SyncMode, *, host: str, pid: int, now: datetime) -> int:
-    """Open a run, `running`, and return its id."""
+    """Insert a run with status `running`; return its id."""
     run = SyncRun(channel_id=channel_id, mode=mode, status="running", started_at=now, host=host, pid=pid, seen_at=now)
     session.add(run)
     session.flush()
@@ -86,24 +86,25 @@ def begin_sync(session: Session, channel_id: str, mode: SyncMode, *, host: str, 
 def end_stale_syncs(
     session: Session, channel_id: str, *, host: str, is_alive: Callable[[int, datetime], bool], now: datetime
 ) -> int:
-    """Mark runs as `interrupted` whose process is gone, or was not heard of for `LEASE`; how many there were.
+    """Mark runs as `interrupted` whose process is gone or gave no sign of life for `LEASE`; return their number.
 
     Args:
-        session: in a write transaction.
-        channel_id: whose runs.
-        host: this machine's name; only its processes can be asked for.
-        is_alive: whether the process with this id, which was at work at this time, still runs.
-        now: the time.
+        session: a write session.
+        channel_id: the channel.
+        host: this machine's name; only its processes can be checked.
+        is_alive: given a process id and a time at which the process was running: whether it is still running.
+        now: the current time.
     """
     query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").order_by(SyncRun.id)
     stale = 0
     for run in session.scalars(query):
-        # By its last sign of life: a process that began after it is another one of that number. Clocks that were put
-        # forward since the run began must not make it look so.
+        # Uses the last sign of life, not the start: a process that started after it has reused the id, and a clock that
+        # was set forward since the run began must not look like that.
         if run.host == host and not is_alive(run.pid, run.seen_at or run.started_at):
-            run.error = "the process ended without a word (killed, or the machine stopped)"
-        elif abs(now - (run.seen_at or run.started_at)) > LEASE:  # either way: clocks that ran ahead are put right
-            run.error = f"nothing was heard of its process for {LEASE.seconds // 60} minutes"
+            run.error = "the process ended unexpectedly (killed, or the machine stopped)"
+        # Also if the time is far in the future: a clock that was ahead may have been corrected.
+        elif abs(now - (run.seen_at or run.started_at)) > LEASE:
+            run.error = f"its process gave no sign of life for {LEASE.seconds // 60} minutes"
         else:
             continue
         run.status, run.finished_at = "interrupted", now
@@ -112,12 +113,12 @@ def end_stale_syncs(
 
 
 def sync_of_another(session: Session, channel_id: str, since: datetime, now: datetime) -> SyncRun | None:
-    """A run of the channel that is at work, or that ended well after `since`; None leaves the channel to the caller.
+    """Return a run of the channel that is running or ended well after `since`; None if the caller may sync.
 
-    One that ended well after `now` says nothing: its clock ran ahead.
+    Runs that ended well after `now` are ignored, because a wrong clock wrote their time.
 
-    Call it in the write transaction that begins the caller's own run, after `end_stale_syncs`: the channel's row is
-    locked until that one ends, so that of several processes that ask at once, one gets None.
+    Call it after `end_stale_syncs`, in the write transaction that inserts the caller's run. It locks the channel's row
+    until that transaction ends, so that only one of several simultaneous callers gets None.
     """
     session.scalar(select(Channel.id).where(Channel.id == channel_id).with_for_update(key_share=True))
     query = select(SyncRun).where(
@@ -131,17 +132,17 @@ def sync_of_another(session: Session, channel_id: str, since: datetime, now: dat
 
 
 def say_alive(session: Session, run_id: int, now: datetime) -> None:
-    """Note that a run still runs."""
+    """Record that a run's process is still running."""
     session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=now))
 
 
 def last_syncs(session: Session) -> dict[str, LastSync]:
-    """{channel id: how its syncs went of late} for all channels that were ever synced to an end.
+    """Return {channel id: outcome of its most recent syncs} for all channels with a finished or failed sync.
 
-    Runs that were stopped, by a spent quota or a signal, say nothing: there is more to do.
+    Runs that were stopped by a spent quota or a signal are ignored, because they are unfinished.
     """
-    # A few looks into the index (channel_id, status, id) for each channel. All runs are kept for good; a join with
-    # them, a GROUP BY over them or `status IN (...)` would read them all.
+    # A few lookups in the index (channel_id, status, id) for each channel. Runs are never deleted, and a join, a
+    # GROUP BY or `status IN (...)` would read all of them.
     of_each_status = union_all(
         *(
             select(func.max(SyncRun.id).label("id"))
@@ -166,7 +167,7 @@ def last_syncs(session: Session) -> dict[str, LastSync]:
 
 
 def add_counts(session: Session, run_id: int, counts: SyncCounts, *, key_fingerprint: str, now: datetime) -> None:
-    """Add to a run's counters, and its units to the day's. Call it last in a transaction: the day's row is shared."""
+    """Add to a run's counters and the day's units. Call it last in a transaction, because runs share the day's row."""
     added = {f"added_{name}": getattr(counts, name) for name in _COUNTERS}
     if any(added.values()):
         session.execute(_ADD, {"run_id": run_id, "now": now, **added})
@@ -182,7 +183,7 @@ def finish_sync(
     error: str | None,
     now: datetime,
 ) -> None:
-    """Close a run; `complete` and `unchanged` also count as the channel's last good sync."""
+    """Close a run; `complete` and `unchanged` also set the channel's `synced_at`."""
     run = session.get_one(SyncRun, run_id, populate_existing=True)
     if status in ("complete", "unchanged"):
         session.execute(update(Channel).where(Channel.id == run.channel_id).values(synced_at=now))
@@ -194,15 +195,15 @@ def finish_sync(
 
 
 def get_sync(session: Session, run_id: int) -> SyncRun:
-    """A run's row as it is now."""
+    """Read a run's row again from the database."""
     return session.get_one(SyncRun, run_id, populate_existing=True)
 
 
 def refresh_began(session: Session, channel_id: str, *, since: datetime, now: datetime) -> datetime:
-    """From when on a video counts as read by the refresh that is to be done.
+    """Return the time since which a video counts as read by the next refresh.
 
-    `now`, unless refreshes since the last whole one, and since `since`, stopped early: then the first of those began
-    it, and what they read is not read again.
+    This is `now`, unless refreshes stopped early since the last complete refresh and since `since`. Then it is the
+    start of the first of them, so that the videos they read are not read again.
     """
     channel = session.get_one(Channel, channel_id)
     query = select(func.min(SyncRun.started_at)).where(

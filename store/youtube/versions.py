@@ -1,6 +1,6 @@
-"""A video's history: the (title, picture) that it has now, and what a batch of observations adds to it.
+"""A video's version history: its current title and thumbnail, and the changes of a batch of observations.
 
-Plain rows, and one statement for each kind of change: as objects, they took a third of a first sync.
+Rows are written with one statement for each kind of change, because ORM objects took a third of a first sync's time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["CurrentVersion", "VersionChanges", "current_versions", "newest_compl
 
 @dataclass(frozen=True, slots=True)
 class CurrentVersion:
-    """A video's version with the highest number, as `VideoVersion` describes it."""
+    """The version of a video with the highest number; see `VideoVersion`."""
 
     id: int
     number: int
@@ -32,9 +32,9 @@ class CurrentVersion:
 
 @dataclass(frozen=True)
 class VersionChanges:
-    """What happens to the versions of a batch of videos, until `write`.
+    """Collects changes to the versions of a batch of videos, until `write`.
 
-    The caller holds the videos' rows locked, so numbers never collide.
+    The caller holds locks on the videos' rows, so version numbers can't collide.
     """
 
     now: datetime
@@ -43,7 +43,7 @@ class VersionChanges:
     _illustrated: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, current: CurrentVersion | None, video_id: str, title: str, picture_sha256: str | None) -> None:
-        """A version that follows `current`."""
+        """Add a version after `current`."""
         self._added.append(
             {
                 "video_id": video_id,
@@ -56,34 +56,34 @@ class VersionChanges:
         )
 
     def seen(self, current: CurrentVersion) -> None:
-        """It still is as it was."""
+        """Record that the version was seen again."""
         self._seen.append({"id": current.id, "last_seen_at": self.now})
 
     def show(self, current: CurrentVersion, video_id: str, picture_sha256: str) -> None:
-        """Its title was seen with this picture, which it does not have."""
+        """Record a thumbnail that was seen with the version's title and differs from the version's thumbnail."""
         if current.picture_sha256 is None:
             self.illustrate(current, picture_sha256)
         else:
             self.add(current, video_id, current.title, picture_sha256)
 
     def illustrate(self, current: CurrentVersion, picture_sha256: str) -> None:
-        """A version that had no picture yet gets it."""
+        """Set the thumbnail of a version that had none."""
         self._illustrated.append({"id": current.id, "picture_sha256": picture_sha256, "last_seen_at": self.now})
 
     def write(self, session: Session) -> None:
-        """Write it all; nothing is kept."""
+        """Write all collected changes."""
         insert_rows(session, VideoVersion, self._added)
         update_rows(session, VideoVersion, self._seen)
         update_rows(session, VideoVersion, self._illustrated)
 
 
 def current_versions(session: Session, ids: Iterable[str]) -> dict[str, CurrentVersion]:
-    """{video id: its current version}; videos without any are left out."""
+    """Return {video id: current version}; videos without a version are left out."""
     return {row[0]: CurrentVersion(*row[1:]) for row in session.execute(_CURRENT, {"ids": list(ids)})}
 
 
 def newest_complete() -> ScalarSelect[int]:
-    """The number of the newest version of a `Video` that has a title and a picture: the one that view `pairs` shows."""
+    """The number of a `Video`'s newest version with a title and a thumbnail: the version in the view `pairs`."""
     version = aliased(VideoVersion)
     return (
         select(func.max(version.number))
@@ -93,7 +93,7 @@ def newest_complete() -> ScalarSelect[int]:
     )
 
 
-# Built once: it runs in every transaction of a sync.
+# Module-level because every transaction of a sync executes it.
 _NEWEST = (
     select(VideoVersion.video_id, func.max(VideoVersion.number).label("number"))
     .where(VideoVersion.video_id.in_(bindparam("ids", expanding=True)))

@@ -1,8 +1,8 @@
-"""Videos and their history: what a page of the listing and a batch of details change, and what is still to be read.
+"""Videos: write pages of the listing and batches of details, and find videos that must be read.
 
-Every function that writes locks the rows it changes in the order of their ids, so that processes which sync one channel
-at the same time wait for each other instead of failing. Locks leave the keys alone (`key_share`): rows of other tables
-that point to a locked video can be written meanwhile.
+Every writing function locks the rows it changes in the order of their ids, so that processes that sync the same
+channel wait for each other instead of deadlocking. The locks do not include the keys (`key_share`), so that rows of
+other tables that refer to a locked video can be written at the same time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, sel
 from sqlalchemy.orm import Session
 
 from store.db import insert, unsound, update_rows
-from store.moments import CLOCKS_DIFFER, before
 from store.tables import Availability, Kind, PictureFailure, Video
+from store.types import CLOCKS_DIFFER, before
 from store.youtube.pictures import PictureJob
 from store.youtube.readings import Counts, record_readings
 from store.youtube.versions import CurrentVersion, VersionChanges, current_versions
@@ -44,10 +44,10 @@ __all__ = [
 ]
 
 UNSETTLED: tuple[Kind, ...] = ("upcoming", "live", "unknown")
-"""Kinds that change by themselves: read again on later syncs."""
+"""Kinds that can change later, so that each sync reads the details again."""
 
 NOT_PAIRS = ("short", "upcoming", "live", "private", "gone", "unknown", "no_picture")
-"""Why a video is no pair; the first that applies counts, private and gone before all others."""
+"""Why a video is not a pair. If several reasons apply, `private` and `gone` come first, then this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class ListedVideo:
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """What a page of the listing brought."""
+    """The result of writing a page of the listing."""
 
     new: int
     gone: int
     wanted: tuple[str, ...]
-    """Videos whose details are to be read: the new ones, and those that have come back."""
+    """Ids of videos whose details must be read: new videos, and videos that became available again."""
     all_known: bool
-    """Every entry was known before the last complete listing ended."""
+    """Whether every entry was known before the last complete listing ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +84,23 @@ class VideoDetails:
     api_item: dict[str, Any]
     thumbnails: dict[str, Any]
     counts: Counts | None = None
-    """None: the API gave none."""
+    """None if the API returned no counts."""
     may_be_short: bool = False
-    """Whether the channel's list of Shorts decides between the kinds `video` and `short`, once it has answered."""
+    """Whether the channel's Shorts playlist decides between the kinds `video` and `short`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetailsResult:
-    """What a batch of details brought."""
+    """The result of writing a batch of details."""
 
     changed: int
     gone: int
     pictures: tuple[PictureJob, ...]
-    """Pairs whose picture is to be fetched, or checked again."""
+    """Thumbnails to fetch or check again."""
 
 
 def is_pair() -> ColumnElement[bool]:
-    """Whether a video can be trained on, picture included: the condition of the view `pairs`."""
+    """Whether a video is usable for training and has a thumbnail: the condition of the view `pairs`."""
     return and_(_wants_picture(), Video.picture_sha256.is_not(None))
 
 
@@ -121,10 +121,10 @@ def record_page(
     now: datetime,
     known_until: datetime | None,
 ) -> PageResult:
-    """Write one page of the uploads playlist: new rows, and what it says about known ones.
+    """Write one page of the uploads playlist: insert new videos, and update the availability of known videos.
 
-    `known_until`: when the last complete listing ended; rows first seen after it may be an interrupted listing's, with
-    a gap behind them, so they do not count as known.
+    `known_until` is when the last complete listing ended. Videos first seen after it may come from an interrupted
+    listing with a gap behind them, so they do not count as known.
     """
     listed = {entry.id: entry for entry in sorted(entries, key=lambda entry: entry.id)}
     rows = [
@@ -140,7 +140,7 @@ def record_page(
         }
         for entry in listed.values()
     ]
-    if not rows:  # which says nothing of what follows
+    if not rows:  # an empty page says nothing about later pages
         return PageResult(0, 0, (), all_known=False)
     statement = insert(session, Video).on_conflict_do_nothing().returning(Video.id)
     added = set(session.scalars(statement, rows))
@@ -153,8 +153,7 @@ def record_page(
             returned.append(video.id)
         updates.append({"id": video.id, "last_seen_at": now, "availability": seen})
     update_rows(session, Video, updates)
-    # Only its details tell whether what is listed again is available again: unread, until some sync has come to them.
-    # Its picture may be another by now.
+    # A video that is listed again may still be unavailable, so its details must be read. Its thumbnail may differ.
     unread = {"details_at": None, "picture_checked_at": None}
     update_rows(session, Video, [{"id": video_id, **unread} for video_id in returned])
     all_known = known_until is not None and not added and all(_is_known(v, known_until, now) for v in known)
@@ -163,7 +162,7 @@ def record_page(
 
 
 def _is_known(video: Row[Any], known_until: datetime, now: datetime) -> bool:
-    """Whether a complete listing has shown a video; one that was first seen at a time to come is an old one."""
+    """Whether a complete listing has shown the video. A time in the future (wrong clock) counts as old."""
     first_seen_at: datetime = video.first_seen_at
     return first_seen_at <= known_until or first_seen_at > now + CLOCKS_DIFFER
 
@@ -177,11 +176,18 @@ def record_details(
     started_at: datetime,
     recheck_before: datetime | None = None,
 ) -> DetailsResult:
-    """Write one answer of the `videos` endpoint: what was found, and which of the requested ids no longer exist.
+    """Write one response of the `videos` endpoint.
 
-    A changed title makes a new version without a picture, and the picture is due: the one that is stored may have
-    changed with the title, and a version is what was seen together. `recheck_before`: with `--refresh`, pictures last
-    checked before this instant are due, too (see `pictures_due`).
+    A changed title creates a new version without a thumbnail, and the thumbnail becomes due: it may have changed with
+    the title, and a version holds a title and a thumbnail that were seen together.
+
+    Args:
+        session: a write session.
+        found: the details in the response.
+        missing: the requested ids that the response does not contain.
+        now: the current time.
+        started_at: the start of the sync.
+        recheck_before: thumbnails last checked before this time are due, too (`--refresh`; see `pictures_due`).
     """
     details = {item.id: item for item in found}
     videos = _locked(session, details.keys() | set(missing))
@@ -192,7 +198,7 @@ def record_details(
     for video in videos:
         if video.id not in details:
             listed = video.availability == "available"
-            # One that came back to the listing, and has no details, is no more gone than it was.
+            # A video that was gone, was listed again and has no details is still gone: it is not counted twice.
             came_back = video.details_at is None and video.last_seen_at > video.first_seen_at
             gone += listed and not came_back
             availability = "gone" if listed else video.availability
@@ -203,10 +209,10 @@ def record_details(
         renamed = version is None or version.title != item.title
         if version is None or version.title != item.title:
             history.add(version, video.id, item.title, None)
-            # A video is counted once a sync, also when two of its sides have changed.
+            # Counted once per sync, even if both title and thumbnail changed.
             changed += version is not None and version.first_seen_at < started_at
         elif _shown_since(version, video):
-            # This title was read before its picture was fetched, and is read again after it.
+            # This title was read both before and after the thumbnail was fetched.
             history.show(version, video.id, video.picture_sha256)
         else:
             history.seen(version)
@@ -214,7 +220,7 @@ def record_details(
         may_differ = renamed or video.availability != "available"
         if may_differ and video.picture_sha256 is not None:
             unchecked.append({"id": video.id, "picture_checked_at": None})
-        # A thumbnail that may turn out to be a Short's is fetched when the list of Shorts was asked (see `is_held`).
+        # The thumbnail of a possible Short is fetched after the Shorts playlist was queried (see `is_held`).
         held = item.may_be_short and video.shorts_asked_at is None
         if (
             not held
@@ -226,7 +232,7 @@ def record_details(
     update_rows(session, Video, read)
     update_rows(session, Video, unchecked)
     history.write(session)
-    # Only of videos that the store has: what it does not know was asked for by nobody.
+    # Only for videos in the store: a response can contain ids that were not requested.
     counts = {video.id: details[video.id].counts for video in videos if video.id in details}
     record_readings(session, {video_id: of for video_id, of in counts.items() if of is not None}, now)
     damaged = unsound(session, {video.picture_sha256 for video, _ in wanted} - {None})
@@ -235,7 +241,7 @@ def record_details(
 
 
 def _shown_since(version: CurrentVersion, video: Row[Any]) -> bool:
-    """Whether a picture that the version does not have was fetched after the version was first seen."""
+    """Whether the video's thumbnail differs from the version's and was checked after the version was first seen."""
     return (
         video.picture_sha256 not in (None, version.picture_sha256)
         and video.picture_checked_at is not None
@@ -244,7 +250,7 @@ def _shown_since(version: CurrentVersion, video: Row[Any]) -> bool:
 
 
 def _sorted(item: VideoDetails, video: Row[Any]) -> VideoDetails:
-    """With the kind that the list of Shorts gave it, where that decides."""
+    """Return the details with the kind set by the Shorts playlist, if that decides."""
     if not item.may_be_short or video.in_shorts_list is None:
         return item
     return replace(item, kind="short" if video.in_shorts_list else "video")
@@ -268,23 +274,23 @@ def _read(item: VideoDetails, published_at: datetime | None, now: datetime) -> d
 def _is_due(
     checked_at: datetime | None, next_try_at: datetime | None, now: datetime, recheck_before: datetime | None
 ) -> bool:
-    """Whether a picture is to be fetched now, as `pictures_due` has it; `next_try_at` of one that failed last."""
+    """Whether a thumbnail is due, like `pictures_due`. `next_try_at` is set if its last fetch failed."""
     if next_try_at is not None:
         return next_try_at <= now
     return checked_at is None or (recheck_before is not None and checked_at < recheck_before)
 
 
 def _is_wanted(item: VideoDetails) -> bool:
-    """`_wants_picture` for details that were read."""
+    """`_wants_picture` for details that are not written yet."""
     return item.kind == "video" and item.duration_s is not None and item.title.strip(" ") != ""
 
 
 def lock_videos(session: Session, channel_id: str | None = None) -> None:
-    """Lock every video, or a channel's, in the order of the ids, before what else a transaction locks.
+    """Lock all videos, or a channel's, in the order of their ids, before the transaction takes other locks.
 
-    Writers wait for each other then, and never deadlock: of two trainers at once the second sees what the first one
-    gave. Not against rows that refer to a video (a snapshot's examples): those don't mind what is changed here. SQLite
-    has no row locks: there a write transaction is alone from its start.
+    Writers then wait for each other without deadlocks, and the second of two trainers sees the splits of the first.
+    Rows that refer to a video, such as a snapshot's examples, can still be inserted. SQLite needs no row locks, because
+    a write transaction is exclusive from its start.
     """
     if session.get_bind().dialect.name == "sqlite":
         return
@@ -293,7 +299,7 @@ def lock_videos(session: Session, channel_id: str | None = None) -> None:
 
 
 def _locked(session: Session, ids: Collection[str]) -> list[Row[Any]]:
-    """What is to be known of rows that are about to be written, in the order of ids."""
+    """Lock the rows with these ids, and read the columns that the writers need, in the order of ids."""
     if not ids:
         return []
     return list(session.execute(_LOCKED, {"ids": list(ids)}))
@@ -303,7 +309,7 @@ def _failures(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
     return dict(session.execute(_FAILURES, {"ids": list(ids)}).all())
 
 
-# Built once: they run in every transaction of a sync.
+# Module-level because every transaction of a sync executes them.
 _LOCKED = (
     select(
         Video.id,
@@ -326,16 +332,16 @@ _FAILURES = select(PictureFailure.video_id, PictureFailure.next_try_at).where(
 
 
 def any_available(session: Session, channel_id: str) -> bool:
-    """Whether the store has a video of the channel that is there, as far as it knows."""
+    """Whether the store has an available video of the channel."""
     query = select(Video.id).where(Video.channel_id == channel_id, Video.availability == "available")
     return session.scalar(query.limit(1)) is not None
 
 
 def unsettled_in_feed(session: Session, ids: Sequence[str], *, asked_since: datetime) -> list[str]:
-    """Which of the videos that a feed shows are to be asked for, in the feed's order.
+    """Return the feed's videos whose details must be read, in the feed's order.
 
-    Those that the store lacks, and those that it holds as unavailable unless they were asked for since an instant: the
-    feed may lag behind.
+    These are videos that the store lacks, and videos that it holds as unavailable and has not read since
+    `asked_since`, because the feed may be outdated.
     """
     settled = set(
         session.scalars(
@@ -356,11 +362,14 @@ def add_from_feed(
     listed_at: datetime | None,
     asked_since: datetime,
 ) -> tuple[int, list[str]]:
-    """Add rows for the videos of a feed that the store lacks; how many, and all that are to be asked for.
+    """Insert the feed's videos that the store lacks.
 
-    The listing shows an upload where its date puts it, and a scheduled or long unlisted video may be far from the head.
-    The rows count as first seen at `listed_at`, when the last listing ended: later ones would look like the beginning
-    of a listing that did not end.
+    The playlist is sorted by date, so a video that was scheduled or unlisted for long may be far from its start. New
+    rows are marked as first seen at `listed_at`, when the last listing ended; a later time would look like an
+    unfinished listing.
+
+    Returns:
+        The number of inserted videos, and the ids of all videos to read (see `unsettled_in_feed`).
     """
     wanted = unsettled_in_feed(session, ids, asked_since=asked_since)
     added: set[str] = set()
@@ -375,7 +384,7 @@ def add_from_feed(
 def unread_ids(
     session: Session, channel_id: str, *, after: str, listed_before: datetime, now: datetime, limit: int = 50
 ) -> list[str]:
-    """Videos listed before an instant whose details were never read; in the order of ids, past `after`."""
+    """Available videos listed before `listed_before` whose details were never read, with ids after `after`, by id."""
     query = select(Video.id).where(
         Video.channel_id == channel_id,
         Video.id > after,
@@ -387,7 +396,7 @@ def unread_ids(
 
 
 def unsettled_ids(session: Session, channel_id: str, *, limit: int) -> list[str]:
-    """Streams, premieres and videos without a duration that have to be read again, those longest unread first."""
+    """Streams, premieres and videos without a duration, which must be read again; the least recently read first."""
     query = select(Video.id).where(
         Video.channel_id == channel_id,
         Video.kind.in_(UNSETTLED),
@@ -400,7 +409,7 @@ def unsettled_ids(session: Session, channel_id: str, *, limit: int) -> list[str]
 def unseen_ids(
     session: Session, channel_id: str, *, after: str, listed_from: datetime, now: datetime, limit: int = 50
 ) -> list[str]:
-    """Available videos that a listing begun at `listed_from` did not show, in the order of ids, past `after`."""
+    """Available videos that a listing begun at `listed_from` did not show, with ids after `after`, by id."""
     query = select(Video.id).where(
         Video.channel_id == channel_id,
         Video.id > after,
@@ -421,7 +430,7 @@ def videos_to_refresh(
     now: datetime,
     limit: int = 50,
 ) -> list[str]:
-    """Videos listed before an instant and not read since another, whatever became of them; by id, past `after`."""
+    """Videos listed before `listed_before` and not read since `read_before`, with ids after `after`, by id."""
     query = select(Video.id).where(
         Video.channel_id == channel_id,
         Video.id > after,
@@ -432,7 +441,7 @@ def videos_to_refresh(
 
 
 def count_waiting(session: Session, channel_id: str) -> int:
-    """How many videos of a channel an API call is needed for: listed but unread, or unsettled."""
+    """Count the channel's videos that need an API call: details unread, or kind not final."""
     query = select(func.count()).where(
         Video.channel_id == channel_id,
         Video.availability == "available",
@@ -442,7 +451,7 @@ def count_waiting(session: Session, channel_id: str) -> int:
 
 
 def count_not_pairs(session: Session, channel_id: str) -> dict[str, int]:
-    """{reason: number of the channel's videos that are no pair}, every reason of `NOT_PAIRS` present."""
+    """Return {reason: number of the channel's videos that are not pairs} with every reason of `NOT_PAIRS`."""
     reason = case(
         (Video.availability != "available", Video.availability),
         (Video.kind != "video", Video.kind),

@@ -1,4 +1,4 @@
-"""The trainer's tiny CLIP, for measurements too."""
+"""Make the trainer's tiny CLIP available to the benchmark tests."""
 
 from tests.trainer.conftest import tiny_clip
 

@@ -1,4 +1,4 @@
-"""A stand-in channel of any size, and syncs of it that neither wait nor gamble."""
+"""Stand-in channels of any size, and deterministic syncs of them without pauses."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PUBLISHED = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 HIGH = (480, 360)
-"""Width and height in pixels that the stand-in announces for `high`: a far smaller thumbnail counts as missing."""
+"""Width and height in pixels of the stand-in's `high`. A much smaller thumbnail counts as missing."""
 
 
 @cache
 def jpeg(text: str, size: tuple[int, int] = (48, 36)) -> bytes:
-    """A small picture that differs from that of any other text."""
+    """Return a small JPEG that is different for each text."""
     digest = hashlib.sha256(text.encode()).digest()
     picture = Image.frombytes("RGB", (3, 3), digest[:27]).resize(size)
     buffer = io.BytesIO()
@@ -45,7 +45,7 @@ def drawn(text: str) -> Callable[[], bytes]:
 
 
 def video(number: int, **fields: Any) -> StandInVideo:
-    """The `number`th upload, oldest first."""
+    """Return the `number`th upload, oldest first."""
     video_id = fields.pop("id", f"video{number:06d}")
     values: dict[str, Any] = {
         "title": f"Title {number}",
@@ -62,7 +62,7 @@ def channel(count: int, *, name: str = "tests", **fields: Any) -> Catalogue:
 
 
 async def no_sleep(_seconds: float) -> None:
-    """Pauses are computed, not waited for."""
+    """Skip a pause."""
 
 
 def hasty_http(**options: Any) -> Http:
@@ -79,7 +79,7 @@ async def sync(
     key: str = "stand-in-key",
     **options: Any,
 ) -> SyncReport:
-    """One sync of the server's first channel, or of the last of `names`."""
+    """Sync the server's first channel, or `names`; return the report of the last one."""
     wanted = [parse_channel_name(name) for name in names or (server.catalogues[0].handle,)]
     settings = settings_from(server.environment(key))
     reports = await sync_channels(
@@ -89,7 +89,7 @@ async def sync(
 
 
 class When(Silent):
-    """Calls something the first time that a stage reports: how tests step into the middle of a sync."""
+    """Calls a function when a stage first reports progress, so that tests can act during a sync."""
 
     def __init__(self, stage: Literal["listed", "details", "pictures"], call: Callable[[], object]) -> None:
         self._stage = stage
@@ -110,12 +110,12 @@ class When(Silent):
 
 
 def later(hours: float) -> Callable[[], datetime]:
-    """A clock that is ahead."""
+    """Return a clock that is ahead."""
     return lambda: utc_now() + timedelta(hours=hours)
 
 
 def contents(database: Database) -> dict[str, tuple[Any, ...]]:
-    """What a sync leaves of each video, times left out: equal for any two ways to the same end."""
+    """Return each video's data and versions, without times."""
     with database.read() as session:
         versions: dict[str, list[tuple[int, str, str | None]]] = {}
         for version in session.scalars(select(VideoVersion).order_by(VideoVersion.video_id, VideoVersion.number)):

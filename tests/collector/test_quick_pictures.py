@@ -40,7 +40,7 @@ def test_quick_is_a_small_jpeg_of_one_scan(data: bytes, quick: bool) -> None:
 
 
 def test_what_no_header_can_be_read_of_is_refused_at_once() -> None:
-    with pytest.raises(PictureError, match="not a picture"):
+    with pytest.raises(PictureError, match="not an image"):
         is_quick(b"<html>")
 
 
@@ -83,4 +83,4 @@ async def test_all_kinds_of_thumbnails_arrive(sqlite_database: Database) -> None
     assert (report.status, report.pictures_fetched, report.pictures_failed) == ("partial", 3, 2)
     reasons = failures(sqlite_database)
     assert "can't be decoded" in reasons["video000003"]
-    assert "not a picture" in reasons["video000004"]
+    assert "not an image" in reasons["video000004"]

@@ -133,13 +133,13 @@ def test_durations(text: str, expected: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["", "6", "h", "6 hours", "-6h", "6.5h", "1h30m", "6H", "٦h", "1e3s", "99999999999h"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(BadSetting, match="is no duration; write a whole number and s, m, h or d"):
+    with pytest.raises(BadSetting, match="is not a duration"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["0s", "59s", "0h", "31d", "999999999d"])
 def test_durations_out_of_range(text: str) -> None:
-    with pytest.raises(BadSetting, match="is not between a minute and 30 days"):
+    with pytest.raises(BadSetting, match="out of range"):
         parse_duration(text)
 
 

@@ -148,7 +148,7 @@ async def test_a_bug_in_one_sync_ends_neither_the_service_nor_the_schedule(
     assert [run.status for run in sync_runs(sqlite_database)] == ["complete"]
     assert sync_runs(sqlite_database)[0].started_at - START >= 3 * FIRST_PAUSE * (1 - JITTER)
     assert values(watch.metrics, "thumbtune_failures_total") == {("@tests",): 2.0, (runs_id(sqlite_database),): 0.0}
-    broke = [record for record in caplog.records if "the sync broke: a bug" in record.getMessage()]
+    broke = [record for record in caplog.records if "the sync failed: a bug" in record.getMessage()]
     assert len(broke) == 2
     assert all(record.exc_info for record in broke)
 
@@ -200,8 +200,9 @@ async def test_the_days_units_are_never_exceeded_and_the_next_day_goes_on(
     assert [run.status for run in runs[:2]] == ["quota", "complete"]
     midnight = next_quota_day(START)
     assert midnight <= runs[1].started_at <= midnight + timedelta(seconds=1)
-    told = [record.getMessage() for record in caplog.records if "nothing is synced until" in record.getMessage()]
-    assert told[0] == f"the 4 units of the day: spent; nothing is synced until {midnight.isoformat()}"
+    told = [record for record in caplog.records if "until" in vars(record)]
+    assert vars(told[0])["until"] == midnight.isoformat()
+    assert "4 daily units" in told[0].getMessage()
     assert len(contents(database)) == 120
 
 
@@ -468,7 +469,7 @@ async def test_retraining_begins_once_an_interval_whatever_is_new_meanwhile(
         watch = service(sqlite_database, server, clock, "@tests", "@other", retraining=retraining)
 
         def running() -> bool:
-            if caplog.text.count("retraining has begun") > len(began):
+            if caplog.text.count("retraining has started") > len(began):
                 began.append(clock.time)
             return watch._child is not None and watch._child.running
 
@@ -493,7 +494,7 @@ async def test_retraining_begins_though_some_channel_is_always_due(
     def http() -> Http:
         nonlocal syncs_before
         clock.time += EVERY * 2
-        if "retraining has begun" in caplog.text or syncs_before == 20:
+        if "retraining has started" in caplog.text or syncs_before == 20:
             stop.set()
         else:
             syncs_before += 1

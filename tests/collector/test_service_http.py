@@ -124,7 +124,9 @@ async def test_it_is_not_ready_while_the_store_can_not_be_read(sqlite_database: 
         for file in path.parent.glob(f"{path.name}*"):
             file.rename(file.with_suffix(file.suffix + ".away"))
         path.mkdir()
-        assert "can't be opened" in await until(address, "/readyz", 503)
+        told = await until(address, "/readyz", 503)
+        assert "DatabaseUnavailable" in told
+        assert str(path) not in told, "anyone who can reach the service reads it"
         path.rmdir()
         for file in path.parent.glob("*.away"):
             file.rename(file.with_suffix(""))
@@ -211,7 +213,7 @@ async def test_an_address_in_use_is_one_clear_error(sqlite_database: Database, s
     taken = Listen("127.0.0.1", server.port)
     stop = asyncio.Event()
     watch = service(sqlite_database, server, Clock(1), "@tests", stop=stop, listen=taken)
-    with pytest.raises(CantListen, match=rf"^127\.0\.0\.1:{server.port} can't be listened on .*; give another address"):
+    with pytest.raises(CantListen, match=rf"127\.0\.0\.1:{server.port} .*--listen"):
         await watch.run()
     assert sync_runs(sqlite_database) == []
     with sqlite_database.write() as session:  # and the store is free
@@ -239,5 +241,5 @@ def test_addresses(given: str, host: str, port: int, loopback: bool) -> None:
     "given", ["", "9464", ":9464", "localhost", "a:b", "a:70000", "u@a:1", "a:1/x", "a b:1", "::1:9"]
 )
 def test_what_is_no_address(given: str) -> None:
-    with pytest.raises(BadSetting, match=r"is no address to listen on; write HOST:PORT, as in 127\.0\.0\.1:9464"):
+    with pytest.raises(BadSetting, match="HOST:PORT"):
         parse_listen(given)

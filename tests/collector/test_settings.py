@@ -31,7 +31,7 @@ def test_every_address_can_be_moved() -> None:
 
 @pytest.mark.parametrize("value", ["", "  "])
 def test_without_a_key_it_says_where_to_get_one(value: str) -> None:
-    with pytest.raises(MissingKey, match="set YOUTUBE_API_KEY") as error:
+    with pytest.raises(MissingKey, match="YOUTUBE_API_KEY") as error:
         settings_from({"YOUTUBE_API_KEY": value})
     assert error.value.exit_code == 2
 

@@ -243,7 +243,7 @@ async def test_a_token_that_is_refused_over_and_over_does_not_cost_the_day(sqlit
         server.journal.clear()
         report = await sync(sqlite_database, server)
         assert (report.status, report.exit_code) == ("failed", 1)
-        assert "refuses the page token that it gave" in str(report.error)
+        assert "page token" in str(report.error)
         assert server.journal.count("playlistItems") <= 2 + 170 // 50
         server.faults = Faults()
         assert (await sync(sqlite_database, server)).status == "complete"

@@ -1,4 +1,4 @@
-"""A service whose hours pass as fast as its work allows, and what it left."""
+"""Run the watch service with a simulated clock, and read its metrics."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tests.collector.channels import hasty_http
 from tests.standin import StandIn
 
 START = datetime(2024, 7, 1, 12, tzinfo=UTC)
-"""Five in the morning, Pacific time."""
+"""5:00 in Pacific time."""
 EVERY = timedelta(hours=6)
 
 
 class Clock:
-    """Waiting moves it; nothing else does. At `end`, or when `until` says so, the service is told to stop."""
+    """A clock that only advances while the service waits. It stops the service at `end`, or when `until` is true."""
 
     def __init__(self, hours: float, until: Callable[[], bool] = lambda: False) -> None:
         self.time = START
         self.end = START + timedelta(hours=hours)
         self.until = until
         self.at: list[tuple[datetime, Callable[[], object]]] = []
-        """What happens in the world meanwhile."""
+        """Events: functions to call at a time."""
         self.waits_for: Callable[[], bool] = lambda: False
-        """Something real that no time passes before it has ended."""
+        """The clock does not advance while this is true, for example until a real process has ended."""
 
     def now(self) -> datetime:
         return self.time
@@ -82,7 +82,7 @@ def service(
 
 @asynccontextmanager
 async def answering(watch: Service, stop: asyncio.Event) -> AsyncIterator[str]:
-    """Run a service that listens; its address. It is stopped in order afterwards."""
+    """Run a service that listens; yield its URL, and stop it cleanly afterwards."""
     address: asyncio.Future[Listen] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(watch.run(address.set_result))
     either: set[asyncio.Future[Any]] = {task, address}
@@ -97,7 +97,7 @@ async def answering(watch: Service, stop: asyncio.Event) -> AsyncIterator[str]:
 
 
 def values(metrics: Metrics | bytes, name: str) -> dict[tuple[str, ...], float]:
-    """{the values of its labels: value} of one sample name."""
+    """Return {label values: value} of the samples with a name."""
     text = metrics if isinstance(metrics, bytes) else metrics.text()
     return {
         tuple(sample.labels.values()): sample.value

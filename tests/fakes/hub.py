@@ -1,7 +1,7 @@
-"""A stand-in for the Hugging Face Hub on loopback: what its Python library asks when a folder is pushed.
+"""A stand-in for the Hugging Face Hub on loopback, with the endpoints that its Python library uses for a push.
 
-Accounts, repositories with their visibility, small files inside a commit, large ones by the LFS protocol, and on
-demand any answer that is no success. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
+Supports accounts, public and private repositories, small files in a commit, large files with the LFS protocol, and
+error responses. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FRONT = re.compile(r"^---\n(.*?)\n---\n", re.DOTALL)
 
 @dataclass
 class Repository:
-    """One repository: who may see it, its files, the messages of its commits."""
+    """One repository: its visibility, files and commit messages."""
 
     kind: str
     private: bool
@@ -32,7 +32,7 @@ class Repository:
     commits: list[str] = field(default_factory=list)
 
     def write_to(self, folder: Path) -> Path:
-        """Lay the files out as a clone would."""
+        """Write the files to a folder, like a clone."""
         for name, content in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +42,12 @@ class Repository:
 
 @dataclass
 class FakeHub:
-    """The hub's state, and what was asked of it.
+    """The hub's state, and a log of its requests.
 
     Args:
-        token: the one that is accepted.
-        owner: whose it is; repositories of others are refused with 403.
-        role: the token's: `write` or `read`.
+        token: the accepted token.
+        owner: the token's account; other accounts' repositories are rejected with 403.
+        role: the token's role: `write` or `read`.
     """
 
     token: str = "hf_ATokenThatMustNotBeShown"
@@ -58,7 +58,7 @@ class FakeHub:
     asked: list[str] = field(default_factory=list)
     """`METHOD step`, in order."""
     answers: dict[str, list[int]] = field(default_factory=dict)
-    """{step: status of its next answers instead of what it would do}; 0 drops the connection."""
+    """{step: statuses of its next responses}; 0 drops the connection. Then the step has no other effect."""
     created: list[dict[str, Any]] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _unknown(self, body: bytes) -> Answer:
-        return 501, {"error": f"the stand-in does not know {self.path}"}
+        return 501, {"error": f"unknown path {self.path}"}
 
     def _whoami(self, body: bytes) -> Answer:
         token = {"displayName": "test", "role": self.hub.role}
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _blob(self, body: bytes, oid: str) -> Answer:
         if hashlib.sha256(body).hexdigest() != oid:
-            return 400, {"error": "not what was announced"}
+            return 400, {"error": "the digest does not match"}
         self.hub.blobs[oid] = body
         return 200, {}
 
@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(hub: FakeHub) -> Iterator[FakeHub]:
-    """Serve the hub on a free port; `hub.url` says where."""
+    """Serve the hub on a free port; sets `hub.url`."""
     handler = type("Handler", (_Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"

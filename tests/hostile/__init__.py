@@ -1,1 +1,1 @@
-"""Hostile input: what a stranger, or a server in a stranger's hands, may send. Each promise of SECURITY.md is tried."""
+"""Hostile input from strangers or servers: tests of the guarantees in SECURITY.md."""

@@ -1,4 +1,4 @@
-"""A Data API that answers with whatever bytes a test makes up."""
+"""A Data API server that responds with arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answer = Callable[[str, Mapping[str, str]], bytes]
 
 
 class RawApi:
-    """Serves `answer(method, query)` as JSON, no feed, and a small picture of its own for every other path."""
+    """Serves `answer(method, query)` as JSON, no feed, and a distinct small thumbnail for every other path."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""Small pictures in files full of something else: what costs a parser memory or time, and the sender nothing."""
+"""Small images in large files whose other content costs the parser memory or time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 __all__ = ["MOST_BYTES", "chunk", "crowded", "directory", "saved", "segment"]
 
 MOST_BYTES = 8 << 20
-"""The largest file that is fetched."""
+"""The largest accepted file, in bytes."""
 
 
 def saved(form: str, mode: str = "RGB", size: tuple[int, int] = (64, 48), **options: object) -> bytes:
@@ -33,7 +33,7 @@ def riff(name: bytes, body: bytes = b"") -> bytes:
 
 
 def directory(tags: int, *, shared: bool) -> bytes:
-    """A TIFF directory (TIFF 6.0, section 2) in 60,000 bytes: each tag has 100 of its own, or nearly all of them."""
+    """Return a TIFF directory (TIFF 6.0, section 2) of 60,000 bytes. Each tag has 100 bytes, or shares nearly all."""
     size = 60_000
     entries = b"".join(
         struct.pack(">HHII", number, 7, *((size - 8, 8) if shared else (100, size - 100 * number)))
@@ -43,7 +43,7 @@ def directory(tags: int, *, shared: bool) -> bytes:
 
 
 def crowded() -> dict[str, bytes]:
-    """Files by what they are full of; each is of `MOST_BYTES` or less, and without that a good picture."""
+    """Return {description of the content: file}. Each has at most `MOST_BYTES`; without that content it is valid."""
     jpeg, png, gif, webp = saved("JPEG"), saved("PNG"), saved("GIF", "L"), saved("WEBP")
     progressive = saved("JPEG", progressive=True)
     apng = saved("PNG", save_all=True, append_images=[Image.new("RGB", (64, 48), "red")])

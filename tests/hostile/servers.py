@@ -1,4 +1,4 @@
-"""A server that sends without end, and one that unfolds: what no well-behaved server can be made to do."""
+"""A server that sends endless or highly compressed bodies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Handler(socketserver.StreamRequestHandler):
             else:
                 self._send_for_ever(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"%s")
         except OSError:
-            pass  # the client has had enough
+            pass  # the client disconnected
 
     def _send_for_ever(self, head: bytes, frame: bytes) -> None:
         self.wfile.write(head)
@@ -45,7 +45,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def endless_server() -> Iterator[str]:
-    """`host:port` of a server on loopback; `/endless`, `/chunked`, `/announced` (64 MiB) and `/bomb` tell what."""
+    """Run a server; yield its `host:port`. Paths: `/endless`, `/chunked`, `/announced` (64 MiB), `/bomb`."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

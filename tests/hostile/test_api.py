@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.fuzzing import damaged
-from collector.errors import BadAnswer, ChannelGone, ChannelNotFound, PageLoop
+from collector.errors import BadAnswer, ChannelGone, ChannelNotFound, CollectorError, PageLoop
+from collector.http import Answer
+from collector.youtube.api_errors import error_from
 from store.db import Database
 from tests.collector.channels import contents, failures, sync_runs
 from tests.collector.test_parsing import JSON
@@ -79,7 +81,7 @@ async def test_thumbnails_that_are_no_links_are_reasons(database: Database) -> N
         report = await api.sync(database)
     assert (report.status, report.pictures_failed) == ("partial", 5)
     reasons = failures(database)
-    assert [("no allowed picture host" in reasons[i], "names no thumbnail" in reasons[i]) for i in IDS] == [
+    assert [("not an allowed thumbnail host" in reasons[i], "lists no thumbnail" in reasons[i]) for i in IDS] == [
         *([(True, False)] * 3),
         *([(False, True)] * 2),
     ]
@@ -216,3 +218,32 @@ async def test_a_refused_channel_is_still_synced_the_next_day(sqlite_database: D
         assert (await api.sync(sqlite_database)).status == "failed"
         channel.replaced.clear()
         assert (await api.sync(sqlite_database)).status in ("complete", "unchanged")
+
+
+LONG_TEXTS = {
+    "tags that never end": "<" * 400_000,
+    "tags in tags": "<a " * 100_000,
+    "a character of 5,000 digits": "&#" + "9" * 5_000 + ";",
+    "hexadecimal digits": "&#x" + "f" * 300_000 + ";",
+    "ampersands": "&" * 400_000,
+    "spaces": " " * 400_000 + "x",
+    "a quota in many words": "Quota exceeded for " * 30_000 + "per day",
+    "a list": ["x"] * 100_000,
+    "a number": 10**4000,
+    "an object": {"a": {"b": "<" * 100_000}},
+}
+
+
+@pytest.mark.parametrize("field", ["message", "details", "status", "reason"])
+@pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS)
+@pytest.mark.parametrize("status", [400, 403, 429])
+def test_an_error_of_any_length_is_one_short_line(field: str, text: Any, status: int) -> None:
+    error: dict[str, Any] = {"code": status, "message": "m", "errors": [{"reason": "x", "message": "m"}]}
+    if field == "reason":
+        error["errors"][0]["reason"] = text
+    else:
+        error[field] = text
+    found = error_from(Answer("http://x/", status, {}, json.dumps({"error": error}).encode(), True), "host", "key")
+    assert isinstance(found, CollectorError)
+    assert len(str(found)) < 600
+    assert "\n" not in str(found)

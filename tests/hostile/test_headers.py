@@ -52,7 +52,7 @@ async def sync_from(database: Database, host: str) -> SyncReport:
 async def test_a_redirect_to_what_is_no_text_is_a_reason_that_can_be_stored(database: Database) -> None:
     async with answering(b"HTTP/1.1 302 Found\r\nLocation: http://\xff\x9b.example/\r\n") as host:
         assert (await sync_from(database, host)).status == "partial"
-    assert r"\udcff\udc9b.example is no allowed picture host" in failures(database)[VIDEO]
+    assert r"\udcff\udc9b.example is not an allowed thumbnail host" in failures(database)[VIDEO]
 
 
 @pytest.mark.parametrize("name", [b"ETag", b"Last-Modified"])

@@ -1,4 +1,4 @@
-"""Titles that strangers might give their videos."""
+"""Hostile titles."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ TITLES = [
     ),
     "<|endoftext|><|startoftext|>[PAD]",
 ]
-"""All different; each can be stored as it is."""
+"""All different; each can be stored unchanged."""
 
 UNSAFE = frozenset(map(chr, (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029))) - {"\n"} | set(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
-"""What a terminal takes as an order, or what turns text round; a line's own end apart."""
+"""Characters that control a terminal or change the text direction, except the line feed."""

@@ -1,4 +1,4 @@
-"""Rows for tests of the store and the trainer: a channel and its videos, written as a sync leaves them."""
+"""Insert rows for tests of the store and the trainer: a channel and its videos, as a sync leaves them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.tables import Channel, Picture, Video, VideoVersion
 
 DAY_ONE = datetime(2024, 1, 1, 12, tzinfo=UTC)
 NO_IDS = (0, -1, 2**31, -(2**31) - 1, 2**32 + 1, 2**63, 10**20)
-"""What no row has as its id, and the databases' own integers can't all hold."""
+"""Numbers that no row has as its id. The databases' integer types can't hold all of them."""
 
 
 def add_channel(session: Session, channel_id: str = "UC1", handle: str | None = "@one", title: str = "One") -> None:
@@ -33,7 +33,7 @@ def add_channel(session: Session, channel_id: str = "UC1", handle: str | None = 
 
 
 def add_picture(session: Session, content: bytes) -> str:
-    """Store a picture file unless it is there; return its digest. The store never decodes it."""
+    """Store a thumbnail file if it is new; return its digest. The store never decodes it."""
     digest = hashlib.sha256(content).hexdigest()
     if session.get(Picture, digest) is None:
         session.add(
@@ -61,15 +61,15 @@ def add_video(
     channel_id: str = "UC1",
     **columns: Any,
 ) -> int:
-    """Add a video, by default a pair with a title and a picture of its own, and its first version; return that's id.
+    """Add a video and its first version, by default a distinct pair; return the version's id.
 
     Args:
         session: a write session.
-        video_id: the id; also what the default title and picture are made of.
-        day: days after `DAY_ONE` on which it was published; None: unknown.
+        video_id: the id; the default title and thumbnail contain it.
+        day: the publishing time, in days after `DAY_ONE`; None: unknown.
         title: the title.
-        picture: the file's bytes; None: not fetched yet.
-        channel_id: whose it is.
+        picture: the thumbnail file's bytes; None: not fetched yet.
+        channel_id: the channel.
         columns: other columns of `Video`.
     """
     title = f"The title of {video_id}" if title is None else title
@@ -92,7 +92,7 @@ def add_video(
 
 
 def change_video(session: Session, video_id: str, *, title: str | None = None, picture: bytes | None = None) -> int:
-    """Give a video a new title, a new picture, or both, with the version that says so; return that's id."""
+    """Change a video's title, thumbnail, or both, and add the version; return the version's id."""
     video = session.get_one(Video, video_id)
     if title is not None:
         video.title = title
@@ -118,5 +118,5 @@ def _add_version(session: Session, video_id: str, title: str, digest: str | None
 
 
 def url_of(database: Database) -> str:
-    """The URL to open the same store again, password included."""
+    """Return the URL to open the same store again, including the password."""
     return database.url.render_as_string(hide_password=False)

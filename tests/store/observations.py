@@ -1,6 +1,6 @@
-"""What a sync sees of a channel (entries, details, pictures), recorded through the store's own functions.
+"""Record a sync's observations (playlist entries, details, thumbnails) through the store's functions.
 
-Rows as such, written past those functions, are in `builders`.
+`builders` inserts rows directly.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def at(hours: float) -> datetime:
-    """An instant this many hours after the tests' beginning of time."""
+    """The time this many hours after `T0`."""
     return T0 + timedelta(hours=hours)
 
 
@@ -57,7 +57,7 @@ def add_channel(session: Session, channel_id: str = CHANNEL, **changes: Any) -> 
 
 
 def add_video(session: Session, video_id: str, **changes: Any) -> Video:
-    """A row as a sync leaves it after the details were read: a pair that lacks only its picture."""
+    """Insert a video as a sync leaves it after reading the details: a pair without a thumbnail."""
     values: dict[str, Any] = {
         "channel_id": CHANNEL,
         "title": f"title of {video_id}",
@@ -159,7 +159,7 @@ def the_video(database: Database, video_id: str) -> Video:
 
 
 def history(database: Database, video_id: str) -> list[tuple[str, str | None]]:
-    """The (title, picture digest) of each version in turn; numbered without a gap."""
+    """Return (title, thumbnail digest) of each version in order. Asserts that the numbers have no gap."""
     with database.read() as session:
         query = select(VideoVersion).where(VideoVersion.video_id == video_id).order_by(VideoVersion.number)
         versions = list(session.scalars(query))
@@ -173,12 +173,12 @@ def count(database: Database, model: type[Base]) -> int:
 
 
 def at_once(database: Database, *blocks: Callable[[Session], T]) -> list[T]:
-    """Run each block in a thread and a write transaction of its own, all let go together; their results in turn."""
+    """Run each block in its own thread and write transaction, started together; return the results in order."""
     barrier = threading.Barrier(len(blocks))
 
     def run(block: Callable[[Session], T]) -> T:
         with database.write() as session:
-            # The transaction begins with its first statement: nobody waits for the barrier with a lock in hand.
+            # The transaction begins with its first statement, so no thread holds a lock at the barrier.
             barrier.wait(30)
             return block(session)
 

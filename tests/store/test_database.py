@@ -182,11 +182,11 @@ def test_read_only_refuses_to_write(store_url: str) -> None:
     ("url", "kind", "says"),
     [
         ("thumbtune.db", BadDatabaseUrl, "not a database URL; write sqlite:///FILE"),
-        ("sqlite://", BadDatabaseUrl, "names no file"),
-        ("sqlite:///:memory:", BadDatabaseUrl, "names no file"),
+        ("sqlite://", BadDatabaseUrl, "does not name a file"),
+        ("sqlite:///:memory:", BadDatabaseUrl, "does not name a file"),
         ("mysql://root@localhost/x", BadDatabaseUrl, "'mysql' databases are not supported"),
         ("sqlite:///{tmp}", DatabaseUnavailable, "is a folder"),
-        ("sqlite:///{tmp}/missing/x.db", DatabaseUnavailable, "folder .*missing does not exist; make it"),
+        ("sqlite:///{tmp}/missing/x.db", DatabaseUnavailable, "folder .*missing does not exist"),
         ("postgresql://nobody@127.0.0.1:1/none", DatabaseUnavailable, "can't be used .*; check the URL"),
     ],
 )
@@ -265,9 +265,12 @@ def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("default_transaction_read_only = on", "is read-only .*; name a server that takes writes"),
+        ("default_transaction_read_only = on", "is read-only .*; use a primary server"),
         # A role of every server, which may read any table and write none.
-        ("role = pg_read_all_data", r"does not allow this user that \(permission denied for .*\); grant the rights"),
+        (
+            "role = pg_read_all_data",
+            "denied permission to this user .*; grant the privileges",
+        ),
     ],
 )
 def test_a_server_that_takes_no_writes(migrated_postgres_url: str, setting: str, says: str) -> None:
@@ -284,7 +287,7 @@ def test_a_server_that_allows_no_long_statement(migrated_postgres_url: str) -> N
     set_for_the_database(migrated_postgres_url, "statement_timeout = '50ms'")
     database = open_database(migrated_postgres_url)
     with (
-        pytest.raises(DatabaseUnavailable, match=r"took longer than its server allows .*; raise its statement_timeout"),
+        pytest.raises(DatabaseUnavailable, match="statement timeout .*; raise statement_timeout"),
         database.read() as session,
     ):
         session.execute(text("SELECT pg_sleep(60)"))

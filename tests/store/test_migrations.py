@@ -16,10 +16,10 @@ from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event
 from store.db import current_revision, head_revision, open_database, rows_as_dicts
 from store.db.migrate import alembic_config, bring_up_to_date
 from store.errors import NotAStore, StoreTooNew, StoreTooOld
-from store.moments import LONG_AGO
 from store.tables import Base, Video
+from store.types import LONG_AGO
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0014")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0013", "0014")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -64,6 +64,7 @@ ROWS = {
     "0010": [],
     "0014": ["UPDATE promotion SET scope = 'UC1' WHERE id = 2"],
     "0011": [f"INSERT INTO thumbnail_words VALUES ('{'a' * 64}', 'a reader 1', 'fox', '{NOW}')"],
+    "0013": [f"INSERT INTO test_look VALUES (2, '{NOW}', 'base', 1, 1)"],
 }
 
 

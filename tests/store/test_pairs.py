@@ -268,7 +268,7 @@ def test_pictures_are_read_by_digest(database: Database) -> None:
         found = read_pictures(session, [*wanted, wanted[0]])
         assert found == {digest(f"v{index}".encode()): f"v{index}".encode() for index in range(1100)}
         assert read_pictures(session, []) == {}
-        with pytest.raises(NotFound, match=f"{'0' * 64} is not in the store; run 'thumbtune db check'"):
+        with pytest.raises(NotFound, match=f"{'0' * 64} is not in the store; 'thumbtune db check --repair'"):
             read_pictures(session, [wanted[0], "0" * 64])
 
 

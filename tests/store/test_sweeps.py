@@ -171,7 +171,7 @@ def test_sweeps_of_dead_processes_are_marked(database: Database) -> None:
             "running",
             "running",
         ]
-        assert "ended without a word" in str(get_sweep(session, dead).error)
+        assert "ended unexpectedly" in str(get_sweep(session, dead).error)
 
 
 def test_a_sweep_that_ends_while_it_is_looked_at_keeps_its_end(migrated_postgres_url: str) -> None:

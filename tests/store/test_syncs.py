@@ -147,7 +147,7 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Datab
         "done": "complete",
     }
     assert (rows["dead"].finished_at, rows["dead"].new) == (at(0.1), 4)
-    assert "the process ended without a word" in (rows["dead"].error or "")
+    assert "the process ended unexpectedly" in (rows["dead"].error or "")
     assert (rows["done"].finished_at, rows["done"].error) == (at(1), None)
 
 
@@ -167,7 +167,7 @@ def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(dat
     with database.read() as session:
         rows = {run_id: get_sync(session, run_id) for run_id in (silent, counting, telling, old)}
     assert [row.status for row in rows.values()] == ["interrupted", "running", "running", "interrupted"]
-    assert rows[silent].error == "nothing was heard of its process for 10 minutes"
+    assert "10 minutes" in (rows[silent].error or "")
 
 
 def test_a_channel_is_left_to_who_is_at_work_or_has_just_been(database: Database, run: int) -> None:

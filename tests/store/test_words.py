@@ -6,7 +6,7 @@ import hashlib
 from datetime import timedelta
 
 from store.db import Database, clear_cache, rows_as_dicts
-from store.training.words import read_words_of, write_words
+from store.training.words import read_words_of, thumbnails_with_words, write_words
 from tests.store.builders import DAY_ONE, add_channel, add_video
 
 ONE, TWO = (hashlib.sha256(name).hexdigest() for name in (b"one", b"two"))
@@ -53,3 +53,28 @@ def test_clearing_the_cache_forgets_what_was_read(database: Database) -> None:
         write_words(session, "a 1", {ONE: "fox"}, DAY_ONE)
     clear_cache(database)
     assert shown(database) == {"one": None}
+
+
+def test_a_search_for_words_ignores_case_and_accents_and_wants_all_of_them(database: Database) -> None:
+    texts = {"one": "FÜCHSE im Schnee", "two": "Fuchse in the snow", "three": "狐 İstanbul", "four": ""}
+    with database.write() as session:
+        add_channel(session, "UC1")
+        add_channel(session, "UC2")
+        for day, video in enumerate((*texts, "unread")):
+            channel = "UC2" if video == "two" else "UC1"
+            add_video(session, video, day=day, title=f"Title {video}", picture=video.encode(), channel_id=channel)
+        for video, text in texts.items():
+            write_words(session, "a reader 1", {hashlib.sha256(video.encode()).hexdigest(): text}, DAY_ONE)
+
+    def found(words: str, channels: tuple[str, ...] = ()) -> list[str]:
+        with database.read() as session:
+            return [video.video_id for video in thumbnails_with_words(session, words, channels).matching]
+
+    assert found("füchse") == found("FUCHSE") == ["two", "one"], "newest first"
+    assert found("schnee füchse") == ["one"]
+    assert found("fuchse", ("UC2",)) == ["two"]
+    assert found("狐") == found("istanbul") == ["three"]
+    assert found("hen") == []
+    with database.read() as session:
+        counts = thumbnails_with_words(session, "snow")
+    assert (counts.searched, counts.unread, counts.matching[0].text) == (5, 1, "Fuchse in the snow")

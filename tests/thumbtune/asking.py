@@ -1,4 +1,4 @@
-"""Running `search` and `match` in this process, on a store of small drawn pictures."""
+"""Run `search` and `match` in this process, on a store of small drawn thumbnails."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from trainer.quiet import quiet_libraries
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """The result of a command."""
 
     returncode: int
     stdout: str
     stderr: str
 
     def document(self) -> Any:
-        """The JSON document on stdout, and nothing else there."""
+        """Parse stdout, which must be one JSON document."""
         assert self.returncode == 0, self.stderr
         return json.loads(self.stdout)
 
     def error(self) -> str:
-        """The line that says why it failed."""
+        """Return the error line."""
         assert "Traceback" not in self.stderr
         assert self.stdout == ""
         return self.stderr.splitlines()[-1]
@@ -38,13 +38,13 @@ Run = Callable[..., Done]
 
 
 def make_clip(folder: Path) -> Path:
-    """Write a tiny CLIP."""
+    """Write a tiny CLIP to a folder."""
     with quiet_libraries():
         return build_clip(folder / "tiny-clip")
 
 
 def fill_store(url: str) -> str:
-    """Put 12 pairs of one channel and 3 of another into a store."""
+    """Add 12 pairs of one channel and 3 of another to a store."""
     database = open_database(url)
     fill(database, 12)
     fill(database, 3, "UC2")
@@ -53,7 +53,7 @@ def fill_store(url: str) -> str:
 
 
 def runner(store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on that store, without network."""
+    """Return a function that runs a command on the store, without network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("signal.signal", lambda *_: None)
 

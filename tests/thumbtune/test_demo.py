@@ -69,7 +69,7 @@ def test_an_earlier_demo_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
-    with pytest.raises(DemoError, match=r"can't be made .*; name another with --dir"):
+    with pytest.raises(DemoError, match="--dir"):
         new_folder(tmp_path / "missing")
 
 

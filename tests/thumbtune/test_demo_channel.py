@@ -85,7 +85,7 @@ def test_a_small_channel_can_be_drawn_too(count: int) -> None:
 
 
 def test_no_video_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one video, not 0"):
+    with pytest.raises(ValueError, match="got 0"):
         drawn_channel(0)
 
 

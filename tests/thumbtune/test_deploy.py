@@ -28,8 +28,7 @@ def parsed(arguments: list[str]) -> tuple[str, dict[str, object]]:
         click.UsageError: there is no such command or option.
     """
     place = next(number for number, word in enumerate(arguments) if word in COMMANDS)
-    context = cli.make_context("thumbtune", arguments[: place + 1])
-    context.obj = App("sqlite:///thumbtune.db")
+    context = cli.make_context("thumbtune", arguments[: place + 1], obj=App(db_url="sqlite://"))
     name = arguments[place]
     command = cli.get_command(context, name)
     assert command is not None

@@ -51,7 +51,7 @@ def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
     assert titles(found) == set(IDEAS)
     assert [title["rank"] for title in found["titles"]] == [1, 2, 3]
     for title in found["titles"]:
-        assert set(title) == {"rank", "title", "score", "stands", "of", "times"}
+        assert {"rank", "title", "score", "stands", "of", "times", "probability"} <= set(title)
         assert 1 <= title["stands"] <= title["of"] == 16
     stands = [title["stands"] for title in found["titles"]]
     assert stands == sorted(stands), "the better one of two never stands lower"
@@ -64,16 +64,15 @@ def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: s
     (current,) = found["current"]
     assert (current["title"], current["video_ids"], current["of"]) == ("purple circle 4 UC1", ["UC1-004"], 15)
     done = thumbtune("match", "UC1-004", *IDEAS, "--model", clip)
-    head, *lines = done.stdout.splitlines()
+    head, *lines = done.stdout.splitlines()[:5]
     assert head.split() == ["rank", "score", "position", "title"]
-    assert len(lines) == 4
     marked = [line for line in lines if line.startswith("current")]
     assert len(marked) == 1
     assert marked[0].endswith("purple circle 4 UC1")
     assert f"{current['stands']} of 15" in marked[0]
     shown = [float(line.split()[1]) for line in lines]
     assert shown == sorted(shown, reverse=True)
-    assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Comparing", "how"}, (
+    assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Comparing", "note:", "how"}, (
         "no library speaks"
     )
 
@@ -110,15 +109,42 @@ def test_duplicates_are_listed_once(thumbtune: Run, clip: str) -> None:
     assert sorted((title["title"], title["times"]) for title in found["titles"]) == [("apple", 1), ("zebra", 2)]
 
 
+def test_an_idea_that_is_not_read_to_its_end_is_named(thumbtune: Run, clip: str) -> None:
+    """The tiny CLIP reads 24 tokens."""
+    long = "red circle " * 12
+    done = thumbtune("match", "cover.png", "blue bar", long, "--model", clip)
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert [long.strip() in note for note in notes].count(True) == 1
+
+
 def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     open_database(url).close()
     done = thumbtune("match", "cover.png", *IDEAS, "--model", clip, db=url)
     assert done.returncode == 0
-    assert [line.split()[:3:2] for line in done.stdout.splitlines()[1:]] == [["1", "-"], ["2", "-"], ["3", "-"]]
+    assert [line.split()[:3:2] for line in done.stdout.splitlines()[1:4]] == [["1", "-"], ["2", "-"], ["3", "-"]]
     assert done.stderr.splitlines()[-2].startswith("note: the store has no other pair")
     found = thumbtune("match", "cover.png", *IDEAS, "--model", clip, "--json", db=url).document()
     assert [(title["stands"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
+
+
+def test_probabilities_and_a_matrix(thumbtune: Run, clip: str, store: str) -> None:
+    assert thumbtune("train", "--model", clip, "--negatives", "random").returncode == 0
+    found = thumbtune("match", "cover.png", *IDEAS, "--model", "1", "--json").document()
+    assert found["calibration"]["n"] == 11
+    assert found["calibration"]["folds"] == 5
+    assert 0 <= found["calibration"]["expected_calibration_error"] <= 1
+    for title in found["titles"]:
+        assert 0 <= title["probability_low"] <= title["probability"] <= title["probability_high"] <= 1
+    matrix = thumbtune("match", "cover.png", "--image", "UC1-004", *IDEAS, "--model", "1", "--json").document()
+    assert [thumbnail["image"] for thumbnail in matrix["thumbnails"]] == ["cover.png", "UC1-004"]
+    assert matrix["thumbnails"][0]["titles"] == found["titles"]
+    assert matrix["calibration"] == found["calibration"]
+    lines = thumbtune("match", "cover.png", "--image", "UC1-004", *IDEAS, "--model", "1").stdout.splitlines()
+    assert {lines[row].rpartition("  ")[0].split("  ")[0] for row in (1, 2, 3)} == set(IDEAS)
+    ranks = {title["title"]: title["rank"] for title in found["titles"]}
+    for title in IDEAS:
+        assert f"(#{ranks[title]})" in next(line for line in lines if line.startswith(title))
 
 
 def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str) -> None:

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from store.db import open_database
+from store.training import current_pairs, write_words
+from store.types import utc_now
 from tests.store.builders import add_channel, add_video
 from tests.thumbtune.asking import Run, fill_store, make_clip, runner
 from tests.trainer.tiny import draw
@@ -256,8 +258,8 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "error: give either TEXT to search for, or --like IMAGE."),
-        (("red", "--like", "UC1-001"), 2, "error: give either TEXT to search for, or --like IMAGE."),
+        ((), 2, "error: give TEXT to search for, --like IMAGE, or --words TEXT"),
+        (("red", "--like", "UC1-001"), 2, "error: give TEXT to search for, --like IMAGE, or --words TEXT"),
         (("  ",), 2, "error: the TEXT to search for is empty."),
         (("red", "-k", "0"), 2, "error: Invalid value for '-k': 0 is not in the range x>=1."),
         (("caf\udce9", "--model", "CLIP"), 2, "error: 'caf\\udce9' is not UTF-8 text; use a UTF-8 terminal"),
@@ -306,3 +308,19 @@ def test_an_empty_store(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     missing = thumbtune("search", "red", db=f"sqlite:///{tmp_path}/none.db")
     assert missing.error().startswith("error: there is no store at")
+
+
+def test_words_are_searched_without_a_model(thumbtune: Run, store: str) -> None:
+    database = open_database(store)
+    with database.write() as session:
+        digest = current_pairs(session)[0].picture_sha256
+        newest = current_pairs(session)[0].video_id
+        write_words(session, "a reader 1", {digest: "Big RED fox"}, utc_now())
+    database.close()
+    found = thumbtune("search", "--words", "red big", "--json").document()
+    assert (found["searched"], found["unread"], found["found"]) == (15, 14, 1)
+    assert [(row["video_id"], row["text"]) for row in found["results"]] == [(newest, "Big RED fox")]
+    assert newest in thumbtune("search", "--words", "FOX").stdout
+    assert thumbtune("search", "--words", "hen").returncode == 0
+    for wrong in (("--words", " "), ("red", "--words", "fox"), ()):
+        assert thumbtune("search", *wrong).returncode == 2

@@ -133,15 +133,15 @@ def test_a_folder_becomes_a_channel(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({}, "videos.json has to be a list"),
-        ([], "videos.json has to be a list of at least one"),
+        ({}, "videos.json is not a list"),
+        ([], "videos.json is not a list"),
         (["x"], "entry 0 is not an object"),
         ([{**_ENTRY, "id": "../../x"}], "'../../x'"),
         ([{**_ENTRY, "id": "aaaaaaaaaaa"}], "aaaaaaaaaaa.jpg is missing"),
         ([{**_ENTRY, "title": None}], "entry 0: title is missing"),
         ([{**_ENTRY, "published": "yesterday"}], "published is 'yesterday'"),
         ([{**_ENTRY, "tags": "t"}], "tags is not a list"),
-        ([_ENTRY, _ENTRY], "'abcdefghijk' twice"),
+        ([_ENTRY, _ENTRY], "two entries with the id 'abcdefghijk'"),
     ],
 )
 def test_a_wrong_folder_is_named(folder: Path, entries: Any, message: str) -> None:

@@ -310,7 +310,7 @@ def test_a_thread_serves_while_another_changes_the_channel() -> None:
 
 def test_environment_and_misuse(catalogue: Catalogue) -> None:
     server = StandIn(catalogue)
-    with pytest.raises(RuntimeError, match="before it is started"):
+    with pytest.raises(RuntimeError, match="not started"):
         _ = server.url
     with server:
         assert server.environment("secret") == {
@@ -319,7 +319,7 @@ def test_environment_and_misuse(catalogue: Catalogue) -> None:
             "THUMBTUNE_FEED_URL": f"http://127.0.0.1:{server.port}/feeds/videos.xml",
             "THUMBTUNE_THUMBNAIL_HOSTS": f"127.0.0.1:{server.port}",
         }
-        with pytest.raises(StandInError, match=f"port {server.port} .* choose another"):
+        with pytest.raises(StandInError, match=f":{server.port} "):
             StandIn(catalogue, port=server.port).__enter__()
     with pytest.raises(ValueError, match="different ids"):
         StandIn(catalogue, catalogue)

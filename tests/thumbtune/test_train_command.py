@@ -106,7 +106,7 @@ def document(done: Done) -> Any:
 
 
 def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) -> None:
-    found = document(thumbtune(*train_arguments(clip), "--output", "whole", "--json"))
+    found = document(thumbtune(*train_arguments(clip), "--output", "whole", "--test", "--json"))
     assert {"run_id", "snapshot_id", "model_path", "parameters", "examples", "metrics", "seconds"} <= found.keys()
     assert found["parameters"]["trainable"] == 1024 < found["parameters"]["total"]
     assert found["examples"] == {"train": 28, "valid": 6, "test": 6}
@@ -120,13 +120,17 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
     shell.close()
     assert row == (1, "done", found["metrics"]["tuned"]["test"]["recall@1"])
 
-    again = document(thumbtune("evaluate", "--json"))
+    again = document(thumbtune("evaluate", "--test", "--json"))
     assert again["equals_recorded"] is True
     assert again["metrics"] == found["metrics"]["tuned"]
-    whole = document(thumbtune("evaluate", "--model", "whole", "--json"))
+    whole = document(thumbtune("evaluate", "--model", "whole", "--test", "--json"))
+    assert [found["test_looks"], again["test_looks"], whole["test_looks"]] == [1, 2, 3]
+    assert "test" not in document(thumbtune("evaluate", "--json"))["metrics"]
     assert (whole["run_id"], whole["metrics"]) == (None, found["metrics"]["tuned"])
 
-    listed = document(thumbtune("runs", "--json"))["runs"]
+    history = document(thumbtune("runs", "--json"))
+    assert history["test_looks"] == 3
+    listed = history["runs"]
     assert [(run["run_id"], run["settings"]["lr"]) for run in listed] == [(1, 0.01)]
     shown = document(thumbtune("runs", "show", "1", "--json"))
     assert [step["step"] for step in shown["steps"]] == [1, 2, 3, 4]
@@ -223,7 +227,7 @@ def test_the_readmes_queries_leave_a_sweeps_trials_out(thumbtune: Run, clip: Pat
     (block,) = re.findall(r"```sql\n(.*?)```", readme, re.DOTALL)
     figures, mistaken, *_others = [document(thumbtune("sql", "--json", "--", query)) for query in block.split(";")[:-1]]
     assert [row["run_id"] for row in figures] == [1]
-    wrong = document(thumbtune("runs", "show", "1", "--json"))["test_errors"]
+    wrong = document(thumbtune("runs", "show", "1", "--json"))["valid_errors"]
     assert [row["rank"] for row in mistaken] == sorted((row["rank"] for row in wrong), reverse=True) != []
 
 
@@ -237,7 +241,7 @@ def test_the_help_of_sql_names_every_view(thumbtune: Run) -> None:
 )
 def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: str, default: str) -> None:
     told = " ".join(thumbtune(command, "--help").stdout.split())
-    assert f"Use only this channel's pairs (repeatable). [default: {default}]" in told
+    assert f"[default: {default}]" in told.partition("--channel ")[2].partition(" --")[0]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +283,7 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
         (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
         (("runs", "show", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
         (("runs", "promote", "9" * 20), 1, f"error: there is no run {'9' * 20}; 'thumbtune runs' lists them"),
-        (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep lists them all"),
+        (("runs", "--sweep", "9" * 20), 1, f"error: there is no sweep {'9' * 20}; the table sweep lists all sweeps"),
         (("sweep", "--resume", "9" * 20), 1, f"error: there is no sweep {'9' * 20};"),
         (
             ("export", "dataset", "x", "--run", "9" * 20),

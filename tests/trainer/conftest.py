@@ -1,4 +1,4 @@
-"""Fixtures of the trainer's tests: a tiny CLIP that was saved once, loaded where a test asks for it."""
+"""Fixtures of the trainer's tests: a tiny CLIP, saved once for all tests."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def encoder(tiny_clip: Path) -> Encoder:
-    """The tiny CLIP, freshly loaded: a test may train it."""
+    """The tiny CLIP, loaded for each test, which may train it."""
     with quiet_libraries():
         return load_encoder(str(tiny_clip), "cpu")

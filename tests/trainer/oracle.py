@@ -1,4 +1,4 @@
-"""The oracle: sentence-transformers' trainer as its users run it, with its own collator, batch order and loss."""
+"""The reference: sentence-transformers' trainer with its own collator, batch order and loss."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ NAMES = [f"{colour} {shape}" for shape in SHAPES[:2] for colour in COLOURS]
 
 
 class Drawn:
-    """Pictures by name ("red circle"); remembers every name that was asked for."""
+    """Images by name ("red circle"); records every requested name."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
-        """Draw these."""
+        """Draw the images with these names."""
         self.asked += digests
         return [decoded(draw(name.split()[0], name.split()[1]), name) for name in digests]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the library's trainer did: each step's loss and learning rate, and the model it made."""
+    """The result of the library's trainer: loss and learning rate of each step, and the model."""
 
     losses: list[float]
     rates: list[float]
@@ -54,7 +54,7 @@ class Recipe:
 
 
 def recipe(folder: Path, rows: Triplets, images: list[Image.Image], settings: TrainSettings) -> Recipe:
-    """Train the model in `folder` as the recipe does, all pictures in a dataset column."""
+    """Train the model in `folder` like the recipe, with all images in a dataset column."""
     with quiet_libraries(), tempfile.TemporaryDirectory() as made:
         model = SentenceTransformer(str(folder), device="cpu")
         for name, parameter in model.named_parameters():
@@ -86,7 +86,7 @@ def recipe(folder: Path, rows: Triplets, images: list[Image.Image], settings: Tr
 
 
 def pooled(model: SentenceTransformer, rows: Triplets, images: list[Image.Image]) -> PooledTriplets:
-    """The rows as the cached path has them: what the towers make of each picture, and of each distinct title."""
+    """Return the rows as cached training uses them: pooled vectors of each image and each distinct title."""
     towers = Towers(model, "cpu")
     titles = sorted({*rows.titles, *(rows.negatives or ())})
     at = {title: row for row, title in enumerate(titles)}

@@ -1,4 +1,4 @@
-"""Stepping into the middle of a training run."""
+"""Act during a training run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class CallsAt:
-    """Progress that calls something once, as a phase begins."""
+    """Progress that calls a function at the start of a phase."""
 
     def __init__(self, phase: str, call: Callable[[], object]) -> None:
         self._phase, self._call = phase, call

@@ -28,7 +28,7 @@ from trainer.artifacts import (
     whole_folder,
 )
 from trainer.errors import BadSetting, CantSave, RunUnusable
-from trainer.models import Encoder
+from trainer.models import Encoder, named_parameters
 from trainer.models.encoder import load_encoder
 
 NAME = "0.model.text_projection.weight"
@@ -41,7 +41,7 @@ def test_what_was_saved_comes_back(encoder: Encoder, tiny_clip: Path, tmp_path: 
     assert list(load_file(path)) == [NAME]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     fresh = load_encoder(str(tiny_clip), "cpu")
-    put_tensors(fresh.model, load_tensors(path, digest), str(path))
+    put_tensors(named_parameters(fresh.model), load_tensors(path, digest), str(path))
     assert torch.equal(dict(fresh.model.named_parameters())[NAME], weight)
 
 
@@ -52,7 +52,7 @@ def test_a_lost_changed_or_foreign_file_is_refused(encoder: Encoder, tmp_path: P
         load_tensors(tmp_path / "lost", digest)
     for misfit in ({NAME: torch.ones(2, 3)}, {"no.such.parameter": torch.ones(1)}):
         with pytest.raises(RunUnusable, match="run 1's file does not fit the base model"):
-            put_tensors(encoder.model, misfit, "run 1's file")
+            put_tensors(named_parameters(encoder.model), misfit, "run 1's file")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(RunUnusable, match="is not the file that the run wrote"):
         load_tensors(path, digest)

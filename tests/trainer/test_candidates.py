@@ -9,7 +9,7 @@ from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
-from trainer.models.projections import TEXT, Heads
+from trainer.models import TEXT, Heads
 from trainer.settings import TrainSettings
 
 N, D = 120, 8

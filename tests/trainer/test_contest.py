@@ -205,11 +205,11 @@ def test_test_rows_decide_nothing(
     filled: Database, make: Make, what: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.runs.promotion.FEWEST", 9)
-    before = train(filled, make(**what))
+    before = train(filled, make(**what), test=True)
     with filled.write() as session:
         for video in session.query(Video).filter(Video.split == "test"):
             change_video(session, video.id, title=f"pink pink {video.id}")
-    after = train(filled, make(**what), compete=True)
+    after = train(filled, make(**what), compete=True, test=True)
     assert after.base.table()["test"] != before.base.table()["test"], "else this test shows nothing"
     untouched = figures(decision_of(before).reason)
     new, old, n, difference, *_ = figures(decision_of(after).reason)

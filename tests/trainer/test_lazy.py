@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from sqlalchemy import func, select, update
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -26,10 +25,9 @@ from tests.trainer.oracle import NAMES
 from tests.trainer.tiny import build_clip
 from trainer.errors import DamagedModel, NoNetwork
 from trainer.models import TEXT, VISUAL, Facts, LazyModel, TitleModel
-from trainer.models.encoder import fingerprints, load_encoder
+from trainer.models.encoder import load_encoder
+from trainer.models.fingerprints import fingerprints
 from trainer.models.lazy import files_digest
-from trainer.models.projections import heads_of
-from trainer.quiet import quiet_libraries
 
 
 def lazy(database: Database, folder: Path, **other: Any) -> LazyModel:
@@ -203,7 +201,8 @@ def test_a_model_with_something_put_in_is_another_model(sqlite_database: Databas
     plain = lazy(sqlite_database, clip)
     one, two = (lazy(sqlite_database, clip, changed=(name, shift(by))) for name, by in (("one", 0.5), ("two", 1.0)))
     heads = [model.facts.heads for model in (plain, one, two)]
-    assert known_rows(sqlite_database) == 3
+    # One more says whether the plain model's towers run without the libraries.
+    assert known_rows(sqlite_database) == 4
     assert heads[0] is not None
     assert heads[1] is not None
     assert heads[2] is not None
@@ -239,23 +238,6 @@ def test_a_file_that_goes_away_is_no_digest(clip: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "is_file", is_file_until_now)
     assert files_digest(str(clip)) is None
-
-
-def test_only_a_plain_clips_projections_are_projected_by_hand(tiny_clip: Path) -> None:
-    with quiet_libraries():
-        plain = SentenceTransformer(str(tiny_clip), device="cpu")
-        assert heads_of(plain) is not None
-        assert heads_of(SentenceTransformer(modules=[plain[0], Normalize()])) is not None
-        assert heads_of(SentenceTransformer(modules=[plain[0], Dense(16, 8)])) is None
-        assert heads_of(SentenceTransformer(str(tiny_clip), device="cpu", truncate_dim=8)) is None
-        prompts = {"query": "a picture of "}
-        assert heads_of(SentenceTransformer(str(tiny_clip), device="cpu", prompts=prompts)) is not None
-        prompted = SentenceTransformer(str(tiny_clip), device="cpu", prompts=prompts, default_prompt_name="query")
-        assert heads_of(prompted) is None
-        loaded = SentenceTransformer(str(tiny_clip), device="cpu")
-        core: Any = loaded[0].model
-        core.config.model_type = "chinese_clip"
-        assert heads_of(loaded) is None
 
 
 def test_what_resizes_pictures_is_part_of_the_vision_tower_alone(tiny_clip: Path) -> None:

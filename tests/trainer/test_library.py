@@ -104,6 +104,9 @@ class Recording:
     def title_vectors(self, titles: Sequence[str], count: Callable[[int], None], *, keep: bool = True) -> Vectors:
         return self.encoder.title_vectors(titles, count, keep=keep)
 
+    def cut_titles(self, titles: Sequence[str]) -> list[str]:
+        return self.encoder.cut_titles(titles)
+
 
 def test_a_picture_of_several_videos_is_embedded_once_and_lists_them_all(database: Database, encoder: Encoder) -> None:
     fill(database, 5)

@@ -26,7 +26,7 @@ from trainer.runs.in_use import open_in_use
 from trainer.runs.recorded import embedder_of, evaluate, export_model, model_embedder
 from trainer.runs.training import train
 from trainer.settings import READER, TrainSettings
-from trainer.sweep import SweepSettings, run_sweep
+from trainer.sweep import Space, SweepSettings, run_sweep
 
 WORDS = (
     "Apple pie", "Bicycle tour", "Camping stove", "Desert fox", "Electric guitar", "Frozen lake", "Garden snail",
@@ -185,5 +185,22 @@ def test_what_can_not_be_is_refused_in_one_line(pictures: Database, tiny_clip: P
         train(pictures, settings(tiny_clip, with_reader=True, train="all"))
     with pytest.raises(NotAClip):
         train(pictures, TrainSettings(model=READER, train="lora", negatives="none", device="cpu", lora_targets=".*"))
-    with pytest.raises(BadSetting, match="ridge"):
-        run_sweep(pictures, SweepSettings(shared=settings(tiny_clip, train="ridge")))
+
+
+@pytest.mark.slow
+def test_a_sweep_finds_that_the_words_help(worded: Database, tiny_clip: Path) -> None:
+    space = Space.read({"train": "ridge", "fit": "crop"})
+    counts = {"trials": 2, "seeds": 1, "finalists": 1, "final_seeds": 0}
+    result = run_sweep(worded, SweepSettings(settings(tiny_clip), space, **counts))
+    assert [standing.settings["with_reader"] for standing in result.standings] == [True, False]
+    assert (result.in_use, result.settings["with_reader"]) == (True, True)
+    assert result.recalls["tuned"]["valid"].value == result.standings[0].recall_at_1 > result.base_recalls["crop"]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_the_reader_itself_has_one_crop_mode_and_no_second_reader(worded: Database) -> None:
+    space = Space.read({"train": "ridge,projection", "negatives": "none", "lr": "0.001", "epochs": "1"})
+    shared = TrainSettings(model=READER, train="projection", device="cpu")
+    result = run_sweep(worded, SweepSettings(shared, space, trials=3, seeds=1, finalists=1, final_seeds=0))
+    assert {(row.settings["fit"], row.settings["with_reader"]) for row in result.standings} == {("crop", False)}
+    assert {row.settings["train"] for row in result.standings} == {"ridge", "projection"}

@@ -23,7 +23,7 @@ from sqlalchemy import update
 
 from store.db import Database, open_database, rows_as_dicts
 from store.errors import NotFound
-from store.tables import Picture, TrainingRun
+from store.tables import Picture, Rank, TestLook, TrainingRun
 from store.training import (
     champion,
     end_run,
@@ -92,7 +92,7 @@ def filled(sqlite_database: Database) -> Database:
 
 def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_for: Make) -> None:
     fill(database, 40)
-    result = train(database, settings_for())
+    result = train(database, settings_for(), test=True)
     with database.read() as session:
         run = get_run(session, result.run_id)
         history = rows_as_dicts(session, "SELECT * FROM run_history")
@@ -116,6 +116,28 @@ def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_f
     assert row["test_recall_at_1"] == result.tuned.table()["test"]["recall@1"]
     assert row["base_valid_recall_at_1"] == result.base.table()["valid"]["recall@1"]
     assert row["test_recall_at_1_low"] <= row["test_recall_at_1"] <= row["test_recall_at_1_high"]
+
+
+def test_the_test_split_is_only_looked_at_when_asked_and_each_look_counts(
+    database: Database, settings_for: Make
+) -> None:
+    fill(database, 40)
+    first = train(database, settings_for())
+    assert first.test_looks is None
+    assert set(first.tuned.table()) == set(first.base.table()) == {"train", "valid"}
+    plain = evaluate(database, "1", "cpu")
+    assert (plain.test_looks, plain.matches, set(plain.scores.table())) == (None, True, {"train", "valid"})
+    looked = evaluate(database, "1", "cpu", test=True)
+    assert (looked.test_looks, looked.matches, set(looked.scores.table())) == (1, True, {"train", "valid", "test"})
+    second = train(database, settings_for(), test=True)
+    assert second.test_looks == 2
+    assert second.tuned.table() == looked.scores.table()
+    assert evaluate(database, "2:base", "cpu", test=True).test_looks == 3
+    with database.read() as session:
+        looks = session.query(TestLook).order_by(TestLook.id).all()
+        ranked = {row.split for row in session.query(Rank).filter(Rank.run_id == 1)}
+    assert [(look.run_id, look.model) for look in looks] == [(1, "tuned"), (2, "tuned"), (2, "base")]
+    assert ranked == {"train", "valid"}
 
 
 def test_the_same_seed_gives_the_same_losses_and_ranks(filled: Database, settings_for: Make) -> None:
@@ -206,7 +228,7 @@ def test_results_by_channel(sqlite_database: Database, settings_for: Make) -> No
     result = train(sqlite_database, settings_for())
     assert result.examples["train"] == 28
     for channel in ("UC1", "UC2"):
-        assert set(result.tuned.table(scope=channel)) == {"train", "valid", "test"}
+        assert set(result.tuned.table(scope=channel)) == {"train", "valid"}
     assert result.tuned.table(scope="UC3") == {}
     assert any("UC3 has one pair" in text for text in result.warnings)
     only = train(sqlite_database, settings_for(channels=("@uc2",)))
@@ -427,7 +449,7 @@ def test_a_store_that_was_moved_keeps_its_models(
     assert evaluate(moved, None, "cpu").matches
     beside = train(moved, settings_for(start="champion")).champion
     assert beside is not None
-    assert beside.table()["test"] == result.tuned.table()["test"]
+    assert beside.table()["valid"] == result.tuned.table()["valid"]
     monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path / "elsewhere"))
     with pytest.raises(RunUnusable, match=r"not at .*/thumbtune-models/run-1-.*, nor at .*/elsewhere/run-1-"):
         evaluate(moved, "1", "cpu")
@@ -479,7 +501,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
     with filled.read() as session:
         run = get_run(session, 1)
     assert run.status == "interrupted"
-    assert "the process ended without a word" in str(run.error)
+    assert "the process ended unexpectedly" in str(run.error)
 
 
 def test_a_run_that_ends_while_it_is_looked_at_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
@@ -556,7 +578,7 @@ def test_comparing_runs(filled: Database, settings_for: Make) -> None:
 def test_a_thumbnail_that_was_replaced_is_not_in_common(filled: Database, settings_for: Make) -> None:
     train(filled, settings_for())
     with filled.read() as session:
-        tested = sorted(ranks(session, 1, "tuned", "thumbnail_to_title", "test"))
+        tested = sorted(ranks(session, 1, "tuned", "thumbnail_to_title", "valid"))
     with filled.write() as session:
         change_video(session, tested[0], picture=draw("red", "bar") + b"another")
         change_video(session, tested[1], title="The same thumbnail, another title")
@@ -572,7 +594,7 @@ def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
         compare(filled, "1", "x")
     with pytest.raises(TrainerError):
         train(filled, settings_for(lr=1e38))
-    with pytest.raises(RunUnusable, match=r"run 2 \(failed\) has no ranks on the test split"):
+    with pytest.raises(RunUnusable, match=r"run 2 \(failed\) has no ranks on the valid split"):
         compare(filled, "1", "2")
     with filled.write() as session:
         add_channel(session, "UC2")

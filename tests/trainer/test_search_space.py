@@ -14,7 +14,7 @@ from trainer.errors import BadSetting, TrainerError
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 from trainer.sweep import Space, SweepSettings
-from trainer.sweep.sampling import ask, distributions_of
+from trainer.sweep.sampling import ask
 from trainer.sweep.search_space import Choices, Range, parse
 
 
@@ -27,6 +27,10 @@ from trainer.sweep.search_space import Choices, Range, parse
         ("epochs", "1:10", Range(1, 10)),
         ("batch_size", "8,16,8", Choices((8, 16))),
         ("negatives", "none, hard", Choices(("none", "hard"))),
+        ("train", "ridge, projection", Choices(("ridge", "projection"))),
+        ("train", "text_projection.{1,2}", Choices(("text_projection.{1,2}",))),
+        ("fit", "squash,crop", Choices(("squash", "crop"))),
+        ("with_reader", "no,yes", Choices((False, True))),
     ],
 )
 def test_what_is_read(name: str, text: str, found: Range | Choices) -> None:
@@ -50,7 +54,10 @@ def test_what_is_read(name: str, text: str, found: Range | Choices) -> None:
         ("epochs", f"1:{10**400}", r"too large"),
         ("batch_size", "1,8", r"batch size 1 is too small"),
         ("batch_size", "8,", r"--batch-size '8,' is invalid"),
-        ("negatives", "none,easy", r"negatives 'easy' is not known; use one of least-similar, hard"),
+        ("negatives", "none,easy", r"--negatives 'easy' is not known; use least-similar, hard"),
+        ("fit", "crop,zoom", r"--fit 'zoom' is not known; use crop, pad, squash"),
+        ("with_reader", "maybe", r"--with-reader 'maybe' is not known; use no, yes"),
+        ("train", "(", r"--train '\(' is not a regular expression"),
         ("temperature", "-1:1", r"temperature -1.0 is out of range"),
     ],
 )
@@ -77,15 +84,47 @@ def test_seeds_count_up_and_around() -> None:
     assert settings.all_seeds() == [2**32 - 2, 2**32 - 1, 0, 1]
 
 
-FINITE = {"lr": "0.1,0.2", "epochs": "1:3", "batch_size": "8", "negatives": "none", "temperature": "0.05"}
+STEPS = {"train": "projection", "fit": "crop", "with_reader": "no"}
+FINITE = {**STEPS, "lr": "0.1,0.2", "epochs": "1:3", "batch_size": "8", "negatives": "none", "temperature": "0.05"}
 
 
 def test_what_can_be_counted() -> None:
     assert Space().size() is None
     space = Space.read(FINITE)
     assert space.size() == 6 == len(list(space.points()))
-    assert set(distributions_of(space)) == {"lr", "epochs"}
-    assert space.fixed() == {"batch_size": 8, "negatives": "none", "temperature": 0.05}
+    assert set(space.searched()) == {"lr", "epochs"}
+    assert space.fixed() == {
+        "train": "projection",
+        "fit": "crop",
+        "with_reader": False,
+        "batch_size": 8,
+        "negatives": "none",
+        "temperature": 0.05,
+    }
+
+
+def test_the_closed_form_map_has_no_settings_of_steps() -> None:
+    assert Space.read({"train": "ridge"}).size() == 4
+    space = Space.read({**FINITE, "train": "ridge,projection", "fit": "crop,squash"})
+    assert space.size() == 2 + 2 * 6 == len(list(space.points()))
+    settings = space.applied(TrainSettings(epochs=5), {"train": "ridge", "fit": "squash", "with_reader": True})
+    assert (settings.train, settings.fit, settings.with_reader) == ("ridge", "squash", True)
+    assert (settings.epochs, settings.lr, settings.without_effect()) == (
+        5,
+        None,
+        TrainSettings(epochs=5).without_effect(),
+    )
+    assert space.point(settings.as_dict()) == {"train": "ridge", "fit": "squash", "with_reader": True}
+
+
+def test_an_older_sweep_keeps_the_settings_that_it_did_not_search() -> None:
+    kept = SweepSettings(TrainSettings(train="text_projection", fit="pad", with_reader=True)).as_dict()
+    kept["space"] = {name: kept["space"][name] for name in ("lr", "epochs", "batch_size", "negatives", "temperature")}
+    assert SweepSettings.from_dict(kept).space.fixed() == {
+        "train": "text_projection",
+        "fit": "pad",
+        "with_reader": True,
+    }
 
 
 def test_a_very_long_range_is_counted_and_begun_in_little_memory() -> None:
@@ -107,8 +146,8 @@ def chosen(space: Space, trials: int, seed: int = 1) -> list[dict[str, Any]]:
         study = create_study(direction="maximize")
         for number in range(trials):
             trial, point = ask(study, space, seed, number, {tuple(point.values()) for point in found})
-            assert trial.params == {name: point[name] for name in space.searched()}
-            study.tell(trial, -float(point["lr"]))
+            assert trial.params == {name: point[name] for name in space.searched() if name in point}
+            study.tell(trial, -float(point.get("lr", 1)))
             found.append(dict(point))
     assert all(trial.state in (TrialState.COMPLETE, TrialState.FAIL) for trial in study.trials)
     return found
@@ -116,15 +155,15 @@ def chosen(space: Space, trials: int, seed: int = 1) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_small_space_is_tried_whole_and_nothing_twice() -> None:
-    space = Space.read({**FINITE, "batch_size": "8,16,32,64"})
-    found = {tuple(point.values()) for point in chosen(space, 24)}
+    space = Space.read({**FINITE, "train": "ridge,projection", "batch_size": "8,16,32,64"})
+    found = {tuple(point.values()) for point in chosen(space, 25)}
     assert found == {tuple(point.values()) for point in space.points()}
     with pytest.raises(TrainerError, match="no untried settings"):
-        chosen(space, 25)
+        chosen(space, 26)
 
 
 def test_a_seed_gives_the_same_choices_and_good_ones() -> None:
-    space = Space.read({"negatives": "none"})
+    space = Space.read({**STEPS, "negatives": "none"})
     first = chosen(space, 40)
     assert first == chosen(space, 40)
     assert first != chosen(space, 40, seed=2)

@@ -19,6 +19,7 @@ from trainer.errors import (
     CantSave,
     NoNetwork,
     NotEnoughPairs,
+    ReaderMissing,
     RunUnusable,
     TrainerError,
     TrainingInterrupted,
@@ -30,7 +31,15 @@ from trainer.sweep.standings import objective
 
 pytestmark = pytest.mark.slow
 
-FAST = {"lr": "0.001:0.1", "epochs": "1:3", "batch_size": "8,16", "negatives": "least-similar,none"}
+FAST = {
+    "train": "projection",
+    "fit": "crop",
+    "with_reader": "no",
+    "lr": "0.001:0.1",
+    "epochs": "1:3",
+    "batch_size": "8,16",
+    "negatives": "least-similar,none",
+}
 
 Make = Callable[..., SweepSettings]
 
@@ -113,7 +122,7 @@ def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: 
     assert (winner.trial, winner.sweep_id, winner.status) == (None, result.sweep_id, "done")
     assert {(row["model"], row["split"]) for row in scored if row["run_id"] != winner.id} == {("tuned", "valid")}
     assert {(row["model"], row["split"]) for row in scored if row["run_id"] == winner.id} == {
-        (model, split) for model in ("base", "tuned") for split in ("train", "valid", "test")
+        (model, split) for model in ("base", "tuned") for split in ("train", "valid")
     }
     assert ranked == {winner.id}
     for run in trials:
@@ -162,9 +171,8 @@ def test_the_winners_run_repeats_its_trials_first_run(filled: Database, settings
     assert {split: recall.n for split, recall in result.recalls["tuned"].items()} == {
         "train": 28,
         "valid": 6,
-        "test": 6,
     }
-    assert result.recalls["tuned"]["test"].low < result.recalls["tuned"]["test"].high
+    assert result.recalls["tuned"]["valid"].low < result.recalls["tuned"]["valid"].high
     assert result.warnings == []
 
 
@@ -248,13 +256,13 @@ def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, 
 
 def test_what_can_not_go_on(filled: Database, settings_for: Make, tmp_path: Path) -> None:
     done = run_sweep(filled, settings_for(trials=2))
-    with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its test split is scored"):
+    with pytest.raises(RunUnusable, match=rf"sweep 1 is done with run {done.run_id}, and its winner is compared"):
         resume_sweep(filled, 1)
     base = build_clip(tmp_path / "base")
     with pytest.raises(TrainingInterrupted):
         run_sweep(filled, settings_for(shared={"model": str(base)}), progress=Stops("Trying settings", 2))
     build_clip(base, seed=5)
-    with pytest.raises(RunUnusable, match=r"is not the model that sweep 2 started with"):
+    with pytest.raises(RunUnusable, match=r"is not the model that the sweep started with"):
         resume_sweep(filled, 2)
     assert status(filled, 2) == "failed"
     build_clip(base)
@@ -340,9 +348,39 @@ def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Data
     assert len(set.union(*found.values())) == 3
 
 
+ALL_WAYS = {"train": "ridge,projection", "fit": "crop,squash", "with_reader": "no,yes", "negatives": "none"}
+
+
+def test_a_sweep_that_needs_the_reader_says_how_to_install_it(
+    filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.models.reading._DISTRIBUTION", "no-such-package")
+    with pytest.raises(ReaderMissing, match="reader"):
+        run_sweep(filled, settings_for({"with_reader": "yes"}))
+
+
+def test_maps_steps_and_crop_modes_are_searched_together(
+    filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.models.reading._DISTRIBUTION", "no-such-package")
+    progress = Stops("never", 0)
+    result = run_sweep(filled, settings_for(ALL_WAYS, trials=12, seeds=1, finalists=1), progress=progress)
+    assert "reader" in progress.told[0], "it is not installed"
+    tried_ways = {(row[2]["train"], row[2]["fit"]) for row in tried(filled, result.sweep_id)}
+    assert len(tried_ways) == 4
+    assert set(result.base_recalls) == {"crop", "squash"}
+    winner = result.standings[0]
+    with filled.read() as session:
+        run = get_run(session, result.run_id)
+    assert settings_for(ALL_WAYS).space.point(run.settings) == settings_for(ALL_WAYS).space.point(winner.settings)
+    assert result.recalls["tuned"]["valid"].value == next(
+        row[3] for row in tried(filled, result.sweep_id) if row[0] == winner.trial and row[1] == 42
+    )
+
+
 @pytest.mark.parametrize("part", ["visual_projection", "text_projection"])
 def test_one_projection_alone(filled: Database, settings_for: Make, part: str) -> None:
-    result = run_sweep(filled, settings_for(shared={"train": part}, trials=2))
+    result = run_sweep(filled, settings_for({"train": part}, trials=2))
     with filled.read() as session:
         assert {run.parameters_trainable for run in sweep_runs(session, 1)} == {16 * 32}
     assert result.settings["train"] == part
@@ -359,7 +397,7 @@ def test_one_projection_alone(filled: Database, settings_for: Make, part: str) -
 )
 def test_only_projections_can_be_swept(filled: Database, settings_for: Make, train: str, message: str) -> None:
     with pytest.raises(BadSetting, match=message):
-        run_sweep(filled, settings_for(shared={"train": train}))
+        run_sweep(filled, settings_for({"train": train}))
     assert status(filled, 1) == "failed"
 
 

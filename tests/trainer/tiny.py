@@ -1,4 +1,4 @@
-"""A tiny random CLIP, real files in the real format, and a channel of small drawn pictures to train it on."""
+"""A tiny CLIP with random weights in the real file format, and a channel of small drawn thumbnails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from store.db import Database
 from tests.store.builders import add_channel, add_video
 
-# Operations this small wait longer for a second thread than they compute, the more so beside other tests.
+# For such small operations, a second thread costs more time than it saves.
 torch.set_num_threads(1)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -24,7 +24,7 @@ SHAPES = ("circle", "square", "bar")
 
 
 def build_clip(folder: Path, seed: int = 0) -> Path:
-    """Write a CLIP of 47,000 random parameters to `folder`, as transformers saves it."""
+    """Write a CLIP model with 47,000 random parameters to `folder`, in transformers' format."""
     special = ("<|pad|>", "<|unk|>", "<|startoftext|>", "<|endoftext|>")
     vocabulary = [*special, *(f"##{letter}" for letter in LETTERS), *LETTERS, *COLOURS, *SHAPES]
     tokenizer = Tokenizer(
@@ -60,7 +60,7 @@ def build_clip(folder: Path, seed: int = 0) -> Path:
 
 
 def draw(colour: str, shape: str, number: int = 0, mark: str = "") -> bytes:
-    """A 48 x 36 PNG of one shape; another number moves it, and a mark is a corner of its own."""
+    """Return a 48 x 36 PNG of one shape. `number` moves the shape; `mark` colours a corner."""
     image = Image.new("RGB", (48, 36), "grey")
     pen = ImageDraw.Draw(image)
     left = 8 + number % 7
@@ -78,12 +78,12 @@ def draw(colour: str, shape: str, number: int = 0, mark: str = "") -> bytes:
 
 
 def fill(database: Database, n: int, channel_id: str = "UC1", first: int = 0) -> None:
-    """Add `n` pairs, all of different titles and pictures, as a sync leaves them."""
+    """Add `n` pairs with distinct titles and thumbnails, as a sync leaves them."""
     with database.write() as session:
         add_channel(session, channel_id, f"@{channel_id.lower()}", channel_id)
         for number in range(first, first + n):
             colour, shape = COLOURS[number % 10], SHAPES[number // 10 % 3]
-            # Channels have pictures of their own: what looks the same is one group, whatever its bytes.
+            # Thumbnails of different channels must look different, because similar thumbnails form one group.
             mark = "" if channel_id == "UC1" else channel_id
             add_video(
                 session,

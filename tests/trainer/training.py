@@ -1,4 +1,4 @@
-"""What tests of whole runs share: settings for the tiny CLIP, and a model's embeddings of all that the store has."""
+"""Helpers for tests of whole runs: settings for the tiny CLIP, results of runs, and embeddings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["artifact", "train_in_use", "embedded_plainly", "losses", "ranks", "s
 
 
 def settings(folder: Path, **other: Any) -> TrainSettings:
-    """Settings that train a tiny CLIP in moments."""
+    """Return settings that train a tiny CLIP quickly."""
     return TrainSettings(
         **{"model": str(folder), "train": "projection", "title_model": "base", "lr": 1e-2, "device": "cpu", **other}
     )
 
 
 def train_in_use(database: Database, chosen: TrainSettings, **other: Any) -> TrainResult:
-    """Train, and take the run into use by hand: for tests that need a champion, however good it is."""
+    """Train, and promote the run if there is no champion, however good its model is."""
     result = train(database, chosen, **other)
     with database.write() as session:
         if champion(session) is None:
@@ -40,19 +40,19 @@ def train_in_use(database: Database, chosen: TrainSettings, **other: Any) -> Tra
 
 
 def artifact(database: Database, run_id: int) -> dict[str, Tensor]:
-    """The tensors that a run kept."""
+    """Return a run's trained tensors."""
     with database.read() as session:
         return dict(load_file(str(get_run(session, run_id).artifact_path)))
 
 
 def losses(database: Database, run_id: int) -> list[float]:
-    """A run's losses, step by step."""
+    """Return a run's losses by step."""
     with database.read() as session:
         return [step.loss for step in steps(session, run_id)]
 
 
 def ranks(database: Database, run_id: int, model: str) -> list[dict[str, Any]]:
-    """A run's rows of ranks, as scoring gives them, by direction and video."""
+    """Return a run's ranks in the format of scoring, ordered by direction and video."""
     names = ("direction", "video_id", "split", "rank", "score", "top_video_id", "top_score")
     with database.read() as session:
         query = select(Rank).where(Rank.run_id == run_id, Rank.model == model).order_by(Rank.direction, Rank.video_id)
@@ -60,7 +60,7 @@ def ranks(database: Database, run_id: int, model: str) -> list[dict[str, Any]]:
 
 
 def vectors(embedder: Embedder, database: Database, digests: Sequence[str], titles: Sequence[str]) -> Any:
-    """All pictures and titles embedded: one array."""
+    """Embed all thumbnails and titles into one array."""
     seen = embedder.picture_vectors(digests, StoredPictures(database), lambda _n: None)
     return np.concatenate([seen, embedder.title_vectors(titles, lambda _n: None)])
 
@@ -68,7 +68,7 @@ def vectors(embedder: Embedder, database: Database, digests: Sequence[str], titl
 def embedded_plainly(
     model: SentenceTransformer, database: Database, digests: Sequence[str], titles: Sequence[str]
 ) -> Any:
-    """The same by nothing but sentence-transformers."""
+    """Like `vectors`, but only with sentence-transformers."""
     parts = [
         model.encode(inputs, normalize_embeddings=True, show_progress_bar=False)
         for inputs in (list(StoredPictures(database).load(digests)), list(titles))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import click
 
 from thumbtune.cli import App
@@ -20,13 +17,13 @@ __all__ = ["champions", "promote"]
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
     """List every run that is or was the champion: when, why, and its recall@1."""
-    from store.db import rows_as_dicts  # noqa: PLC0415 (SQLAlchemy is slow to import)
-    from store.training import scope_from_text  # noqa: PLC0415
+    from store.training import scope_from_text  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from thumbtune.answers.stored import list_champions  # noqa: PLC0415
 
     with app.open_database() as database:
         names = channel_names(database)
         with database.read() as session:
-            rows = [_in_time(row) for row in rows_as_dicts(session, "SELECT * FROM champions")]
+            rows = list_champions(session)
     if as_json:
         app.console.print_json({"champions": rows})
         return
@@ -48,15 +45,6 @@ def champions(app: App, as_json: bool) -> None:
             for row in rows
         ],
     )
-
-
-def _in_time(row: dict[str, Any]) -> dict[str, Any]:
-    """Parse times: SQLite's views return them as text, PostgreSQL's as values."""
-    times = {
-        name: datetime.fromisoformat(row[name]).replace(tzinfo=UTC) if isinstance(row[name], str) else row[name]
-        for name in ("promoted_at", "replaced_at")
-    }
-    return {**row, **times}
 
 
 @click.command(short_help="Make a run the champion.")

@@ -162,6 +162,29 @@ def restore(app: App, folder: Path, as_json: bool) -> None:
         app.console.print_json({"from": str(done.folder), "models": done.models})
 
 
+@db.command("copy", short_help="Copy the store into another one, such as from SQLite to PostgreSQL.")
+@click.argument("url")
+@json_option
+@click.pass_obj
+def copy_command(app: App, url: str, as_json: bool) -> None:
+    """Copy the store into the empty store at URL: sqlite:///FILE or postgresql://USER@HOST/NAME.
+
+    Everything is copied, and ids are kept. The copy is compared with the original at the end. An interrupted copy is
+    continued by the same command. Stop 'watch' and other commands that write to the store before, and use the copy
+    only once the command is done. Trained models stay where they are.
+    """
+    from store.db import copy_store, open_database  # noqa: PLC0415
+
+    with app.open_database(read_only=True) as source, open_database(url, create=True) as target:
+        tables = copy_store(source, target, app.console.phase)
+        name = str(target)
+    if as_json:
+        app.console.print_json({"store": name, "rows": tables})
+    else:
+        rows = sum(tables.values())
+        app.console.say(f"{name}: {rows:,} rows in {sum(map(bool, tables.values()))} tables, equal to the original's")
+
+
 @db.command("clear-cache", short_help="Delete cached features.")
 @json_option
 @click.pass_obj

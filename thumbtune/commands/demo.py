@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -32,11 +33,14 @@ SERVED_STORE = "sqlite:///thumbtune-stand-in.db"
     type=click.Path(path_type=Path, file_okay=False),
     help="An empty folder for the store and the models.  [default: thumbtune-demo, -2, -3, ...]",
 )
+@click.option("--ui", "page", is_flag=True, help="Serve the page on the demo's store at the end, until interrupted.")
 @click.option("--serve", is_flag=True, help="Only run the server, until interrupted.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0 takes a free one.")
 @json_option
 @click.pass_obj
-def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, port: int, as_json: bool) -> None:
+def demo(
+    app: App, channel_dir: Path | None, folder: Path | None, page: bool, serve: bool, port: int, as_json: bool
+) -> int:
     """Run the main commands on a stand-in channel: sync, train, publish, sync again, retrain.
 
     A server on this machine stands in for YouTube: it serves the Data API, the feed and the thumbnails of a drawn
@@ -44,8 +48,9 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
     downloaded. With --channel, the words on the thumbnails are read too
     if the extra thumbtune[reader] is installed.
     """
-    if serve and (folder or as_json):
-        raise click.UsageError(f"--serve and {'--dir' if folder else '--json'} exclude each other; give one of them.")
+    if serve and (folder or as_json or page):
+        other = "--dir" if folder else "--json" if as_json else "--ui"
+        raise click.UsageError(f"--serve and {other} exclude each other; give one of them.")
     from thumbtune.demo.channel import drawn_channel  # noqa: PLC0415
     from thumbtune.demo.session import Session, hold_back, new_folder, tell, training_options  # noqa: PLC0415
     from thumbtune.standin.folder import load_folder  # noqa: PLC0415
@@ -55,7 +60,7 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
     if serve:
         with StandIn(catalogue, port=port) as server:
             _serve(app, server, catalogue.handle, training_options(channel_dir))
-        return
+        return 0
     newest = hold_back(catalogue)
     place = _empty(folder) if folder else new_folder(Path.cwd())
     with StandIn(catalogue, port=port) as server:
@@ -63,6 +68,12 @@ def demo(app: App, channel_dir: Path | None, folder: Path | None, serve: bool, p
         tell(session, catalogue, newest)
     if as_json:
         app.console.print_json({"store": session.store_url, "steps": session.results})
+    if not page:
+        return 0
+    from thumbtune.commands.ui import page_settings, run_page  # noqa: PLC0415
+
+    served = replace(app, db_url=session.store_url)
+    return run_page(served, page_settings(served, "127.0.0.1:0"), browser=True)
 
 
 def _empty(folder: Path) -> Path:

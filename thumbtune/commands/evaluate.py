@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.options import OldArgument, device_option, full_option, json_option, model_option, old_model
+from thumbtune.commands.options import (
+    OldArgument,
+    device_option,
+    full_option,
+    json_option,
+    looks,
+    model_option,
+    old_model,
+)
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.summary import meaning_of
 
@@ -21,19 +29,21 @@ __all__ = ["evaluate"]
 @click.command()
 @model_option(default="the newest run that is done")
 @click.argument("old", cls=OldArgument, required=False, expose_value=False, callback=old_model("the argument"))
+@click.option("--test", is_flag=True, help="Score on the test split too; each look is counted in the store.")
 @device_option()
 @full_option
 @json_option
 @click.pass_obj
-def evaluate(app: App, model: str | None, device: str, full: bool, as_json: bool) -> None:
+def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, as_json: bool) -> None:
     """Score a run's model on its own snapshot, or any model on the newest snapshot of all channels.
 
-    Nothing is written. For a run, the output says whether the figures equal those recorded.
+    Nothing is written but a look at the test split. For a run, the output says whether the figures equal those
+    recorded.
     """
     with app.open_database() as database:
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
-        found = score(database, model, device, app.console)
+        found = score(database, model, device, app.console, test=test)
         names = channel_names(database)
     rows = [
         (
@@ -63,6 +73,8 @@ def evaluate(app: App, model: str | None, device: str, full: bool, as_json: bool
     if found.matches is not None:
         told = "equal those that the run recorded" if found.matches else "differ from those that the run recorded"
         app.console.say(f"the figures {told}")
+    if found.test_looks is not None:
+        app.console.say(looks(found.test_looks))
     if as_json:
         app.console.print_json(_document(found))
 
@@ -89,6 +101,7 @@ def _document(found: Evaluated) -> dict[str, object]:
         "equals_recorded": found.matches,
         "rows": found.rows,
         "channels": list(found.channels),
+        "test_looks": found.test_looks,
         "metrics": scores.table(),
         "intervals": scores.intervals(),
         "title_to_thumbnail": scores.table("title_to_thumbnail"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,15 +12,15 @@ from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
 from thumbtune.early import check_names
-from thumbtune.summary import near_ties, trust_in
+from thumbtune.summary import trust_in
 
 if TYPE_CHECKING:
-    from trainer.library import Matched, Placed
-    from trainer.runs import InUse
+    from trainer.library import Matched, Matches, Placed
 
-__all__ = ["match"]
+__all__ = ["match", "report"]
 
 STDIN = "-"
+MOST_TIES = 5
 
 
 @click.command()
@@ -33,6 +33,7 @@ STDIN = "-"
     metavar="FILE",
     help="Read titles from this file too, one a line, UTF-8; - is standard input.",
 )
+@click.option("--image", "more", multiple=True, metavar="IMAGE", help="Another thumbnail for the titles (repeatable).")
 @model_option()
 @channel_option()
 @device_option()
@@ -44,6 +45,7 @@ def match(
     image: str,
     titles: tuple[str, ...],
     file: Path | None,
+    more: tuple[str, ...],
     model: str | None,
     channels: tuple[str, ...],
     device: str,
@@ -53,36 +55,29 @@ def match(
 
     IMAGE is a file, or the id of a video in the store; put -- before an id that begins with a dash. Without a TITLE,
     or for a TITLE that is -, titles are read from standard input, one a line. "3 of 121" means: among the titles of
-    the store's 120 other pairs, two fit the thumbnail better. The titles that the thumbnail has now are shown for
-    reference, marked `current`.
+    the store's 120 other pairs, two fit the thumbnail better. The probability is that of the title being the
+    thumbnail's own among those titles; "over folds" is its range over models that were each fitted without a fifth of
+    the videos. The titles that the thumbnail has now are shown for reference, marked `current`. With --image, several
+    thumbnails and titles are shown as a matrix.
     """
     ideas = _ideas(titles, file)
+    images = list(dict.fromkeys((image, *more)))
     with app.open_database() as database:
         from trainer.library import open_picture  # noqa: PLC0415
 
-        picture = open_picture(database, image)
+        pictures = [open_picture(database, name) for name in images]
         check_names(database, channels, model)
-        from trainer.library import all_pairs, match_titles, resolve_channels  # noqa: PLC0415 (loads torch)
-        from trainer.quiet import quiet_libraries  # noqa: PLC0415
-        from trainer.runs import open_in_use  # noqa: PLC0415 (loads torch)
+        from thumbtune.answers.modelled import Answerer, match_document  # noqa: PLC0415 (loads torch)
 
-        wanted = resolve_channels(database, channels)
-        with quiet_libraries():
-            used = open_in_use(database, model, device, app.console, wanted)
-            found = match_titles(
-                used.embedder,
-                picture,
-                ideas,
-                all_pairs(database),
-                channels=wanted,
-                database=database,
-                progress=app.console,
-            )
-        trust = trust_in(database, used.run_id, used.name)
-    _report(app.console, found)
+        answerer = Answerer(database, model, device, app.console, channels=channels)
+        found = answerer.match(pictures, ideas, channels)
+        for title in answerer.used.embedder.cut_titles(list(dict.fromkeys(ideas))):
+            app.console.warn(f"the model does not read this title to its end: {title}")
+        trust = trust_in(database, found.run_id, found.model)
+    report(app.console, found)
     app.console.note(trust)
     if as_json:
-        app.console.print_json(_document(found, used, image))
+        app.console.print_json(match_document(found))
 
 
 def _ideas(titles: tuple[str, ...], file: Path | None) -> list[str]:
@@ -120,54 +115,67 @@ def _position(placed: Placed, compared: int) -> str | None:
     return None if placed.stands is None else f"{placed.stands} of {compared + 1}"
 
 
-def _report(console: Console, found: Matched) -> None:
-    lines: list[tuple[float, tuple[object, ...]]] = [
-        (idea.score, (rank, f"{idea.score:.3f}", _position(idea, found.compared), idea.title))
-        for rank, idea in enumerate(found.ideas, start=1)
-    ]
-    lines += [
-        (now.score, ("current", f"{now.score:.3f}", _position(now, found.compared), now.title)) for now in found.current
-    ]
-    close = near_ties([idea.score for idea in found.ideas])
-    lines = [
-        (score, (f"{cells[0]}{' ~' if at < len(close) and close[at] else ''}", *cells[1:]))
-        for at, (score, cells) in enumerate(lines)
-    ]
-    # Stable: at equal scores an idea comes before a current title.
-    console.table(("rank", "score", "position", "title"), [cells for _, cells in sorted(lines, key=lambda at: -at[0])])
-    if any(close):
-        console.note("~ near-tie: the scores differ by less than 0.01")
-    if not found.compared:
+def report(console: Console, found: Matches) -> None:
+    """Print the table of one thumbnail, or the matrix of several, and how far the probabilities can be trusted."""
+    if len(found.thumbnails) == 1:
+        _report_one(console, found.thumbnails[0])
+    else:
+        _report_matrix(console, found.thumbnails)
+    if found.calibration is not None:
+        measured = found.calibration
+        console.say(
+            f"probabilities: calibrated on {measured.n} held-out thumbnails in {len(measured.scales)} folds; expected "
+            f"calibration error {measured.error:.3f}"
+        )
+    else:
+        console.note(f"note: no probabilities: {found.uncalibrated}")
+    if not found.thumbnails[0].compared:
         console.note(
             "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"
         )
 
 
-def _document(found: Matched, used: InUse, image: str) -> dict[str, Any]:
-    return {
-        "image": image,
-        "model": used.name,
-        "run_id": used.run_id,
-        "compared": found.compared,
-        "titles": [
-            {
-                "rank": rank,
-                "title": idea.title,
-                "score": idea.score,
-                "stands": idea.stands,
-                "of": found.compared + 1 if idea.stands else None,
-                "times": idea.times,
-            }
-            for rank, idea in enumerate(found.ideas, start=1)
-        ],
-        "current": [
-            {
-                "title": now.title,
-                "score": now.score,
-                "stands": now.stands,
-                "of": found.compared + 1 if now.stands else None,
-                "video_ids": list(now.video_ids),
-            }
-            for now in found.current
-        ],
-    }
+def _report_one(console: Console, found: Matched) -> None:
+    lines: list[tuple[float, tuple[object, ...]]] = [
+        (idea.score, _row(rank, idea, found.compared)) for rank, idea in enumerate(found.ideas, start=1)
+    ]
+    lines += [(now.score, _row("current", now, found.compared)) for now in found.current]
+    # Stable: at equal scores an idea comes before a current title.
+    rows = [cells for _, cells in sorted(lines, key=lambda at: -at[0])]
+    columns = ("rank", "score", "position", "probability", "over folds", "title")
+    kept = [at for at, name in enumerate(columns) if any(row[at] is not None for row in rows) or name == "position"]
+    console.table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
+    if found.words is not None:
+        console.say(f"words on the thumbnail: {found.words or '(none)'}")
+    ties = found.near_ties()
+    if ties:
+        console.say(f"can't be told apart: {_pairs(ties)} (their probabilities over folds overlap)")
+
+
+def _row(rank: object, title: Placed, compared: int) -> tuple[object, ...]:
+    chance = title.probability
+    shown = (None, None) if chance is None else (f"{chance.value:.3f}", f"{chance.low:.3f} to {chance.high:.3f}")
+    return (rank, f"{title.score:.3f}", _position(title, compared), *shown, title.title)
+
+
+def _pairs(ties: list[tuple[int, int]]) -> str:
+    shown = ", ".join(f"{one} and {other}" for one, other in ties[:MOST_TIES])
+    return shown if len(ties) <= MOST_TIES else f"{shown} and {len(ties) - MOST_TIES} more"
+
+
+def _report_matrix(console: Console, thumbnails: list[Matched]) -> None:
+    """Print a row for each title, a column for each thumbnail: the probability, or else the score, and the rank."""
+    ranked = [{idea.title: (rank, idea) for rank, idea in enumerate(found.ideas, start=1)} for found in thumbnails]
+    rows = [[idea.title, *(_cell(*of[idea.title]) for of in ranked)] for idea in thumbnails[0].ideas]
+    names = [f"{number}: {found.name}" for number, found in enumerate(thumbnails, start=1)]
+    console.table(("title", *names), rows)
+    for number, found in enumerate(thumbnails, start=1):
+        if found.words is not None:
+            console.say(f"words on thumbnail {number}: {found.words or '(none)'}")
+        if found.near_ties():
+            console.say(f"can't be told apart for thumbnail {number}: ranks {_pairs(found.near_ties())}")
+
+
+def _cell(rank: int, idea: Placed) -> str:
+    shown = f"{idea.score:.3f}" if idea.probability is None else f"{idea.probability.value:.3f}"
+    return f"{shown} (#{rank})"

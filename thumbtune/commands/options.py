@@ -19,6 +19,7 @@ __all__ = [
     "device_option",
     "full_option",
     "json_option",
+    "looks",
     "model_option",
     "note_old_spelling",
     "old_model",
@@ -57,6 +58,11 @@ json_option = click.option(
 
 
 full_option = click.option("--full", is_flag=True, help="Show everything that is known, not only the summary.")
+
+
+def looks(n: int) -> str:
+    """Describe how often the test split was looked at: the more often, the less its figures surprise."""
+    return f"test looked at {n} time{'s' * (n != 1)}"
 
 
 def channel_option(default: str = "all channels") -> Callable[[F], F]:

@@ -5,42 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from store.db import rows_as_dicts
-from store.training import (
-    channel_titles,
-    current_models,
-    evaluations,
-    get_run,
-    get_sweep,
-    hidden_runs,
-    hide_run,
-    recalls_of,
-    scope_of,
-    steps,
-)
+from store.training import channel_titles, count_test_looks, current_models, hide_run, recalls_of, scope_of
+from thumbtune.answers.stored import list_runs, run_details, with_values
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
-from thumbtune.commands.options import DEMO_MODEL, full_option, json_option
+from thumbtune.commands.options import DEMO_MODEL, full_option, json_option, looks
 from thumbtune.console import Console, printable
 from thumbtune.scopes import scope_in_words
 from thumbtune.summary import run_in_words
 from trainer.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from store.tables import Evaluation, TrainingRun
     from trainer.scoring import Compared
 
 __all__ = ["runs"]
 
-_LISTED = ("run_id", "started_at", "status", "base_model", "trained", "snapshot_id", "n_train", "n_test")
+_LISTED = ("run_id", "started_at", "status", "base_model", "trained", "snapshot_id", "n_train", "n_valid")
 _OF_SWEEP = ("trial", "seed", "lr", "epochs", "batch_size", "negatives", "temperature", "valid_recall_at_1", "seconds")
 _SHOWN_CHANGES = 20
 _SHOWN_ERRORS = 10
@@ -63,7 +48,7 @@ _REMOVED = "(removed)"
 def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool, as_json: bool) -> None:
     """List, show, compare and plot training runs, promote one, or hide one.
 
-    In the list, * is a run in use; then follow the date, the channels and the base model, the number of test
+    In the list, * is a run in use; then follow the date, the channels and the base model, the number of valid
     thumbnails, and the share of them whose title is ranked first: by the base model -> by the trained one, with its
     95 % interval.
     """
@@ -72,17 +57,11 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
     app = ctx.find_object(App)
     assert app is not None
     with app.open_database() as database, database.read() as session:
-        rows = _listed(session, sweep_id)
-        in_use = {one.run.id for one in current_models(session)}
-        hidden = set() if with_hidden else hidden_runs(session)
+        rows = [with_values(row) for row in list_runs(session, sweep_id, hidden=with_hidden)]
+        looked = count_test_looks(session)
         names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
-    rows = [
-        {**row, "in_use": row["run_id"] in in_use, "scope": list(scope_of(_values(row)["settings"]))}
-        for row in rows
-        if row["run_id"] not in hidden
-    ]
     if as_json:
-        app.console.print_json({"runs": [{**row, **_values(row)} for row in rows]})
+        app.console.print_json({"runs": rows, "test_looks": looked})
         return
     if not rows:
         app.console.say("there are no runs yet; run 'thumbtune train' first")
@@ -92,9 +71,10 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
         return
     if not wide:
         app.console.table(
-            ("run", "date", "channels", "model", "n test", "recall@1 (95 %)"), [_short_line(row, names) for row in rows]
+            ("run", "date", "channels", "model", "n valid", "recall@1 (95 %)"),
+            [_short_line(row, names) for row in rows],
         )
-        _tell_failures(app.console, rows)
+        _tell_failures(app.console, rows, looked)
         return
     app.console.table(
         (
@@ -107,20 +87,21 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
             "other settings",
             "snapshot",
             "n train",
-            "n test",
-            "base test recall@1",
-            "test recall@1",
+            "n valid",
+            "base valid recall@1",
+            "valid recall@1",
             "95 % interval",
+            "test recall@1",
             "seconds",
             "channels",
         ),
         [[*_line(row), scope_in_words(row["scope"], names)] for row in rows],
     )
-    _tell_failures(app.console, rows)
+    _tell_failures(app.console, rows, looked)
 
 
-def _tell_failures(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Write a line for each run that failed: on a terminal its beginning, in a pipe all of it."""
+def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) -> None:
+    """Write a line for each run that failed (on a terminal its beginning), and how often test was looked at."""
     for row in rows:
         if row["error"]:
             told = f"run {row['run_id']} {row['status']}: {row['error']}"
@@ -129,12 +110,14 @@ def _tell_failures(console: Console, rows: list[dict[str, Any]]) -> None:
         console.note(
             "'thumbtune runs show ID' shows an error whole, 'thumbtune runs hide ID' takes the run off this list"
         )
+    if looked:
+        console.say(looks(looked))
 
 
 def _short_line(row: dict[str, Any], names: dict[str, str]) -> list[object]:
     """A run's line that fits a terminal of 80 columns."""
-    base, tuned = row["base_test_recall_at_1"], row["test_recall_at_1"]
-    low, high = row["test_recall_at_1_low"], row["test_recall_at_1_high"]
+    base, tuned = row["base_valid_recall_at_1"], row["valid_recall_at_1"]
+    low, high = row["valid_recall_at_1_low"], row["valid_recall_at_1_high"]
     interval = "" if low is None else f" ({low:.2f}-{high:.2f})"
     figures = row["status"] if tuned is None else f"{_share(base)} -> {_share(tuned)}{interval}"
     return [
@@ -142,7 +125,7 @@ def _short_line(row: dict[str, Any], names: dict[str, str]) -> list[object]:
         str(row["started_at"])[:10],
         printable(scope_in_words(row["scope"], names), limit=12),
         "demo" if row["base_model"] == str(DEMO_MODEL) else printable(PurePath(row["base_model"]).name, limit=13),
-        row["n_test"],
+        row["n_valid"],
         figures,
     ]
 
@@ -151,20 +134,13 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _listed(session: Session, sweep_id: int | None) -> list[dict[str, Any]]:
-    if sweep_id is None:
-        return rows_as_dicts(session, "SELECT * FROM run_history WHERE trial IS NULL ORDER BY run_id")
-    get_sweep(session, sweep_id)
-    return rows_as_dicts(session, "SELECT * FROM run_history WHERE sweep_id = :sweep ORDER BY run_id", sweep=sweep_id)
-
-
 def _sweep_line(row: dict[str, Any]) -> list[object]:
-    facts = {**row, **_values(row)["settings"]}
+    facts = {**row, **with_values(row)["settings"]}
     return [row["run_id"], row["status"], *(facts[name] for name in _OF_SWEEP)]
 
 
 def _line(row: dict[str, Any]) -> list[object]:
-    low, high = row["test_recall_at_1_low"], row["test_recall_at_1_high"]
+    low, high = row["valid_recall_at_1_low"], row["valid_recall_at_1_high"]
     first: list[object] = [row[column] for column in _LISTED]
     first[1] = str(first[1])[:16]
     first[3] = str(first[3]) if len(str(first[3])) <= 40 else "…" + str(first[3])[-39:]
@@ -174,9 +150,10 @@ def _line(row: dict[str, Any]) -> list[object]:
         *first[1:5],
         _others(row),
         *first[5:],
-        row["base_test_recall_at_1"],
-        row["test_recall_at_1"],
+        row["base_valid_recall_at_1"],
+        row["valid_recall_at_1"],
         None if low is None else f"{low:.3f} to {high:.3f}",
+        row["test_recall_at_1"],
         row["seconds"],
     ]
 
@@ -184,7 +161,7 @@ def _line(row: dict[str, Any]) -> list[object]:
 def _others(row: dict[str, Any]) -> str:
     """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
-    kept = _values(row)["settings"]
+    kept = with_values(row)["settings"]
     told = [
         f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
@@ -198,15 +175,6 @@ def _rounded(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _values(row: dict[str, Any]) -> dict[str, Any]:
-    """SQLite's views give JSON and times as text, PostgreSQL's as values."""
-    settings, started = row["settings"], row["started_at"]
-    return {
-        "settings": json.loads(settings) if isinstance(settings, str) else settings,
-        "started_at": datetime.fromisoformat(started).replace(tzinfo=UTC) if isinstance(started, str) else started,
-    }
-
-
 @runs.command(short_help="Show everything recorded about a run.")
 @click.argument("run_id", metavar="ID", type=int)
 @full_option
@@ -215,63 +183,62 @@ def _values(row: dict[str, Any]) -> dict[str, Any]:
 def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
     """Show run ID; with --full its settings, versions, metrics, losses, and the titles that it ranks wrong."""
     with app.open_database() as database, database.read() as session:
-        run = get_run(session, run_id)
-        scored = evaluations(session, run_id)
-        taken = steps(session, run_id)
-        wrong = rows_as_dicts(
-            session,
-            "SELECT video_id, title, rank, score, top_video_id, top_title, top_score FROM run_errors "
-            "WHERE run_id = :run AND model = 'tuned' AND split = 'test' ORDER BY rank DESC, video_id",
-            run=run_id,
-        )
+        found = run_details(session, run_id)
         recalls = recalls_of(session, run_id)
         names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
         in_use = [one.scope for one in current_models(session) if one.run.id == run_id]
-    facts = _facts(run)
-    metrics = [
-        _columns(row, "model", "scope", "split", "direction", "metric", "value", "n", "low", "high")
-        for row in sorted(scored, key=_reading_order)
-    ]
-    losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in taken]
+    facts, metrics, losses, wrong = found.facts, found.metrics, found.steps, found.errors
     if as_json:
-        app.console.print_json({**facts, "metrics": metrics, "steps": losses, "test_errors": wrong})
+        app.console.print_json(
+            {**facts, "metrics": metrics, "steps": losses, **{f"{split}_errors": rows for split, rows in wrong.items()}}
+        )
         return
     meaning = run_in_words(run_id, recalls)
     if meaning is not None:
         app.console.say(meaning)
     if not full:
-        _summarise(app.console, run, names, in_use, len(wrong))
+        _summarise(app.console, facts, names, in_use, wrong)
         return
     app.console.table(("fact", "value"), [(name, _short(value)) for name, value in facts.items()])
     if metrics:
         app.console.table(tuple(metrics[0]), [tuple(row.values()) for row in metrics], title="metrics")
     if losses:
         app.console.say(f"loss: {losses[0]['loss']:.4f} at step 1, {losses[-1]['loss']:.4f} at step {len(losses)}")
-    if wrong:
-        shown = [(row["rank"], row["title"] or _REMOVED, row["top_title"] or _REMOVED) for row in wrong[:_SHOWN_ERRORS]]
-        app.console.table(
-            ("rank", "own title", "ranked first"), shown, title=f"test thumbnails ranked wrong: {len(wrong)}"
-        )
+    for split, rows in wrong.items():
+        if rows:
+            shown = [(row["rank"], row["title"] or _REMOVED, row["top_title"] or _REMOVED) for row in rows]
+            app.console.table(
+                ("rank", "own title", "ranked first"),
+                shown[:_SHOWN_ERRORS],
+                title=f"{split} thumbnails ranked wrong: {len(rows)}",
+            )
 
 
 def _summarise(
-    console: Console, run: TrainingRun, names: dict[str, str], in_use: Sequence[Sequence[str]], wrong: int
+    console: Console,
+    facts: dict[str, Any],
+    names: dict[str, str],
+    in_use: Sequence[Sequence[str]],
+    wrong: dict[str, list[dict[str, Any]]],
 ) -> None:
     """Print what most people ask of a run, in at most 15 lines with the one before."""
     lines: list[tuple[str, object]] = [
-        ("status", run.status),
-        ("started", run.started_at),
-        ("base model", run.base_model),
-        ("trained", run.trained),
-        ("channels", scope_in_words(scope_of(run.settings), names)),
+        ("status", facts["status"]),
+        ("started", facts["started_at"]),
+        ("base model", facts["base_model"]),
+        ("trained", facts["trained"]),
+        ("channels", scope_in_words(scope_of(facts["settings"]), names)),
         ("in use for", "; ".join(scope_in_words(scope, names) for scope in in_use) or "nothing"),
-        ("decision", run.decision),
-        ("error", run.error),
-        ("model", run.artifact_path),
-        ("ranked wrong", f"{wrong} test thumbnails"),
+        ("decision", facts["decision"]),
+        ("error", facts["error"]),
+        ("model", facts["artifact_path"]),
+        (
+            "ranked wrong",
+            ", ".join(f"{len(rows)} {split} thumbnails" for split, rows in wrong.items() if rows) or "none",
+        ),
     ]
     console.table(("fact", "value"), [(name, value) for name, value in lines if value is not None])
-    console.note(f"'thumbtune runs show {run.id} --full' shows everything recorded")
+    console.note(f"'thumbtune runs show {facts['run_id']} --full' shows everything recorded")
 
 
 @runs.command(short_help="Take a run off the list.")
@@ -288,21 +255,6 @@ def hide(app: App, run_id: int, undo: bool, as_json: bool) -> None:
         app.console.print_json({"run_id": run_id, "hidden": not undo})
 
 
-def _reading_order(row: Evaluation) -> tuple[object, ...]:
-    """Base before tuned, train before test, recall@1 before recall@10."""
-    split = ("train", "valid", "test").index(row.split)
-    metric = ("recall", "mrr", "median_rank").index(row.metric.partition("@")[0])
-    return row.model, row.scope, split, row.direction, metric, row.k or 0
-
-
-def _facts(run: TrainingRun) -> dict[str, Any]:
-    return {"run_id" if key == "id" else key: getattr(run, key) for key in run.__table__.columns.keys()}  # noqa: SIM118
-
-
-def _columns(row: object, *names: str) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in names}
-
-
 def _short(value: object) -> object:
     return json.dumps(value) if isinstance(value, dict) else value
 
@@ -313,7 +265,7 @@ def _short(value: object) -> object:
 @click.option(
     "--split",
     type=click.Choice(("train", "valid", "test")),
-    default="test",
+    default="valid",
     show_default=True,
     help="The split to compare on.",
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +25,7 @@ __all__ = ["search"]
 @click.command()
 @click.argument("text", required=False)
 @click.option("--like", metavar="IMAGE", help="Search by a picture instead: a file, or the id of a video in the store.")
+@click.option("--words", metavar="TEXT", help="Search for thumbnails on which all of these words were read.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of results.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the results as a contact sheet."
@@ -38,6 +40,7 @@ def search(
     /,
     text: str | None,
     like: str | None,
+    words: str | None,
     k: int,
     out: Path | None,
     model: str | None,
@@ -45,13 +48,17 @@ def search(
     device: str,
     as_json: bool,
 ) -> None:
-    """Find the thumbnails that show TEXT, or that are like IMAGE.
+    """Find the thumbnails that show TEXT, that are like IMAGE, or that have words on them.
 
     The library is every current pair in the store. Scores are cosine similarities: they rank the results of one
-    search, and are not comparable between searches. A video named by its id is not among the results.
+    search, and are not comparable between searches. A video named by its id is not among the results. --words needs no
+    model: it looks in what the reader has read ('thumbtune train --with-reader' reads all thumbnails), newest first.
     """
-    if (text is None) == (like is None):
-        raise click.UsageError("give either TEXT to search for, or --like IMAGE.")
+    if sum(given is not None for given in (text, like, words)) != 1:
+        raise click.UsageError("give TEXT to search for, --like IMAGE, or --words TEXT: one of them.")
+    if words is not None:
+        _search_words(app, words, k, channels, as_json=as_json)
+        return
     if text is not None and not text.strip():
         raise click.UsageError("the TEXT to search for is empty.")
     with app.open_database() as database:
@@ -59,29 +66,50 @@ def search(
 
         picture = None if like is None else open_picture(database, like)
         check_names(database, channels, model)
-        from trainer import library as libraries  # noqa: PLC0415 (loads torch)
-        from trainer.publish import check_sheet_path  # noqa: PLC0415
-        from trainer.quiet import quiet_libraries  # noqa: PLC0415
-        from trainer.runs import open_in_use  # noqa: PLC0415
+        from thumbtune.answers.modelled import Answerer, search_document  # noqa: PLC0415 (loads torch)
 
         if out is not None:
+            from trainer.publish import check_sheet_path  # noqa: PLC0415 (matplotlib)
+
             check_sheet_path(out)
-        pairs = libraries.searchable(database, channels)
-        with quiet_libraries():
-            used = open_in_use(database, model, device, app.console, libraries.resolve_channels(database, channels))
-            with app.console.phase("Embedding the query"):
-                if picture is None:
-                    query = libraries.text_vector(used.embedder, str(text))
-                else:
-                    query = libraries.picture_vector(used.embedder, picture)
-            library = libraries.load_library(database, used.embedder, pairs, app.console)
-        found = libraries.search(library, query, k, without=None if picture is None else picture.video_id)
+        answerer = Answerer(database, model, device, app.console, channels=channels)
+        answer = answerer.search(str(text) if picture is None else picture, k, channels)
+        found, library, used = answer.found, answer.library, answerer.used
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
         trust = trust_in(database, used.run_id, used.name)
     _report(app.console, found, library, drawn)
     app.console.note(trust)
     if as_json:
-        app.console.print_json(_document(found, library, used, text, like, drawn))
+        document = search_document(answer, used, text, like)
+        app.console.print_json({**document, "contact_sheet": None if drawn is None else str(drawn)})
+
+
+def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as_json: bool) -> None:
+    from store.training import thumbnails_with_words  # noqa: PLC0415
+
+    if not words.split():
+        raise click.UsageError("the TEXT to search for is empty.")
+    with app.open_database() as database:
+        from trainer.library import resolve_channels  # noqa: PLC0415
+
+        wanted = resolve_channels(database, channels)
+        with database.read() as session:
+            found = thumbnails_with_words(session, words, wanted)
+    shown = found.matching[:k]
+    rows = [(video.video_id, video.text, video.title, _url(video.video_id)) for video in shown]
+    if rows:
+        app.console.table(("id", "words on the thumbnail", "title", "url"), rows)
+    else:
+        app.console.say("no thumbnail has these words")
+    if found.unread:
+        app.console.note(
+            f"note: {found.unread} of {found.searched} thumbnails have not been read; 'thumbtune train --with-reader' "
+            "reads them"
+        )
+    if as_json:
+        results = [{**asdict(video), "url": _url(video.video_id)} for video in shown]
+        counts = {"searched": found.searched, "unread": found.unread, "found": len(found.matching)}
+        app.console.print_json({"words": words, **counts, "results": results})
 
 
 def _draw(
@@ -151,28 +179,3 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
         console.say("the store has no other thumbnail")
     if drawn is not None:
         console.say(f"contact sheet: {drawn}")
-
-
-def _document(
-    found: list[Found], library: Library, used: InUse, text: str | None, like: str | None, drawn: Path | None
-) -> dict[str, Any]:
-    return {
-        "text": text,
-        "like": like,
-        "model": used.name,
-        "run_id": used.run_id,
-        "searched": len(library.pairs),
-        "left_out": [pair.video_id for pair in library.left_out],
-        "contact_sheet": None if drawn is None else str(drawn),
-        "results": [
-            {
-                "rank": rank,
-                "video_id": answer.pair.video_id,
-                "channel_id": answer.pair.channel_id,
-                "title": answer.pair.title,
-                "score": answer.score,
-                "url": _url(answer.pair.video_id),
-            }
-            for rank, answer in enumerate(found, start=1)
-        ],
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,24 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
 )
 @click.option("--timeout", type=float, metavar="MIN", help="Start no further trial after this many minutes.")
 @click.option("--resume", type=int, metavar="ID", help="Resume sweep ID, up to --trials in total.")
+@click.option(
+    "--train",
+    default=_SPACE["train"],
+    show_default=True,
+    metavar="SPACE",
+    help="What to train: ridge (a map from titles to thumbnails, in closed form), projection (both projections, in "
+    "steps), or a regular expression over the projections' names.",
+)
+@click.option("--fit", default=_SPACE["fit"], show_default=True, metavar="SPACE", help="Crop modes to try.")
+@click.option(
+    "--with-reader",
+    default=_SPACE["with_reader"],
+    show_default=True,
+    is_flag=False,
+    flag_value="yes",
+    metavar="SPACE",
+    help="Whether to add the cosine of the words on the thumbnail; left out if the reader is not installed.",
+)
 @click.option("--lr", default=_SPACE["lr"], show_default=True, metavar="SPACE", help="Learning rates to try.")
 @click.option("--epochs", default=_SPACE["epochs"], show_default=True, metavar="SPACE", help="Epochs to try.")
 @click.option(
@@ -77,17 +96,12 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
     show_default=True,
     help="Seed of the search; the runs' seeds count up from it.",
 )
-@click.option(
-    "--train",
-    default=_SWEEP.shared.train,
-    show_default=True,
-    metavar="WHAT",
-    help="Projections to train: projection for both, or a regular expression over their names.",
-)
 @training_options(
     defaults=True,
     without=(
         "train",
+        "fit",
+        "with_reader",
         "lr",
         "epochs",
         "batch_size",
@@ -119,8 +133,8 @@ def sweep(
 
     SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is recorded as one run per seed; these runs are not
     scored on the test split and keep no model. The best settings are run with more seeds; the best over all seeds are
-    trained once more, as 'thumbtune train' does, and scored on test. It comes into use if it is better on held-out
-    pairs than the model in use.
+    trained once more, as 'thumbtune train' does, and compared. It comes into use if it is better on held-out pairs than
+    the model in use. The closed-form map has no use for the settings of training in steps.
 
     Resume a stopped sweep with --resume. The ranking of sweep 1's trials, by SQL:
 
@@ -156,7 +170,7 @@ def sweep(
 
 def _settings(options: dict[str, Any], **counts: int) -> SweepSettings:
     space = Space.read({name: options.pop(name) for name in _SPACE})
-    return SweepSettings(TrainSettings(**options), space, **counts)
+    return SweepSettings(TrainSettings(train="projection", **options), space, **counts)
 
 
 def _report(console: Console, result: SweepResult) -> None:
@@ -168,12 +182,15 @@ def _report(console: Console, result: SweepResult) -> None:
         f"sweep {result.sweep_id}: {tried} trial{'s' * (tried != 1)}, {result.runs} runs in {result.seconds:.0f} s, "
         f"ranked on {result.n_valid} valid pairs{told}"
     )
-    columns = [*_SPACE, "seeds", "valid recall@1", "sd", "mrr"]
+    shown = result.standings[:_SHOWN]
+    differing = [name for name in _SPACE if len({standing.settings[name] for standing in shown}) > 1]
     console.table(
-        ("trial", *(name.replace("_", " ") for name in columns)),
-        [_line(standing) for standing in result.standings[:_SHOWN]],
+        ("trial", *(name.replace("_", " ") for name in differing), "seeds", "valid recall@1", "sd", "mrr"),
+        [_line(standing, differing) for standing in shown],
         title=f"the best of {len(result.standings)}",
     )
+    for fit, recall in result.base_recalls.items():
+        console.say(f"the base model, --fit {fit}: valid recall@1 {recall:.3f}")
     best, tuned, base = result.standings[0], result.recalls["tuned"], result.recalls["base"]
     spread = "" if best.sd is None else f" (sd {best.sd:.3f})"
     console.say(f"winner: trial {best.trial}, valid recall@1 {best.recall_at_1:.3f}{spread} over {best.seeds} seeds")
@@ -189,9 +206,14 @@ def _report(console: Console, result: SweepResult) -> None:
         console.say(f"run {result.run_id} is not in use{why}; {by_hand}")
 
 
-def _line(standing: Standing) -> tuple[object, ...]:
-    tried = [standing.settings[name] for name in _SPACE]
+def _line(standing: Standing, names: Sequence[str]) -> tuple[object, ...]:
+    used = Space().point(standing.settings)
+    tried = [_shown(used.get(name)) for name in names]
     return (standing.trial, *tried, standing.seeds, standing.recall_at_1, standing.sd, standing.mrr)
+
+
+def _shown(value: object) -> object:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _told(recall: Recall) -> str:
@@ -202,4 +224,5 @@ def _document(result: SweepResult) -> dict[str, Any]:
     document = asdict(result)
     document["trials"] = len(result.standings) + result.failed
     document["recall_at_1"] = document.pop("recalls")
+    document["base_recall_at_1"] = document.pop("base_recalls")
     return document

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
-from thumbtune.commands.options import full_option, json_option
+from thumbtune.commands.options import full_option, json_option, looks
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
 from thumbtune.early import check_names
@@ -30,13 +30,14 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 @click.command()
 @training_options(defaults=True)
+@click.option("--test", is_flag=True, help="Score on the test split too; each look is counted in the store.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
 @full_option
 @json_option
 @click.pass_context
 def train(
-    ctx: click.Context, /, *, as_json: bool, full: bool, recipe: bool, output: Path | None, **options: Any
+    ctx: click.Context, /, *, as_json: bool, test: bool, full: bool, recipe: bool, output: Path | None, **options: Any
 ) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
@@ -59,7 +60,7 @@ def train(
         check_names(database, settings.channels, None if settings.model == READER else settings.model)
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
-        result = run_training(database, settings, output=output, progress=app.console)
+        result = run_training(database, settings, output=output, progress=app.console, test=test)
     report(app.console, result, full=full)
     if result.champion is not None:
         app.console.say(_beside(result))
@@ -123,6 +124,8 @@ def report(console: Console, result: TrainResult, *, full: bool = False) -> None
     console.table(("split", "n", *others, "recall@1", "95 % interval", *more), rows)
     if result.reader is not None:
         console.say(_words_alone(result.reader, result.examples))
+    if result.test_looks is not None:
+        console.say(looks(result.test_looks))
     console.say(f"model: {result.model_path}")
 
 
@@ -179,12 +182,14 @@ def document(result: TrainResult) -> dict[str, Any]:
         "model_path": str(result.model_path),
         "parameters": {"total": result.total, "trainable": result.trainable},
         "examples": result.examples,
+        "test_looks": result.test_looks,
         "metrics": {name: scores.table() for name, scores in scored.items()},
         "intervals": {name: scores.intervals() for name, scores in scored.items()},
         "title_to_thumbnail": {name: scores.table("title_to_thumbnail") for name, scores in scored.items()},
         "by_channel": {
             channel: {name: scores.table(scope=channel) for name, scores in scored.items()} for channel in channels
         },
+        "titles_cut": result.titles_cut,
         "champion_run_id": result.champion_id,
         "promoted": result.promoted,
         "reason": None if result.decision is None else result.decision.reason,

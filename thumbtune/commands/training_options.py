@@ -149,7 +149,10 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "text_model",
         ("--text-model",),
-        {"metavar": "NAME|DIR", "help": "The sentence model by which the reader compares words with titles."},
+        {
+            "metavar": "NAME|DIR",
+            "help": "What embeds titles instead of the model; with the reader: by what it compares words with titles.",
+        },
     ),
     ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),
     (

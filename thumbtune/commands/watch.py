@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +66,7 @@ PATIENCE_S = 8.0
     metavar="HOST:PORT",
     help="Where to serve /healthz, /readyz and /metrics; port 0 takes a free port.",
 )
+@click.option("--ui", "page", is_flag=True, help="Also serve the page of 'thumbtune ui', at 127.0.0.1:8460.")
 @click.pass_obj
 def watch(
     app: App,
@@ -73,6 +77,7 @@ def watch(
     units: int,
     retrain: bool,
     listen: str,
+    page: bool,
 ) -> int:
     """Sync channels on a schedule until stopped.
 
@@ -105,11 +110,24 @@ def watch(
             if not asked.names and not followed_ids(session):
                 raise click.UsageError("The store has no channels yet; name one: thumbtune watch @HANDLE")
         log.info("watching %s, each every %s", ", ".join(map(str, asked.names)) or "all channels of the store", every)
-        run_until_stopped(
-            lambda stop: Service(database, asked.names, asked.settings, options, stop=stop).run(_say_where),
-            patience_s=PATIENCE_S,
-        )
+
+        async def work(stop: asyncio.Event) -> None:
+            async with _page(app) if page else nullcontext():
+                await Service(database, asked.names, asked.settings, options, stop=stop).run(_say_where)
+
+        run_until_stopped(work, patience_s=PATIENCE_S)
     return 0
+
+
+@asynccontextmanager
+async def _page(app: App) -> AsyncIterator[None]:
+    """Serve the page meanwhile, in this process; the model has a process of its own."""
+    from thumbtune.commands.ui import LISTEN, page_settings  # noqa: PLC0415
+    from thumbtune.ui.server import serve_page  # noqa: PLC0415
+
+    async with serve_page(page_settings(app, LISTEN)) as address:
+        log.info("serving the page on http://%s/", address, extra={"address": str(address)})
+        yield
 
 
 def _show_logs(app: App) -> None:

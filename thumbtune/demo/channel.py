@@ -1,9 +1,9 @@
-"""The demo's channel: "Inkwell Harbour", an invented printmaker who publishes every Friday, drawn by this package.
+"""The demo's channel: "Inkwell Harbour", an invented printmaker who publishes every Friday. Drawn by this package.
 
-Its thumbnails and titles share their meaning (subject, colour, number, place, series and the kind of video, which the
-words on the thumbnail hint at) in the style of one channel: its own paints and composition, and its own names for most
-things, such as `ember` for red and `dinghy` for a boat. The shipped encoder was trained on other channels
-(`tools/training_styles.py`), so fine-tuning has something to learn.
+Thumbnails and titles share their meaning: subject, colour, number, place, series and the kind of video (which the words
+on the thumbnail indicate). The channel has its own style: paints, composition, and names for most things, such as
+`ember` for red and `dinghy` for a boat. The shipped encoder was trained on other channels
+(`tools/training_styles.py`), so fine-tuning improves it.
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ CHANNEL_VOICE = Voice(
 _NAME = "Inkwell Harbour"
 _FIRST = datetime(2017, 3, 3, 16, 0, tzinfo=UTC)
 _WEEK = timedelta(days=7)
-# Some subjects are more frequent, as on any channel.
+# As on real channels, some subjects are more frequent.
 _SUBJECT_WEIGHTS = tuple(3 if index % 5 == 0 else 2 if index % 2 else 1.5 for index in range(len(SUBJECTS)))
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnPicture:
-    """A thumbnail that is drawn on demand: 480x360 JPEG bytes, the same for the same scene and key."""
+    """A thumbnail that is drawn on demand: a 480x360 JPEG, the same for the same scene and key."""
 
     scene: Scene
     key: str
@@ -114,17 +114,17 @@ class DrawnPicture:
 
 
 def drawn_channel(count: int = 420, seed: int = 7) -> Catalogue:
-    """Draw the channel: `count` weekly videos and, among them, extras that real channels also have.
+    """Draw the channel: `count` weekly videos and some special videos that real channels also have.
 
-    The extras are six shorts, a private and a deleted video, a re-upload with the original's thumbnail, two open-studio
-    videos with the same title, and, as the newest entry, a premiere without a duration. The other newest entries are
-    ordinary videos. The same `count` and `seed` give the same catalogue and the same thumbnail bytes.
+    The special videos are six Shorts, a private and a deleted video, a re-upload with the original's thumbnail, two
+    open-studio videos with the same title, and, as the newest entry, a premiere without a duration. The other newest
+    entries are weekly videos. The same `count` and `seed` give the same catalogue and the same thumbnail bytes.
 
     Raises:
         ValueError: `count` is below 1.
     """
     if count < 1:
-        raise ValueError(f"a channel needs at least one video, not {count}")
+        raise ValueError(f"a channel needs at least one video; got {count}")
     rng = seeded(f"{seed}:channel")
     catalogue = Catalogue(
         channel_id="UC" + _token(f"{seed}:channel", 16),

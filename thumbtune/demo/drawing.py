@@ -1,8 +1,8 @@
-"""Drawing tools: outlines in unit coordinates, styled when they are drawn.
+"""Drawing tools: outlines in unit coordinates that are styled when they are drawn.
 
-A subject (a cat, a teapot) is a tuple of `Part`s in the square [-1, 1] x [-1, 1], y downwards. A part names a role,
-not a colour; a `Pen` assigns colours to the roles and sets the line style. The same subject can thus be drawn in the
-style of any channel.
+A subject (a cat, a teapot) is a tuple of `Part`s in the square [-1, 1] x [-1, 1], y downwards. A part has a role
+instead of a colour; a `Pen` assigns colours to the roles and sets the line style. The same subject can therefore be
+drawn in the style of any channel.
 
 Everything is deterministic: all randomness comes from the given `random.Random`.
 """
@@ -224,10 +224,10 @@ def jpeg(picture: Image.Image, quality: int = 88) -> bytes:
 
 def seeded(key: str) -> random.Random:
     """Return a random generator seeded with `key`, the same in every process."""
-    return random.Random(key)  # noqa: S311 -- it must be repeatable
+    return random.Random(key)  # noqa: S311 -- must be repeatable
 
 
 def jittered(palette: Mapping[str, Colour], name: str, amount: int, rng: random.Random) -> Colour:
-    """Return a colour of the palette, each channel changed by up to `amount`, because no two drawings match exactly."""
+    """Return a colour of the palette, each RGB value changed by up to `amount`, so that drawings vary."""
     red, green, blue = (min(255, max(0, value + rng.randint(-amount, amount))) for value in palette[name])
     return red, green, blue

@@ -1,4 +1,4 @@
-"""A scene is a thumbnail's content; a picture style is how one channel draws it. `draw_scene` combines the two."""
+"""Draws scenes: a scene is the content of a thumbnail, a picture style is the way a channel draws it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from thumbtune.demo.drawing import CONTENT_HEIGHT, WIDTH, Canvas, Colour, Pen, P
 from thumbtune.demo.drawing_subjects import SUBJECTS
 
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
-"""The colours that a subject can have; each style has its own shade of each."""
+"""The colours of subjects; each style has its own shades."""
 SETTINGS = ("desk", "sea", "meadow", "night", "snow", "sunset")
-"""The places where a subject can be."""
+"""The places of subjects."""
 COUNTS = (1, 2, 3, 5)
 """The possible numbers of subjects."""
 
@@ -51,8 +51,8 @@ _GATHERINGS: Mapping[Gathering, tuple[Point, ...]] = MappingProxyType(
 )
 _COPY_SIZE = 0.38
 
-# Centre and half width of the subject's field, in pixels. Everything that matters is between x = 60 and x = 420: a
-# model that crops the middle square out of 480x360 sees nothing else.
+# Centre and half width of the subject's field, in pixels. All content is between x = 60 and x = 420, because a model
+# that crops the middle square of 480x360 sees nothing else.
 _FIELDS: Mapping[Layout, tuple[float, float, float]] = MappingProxyType(
     {
         "centre": (240.0, 138.0, 150.0),
@@ -65,7 +65,7 @@ _FIELDS: Mapping[Layout, tuple[float, float, float]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The content of one thumbnail, which its title describes too."""
+    """The content of a thumbnail, which its title also describes."""
 
     subject: str
     colour: str
@@ -85,7 +85,7 @@ class Badge:
 
 @dataclass(frozen=True, slots=True)
 class PictureStyle:
-    """How one channel draws: its paints, paper, pen, composition and marks. Lengths are in pixels of 480x270."""
+    """The drawing style of a channel: paints, paper, pen, composition and badges. Lengths are in pixels of 480x270."""
 
     name: str
     palette: Mapping[str, Colour]
@@ -111,7 +111,7 @@ class PictureStyle:
 def draw_scene(scene: Scene, style: PictureStyle, rng: random.Random, scale: int = 2) -> Image.Image:
     """Draw the scene in the style: a 480x270 RGB picture, the same for the same state of `rng`.
 
-    `scale` is the factor by which it is drawn larger before it is reduced; 1 is faster and has jagged edges.
+    The scene is drawn `scale` times larger and then reduced; 1 is faster, but has jagged edges.
     """
     canvas = Canvas.blank(style.tint, scale, rng)
     _backdrop(canvas, scene.setting, style)

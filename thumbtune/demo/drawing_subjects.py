@@ -1,4 +1,4 @@
-"""The 24 subjects that can be drawn, as outlines in unit coordinates; `main` is the subject's own colour."""
+"""Outlines of the 24 subjects in unit coordinates; the role `main` is the subject's own colour."""
 
 from __future__ import annotations
 
@@ -267,4 +267,4 @@ SUBJECTS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
         "rocket": _ROCKET,
     }
 )
-"""Name -> outlines. The names are plain English; a channel may use other words."""
+"""Outlines by subject. The names are plain English; a channel may use other words."""

@@ -1,10 +1,11 @@
-"""The demo: the real commands, run one after another against a stand-in server whose channel changes meanwhile."""
+"""The demo: runs the real commands in order against a stand-in server whose channel changes between them."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -32,19 +33,19 @@ ENCODER = Path(__file__).parent / "encoder"
 """The folder of the small model that ships with thumbtune."""
 
 DRAWN = ("--model", str(ENCODER))
-"""Options to train on the drawn channel with."""
+"""Options of `train` for the drawn channel."""
 
 SHOWN = (*DRAWN, "--with-reader")
-"""Options to train on a channel of photographs and lettering with: the words say more than this small encoder sees."""
+"""Options of `train` for real thumbnails: their words say more than the small encoder recognises."""
 
 HELD_BACK = 0.1
 
 
 def training_options(channel_dir: Path | None) -> tuple[str, ...]:
-    """Return the options of `train`: for the drawn channel, or for a folder's, whose words are read if they can be.
+    """Return the options of `train`. For a channel folder, the words on thumbnails are read if OCR is installed.
 
     Args:
-        channel_dir: the folder of a channel, or None for the drawn one.
+        channel_dir: the folder of a channel; None for the drawn channel.
     """
     if channel_dir is None:
         return DRAWN
@@ -52,21 +53,22 @@ def training_options(channel_dir: Path | None) -> tuple[str, ...]:
 
 
 class DemoError(Exception):
-    """A step of the demo failed; the message says which."""
+    """A step of the demo failed; the message names it."""
 
     exit_code = 1
 
 
 @dataclass
 class Session:
-    """One run of the demo.
+    """A run of the demo.
 
-    Args:
-        folder: the folder of the store and the models.
-        server: a started stand-in.
-        show: called with each line for the person who watches.
+    Attributes:
+        folder: the folder for the store and the models.
+        server: a started stand-in server.
+        show: called with each line of output.
+        as_json: run every command with `--json` and collect its output in `results` instead of showing it.
         training: options of `train`.
-        as_json: run every command with `--json` and keep what it printed in `results`, instead of showing it.
+        results: the commands and their JSON output.
     """
 
     folder: Path
@@ -82,10 +84,10 @@ class Session:
         return f"sqlite:///{self.folder / 'thumbtune.db'}"
 
     def run(self, *arguments: str) -> None:
-        """Run one thumbtune command in a separate process, as a user would.
+        """Run a thumbtune command in a separate process.
 
         Raises:
-            DemoError: its exit code is not 0.
+            DemoError: the exit code is not 0.
         """
         command = [*arguments, "--json"] if self.as_json else list(arguments)
         self.show("")
@@ -100,7 +102,7 @@ class Session:
         )
         if process.returncode != 0:
             raise DemoError(
-                f"'thumbtune {' '.join(arguments)}' ended with code {process.returncode}; see above for why"
+                f"'thumbtune {' '.join(arguments)}' ended with code {process.returncode}; see its output above"
             )
         if self.as_json:
             self.results.append({"command": list(arguments), "result": json.loads(process.stdout)})
@@ -110,12 +112,12 @@ class Session:
 
 
 def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo]) -> None:
-    """Sync, train, let the channel publish and change, retrain, show the history, and use the model.
+    """Run the demo: sync, train, change the channel, retrain, show the history, and use the model.
 
     Args:
         session: the run of the demo.
-        catalogue: the channel as the server knows it, without `newest`.
-        newest: the videos that it publishes between the commands.
+        catalogue: the channel on the server, without `newest`.
+        newest: the videos to publish between the commands.
 
     Raises:
         DemoError: a command failed.
@@ -135,13 +137,24 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
     session.run("runs", "compare", "2:base", "2")
     _use(session, catalogue)
     session.show("")
-    session.show(f"The store is {session.folder / 'thumbtune.db'}. Look into it:")
+    session.show(f"The store is {session.folder / 'thumbtune.db'}. To inspect it:")
     session.show(f"  sqlite3 {session.folder / 'thumbtune.db'} 'select * from run_history'")  # noqa: S608 (shown, not run)
     session.show(f"  thumbtune --db {session.store_url} runs show 2 --full")
+    session.show("Look at it all in a browser: search, match titles, compare runs:")
+    session.show(f"  {_how_to_call()} --db {session.store_url} ui")
+
+
+def _how_to_call() -> str:
+    """Return what starts this thumbtune in the user's shell: in a virtual environment that is not active, its path."""
+    own = Path(sys.executable).with_name("thumbtune")
+    found = shutil.which("thumbtune")
+    if found is not None or not own.exists():
+        return "thumbtune"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def _use(session: Session, catalogue: Catalogue) -> None:
-    """Search the library by text, and rank title ideas for a thumbnail: the newest video's title and two older ones."""
+    """Search the library by text, and rank three title ideas for the newest video's thumbnail."""
     pairs = [
         video
         for video in catalogue.listed()
@@ -155,7 +168,7 @@ def _use(session: Session, catalogue: Catalogue) -> None:
 
 
 def hold_back(catalogue: Catalogue) -> list[StandInVideo]:
-    """Remove the newest tenth of a channel's videos, to be published later; return them oldest first."""
+    """Remove the newest tenth of a channel's videos and return them, oldest first, to publish them later."""
     listed = catalogue.listed()
     newest = listed[: max(1, int(len(listed) * HELD_BACK))]
     for video in newest:
@@ -164,7 +177,7 @@ def hold_back(catalogue: Catalogue) -> list[StandInVideo]:
 
 
 def retitle_and_repaint(catalogue: Catalogue) -> str:
-    """Change the oldest public video's title and thumbnail, as creators do with an old success; return its id."""
+    """Change the oldest public video's title and thumbnail, and return its id."""
     oldest = next(
         video
         for video in reversed(catalogue.listed())
@@ -175,8 +188,8 @@ def retitle_and_repaint(catalogue: Catalogue) -> str:
 
 
 def _mirrored(content: bytes) -> bytes:
-    """Return the image mirrored: other bytes, same meaning."""
-    import io  # noqa: PLC0415 (only when it is served)
+    """Return the mirrored image: different bytes with the same meaning."""
+    import io  # noqa: PLC0415 (needed only when the image is served)
 
     from PIL import Image, ImageOps  # noqa: PLC0415
 
@@ -187,7 +200,7 @@ def _mirrored(content: bytes) -> bytes:
 
 
 def new_folder(parent: Path) -> Path:
-    """Create a folder for one demo; never an existing one, so that no earlier result is lost.
+    """Create a new folder for a demo; existing folders are kept, so that no earlier result is lost.
 
     Raises:
         DemoError: the folder can't be created.
@@ -199,9 +212,11 @@ def new_folder(parent: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise DemoError(f"the folder {folder} can't be made ({error.strerror}); name another with --dir") from error
+            raise DemoError(
+                f"the folder {folder} can't be created ({error.strerror}); give another folder with --dir"
+            ) from error
         return folder
-    raise DemoError(f"{parent} holds a thousand demos; remove some, or name a folder with --dir")
+    raise DemoError(f"{parent} contains a thousand demos; remove some, or give a folder with --dir")
 
 
 def _quoted(argument: str) -> str:

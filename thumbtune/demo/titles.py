@@ -1,4 +1,4 @@
-"""How a channel writes titles: its words for what a scene shows, and the templates that combine them."""
+"""Generates titles in the style of a channel: its words for the parts of a scene, and templates to combine them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ _IRREGULAR = {"fish": "fish"}
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """One channel's words. `templates` have the slots colour, noun, count, place, series, format and episode.
+    """The words of a channel.
 
-    `formats` maps the words drawn on a thumbnail to what the title says instead; "" is a thumbnail without words. A
-    template is only used for scenes that fill all its slots.
+    Attributes:
+        templates: title templates with the slots colour, noun, count, place, series, format and episode. A template is
+            used only for scenes that fill all its slots.
+        nouns: the channel's names of subjects.
+        formats: maps the words on a thumbnail to phrases for the title; "" is a thumbnail without words.
+        plain: the probability of the plain name of a colour or subject instead of the channel's.
     """
 
     colours: tuple[str, ...]
@@ -29,10 +33,7 @@ class Voice:
     plain: float = 0.0
 
     def phrase(self, scene: Scene, rng: random.Random, episode: int = 0) -> str:
-        """Return a title for the scene, the same for the same state of `rng`.
-
-        With the probability `plain`, a colour or a subject gets its plain name instead of the channel's own.
-        """
+        """Return a title for the scene, the same for the same state of `rng`."""
         colour = self.colours[COLOURS.index(scene.colour)]
         noun = self.nouns.get(scene.subject, scene.subject)
         noun = scene.subject if rng.random() < self.plain else noun
@@ -50,7 +51,7 @@ class Voice:
 
 
 def plural(noun: str) -> str:
-    """Return the plural of an English noun or noun phrase that a channel uses."""
+    """Return the plural of an English noun or noun phrase."""
     if noun in _IRREGULAR:
         return _IRREGULAR[noun]
     if noun.endswith(("s", "x", "ch", "sh")):

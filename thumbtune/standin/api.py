@@ -1,7 +1,7 @@
-"""The Data API's list methods: from a method's name and parameters to the JSON body.
+"""The Data API's list methods: converts a method's name and parameters to the JSON body.
 
 This module does not deal with HTTP: `Api.answer` takes and returns plain values, or raises the `ApiError` that the real
-API would answer.
+API would send.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from thumbtune.standin.resources import (
 __all__ = ["CACHEABLE", "Api"]
 
 CACHEABLE = frozenset({"channels", "videos"})
-"""Methods whose ETag stays the same while the answer does; that of playlistItems changes with every call."""
+"""Methods whose ETag depends only on the response; the ETag of playlistItems changes with every call."""
 
 
 class Api:
-    """Answers the three list methods from any number of channels."""
+    """Answers the three list methods for any number of channels."""
 
     def __init__(self, catalogues: Callable[[], Sequence[Catalogue]], base_url: Callable[[], str]) -> None:
         self._catalogues = catalogues
@@ -36,7 +36,7 @@ class Api:
         self._serial = itertools.count()
 
     def answer(self, method: str, values: Mapping[str, Sequence[str]]) -> Resource:
-        """Return the JSON body of one call; `values` maps each parameter to all its values.
+        """Return the JSON body of a call; `values` maps each parameter to all its values.
 
         Raises:
             ApiError: the call is invalid in a way that the real API reports.
@@ -63,7 +63,7 @@ class Api:
             found = [c for c in self._catalogues() if _bare_handle(c.handle) == handle]
         items = [select(channel_resource(c, self._base_url()), query.parts) for c in found]
         body = _body("channelList", len(items), limit)
-        if items:  # the real answer has no `items` at all when nothing was found
+        if items:  # the real API omits `items` if nothing was found
             body["items"] = items
         body["etag"] = etag("channels", items)
         return body
@@ -92,7 +92,7 @@ class Api:
         return body
 
     def _playlist(self, playlist_id: str) -> tuple[Catalogue, tuple[StandInVideo, ...]]:
-        """A channel's uploads, or its Shorts. YouTube has no empty list of either."""
+        """Return a channel's uploads or Shorts. On YouTube, an empty list does not exist."""
         for catalogue in self._catalogues():
             lists = {catalogue.uploads_playlist_id: catalogue.listed, catalogue.shorts_playlist_id: catalogue.shorts}
             if playlist_id in lists and (listed := lists[playlist_id]()):

@@ -1,4 +1,4 @@
-"""The content of a stand-in channel: the plain, mutable state that the server answers from."""
+"""The content of a stand-in channel: the mutable state that the server reads."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ ThumbnailSize = Literal["default", "medium", "high", "standard", "maxres"]
 
 @dataclass(frozen=True, slots=True)
 class StandInVideo:
-    """One upload as the server presents it.
+    """An upload as the server presents it.
 
-    `picture` returns the encoded bytes of the 480x360 `high` thumbnail when called, so a channel of 20,000 videos holds
-    no thumbnail in memory; it is called from worker threads and returns the same bytes each time (a new thumbnail is a
-    new callable, see `Catalogue.change`). `duration_s` is in whole seconds; None means that the API does not report it
-    yet (an upcoming premiere). A private video stays in the playlist without details, and so does a deleted one (see
-    `Catalogue.delete`). `missing_sizes` are the thumbnail sizes that YouTube never made for this video: old or
-    low-resolution uploads lack `maxres` and `standard`.
-
-    `picture_at_hand` says that `picture` returns bytes from memory: the server then calls it for the `high` size on the
-    event loop, because handing it to a thread takes several times as long.
-
-    `is_short` puts it into the channel's list of Shorts, whatever its duration.
-
-    `statistics` are its public counts by the API's own names; one that is left out is hidden. None: plausible ones.
-
-    `updated_at` and `picture_updated_at` are when the details and the picture last changed (None: at publication).
+    Attributes:
+        duration_s: whole seconds; None if the API does not report a duration yet (an upcoming premiere).
+        picture: returns the encoded bytes of the 480x360 `high` thumbnail, so that a channel of 20,000 videos keeps no
+            thumbnail in memory. It is called from worker threads and must return the same bytes each time; a new
+            thumbnail is a new callable, see `Catalogue.change`.
+        privacy: a private video stays in the playlist without details, like a deleted video (see `Catalogue.delete`).
+        missing_sizes: the thumbnail sizes that do not exist: old or low-resolution uploads lack `maxres` and
+            `standard`.
+        updated_at: the time of the last change of the details; None: the publication.
+        picture_updated_at: the time of the last change of the thumbnail; None: the publication.
+        picture_at_hand: whether `picture` returns bytes from memory. The server then calls it for the `high` size on
+            the event loop, because a thread would take several times as long.
+        is_short: whether the video is in the channel's list of Shorts, regardless of its duration.
+        statistics: the public counts by their names in the API; a missing count is hidden. None: generated counts.
 
     Raises:
         ValueError: the id is empty, or a time has no time zone.
@@ -68,10 +67,10 @@ class StandInVideo:
 
 
 class Catalogue:
-    """One channel's mutable state: the videos by id, in playlist order (newest first when listed).
+    """The mutable state of a channel.
 
-    Safe to change from any thread while a server answers from it: every change is made under one lock, and values
-    returned to readers are never changed afterwards.
+    It may be changed from any thread while a server reads it: every change holds a lock, and returned values never
+    change.
     """
 
     def __init__(  # noqa: PLR0917
@@ -97,7 +96,7 @@ class Catalogue:
 
     @property
     def videos(self) -> Mapping[str, StandInVideo]:
-        """Every video by id, deleted ones included; read-only (see `publish`, `change`, `delete`, `remove`)."""
+        """All videos by id, including deleted videos. Read-only; see `publish`, `change`, `delete` and `remove`."""
         return MappingProxyType(self._videos)
 
     @property
@@ -117,7 +116,7 @@ class Catalogue:
         return "UUSH" + self.channel_id.removeprefix("UC")
 
     def publish(self, *videos: StandInVideo) -> None:
-        """Add videos; an id published before is replaced (and no longer deleted)."""
+        """Add videos. A video with a known id replaces the old video and is no longer deleted."""
         with self._lock:
             for video in videos:
                 self._videos[video.id] = video
@@ -125,13 +124,13 @@ class Catalogue:
             self._listed = None
 
     def change(self, video_id: str, **changes: Any) -> None:
-        """Replace fields of one video, as its creator would (title, picture, privacy, live, duration_s ...).
+        """Change fields of a video (title, picture, privacy, live, duration_s ...).
 
-        `updated_at`, and for a new thumbnail `picture_updated_at`, move forward automatically unless given.
+        Sets `updated_at`, and for a new thumbnail `picture_updated_at`, unless given.
 
         Raises:
-            KeyError: no such video.
-            TypeError: no such field.
+            KeyError: the video does not exist.
+            TypeError: the field does not exist.
         """
         with self._lock:
             video = self._videos[video_id]
@@ -144,10 +143,10 @@ class Catalogue:
             self._listed = None
 
     def delete(self, video_id: str) -> None:
-        """Delete one video: its details vanish and the playlist says `Deleted video`.
+        """Delete a video: its details disappear, and the playlist has an entry `Deleted video`.
 
         Raises:
-            KeyError: no such video.
+            KeyError: the video does not exist.
         """
         with self._lock:
             if video_id not in self._videos:
@@ -156,10 +155,10 @@ class Catalogue:
             self._listed = None
 
     def remove(self, video_id: str) -> None:
-        """Remove one video without leaving a placeholder, as YouTube does some time after a deletion.
+        """Remove a video and its playlist entry, as YouTube does some time after a deletion.
 
         Raises:
-            KeyError: no such video.
+            KeyError: the video does not exist.
         """
         with self._lock:
             del self._videos[video_id]
@@ -167,10 +166,9 @@ class Catalogue:
             self._listed = None
 
     def listed(self) -> tuple[StandInVideo, ...]:
-        """All entries in playlist order, newest first, deleted ones included (the API keeps placeholders for them).
+        """All playlist entries, newest first, including deleted videos, but not unlisted videos, as on YouTube.
 
-        Unlisted videos are left out, as in a real uploads playlist. The list is sorted once after each change, so
-        paging is cheap.
+        The list is sorted once after each change, so that paging is cheap.
         """
         with self._lock:
             if self._listed is None:
@@ -179,7 +177,7 @@ class Catalogue:
             return self._listed
 
     def public(self, limit: int | None = None) -> list[StandInVideo]:
-        """The videos that any visitor sees, newest first: no private, unlisted or deleted ones; at most `limit`."""
+        """The public videos that are not deleted, newest first; at most `limit`."""
         deleted = self.deleted
         found: list[StandInVideo] = []
         for video in self.listed():
@@ -202,12 +200,12 @@ class Catalogue:
             return video
 
     def is_deleted(self, video_id: str) -> bool:
-        """Whether the video was deleted (its placeholder may still be listed)."""
+        """Whether the video was deleted; it may still be listed."""
         return video_id in self._deleted
 
 
 def channel_id_from(name: str) -> str:
-    """A channel id in YouTube's form (`UC` and 22 characters of base64url) that depends on `name` alone."""
+    """A channel id in YouTube's form (`UC` and 22 characters of base64url), derived from `name` alone."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:16]
     return "UC" + base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 

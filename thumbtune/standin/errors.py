@@ -1,10 +1,10 @@
-"""The stand-in's own errors, and the real API's error answers.
+"""The stand-in's own errors, and the error responses of the real API.
 
-StandInError: the root; its message says what happened and what to do.
-└── FolderError: a channel folder cannot be served.
+StandInError: base class; the message has the form `what happened; what to do`.
+└── FolderError: a channel folder can't be served.
 
-`ApiError` is not one of them: it is an answer to a client in the form of
-https://developers.google.com/youtube/v3/docs/errors, and never leaves the server.
+`ApiError` is separate: it represents a response to a client in the form of
+https://developers.google.com/youtube/v3/docs/errors, and is not raised to callers of the server.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ __all__ = ["ApiError", "FolderError", "StandInError"]
 
 
 class StandInError(Exception):
-    """Root of the stand-in's errors."""
+    """Base class of the stand-in's errors."""
 
     exit_code = 1
 
 
 class FolderError(StandInError):
-    """A channel folder is incomplete or unreadable; the message names the file."""
+    """A channel folder is incomplete or can't be read; the message names the file."""
 
 
 class ApiError(Exception):
-    """An answer of the Data API that reports an error: its HTTP status and JSON body."""
+    """An error response of the Data API: its HTTP status and JSON body."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class ApiError(Exception):
 
     @classmethod
     def quota_exceeded(cls) -> ApiError:
-        """The key's daily units are spent."""
+        """The key's daily units are used up."""
         message = (
             "The request cannot be completed because you have exceeded your "
             '<a href="/youtube/v3/getting-started#quota">quota</a>.'
@@ -89,17 +89,17 @@ class ApiError(Exception):
 
     @classmethod
     def missing_part(cls) -> ApiError:
-        """The `part` parameter, which every list method requires, is absent."""
+        """The `part` parameter, which every list method requires, is missing."""
         return cls(400, "Required parameter: part", "required", "global", location="part")
 
     @classmethod
     def unknown_part(cls, part: str) -> ApiError:
-        """A `part` that the resource does not have."""
+        """The resource has no such `part`."""
         return cls(400, f"'{part}'", "unknownPart", "youtube.part", location="part")
 
     @classmethod
     def missing_filter(cls, filters: str) -> ApiError:
-        """None of the parameters that select what to list was given."""
+        """The call has no parameter that selects what to list."""
         return cls(
             400,
             f"No filter selected. Expected one of: {filters}",
@@ -111,7 +111,7 @@ class ApiError(Exception):
 
     @classmethod
     def invalid_filter(cls) -> ApiError:
-        """A filter that cannot be used, such as more than 50 ids."""
+        """A filter is invalid, for example because it has more than 50 ids."""
         return cls(
             400,
             "The request specifies an invalid filter parameter.",
@@ -123,7 +123,7 @@ class ApiError(Exception):
 
     @classmethod
     def incompatible(cls, names: str) -> ApiError:
-        """Two filters were given, where one is expected."""
+        """The call has more than one filter."""
         return cls(
             400,
             f"Incompatible parameters specified in the request: {names}",
@@ -135,7 +135,7 @@ class ApiError(Exception):
 
     @classmethod
     def invalid_page_token(cls) -> ApiError:
-        """A page token that was not made for this list."""
+        """The page token does not belong to this list."""
         return cls(
             400,
             "The request specifies an invalid page token.",
@@ -146,13 +146,13 @@ class ApiError(Exception):
 
     @classmethod
     def invalid_value(cls, name: str, value: str, expected: str) -> ApiError:
-        """A parameter whose value is out of range or of the wrong form."""
+        """A parameter's value is out of range or malformed."""
         message = f"Invalid value '{value}'. {expected}"
         return cls(400, message, "invalidParameter", "global", location=name)
 
     @classmethod
     def unknown_name(cls, name: str) -> ApiError:
-        """A query parameter that the method does not have."""
+        """The method has no such query parameter."""
         message = (
             f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
             f"Field '{name}' could not be found in request message."
@@ -163,17 +163,17 @@ class ApiError(Exception):
 
     @classmethod
     def unauthorized(cls, name: str) -> ApiError:
-        """A parameter that needs a signed-in user, which an API key is not."""
+        """The parameter requires a signed-in user instead of an API key."""
         message = f"The request uses the <code>{name}</code> parameter but is not properly authorized."
         return cls(401, message, "authorizationRequired", "youtube.common", location=name)
 
     @classmethod
     def playlist_not_found(cls) -> ApiError:
-        """No such playlist (also the answer for the uploads of a channel that has none)."""
+        """The playlist does not exist (also the response for the uploads of a channel without videos)."""
         message = "The playlist identified with the request's <code>playlistId</code> parameter cannot be found."
         return cls(404, message, "playlistNotFound", "youtube.playlistItem", location="playlistId")
 
     @classmethod
     def unsupported(cls, what: str) -> ApiError:
-        """A feature of the real API that this server lacks; reported rather than answered wrongly."""
+        """This server lacks a feature of the real API; an error prevents a wrong response."""
         return cls(501, f"The stand-in server does not support {what}.", "notImplemented", "thumbtune.standin")

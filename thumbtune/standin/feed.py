@@ -1,4 +1,4 @@
-"""The channel's Atom feed, as `https://www.youtube.com/feeds/videos.xml?channel_id=` sends it."""
+"""The channel's Atom feed, in the form of `https://www.youtube.com/feeds/videos.xml?channel_id=`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from thumbtune.standin.resources import statistics
 __all__ = ["ENTRIES", "feed_xml"]
 
 ENTRIES = 15
-"""The number of newest videos that the feed shows."""
+"""The number of videos in the feed."""
 
 _NAMESPACES = {
     "xmlns:yt": "http://www.youtube.com/xml/schemas/2015",
@@ -23,13 +23,13 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def feed_xml(catalogue: Catalogue, base_url: str, lag: int = 0) -> bytes:
-    """The feed's UTF-8 bytes: the newest 15 public videos.
+    """Return the feed of the newest 15 public videos as UTF-8.
 
-    `lag` is the number of the newest videos that the feed does not show yet; the real feed is late by up to hours.
+    `lag` is the number of the newest videos that the feed does not show yet; the real feed can be hours late.
     """
     public = catalogue.public(lag + ENTRIES)[lag:]
     site = f"https://www.youtube.com/channel/{catalogue.channel_id}"
-    bare = catalogue.channel_id.removeprefix("UC")  # the feed's own ids, unlike its entries', come without UC
+    bare = catalogue.channel_id.removeprefix("UC")  # ids of the feed itself, unlike those of its entries, omit the UC
     feed = Element("feed", _NAMESPACES)
     SubElement(feed, "link", rel="self", href=f"{base_url}/feeds/videos.xml?channel_id={catalogue.channel_id}")
     _text(feed, "id", f"yt:channel:{bare}")

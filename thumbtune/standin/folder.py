@@ -1,4 +1,4 @@
-"""Serve a channel from a folder: `videos.json` and `thumbnails/ID.jpg`."""
+"""Reads a channel from a folder with `videos.json` and `thumbnails/ID.jpg`."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
 
 def load_folder(path: str | Path) -> Catalogue:
-    """Read a channel folder; the thumbnails stay on disk until they are requested.
+    """Read a channel folder. Thumbnails are read only when they are requested.
 
     `videos.json` is a list of objects with `id` (11 characters, like YouTube's), `title` and `published` (ISO 8601;
-    UTC by default), and optionally `description` and `tags`; each video's 480x360 thumbnail is `thumbnails/ID.jpg`. The
-    format has no durations: each video gets `duration_from` its id. The channel's id, handle and title are derived from
-    the folder's name, so the same folder is always the same channel.
+    UTC by default), and optionally `description` and `tags`. Each video's 480x360 thumbnail is `thumbnails/ID.jpg`. The
+    format has no durations, so they come from `duration_from`. The channel's id, handle and title are derived from the
+    folder's name, so that a folder is always the same channel.
 
     Raises:
         FolderError: a file is missing, unreadable or invalid; the message names it.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise FolderError(f"{folder} is not a folder; give one with videos.json and thumbnails/ID.jpg in it")
+        raise FolderError(f"{folder} is not a folder; give a folder with videos.json and thumbnails/ID.jpg")
     name = folder.resolve().name or "channel"
     catalogue = Catalogue(channel_id_from(name), handle_from(name), name)
     videos: dict[str, StandInVideo] = {}
     for number, entry in enumerate(_entries(folder / "videos.json")):
         video = _video(folder, f"{folder / 'videos.json'}, entry {number}", entry)
         if video.id in videos:
-            raise FolderError(f"{folder / 'videos.json'} has the id {video.id!r} twice; keep one of them")
+            raise FolderError(f"{folder / 'videos.json'} has two entries with the id {video.id!r}; remove one")
         videos[video.id] = video
     catalogue.publish(*videos.values())
     return catalogue
 
 
 def duration_from(video_id: str) -> int:
-    """A fixed, plausible length for a video whose real one is unknown: 182 to 1,200 seconds, by the id's CRC-32.
+    """Return a plausible duration from the CRC-32 of the video's id: 182 to 1,200 seconds.
 
-    At 181, it might be a Short.
+    A video of 181 seconds could be a Short.
     """
     return max(182, 181 + zlib.crc32(video_id.encode("utf-8")) % 1020)
 
@@ -58,11 +58,11 @@ def _entries(file: Path) -> list[Any]:
     except FileNotFoundError:
         raise FolderError(f"{file} is missing; it lists the channel's videos, as README.md, 'Try it', shows") from None
     except OSError as error:
-        raise FolderError(f"{file} cannot be read: {error.strerror}; check its permissions") from error
+        raise FolderError(f"{file} can't be read ({error.strerror}); check its permissions") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise FolderError(f"{file} is not valid JSON: {error}; repair it") from error
     if not isinstance(entries, list) or not entries:
-        raise FolderError(f"{file} has to be a list of at least one video; README.md, 'Try it', has the format")
+        raise FolderError(f"{file} is not a list of one or more videos; README.md, 'Try it', shows the format")
     return entries
 
 
@@ -77,7 +77,7 @@ def _video(folder: Path, where: str, entry: Any) -> StandInVideo:
         raise FolderError(f"{picture} is missing; every video in videos.json needs its 480x360 thumbnail")
     tags = entry.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise FolderError(f"{where}: tags is not a list of texts; repair it")
+        raise FolderError(f"{where}: tags is not a list of strings; correct it")
     return StandInVideo(
         id=video_id,
         title=_text(entry, "title", where),
@@ -96,7 +96,7 @@ def _read_picture(file: Path) -> bytes:
 def _text(entry: dict[str, Any], name: str, where: str) -> str:
     value = entry.get(name)
     if not isinstance(value, str):
-        raise FolderError(f"{where}: {name} is {'missing' if value is None else 'not a text'}; add it")
+        raise FolderError(f"{where}: {name} is {'missing; add it' if value is None else 'not a string; correct it'}")
     return value
 
 
@@ -109,6 +109,6 @@ def _time(text: str, where: str) -> datetime:
 
 
 def handle_from(name: str) -> str:
-    """Return `@` and 3 to 30 characters that are valid in a handle."""
+    """Return a valid handle: `@` and 3 to 30 characters."""
     handle = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:30].strip("-._")
     return "@" + (handle if len(handle) >= 3 else f"{handle}-channel".strip("-"))

@@ -14,9 +14,10 @@ _SEAL_BYTES = 6
 
 
 def page_token(listing: str, offset: int) -> str:
-    """Return the token of the page of `listing` (a method and what it lists) that starts at `offset`.
+    """Return the token of the page of `listing` (a method and its list) that starts at `offset`.
 
-    The checksum binds the token to the listing: like YouTube, the server rejects tokens of other lists and guesses.
+    The checksum binds the token to the listing: like YouTube, the server rejects tokens of other lists and invented
+    tokens.
     """
     place = offset.to_bytes(4, "big")
     return base64.urlsafe_b64encode(_seal(listing, place) + place).decode("ascii").rstrip("=")

@@ -1,4 +1,4 @@
-"""The thumbnail host's files: each size is made from the one thumbnail that a video has."""
+"""The files of the thumbnail host. All sizes are made from the video's `high` thumbnail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FILES", "PictureFile", "Pictures", "placeholder", "thumbnail"]
 FILES = {name: (width, height) for name, width, height in PICTURE_FILES.values()} | {
     f"{side}.jpg": (side, side) for side in AVATAR_SIDES.values()
 }
-"""Width and height in pixels of each file that can be made: thumbnails by name, avatars by side."""
+"""Width and height in pixels of each file: thumbnails by name, avatars by side."""
 
 _HIGH = PICTURE_FILES["high"][0]
 _BARRED = 4 / 3
@@ -40,8 +40,8 @@ class PictureFile:
 class Pictures:
     """Makes and caches the files.
 
-    The `kept` files used last stay in memory. An ETag is a digest of the content, so it survives a restart; once known
-    it is kept permanently (some hundred bytes per file), and a conditional request then draws nothing.
+    The `kept` most recently used files stay in memory. An ETag is a digest of the content, so it survives a restart.
+    Known ETags are never evicted (some hundred bytes per file), so that conditional requests draw nothing.
     """
 
     def __init__(self, kept: int = 128) -> None:
@@ -55,10 +55,10 @@ class Pictures:
         return etag if picture is video.picture else None
 
     async def get(self, video: StandInVideo, file: str) -> PictureFile:
-        """Return one of `FILES` for a video, drawn in a thread to keep the event loop free, unless it is in memory.
+        """Return one of `FILES` for a video, from memory or drawn in a thread to keep the event loop free.
 
         Raises:
-            KeyError: no such file name.
+            KeyError: the file name is unknown.
         """
         key = (video.id, file)
         kept = self._files.get(key)
@@ -77,14 +77,13 @@ class Pictures:
 
 
 def thumbnail(high: bytes, file: str) -> bytes:
-    """Return one of `FILES` as JPEG, made from the 480x360 `high` thumbnail; `hqdefault.jpg` is that one, unchanged.
+    """Return one of `FILES` as JPEG, made from the 480x360 `high` thumbnail; `hqdefault.jpg` is `high` itself.
 
-    The 4:3 sizes keep the black bars that `high` has above and below a wide picture; `mqdefault.jpg` and
-    `maxresdefault.jpg` are its 16:9 middle without them; avatars are the middle of that. Bytes that can't be decoded
-    are returned unchanged.
+    The 4:3 sizes keep the black bars above and below a 16:9 picture. `mqdefault.jpg` and `maxresdefault.jpg` are the
+    16:9 middle without the bars; avatars are the middle of that. Bytes that can't be decoded are returned unchanged.
 
     Raises:
-        KeyError: no such file name.
+        KeyError: the file name is unknown.
     """
     width, height = FILES[file]
     if file == _HIGH:

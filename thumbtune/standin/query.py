@@ -1,4 +1,4 @@
-"""The parameters of a list method's call, validated as the real API validates them."""
+"""The parameters of a call, validated like in the real API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from thumbtune.standin.errors import ApiError
 __all__ = ["MAX_IDS", "Query"]
 
 MAX_IDS = 50
-"""The most ids, and the most results, per call."""
+"""The maximum number of ids and of results per call."""
 
 _DEFAULT_PAGE = 5
 
@@ -33,7 +33,7 @@ _PARAMETERS = {
         "videoCategoryId"
     ),
 }
-# Ignoring a filter would give a wrong answer.
+# Ignoring a filter would give a wrong response.
 _UNSUPPORTED = {
     "channels": _names("categoryId onBehalfOfContentOwner pageToken"),
     "playlistItems": _names("id onBehalfOfContentOwner"),
@@ -55,11 +55,15 @@ _FOR_OWNERS = _names("auditDetails fileDetails processingDetails suggestions")
 
 
 class Query:
-    """One call's parameters: all values given, by name.
+    """The parameters of a call.
+
+    Args:
+        method: the name of the list method.
+        values: all values of each parameter.
 
     Raises:
-        ApiError: a parameter or part is unknown to the method, needs more than an API key, or is not supported by this
-            server; or `part` is missing.
+        ApiError: a parameter or part is unknown, requires more than an API key, or is not supported by this server; or
+            `part` is missing.
     """
 
     def __init__(self, method: str, values: Mapping[str, Sequence[str]]) -> None:
@@ -96,7 +100,7 @@ class Query:
         """Return the values of `id`, without duplicates.
 
         Raises:
-            ApiError: more than 50.
+            ApiError: there are more than 50 ids.
         """
         ids = self.split("id")
         if len(ids) > MAX_IDS:

@@ -1,4 +1,4 @@
-"""The Data API's quota: prices in units, counted per key, with a daily limit."""
+"""The Data API's quota: units per call, counted per key, with a daily limit."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ PRICES: Mapping[str, int] = MappingProxyType({"channels": 1, "playlistItems": 1,
 class Quota:
     """Counts units per key.
 
-    `limit` is the number of units that each key may spend (None: no limit); it can be changed at any time. A call whose
-    price exceeds the remaining units is refused and costs nothing.
+    Attributes:
+        limit: the number of units that each key may spend (None: no limit); it can be changed at any time. A call that
+            costs more than the remaining units is refused and costs nothing.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -29,7 +30,7 @@ class Quota:
         return self._used.total()
 
     def used(self, key: str) -> int:
-        """Units spent by one key."""
+        """Units spent by a key."""
         return self._used[key]
 
     def charge(self, key: str, units: int) -> bool:

@@ -1,6 +1,6 @@
-"""The API's resources as JSON: pure functions from the catalogue to the format of the Data API v3.
+"""Converts a catalogue to resources of the Data API v3. Performs no I/O.
 
-Shapes: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos). Every function
+Formats: https://developers.google.com/youtube/v3/docs (channels, playlistItems, videos). Every function
 returns the whole resource; `select` reduces it to the requested parts.
 """
 
@@ -42,14 +42,14 @@ PICTURE_FILES: dict[ThumbnailSize, tuple[str, int, int]] = {
 """File name, width and height in pixels of each thumbnail size."""
 
 AVATAR_SIDES: dict[str, int] = {"default": 88, "medium": 240, "high": 800}
-"""Side in pixels of each size of a channel's avatar."""
+"""Side length in pixels of each size of a channel's avatar."""
 
 _EMBED = '<iframe width="480" height="270" src="//www.youtube.com/embed/{}" allowfullscreen></iframe>'
 _ALWAYS = ("kind", "etag", "id")
 
 
 def select(resource: Resource, parts: Iterable[str]) -> Resource:
-    """Return the resource with only the requested parts, and an ETag of these."""
+    """Return the resource with only the requested parts, and their ETag."""
     wanted = set(parts)
     chosen = {name: value for name, value in resource.items() if name in _ALWAYS or name in wanted}
     head = {"kind": chosen.pop("kind"), "etag": etag(chosen)}
@@ -57,7 +57,7 @@ def select(resource: Resource, parts: Iterable[str]) -> Resource:
 
 
 def channel_resource(catalogue: Catalogue, base_url: str) -> Resource:
-    """Return one item of `channels`. `base_url` is the server's own root, without a trailing slash."""
+    """Return one item of `channels`. `base_url` is the server's root URL, without a trailing slash."""
     public = catalogue.public()
     oldest = min((v.published_at for v in public), default=datetime(2006, 1, 1, tzinfo=UTC))
     text = {"title": catalogue.title, "description": catalogue.description}
@@ -126,7 +126,7 @@ def playlist_item_resource(
         "id": _playlist_item_id(playlist_id, video.id),
         "snippet": snippet,
         "contentDetails": details,
-        # The real API sends this value for deleted videos, although its own schema does not contain it.
+        # The real API sends this value for deleted videos, although its documentation does not list it.
         "status": {"privacyStatus": "privacyStatusUnspecified" if gone else video.privacy},
     }
 
@@ -158,7 +158,7 @@ def video_resource(catalogue: Catalogue, video: StandInVideo, base_url: str) -> 
 
 
 def statistics(video: StandInVideo) -> dict[str, str]:
-    """The video's counts, or plausible ones that depend on the id alone; the API sends counts as texts."""
+    """Return the video's counts, or else counts derived from its id. The API sends counts as strings."""
     if video.statistics is not None:
         return dict(video.statistics)
     views = 100 + zlib.crc32(video.id.encode("utf-8", "surrogatepass")) % 2_000_000
@@ -171,12 +171,12 @@ def statistics(video: StandInVideo) -> dict[str, str]:
 
 
 def iso_time(moment: datetime) -> str:
-    """Format UTC as the API does, such as `2019-03-21T20:37:49Z`; with a fraction only if it is not zero."""
+    """Format a time like the API: UTC, such as `2019-03-21T20:37:49Z`; with a fraction only if it is not zero."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def iso_duration(seconds: int) -> str:
-    """Format an ISO 8601 duration as the API does: `PT15M33S`, `P1DT2H`, and `P0D` for zero."""
+    """Format an ISO 8601 duration like the API: `PT15M33S`, `P1DT2H`, and `P0D` for zero."""
     minutes, s = divmod(seconds, 60)
     hours, m = divmod(minutes, 60)
     d, h = divmod(hours, 24)
@@ -212,7 +212,7 @@ def _content_details(video: StandInVideo) -> Resource:
         "contentRating": {},
         "projection": "rectangular",
     }
-    # A stream that has not ended has the duration P0D; an upload that is still being processed has none.
+    # A stream that has not ended has the duration P0D; an upload in processing has no duration.
     if video.duration_s is not None:
         details["duration"] = iso_duration(video.duration_s)
     elif video.live != "none":

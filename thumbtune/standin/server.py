@@ -1,4 +1,4 @@
-"""The stand-in server: YouTube's Data API, feed and thumbnail host on one loopback port."""
+"""The stand-in server: YouTube's Data API, feed and thumbnail host on a loopback port."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ DEFAULT_KEY = "stand-in-key"
 class StandIn:
     """Serves channels on 127.0.0.1.
 
-    Use it as an asynchronous context manager to serve from the running event loop, or as a synchronous one to serve
-    from a separate thread; not both, and each instance only once. Catalogues may be changed from any thread meanwhile.
+    Use `async with` to serve from the running event loop, or `with` to serve from a separate thread; not both, and each
+    instance only once. Catalogues may be changed from any thread at any time.
 
     Args:
         catalogues: the channels, with different ids.
         keys: the valid API keys; None accepts any key that is not empty.
         daily_limit: units that each key may spend (None: no limit); `quota.limit` changes it later.
         feed_lag: number of the newest videos that the feed does not show yet; also an attribute.
-        port: the port to listen on; 0 chooses a free one.
+        port: the port to listen on; 0 selects a free port.
         middlewares: aiohttp middlewares around every request, the outermost first.
 
-    `quota` counts units.
+    Attributes:
+        quota: counts the spent units.
 
     Raises:
-        ValueError: there is no channel, or two have the same id.
+        ValueError: there is no channel, or two channels have the same id.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class StandIn:
     ) -> None:
         ids = [catalogue.channel_id for catalogue in catalogues]
         if not ids or len(set(ids)) != len(ids):
-            raise ValueError(f"a server needs channels with different ids; got {ids!r}")
+            raise ValueError(f"expected one or more channels with different ids, got {ids!r}")
         self.catalogues = catalogues
         self.quota = Quota(daily_limit)
         self.feed_lag = feed_lag
@@ -75,7 +76,7 @@ class StandIn:
             RuntimeError: the server was not started.
         """
         if self._port is None:
-            raise RuntimeError("the stand-in server has no address before it is started; use it in a with statement")
+            raise RuntimeError("the stand-in server is not started; use it in a with statement")
         return self._port
 
     @property
@@ -90,7 +91,7 @@ class StandIn:
 
     @property
     def feed_url(self) -> str:
-        """The feed's URL, which takes `?channel_id=`."""
+        """The feed's URL, without the query `?channel_id=ID`."""
         return f"{self.url}/feeds/videos.xml"
 
     @property
@@ -104,7 +105,7 @@ class StandIn:
         return self.quota.total
 
     def environment(self, key: str = DEFAULT_KEY) -> dict[str, str]:
-        """The environment variables that point thumbtune at this server."""
+        """The environment variables that make thumbtune use this server."""
         return {
             "YOUTUBE_API_KEY": key,
             "THUMBTUNE_API_URL": self.api_url,
@@ -151,7 +152,7 @@ class StandIn:
 
     async def _start(self) -> None:
         if self._loop is not None:
-            raise RuntimeError("a stand-in server runs once; make a new one")
+            raise RuntimeError("a stand-in server can't be started twice; create a new instance")
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         app = Site(self).application(self._middlewares)
@@ -163,7 +164,7 @@ class StandIn:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            message = f"port {self._wanted_port} of {HOST} cannot be used: {error.strerror}; choose another"
+            message = f"can't listen on {HOST}:{self._wanted_port} ({error.strerror}); choose another port"
             raise StandInError(message) from error
         self._port = self._runner.addresses[0][1]
 

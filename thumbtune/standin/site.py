@@ -27,7 +27,7 @@ _NOT_FOUND = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)</tit
 
 
 class Served(Protocol):
-    """What a site serves; read again for each request, so all of it may change meanwhile."""
+    """The content that a site serves. It is read for each request, so it may change at any time."""
 
     catalogues: tuple[Catalogue, ...]
     keys: Collection[str] | None
@@ -36,12 +36,12 @@ class Served(Protocol):
 
     @property
     def url(self) -> str:
-        """The server's root."""
+        """The root URL of the server."""
 
 
 @web.middleware
 async def _with_google_page(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer with Google's page where aiohttp raises its own 404 or 405."""
+    """Replace aiohttp's own 404 and 405 pages by Google's."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -49,7 +49,7 @@ async def _with_google_page(request: web.Request, handler: Handler) -> web.Strea
 
 
 class Site:
-    """Handles requests for one server."""
+    """Handles the requests of a server."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
@@ -57,7 +57,7 @@ class Site:
         self._api = Api(lambda: served.catalogues, lambda: served.url)
 
     def application(self, middlewares: Sequence[Middleware] = ()) -> web.Application:
-        """The aiohttp application, ready to run, inside these middlewares (the outermost first)."""
+        """Return the aiohttp application with these middlewares (the outermost first)."""
         app = web.Application(middlewares=[*middlewares, _with_google_page])
         for method in PRICES:
             app.router.add_get(f"/youtube/v3/{method}", self._list, name=method)
@@ -88,7 +88,7 @@ class Site:
             raise ApiError.missing_key()
         if self._served.keys is not None and key not in self._served.keys:
             raise ApiError.invalid_key()
-        # An invalid call with a valid key costs as much as a valid call.
+        # As on YouTube, an invalid call with a valid key costs as much as a valid call.
         if not self._served.quota.charge(key, PRICES[method]):
             raise ApiError.quota_exceeded()
 

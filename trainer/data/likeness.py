@@ -20,7 +20,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.spatial import cKDTree
 from sqlalchemy.orm import Session
 
 from store.db import Database
@@ -138,6 +137,8 @@ class _FineSketches:
 
 def _near(names: Sequence[str], sketches: Sequence[Sketch]) -> Iterable[tuple[str, list[str]]]:
     """Each picture with those before it that are like it at the small size."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415 (a single picture is compared without it)
+
     if len(names) < 2:
         return
     pixels = np.stack(sketches)

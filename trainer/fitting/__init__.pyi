@@ -3,6 +3,7 @@ from .beside_reader import WithReaderLearner as WithReaderLearner
 from .beside_reader import weights_in as weights_in
 from .beside_reader import without_weights as without_weights
 from .candidates import Candidate as Candidate
+from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks
 from .fitter import Fitter as Fitter
 from .learners import HeadsLearner as HeadsLearner
@@ -13,6 +14,7 @@ from .lora import merge_adapters as merge_adapters
 from .projections import PooledTriplets as PooledTriplets
 from .projections import fit_heads as fit_heads
 from .steps import Step as Step
+from .steps import Triplets as Triplets
 from .steps import chosen_names as chosen_names
 from .threads import one_thread as one_thread
 from .whole import WholeLearner as WholeLearner

@@ -75,6 +75,10 @@ class WithReader:
         seen = self.model.picture_vectors(digests, source, count, keep=keep)
         return side_by_side(seen, self.reader.picture_vectors(digests, source, _silent, keep=keep), self.weights)
 
+    def cut_titles(self, titles: Sequence[str]) -> list[str]:
+        """Those of the titles that the model does not read to the end."""
+        return self.model.cut_titles(titles)
+
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d + e) float32, of length 1."""
         said = self.model.title_vectors(titles, count, keep=keep)

@@ -13,9 +13,9 @@ from trainer.fitting.fitter import Fitter, fit_beside_reader, part_of
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.threads import one_thread
 from trainer.models import Heads
-from trainer.scoring import Fold, Rows, candidate_ranks, out_of_fold, side_by_side
+from trainer.scoring import Fold, Rows, Weights, candidate_ranks, out_of_fold, side_by_side
 
-__all__ = ["Beside", "Candidate", "held_out_ranks"]
+__all__ = ["Beside", "Candidate", "Fitted", "held_out_ranks"]
 
 Vectors = NDArray[np.float32]
 
@@ -26,6 +26,14 @@ class Beside:
 
     read: Vectors
     said: Vectors
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a candidate has become: its projections, and the weights of the reader beside it; None without a reader."""
+
+    heads: Heads
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,8 @@ class Candidate:
     beside: Beside | None = None
     fit_on: Rows | None = None
 
-    def vectors(self, groups: Sequence[str], fit: Rows) -> tuple[Vectors, Vectors]:
-        """Fit on some rows; embed the thumbnails and titles of all: (n, d) float32, twice.
+    def fitted(self, groups: Sequence[str], fit: Rows) -> Fitted:
+        """Fit on some rows.
 
         Args:
             groups: each row's group.
@@ -56,13 +64,19 @@ class Candidate:
         fit = fit if self.fit_on is None else np.intersect1d(fit, self.fit_on)
         part, inside = part_of(self.rows, fit), [groups[row] for row in fit]
         heads = self.heads if self.fitter is None or not len(fit) else self.fitter.fit(part, inside, lambda _step: None)
-        pictures = heads.pictures(self.rows.pictures[self.rows.anchor])
-        titles = heads.titles(self.rows.titles[self.rows.positive])
         if self.beside is None:
-            return pictures, titles
+            return Fitted(heads)
         fitter = self.fitter or Fitter.none(self.heads)
-        weights = fit_beside_reader(fitter, part, inside, self.beside.read[fit], self.beside.said[fit])
-        return side_by_side(pictures, self.beside.read, weights), side_by_side(titles, self.beside.said, weights)
+        return Fitted(heads, fit_beside_reader(fitter, part, inside, self.beside.read[fit], self.beside.said[fit]))
+
+    def vectors(self, fitted: Fitted) -> tuple[Vectors, Vectors]:
+        """Embed the thumbnails and titles of all rows: (n, d) float32, twice."""
+        pictures = fitted.heads.pictures(self.rows.pictures[self.rows.anchor])
+        titles = fitted.heads.titles(self.rows.titles[self.rows.positive])
+        if self.beside is None or fitted.weights is None:
+            return pictures, titles
+        read, said, weights = self.beside.read, self.beside.said, fitted.weights
+        return side_by_side(pictures, read, weights), side_by_side(titles, said, weights)
 
 
 def held_out_ranks(
@@ -84,7 +98,7 @@ def held_out_ranks(
 
 
 def _ranks(candidate: Candidate, groups: Sequence[str], within_fold: bool, fold: Fold) -> NDArray[np.int64]:
-    pictures, titles = candidate.vectors(groups, fold.fit)
+    pictures, titles = candidate.vectors(candidate.fitted(groups, fold.fit))
     labels = candidate.rows.labels[candidate.rows.positive].astype(np.intp)
     if within_fold:
         return candidate_ranks(

@@ -22,7 +22,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trainer.data import PictureSource
 from trainer.fitting.loss import RankingLoss, title_labels
 from trainer.fitting.steps import Step, Triplets, chosen_names, epoch_order
-from trainer.models import Encoder, as_text
+from trainer.models import Encoder, as_text, named_parameters
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
@@ -42,9 +42,9 @@ def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
     Raises:
         BadSetting: the expression matches none.
     """
-    chosen = chosen_names([name for name, _ in model.named_parameters()], train)
+    chosen = chosen_names([name for name, _ in named_parameters(model)], train)
     wanted = set(chosen)
-    for name, parameter in model.named_parameters():
+    for name, parameter in named_parameters(model):
         parameter.requires_grad_(name in wanted)
     return chosen
 

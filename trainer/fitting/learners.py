@@ -17,7 +17,7 @@ from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import title_labels
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import Step, Triplets
-from trainer.models import Heads, LazyModel, Vectors
+from trainer.models import Heads, LazyModel, Vectors, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Rows, Scores, score_vectors
 from trainer.settings import TrainSettings
@@ -50,7 +50,7 @@ class Pooled:
         """What these projections make of each example's thumbnail and title: (n, d) float32 of length 1, twice."""
         seen = self.pictures_at([example.picture_sha256 for example in examples])
         said = self.titles_at([example.title for example in examples])
-        return heads.pictures(self.pictures)[seen], heads.titles(self.titles)[said]
+        return _projected(heads.pictures, self.pictures, seen), _projected(heads.titles, self.titles, said)
 
     def triplets(self, rows: Triplets) -> PooledTriplets:
         """The rows to train on, by number."""
@@ -71,6 +71,12 @@ class Pooled:
     def titles_at(self, titles: Sequence[str]) -> NDArray[np.intp]:
         """The rows of these titles."""
         return np.array([self.title_rows[title] for title in titles], dtype=np.intp)
+
+
+def _projected(project: Callable[[Vectors], Vectors], features: Vectors, rows: NDArray[np.intp]) -> Vectors:
+    """Project each feature that is needed once."""
+    needed, back = np.unique(rows, return_inverse=True)
+    return project(features if len(needed) == len(features) else features[needed])[back]
 
 
 def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:
@@ -157,20 +163,12 @@ class HeadsLearner:
         return Candidate(self.pooled.triplets(rows), self.fitter.start, self.fitter, fit_on=fit_on)
 
     def base_candidate(self, rows: Triplets) -> Candidate:
-        """The base model, which learns nothing from the rows that it is fitted on.
-
-        Raises:
-            ValueError: the base model's projections are not known.
-        """
-        heads = self._model.facts.heads
-        if heads is None:
-            raise ValueError("the base model's projections are not plain matrices")
-        return Candidate(self.pooled.triplets(rows), heads)
+        """The base model, which learns nothing from the rows that it is fitted on."""
+        return Candidate(self.pooled.triplets(rows), self._model.facts.heads)
 
     def tensors(self) -> dict[str, Tensor]:
         """The projections that differ from the base's, or were trained."""
-        known = self._model.facts.heads
-        base = {} if known is None else known.tensors()
+        base = self._model.facts.heads.tensors()
         return {
             name: tensor
             for name, tensor in self._heads.tensors().items()
@@ -180,5 +178,5 @@ class HeadsLearner:
     def whole_model(self) -> SentenceTransformer:
         """The base, loaded, with the projections put in."""
         model = self._model.encoder().model
-        put_tensors(model, self.tensors(), "the run's file")
+        put_tensors(named_parameters(model), self.tensors(), "the run's file")
         return model

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainer.artifacts import put_tensors
 from trainer.errors import BadSetting, RunUnusable
+from trainer.models import input_modules, named_parameters
 from trainer.settings import TrainSettings
 
 __all__ = ["Adapters", "merge_adapters"]
@@ -30,7 +31,7 @@ class Adapters:
 
     def __init__(self, model: SentenceTransformer, settings: TrainSettings) -> None:
         self._model = model
-        core: Any = model[0].model
+        self._cores = [module for module in input_modules(model) if hasattr(module, "model")]
         config = LoraConfig(
             r=settings.lora_rank,
             lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # a scale; peft divides it by the rank
@@ -39,16 +40,20 @@ class Adapters:
             bias="none",
         )
         with _mapped(settings.lora_targets):
-            self._wrapped = get_peft_model(core, config)
+            self._wrapped = [get_peft_model(module.model, config) for module in self._cores]
+        # What is beside the adapted networks, such as a projection that was added, learns nothing.
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(".lora_" in name)
 
     def tensors(self) -> dict[str, Tensor]:
         """{parameter name: weights} of the adapters."""
-        return {name: tensor for name, tensor in self._model.named_parameters() if tensor.requires_grad}
+        return {name: tensor for name, tensor in named_parameters(self._model) if ".lora_" in name}
 
     def merge(self) -> None:
         """Add the adapters to the weights that they adapt, and remove them."""
-        merged: Any = self._wrapped.merge_and_unload()
-        self._model[0].model = merged
+        for module, wrapped in zip(self._cores, self._wrapped, strict=True):
+            merged: Any = wrapped.merge_and_unload()
+            module.model = merged
 
 
 def merge_adapters(model: SentenceTransformer, settings: TrainSettings, tensors: Mapping[str, Tensor]) -> None:
@@ -63,7 +68,7 @@ def merge_adapters(model: SentenceTransformer, settings: TrainSettings, tensors:
         RunUnusable: the tensors don't fit the model and the settings.
     """
     own = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
-    put_tensors(model, own, "the run's file")
+    put_tensors(named_parameters(model), own, "the run's file")
     try:
         adapters = Adapters(model, settings)
     except BadSetting as error:

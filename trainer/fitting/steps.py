@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import BadSetting
+from trainer.models import TEXT, VISUAL
 
 __all__ = ["Step", "Triplets", "chosen_names", "epoch_order"]
 
@@ -58,6 +59,8 @@ def chosen_names(names: Sequence[str], train: str) -> list[str]:
     Raises:
         BadSetting: the expression matches no name.
     """
+    if train == "projection":
+        return [name for name in names if name in (VISUAL, TEXT)]
     pattern = re.compile("" if train == "all" else train)
     chosen = [name for name in names if pattern.search(name)]
     if not chosen:

@@ -13,7 +13,7 @@ from trainer.data import PictureSource
 from trainer.fitting.fit import choose_parameters, fit_full_model
 from trainer.fitting.lora import Adapters
 from trainer.fitting.steps import Step, Triplets
-from trainer.models import Encoder
+from trainer.models import Encoder, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
@@ -58,7 +58,7 @@ class WholeLearner:
         wanted = set(self._kept)
         self._tensors |= {
             name: parameter.detach().cpu().clone()
-            for name, parameter in self._encoder.model.named_parameters()
+            for name, parameter in named_parameters(self._encoder.model)
             if name in wanted
         }
         if self._adapters is not None:

@@ -19,7 +19,7 @@ from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
 from trainer.data import StoredPictures, displayed
 from trainer.errors import BadSetting
 
-__all__ = ["QueryPicture", "open_picture"]
+__all__ = ["QueryPicture", "open_picture", "read_picture", "stored_picture"]
 
 _MAX_BYTES = 200_000_000
 _FORMATS = (*PICTURE_FORMATS, "BMP")
@@ -69,13 +69,9 @@ def open_picture(database: Database, name: str) -> QueryPicture:
         is_folder = is_there = False
     if is_there and not is_folder:
         return _from_file(path, name)
-    with database.read() as session:
-        video = find_video(session, video_id) if _can_be_asked(video_id) else None
-    if video is not None:
-        title, digest = video
-        if digest is None:
-            raise BadSetting(f"video {name} has no picture in the store yet; run 'thumbtune sync', or name a file")
-        return QueryPicture(name, digest, StoredPictures(database).load([digest])[0], video_id, title)
+    found = stored_picture(database, video_id)
+    if found is not None:
+        return found
     if is_folder:
         raise BadSetting(f"{name} is a folder; name a picture's file, or the id of a video in the store")
     raise BadSetting(f"{name!r} is neither a file nor a video in the store; check the path or the video's id")
@@ -93,6 +89,23 @@ def id_in(name: str) -> str:
     return name if found is None else found[1]
 
 
+def stored_picture(database: Database, video_id: str) -> QueryPicture | None:
+    """Read and decode the present thumbnail of a video; None if the store has no such video.
+
+    Raises:
+        BadSetting: the video has no picture yet.
+        BadPicture: the picture can't be decoded.
+    """
+    with database.read() as session:
+        video = find_video(session, video_id) if _can_be_asked(video_id) else None
+    if video is None:
+        return None
+    title, digest = video
+    if digest is None:
+        raise BadSetting(f"video {video_id} has no picture in the store yet; run 'thumbtune sync', or name a file")
+    return QueryPicture(video_id, digest, StoredPictures(database).load([digest])[0], video_id, title)
+
+
 def _can_be_asked(name: str) -> bool:
     """Whether a database takes this text: PostgreSQL refuses NUL, and both refuse what is not Unicode."""
     return "\0" not in name and not any("\ud800" <= char <= "\udfff" for char in name)
@@ -107,6 +120,19 @@ def _from_file(path: Path, name: str) -> QueryPicture:
         raise BadSetting(f"{name} can't be read ({reason}); check the file, or name another") from error
     if len(content) > _MAX_BYTES:
         raise BadSetting(f"{name} is larger than {_MAX_BYTES // 1_000_000} MB; name a smaller picture")
+    return read_picture(content, name)
+
+
+def read_picture(content: bytes, name: str) -> QueryPicture:
+    """Decode a file's content.
+
+    Args:
+        content: the file.
+        name: what errors call it.
+
+    Raises:
+        BadSetting: it can't be decoded, or is larger than `MAX_PICTURE_PIXELS`.
+    """
     with warnings.catch_warnings():
         # What is wrong with the file is told by an error or not at all; Pillow also warns of less than we refuse.
         warnings.simplefilter("ignore")

@@ -3,6 +3,10 @@ from .encoder import Encoder as Encoder
 from .encoder import Vectors as Vectors
 from .encoder import as_text as as_text
 from .encoder import pick_device as pick_device
+from .families import TEXT as TEXT
+from .families import VISUAL as VISUAL
+from .families import input_modules as input_modules
+from .families import named_parameters as named_parameters
 from .features import CachedEmbedder as CachedEmbedder
 from .features import Features as Features
 from .features import TitleFeatures as TitleFeatures
@@ -11,8 +15,6 @@ from .lazy import LazyModel as LazyModel
 from .lazy import TitleModel as TitleModel
 from .lazy import local_folder as local_folder
 from .model_folders import model_folder as model_folder
-from .projections import TEXT as TEXT
-from .projections import VISUAL as VISUAL
 from .projections import Heads as Heads
 from .reader import ReaderModel as ReaderModel
 from .reader import open_model as open_model

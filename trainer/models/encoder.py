@@ -1,10 +1,8 @@
-"""Loading a CLIP-style model, knowing it again by its fingerprint, and embedding pictures and titles with it."""
+"""Loading a model that sees and reads, and embedding pictures and titles with it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +13,9 @@ from PIL import Image
 
 from trainer.data import PictureSource, batches, framed, without_bars
 from trainer.errors import BadSetting, NotAClip
+from trainer.models.families import image_processor, in_one_shape, paired, read_as_trained, sees_and_reads
+from trainer.models.fingerprints import fingerprint
+from trainer.models.titles import text_limit, token_counts
 from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Embedder",
     "Encoder",
-    "Fingerprints",
     "Vectors",
     "as_text",
-    "fingerprint",
-    "fingerprints",
+    "framed_source",
     "load_clip",
     "load_encoder",
     "pick_device",
@@ -77,6 +76,9 @@ class Embedder(Protocol):
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32, of length 1; `keep`: they may be cached."""
 
+    def cut_titles(self, titles: Sequence[str]) -> list[str]:
+        """Those of the titles that are longer than what the model reads of a text, in their order."""
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -100,9 +102,7 @@ class Encoder:
 
     def framed(self, source: PictureSource) -> PictureSource:
         """The pictures as `fit` and `bars` have them, before the model's own preprocessing."""
-        if self.fit == "crop":
-            return source if self.bars == "keep" else _WithoutBars(source)
-        return _Framed(source, self.fit, *_frame(self.model))
+        return framed_source(source, self.fit, self.bars, lambda: _square(self.model))
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
@@ -117,6 +117,33 @@ class Encoder:
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32, of length 1; nothing is kept."""
         return title_vectors(self.model, titles, count)
+
+    def cut_titles(self, titles: Sequence[str]) -> list[str]:
+        """Those of the titles that are longer than what the model reads of a text, in their order."""
+        limit = text_limit(self.model)
+        return (
+            []
+            if limit is None
+            else [title for title, n in zip(titles, token_counts(self.model, titles), strict=True) if n > limit]
+        )
+
+
+def framed_source(
+    source: PictureSource, fit: Fit, bars: Bars, frame: Callable[[], tuple[int, tuple[int, int, int]] | None]
+) -> PictureSource:
+    """The pictures as `fit` and `bars` have them.
+
+    Args:
+        source: the pictures.
+        fit: as in `TrainSettings`.
+        bars: as in `TrainSettings`.
+        frame: gives the side of the square that the model sees, in pixels, and its mean colour; None for a model that
+            does not see a square: it is shown the whole picture, whatever the fit.
+    """
+    square = None if fit == "crop" else frame()
+    if square is not None:
+        return _Framed(source, fit, *square)
+    return source if fit == "crop" and bars == "keep" else _WithoutBars(source)
 
 
 @dataclass(frozen=True)
@@ -138,13 +165,20 @@ class _Framed:
         return [framed(image, self.fit, side=self.side, fill=self.fill) for image in self.source.load(digests)]
 
 
-def _frame(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]]:
-    """The side in pixels of the square that the model sees, and its mean colour, which preprocessing turns to zeros."""
-    images: Any = getattr(model[0], "processor").image_processor  # noqa: B009 (modules differ in what they have)
-    size = images.crop_size or images.size
-    side = int(size["height"] if "height" in size else size["shortest_edge"])
+def _square(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]] | None:
+    """The side in pixels of the square that the model sees, and its mean colour, which preprocessing turns to zeros.
+
+    None if the model sees pictures in their own shape, as SigLIP 2 NaFlex and Qwen3-VL do.
+    """
+    images = image_processor(model)
+    size = dict(getattr(images, "crop_size", None) or getattr(images, "size", None) or {})
+    # Qwen's processor has a shortest and a longest edge, which are numbers of pixels.
+    sides = {size.get("height"), size.get("width")} if "height" in size else {size.get("shortest_edge")}
+    if len(sides) != 1 or None in sides or "longest_edge" in size:
+        return None
     red, green, blue = (round(255 * value) for value in images.image_mean)
-    return side, (red, green, blue)
+    side: Any = sides.pop()
+    return int(side), (red, green, blue)
 
 
 def title_vectors(model: SentenceTransformer, titles: Sequence[str], count: Count) -> Vectors:
@@ -167,127 +201,34 @@ def _embed(model: SentenceTransformer, inputs: Sequence[str] | Sequence[Image.Im
     return vectors
 
 
-def load_encoder(name: str, device: str, *, option: str = "--model") -> Encoder:
-    """Load a CLIP-style model by hub name or folder, weights in safetensors only, remote code never run.
+def load_encoder(name: str, device: str, *, option: str = "--model", text_model: str | None = None) -> Encoder:
+    """Load a model that sees and reads, weights in safetensors only, remote code never run.
 
     Args:
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
         option: where the user named it, for messages.
+        text_model: hub name or folder of the model that embeds titles in its place; None: it does so itself.
 
     Raises:
         UnknownModel, NoNetwork, NotAClip, DamagedModel: see `trainer.errors`.
     """
-    model = load_clip(name, device, option=option)
+    model = load_clip(name, device, option=option, text_model=text_model)
     return Encoder(model, name, fingerprint(model), device)
 
 
-def load_clip(name: str, device: str, *, option: str = "--model") -> SentenceTransformer:
+def load_clip(name: str, device: str, *, option: str = "--model", text_model: str | None = None) -> SentenceTransformer:
     """What `load_encoder` loads, without the fingerprint, for which all weights are read; errors are the same."""
     from trainer.models.loading import load_model  # noqa: PLC0415 (what is cached needs no model; importing takes seconds)
 
     model = load_model(name, device, option=option)
-    _require_clip(model, name, option)
-    return model
-
-
-def _require_clip(model: SentenceTransformer, name: str, option: str) -> None:
-    inner = getattr(model[0], "model", None)
-    parts = ("vision_model", "text_model", "visual_projection", "text_projection")
-    if {"text", "image"} <= set(model.modalities) and all(hasattr(inner, part) for part in parts):
-        return
-    raise NotAClip(
-        f"{name} is not a CLIP-style model: it has no towers and projections for both pictures and text; "
-        f"name one with {option}, for example sentence-transformers/clip-ViT-B-32"
-    )
-
-
-@dataclass(frozen=True)
-class Fingerprints:
-    """SHA-256 (hex) over all that decides a model's output, and over what decides each tower's.
-
-    Equal for a folder and its copy, whatever they are called. The projections are in `whole` only.
-    """
-
-    whole: str
-    vision: str
-    text: str
-
-
-def fingerprint(model: SentenceTransformer) -> str:
-    """SHA-256 (hex) over all that decides a model's output: tensors, configuration, preprocessing and tokenizer."""
-    return _sha256([*_tensor_lines(model).values(), *(part for module in model for part in _described(module))])
-
-
-def fingerprints(model: SentenceTransformer) -> Fingerprints:
-    """The fingerprints of a CLIP and of its two towers."""
-    lines = _tensor_lines(model)
-    module: Any = model[0]
-    config, kind = module.model.config, type(module.model).__name__.encode()
-    # With or without torchvision pictures are resized by other code, to slightly other pixels.
-    resizer = type(getattr(module, "processor").image_processor).__name__.encode()  # noqa: B009
-    vision = [kind, resizer, _canonical(config.vision_config.to_dict()), *_image_processing(module)]
-    text = [kind, _canonical(config.text_config.to_dict()), *_tokenizing(module)]
-    return Fingerprints(
-        _sha256([*lines.values(), *(part for each in model for part in _described(each))]),
-        _sha256([*(line for name, line in lines.items() if ".vision_model." in name), *vision]),
-        _sha256([*(line for name, line in lines.items() if ".text_model." in name), *text]),
-    )
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part + b"\n")
-    return digest.hexdigest()
-
-
-def _tensor_lines(model: SentenceTransformer) -> dict[str, bytes]:
-    """{name: a line that says all of the tensor}, in the order of the names."""
-    lines = {}
-    for name, tensor in sorted(model.state_dict().items()):
-        # A view of the tensor's own bytes: no copy of a large model.
-        content = memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        lines[name] = f"{name} {tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}".encode()
-    return lines
-
-
-def _described(module: Any) -> Iterable[bytes]:
-    """A module's settings: of a transformer, its configuration, preprocessing and tokenizer."""
-    yield type(module).__name__.encode()
-    if hasattr(module, "config_keys"):
-        yield _canonical({key: getattr(module, key, None) for key in module.config_keys})
-    if hasattr(module, "model"):
-        yield _canonical(module.model.config.to_dict())
-    yield from _image_processing(module)
-    yield from _tokenizing(module)
-
-
-def _image_processing(module: Any) -> Iterable[bytes]:
-    images = getattr(getattr(module, "processor", None), "image_processor", None)
-    if images is not None:
-        yield _canonical(images.to_dict())
-
-
-def _tokenizing(module: Any) -> Iterable[bytes]:
-    processor = getattr(module, "processor", None)
-    tokenizer: Any = getattr(processor, "tokenizer", processor)
-    if hasattr(tokenizer, "backend_tokenizer"):
-        backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        # Set by the last call, not part of the tokenizer.
-        yield _canonical({**backend, "padding": None, "truncation": None})
-        yield _canonical({"max_length": tokenizer.model_max_length})
-
-
-def _canonical(value: dict[str, Any]) -> bytes:
-    # Where it was loaded from and by which version is no part of what a model is; nor is the Python class that
-    # decodes its pictures (with or without torchvision).
-    passing = {
-        "_name_or_path",
-        "_processor_class",
-        "image_processor_type",
-        "processor_class",
-        "transformers_version",
-    }
-    kept = {key: item for key, item in value.items() if key not in passing}
-    return json.dumps(kept, sort_keys=True, default=str).encode()
+    if text_model is not None:
+        name = f"{name} with {text_model}"
+        model = paired(model, load_model(text_model, device, option="--text-model", text_only=True))
+    if not sees_and_reads(model):
+        raise NotAClip(
+            f"{name} does not embed both pictures and text; name a model that does with {option}, for example "
+            "sentence-transformers/clip-ViT-B-32"
+        )
+    read_as_trained(model)
+    return in_one_shape(model, name)

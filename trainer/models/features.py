@@ -20,6 +20,7 @@ from store.training import read_features, write_features
 from trainer.data import PictureSource, batches
 from trainer.models.lazy import LazyModel, TitleModel
 from trainer.models.projections import Heads
+from trainer.models.titles import is_mostly_foreign
 from trainer.models.towers import BATCH
 from trainer.settings import Bars, Fit
 
@@ -34,7 +35,7 @@ _READ = 512
 
 @dataclass(frozen=True)
 class Features:
-    """What a CLIP's towers make of pictures and titles.
+    """What enters a model's projections, of pictures and titles.
 
     Args:
         database: the store, with the cache.
@@ -59,21 +60,41 @@ class Features:
             count: told of each picture that is ready.
             keep: write what was encoded to the cache.
         """
-        cache = _Cache(self.database, self._key("vision"), "vision", self._heads().visual.shape[1], keep)
+        cache = _Cache(self.database, self._key("vision"), "vision", self.model.facts.heads.visual.shape[1], keep)
         return cache.filled(digests, lambda missing: self._encoded_pictures(missing, source, keep), count)
 
     def titles(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Pooled vectors of titles, (n, text width) float32; arguments as for `pictures`."""
-        cache = _Cache(self.database, self._key("text"), "text", self._heads().text.shape[1], keep)
+        cache = _Cache(self.database, self._key("text"), "text", self.model.facts.heads.text.shape[1], keep)
         by_digest = {_digest(title): title for title in titles}
         return cache.filled(
-            [_digest(title) for title in titles], lambda missing: self._encoded_titles(missing, by_digest), count
+            [_digest(title) for title in titles], lambda missing: self._encoded_titles(missing, by_digest, keep), count
         )
 
-    def _heads(self) -> Heads:
-        heads = self.model.facts.heads
-        assert heads is not None, "asked only of models whose projections are plain matrices"
-        return heads
+    def cut_titles(self, titles: Sequence[str], *, keep: bool = True) -> list[str]:
+        """Those of the titles that the model does not read to the end, in their order."""
+        limit = self.model.facts.limit
+        if limit is None:
+            return []
+        return [title for title, n in zip(titles, self._token_counts(titles, keep), strict=True) if n > limit]
+
+    def are_mostly_foreign(self, titles: Sequence[str]) -> bool:
+        """Whether the titles are mostly in other languages than the only one that the model's texts are in."""
+        language = self.model.facts.language
+        return language is not None and is_mostly_foreign(language, titles, self._token_counts(titles, keep=True))
+
+    def _token_counts(self, titles: Sequence[str], keep: bool) -> Vectors:
+        """How many tokens each title has: (n,) float32. They are kept as vectors are, so that no model is loaded."""
+        key = hashlib.sha256(f"tokens {self.model.facts.text}".encode()).hexdigest()
+        by_digest = {_digest(title): title for title in titles}
+
+        def encode(missing: Sequence[str]) -> Encoded:
+            for batch in batches(missing, _READ):
+                counts = self.model.token_counts([by_digest[digest] for digest in batch], keep=keep)
+                yield batch, np.array(counts, np.float32)[:, None]
+
+        cache = _Cache(self.database, key, "text", 1, keep)
+        return cache.filled([_digest(title) for title in titles], encode, lambda _n: None)[:, 0]
 
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts
@@ -87,10 +108,10 @@ class Features:
         found = self.model.encoded_pictures(digests, source, self.precision, keep=keep)
         return zip(batches(digests, BATCH), found, strict=True)
 
-    def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str]) -> Encoded:
+    def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str], keep: bool) -> Encoded:
         # Titles of like length together: a batch is padded to its longest.
         by_length = sorted(digests, key=lambda digest: len(titles[digest]))
-        found = self.model.encoded_titles([titles[digest] for digest in by_length], self.precision)
+        found = self.model.encoded_titles([titles[digest] for digest in by_length], self.precision, keep=keep)
         return zip(batches(by_length, BATCH), found, strict=True)
 
 
@@ -130,6 +151,10 @@ class CachedEmbedder:
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32, of length 1."""
         return self.heads.titles(self.features.titles(titles, count, keep=keep))
+
+    def cut_titles(self, titles: Sequence[str]) -> list[str]:
+        """See `Features.cut_titles`; nothing is kept."""
+        return self.features.cut_titles(titles, keep=False)
 
 
 class _Table:

@@ -15,8 +15,12 @@ from store.db import Database
 from store.training import ModelFacts, read_known_model, write_known_model
 from trainer.data import PictureSource, batches
 from trainer.errors import DamagedModel
-from trainer.models.encoder import Encoder, Vectors, fingerprint, fingerprints, load_clip, title_vectors
+from trainer.models.encoder import Encoder, Vectors, framed_source, load_clip, title_vectors
+from trainer.models.families import named_parameters
+from trainer.models.fingerprints import fingerprint, fingerprints
+from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
+from trainer.models.titles import language_of, text_limit, token_counts
 from trainer.models.towers import BATCH, Towers, prefetched
 from trainer.settings import Bars, Fit
 
@@ -33,31 +37,38 @@ _READERS = ("pillow", "sentence-transformers", "tokenizers", "torchvision", "tra
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a CLIP model without running it.
+    """What is known about a model without running it.
 
     Args:
         fingerprint: of the whole model; `vision` and `text` of its towers, each with its preprocessing.
         parameters: (name, count) of each parameter, in the model's order.
-        heads: the projections; None if they are not plain matrices.
+        heads: the projections.
+        limit: the most tokens of a title that are read; None: more than any title has.
+        language: the only language of its texts; None: several, or unknown.
     """
 
     fingerprint: str
     vision: str
     text: str
     parameters: tuple[tuple[str, int], ...]
-    heads: Heads | None
+    heads: Heads
+    limit: int | None = None
+    language: str | None = None
 
     @classmethod
     def of(cls, model: SentenceTransformer) -> Facts:
         """Collect the facts of a loaded model."""
         found = fingerprints(model)
-        sizes = tuple((name, parameter.numel()) for name, parameter in model.named_parameters())
-        return cls(found.whole, found.vision, found.text, sizes, heads_of(model))
+        sizes = tuple((name, parameter.numel()) for name, parameter in named_parameters(model))
+        known = text_limit(model), language_of(model)
+        return cls(found.whole, found.vision, found.text, sizes, heads_of(model), *known)
 
     def stored(self) -> ModelFacts:
         """Return the facts as the store keeps them."""
-        facts = {"vision": self.vision, "text": self.text, "parameters": [list(pair) for pair in self.parameters]}
-        return ModelFacts(self.fingerprint, facts, None if self.heads is None else self.heads.as_bytes())
+        facts: dict[str, Any] = {"vision": self.vision, "text": self.text}
+        facts |= {"parameters": [list(pair) for pair in self.parameters]}
+        facts |= {"limit": self.limit, "language": self.language}
+        return ModelFacts(self.fingerprint, facts, self.heads.as_bytes())
 
     @classmethod
     def read(cls, row: ModelFacts) -> Facts | None:
@@ -65,16 +76,17 @@ class Facts:
         try:
             sizes = tuple((str(name), int(size)) for name, size in row.facts["parameters"])
             vision, text = str(row.facts["vision"]), str(row.facts["text"])
+            limit, language = row.facts["limit"], row.facts["language"]
         except (KeyError, TypeError, ValueError):
             return None
         heads = None if row.heads is None else Heads.from_bytes(row.heads)
-        if heads is None and row.heads is not None:
+        if heads is None:
             return None
-        return cls(row.fingerprint, vision, text, sizes, heads)
+        return cls(row.fingerprint, vision, text, sizes, heads, limit, language)
 
 
 class LazyModel:
-    """A CLIP model by name, loaded at the first call of `encoder`.
+    """A model by name, loaded at the first call of `encoder`.
 
     Args:
         database: the store that remembers facts.
@@ -84,6 +96,7 @@ class LazyModel:
         fit: how a wide picture gets into the model's square.
         bars: whether letterbox bars are cut off first.
         changed: what is put into the model after loading, and the digest that tells it apart; None for nothing.
+        text_model: what embeds titles in the model's place: hub name or folder; None: the model itself.
     """
 
     def __init__(
@@ -96,7 +109,9 @@ class LazyModel:
         fit: Fit = "crop",
         bars: Bars = "cut",
         changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
+        text_model: str | None = None,
     ) -> None:
+        self._text_model = text_model
         self._database = database
         self.name = name
         self.device = device
@@ -165,32 +180,78 @@ class LazyModel:
         Returns:
             Pooled vectors of each batch, (n, vision width) float32.
         """
+        plain = self._plain(len(digests), precision, keep=keep)
+        if plain is not None:
+            seen = framed_source(source, self._fit, self._bars, plain.frame).load(digests)
+            return iter([plain.pictures(seen)])
         encoder = self.encoder()
         towers, shown = Towers(encoder.model, encoder.device, precision), encoder.framed(source)
         # Decoding and resizing the next batches overlaps with the forward pass.
         prepared = prefetched(lambda batch: towers.prepared_pictures(shown.load(batch)), batches(digests, BATCH))
         return map(towers.pooled_pictures, prepared)
 
-    def encoded_titles(self, titles: Sequence[str], precision: str) -> Iterator[Vectors]:
+    def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Run the text tower over titles, in batches of `BATCH`: pooled vectors, (n, text width) float32 each."""
+        plain = self._plain(len(titles), precision, keep=keep)
+        if plain is not None:
+            return iter([plain.titles(titles)])
         encoder = self.encoder()
         towers = Towers(encoder.model, encoder.device, precision)
         return (towers.pooled_titles(towers.prepared_titles(batch)) for batch in batches(titles, BATCH))
 
+    def token_counts(self, titles: Sequence[str], *, keep: bool) -> list[int]:
+        """How many tokens each title has, however many of them are read; `keep` as for `encoded_pictures`."""
+        plain = self._plain(len(titles), "fp32", keep=keep)
+        return token_counts(self.encoder().model, titles) if plain is None else plain.token_counts(titles)
+
+    def _plain(self, n: int, precision: str, *, keep: bool) -> PlainClip | None:
+        """The model's tower without the libraries, for a few inputs, where it was found to give the same vectors.
+
+        What is kept comes from the libraries alone: the two differ by rounding.
+        """
+        files = self._files()
+        if keep or self.is_loaded or self._changed is not None or self._text_model is not None or files is None:
+            return None
+        if (self.device, precision) != ("cpu", "fp32") or not 0 < n <= BATCH:
+            return None
+        with self._database.read() as session:
+            row = read_known_model(session, _plain_key(files))
+        folder = _folder(self.name)
+        return PlainClip.at(folder) if folder is not None and row is not None and row.facts.get("agrees") else None
+
+    def _compare_with_plain(self, model: SentenceTransformer) -> None:
+        """Find out, once for these files, whether a tower without the libraries gives the same vectors."""
+        files, folder = self._files(), _folder(self.name)
+        if self.device != "cpu" or self._changed is not None or self._text_model is not None:
+            return
+        if self._database.unwritable or not files or not folder:
+            return
+        with self._database.read() as session:
+            if read_known_model(session, _plain_key(files)) is not None:
+                return
+        plain = PlainClip.at(folder)
+        agrees = plain is not None and plain.agrees(Towers(model, "cpu"))
+        _remember(self._database, _plain_key(files), ModelFacts("", {"agrees": agrees}, None))
+
     def _load(self) -> tuple[Encoder, Facts]:
         if self._loaded is None:
-            model = load_clip(self.name, self.device, option=self._option)
+            model = load_clip(self.name, self.device, option=self._option, text_model=self._text_model)
             if self._changed is not None:
                 self._changed[1](model)
             found = Facts.of(model)
+            self._compare_with_plain(model)
             self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._fit, self._bars), found
         return self._loaded
 
     def _files(self) -> str | None:
         files = files_digest(self.name)
-        if files is None or self._changed is None:
+        others = [] if self._changed is None else [self._changed[0]]
+        if self._text_model is not None:
+            texts = files_digest(self._text_model)
+            files, others = (None if texts is None else files), [*others, f"with {texts}"]
+        if files is None or not others:
             return files
-        return hashlib.sha256(f"{files} {self._changed[0]}".encode()).hexdigest()
+        return hashlib.sha256(" ".join([files, *others]).encode()).hexdigest()
 
 
 class TitleModel:
@@ -266,6 +327,10 @@ class TitleModel:
         # Not the same row as that of a CLIP model in the same folder.
         files = files_digest(self.name)
         return None if files is None else hashlib.sha256(f"{files} titles".encode()).hexdigest()
+
+
+def _plain_key(files: str) -> str:
+    return hashlib.sha256(f"{files} plain".encode()).hexdigest()
 
 
 def _remember(database: Database, files: str, facts: ModelFacts) -> None:

@@ -90,11 +90,12 @@ def _loading_reports() -> Iterator[list[dict[str, Any]]]:
 def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only: bool) -> None:
     """Refuse a checkpoint that does not fit its architecture.
 
-    A text model may lack the pooler, or have a head that it was trained with: its embeddings use neither.
+    A text model may lack the pooler, or have a head that it was trained with, and a language model may have the head
+    that predicts words: embeddings use none of them.
     """
     missing = sorted(key for key in report["missing_keys"] if not (text_only and ".pooler." in f".{key}"))
     # Old checkpoints have these numbers, which are computed.
-    unexpected = [] if text_only else sorted(key for key in report["unexpected_keys"] if "position_ids" not in key)
+    unexpected = [] if text_only else sorted(key for key in report["unexpected_keys"] if not _is_unused(key))
     for what, keys in (("lacks the tensors", missing), ("has unexpected tensors", unexpected)):
         if keys:
             shown = ", ".join(keys[:_NAMES_SHOWN]) + (
@@ -104,6 +105,10 @@ def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only:
                 f"the checkpoint of {name} {what} {shown}, which would be replaced by random numbers or ignored; "
                 f"copy or download it again, or name another with {option}"
             )
+
+
+def _is_unused(key: str) -> bool:
+    return "position_ids" in key or key.startswith("lm_head.")
 
 
 def _hub_has(name: str, option: str) -> bool:
@@ -146,6 +151,11 @@ def _mapped(name: str, option: str) -> Iterator[None]:
 
 
 def _damaged(name: str, error: Exception, option: str) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            f"{name} comes with code of its own, which is never run here; name a model that the installed libraries "
+            f"know with {option}"
+        )
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"{name} can't be loaded ({first[:200]}); copy or download it again, or name another with {option}"
 

@@ -1,28 +1,26 @@
-"""CLIP's two projections without the towers: the recipe trains only these, on the towers' cached output."""
+"""A model's two projections without the towers: the recipe trains only these, on the towers' cached output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
+
+from trainer.models.families import TEXT, VISUAL, projections_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["TEXT", "VISUAL", "Heads", "heads_of"]
+__all__ = ["Heads", "heads_of"]
 
 Vectors = NDArray[np.float32]
-
-VISUAL = "0.model.visual_projection.weight"
-TEXT = "0.model.text_projection.weight"
-"""The names of the projections' parameters in sentence-transformers."""
 
 _BLOCK_ROWS = 4096
 
@@ -73,25 +71,10 @@ class Heads:
             return None
 
 
-def heads_of(model: SentenceTransformer) -> Heads | None:
-    """Return a copy of a CLIP's projections; None if an embedding is not just a projection times a tower's output.
-
-    In that case the whole model must be run: related models (model types `chinese_clip`, `altclip`, ...) pool
-    differently, and a further module (`Dense`), a default prompt or a truncated dimension would be ignored.
-    """
-    from sentence_transformers.base.modules import Normalize  # noqa: PLC0415 (imported already by whoever loaded the model)
-
-    core: Any = model[0].model
-    _first, *others = model
-    prompt = model.prompts.get(model.default_prompt_name or "")
-    if core.config.model_type != "clip" or prompt or model.truncate_dim is not None:
-        return None
-    if any(not isinstance(other, Normalize) for other in others):
-        return None
-    projections = [getattr(core, name, None) for name in ("visual_projection", "text_projection")]
-    if not all(isinstance(head, nn.Linear) and head.bias is None for head in projections):
-        return None
-    visual, text = (head.weight.detach().cpu().float().clone() for head in projections if head is not None)
+def heads_of(model: SentenceTransformer) -> Heads:
+    """A copy of the two projections of a model that `in_one_shape` gave."""
+    layers = projections_of(model)
+    visual, text = (layers[name].weight.detach().cpu().float().clone() for name in (VISUAL, TEXT))
     return Heads(visual, text)
 
 

@@ -22,8 +22,9 @@ from store.db import Database
 from trainer.data import PictureSource, batches
 from trainer.errors import NotAClip
 from trainer.models.encoder import Encoder
+from trainer.models.families import TEXT, VISUAL
 from trainer.models.lazy import Facts, LazyModel, TitleModel
-from trainer.models.projections import TEXT, VISUAL, Heads
+from trainer.models.projections import Heads
 from trainer.models.reading import RapidReader, Reader, read_words
 from trainer.models.towers import BATCH
 from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, Fit
@@ -43,7 +44,7 @@ def open_model(
     name: str,
     device: str,
     *,
-    text_model: str = DEFAULT_TEXT_MODEL,
+    text_model: str | None = None,
     option: str = "--model",
     fit: Fit = "crop",
     bars: Bars = "cut",
@@ -55,7 +56,8 @@ def open_model(
         database: the store.
         name: `reader`, a hub name or a folder.
         device: `cpu`, `cuda` or `mps`.
-        text_model: what the reader compares words with titles by: hub name or folder.
+        text_model: what embeds titles, and for the reader words, too: hub name or folder; None: the model itself, and
+            for the reader the packaged sentence model.
         option: where the user named the model, for messages.
         fit: how a wide picture gets into a model's square; the reader sees the whole picture in any case.
         bars: whether letterbox bars are cut off; the reader sees the whole picture in any case.
@@ -65,8 +67,8 @@ def open_model(
         ReaderMissing: the reader's packages are not installed.
     """
     if name == READER:
-        return ReaderModel(database, device, text_model=text_model)
-    return LazyModel(database, name, device, option=option, fit=fit, bars=bars, changed=changed)
+        return ReaderModel(database, device, text_model=text_model or DEFAULT_TEXT_MODEL)
+    return LazyModel(database, name, device, option=option, fit=fit, bars=bars, changed=changed, text_model=text_model)
 
 
 class ReaderModel(LazyModel):
@@ -136,7 +138,7 @@ class ReaderModel(LazyModel):
             vectors[[row for row, digest in enumerate(batch) if not words[digest]], -1] = 1
             yield vectors
 
-    def encoded_titles(self, titles: Sequence[str], precision: str) -> Iterator[Vectors]:
+    def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Embed titles: (n, d) float32 of length 1 for each batch; the precision is fp32."""
         for batch in batches(titles, BATCH):
             yield np.pad(self._texts.vectors(list(batch), _silent), ((0, 0), (0, 1)))

@@ -11,6 +11,7 @@ import logging
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,7 +124,6 @@ class RapidReader:
         except importlib.metadata.PackageNotFoundError as error:
             raise _missing() from error
         self.name = f"{_DISTRIBUTION} {version}, joined {_JOINING}"
-        self._engine: Any = None
 
     def read(self, image: Image.Image) -> str:
         """The words in an RGB picture of any size.
@@ -131,14 +131,13 @@ class RapidReader:
         Raises:
             ReaderMissing: a part of the extra can't be imported.
         """
-        if self._engine is None:
-            self._engine = _engine()
         # BGR, as OpenCV has it.
         pixels = np.ascontiguousarray(np.asarray(_bounded(image))[:, :, ::-1])
-        pieces, _seconds = self._engine(pixels)
+        pieces, _seconds = _engine()(pixels)
         return joined(_piece(*piece) for piece in (pieces or ())[:MOST_BOXES])
 
 
+@cache
 def _engine() -> Any:
     try:
         from rapidocr_onnxruntime import RapidOCR  # noqa: PLC0415 (optional, and slow to import)
@@ -222,7 +221,7 @@ def read_words(
     count(len(words))
     for batch in batches([digest for digest in wanted if digest not in words], _BATCH):
         read = {digest: reader.read(image) for digest, image in zip(batch, source.load(batch), strict=True)}
-        if keep:
+        if keep and not database.unwritable:
             with database.write() as session:
                 write_words(session, reader.name, read, utc_now())
         words.update(read)

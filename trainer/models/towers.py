@@ -1,4 +1,4 @@
-"""The two frozen towers of a CLIP: pictures and titles to pooled vectors, before the projections."""
+"""The frozen part of a model: pictures and titles to pooled vectors, before the projections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from trainer.errors import BadSetting
 from trainer.models.encoder import as_text
+from trainer.models.families import TEXT, VISUAL, projections_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -53,52 +55,57 @@ def _has_bf16(device: str) -> bool:
 
 
 class Towers:
-    """Runs a CLIP's towers.
+    """Runs what comes before a model's projections.
 
     Args:
-        model: as sentence-transformers loaded it; not changed.
+        model: as `load_clip` gave it; not changed.
         device: where it is.
         precision: `fp32`, or `bf16` for bfloat16 matrix products (torch's autocast); results are float32 either way.
     """
 
     def __init__(self, model: SentenceTransformer, device: str, precision: str = "fp32") -> None:
         self._model = model
-        self._core: Any = model[0].model
+        self._layers = projections_of(model)
+        self._prompt = model.prompts.get(model.default_prompt_name or "") or None
         self._device = device
         self._precision = precision
 
     def prepared_pictures(self, images: Sequence[Image.Image]) -> dict[str, Any]:
         """The model's own preprocessing of RGB pictures; apart from the forward pass, so that the two can overlap."""
-        return dict(self._model.preprocess(list(images)))
+        return dict(self._model.preprocess(list(images), prompt=self._prompt))
 
     def prepared_titles(self, titles: Sequence[str]) -> dict[str, Any]:
-        """The model's own tokenizing, padded to the longest of these titles."""
-        return dict(self._model.preprocess([as_text(title) for title in titles]))
+        """The model's own tokenizing, padded to the longest of these titles or as the model was trained."""
+        return dict(self._model.preprocess([as_text(title) for title in titles], prompt=self._prompt))
 
     def pooled_pictures(self, prepared: dict[str, Any]) -> Vectors:
-        """Run the vision tower: (n, vision width) float32."""
-        with self._computing():
-            output = self._core.vision_model(pixel_values=prepared["pixel_values"].to(self._device))
-        return _float32(output)
+        """What the projection of pictures is applied to: (n, vision width) float32."""
+        return self._before(VISUAL, prepared)
 
     def pooled_titles(self, prepared: dict[str, Any]) -> Vectors:
-        """Run the text tower: (n, text width) float32."""
-        inputs = {name: prepared[name].to(self._device) for name in ("input_ids", "attention_mask")}
-        with self._computing():
-            return _float32(self._core.text_model(**inputs))
+        """What the projection of titles is applied to: (n, text width) float32."""
+        return self._before(TEXT, prepared)
+
+    def _before(self, name: str, prepared: dict[str, Any]) -> Vectors:
+        """Run the model, and keep what enters the projection."""
+        entering: list[Tensor] = []
+        hook = self._layers[name].register_forward_pre_hook(lambda _layer, inputs: entering.append(inputs[0]))
+        moved = {key: value.to(self._device) if hasattr(value, "to") else value for key, value in prepared.items()}
+        try:
+            with self._computing():
+                self._model(moved)
+        finally:
+            hook.remove()
+        pooled: Vectors = entering[0].float().cpu().numpy()
+        return pooled
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        self._core.eval()
+        self._model.eval()
         lower = self._precision == "bf16"
         # Not inference mode: its tensors could not take part in training later.
         with torch.no_grad(), torch.autocast(self._device, torch.bfloat16, enabled=lower):
             yield
-
-
-def _float32(output: Any) -> Vectors:
-    pooled: Vectors = output.pooler_output.float().cpu().numpy()
-    return pooled
 
 
 def prefetched(function: Callable[[T], R], items: Iterable[T], ahead: int = 2) -> Iterator[R]:

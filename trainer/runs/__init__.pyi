@@ -1,8 +1,11 @@
+from .calibrating import Calibrated as Calibrated
+from .calibrating import calibration_of as calibration_of
 from .cards import model_card as model_card
 from .cards import snapshot_lines as snapshot_lines
 from .heartbeat import signs_of_life as signs_of_life
 from .in_use import InUse as InUse
 from .in_use import open_in_use as open_in_use
+from .learning import cached_learner as cached_learner
 from .preparing import encode as encode
 from .preparing import mine as mine
 from .preparing import resolved as resolved

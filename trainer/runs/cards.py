@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
+from trainer.settings import TrainSettings
 
 __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
 
@@ -66,6 +67,9 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
         "A CLIP-style model that puts the thumbnail and the title of a video near each other. "
         f"Fine-tuned by thumbtune from {_linked(run.base_model)}."
     )
+    texts = TrainSettings.from_dict(run.settings).text_model_of_base()
+    if texts is not None:
+        about += f" Titles are embedded by {_linked(texts)}, fine-tuned with it."
     lines = [
         *("---", _metadata(run, base, recalls), "---", ""),
         *(f"# {base.rpartition('/')[2]}, fine-tuned on thumbnails and titles", "", about, ""),
@@ -220,9 +224,12 @@ _BARS_OFF = [
     "            picture = picture.crop((0, bar, width, height - bar))",
 ]
 _SQUARE = [
-    "    processor = model[0].processor.image_processor",
-    "    size = processor.crop_size or processor.size",
-    '    side = size["height"] if "height" in size else size["shortest_edge"]',
+    '    first = getattr(model[0], "sub_modules", {"image": [model[0]]})["image"][0]',
+    "    processor = first.processor.image_processor",
+    '    size = dict(getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {})',
+    '    side = size.get("height", size.get("shortest_edge"))',
+    '    if side is None or "longest_edge" in size:',
+    "        return picture  # the model sees pictures in their own shape",
 ]
 _FRAMING = {
     "crop": ["    return picture"],
@@ -334,7 +341,7 @@ def _title_model(run: TrainingRun) -> str | None:
 
 def _limits(run: TrainingRun, recalls: Sequence[Evaluation]) -> list[str]:
     test = next((row for row in recalls if (row.model, row.split) == ("tuned", "test")), None)
-    told = "There was no test split, so nothing is known of how it does on videos that it was not chosen by."
+    told = "It was not scored on a test split, so nothing is known of how it does on videos that it was not chosen by."
     if test is not None:
         told = (
             f"Its test is {test.n} videos: with so many, the true recall@1 may lie anywhere from {_bound(test.low)} to "

@@ -23,11 +23,13 @@ class InUse:
     Args:
         name: `run N`, `run N, base`, or the model's name.
         run_id: the run whose model it is, or None.
+        trained: whether it is what that run trained, and not the base model that it started from.
         embedder: embeds pictures and titles into one space, through the feature cache.
     """
 
     name: str
     run_id: int | None
+    trained: bool
     embedder: Embedder
 
 
@@ -67,6 +69,6 @@ def open_in_use(
     with quiet_libraries(), progress.phase("Opening the model"):
         if run is None:
             model = named_model(database, str(which), device)
-            return InUse(str(which), None, model_embedder(database, model))
+            return InUse(str(which), None, False, model_embedder(database, model))
         name = f"run {run[0]}" + (", base" if run[1] == "base" else "")
-        return InUse(name, run[0], embedder_of(database, *run, device=device))
+        return InUse(name, run[0], run[1] == "tuned", embedder_of(database, *run, device=device))

@@ -21,7 +21,7 @@ from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, run_settings
 from trainer.settings import READER, TrainSettings
 
-__all__ = ["goes_on", "open_again", "open_learner"]
+__all__ = ["cached_learner", "goes_on", "open_again", "open_learner"]
 
 
 def goes_on(settings: TrainSettings) -> bool:
@@ -42,7 +42,7 @@ def open_learner(
     """
     settings = run.settings
     changed = _champions_tensors(run.database, in_use, model) if goes_on(settings) and in_use is not None else {}
-    learner = _cached(model, settings, prepared.rows, prepared.pooled, changed)
+    learner = cached_learner(model, settings, prepared.rows, prepared.pooled, changed)
     if learner is not None and not settings.with_reader:
         return learner
     if learner is not None:
@@ -76,7 +76,7 @@ def open_again(
     base = base_of(database, recorded, device)
     if not _only_projections(base, settings):
         return None
-    learner = _cached(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})
+    learner = cached_learner(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})
     if learner is None or not settings.with_reader:
         return learner
     return _beside_reader(database, learner, chosen, settings, progress)
@@ -84,22 +84,31 @@ def open_again(
 
 def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
     """The names of the projections that are trained; none if anything else is, too."""
-    if model.facts.heads is None or settings.train == "lora":
+    if settings.train == "lora":
         return []
     names = names_to_train(model.facts, settings)
     return names if set(names) <= model.facts.heads.tensors().keys() else []
 
 
-def _cached(
+def cached_learner(
     model: LazyModel,
     settings: TrainSettings,
     rows: Sequence[ExampleRow],
-    pooled: Pooled | None,
+    pooled: Pooled,
     changed: dict[str, Tensor],
 ) -> HeadsLearner | None:
+    """Open the training of projections on known features; None if the run trains anything else, too.
+
+    Args:
+        model: the base.
+        settings: the run's.
+        rows: the snapshot's examples.
+        pooled: their features.
+        changed: tensors to start from, where they are not the base's.
+    """
     names = _only_projections(model, settings)
-    heads = None if model.facts.heads is None else model.facts.heads.with_tensors(changed)
-    if not names or heads is None or pooled is None:
+    heads = model.facts.heads.with_tensors(changed)
+    if not names or heads is None:
         return None
     groups = {row.picture_sha256: row.group_id for row in rows}
     return HeadsLearner(model, heads, names, pooled, settings=settings, groups=groups)
@@ -109,11 +118,7 @@ def _beside_reader(
     database: Database, learner: HeadsLearner, chosen: Selection, settings: TrainSettings, progress: Progress
 ) -> WithReaderLearner:
     reader = open_model(database, READER, learner.device, text_model=settings.text_model)
-    read = encode(database, reader, chosen, settings, progress)
-    heads = reader.facts.heads
-    assert read is not None, "the reader's vectors are cached"
-    assert heads is not None, "the reader's projections are plain matrices"
-    return WithReaderLearner(learner, read, heads)
+    return WithReaderLearner(learner, encode(database, reader, chosen, settings, progress), reader.facts.heads)
 
 
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from store.db import Database
 from store.tables import TrainingRun
-from store.training import ExampleRow, champion, channel_titles
+from store.training import ExampleRow, champion, channel_titles, get_run
 from trainer.data import Selection, StoredPictures, channel_id, mine_negatives, write_snapshot
 from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import Pooled, chosen_names
@@ -27,8 +27,9 @@ from trainer.models import (
     pick_precision,
 )
 from trainer.progress import Progress
-from trainer.runs.recorded import check_base, resolve_model
-from trainer.settings import RIDGE, TrainSettings
+from trainer.runs.recorded import check_base, run_settings
+from trainer.scoring import parse_run
+from trainer.settings import DEFAULT_TEXT_MODEL, RIDGE, TrainSettings
 
 __all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters", "resolved"]
 
@@ -41,13 +42,13 @@ class Prepared:
         rows: the snapshot's examples.
         snapshot_id: its row.
         counts: {split: rows}.
-        pooled: the features; None where the model's projections are no plain matrices.
+        pooled: what enters the projections, of every thumbnail and title.
     """
 
     rows: list[ExampleRow]
     snapshot_id: int
     counts: dict[str, int]
-    pooled: Pooled | None
+    pooled: Pooled
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
@@ -61,12 +62,16 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
     """
     device = pick_device(settings.device)
-    model = resolve_model(database, settings.model)
     with database.read() as session:
         known = channel_titles(session)
     channels = tuple(channel_id(name, known) for name in settings.channels)
-    if settings.start == "champion":
-        model = _champions_base(database, channels)
+    model, text_model = settings.model, settings.text_model
+    started_from = _whose_base(database, settings, channels)
+    if started_from is not None:
+        model = started_from.base_model
+        theirs = run_settings(started_from).text_model_of_base()
+        if theirs is not None and not settings.reads():
+            text_model = theirs
     model = _from_anywhere(model, "--model")
     title_model = settings.title_model
     if settings.compares_titles() and title_model != "base":
@@ -75,7 +80,8 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         # Not needed now, so whatever it is will do; a later run that compares titles may inherit it, from elsewhere.
         folder = local_folder(title_model)
         title_model = title_model if folder is None else str(folder.absolute())
-    text_model = _from_anywhere(settings.text_model, "--text-model") if settings.reads() else settings.text_model
+    if settings.reads() or text_model != DEFAULT_TEXT_MODEL:
+        text_model = _from_anywhere(text_model, "--text-model")
     precision: Any = pick_precision(settings.precision, device)
     # The map is fitted on the pairs alone: its negatives are for those who export the snapshot.
     negatives: Any = "random" if settings.train == RIDGE and settings.compares_titles() else settings.negatives
@@ -83,15 +89,21 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     return replace(chosen, precision=precision, channels=channels), device
 
 
-def _champions_base(database: Database, channels: Sequence[str]) -> str:
-    """The base model of the run in use for these channels, which is to be trained on."""
+def _whose_base(database: Database, settings: TrainSettings, channels: Sequence[str]) -> TrainingRun | None:
+    """The run whose base model is to be trained on: the run in use, or that of `N:base`; None: a model by name."""
+    if settings.start == "champion":
+        with database.read() as session:
+            in_use = champion(session, channels)
+        if in_use is None:
+            raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
+        require_no_adapters(in_use)
+        check_base(in_use)
+        return in_use
+    run = parse_run(settings.model)
+    if run is None or ":" not in settings.model or run[1] != "base":
+        return None
     with database.read() as session:
-        in_use = champion(session, channels)
-    if in_use is None:
-        raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
-    require_no_adapters(in_use)
-    check_base(in_use)
-    return in_use.base_model
+        return get_run(session, run[0])
 
 
 def require_no_adapters(run: TrainingRun) -> None:
@@ -120,16 +132,15 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
     """
     names = [name for name, _ in facts.parameters]
     if settings.train == RIDGE:
-        if facts.heads is None:
-            raise BadSetting(
-                "--train ridge needs a model whose projections are plain matrices; name another with --model, or use "
-                "--train projection"
-            )
         return [TEXT]
     if settings.train != "lora":
         return chosen_names(names, settings.train)
-    # As peft names layers: without the wrapper's `0.model.` and the parameter's own `.weight`.
-    layers = [name.removeprefix("0.model.").removesuffix(".weight") for name in names if name.endswith(".weight")]
+    # As peft names layers: without the module's `0.model.` and the parameter's own `.weight`.
+    layers = [
+        name.partition(".model.")[2].removesuffix(".weight")
+        for name in names
+        if ".model." in name and name.endswith(".weight")
+    ]
     if not any(re.fullmatch(settings.lora_targets, layer) for layer in layers):
         raise BadSetting(
             f"--lora-targets {settings.lora_targets!r} matches no layer's whole name; "
@@ -140,10 +151,8 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
 
 def encode(
     database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings, progress: Progress
-) -> Pooled | None:
-    """Bring the features of all chosen examples into memory; None where the projections are no plain matrices."""
-    if model.facts.heads is None:
-        return None
+) -> Pooled:
+    """Bring the features of all chosen examples into memory."""
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})
@@ -189,7 +198,5 @@ def _title_vectors(
         other = TitleModel(database, settings.title_model, model.device)
         return TitleFeatures(database, other).vectors(titles, count), other.fingerprint
     facts = model.facts
-    if facts.heads is None:
-        return model.encoder().title_vectors(titles, count), facts.fingerprint
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     return facts.heads.titles(features.titles(titles, count)), facts.fingerprint

@@ -12,6 +12,7 @@ from store.db import Database
 from store.tables import TrainingRun
 from store.training import (
     ExampleRow,
+    add_test_look,
     champion,
     current_models,
     evaluations,
@@ -33,6 +34,7 @@ from trainer.models import (
     Heads,
     LazyModel,
     model_folder,
+    named_parameters,
     open_model,
     pick_device,
     pick_precision,
@@ -55,23 +57,9 @@ __all__ = [
     "load_run_model",
     "model_embedder",
     "named_model",
-    "resolve_model",
     "run_in_use",
     "run_settings",
 ]
-
-
-def resolve_model(database: Database, name: str) -> str:
-    """Turn `N:base` into the base model that run N was given; any other name stays.
-
-    Raises:
-        NotFound: there is no such run.
-    """
-    run = parse_run(name)
-    if run is None or ":" not in name or run[1] != "base":
-        return name
-    with database.read() as session:
-        return get_run(session, run[0]).base_model
 
 
 def run_settings(run: TrainingRun) -> TrainSettings:
@@ -155,7 +143,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
     path = tensors_file(database, run.artifact_path)
     kept = load_tensors(path, run.artifact_sha256)
     weights, tensors = (weights_in(kept) if settings.with_reader else None), without_weights(kept)
-    heads = None if base.facts.heads is None else base.facts.heads.with_tensors(tensors)
+    heads = base.facts.heads.with_tensors(tensors)
     if heads is not None:
         return _RunModel(base, heads, weights, settings)
 
@@ -165,7 +153,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
 
             merge_adapters(loaded, settings, tensors)
         else:
-            put_tensors(loaded, tensors, str(path))
+            put_tensors(named_parameters(loaded), tensors, str(path))
 
     changed = base_of(database, run, device, (run.artifact_sha256, change))
     return _RunModel(changed, None, weights, settings)
@@ -195,7 +183,7 @@ def base_of(
         database,
         run.base_model,
         pick_device(device),
-        text_model=settings.text_model,
+        text_model=settings.text_model_of_base(),
         # What fails later is told with where another base can be named: not where this run is.
         option="'thumbtune train --model'",
         fit=settings.fit,
@@ -232,7 +220,7 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
         )
     encoder = found.base.encoder()
     if found.heads is not None:
-        put_tensors(encoder.model, found.heads.tensors(), "the run's file")
+        put_tensors(named_parameters(encoder.model), found.heads.tensors(), "the run's file")
     return encoder
 
 
@@ -276,7 +264,7 @@ def named_model(database: Database, name: str, device: str) -> LazyModel:
 def model_embedder(
     database: Database, model: LazyModel, heads: Heads | None = None, settings: TrainSettings | None = None
 ) -> Embedder:
-    """Any model to embed with: through the feature cache where its projections are plain matrices, else by running it.
+    """Any model to embed with, through the feature cache.
 
     Args:
         database: the store.
@@ -285,8 +273,6 @@ def model_embedder(
         settings: whose precision, fit and bars to use; a precision that this device does not have becomes fp32.
     """
     chosen = heads or model.facts.heads
-    if chosen is None:
-        return model.encoder()
     settings = settings or TrainSettings()
     wanted = "auto" if settings.precision == "bf16" else settings.precision
     precision = pick_precision(wanted, model.device)
@@ -304,7 +290,10 @@ class Evaluated:
         rows: {split: rows that were scored}.
         channels: ids of the channels of the snapshot; empty for all.
         scores: what was found.
-        matches: whether the figures equal those that the run recorded; None where no run did.
+        matches: whether the figures equal those that the run recorded, on the splits that both scored; None where no
+            run did.
+        test_looks: how often a model was scored on the test split in this store, this time included; None if this time
+            it was not.
     """
 
     name: str
@@ -314,18 +303,27 @@ class Evaluated:
     channels: tuple[str, ...]
     scores: Scores
     matches: bool | None
+    test_looks: int | None
 
 
 def evaluate(
-    database: Database, what: str | None = None, device: str = "auto", progress: Progress | None = None
+    database: Database,
+    what: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    *,
+    test: bool = False,
 ) -> Evaluated:
-    """Score a run's model on its own snapshot, or any other on the newest of all channels. Only the cache is written.
+    """Score a run's model on its own snapshot, or any other on the newest of all channels.
+
+    Only the feature cache is written, and each look at the test split.
 
     Args:
         database: the store.
         what: `N`, `N:base`, a folder or a hub name; None for the newest run that is done.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: told of each picture and title.
+        test: also score on the test split, which is counted in the store.
 
     Raises:
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
@@ -340,13 +338,18 @@ def evaluate(
         else:
             embedder = embedder_of(database, *which, device=device)
         snapshot_id, examples = _examples(database, which[0] if which else None)
+        examples = [row for row in examples if test or row.split != "test"]
         name = str(what) if which is None else f"run {which[0]}" + (", base" if which[1] == "base" else "")
         scores = score_examples(embedder, examples, StoredPictures(database), progress, name)
     matches = None if which is None else _equals_recorded(database, *which, scores)
     with database.read() as session:
         channels = tuple(snapshot_info(session, snapshot_id).settings.get("channels") or ())
+    looks = None
+    if "test" in scores.table():
+        with database.write() as session:
+            looks = add_test_look(session, which[1] if which else name, snapshot_id, which[0] if which else None)
     counts = dict(Counter(row.split for row in examples))
-    return Evaluated(name, which[0] if which else None, snapshot_id, counts, channels, scores, matches)
+    return Evaluated(name, which[0] if which else None, snapshot_id, counts, channels, scores, matches, looks)
 
 
 def _newest(database: Database) -> tuple[int, str]:
@@ -375,7 +378,9 @@ def _equals_recorded(database: Database, run_id: int, model: str, scores: Scores
     found = {
         (score.scope, score.split, score.direction, score.metric.name): score.metric.value for score in scores.scores
     }
-    return recorded == found
+    both = {split for _, split, _, _ in recorded} & {split for _, split, _, _ in found}
+    kept, anew = ({at: value for at, value in of.items() if at[1] in both} for of in (recorded, found))
+    return kept == anew
 
 
 def _trained_in_use(database: Database) -> int:

@@ -20,6 +20,7 @@ from store.training import (
     add_evaluations,
     add_ranks,
     add_steps,
+    add_test_look,
     end_run,
     fitting_champion,
     replace_champion,
@@ -43,6 +44,7 @@ from trainer.runs.contest import Measured, compare_with_use
 from trainer.runs.learning import goes_on, open_learner
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
 from trainer.runs.promotion import Decision, by_hand
+from trainer.runs.readable import find_unread
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
@@ -70,8 +72,11 @@ class TrainResult:
         promoted: whether this run's model came into use.
         decision: how it compares with the model in use; None if they were not compared. A decision to promote was not
             followed if another run came into use meanwhile.
+        test_looks: how often a model was scored on the test split in this store, this run included; None if this run
+            was not.
         seconds: {phase: wall-clock seconds}.
         warnings: what the run could not do, in words.
+        titles_cut: how many distinct titles are longer than what the base model reads.
     """
 
     run_id: int
@@ -87,8 +92,10 @@ class TrainResult:
     champion: Scores | None
     promoted: bool
     decision: Decision | None
+    test_looks: int | None
     seconds: dict[str, float]
     warnings: list[str]
+    titles_cut: int
 
 
 def train(
@@ -99,6 +106,7 @@ def train(
     progress: Progress | None = None,
     sweep_id: int | None = None,
     compete: bool = False,
+    test: bool = False,
     guard: Callable[[Session], None] | None = None,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record everything about it.
@@ -118,6 +126,7 @@ def train(
         compete: if a run is in use for these channels, compare this one with it, and take the better one into use
             unless that one is for more channels. If none is in use, the base model is, and the two are compared in any
             case.
+        test: also score all models on the test split, which is counted in the store.
         guard: looks at the store in the transaction that starts the run, while no other can start; may refuse.
 
     Raises:
@@ -146,7 +155,7 @@ def train(
             database,
             settings.model,
             device,
-            text_model=settings.text_model,
+            text_model=settings.text_model_of_base(),
             fit=settings.fit,
             bars=settings.bars,
         )
@@ -156,10 +165,12 @@ def train(
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
         with recorded(run):
-            return _train(run, model, current, output, compete=compete)
+            return _train(run, model, current, output, compete=compete, test=test)
 
 
-def _train(run: Run, model: LazyModel, current: Champion | None, output: Path | None, *, compete: bool) -> TrainResult:
+def _train(
+    run: Run, model: LazyModel, current: Champion | None, output: Path | None, *, compete: bool, test: bool
+) -> TrainResult:
     settings, source = run.settings, StoredPictures(run.database)
     in_use = None if current is None else current.run
     with run.timed("snapshot"):
@@ -173,30 +184,35 @@ def _train(run: Run, model: LazyModel, current: Champion | None, output: Path | 
             run.warn(text)
     with run.timed("encode"):
         pooled = encode(run.database, model, chosen, settings, run.progress)
+        unread = find_unread(run.database, model, chosen, settings)
+        for text in unread.warnings:
+            run.warn(text)
     with run.timed("mine"):
         rows, snapshot_id = mine(run.database, model, chosen, settings, run.progress)
         run.note(snapshot_id=snapshot_id)
     prepared = Prepared(rows, snapshot_id, chosen.counts(), pooled)
     with run.timed("evaluate"):
-        base = _score_base(run, model, prepared, source)
-        beside = _score_champion(run, in_use, prepared.rows, source)
-        known = _known_to_champion(run, in_use, prepared.rows)
+        scored = [row for row in rows if test or row.split != "test"]
+        base = pooled.score(model.facts.heads, scored)
+        beside = _score_champion(run, in_use, scored, source)
+        known = _known_to_champion(run, in_use, scored)
     with run.timed("load"):
         learner = open_learner(run, model, chosen, prepared, in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
     with run.timed("fit"):
         _fit(run, learner, prepared)
     with run.timed("evaluate"):
-        tuned = learner.score(prepared.rows, run.progress)
+        tuned = learner.score(scored, run.progress)
         require_apart(base, tuned)
         _warn_if_worse(run, base, tuned)
-        reader = learner.score_reader(prepared.rows) if isinstance(learner, WithReaderLearner) else None
+        reader = learner.score_reader(scored) if isinstance(learner, WithReaderLearner) else None
+    looks = _count_look(run, snapshot_id, tuned)
     _record(run, base, tuned, beside, in_use)
     path = _save(run, learner)
     decision = None
     if in_use is None or compete:
         with run.timed("compare"):
-            measured = Measured(prepared.rows, base, tuned, beside, known)
+            measured = Measured(scored, base, tuned, beside, known)
             decision = compare_with_use(run, learner, chosen, in_use, measured)
             if current is not None and set(current.scope) != set(settings.channels):
                 wider = "all channels" if not current.scope else f"{len(current.scope)} channels"
@@ -219,8 +235,10 @@ def _train(run: Run, model: LazyModel, current: Champion | None, output: Path | 
         beside,
         promoted,
         decision,
+        looks,
         dict(run.seconds),
         run.warnings,
+        unread.cut,
     )
 
 
@@ -231,13 +249,6 @@ def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
             f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
             "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
         )
-
-
-def _score_base(run: Run, model: LazyModel, prepared: Prepared, source: StoredPictures) -> Scores:
-    heads = model.facts.heads
-    if prepared.pooled is not None and heads is not None:
-        return prepared.pooled.score(heads, prepared.rows)
-    return score_examples(model.encoder(), prepared.rows, source, run.progress, "the base model")
 
 
 def _score_champion(
@@ -297,6 +308,14 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
                 for step in steps
             ],
         )
+
+
+def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
+    """Count a look at the test split; return how many there were, or None if this run did not look."""
+    if "test" not in tuned.table():
+        return None
+    with run.database.write() as session:
+        return add_test_look(session, "tuned", snapshot_id, run.id)
 
 
 def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use: TrainingRun | None) -> None:

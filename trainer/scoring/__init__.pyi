@@ -1,3 +1,8 @@
+from .calibration import Calibration as Calibration
+from .calibration import HeldOutScores as HeldOutScores
+from .calibration import Probability as Probability
+from .calibration import calibrate as calibrate
+from .calibration import probability as probability
 from .comparing import Compared as Compared
 from .comparing import compare as compare
 from .cross_validation import Fold as Fold

@@ -64,7 +64,7 @@ class Compared:
     same_pool: bool
 
 
-def compare(database: Database, a: str, b: str, split: str = "test") -> Compared:
+def compare(database: Database, a: str, b: str, split: str = "valid") -> Compared:
     """Compare two models, thumbnail to title, by the ranks that their runs recorded.
 
     Args:
@@ -116,7 +116,9 @@ def _side(session: Session, name: str, split: str) -> tuple[ComparedModel, dict[
     run = get_run(session, parsed[0])
     found = ranks(session, run.id, parsed[1], "thumbnail_to_title", split)
     if run.snapshot_id is None or not found:
-        raise RunUnusable(f"run {run.id} ({run.status}) has no ranks on the {split} split; compare another run")
+        raise RunUnusable(
+            f"run {run.id} ({run.status}) has no ranks on the {split} split; compare another run, or on another split"
+        )
     return ComparedModel(name, len(found), run.snapshot_id), found
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 __all__ = ["Weights", "fit_weights", "side_by_side"]
 
@@ -52,6 +51,8 @@ def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArr
     Returns:
         The weights; equal ones for no rows.
     """
+    from scipy.optimize import minimize  # noqa: PLC0415 (a model that was weighed before needs none)
+
     rows = np.arange(len(own))
     columns = np.asarray(own, dtype=np.intp)
     if not len(rows):

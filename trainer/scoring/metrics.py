@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from trainer.data import numbers_of
 
@@ -130,6 +129,8 @@ def measure(ranks: NDArray[np.int64]) -> list[Metric]:
 
     A recall whose cut-off reaches the number of candidates is 1 by definition: read it with its n.
     """
+    from scipy.stats import binomtest  # noqa: PLC0415 (a query needs no statistics, and importing takes a second)
+
     n = len(ranks)
     if n == 0:
         return []
@@ -150,6 +151,8 @@ def mcnemar(ranks_a: Mapping[str, int], ranks_b: Mapping[str, int]) -> Compariso
         ranks_a: {query: rank} of one model.
         ranks_b: the same of the other.
     """
+    from scipy.stats import binomtest  # noqa: PLC0415 (as above)
+
     common = ranks_a.keys() & ranks_b.keys()
     hits = [(ranks_a[query] == 1, ranks_b[query] == 1) for query in common]
     only_a, only_b = hits.count((True, False)), hits.count((False, True))

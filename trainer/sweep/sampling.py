@@ -11,7 +11,6 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
@@ -19,7 +18,7 @@ from optuna.trial import Trial, TrialState
 from trainer.errors import TrainerError
 from trainer.sweep.search_space import Choices, Dimension, Point, Space, Value
 
-__all__ = ["ask", "distributions_of", "params"]
+__all__ = ["ask", "ask_for"]
 
 _ATTEMPTS = 20
 _LOOKED_AT = 10_000
@@ -39,13 +38,21 @@ def ask(
         seed: the sweep's seed.
         number: the trial's number.
         tried: the values of the earlier trials' points.
+
+    Raises:
+        TrainerError: no untried point was found.
     """
-    distributions = distributions_of(space)
+    left = space.left(tried)
+    if not left:
+        raise TrainerError("the sweep found no untried settings; use a wider range")
     for attempt in range(_ATTEMPTS):
+        if left != space.train.of:
+            # The sampler would choose a way again that is good but tried in full.
+            study.enqueue_trial({"train": left[0]})
         words = np.random.SeedSequence([seed, number, attempt]).generate_state(1)
         study.sampler = TPESampler(seed=int(words[0]))
-        trial = study.ask(distributions)
-        point = space.point({**space.fixed(), **trial.params})
+        trial = study.ask()
+        point = _suggested(trial, space)
         if tuple(point.values()) not in tried:
             return trial, point
         # Failed trials don't count: the sampler ignores them.
@@ -55,24 +62,32 @@ def ask(
     if not unseen:
         raise TrainerError("the sweep found no untried settings; use a wider range")
     chosen = unseen[np.random.default_rng([seed, number]).integers(len(unseen))]
-    study.enqueue_trial({name: chosen[name] for name in distributions})
-    return study.ask(distributions), chosen
+    return ask_for(study, space, chosen), chosen
 
 
-def params(space: Space, point: Point) -> dict[str, Any]:
-    """Return the searched settings of a point as Optuna's parameters."""
-    return {name: point[name] for name in space.searched()}
+def ask_for(study: Study, space: Space, point: Point) -> Trial:
+    """Ask for a trial of this point."""
+    study.enqueue_trial(dict(point))
+    trial = study.ask()
+    _suggested(trial, space)
+    return trial
 
 
-def distributions_of(space: Space) -> dict[str, BaseDistribution]:
-    """Return the searched settings as Optuna's distributions."""
-    return {name: _distribution(dimension) for name, dimension in space.searched().items()}
+def _suggested(trial: Trial, space: Space) -> dict[str, Any]:
+    """Let the trial choose, first how to train, then the settings that have an effect with it."""
+    fixed, dimensions = space.fixed(), space.dimensions()
+    point: dict[str, Any] = {}
+    for name in space.names():
+        point[name] = fixed[name] if name in fixed else _suggest(trial, name, dimensions[name])
+    for name in space.names(point["train"])[len(point) :]:
+        point[name] = fixed[name] if name in fixed else _suggest(trial, name, dimensions[name])
+    return point
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
+def _suggest(trial: Trial, name: str, dimension: Dimension) -> Any:
     if isinstance(dimension, Choices):
-        return CategoricalDistribution(dimension.of)
+        return trial.suggest_categorical(name, dimension.of)
     low, high = dimension.low, dimension.high
     if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high)
-    return FloatDistribution(low, high, log=True)
+        return trial.suggest_int(name, low, high)
+    return trial.suggest_float(name, low, high, log=True)

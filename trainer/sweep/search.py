@@ -1,4 +1,4 @@
-"""Hyperparameter search on cached features: each trial is recorded as runs, and only the winner is scored on test.
+"""Hyperparameter search on cached features: each trial is recorded as runs, and the winner trained as a run.
 
 The store's tables hold the sweep. Optuna chooses the settings with its in-memory storage, which is filled from the
 store when a sweep is resumed. Optuna's database storage would create a table `alembic_version` in the store, which
@@ -7,7 +7,7 @@ would break our migrations.
 A trial is one combination of settings, trained with several seeds. Its value is the mean recall@1 of its runs on the
 valid split; ties are broken by the mean reciprocal rank. The best of many trials is also the luckiest, so the best few
 are trained with more seeds, and the winner is the best over all seeds. The winner is then trained as an ordinary run,
-with the first seed, and scored on the test split.
+with the first seed. The test split is not looked at.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.study import Study, create_study
-from optuna.trial import TrialState, create_trial
+from optuna.trial import Trial, TrialState
 
 from store.db import Database
 from store.errors import StoreError
@@ -44,14 +44,15 @@ from store.training import (
 )
 from trainer.artifacts import check_writable, models_dir
 from trainer.data import Selection, require_trainable, select_pairs
-from trainer.errors import RunUnusable, TrainerError, TrainingInterrupted
+from trainer.errors import ModelUnavailable, RunUnusable, TrainerError, TrainingInterrupted
 from trainer.fitting import one_thread
-from trainer.models import LazyModel, open_model
+from trainer.models import open_model
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs import ONE_AT_A_TIME, mark_stale, ran_out_of_memory, resolved, signs_of_life, train
-from trainer.sweep.sampling import ask, distributions_of, params
-from trainer.sweep.search_space import Point
+from trainer.settings import READER
+from trainer.sweep.sampling import ask, ask_for
+from trainer.sweep.search_space import Choices, Point
 from trainer.sweep.standings import Standing, Tried, by_trial, in_order, objective, score_of
 from trainer.sweep.sweep_settings import SweepSettings
 from trainer.sweep.trials import Trials
@@ -71,6 +72,8 @@ class SweepResult:
         settings: all settings of that run.
         standings: the trials that did not diverge, best first; the first is the winner.
         recalls: {model: {split: recall@1}} of that run, thumbnail to title, for the models `base` and `tuned`.
+        base_recalls: {crop mode: the base model's recall@1 on the valid split}; empty if the sweep was resumed after
+            its last step.
         in_use: whether its model is the champion.
         reason: how it compares with the model that was in use; None if it was not compared.
         failed: number of trials that diverged.
@@ -85,6 +88,7 @@ class SweepResult:
     settings: dict[str, Any]
     standings: list[Standing]
     recalls: dict[str, dict[str, Recall]]
+    base_recalls: dict[str, float]
     in_use: bool
     reason: str | None
     failed: int
@@ -115,15 +119,43 @@ def run_sweep(
         TrainingInterrupted: KeyboardInterrupt was raised; the sweep has ended `interrupted`, and `resume` continues it.
         StoreError: the store failed.
     """
+    progress = progress or Silent()
     shared, device = resolved(database, settings.shared)
-    settings = replace(settings, shared=shared)
+    settings = _with_possible_reader(database, replace(settings, shared=shared), device, progress)
     check_writable(models_dir(database))  # the winner's model goes there
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)
         with database.write() as session:
             sweep_id = start_sweep(session, settings.as_dict(), this_machine(), os.getpid())
         with _recorded(database, sweep_id):
-            return _Sweep(database, sweep_id, settings, device, progress or Silent()).run(timeout_s)
+            return _Sweep(database, sweep_id, settings, device, progress).run(timeout_s)
+
+
+def _with_possible_reader(
+    database: Database, settings: SweepSettings, device: str, progress: Progress
+) -> SweepSettings:
+    """Leave the reader out of a space that does not need it, where it can't be loaded.
+
+    Raises:
+        ModelUnavailable: it can't be loaded, and every point of the space needs it.
+    """
+    space, without = settings.space, Choices((False,))
+    if settings.shared.model == READER:
+        # The reader is the model itself, and sees the whole thumbnail in every crop mode.
+        return replace(settings, space=replace(space, with_reader=without, fit=Choices((settings.shared.fit,))))
+    if True not in space.with_reader.of:
+        return settings
+    if space.with_reader.of != (True,) and settings.shared.text_model_of_base() is not None:
+        progress.warn("no settings with the reader are tried: --text-model embeds titles in place of the base")
+        return replace(settings, space=replace(space, with_reader=without))
+    try:
+        open_model(database, READER, device, text_model=settings.shared.text_model).facts  # noqa: B018 (loads it)
+    except ModelUnavailable as error:
+        if space.with_reader.of == (True,):
+            raise
+        progress.warn(f"no settings with the reader are tried: {error}")
+        return replace(settings, space=replace(space, with_reader=without))
+    return settings
 
 
 def resume_sweep(
@@ -170,7 +202,7 @@ def _why_not(database: Database, sweep_id: int) -> str:
     if row.status == "running":
         return f"sweep {sweep_id} is running (process {row.pid} of {row.host}); wait for it, or stop it"
     run = "" if winner is None else f" with run {winner.id}"
-    return f"sweep {sweep_id} is done{run}, and its test split is scored; start a new sweep"
+    return f"sweep {sweep_id} is done{run}, and its winner is compared; start a new sweep"
 
 
 @contextmanager
@@ -205,6 +237,14 @@ def _end(database: Database, sweep_id: int, status: str, error: str | None) -> N
         logger.warning("sweep %d could not be marked %s", sweep_id, status, exc_info=True)
 
 
+def _tell(study: Study, asked: Trial, standing: Standing | None) -> None:
+    if standing is None:
+        # A trial that diverged counts as worse than all others, not as untried.
+        study.tell(asked, state=TrialState.PRUNED)
+    else:
+        study.tell(asked, objective(standing))
+
+
 class _Sweep:
     """A running sweep, new or resumed."""
 
@@ -215,6 +255,7 @@ class _Sweep:
         self._device, self._progress = device, progress
         self._started = time.monotonic()
         self._warnings: list[str] = []
+        self._base_recalls: dict[str, float] = {}
         with database.read() as session:
             self._tried = by_trial(trial_scores(session, sweep_id))
 
@@ -232,24 +273,16 @@ class _Sweep:
         chosen = self._examples()
         for text in require_trainable(chosen):
             self._warn(text)
-        with self._progress.phase(f"Opening {settings.shared.model}"):
-            shared = settings.shared
-            model = open_model(
-                self._database,
-                shared.model,
-                self._device,
-                text_model=shared.text_model,
-                fit=shared.fit,
-                bars=shared.bars,
-            )
-            self._check_base(model)
-            trials = Trials(self._database, model, chosen, settings.shared, self._device, self._progress)
-        trials.prepare(settings.space.strategies())
+        trials = Trials(self._database, chosen, settings.shared, self._device, self._progress, self._fingerprints())
+        trials.prepare(settings.space)
+        self._base_recalls = trials.base_recalls
         with one_thread():
             self._search(trials, timeout_s)
-            point = settings.space.point(self._choose(trials).settings)
+            best = self._choose(trials)
+            if best.recall_at_1 <= max(self._base_recalls.values()):
+                self._warn("no settings are better than the base model on the valid split")
             # With the trial's number of threads: products computed in parts differ in their last bits, and so do ranks.
-            shared = replace(settings.shared, **point)
+            shared = settings.space.applied(settings.shared, settings.space.point(best.settings))
             train(self._database, shared, progress=self._progress, sweep_id=self._id, compete=True)
 
     def _examples(self) -> Selection:
@@ -262,14 +295,9 @@ class _Sweep:
         rows = [replace(row, negative_position=None) for row in rows]
         return Selection(rows, {}, self._settings.shared.channels)
 
-    def _check_base(self, model: LazyModel) -> None:
+    def _fingerprints(self) -> set[str | None]:
         with self._database.read() as session:
-            known = {run.base_fingerprint for run in sweep_runs(session, self._id)} - {None}
-        if known - {model.facts.fingerprint}:
-            raise RunUnusable(
-                f"{model.name} is not the model that sweep {self._id} started with (its fingerprint differs); "
-                "restore the old model, or start a new sweep"
-            )
+            return {run.base_fingerprint for run in sweep_runs(session, self._id)}
 
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
@@ -292,28 +320,16 @@ class _Sweep:
                 points.add(tuple(point.values()))
                 tried = self._try(trials, number, point, settings.search_seeds())
                 standing = tried.standing()
-                # A trial that diverged counts as worse than all others, not as untried.
-                study.tell(
-                    asked,
-                    None if standing is None else objective(standing),
-                    state=TrialState.PRUNED if standing is None else TrialState.COMPLETE,
-                )
+                _tell(study, asked, standing)
                 count(1)
 
     def _study(self) -> Study:
         """Build Optuna's study from the trials so far."""
-        space = self._settings.space
         study = create_study(direction="maximize")
         for trial in self._tried.values():
             standing = trial.standing(self._settings.search_seeds())
-            study.add_trial(
-                create_trial(
-                    state=TrialState.PRUNED if standing is None else TrialState.COMPLETE,
-                    value=None if standing is None else objective(standing),
-                    params=params(space, space.point(trial.settings)),
-                    distributions=distributions_of(space),
-                )
-            )
+            asked = ask_for(study, self._settings.space, self._settings.space.point(trial.settings))
+            _tell(study, asked, standing)
         return study
 
     def _key(self, settings: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -323,7 +339,8 @@ class _Sweep:
         """Run these settings with these seeds until one diverges, and write all runs in one transaction."""
         runs: list[TrialRun] = []
         for seed in seeds:
-            runs.append(trials.run(replace(self._settings.shared, **point, seed=seed)))
+            shared = replace(self._settings.shared, seed=seed)
+            runs.append(trials.run(self._settings.space.applied(shared, point)))
             if runs[-1].columns["status"] != "done":
                 break
         with self._database.write() as session:
@@ -374,6 +391,7 @@ class _Sweep:
             settings=winner.settings,
             standings=[trial, *(standing for standing in standings if standing is not trial)],
             recalls=recalls,
+            base_recalls=self._base_recalls,
             in_use=in_use is not None and in_use.id == winner.id,
             reason=winner.decision,
             failed=sum(trial.failed for trial in tried),

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.errors import BadSetting
-from trainer.settings import STRATEGIES, TrainSettings
+from trainer.settings import FITS, RIDGE, STRATEGIES, TrainSettings
 
 __all__ = ["Choices", "Dimension", "Point", "Range", "Space", "Value", "parse"]
 
 Value = float | int | str
 Point = Mapping[str, Any]
-"""{setting: value} of one trial, for the settings that are searched or fixed."""
+"""{setting: value} of one trial, for the settings of the space that have an effect with the others."""
 
-_NAMES = ("lr", "epochs", "batch_size", "negatives", "temperature")
+_FOR_ALL = ("train", "fit", "with_reader")
+_OF_STEPS = ("lr", "epochs", "batch_size", "negatives", "temperature")
+"""The settings that have no effect on the closed-form map."""
 _WHOLE = ("epochs", "batch_size")
+_WORDS: Mapping[str, Mapping[str, Value]] = {
+    "fit": {name: name for name in FITS},
+    "with_reader": {"no": False, "yes": True},
+    "negatives": {name: name for name in STRATEGIES},
+}
+"""{setting: {text: value}} of the settings that are words."""
 _LARGEST = 2**53
 """The sampler computes in float64, which represents every integer up to this one, but not the next."""
 
@@ -58,7 +67,7 @@ class Choices:
         return self.of
 
     def __str__(self) -> str:
-        return ",".join(str(value) for value in self.of)
+        return ",".join({"True": "yes", "False": "no"}.get(str(value), str(value)) for value in self.of)
 
 
 Dimension = Range | Choices
@@ -68,15 +77,20 @@ def parse(name: str, text: str) -> Dimension:
     """Read `LOW:HIGH`, `VALUE` or `VALUE,VALUE,...`.
 
     Args:
-        name: the setting: `lr`, `epochs`, `batch_size`, `negatives` or `temperature`.
+        name: the setting, one of those of `Space`.
         text: the user's text.
 
     Raises:
         BadSetting: the text has another form, or the range is empty or too large; the message quotes it.
     """
     option = "--" + name.replace("_", "-")
-    if name == "negatives":
-        return Choices(tuple(dict.fromkeys(part.strip() for part in text.split(","))))
+    if name == "train":
+        return _ways_to_train(text)
+    if name in _WORDS:
+        known, parts = _WORDS[name], [part.strip() for part in text.split(",")]
+        if unknown := [part for part in parts if part not in known]:
+            raise BadSetting(f"{option} {unknown[0]!r} is not known; use {', '.join(known)}")
+        return Choices(tuple(dict.fromkeys(known[part] for part in parts)))
     number, words = (int, "whole numbers") if name in _WHOLE else (float, "numbers")
     try:
         if ":" not in text:
@@ -91,17 +105,29 @@ def parse(name: str, text: str) -> Dimension:
     return Range(low, high)
 
 
+def _ways_to_train(text: str) -> Choices:
+    """Read `ridge,projection` as two ways, and anything else as one: a regular expression may contain commas."""
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    return Choices(parts if set(parts) <= {RIDGE, "projection"} else (text,))
+
+
 @dataclass(frozen=True)
 class Space:
     """The settings that a sweep may try. The default ranges are wide: what helps differs from channel to channel.
 
+    A point of the closed-form map (`train="ridge"`) has values for `train`, `fit` and `with_reader` alone: the others
+    are settings of training in steps.
+
     Args:
-        lr, epochs, batch_size, negatives, temperature: as in `TrainSettings`.
+        train, fit, with_reader, lr, epochs, batch_size, negatives, temperature: as in `TrainSettings`.
 
     Raises:
         BadSetting: a value is out of the setting's range.
     """
 
+    train: Choices = Choices((RIDGE, "projection"))
+    fit: Choices = Choices(("crop", "squash"))
+    with_reader: Choices = Choices((False, True))
     lr: Dimension = Range(1e-5, 1e-2)
     epochs: Dimension = Range(1, 10)
     batch_size: Dimension = Choices((8, 16, 32, 64))
@@ -120,7 +146,7 @@ class Space:
         Raises:
             BadSetting: see `parse`.
         """
-        return cls(**{name: parse(name, text) for name, text in texts.items()})
+        return cls(**{name: parse(name, text) for name, text in texts.items()})  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, str]:
         """{setting: text}, for the store."""
@@ -128,11 +154,7 @@ class Space:
 
     def dimensions(self) -> dict[str, Dimension]:
         """{setting: its possible values}."""
-        return {name: getattr(self, name) for name in _NAMES}
-
-    def strategies(self) -> list[str]:
-        """The strategies that `negatives` contains."""
-        return [str(value) for value in self.negatives.values() or ()]
+        return {name: getattr(self, name) for name in (*_FOR_ALL, *_OF_STEPS)}
 
     def searched(self) -> dict[str, Dimension]:
         """The settings that are not fixed."""
@@ -149,17 +171,48 @@ class Space:
 
     def size(self) -> int | None:
         """The number of points; None if they can't be counted."""
-        columns = [dimension.values() for dimension in self.dimensions().values()]
-        return None if None in columns else math.prod(len(column) for column in columns if column is not None)
+        sizes = [_size(columns) for columns in self._columns()]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def left(self, tried: Collection[tuple[Value, ...]]) -> tuple[Value, ...]:
+        """The ways to train that have untried points.
+
+        Args:
+            tried: the values of points.
+        """
+        done = Counter(values[0] for values in tried)
+        sizes = zip(self.train.of, map(_size, self._columns()), strict=True)
+        return tuple(way for way, size in sizes if size is None or done[way] < size)
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield all points, if they can be counted."""
-        columns = [dimension.values() or () for dimension in self.dimensions().values()]
-        return (dict(zip(_NAMES, values, strict=True)) for values in _each_with_each(columns))
+        for way, columns in zip(self.train.of, self._columns(), strict=True):
+            for values in _each_with_each([column or () for column in columns]):
+                yield dict(zip(self.names(way), values, strict=True))
+
+    def _columns(self) -> list[list[Sequence[Value] | None]]:
+        """For each way to train, the values of each setting; None for a range of reals."""
+        dimensions = {name: dimension.values() for name, dimension in self.dimensions().items()}
+        return [[(way,), *(dimensions[name] for name in self.names(way)[1:])] for way in self.train.of]
+
+    def names(self, train: Value = RIDGE) -> Sequence[str]:
+        """The settings that have an effect with a way to train; by default those that do with all ways."""
+        return _FOR_ALL if train == RIDGE else (*_FOR_ALL, *_OF_STEPS)
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return a run's settings as a point of this space."""
-        return {name: settings[name] for name in _NAMES}
+        return {name: settings[name] for name in self.names(settings["train"])}
+
+    def applied(self, shared: TrainSettings, point: Point) -> TrainSettings:
+        """Return a run's settings: the point's, and the shared ones."""
+        if point["train"] == RIDGE:
+            # As `resolved` has it: negatives have no effect on the map, and the random ones need no model.
+            return replace(shared, **point, negatives="random")
+        return replace(shared, **point)
+
+
+def _size(columns: Sequence[Sequence[Value] | None]) -> int | None:
+    return None if None in columns else math.prod(len(column or ()) for column in columns)
 
 
 def _each_with_each(columns: Sequence[Sequence[Value]]) -> Iterator[tuple[Value, ...]]:

@@ -18,8 +18,8 @@ class SweepSettings:
     """The settings of a sweep.
 
     Args:
-        shared: settings that all runs share; its seed is the sampler's and that of each trial's first run. `space`
-            replaces `lr`, `epochs`, `batch_size`, `negatives` and `temperature`.
+        shared: settings that all runs share; its seed is the sampler's and that of each trial's first run. the
+            settings of `space` are replaced.
         space: the settings to search.
         trials: number of trials.
         seeds: runs per trial, with the seeds `shared.seed`, `shared.seed + 1`, ...
@@ -64,4 +64,7 @@ class SweepSettings:
     def from_dict(cls, kept: Mapping[str, Any]) -> SweepSettings:
         """Restore settings from the result of `as_dict`."""
         counts = {name: kept[name] for name in ("trials", "seeds", "finalists", "final_seeds")}
-        return cls(TrainSettings.from_dict(kept["shared"]), Space.read(kept["space"]), **counts)
+        shared = TrainSettings.from_dict(kept["shared"])
+        # Older sweeps kept these settings for all trials.
+        same = {"train": shared.train, "fit": shared.fit, "with_reader": "yes" if shared.with_reader else "no"}
+        return cls(shared, Space.read({**same, **kept["space"]}), **counts)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,42 +15,51 @@ from store.db import Database
 from store.training import ExampleRow, TrialRun
 from store.types import utc_now
 from trainer.data import Selection
-from trainer.errors import BadSetting, Diverged, NotEnoughPairs
-from trainer.fitting import Pooled, PooledTriplets, Step, chosen_names, fit_heads, triplets
-from trainer.models import Heads, LazyModel
-from trainer.progress import Progress
-from trainer.runs import encode, known_at_start, mine
-from trainer.scoring import require_apart
-from trainer.settings import TrainSettings
+from trainer.errors import BadSetting, Diverged, NotEnoughPairs, RunUnusable
+from trainer.fitting import HeadsLearner, Pooled, Step, Triplets, WithReaderLearner, chosen_names, triplets
+from trainer.models import Heads, LazyModel, open_model
+from trainer.progress import Progress, Silent
+from trainer.runs import cached_learner, encode, known_at_start, mine
+from trainer.scoring import Scores, require_apart
+from trainer.settings import READER, RIDGE, Fit, TrainSettings
+from trainer.sweep.search_space import Space
 
-__all__ = ["Trials", "heads_to_train"]
+__all__ = ["Trials", "require_projections"]
 
 
-def heads_to_train(model: LazyModel, settings: TrainSettings) -> tuple[Heads, list[str]]:
-    """Return the base model's projections, and the names of those that are trained.
+def require_projections(model: LazyModel, settings: TrainSettings) -> None:
+    """Refuse to train other parameters than projections, which would need the towers in each trial.
 
     Raises:
-        BadSetting: other parameters would be trained, which would need the towers in each trial.
+        BadSetting: others would be trained.
     """
-    heads = model.facts.heads
     why = "a sweep trains projections on cached features"
-    if heads is None:
-        raise BadSetting(f"the projections of {settings.model} are not plain matrices, and {why}; use 'train' instead")
+    if settings.train == RIDGE:
+        return
     if settings.train == "lora":
         raise BadSetting(f"--train 'lora' adapts the towers, and {why}; use --train projection")
     names = chosen_names([name for name, _ in model.facts.parameters], settings.train)
-    others = [name for name in names if name not in heads.tensors()]
+    others = [name for name in names if name not in model.facts.heads.tensors()]
     if others:
         raise BadSetting(
             f"--train {settings.train!r} matches {others[0]}, and {why}; use --train projection, or name one of them"
         )
-    return heads, names
 
 
 @dataclass(frozen=True)
 class _Mined:
-    rows: PooledTriplets
+    examples: list[ExampleRow]
+    rows: Triplets
     snapshot_id: int
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The base model with one crop mode, its features, and its scores on the valid split."""
+
+    model: LazyModel
+    pooled: Pooled
+    scores: Scores
 
 
 @dataclass
@@ -59,19 +68,21 @@ class Trials:
 
     Args:
         database: the store; snapshots are written to it, runs are not.
-        model: the base model.
         chosen: the examples.
         settings: the settings that all trials share.
         device: the device to compute on.
         progress: receives the progress of encoding and mining.
+        fingerprints: those of the base model in earlier trials; none for a new sweep.
     """
 
     database: Database
-    model: LazyModel
     chosen: Selection
     settings: TrainSettings
     device: str
     progress: Progress
+    fingerprints: Collection[str | None] = ()
+    _bases: dict[str, _Base] = field(default_factory=dict)
+    _reader: tuple[Pooled, Heads] | None = None
     _mined: dict[tuple[str, int | None], _Mined] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,29 +92,53 @@ class Trials:
                 f"the valid split has {len(self._valid)} of the "
                 f"{len(self.chosen.examples)} pairs, and a sweep needs at least 2 there; sync more videos"
             )
-        self._heads, self._names = heads_to_train(self.model, self.settings)
         # The same for all runs, and slow: it starts a git process and reads each distribution's metadata.
         self._known = known_at_start(self.settings, self.device)
 
     @property
-    def n_valid(self) -> int:
-        """The number of rows that a trial is scored on."""
-        return len(self._valid)
+    def base_recalls(self) -> dict[str, float]:
+        """{crop mode: the base model's recall@1 on the valid split, thumbnail to title}."""
+        return {fit: base.scores.table()["valid"]["recall@1"] for fit, base in self._bases.items()}
 
-    def prepare(self, strategies: Sequence[str]) -> None:
+    def prepare(self, space: Space) -> None:
         """Encode, and mine with each strategy that does not depend on the seed, so that missing models fail early.
 
         Raises:
-            ModelUnavailable: the base model's towers or the title model can't be loaded.
+            BadSetting: the space has a way to train that is not possible on cached features.
+            ModelUnavailable: the base model's towers, the title model or the reader can't be loaded.
+            RunUnusable: the base model is not the one of the earlier trials.
         """
-        pooled = encode(self.database, self.model, self.chosen, self.settings, self.progress)
-        assert pooled is not None, "the model has plain projections"
-        self._pooled = pooled
-        self._seen = _part(pooled, self._valid)
-        self._base = self._seen.score(self._heads, self._valid)
-        for strategy in strategies:
-            if strategy != "random":
-                self._rows(replace(self.settings, negatives=strategy))  # type: ignore[arg-type]
+        for fit in space.fit.of:
+            self._bases[str(fit)] = self._opened(space, fit)  # type: ignore[arg-type]
+        if True in space.with_reader.of:
+            reader = open_model(self.database, READER, self.device, text_model=self.settings.text_model)
+            read = encode(self.database, reader, self.chosen, self.settings, self.progress)
+            self._reader = read, reader.facts.heads
+        if space.train.of != (RIDGE,):
+            for strategy in space.negatives.values() or ():
+                if strategy != "random":
+                    self._rows(replace(self.settings, negatives=strategy))  # type: ignore[arg-type]
+
+    def _opened(self, space: Space, fit: Fit) -> _Base:
+        settings = replace(self.settings, fit=fit)
+        with self.progress.phase(f"Opening {settings.model}"):
+            model = open_model(
+                self.database,
+                settings.model,
+                self.device,
+                text_model=replace(settings, with_reader=True in space.with_reader.of).text_model_of_base(),
+                fit=fit,
+                bars=settings.bars,
+            )
+            if {*self.fingerprints} - {None, model.facts.fingerprint}:
+                raise RunUnusable(
+                    f"{model.name} is not the model that the sweep started with (its fingerprint differs); "
+                    "restore the old model, or start a new sweep"
+                )
+            for way in space.train.of:
+                require_projections(model, replace(settings, train=str(way)))
+        pooled = encode(self.database, model, self.chosen, settings, self.progress)
+        return _Base(model, pooled, pooled.score(model.facts.heads, self._valid))
 
     def run(self, settings: TrainSettings) -> TrialRun:
         """Train and score one combination of settings with one seed.
@@ -111,48 +146,54 @@ class Trials:
         Returns:
             The rows to write: a run that is `done`, or `failed` if the training diverged.
         """
-        mined = self._rows(settings)
+        mined, base = self._rows(settings), self._bases[settings.fit]
         clock = _Clock()
         steps: list[Step] = []
-        columns = {**self._columns(settings, mined), "started_at": clock.started_at}
-        try:
-            heads = self._fit(settings, mined.rows, steps)
-            clock.ended("fit")
-            scores = self._seen.score(heads, self._valid)
-            require_apart(self._base, scores)
-        except Diverged as error:
-            ended = clock.ended("evaluate")
-            return TrialRun({**columns, **ended, "status": "failed", "error": str(error)}, _rows_of(steps))
-        return TrialRun({**columns, **clock.ended("evaluate"), "status": "done"}, _rows_of(steps), scores.rows("tuned"))
 
-    def _fit(self, settings: TrainSettings, rows: PooledTriplets, steps: list[Step]) -> Heads:
         def on_step(step: Step) -> None:
             if not math.isfinite(step.loss):
                 raise Diverged(f"the loss became {step.loss} at step {step.step}; use a smaller --lr")
             steps.append(step)
 
-        return fit_heads(self._heads, rows, self._names, settings, device=self.device, on_step=on_step)
+        learner = self._learner(settings, mined)
+        columns = {
+            **self._known,
+            "trained": settings.train,
+            "seed": settings.seed,
+            "settings": settings.as_dict(),
+            "snapshot_id": mined.snapshot_id,
+            "base_fingerprint": base.model.facts.fingerprint,
+            "parameters_total": learner.total,
+            "parameters_trainable": learner.trainable,
+            "started_at": clock.started_at,
+        }
+        try:
+            learner.fit(mined.rows, on_step)
+            clock.ended("fit")
+            scores = learner.score(self._valid, Silent())
+            require_apart(base.scores, scores)
+        except Diverged as error:
+            ended = clock.ended("evaluate")
+            return TrialRun({**columns, **ended, "status": "failed", "error": str(error)}, _rows_of(steps))
+        return TrialRun({**columns, **clock.ended("evaluate"), "status": "done"}, _rows_of(steps), scores.rows("tuned"))
+
+    def _learner(self, settings: TrainSettings, mined: _Mined) -> HeadsLearner | WithReaderLearner:
+        base = self._bases[settings.fit]
+        learner = cached_learner(base.model, settings, mined.examples, base.pooled, {})
+        assert learner is not None, "`prepare` has refused what can't be trained on cached features"
+        if not settings.with_reader:
+            return learner
+        assert self._reader is not None, "`prepare` has opened the reader"
+        return WithReaderLearner(learner, *self._reader)
 
     def _rows(self, settings: TrainSettings) -> _Mined:
         """The rows to train on, mined once per strategy, and once per seed where the strategy depends on it."""
         key = (settings.negatives, settings.seed if settings.negatives == "random" else None)
         if key not in self._mined:
-            rows, snapshot_id = mine(self.database, self.model, self.chosen, settings, self.progress)
-            chosen = triplets(rows, mined=settings.negatives != "none")
-            self._mined[key] = _Mined(self._pooled.triplets(chosen), snapshot_id)
+            model = next(iter(self._bases.values())).model
+            rows, snapshot_id = mine(self.database, model, self.chosen, settings, self.progress)
+            self._mined[key] = _Mined(rows, triplets(rows, mined=settings.negatives != "none"), snapshot_id)
         return self._mined[key]
-
-    def _columns(self, settings: TrainSettings, mined: _Mined) -> dict[str, Any]:
-        sizes = dict(self.model.facts.parameters)
-        return {
-            **self._known,
-            "seed": settings.seed,
-            "settings": settings.as_dict(),
-            "snapshot_id": mined.snapshot_id,
-            "base_fingerprint": self.model.facts.fingerprint,
-            "parameters_total": sum(sizes.values()),
-            "parameters_trainable": sum(sizes[name] for name in self._names),
-        }
 
 
 class _Clock:
@@ -169,18 +210,6 @@ class _Clock:
         self._phases[phase] = now - self._last
         self._last = now
         return {"finished_at": utc_now(), "seconds": now - self._started, "phase_seconds": dict(self._phases)}
-
-
-def _part(pooled: Pooled, examples: Sequence[ExampleRow]) -> Pooled:
-    """Select the features of these examples, so that only they are projected."""
-    digests = sorted({example.picture_sha256 for example in examples})
-    titles = sorted({example.title for example in examples})
-    return Pooled(
-        pooled.pictures[[pooled.picture_rows[digest] for digest in digests]],
-        pooled.titles[[pooled.title_rows[title] for title in titles]],
-        {digest: row for row, digest in enumerate(digests)},
-        {title: row for row, title in enumerate(titles)},
-    )
 
 
 def _rows_of(steps: Sequence[Step]) -> list[dict[str, Any]]:

@@ -1,0 +1,104 @@
+"""A cold `search` and `match`: processor seconds (user and system) of a new process that answers one query.
+
+    python -m bench.cold_start [--sizes vit-b-32] [--repeats 3]
+
+Processor seconds, as wall-clock time says more of what else runs than of the work. The recipe's way is a process that
+loads the model with sentence-transformers and embeds one text. `raw` has what the imports cost by themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from bench.models import SIZES, model_folder
+from bench.results import Result, Target, add_json_option, say, show
+from store.db import open_database
+from tests.trainer.tiny import draw, fill
+from thumbtune.demo.session import ENCODER
+
+TITLES = ("a red circle at sea", "a navy bar at night", "zebra")
+RECIPE = "import sys; from sentence_transformers import SentenceTransformer as S; S(sys.argv[1]).encode(['a red cat'])"
+IMPORTS = {
+    "nothing": "pass",
+    "torch": "import torch",
+    "transformers' CLIP": "import torch; from transformers.models.clip.modeling_clip import CLIPTextModel",
+    "sentence-transformers": "import sentence_transformers",
+    "onnxruntime": "import onnxruntime",
+}
+"""Statements whose cost is stated beside the results."""
+
+
+def processor_seconds(command: Sequence[str], environment: dict[str, str]) -> float:
+    """User and system seconds of a process."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(name: str, model: Path, folder: Path, repeats: int) -> list[Result]:
+    """The rows of one model: trained on 60 small pictures, then asked by new processes."""
+    url = f"sqlite:///{folder / name}.db"
+    with open_database(url, create=True) as database:
+        fill(database, 60)
+    cover = folder / "cover.png"
+    cover.write_bytes(draw("purple", "circle", 3, "new"))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "THUMBTUNE_DB": url}
+    thumbtune = [sys.executable, "-m", "thumbtune", "-q"]
+    train = [*thumbtune, "train", "--model", str(model), "--negatives", "random"]
+    queries = {"search": [*thumbtune, "search", "a red cat"], "match": [*thumbtune, "match", str(cover), *TITLES]}
+    say(f"{name}: training")
+    processor_seconds(train, environment)
+    results, recipe = [], [processor_seconds([sys.executable, "-c", RECIPE, str(model)], environment)]
+    for query, command in queries.items():
+        first = processor_seconds(command, environment)
+        spent = []
+        for _ in range(repeats):
+            recipe.append(processor_seconds([sys.executable, "-c", RECIPE, str(model)], environment))
+            spent.append(processor_seconds(command, environment))
+        results.append(
+            Result(
+                what=f"cold {query}, {name}: processor seconds",
+                recipe=median(recipe),
+                thumbtune=median(spent),
+                unit="s",
+                ratio=median(recipe) / median(spent),
+                target=Target("<=", 3, of="thumbtune"),
+                how=f"`python -m bench.cold_start`: median of {repeats}; the first one {first:.1f} s",
+                raw={"first_s": first, "thumbtune_s": spent, "recipe_s": recipe},
+            )
+        )
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--sizes", nargs="*", choices=sorted(SIZES), default=["vit-b-32"], help="beside the demo encoder"
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", type=Path, help="keep the models in this folder")
+    add_json_option(parser)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = {"demo encoder": ENCODER}
+        models |= {size: model_folder(size, arguments.models or folder) for size in arguments.sizes}
+        results = [row for name, model in models.items() for row in measure(name, model, folder, arguments.repeats)]
+    environment = dict(os.environ)
+    imports = {what: processor_seconds([sys.executable, "-c", code], environment) for what, code in IMPORTS.items()}
+    say("imports: " + ", ".join(f"{what} {seconds:.2f} s" for what, seconds in imports.items()))
+    results[0].raw["imports_s"] = imports
+    show(results, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

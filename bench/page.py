@@ -1,0 +1,101 @@
+"""The page on a large channel, once its model is warm: a search by text, and titles matched with a thumbnail.
+
+    python -m bench.page [--videos 20000] [--titles 10] [--queries 20] [--model FOLDER]
+
+Syncs a channel of that many videos, all with pictures and titles of their own, and serves the page on it. The model is
+the demo's unless another is named; nothing is trained. Each question differs from the others, as while a title is
+edited: one of the titles is new. The time is from a request on loopback to the end of the whole page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import aiohttp
+
+from bench.channels import sync
+from bench.memory import large_channel
+from bench.results import Result, Target, add_json_option, say, show
+from thumbtune.standin.server import StandIn
+from thumbtune.ui.server import serve_page
+from thumbtune.ui.settings import Address, PageSettings
+
+MOST_MS = {"search": 100.0, "match": 150.0}
+
+
+async def ask(session: aiohttp.ClientSession, path: str, query: list[tuple[str, str]]) -> float:
+    """Milliseconds of the request that is answered; those that are told to wait are not counted."""
+    while True:
+        started = time.perf_counter()
+        async with session.get(path, params=query) as answer:
+            text = await answer.text()
+            spent = time.perf_counter() - started
+            if "Refresh" in answer.headers:
+                continue
+            assert answer.status == 200, text
+            assert "<meter" in text, text
+            return spent * 1000
+
+
+async def measure(store: str, model: str | None, titles: int, queries: int) -> dict[str, list[float]]:
+    """Milliseconds of each question; the first of each kind, which loads the model, comes before and is not counted."""
+    settings = PageSettings(store, Address("127.0.0.1", 0), model=model)
+    spent: dict[str, list[float]] = {"search": [], "match": []}
+    async with serve_page(settings) as address, aiohttp.ClientSession(f"http://{address}") as session:
+        async with session.get("/") as answer:
+            video = (await answer.text()).split('href="/video/')[1].split('"')[0]
+        for number in range(queries + 1):
+            search = await ask(session, "/", [("q", f"a red bicycle in the rain, number {number}")])
+            ideas = [("t", f"idea {other}") for other in range(titles - 1)]
+            match = await ask(session, "/match", [("v", video), *ideas, ("t", f"another idea, number {number}")])
+            if number:
+                spent["search"].append(search)
+                spent["match"].append(match)
+            else:
+                say(f"warm after {search / 1000:.1f} s and {match / 1000:.1f} s")
+    return spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=int, default=20_000)
+    parser.add_argument("--titles", type=int, default=10)
+    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--model", help="a folder or hub name; the demo's encoder by default")
+    add_json_option(parser)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = f"sqlite:///{Path(folder) / 'thumbtune.db'}"
+        catalogue = large_channel(arguments.videos)
+        with StandIn(catalogue) as server:
+            sync(catalogue, server, store)
+        spent = asyncio.run(measure(store, arguments.model, arguments.titles, arguments.queries))
+    named = "the demo's encoder" if arguments.model is None else Path(arguments.model).name
+    what = {
+        "search": f"the page: search of {arguments.videos:,} thumbnails by text, {named}",
+        "match": f"the page: match of {arguments.titles} titles among {arguments.videos:,}, {named}",
+    }
+    show(
+        [
+            Result(
+                what=what[kind],
+                recipe=None,
+                thumbtune=median(values),
+                unit="ms",
+                target=Target("<=", MOST_MS[kind], of="thumbtune") if arguments.model is None else None,
+                how=f"`python -m bench.page`: median of {arguments.queries} requests over loopback, model warm",
+                raw={"ms": values},
+            )
+            for kind, values in spent.items()
+        ],
+        arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Who is answered: hosts, origins, tokens; and the headers of every answer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.thumbtune.ui.serving import TOKEN, Client, parsed, serving
+from thumbtune.cli import main
+from thumbtune.ui.guards import HEADERS
+from thumbtune.ui.server import check_settings
+from thumbtune.ui.settings import Address, CantServe, PageSettings, host_name, parse_address
+
+PATHS = (
+    "/",
+    "/match",
+    "/runs",
+    "/syncs",
+    "/login",
+    "/static/page.js",
+    "/static/page.css",
+    "/healthz",
+    "/none",
+    "/picture/x",
+)
+
+
+async def test_every_answer_has_the_headers(client: Client) -> None:
+    for path in PATHS:
+        answer = await client.get(path)
+        for name, value in HEADERS.items():
+            assert answer.headers[name] == value, path
+    policy = HEADERS["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "data:" not in policy
+
+
+async def test_style_sheets_load_nothing_that_the_policy_refuses(client: Client) -> None:
+    for path in ("/static/pico.min.css", "/static/page.css"):
+        text = (await client.get(path)).text
+        assert all(url.startswith("/static/") for url in re.findall(r"""url\(\s*["']?([^"')]*)""", text))
+        assert "@import" not in text
+
+
+async def test_pages_have_no_inline_script_or_style(client: Client) -> None:
+    for path in ("/", "/match", "/runs", "/syncs", "/login", "/video/UC1-001"):
+        page = parsed((await client.get(path)).text)
+        assert all(have.get("src") for have in page.all("script"))
+        assert not page.all("style")
+        assert not any(name == "style" or name.startswith("on") for _, have in page.tags for name in have)
+        for _, have in page.tags:
+            assert str(have.get("src") or "/").startswith("/")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8460", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1@evil.example",
+     "127.0.0.2", "0.0.0.0", "[::1]", "", "local host", "thumbs.example"],
+)  # fmt: skip
+async def test_only_its_own_names_are_answered(client: Client, host: str) -> None:
+    for path in ("/", "/healthz", "/static/page.js", "/picture/" + "0" * 64):
+        answer = await client.get(path, headers={"Host": host})
+        assert answer.status in (400, 403), path
+        assert "UC1-0" not in answer.text
+
+
+async def test_names_that_are_allowed(filled: object, sqlite_url: str) -> None:
+    async with serving(sqlite_url, allowed_hosts=frozenset({"thumbs.example"})) as client:
+        for host in ("thumbs.example", "THUMBS.example:443", "localhost", f"localhost:{client.address.port}"):
+            assert (await client.get("/", headers={"Host": host})).status == 200
+        assert (await client.get("/", headers={"Host": "other.example"})).status == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 415),
+        ({"Origin": "OWN"}, 415),
+        ({"Origin": "OWN", "Sec-Fetch-Site": "same-origin"}, 415),
+        ({"Origin": "OWN", "Sec-Fetch-Site": "none"}, 415),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "OWN", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "OWN", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": ""}, 403),
+    ],
+)
+async def test_only_its_own_pages_may_send_forms(client: Client, headers: dict[str, str], status: int) -> None:
+    own = {name: client.url("").rstrip("/") if value == "OWN" else value for name, value in headers.items()}
+    for path in ("/match", "/search"):
+        assert (await client.ask("POST", path, headers=own, data=b"{}")).status == status
+    if status == 403:
+        for path in ("/login", "/runs/1/promote", "/"):
+            assert (await client.ask("POST", path, headers=own, data={"token": "x", "reason": "y"})).status == 403
+
+
+async def test_other_methods_are_refused(client: Client) -> None:
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+        assert (await client.ask(method, "/")).status in (403, 405)
+
+
+async def test_a_token_opens_everything_and_nothing_is_open_without(filled: object, sqlite_url: str) -> None:
+    async with serving(sqlite_url, token=TOKEN) as client:
+        for path in ("/", "/runs", "/syncs", "/video/UC1-001", "/picture/" + "0" * 64, "/upload/x", "/none"):
+            answer = await client.get(path, allow_redirects=False)
+            assert answer.status == 303
+            assert answer.headers["Location"].startswith("/login")
+        assert (await client.ask("POST", "/runs/1/promote", data={"reason": "x"})).status == 403
+        assert (await client.get("/healthz")).text == "ok\n"
+        for wrong in ("", TOKEN[:-1], TOKEN + "x", "ü"):
+            refused = await client.ask("POST", "/login", data={"token": wrong, "next": "/runs"}, allow_redirects=False)
+            assert refused.status == 403
+            assert "Set-Cookie" not in refused.headers
+        entered = await client.ask("POST", "/login", data={"token": TOKEN, "next": "/runs"}, allow_redirects=False)
+        assert (entered.status, entered.headers["Location"]) == (303, "/runs")
+        cookie = entered.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert TOKEN not in cookie
+        assert (await client.get("/runs")).status == 200
+        forged = await client.get("/runs", cookies={"thumbtune": "0" * 64}, allow_redirects=False)
+        assert forged.status == 303
+
+
+def test_an_address_for_others_needs_a_token_and_a_name() -> None:
+    check_settings(PageSettings("sqlite:///x", Address("127.0.0.1", 1)))
+    check_settings(PageSettings("sqlite:///x", Address("::1", 1)))
+    check_settings(PageSettings("sqlite:///x", Address("192.168.1.5", 1), token=TOKEN))
+    check_settings(PageSettings("sqlite:///x", Address("0.0.0.0", 1), frozenset({"me.example"}), TOKEN))
+    for address, names, token in (
+        ("192.168.1.5", frozenset[str](), None),
+        ("0.0.0.0", frozenset({"me.example"}), None),
+        ("::", frozenset[str](), TOKEN),
+    ):
+        with pytest.raises(CantServe):
+            check_settings(PageSettings("sqlite:///x", Address(address, 1), names, token))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--listen", "0.0.0.0:0"),
+        ("--listen", "nowhere"),
+        ("--listen", "127.0.0.1:99999"),
+        ("--token-file", "missing"),
+        ("--token-file", "short"),
+        ("--token-file", "binary"),
+        ("--listen", "0.0.0.0:0", "--token-file", "good"),
+    ],
+)
+def test_options_that_would_let_others_in_are_refused(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    Path("short").write_text("abc")
+    Path("binary").write_bytes(b"\xff" * 32)
+    Path("good").write_text(TOKEN)
+    with pytest.raises(SystemExit) as ended:
+        main(["ui", "--no-browser", *options])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "error: " in told
+    assert TOKEN not in told
+
+
+def test_hosts_and_addresses() -> None:
+    assert host_name("Example.org:80") == "example.org"
+    assert host_name("[::1]:8460") == "::1"
+    for strange in ("", "a/b", "a@b", "a:b", "a:99999999", "?", "#"):
+        assert host_name(strange) is None
+    assert parse_address("[::1]:0") == Address("::1", 0)
+    assert str(Address("::1", 5)) == "[::1]:5"
+    settings = PageSettings("postgresql://me:secret@host/x", Address("127.0.0.1", 1), token=TOKEN)
+    assert "secret" not in repr(settings)
+    assert TOKEN not in repr(settings)

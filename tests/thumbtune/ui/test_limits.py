@@ -1,0 +1,182 @@
+"""What clients may take: connections, time, headers, bodies; and what becomes of pictures that are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from html import unescape
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from store.db import Database
+from tests.hostile.pictures import saved
+from tests.store.builders import add_channel, add_video
+from tests.thumbtune.ui.serving import Client, parsed, serving
+from tests.trainer.tiny import draw
+from thumbtune.ui.connections import Limits
+from thumbtune.ui.uploads import MAX_BYTES, Uploads
+
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def form(*pictures: bytes, **fields: str) -> aiohttp.FormData:
+    data = aiohttp.FormData(default_to_multipart=True)
+    for name, value in fields.items():
+        data.add_field(name, value)
+    for number, content in enumerate(pictures):
+        data.add_field("file", io.BytesIO(content), filename=f"../../picture{number}.png", content_type="image/png")
+    return data
+
+
+def sizes(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_size for file in folder.rglob("*")}
+
+
+async def cut_off(writer: asyncio.StreamWriter) -> None:
+    """Wait until the other end has given the connection up."""
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def connect(client: Client) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(client.address.host, client.address.port)
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: loc", REQUEST, REQUEST + b"GET /"])
+async def test_who_sends_no_whole_head_is_cut_off(filled: Database, beginning: bytes) -> None:
+    async with serving(str(filled.url), Limits(head_s=0.2)) as client:
+        reader, writer = await connect(client)
+        writer.write(beginning)
+        async with asyncio.timeout(20):
+            try:
+                received = await reader.read()
+            except ConnectionError:
+                received = b""
+        writer.close()
+        assert (await client.get("/healthz")).text == "ok\n"
+    assert received.endswith(b"ok\n") == beginning.startswith(REQUEST)
+
+
+async def test_who_reads_no_answer_is_cut_off(sqlite_database: Database) -> None:
+    with sqlite_database.write() as session:
+        add_channel(session)
+        add_video(session, "large", day=1, picture=b"\xff" * (24 << 20))
+    async with serving(str(sqlite_database.url), Limits(stalled_s=0.3)) as client:
+        text = (await client.get("/")).text
+        path = next(str(have["src"]) for have in parsed(text).all("img") if "/picture/" in str(have.get("src")))
+        _, writer = await connect(client)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        # The little that this end's buffers hold is received, unread; the rest is given up, and the connection with it.
+        async with asyncio.timeout(60):
+            with pytest.raises(ConnectionError):
+                await cut_off(writer)
+        writer.close()
+
+
+async def test_so_many_connections_and_no_more(filled: Database) -> None:
+    async with serving(str(filled.url), Limits(connections=20)) as client:
+        opened = [await connect(client) for _ in range(100)]
+        async with asyncio.timeout(30):
+            refused = 0
+            for reader, writer in opened[20:]:
+                writer.write(REQUEST)
+                try:
+                    refused += await reader.read(1) == b""
+                except ConnectionError:
+                    refused += 1
+            assert refused == 80
+            for reader, writer in opened[:20]:
+                writer.write(REQUEST)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_thousand_connections(filled: Database) -> None:
+    async with serving(str(filled.url)) as client:
+        opened = await asyncio.gather(*(connect(client) for _ in range(1000)))
+        for _, writer in opened:
+            writer.close()
+        async with asyncio.timeout(30):
+            while True:  # until the server has seen that they are closed
+                try:
+                    assert (await client.get("/")).status == 200
+                    break
+                except (aiohttp.ClientConnectionError, ConnectionError):
+                    continue
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=["line", "header", "headers", "two hosts", "no host", "tls"],
+)  # fmt: skip
+async def test_heads_that_no_browser_sends(client: Client, head: bytes) -> None:
+    reader, writer = await connect(client)
+    writer.write(head)
+    if head.startswith(b"\x16"):
+        writer.write_eof()
+    async with asyncio.timeout(30):
+        try:
+            first = await reader.readline()
+        except ConnectionError:
+            first = b""
+    writer.close()
+    assert first == b"" or 400 <= int(first.split()[1]) < 500
+    assert (await client.get("/healthz")).text == "ok\n"
+
+
+async def test_forms_that_are_too_large(client: Client) -> None:
+    too_large = b"\x89PNG" + bytes(MAX_BYTES)
+    assert (await client.ask("POST", "/search", data=form(too_large))).status == 413
+    assert (await client.ask("POST", "/match", data=form(titles="x" * 100_000))).status == 413
+    assert (await client.ask("POST", "/match", data=form(**{f"f{n}": "x" for n in range(100)}))).status == 413
+    assert (await client.ask("POST", "/match", data=form(*[draw("red", "bar", n) for n in range(4)]))).status == 413
+    assert (await client.ask("POST", "/runs/1/promote", data={"reason": "x" * 200_000})).status == 413
+    assert (await client.ask("POST", "/match", data=b"{}", headers={"Content-Type": "application/json"})).status == 415
+    broken = {"Content-Type": "multipart/form-data; boundary=x"}
+    for body in (b"", b"--x", b"--x\r\n\r\nno end", b"--y--"):
+        assert (await client.ask("POST", "/match", data=body, headers=broken)).status in (200, 400)
+
+
+async def test_pictures_are_checked_as_thumbnails_are(client: Client) -> None:
+    for content in (b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"no picture", saved("BMP"), saved("TIFF"),
+                    saved("PNG", size=(9000, 9000)), draw("red", "bar", 1)[:60]):  # fmt: skip
+        answer = await client.ask("POST", "/search", data=form(content))
+        assert answer.status == 400, content[:10]
+        assert "can't be used" in unescape(answer.text)
+    assert (await client.ask("POST", "/search", data=form())).status == 400
+
+
+async def test_pictures_are_kept_in_memory_and_nowhere_else(client: Client, filled: Database, tmp_path: Path) -> None:
+    content = draw("navy", "square", 5, "only here")
+    before = sizes(tmp_path)
+    answer = await client.ask("POST", "/search", data=form(content), allow_redirects=False)
+    assert answer.status == 303
+    name = answer.headers["Location"].removeprefix("/?u=")
+    async with client.session.get(client.url(f"/upload/{name}")) as shown:
+        assert await shown.read() == content
+        assert shown.content_type == "image/png"
+        assert shown.headers["Cache-Control"] == "no-store"
+    assert sizes(tmp_path) == before
+
+
+async def test_old_pictures_are_forgotten_to_make_room() -> None:
+    uploads = Uploads()
+    async with uploads.opened():
+        names = [await uploads.add(draw("red", "bar", number)) for number in range(60)]
+        assert uploads.get(names[0]) is None
+        assert uploads.get(names[-1]) is not None
+        assert len(set(names)) == 60
+    assert uploads.get(names[-1]) is None

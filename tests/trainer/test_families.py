@@ -1,0 +1,331 @@
+"""Every family of models that see and read: encoded, trained, exported, and refused where wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Router
+from sqlalchemy import func, select
+from transformers import AutoModel, AutoProcessor
+
+from store.db import Database
+from store.tables import Feature
+from tests.store.builders import add_video
+from tests.trainer.families import (
+    FAMILIES,
+    blip,
+    clip,
+    open_clips_vocabulary,
+    qwen3_vl,
+    real_vocabulary_clip,
+    text_student,
+)
+from tests.trainer.oracle import NAMES, Drawn
+from tests.trainer.test_learners import is_what_was_scored
+from tests.trainer.tiny import COLOURS, draw, fill
+from tests.trainer.training import artifact, settings
+from trainer.errors import DamagedModel, NotAClip
+from trainer.library import load_library, match_titles, open_picture, picture_vector, search, searchable, text_vector
+from trainer.models import TEXT, VISUAL, Features, LazyModel
+from trainer.models.encoder import load_encoder
+from trainer.quiet import quiet_libraries
+from trainer.runs import evaluate, export_model, train
+from trainer.runs.recorded import embedder_of
+from trainer.settings import RECIPE
+from trainer.sweep import SweepSettings, run_sweep
+from trainer.sweep.search_space import Space
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with quiet_libraries():
+        yield
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+@pytest.fixture(scope="session")
+def real_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP with the vocabulary of the real one."""
+    if open_clips_vocabulary() is None:
+        pytest.skip("CLIP's vocabulary comes from open-clip-torch (pip install --no-deps open-clip-torch)")
+    with quiet_libraries():
+        return real_vocabulary_clip(tmp_path_factory.mktemp("real") / "clip")
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a family's model, built once."""
+    place, made = tmp_path_factory.mktemp("families"), dict[str, Path]()
+
+    def build(name: str) -> Path:
+        if name == "qwen3-vl":
+            pytest.importorskip("torchvision")
+        if name not in made:
+            with quiet_libraries():
+                made[name] = {**FAMILIES, "qwen3-vl": qwen3_vl}[name](place / name.replace(" ", "-"))
+        return made[name]
+
+    return build
+
+
+def count_features(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Feature)) or 0
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "qwen3-vl"])
+@pytest.mark.parametrize("what", ["ridge", "projection"])
+def test_a_run_keeps_two_matrices_and_is_exported_as_it_was_scored(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str, what: str
+) -> None:
+    result = train(filled, settings(folder_of(family), train=what, epochs=3, lr=None))
+    kept = artifact(filled, result.run_id)
+    assert set(kept) <= {VISUAL, TEXT}
+    if what == "projection":
+        assert set(kept) == {VISUAL, TEXT}
+        assert result.trainable == sum(value.numel() for value in kept.values())
+        is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+    features = count_features(filled)
+    train(filled, settings(folder_of(family), train=what, epochs=1, seed=9))
+    assert count_features(filled) == features > 0, "each picture and title is encoded once"
+
+
+@pytest.mark.parametrize("family", ["siglip", "siglip2-naflex", "metaclip-2"])
+def test_the_recipe_in_full(filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str) -> None:
+    result = train(filled, settings(folder_of(family), **{**RECIPE, "lr": 1e-2}))
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+
+
+@pytest.mark.parametrize("what", ["all", "lora"])
+def test_a_whole_model_that_got_its_matrices_from_here_is_trained_and_loaded_again(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, what: str
+) -> None:
+    result = train(filled, settings(folder_of("siglip"), train=what, epochs=1))
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+
+
+def test_an_exported_model_is_a_base_with_the_same_matrices(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    first = train(filled, settings(folder_of("siglip")))
+    export_model(filled, tmp_path / "exported", first.run_id)
+    features = count_features(filled)
+    second = train(filled, settings(tmp_path / "exported"))
+    assert second.base.table() == first.tuned.table()
+    assert second.total == first.total, "no further matrix is added"
+    assert count_features(filled) == features, "what comes before the matrices is the same"
+
+
+@pytest.mark.parametrize("family", ["siglip", "siglip2", "siglip2-naflex"])
+def test_siglip_reads_as_its_authors_do(folder_of: Callable[[str], Path], family: str) -> None:
+    """By transformers alone: padded to the full length, nothing masked, in lower case."""
+    folder = folder_of(family)
+    encoder = load_encoder(str(folder), "cpu")
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+    for names in (NAMES, NAMES[:1], [name.upper() for name in NAMES]):
+        tokens = processor.tokenizer(
+            [name.lower() for name in names], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            reference = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+        expected = torch.nn.functional.normalize(reference, dim=1).numpy()
+        np.testing.assert_allclose(encoder.title_vectors(names, lambda _n: None), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_title_is_read_alike_beside_longer_ones(folder_of: Callable[[str], Path], family: str) -> None:
+    encoder = load_encoder(str(folder_of(family)), "cpu")
+    alone = encoder.title_vectors(["red circle"], lambda _n: None)
+    beside = encoder.title_vectors(["red circle", "blue square 1 2 3 4 5 6"], lambda _n: None)[:1]
+    np.testing.assert_allclose(alone, beside, atol=1e-5)
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
+@pytest.mark.parametrize("family", ["siglip", "siglip2-naflex"])
+def test_every_fit_is_seen(folder_of: Callable[[str], Path], family: str, fit: Any) -> None:
+    encoder = replace(load_encoder(str(folder_of(family)), "cpu"), fit=fit)
+    sizes = {image.size for image in encoder.framed(Drawn()).load(NAMES)}
+    squares = family == "siglip" and fit != "crop"
+    assert sizes == ({(32, 32)} if squares else {(48, 36)})
+
+
+def test_a_blip_is_refused_for_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(DamagedModel, match="lacks the tensors .*text_model"):
+        load_encoder(str(blip(tmp_path / "blip")), "cpu")
+
+
+def test_remote_code_is_refused_by_name(tmp_path: Path) -> None:
+    folder = clip(tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(DamagedModel, match="code of its own"):
+        load_encoder(str(folder), "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def routed(pictures: Path, texts: Path, folder: Path) -> Path:
+    """A folder with separate modules, as a multilingual student is published beside its CLIP."""
+    seen, read = SentenceTransformer(str(pictures), device="cpu"), SentenceTransformer(str(texts), device="cpu")
+    router = Router({"text": [*read], "image": [cast(Any, seen[0])]})
+    SentenceTransformer(modules=[router]).save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+@pytest.mark.parametrize("what", ["ridge", "projection"])
+def test_separate_modules_for_pictures_and_titles(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, what: str
+) -> None:
+    texts = text_student(tmp_path / "student", 16)
+    folder = routed(folder_of("clip"), texts, tmp_path / "both")
+    result = train(filled, settings(folder, train=what))
+    is_what_was_scored(filled, result.run_id, tmp_path / "exported")
+    one_by_one = train(filled, settings(folder_of("clip"), train=what, text_model=str(texts)))
+    assert one_by_one.tuned.table() == result.tuned.table()
+    is_what_was_scored(filled, one_by_one.run_id, tmp_path / "paired")
+    assert one_by_one.base.table() != train(filled, settings(folder_of("clip"), train=what)).base.table()
+
+
+def test_a_run_that_goes_on_from_a_pair_has_its_text_model(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    texts = text_student(tmp_path / "student", 16)
+    first = train(filled, settings(folder_of("clip"), text_model=str(texts)))
+    again = train(filled, settings(Path(f"{first.run_id}:base")))
+    assert again.base.table() == first.base.table()
+
+
+def test_models_that_were_not_trained_for_each_other_are_refused(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    texts = text_student(tmp_path / "student", 12)
+    with pytest.raises(NotAClip, match=r"16 numbers and texts as 12"):
+        load_encoder(str(folder_of("clip")), "cpu", text_model=str(texts))
+
+
+def test_a_changed_text_model_is_another_model(
+    sqlite_database: Database, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    clip_folder, found = str(folder_of("clip")), []
+    for seed in (0, 1):
+        texts = text_student(tmp_path / str(seed), 16, seed=seed)
+        model = LazyModel(sqlite_database, clip_folder, "cpu", text_model=str(texts))
+        assert model.remembered is None
+        found.append(model.facts)
+    assert found[0].vision == found[1].vision
+    assert found[0].text != found[1].text
+    assert found[0].fingerprint != found[1].fingerprint
+
+
+LANGUAGES = {
+    "English": [
+        "I survived 100 days in hardcore Minecraft",
+        "GTA 6 trailer breakdown - everything you missed!",
+        "How to sharpen a kitchen knife",
+        "Unboxing the RTX 5090 Ti | first impressions",
+        "10 Python tricks you should know",
+        "But what is a neural network? | Deep learning chapter 1",
+        "Reading my old diary 😂😂😂",
+    ],
+    "German": [
+        "Wie funktioniert eigentlich ein Kühlschrank?",
+        "Die schönsten Wanderwege in den Alpen",
+        "Neue Küche einbauen: unsere größten Fehler",
+    ],
+    "Turkish": [
+        "Evde yapabileceğiniz en kolay kek tarifi",
+        "Türkiye'nin en güzel köyleri",
+        "Bir hafta boyunca sadece bunu yedim",
+    ],
+    "Spanish": ["Cómo hacer una tortilla de patatas perfecta", "Un día en mi vida como estudiante", "Receta fácil"],
+    "French": ["Comment réussir une mayonnaise maison", "Pourquoi les avions ne volent pas plus vite ?"],
+    "Japanese": ["おうちで簡単に作れるラーメン", "東京のおすすめカフェ10選"],
+    "Hindi": ["घर पर पिज़्ज़ा कैसे बनाएं", "भारत की सबसे सुंदर जगहें"],
+    "Russian": ["Как приготовить борщ", "Самые красивые места России"],
+}
+
+
+@pytest.mark.parametrize("spoken", LANGUAGES)
+def test_clips_own_tokens_tell_english_from_other_languages(
+    sqlite_database: Database, real_clip: Path, spoken: str
+) -> None:
+    features = Features(sqlite_database, LazyModel(sqlite_database, str(real_clip), "cpu"), "fp32", "crop")
+    assert features.model.facts.language == "English"
+    assert features.are_mostly_foreign(LANGUAGES[spoken]) is (spoken != "English")
+
+
+def test_titles_that_are_cut_or_foreign_are_told_of_once_they_were_counted_without_the_model(
+    sqlite_database: Database, real_clip: Path
+) -> None:
+    """100 characters of Japanese are more than 77 tokens."""
+    fill(sqlite_database, 20)
+    long = "東京でいちばんおいしいラーメンを食べに行ってきました。" * 4
+    with sqlite_database.write() as session:
+        for number in range(30):
+            picture = draw(COLOURS[number % 10], "bar", number, "ja") + bytes([number])
+            title = f"{number} {long[: 60 if number else 100]}"
+            add_video(session, f"ja{number}", day=100 + number, title=title, picture=picture)
+    result = train(sqlite_database, settings(real_clip, train="ridge", title_model="base"))
+    assert result.titles_cut == 30
+    assert any("30 of 50 titles are longer than the 77 tokens" in text for text in result.warnings)
+    assert any("not in English" in text and "@uc1" in text for text in result.warnings)
+    again = LazyModel(sqlite_database, str(real_clip), "cpu")
+    features = Features(sqlite_database, again, "fp32", "crop")
+    assert len(features.cut_titles([f"{number} {long[:60]}" for number in range(1, 30)])) == 29
+    assert not again.is_loaded
+
+
+def test_a_model_is_read_up_to_its_positions_whatever_its_tokenizer_says(tmp_path: Path) -> None:
+    folder = clip(tmp_path / "clip")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 10**30}))
+    encoder = load_encoder(str(folder), "cpu")
+    assert encoder.title_vectors(["red circle " * 40], lambda _n: None).shape == (1, 16)
+    assert encoder.cut_titles(["red circle", "red circle " * 40]) == ["red circle " * 40]
+
+
+def test_a_lone_head_that_predicts_words_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    folder = clip(tmp_path / "clip")
+    before = load_encoder(str(folder), "cpu").fingerprint
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "lm_head.weight": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_encoder(str(folder), "cpu").fingerprint == before
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_sweep_a_search_and_a_match(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, paired: bool
+) -> None:
+    base = settings(folder_of("clip" if paired else "siglip"), train="projection")
+    if paired:
+        base = replace(base, text_model=str(text_student(tmp_path / "student", 16)))
+    space = Space.read({"lr": "1e-2,1e-3", "batch_size": "8", "negatives": "none", "with_reader": "no"})
+    counts = {"trials": 2, "seeds": 1, "finalists": 1, "final_seeds": 1}
+    found = run_sweep(filled, SweepSettings(base, space, **counts))
+    embedder = embedder_of(filled, found.run_id)
+    pairs = searchable(filled)
+    library = load_library(filled, embedder, pairs)
+    picture = open_picture(filled, pairs[0].video_id)
+    assert search(library, picture_vector(embedder, picture), 1)[0].pair.video_id == pairs[0].video_id
+    vector = text_vector(embedder, pairs[0].title)
+    assert search(library, vector, 40)[0].score == pytest.approx(float((library.vectors @ vector).max()), abs=1e-6)
+    ideas = match_titles(embedder, picture, ["red circle", "blue bar"], pairs).ideas
+    assert {idea.title for idea in ideas} == {"red circle", "blue bar"}
+    assert evaluate(filled, str(found.run_id), "cpu").matches is True

@@ -1,0 +1,118 @@
+"""A CLIP's towers without the model libraries: the same vectors as theirs, only where that was seen, and no imports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from store.db import Database
+from tests.trainer.tiny import fill
+from thumbtune.demo.session import ENCODER
+from trainer.data import StoredPictures
+from trainer.models import Features, open_model
+from trainer.models.encoder import load_encoder
+from trainer.models.plain_clip import PlainClip
+from trainer.models.towers import Towers
+from trainer.quiet import quiet_libraries
+
+TITLES = ["red circle 3", "A fox, 3 Füchse & 狐's  DEN", "https://example.com/a.png", "", "many words " * 60]
+
+
+def towers(folder: Path) -> Towers:
+    with quiet_libraries():
+        return Towers(load_encoder(str(folder), "cpu").model, "cpu")
+
+
+@pytest.mark.parametrize("which", ["tiny", "demo"])
+def test_the_vectors_are_those_of_the_libraries(tiny_clip: Path, which: str) -> None:
+    folder = tiny_clip if which == "tiny" else ENCODER
+    plain, library = PlainClip.at(folder), towers(folder)
+    assert plain is not None
+    assert plain.agrees(library)
+    images = [Image.effect_noise(size, 80).convert("RGB") for size in ((480, 360), (37, 500), (1280, 720), (96, 96))]
+    seen = np.concatenate([library.pooled_pictures(library.prepared_pictures([image])) for image in images])
+    np.testing.assert_allclose(plain.pictures(images), seen, atol=1e-4)
+    said = np.concatenate([library.pooled_titles(library.prepared_titles([title])) for title in TITLES])
+    np.testing.assert_allclose(plain.titles(TITLES), said, atol=1e-4)
+
+
+def test_what_is_another_model_does_not_agree(tiny_clip: Path, tmp_path: Path) -> None:
+    library = towers(tiny_clip)
+    for name, key, value in (
+        ("config.json", "vision_config", {"hidden_act": "gelu"}),
+        ("config.json", "text_config", {"num_attention_heads": 4}),
+        ("config.json", "text_config", {"hidden_act": "relu"}),
+        ("tokenizer_config.json", "model_max_length", 7),
+    ):
+        folder = Path(shutil.copytree(tiny_clip, tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"))
+        about = json.loads((folder / name).read_text())
+        about[key] = {**about[key], **value} if isinstance(value, dict) else value
+        (folder / name).write_text(json.dumps(about))
+        plain = PlainClip.at(folder)
+        assert plain is not None
+        assert not plain.agrees(library)
+    assert PlainClip.at(tmp_path) is None
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_a_few_inputs_are_encoded_without_loading_a_known_model(
+    sqlite_database: Database, tiny_clip: Path, fit: str
+) -> None:
+    fill(sqlite_database, 6)
+    with sqlite_database.read() as session:
+        from store.training import current_pairs  # noqa: PLC0415
+
+        digests = [pair.picture_sha256 for pair in current_pairs(session)]
+    source, options = StoredPictures(sqlite_database), {"fit": fit}
+
+    def features(model_fit: str) -> Features:
+        model = open_model(sqlite_database, str(tiny_clip), "cpu", **options)  # type: ignore[arg-type]
+        return Features(sqlite_database, model, "fp32", model_fit)  # type: ignore[arg-type]
+
+    with quiet_libraries():
+        slow = features(fit)
+        assert slow.model.encoder() is not None
+        expected = slow.pictures(digests, source, lambda _n: None, keep=False)
+    with sqlite_database.write() as session:
+        from sqlalchemy import delete  # noqa: PLC0415
+
+        from store.tables import Feature  # noqa: PLC0415
+
+        session.execute(delete(Feature))
+    quick = features(fit)
+    np.testing.assert_allclose(quick.pictures(digests, source, lambda _n: None, keep=False), expected, atol=1e-4)
+    quick.titles(["red circle"], lambda _n: None, keep=False)
+    assert not quick.model.is_loaded
+
+
+QUERY = """
+import sys
+from store.db import open_database
+from trainer.library import load_library, search, searchable, text_vector
+from trainer.runs import open_in_use
+database = open_database(sys.argv[1])
+used = open_in_use(database, sys.argv[2], "cpu")
+found = search(load_library(database, used.embedder, searchable(database)), text_vector(used.embedder, "red"), 3)
+assert len(found) == 3
+heavy = {"sentence_transformers", "transformers", "scipy", "pandas", "sklearn"} & sys.modules.keys()
+print(sorted(heavy))
+"""
+
+
+@pytest.mark.processes
+def test_a_second_search_imports_no_model_library(migrated_sqlite_url: str, tiny_clip: Path) -> None:
+    from store.db import open_database  # noqa: PLC0415
+
+    with open_database(migrated_sqlite_url) as database:
+        fill(database, 6)
+    command = [sys.executable, "-c", QUERY, migrated_sqlite_url, str(tiny_clip)]
+    told = [subprocess.run(command, capture_output=True, check=True, text=True).stdout for _ in range(2)]
+    assert "sentence_transformers" in told[0]
+    assert told[1] == "[]\n"

@@ -1,0 +1,75 @@
+"""What every page looks like: accessible in light and dark, nothing wider than the screen, nothing on top of another."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests_browser.conftest import SHOTS, Open, first_video, go
+
+WIDTHS = (360, 768, 1440)
+PAGES = {
+    "library": "/",
+    "filters": "/?split=test&from=2020-01-01",
+    "search": "/?q=a+red+thing",
+    "like": "/?like={video}",
+    "video": "/video/{video}",
+    "match-empty": "/match",
+    "match": "/match?v={video}&v={other}&t=One+idea+for+this+video&t=A+longer+idea%2C+which+goes+on+for+a+while&t=%E2%80%AEspoofed",
+    "runs": "/runs",
+    "run": "/runs/2",
+    "promote": "/runs/1/promote",
+    "compare": "/runs/compare?a=2:base&b=2",
+    "syncs": "/syncs",
+}
+
+OVERLAPS = """() => {
+    const boxes = [...document.querySelectorAll("main a, main button, main input:not([type=hidden]), main select, main textarea, main summary")]
+        .filter((element) => element.checkVisibility() && !element.closest("svg") && !element.closest(".hidden"))
+        .map((element) => [element, element.getBoundingClientRect()])
+        .filter(([, box]) => box.width > 1 && box.height > 1);
+    const found = [];
+    boxes.forEach(([one, a], at) => boxes.slice(at + 1).forEach(([other, b]) => {
+        if (one.contains(other) || other.contains(one)) return;
+        const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left), high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (wide > 2 && high > 2) found.push(`${one.outerHTML.slice(0, 90)} | ${other.outerHTML.slice(0, 90)}`);
+    }));
+    return found;
+}"""
+
+
+def paths(page: Page) -> dict[str, str]:
+    video = first_video(page)
+    other = str(page.locator(".card h3 a").nth(5).get_attribute("href")).removeprefix("/video/")
+    return {name: path.format(video=video, other=other) for name, path in PAGES.items()}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_violates_a_rule_of_accessibility(open_page: Open, scheme: str) -> None:
+    page = open_page("/", color_scheme=scheme)
+    found: list[str] = []
+    for name, path in paths(page).items():
+        go(page, path)
+        result = Axe().run(page)
+        for violation in result.response["violations"]:
+            nodes = "; ".join(node["html"][:120] for node in violation["nodes"][:3])
+            found.append(f"{name} {scheme} {violation['id']}: {violation['help']}: {nodes}")
+    assert found == [], "\n".join(found)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_fits_every_width(open_page: Open, width: int, store: str) -> None:
+    kind = "real" if "/real" in store else "drawn"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    found: list[str] = []
+    for scheme in ("light", "dark"):
+        page = open_page("/", viewport={"width": width, "height": 900}, color_scheme=scheme)
+        for name, path in paths(page).items():
+            go(page, path)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            if wide > width:
+                found.append(f"{name} is {wide} wide at {width}")
+            found += [f"{name} at {width}: {overlap}" for overlap in page.evaluate(OVERLAPS)]
+            page.screenshot(path=SHOTS / f"{kind}-{name}-{width}-{scheme}.png", full_page=name in ("match", "video"))
+    assert found == []

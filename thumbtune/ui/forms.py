@@ -1,0 +1,140 @@
+"""What a form sends: fields and pictures, read into memory within bounds, never to a file."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from datetime import date
+
+from aiohttp import BodyPartReader, web
+
+from collector.errors import PictureError
+from thumbtune.ui.uploads import MAX_BYTES, Uploads
+
+__all__ = ["MAX_TITLES", "Sent", "day", "one_of", "read_form", "read_titles", "video_id", "whole"]
+
+MAX_TITLES = 50
+_LONGEST_TITLE = 500
+_READ_IN_S = 30.0
+_MOST_FILES = 3
+_MOST_PARTS = 40
+_FIELD_BYTES = 64 << 10
+_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+_ADDRESS = re.compile(r"(?:youtu\.be/|[?&]v=|/shorts/|/embed/|/live/)([\w-]{6,64})", re.ASCII)
+
+
+@dataclass
+class Sent:
+    """A form.
+
+    Args:
+        fields: (name, value) in order.
+        uploads: names of the pictures that were sent with it.
+        problems: why a picture was not taken.
+    """
+
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def all(self, name: str) -> list[str]:
+        """Return all values of a field."""
+        return [value for key, value in self.fields if key == name]
+
+    def first(self, name: str) -> str:
+        """Return a field's first value; nothing if it was not sent."""
+        return next(iter(self.all(name)), "")
+
+
+async def read_form(request: web.Request, uploads: Uploads) -> Sent:
+    """Read a form with pictures.
+
+    Raises:
+        web.HTTPRequestTimeout: it does not come in time.
+        web.HTTPRequestEntityTooLarge: it has too many or too large parts.
+        web.HTTPUnsupportedMediaType: it is not such a form.
+        web.HTTPBadRequest: it is cut short, or not UTF-8.
+    """
+    if request.content_type != "multipart/form-data":
+        raise web.HTTPUnsupportedMediaType(text="send a form (multipart/form-data)")
+    try:
+        async with asyncio.timeout(_READ_IN_S):
+            return await _read(request, uploads)
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text=f"the form did not arrive within {_READ_IN_S:.0f} s") from error
+    except ValueError as error:
+        raise web.HTTPBadRequest(text="the form can't be read; send it again") from error
+
+
+async def _read(request: web.Request, uploads: Uploads) -> Sent:
+    sent = Sent()
+    contents: list[tuple[str, bytes]] = []
+    parts = 0
+    async for part in await request.multipart():
+        parts += 1
+        if parts > _MOST_PARTS or not isinstance(part, BodyPartReader):
+            raise web.HTTPRequestEntityTooLarge(MAX_BYTES, text="the form has too many parts")
+        if part.filename is None:
+            value = await _content(part, _FIELD_BYTES)
+            sent.fields.append((part.name or "", value.decode("utf-8")))
+        elif part.filename or part.name:
+            content = await _content(part, MAX_BYTES)
+            if content:
+                contents.append((part.filename or "the picture", content))
+            if len(contents) > _MOST_FILES:
+                raise web.HTTPRequestEntityTooLarge(MAX_BYTES, text=f"at most {_MOST_FILES} pictures can be sent")
+    for name, content in contents:
+        try:
+            sent.uploads.append(await uploads.add(content))
+        except PictureError as error:
+            sent.problems.append(f"{name} can't be used: {error}")
+    return sent
+
+
+async def _content(part: BodyPartReader, most: int) -> bytes:
+    read = bytearray()
+    while chunk := await part.read_chunk():
+        read += chunk
+        if len(read) > most:
+            raise web.HTTPRequestEntityTooLarge(
+                most, text=f"a picture may have {MAX_BYTES >> 20} MiB, and a field {_FIELD_BYTES >> 10} KiB"
+            )
+    return bytes(read)
+
+
+def read_titles(text: str) -> tuple[list[str], int]:
+    """Return the titles in a text, one a line, each once, at most `MAX_TITLES`; and how many were left out."""
+    # A lone surrogate or a NUL is nothing that a browser sends, or a tokenizer takes.
+    text = text.encode("utf-8", "ignore").decode().replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
+    titles = list(dict.fromkeys(title for line in text.split("\n") if (title := line.strip()[:_LONGEST_TITLE].strip())))
+    return titles[:MAX_TITLES], max(0, len(titles) - MAX_TITLES)
+
+
+def video_id(text: str) -> str | None:
+    """Return the video's id that a text is, or that a YouTube address in it names; None for anything else."""
+    text = text.strip()
+    if _ID.fullmatch(text):
+        return text
+    found = _ADDRESS.search(text[:500])
+    return None if found is None else found[1]
+
+
+def one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
+    """Return a value of a query if it is one of those allowed."""
+    return value if value in allowed else None
+
+
+def day(value: str | None) -> date | None:
+    """Return a day of a query (YYYY-MM-DD); None for anything else."""
+    try:
+        return date.fromisoformat(value or "")
+    except ValueError:
+        return None
+
+
+def whole(value: str | None, default: int, least: int, most: int) -> int:
+    """Return a whole number of a query, within bounds."""
+    if value is None or not re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        return default
+    return min(max(int(value), least), most)

@@ -1,0 +1,94 @@
+"""Which requests are answered, and the headers that every answer has.
+
+- `Host` must be a name of this server: a page elsewhere can't reach it by a domain that it lets resolve to this machine
+  (DNS rebinding).
+- A request that changes something must come from a page of this server: browsers say where from in `Sec-Fetch-Site` and
+  `Origin` (as datasette checks, https://github.com/simonw/datasette/pull/2689).
+- With a token, every page but the one to log in wants the cookie that it gives.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import quote, urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from thumbtune.ui.settings import PageSettings, host_name
+
+__all__ = ["COOKIE", "HEADERS", "add_headers", "guard", "is_logged_in", "safe_next"]
+
+COOKIE = "thumbtune"
+_SAFE = frozenset({"GET", "HEAD"})
+_OPEN = ("/healthz", "/login", "/static/")
+_YEAR_S = 365 * 24 * 3600
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def guard(settings: PageSettings) -> Middleware:
+    """Make the middleware that refuses what is not to be answered."""
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+        why = _strange_host(request, settings) or _strange_origin(request)
+        if why is not None:
+            raise web.HTTPForbidden(text=f"{why}\n")
+        if settings.token is not None and not request.path.startswith(_OPEN) and not is_logged_in(request, settings):
+            if request.method not in _SAFE:
+                raise web.HTTPForbidden(text="log in first\n")
+            raise web.HTTPSeeOther(f"/login?next={quote(request.path_qs, safe='')}")
+        return await handler(request)
+
+    return refuse
+
+
+def _strange_host(request: web.Request, settings: PageSettings) -> str | None:
+    given = request.headers.getall("Host", [])
+    name = host_name(given[0]) if len(given) == 1 else None
+    if name in settings.hosts:
+        return None
+    return "this server has another name; open it by its address, or allow the name with --allow-host"
+
+
+def _strange_origin(request: web.Request) -> str | None:
+    if request.method in _SAFE:
+        return None
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    own = origin is None or (origin != "null" and urlsplit(origin).netloc == request.headers.get("Host"))
+    if own and site in (None, "same-origin", "none"):
+        return None
+    return "only this server's own pages may send this"
+
+
+def is_logged_in(request: web.Request, settings: PageSettings) -> bool:
+    """Whether the request has the cookie; compared in constant time."""
+    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), settings.cookie.encode())
+
+
+def safe_next(target: str) -> str:
+    """Return where to go after logging in: a path of this server, whatever the link said."""
+    parts = urlsplit(target)
+    own = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
+    return target if own and target.isprintable() else "/"
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Give every answer, errors included, its headers. A signal handler of the application."""
+    response.headers.update(HEADERS)
+    response.headers["Server"] = "thumbtune"
+    if request.path.startswith("/picture/") and response.status == 200:
+        response.headers["Cache-Control"] = f"private, max-age={_YEAR_S}, immutable"
+    elif request.path.startswith("/static/") and response.status == 200:
+        response.headers["Cache-Control"] = "no-cache"
+    else:
+        response.headers["Cache-Control"] = "no-store"

@@ -1,0 +1,174 @@
+"""The model's process: answers one question after another from standard input, and stays warm between them.
+
+It ends when the server at the other end does. Run as `python -m thumbtune.ui.model_child`, with the store's URL in
+THUMBTUNE_DB.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from thumbtune.ui.messages import decoded, encoded
+
+if TYPE_CHECKING:
+    from store.db import Database
+    from thumbtune.answers.modelled import Answerer
+    from trainer.library import QueryPicture
+
+__all__ = ["main"]
+
+_TELL_EVERY_S = 0.2
+
+
+class _Told:
+    """Progress that is sent to the server. Satisfies `trainer.progress.Progress`."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._send = send
+
+    @contextmanager
+    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        done, told = 0, 0.0
+
+        def count(n: int) -> None:
+            nonlocal done, told
+            done += n
+            if time.monotonic() - told > _TELL_EVERY_S:
+                told = time.monotonic()
+                self._send({"progress": description, "done": done, "total": total})
+
+        count(0)
+        yield count
+
+    def warn(self, text: str) -> None:
+        """Nobody reads it here."""
+
+
+class _Child:
+    def __init__(self, url: str, model: str | None, *, read_only: bool, send: Callable[[dict[str, Any]], None]) -> None:
+        self._url = url
+        self._model = model
+        self._read_only = read_only
+        self._told = _Told(send)
+        self._answerer: Answerer | None = None
+        self._database: Database | None = None
+
+    @property
+    def database(self) -> Database:
+        if self._database is None:
+            from store.db import open_database  # noqa: PLC0415
+
+            opened = open_database(self._url, create=False, read_only=self._read_only)
+            # What is encoded is then not kept, as with a store in a place that can't be written.
+            self._database = replace(opened, unwritable="the page is read-only") if self._read_only else opened
+        return self._database
+
+    @property
+    def answerer(self) -> Answerer:
+        if self._answerer is None:
+            with self._told.phase("Starting"):
+                from thumbtune.answers.modelled import Answerer  # noqa: PLC0415 (loads torch)
+                from thumbtune.demo.session import ENCODER  # noqa: PLC0415
+
+            self._answerer = Answerer(self.database, self._model, progress=self._told, untrained=str(ENCODER))
+        return self._answerer
+
+    def answer(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:
+        """Answer one question: its `ask` is the name of a method below."""
+        ask: Callable[[dict[str, Any], list[bytes]], dict[str, Any]] = getattr(self, f"ask_{question['ask']}")
+        return ask(question, blobs)
+
+    def ask_search(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:
+        from thumbtune.answers.modelled import search_document  # noqa: PLC0415
+
+        answerer = self.answerer
+        query = question["text"] if question["text"] is not None else self._picture(question["picture"], blobs)
+        only = None if question["only"] is None else frozenset(question["only"])
+        found = answerer.search(query, question["k"], only=only)
+        return search_document(found, answerer.used, question["text"], None)
+
+    def ask_match(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:
+        from thumbtune.answers.modelled import thumbnail_document  # noqa: PLC0415
+
+        pictures = [self._picture(named, blobs) for named in question["pictures"]]
+        found = self.answerer.match(pictures, question["titles"])
+        return {"columns": [thumbnail_document(matched) for matched in found.thumbnails]}
+
+    def ask_nearest(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:
+        from thumbtune.answers.modelled import found_document, thumbnail_document  # noqa: PLC0415
+
+        answerer = self.answerer
+        picture = self._picture(question["picture"], blobs)
+        found = answerer.nearest(picture, question["k"])
+        return {
+            "thumbnails": found_document(found.thumbnails),
+            "titles": found_document(found.titles),
+            "own": thumbnail_document(found.own),
+        }
+
+    def ask_compare(self, question: dict[str, Any], _blobs: list[bytes]) -> dict[str, Any]:
+        from trainer.scoring import compare  # noqa: PLC0415
+
+        found = compare(self.database, question["a"], question["b"], question["split"])
+        changes = [{**asdict(change), "flipped": change.flipped} for change in found.changes]
+        return {**asdict(found), "changes": changes}
+
+    def ask_promote(self, question: dict[str, Any], _blobs: list[bytes]) -> dict[str, Any]:
+        from trainer.runs import promote_run  # noqa: PLC0415
+
+        return asdict(promote_run(self.database, question["run_id"], question["reason"]))
+
+    def _picture(self, named: dict[str, Any], blobs: list[bytes]) -> QueryPicture:
+        """Open a video's thumbnail, or an upload: a name never means a file here."""
+        from trainer.errors import BadSetting  # noqa: PLC0415
+        from trainer.library import read_picture, stored_picture  # noqa: PLC0415
+
+        if named["video"] is None:
+            return read_picture(blobs[named["blob"]], "the picture")
+        found = stored_picture(self.database, named["video"])
+        if found is None:
+            raise BadSetting(f"the store has no video {named['video']}; check the id")
+        return found
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    # Whatever a library prints goes to stderr: stdout is for answers alone.
+    answers: BinaryIO = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    questions = sys.stdin.buffer
+
+    def send(message: dict[str, Any]) -> None:
+        answers.write(encoded(message))
+        answers.flush()
+
+    child = _Child(
+        os.environ["THUMBTUNE_DB"],
+        os.environ.get("THUMBTUNE_UI_MODEL"),
+        read_only=bool(os.environ.get("THUMBTUNE_UI_READ_ONLY")),
+        send=send,
+    )
+    while line := questions.readline():
+        question, sizes = decoded(line)
+        blobs = [questions.read(size) for size in sizes]
+        started = time.perf_counter()
+        try:
+            answer = child.answer(question, blobs)
+        except ModuleNotFoundError as error:
+            send({"error": f"{error.name} is not installed; run pip install 'thumbtune[train]'", "kind": "Missing"})
+        except Exception as error:
+            known = getattr(error, "exit_code", None) is not None
+            text = str(error) if known else f"{type(error).__name__}: {error}; this is a bug, please report it"
+            send({"error": text, "kind": type(error).__name__})
+        else:
+            send({"answer": answer, "seconds": time.perf_counter() - started})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Text as the page shows it, pure: strangers' titles can't spoof it, and no message tells a path or a password."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+__all__ = ["base_name", "moment", "number", "plain_title", "secrets_hidden", "video_link"]
+
+_KEPT = frozenset("\u061c\u200e\u200f")
+"""Marks that Arabic and Hebrew titles need; inside an element of its own direction they reach nothing else."""
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LONGEST = 1000
+_MOST_MARKS = 4
+"""Combining characters on one letter; more than that climb over other lines."""
+
+_PATH = re.compile(r"(?:file:/+|(?<![\w:/.~-])~?/)(?:[^\s/:;,'\"()<>]+/)+([^\s/:;,'\"()<>]*)")
+_WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\s\\:;,'\"()<>]+\\)*([^\s\\:;,'\"()<>]*)")
+_STORE_URL = re.compile(r"\b(sqlite|postgres(?:ql)?)(?:\+\w+)?://[^\s;,'\"()<>]*")
+_USER = re.compile(r"(\w+://)[^\s/@]+@")
+_KEY = re.compile(r"\b(?:AIza[\w-]{20,}|hf_\w{20,})|((?:key|token)=)[^\s&;,]+")
+
+
+def plain_title(text: str) -> str:
+    """Return text with what could change its surroundings made visible: control and reordering characters by number.
+
+    YouTube's titles have at most 100 characters; of a longer text, the first 1000 are shown.
+    """
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
+    shown: list[str] = []
+    marks = 0
+    for char in text:
+        category = unicodedata.category(char)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if marks > _MOST_MARKS:
+            continue
+        if char in _REORDERING or (category in ("Cc", "Cs", "Zl", "Zp") and char not in _KEPT):
+            shown.append(f"⟨U+{ord(char):04X}⟩")
+        else:
+            shown.append(char)
+    return "".join(shown)
+
+
+def secrets_hidden(text: str, folders: Iterable[Path] = ()) -> str:
+    """Return a message without local paths (their last part stays), store URLs, users of URLs, and keys.
+
+    Args:
+        text: the message.
+        folders: folders whose names are cut off wherever they stand, also with spaces in them.
+    """
+    known = [*folders, Path.cwd(), Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())]
+    text = _STORE_URL.sub(lambda found: f"the {'SQLite' if found[1] == 'sqlite' else 'PostgreSQL'} store", text)
+    for folder in sorted({str(folder) for folder in known if len(folder.parts) > 1}, key=len, reverse=True):
+        text = text.replace(f"{folder}/", "").replace(folder, Path(folder).name)
+    text = _WINDOWS_PATH.sub(r"\1", _PATH.sub(r"\1", text))
+    return _KEY.sub(lambda found: f"{found[1] or ''}…", _USER.sub(r"\1", text))
+
+
+def base_name(model: str) -> str:
+    """Return a base model's name: a hub name as it is, a folder without what leads to it."""
+    is_folder = model.startswith(("/", ".", "~")) or "\\" in model or model.count("/") > 1
+    return Path(model.replace("\\", "/").rstrip("/")).name if is_folder else model
+
+
+def moment(value: datetime | None) -> str:
+    """Return a time as its day, hour and minute (UTC)."""
+    return "" if value is None else f"{value:%Y-%m-%d %H:%M}"
+
+
+def number(value: object, digits: int = 3) -> str:
+    """Return a figure as it stands in a table: fractions with so many digits, whole numbers with commas."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def video_link(video_id: str) -> str:
+    """Return a video's address on YouTube."""
+    return f"https://youtu.be/{quote(video_id, safe='')}"

@@ -1,0 +1,147 @@
+"""What the views share: the store, the model, uploads, templates, and pages that say what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from store.errors import NotAStore, NotFound, StoreError, StoreTooNew, StoreTooOld
+from thumbtune.ui.model_process import ModelError, ModelProcess, Progressed
+from thumbtune.ui.settings import PageSettings
+from thumbtune.ui.showing import base_name, moment, number, plain_title, secrets_hidden, video_link
+from thumbtune.ui.store_access import StoreAccess
+from thumbtune.ui.uploads import Uploads
+from thumbtune.ui.waiting import Questions
+
+__all__ = ["SITE", "Modelled", "Site", "show_errors"]
+
+HERE = Path(__file__).parent
+RELOAD_S = 1
+"""Until a page that waits for the model asks again."""
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What came of a question to the model: one of these.
+
+    Args:
+        answer: the answer.
+        progress: what the model is doing; the page reloads itself.
+        problem: why there is no answer, and what to do.
+    """
+
+    answer: dict[str, Any] | None = None
+    progress: Progressed | None = None
+    problem: str | None = None
+
+
+@dataclass
+class Site:
+    """One running page."""
+
+    settings: PageSettings
+    store: StoreAccess
+    model: ModelProcess
+    questions: Questions
+    uploads: Uploads
+    templates: Environment = field(default_factory=lambda: _templates())  # noqa: PLW0108 (defined below)
+
+    @classmethod
+    def of(cls, settings: PageSettings) -> Site:
+        """Make the parts; nothing is opened or started yet."""
+        model = ModelProcess(settings)
+        return cls(settings, StoreAccess(settings.db_url), model, Questions(model), Uploads())
+
+    def page(
+        self, request: web.Request, template: str, *, status: int = 200, reload: bool = False, **values: Any
+    ) -> web.Response:
+        """Render a page; with `reload` the browser asks for it again in a second, also without scripts."""
+        text = self.templates.get_template(template).render(
+            path=request.path, read_only=self.settings.read_only, reload=reload, **values
+        )
+        headers = {"Refresh": str(RELOAD_S)} if reload and request.method == "GET" else {}
+        return web.Response(text=text, content_type="text/html", status=status, headers=headers)
+
+    async def ask(self, question: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> Modelled:
+        """Ask the model; its errors become the page's text."""
+        try:
+            found = await self.questions.ask(question, blobs)
+        except ModelError as error:
+            return Modelled(problem=self.hidden(str(error)))
+        return Modelled(progress=found) if isinstance(found, Progressed) else Modelled(found)
+
+    def hidden(self, text: str) -> str:
+        """Return a message without paths, URLs of stores and keys."""
+        folder = self.store.folder
+        return secrets_hidden(text, [] if folder is None else [folder])
+
+    async def close(self) -> None:
+        """End the model's process and close the store."""
+        await self.questions.close()
+        await self.model.stop()
+        self.store.close()
+
+
+SITE: web.AppKey[Site] = web.AppKey("site", Site)
+
+
+def _templates() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        plain=plain_title, moment=moment, number=number, base_name=base_name, hidden=secrets_hidden, youtube=video_link
+    )
+    return made
+
+
+_REMEDIES: tuple[tuple[type[StoreError], str, str], ...] = (
+    (StoreTooNew, "The store is newer than this thumbtune", "pip install --upgrade thumbtune"),
+    (StoreTooOld, "The store has to be upgraded first", "thumbtune db upgrade"),
+    (NotAStore, "This is not a store that can be read", "thumbtune db check"),
+)
+_NO_STORE = ("There is no store yet", "thumbtune sync @yourchannel")
+_LOCKED = ("The store can't be read now", "")
+
+
+@web.middleware
+async def show_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Show what went wrong as a page that says what to do. Never a traceback."""
+    site = request.app[SITE]
+    try:
+        return await handler(request)
+    except NotFound as error:
+        title, command, status, text = "Not found", "", 404, str(error)
+    except StoreError as error:
+        site.store.forget()
+        status, text = 503, str(error)
+        title, command = next(
+            ((title, command) for kind, title, command in _REMEDIES if isinstance(error, kind)),
+            _NO_STORE if "there is no store" in text else _LOCKED,
+        )
+    except web.HTTPNotFound:
+        title, command, status, text = "Not found", "", 404, "there is no such page; start from the library"
+    except web.HTTPException as error:
+        if error.status < 400 or not error.text:
+            raise
+        title, command, status, text = "This can't be done", "", error.status, error.text.strip()
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        request.app.logger.exception("%s %s failed", request.method, request.path)
+        title, command, status = "Something broke", "", 500
+        text = "this is a bug; the log has the details: please report it"
+    return site.page(
+        request, "problem.html", status=status, title=title, text=site.hidden(text), command=command, active=""
+    )

@@ -1,0 +1,126 @@
+// What pages do beyond links and forms: paste and drop pictures, rank while typing, load older thumbnails, keys.
+// Everything here also works without it, by the forms themselves.
+
+const PAUSE_MS = 250;
+const AGAIN_MS = 1000;
+
+document.documentElement.classList.add("scripted");
+
+/** Put picture files into a form's file field; false if there is none to put. */
+function give(form, files) {
+  const field = form.querySelector('input[type="file"]');
+  const pictures = [...files].filter((file) => file.type.startsWith("image/"));
+  if (!field || pictures.length === 0) return false;
+  const transfer = new DataTransfer();
+  (field.multiple ? pictures : pictures.slice(0, 1)).forEach((file) => transfer.items.add(file));
+  field.files = transfer.files;
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+  return true;
+}
+
+function takePictures(form) {
+  document.addEventListener("paste", (event) => {
+    if (give(form, event.clipboardData.files)) event.preventDefault();
+  });
+  document.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    form.classList.add("over");
+  });
+  document.addEventListener("dragleave", () => form.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    form.classList.remove("over");
+    if (event.dataTransfer.files.length) event.preventDefault();
+    give(form, event.dataTransfer.files);
+  });
+}
+
+async function pageOf(answer) {
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+/** Rank anew whenever the form changes: one request at a time, the newest state last. */
+function rankLive(form) {
+  let timer, busy = false, again = false;
+
+  async function rank() {
+    if (busy) { again = true; return; }
+    busy = true;
+    again = false;
+    let pause = 0;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+      const page = await pageOf(answer);
+      const results = page.getElementById("results");
+      if (!results) {
+        const problem = page.querySelector(".empty p");
+        show(problem ? problem.textContent : "That can't be ranked.");
+      } else {
+        document.getElementById("results").replaceWith(document.adoptNode(results));
+        replacePictures(page);
+        if (results.querySelector("[data-wait]")) { again = true; pause = AGAIN_MS; }
+      }
+    } catch {
+      show("The server does not answer. Is 'thumbtune ui' still running?");
+    }
+    busy = false;
+    if (again) { clearTimeout(timer); timer = setTimeout(rank, pause); }
+  }
+
+  function show(text) {
+    const note = document.createElement("div");
+    note.className = "note problem";
+    note.setAttribute("role", "alert");
+    note.textContent = text;
+    document.getElementById("results").replaceChildren(note);
+  }
+
+  function replacePictures(page) {
+    const now = document.getElementById("pictures"), then = page.getElementById("pictures");
+    const chosen = (place) => [...place.querySelectorAll('[name="picture"]')].map((field) => field.value).join();
+    if (chosen(now) === chosen(then)) return;
+    // The focus stays where the same field is again.
+    const name = now.contains(document.activeElement) ? document.activeElement.name : "";
+    now.replaceWith(document.adoptNode(then));
+    if (name) (then.querySelector(`[name="${name}"]`) ?? document.getElementById("titles")).focus();
+  }
+
+  form.addEventListener("submit", (event) => { event.preventDefault(); rank(); });
+  form.addEventListener("change", (event) => { if (event.target.name !== "titles") rank(); });
+  form.querySelector("textarea").addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(rank, PAUSE_MS);
+  });
+}
+
+/** Append the next page of the library when its link comes near. */
+function loadOlder(link) {
+  const watcher = new IntersectionObserver(async ([entry]) => {
+    if (!entry.isIntersecting) return;
+    watcher.disconnect();
+    const page = await pageOf(await fetch(link.href));
+    const more = page.querySelector("[data-grid]");
+    if (!more) return;
+    document.querySelector("[data-grid]").append(...document.adoptNode(more).children);
+    const next = page.querySelector("[data-more]");
+    const place = link.parentElement;
+    if (!next) { place.remove(); return; }
+    link.href = next.getAttribute("href");
+    loadOlder(link);
+  }, { rootMargin: "600px" });
+  watcher.observe(link);
+}
+
+const drop = document.querySelector("[data-drop]");
+if (drop) takePictures(drop);
+const match = document.querySelector("[data-match]");
+if (match) rankLive(match);
+document.querySelector(".by-picture input")?.addEventListener("change", (event) => event.target.form.requestSubmit());
+const older = document.querySelector("[data-more]");
+if (older) loadOlder(older);
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const search = document.querySelector("[data-search]");
+  if (search) { event.preventDefault(); search.focus(); search.select(); }
+});

@@ -1,0 +1,101 @@
+"""The store from the event loop: opened when it is there, read in threads, and never waited for without end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+
+from store.db import Database, open_database
+from store.errors import DatabaseUnavailable
+
+__all__ = ["StoreAccess"]
+
+T = TypeVar("T")
+
+ANSWERS_IN_S = 10.0
+_THREADS = 4
+
+
+class StoreAccess:
+    """Reads the store. It is opened for reading alone: what changes it is done by the model's process.
+
+    The store need not be there, or be usable, when the page is started: each request tries again.
+
+    Args:
+        url: the store's URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._database: Database | None = None
+        self._opening = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="page-store")
+        self._free = asyncio.Semaphore(_THREADS)
+
+    async def read(self, function: Callable[[Session], T]) -> T:
+        """Return a function's result over one consistent state of the store.
+
+        Raises:
+            StoreError: the store can't be opened or read, or does not answer in time.
+            NotFound: the function says so.
+        """
+        try:
+            async with asyncio.timeout(ANSWERS_IN_S):
+                database = await self._opened()
+                return await self._in_thread(lambda: _read(database, function))
+        except TimeoutError as error:
+            raise DatabaseUnavailable(
+                f"the store does not answer within {ANSWERS_IN_S:.0f} s; it may be locked by another program: "
+                "try again when that has ended"
+            ) from error
+
+    async def _opened(self) -> Database:
+        async with self._opening:
+            if self._database is None:
+                self._database = await self._in_thread(lambda: open_database(self._url, create=False, read_only=True))
+            elif (path := self._database.path) is not None and not path.exists():
+                self.forget()
+                raise DatabaseUnavailable(
+                    f"there is no store at {path}; run 'thumbtune sync CHANNEL' first, or name the store with --db"
+                )
+            return self._database
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        await self._free.acquire()
+        # Whoever waits may give up; the thread is free only when the call has ended.
+        done = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        done.add_done_callback(lambda _: self._free.release())
+        return await asyncio.shield(done)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of an SQLite store, whether it is there or not; None for another database, or no URL."""
+        try:
+            url = make_url(self._url)
+        except (ArgumentError, ValueError):
+            return None
+        is_file = url.get_backend_name() == "sqlite" and url.database
+        return Path(str(url.database)).absolute().parent if is_file else None
+
+    def forget(self) -> None:
+        """Close the store; the next request opens it again."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def close(self) -> None:
+        """Close for good; who still waits for a locked store is left alone."""
+        self.forget()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(database: Database, function: Callable[[Session], T]) -> T:
+    with database.read() as session:
+        return function(session)

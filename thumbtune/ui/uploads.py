@@ -1,0 +1,74 @@
+"""Pictures that visitors have sent: checked as any thumbnail is, held in memory for a while, never written anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from collector.errors import PictureError
+from collector.thumbnails import CheckedPicture, LargeDecoder, check_picture
+
+__all__ = ["MAX_BYTES", "Upload", "Uploads"]
+
+MAX_BYTES = 8 << 20
+"""Of one picture."""
+_MOST = 48
+_MOST_BYTES = 96 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture that was sent.
+
+    Args:
+        content: the file.
+        checked: what decoding found.
+    """
+
+    content: bytes
+    checked: CheckedPicture
+
+
+class Uploads:
+    """The newest uploads, by random names that only those who sent them know."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Upload] = OrderedDict()
+        self._checking = asyncio.Semaphore(2)
+        self._large = LargeDecoder()
+
+    async def add(self, content: bytes) -> str:
+        """Check a picture and keep it; return its name.
+
+        Raises:
+            PictureError: it is too large, or is not a picture that may be a thumbnail.
+        """
+        if len(content) > MAX_BYTES:
+            raise PictureError(f"is larger than {MAX_BYTES >> 20} MiB")
+        async with self._checking:
+            checked = await asyncio.to_thread(check_picture, content, self._large)
+        name = secrets.token_urlsafe(16)
+        self._kept[name] = Upload(content, checked)
+        while len(self._kept) > _MOST or sum(len(kept.content) for kept in self._kept.values()) > _MOST_BYTES:
+            self._kept.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> Upload | None:
+        """Return an upload; None if it is unknown, or was forgotten to make room."""
+        found = self._kept.get(name)
+        if found is not None:
+            self._kept.move_to_end(name)
+        return found
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Forget everything at the end."""
+        try:
+            yield
+        finally:
+            self._large.close()
+            self._kept.clear()

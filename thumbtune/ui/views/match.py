@@ -1,0 +1,195 @@
+"""Match: up to three thumbnails by up to fifty titles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+from sqlalchemy.orm import Session
+
+from store.youtube import VideoCard, video_cards
+from thumbtune.ui.forms import MAX_TITLES, Sent, read_form, read_titles, video_id
+from thumbtune.ui.site import SITE, Modelled, Site
+from thumbtune.ui.views.trust import how_far_to_trust
+
+__all__ = ["CELL_COLUMNS", "rank", "show"]
+
+MAX_PICTURES = 3
+_LONGEST_LINK = 12_000
+"""Bytes: with the rest of the first line, within what the server reads."""
+
+
+def _probability(placed: dict[str, Any]) -> str:
+    if placed["probability"] is None:
+        return ""
+    return f"{placed['probability']:.0%} ({placed['probability_low']:.0%} to {placed['probability_high']:.0%})"
+
+
+CELL_COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("position", lambda placed: f"{placed['stands']} of {placed['of']}" if placed["stands"] else ""),
+    ("probability", _probability),
+)
+"""What a cell of the matrix shows beside its score: (name, text of one title's answer). More of what
+`thumbnail_document` says goes here."""
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One thumbnail to match: a video's, or one that was sent."""
+
+    key: str
+    """`v:ID` or `u:NAME`."""
+    source: str
+    name: str
+    content: bytes | None = None
+    card: VideoCard | None = None
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    pictures: list[_Picture]
+    titles: list[str]
+    problems: list[str]
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /match: `v` for each video, `t` for each title."""
+    site, query = request.app[SITE], request.query
+    keys = [f"v:{wanted}" for text in query.getall("v", []) if (wanted := video_id(text)) is not None]
+    keys += [f"u:{name}" for name in query.getall("u", [])]
+    chosen = await _choose(site, keys, "\n".join(query.getall("t", [])), [])
+    return await _answer(request, site, chosen)
+
+
+async def rank(request: web.Request) -> web.Response:
+    """POST /match: the form, with pictures or without."""
+    site = request.app[SITE]
+    sent = await read_form(request, site.uploads)
+    problems = list(sent.problems)
+    chosen = await _choose(site, _keys(sent, problems), sent.first("titles"), problems)
+    return await _answer(request, site, chosen)
+
+
+def _keys(sent: Sent, problems: list[str]) -> list[str]:
+    removed = set(sent.all("remove"))
+    keys = [key for key in sent.all("picture") if key not in removed]
+    for text in sent.all("video"):
+        if not text.strip():
+            continue
+        wanted = video_id(text)
+        if wanted is None:
+            problems.append(f"{text[:60]!r} is neither a video's id nor its address")
+        else:
+            keys.append(f"v:{wanted}")
+    return keys + [f"u:{name}" for name in sent.uploads]
+
+
+async def _choose(site: Site, keys: Sequence[str], text: str, problems: list[str]) -> _Chosen:
+    keys = list(dict.fromkeys(keys))
+    if len(keys) > MAX_PICTURES:
+        problems.append(f"only {MAX_PICTURES} thumbnails can be matched at a time; the first ones are used")
+    titles, left_out = read_titles(text)
+    if left_out:
+        problems.append(f"only {MAX_TITLES} titles can be matched at a time; {left_out} were left out")
+    ids = [key[2:] for key in keys if key.startswith("v:") and video_id(key[2:]) == key[2:]]
+    cards = await site.store.read(lambda session: video_cards(session, ids))
+    pictures: list[_Picture] = []
+    for key in keys[:MAX_PICTURES]:
+        card, upload = cards.get(key[2:]), site.uploads.get(key[2:])
+        if key.startswith("v:") and card is not None and card.picture_sha256 is not None:
+            pictures.append(_Picture(key, f"/picture/{card.picture_sha256}", card.title, card=card))
+        elif key.startswith("v:"):
+            problems.append(f"the store has no thumbnail of video {key[2:40]}")
+        elif upload is not None:
+            pictures.append(_Picture(key, f"/upload/{key[2:]}", "your picture", upload.content))
+        else:
+            problems.append("a picture that was sent is no longer remembered; choose it again")
+    return _Chosen(pictures, titles, problems)
+
+
+async def _answer(request: web.Request, site: Site, chosen: _Chosen) -> web.Response:
+    def read(session: Session) -> Any:
+        return how_far_to_trust(session)
+
+    trust = await site.store.read(read)
+    modelled = Modelled()
+    if chosen.pictures and chosen.titles:
+        blobs = [picture.content for picture in chosen.pictures if picture.content is not None]
+        question = {"ask": "match", "titles": chosen.titles, "pictures": _named(chosen.pictures)}
+        modelled = await site.ask(question, blobs)
+        here = _link(chosen, with_uploads=True)
+        if modelled.progress is not None and request.method == "POST" and here is not None:
+            # Only what was asked for by GET can be loaded again.
+            raise web.HTTPSeeOther(here)
+    return site.page(
+        request,
+        "match.html",
+        reload=modelled.progress is not None,
+        active="match",
+        chosen=chosen,
+        titles_text="\n".join(chosen.titles),
+        max_pictures=MAX_PICTURES,
+        max_titles=MAX_TITLES,
+        modelled=modelled,
+        rows=[] if modelled.answer is None else _rows(modelled.answer["columns"]),
+        columns=CELL_COLUMNS,
+        link=_link(chosen),
+        trust=trust,
+    )
+
+
+def _named(pictures: Sequence[_Picture]) -> list[dict[str, Any]]:
+    """Name the pictures for the model's process: the uploads by their place among the blobs."""
+    named: list[dict[str, Any]] = []
+    blob = 0
+    for picture in pictures:
+        if picture.content is None:
+            named.append({"video": picture.key[2:]})
+        else:
+            named.append({"video": None, "blob": blob})
+            blob += 1
+    return named
+
+
+def _rows(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the matrix: a row for each title, the one that fits best on the whole first; then the present titles."""
+    by_title = [{placed["title"]: placed for placed in column["titles"]} for column in columns]
+    highest = [max(placed["score"] for placed in (*column["titles"], *column["current"])) for column in columns]
+    rows = []
+    for title in by_title[0]:
+        cells = [of_title[title] for of_title in by_title]
+        rows.append(
+            {
+                "title": title,
+                "current": False,
+                "cells": [{"placed": cell, "best": cell["rank"] == 1, "highest": highest[i]} for i, cell in _at(cells)],
+            }
+        )
+    rows.sort(key=lambda row: -sum(cell["placed"]["score"] for cell in row["cells"]))
+    for i, column in _at(columns):
+        for placed in column["current"]:
+            cells = [
+                {"placed": placed, "best": False, "highest": highest[j]} if j == i else None for j, _ in _at(columns)
+            ]
+            rows.append({"title": placed["title"], "current": True, "cells": cells})
+    return rows
+
+
+def _at(items: Sequence[Any]) -> list[tuple[int, Any]]:
+    return list(enumerate(items))
+
+
+def _link(chosen: _Chosen, *, with_uploads: bool = False) -> str | None:
+    """Return the page's address for a colleague; None if a picture was sent, or it would be too long.
+
+    Args:
+        chosen: what to match.
+        with_uploads: name pictures that were sent too: they mean nothing to others, and are forgotten after a while.
+    """
+    is_whole = chosen.pictures and chosen.titles and (with_uploads or all(picture.card for picture in chosen.pictures))
+    named = [picture.key.split(":", 1) for picture in chosen.pictures] + [["t", title] for title in chosen.titles]
+    link = "/match?" + urlencode([(name, value) for name, value in named])
+    return link if is_whole and len(link) <= _LONGEST_LINK else None

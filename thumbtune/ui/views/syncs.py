@@ -1,0 +1,96 @@
+"""What was collected: channels, syncs, units, failed thumbnails, and what `watch` would do next."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy.orm import Session
+
+from store.types import utc_now
+from store.youtube import (
+    ChannelSummary,
+    Failure,
+    LastSync,
+    count_kinds,
+    failures,
+    last_syncs,
+    next_quota_day,
+    quota_day,
+    recent_syncs,
+    summaries,
+    units_spent,
+)
+from thumbtune.ui.site import SITE
+
+__all__ = ["show"]
+
+EVERY = timedelta(hours=6)
+"""The default interval of `thumbtune watch`."""
+UNITS_A_DAY = 10_000
+"""What YouTube gives a key: https://developers.google.com/youtube/v3/determine_quota_cost."""
+_SYNCS = 25
+_FAILURES = 100
+_KINDS = ("video", "short", "live", "upcoming", "unknown", "private", "gone")
+
+
+@dataclass(frozen=True)
+class _Collected:
+    channels: list[ChannelSummary]
+    kinds: dict[str, dict[str, int]]
+    syncs: list[Any]
+    failed: list[Failure]
+    units: int
+    last: dict[str, LastSync]
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /syncs."""
+    site, now = request.app[SITE], utc_now()
+
+    def read(session: Session) -> _Collected:
+        return _Collected(
+            summaries(session),
+            count_kinds(session),
+            recent_syncs(session, _SYNCS),
+            failures(session, _FAILURES),
+            units_spent(session, quota_day(now)),
+            last_syncs(session),
+        )
+
+    found = await site.store.read(read)
+    return site.page(
+        request,
+        "syncs.html",
+        active="syncs",
+        found=found,
+        kinds=[kind for kind in _KINDS if any(counts.get(kind) for counts in found.kinds.values())],
+        handles={channel.id: channel.handle or channel.title for channel in found.channels},
+        units_a_day=UNITS_A_DAY,
+        units_left=max(0, UNITS_A_DAY - found.units),
+        quota_renews=next_quota_day(now),
+        every_h=EVERY // timedelta(hours=1),
+        due=_due(found, now),
+        now=now,
+    )
+
+
+def _due(found: _Collected, now: datetime) -> list[tuple[str, datetime | None]] | None:
+    """Return when `watch` would sync each channel, by its own schedule; None for a time means now.
+
+    None for everything where the extra that `watch` needs is not installed.
+    """
+    try:
+        from collector.watch import Rhythm, Turn, due_at  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError:
+        return None
+    rhythm = Rhythm(EVERY, socket.gethostname())
+    turns = []
+    for channel in found.channels:
+        last = found.last.get(channel.id, LastSync())
+        at = due_at(rhythm, Turn(channel.id, last.done_at, last.failed_at, last.failures), now)
+        turns.append((channel.handle or channel.title, None if at <= now else at))
+    return sorted(turns, key=lambda turn: turn[1] or now)

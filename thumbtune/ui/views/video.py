@@ -1,0 +1,51 @@
+"""One video: its versions, where the model puts it, and what is nearest to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy.orm import Session
+
+from store.training import ranks_of_video
+from store.youtube import VideoPage, video_cards, video_page
+from thumbtune.ui.forms import video_id
+from thumbtune.ui.site import SITE, Modelled
+from thumbtune.ui.views.trust import Trust, how_far_to_trust
+
+__all__ = ["show"]
+
+_NEAREST = 8
+_RANKS = 10
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /video/ID."""
+    site, wanted = request.app[SITE], video_id(request.match_info["id"])
+    if wanted is None or wanted != request.match_info["id"]:
+        raise web.HTTPNotFound
+
+    def read(session: Session) -> tuple[VideoPage, list[dict[str, Any]], Trust]:
+        return video_page(session, wanted), ranks_of_video(session, wanted, _RANKS), how_far_to_trust(session)
+
+    found, ranks, trust = await site.store.read(read)
+    modelled, cards = Modelled(), {}
+    if found.video.picture_sha256 is not None:
+        modelled = await site.ask({"ask": "nearest", "picture": {"video": wanted}, "k": _NEAREST})
+    if modelled.answer is not None:
+        ids = [row["video_id"] for row in (*modelled.answer["thumbnails"], *modelled.answer["titles"])]
+        cards = await site.store.read(lambda session: video_cards(session, ids))
+    return site.page(
+        request,
+        "video.html",
+        reload=modelled.progress is not None,
+        active="library",
+        video=found.video,
+        channel=found.channel,
+        versions=found.versions,
+        failure=found.failure,
+        ranks=ranks,
+        modelled=modelled,
+        cards=cards,
+        trust=trust,
+    )

@@ -1,0 +1,73 @@
+"""Answers of the model that a page waits for a moment, and that later pages ask for again until they are there."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thumbtune.ui.model_process import ModelBusy, ModelProcess, Progressed
+
+__all__ = ["Questions"]
+
+PATIENCE_S = 1.5
+"""How long a page waits; then it says what the model is doing, and asks again."""
+_MOST = 64
+
+
+class Questions:
+    """Questions that the model works on, or has answered and nobody has collected.
+
+    Args:
+        model: the model's process.
+    """
+
+    def __init__(self, model: ModelProcess, patience_s: float = PATIENCE_S) -> None:
+        self._model = model
+        self._patience_s = patience_s
+        self._tasks: dict[str, asyncio.Task[dict[str, Any]]] = {}
+
+    async def ask(self, question: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> dict[str, Any] | Progressed:
+        """Return the answer, or what the model is doing if that takes long; the same question collects it later.
+
+        Raises:
+            ModelError: the model can't answer.
+        """
+        key = _key(question, blobs)
+        task = self._tasks.get(key)
+        if task is None:
+            self._make_room()
+            task = self._tasks[key] = asyncio.create_task(self._model.ask(question, blobs))
+        done, _ = await asyncio.wait({task}, timeout=self._patience_s)
+        if not done:
+            return self._model.progress or Progressed("Waiting for another question")
+        # Another page may have asked the same and collected it first.
+        self._tasks.pop(key, None)
+        return task.result()
+
+    def _make_room(self) -> None:
+        for key, task in list(self._tasks.items()):
+            if len(self._tasks) < _MOST:
+                return
+            if task.done():
+                task.exception()  # so that asyncio does not report it as never retrieved
+                del self._tasks[key]
+        if len(self._tasks) >= _MOST:
+            raise ModelBusy("too many questions wait for the model; try again in a moment", "Busy")
+
+    async def close(self) -> None:
+        """Give up what is not answered."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _key(question: Mapping[str, Any], blobs: Sequence[bytes]) -> str:
+    digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode())
+    for blob in blobs:
+        digest.update(hashlib.sha256(blob).digest())
+    return digest.hexdigest()

@@ -1,0 +1,239 @@
+"""One tower of a CLIP, run on a few thumbnails or titles straight from its files: for `search` and `match`.
+
+The model libraries take five seconds to import, which is most of what a query costs. A CLIP's tower is short
+(Radford et al. 2021, https://arxiv.org/abs/2103.00020), so it is written out here: a transformer with
+pre-normalisation, quick GELU or GELU, on patches or on tokens. It is used only for files that the libraries have loaded
+once, and of which both gave the same vectors (`agrees`), and only for a few inputs on the processor; all else is
+encoded through the libraries.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import conv2d, gelu, layer_norm, linear, scaled_dot_product_attention
+
+from trainer.models.encoder import as_text
+from trainer.models.towers import Towers
+
+__all__ = ["PlainClip"]
+
+Vectors = NDArray[np.float32]
+
+# Both shapes, edges and flat parts; a title with more tokens than any CLIP reads, marks, capitals and other scripts.
+_PICTURES = [Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 40).convert("RGB") for size in ((320, 181), (99, 250))]
+_TITLES = ["", "A fox, 3 Füchse & 狐's  DEN — #1 🎈", "long titles are cut where they must be " * 20]
+_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "gelu": gelu,
+}
+_LEGACY_END = 2
+"""The end-of-text number that old configurations name wrongly: there, the end is the largest number."""
+
+
+@dataclass(frozen=True)
+class PlainClip:
+    """A CLIP's files.
+
+    Args:
+        folder: where `config.json`, `model.safetensors`, `preprocessor_config.json` and `tokenizer.json` are.
+        config: what the first of them says.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+
+    @classmethod
+    def at(cls, model: Path) -> PlainClip | None:
+        """The CLIP in a folder, or in its `0_CLIPModel` as sentence-transformers keeps it; None for anything else."""
+        for folder in (model, model / "0_CLIPModel"):
+            try:
+                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+                if config["model_type"] == "clip" and (folder / "model.safetensors").is_file():
+                    return cls(folder, config)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
+
+    def pictures(self, images: Sequence[Image.Image]) -> Vectors:
+        """Run the vision tower on RGB pictures: (n, width) float32, before the projection.
+
+        Raises:
+            KeyError, OSError, TypeError, ValueError, SafetensorError: the files are not as expected.
+        """
+        if importlib.util.find_spec("torchvision") is not None:
+            raise ValueError("with torchvision, the libraries resize pictures by other code")
+        about = self._tower("vision")
+        size = int(about["patch_size"])
+        seen = torch.stack([self._prepared(image) for image in images])
+        with self._weights("vision_model") as weights, torch.no_grad():
+            patches = conv2d(seen, weights("embeddings.patch_embedding.weight"), stride=size).flatten(2).mT
+            first = weights("embeddings.class_embedding").expand(len(images), 1, -1)
+            x = torch.cat([first, patches], dim=1) + weights("embeddings.position_embedding.weight")
+            x = _normed(x, weights, "pre_layrnorm", about)
+            x = _layers(x, weights, about, causal=False)
+            return _float32(_normed(x[:, 0], weights, "post_layernorm", about))
+
+    def titles(self, titles: Sequence[str]) -> Vectors:
+        """Run the text tower on titles: (n, width) float32, before the projection; errors as for `pictures`."""
+        about = self._tower("text")
+        parts = [self._tokens(as_text(title)) for title in titles]
+        with self._weights("text_model") as weights, torch.no_grad():
+            # One by one: without padding there is nothing to mask.
+            return np.concatenate([_float32(self._text(tokens, weights, about)) for tokens in parts])
+
+    def frame(self) -> tuple[int, tuple[int, int, int]]:
+        """The side in pixels of the square that the model sees, and its mean colour."""
+        about = _preprocessing(self.folder)
+        size = about["crop_size"] if about["do_center_crop"] else about["size"]
+        red, green, blue = (round(255 * value) for value in about["image_mean"])
+        return int(size["height"] if "height" in size else size["shortest_edge"]), (red, green, blue)
+
+    def agrees(self, towers: Towers) -> bool:
+        """Whether this gives the vectors that the libraries give, for pictures and titles that show differences."""
+        try:
+            seen, said = self.pictures(_PICTURES), self.titles(_TITLES)
+        except (KeyError, OSError, TypeError, ValueError, RuntimeError, SafetensorError):
+            return False
+        pictures = [towers.pooled_pictures(towers.prepared_pictures([image])) for image in _PICTURES]
+        titles = [towers.pooled_titles(towers.prepared_titles([title])) for title in _TITLES]
+        return _same(seen, np.concatenate(pictures)) and _same(said, np.concatenate(titles))
+
+    def _text(self, tokens: list[int], weights: _Weights, about: Mapping[str, Any]) -> Tensor:
+        numbers = torch.tensor(tokens)
+        x = weights("embeddings.token_embedding.weight")[numbers]
+        x = (x + weights("embeddings.position_embedding.weight")[: len(tokens)])[None]
+        x = _normed(_layers(x, weights, about, causal=True), weights, "final_layer_norm", about)
+        end = int(about.get("eos_token_id", _LEGACY_END))
+        return x[:, int(numbers.argmax()) if end == _LEGACY_END else tokens.index(end)]
+
+    def _tower(self, name: str) -> Mapping[str, Any]:
+        """A tower's configuration; what it leaves out has CLIP's defaults."""
+        known = {"vision": _VISION, "text": _TEXT}[name]
+        return {**known, **self.config[f"{name}_config"]}
+
+    def _weights(self, tower: str) -> _Weights:
+        return _Weights(self.folder / "model.safetensors", tower)
+
+    def token_counts(self, titles: Sequence[str]) -> list[int]:
+        """How many tokens each title has, however many of them are read; errors as for `pictures`."""
+        tokenizer = self._tokenizer()
+        tokenizer.no_truncation()
+        return [len(tokenizer.encode(as_text(title)).ids) for title in titles]
+
+    def _tokens(self, text: str) -> list[int]:
+        about = json.loads((self.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        tokenizer = self._tokenizer()
+        tokenizer.enable_truncation(int(about["model_max_length"]))
+        return list(tokenizer.encode(text).ids)
+
+    def _tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        return tokenizer
+
+    def _prepared(self, image: Image.Image) -> Tensor:
+        """(3, height, width): resized, the middle cut out if the model's settings say so, normalised."""
+        about = _preprocessing(self.folder)
+        if not all(about[step] for step in ("do_resize", "do_rescale", "do_normalize")):
+            raise ValueError("a step of the usual preprocessing is left out")
+        resized = np.asarray(image.resize(_size(image, about["size"]), Image.Resampling(int(about["resample"]))))
+        if about["do_center_crop"]:
+            high, wide = (int(about["crop_size"][side]) for side in ("height", "width"))
+            top, left = (resized.shape[0] - high) // 2, (resized.shape[1] - wide) // 2
+            if min(top, left) < 0:
+                raise ValueError("the square is larger than the picture that it is cut from")
+            resized = resized[top : top + high, left : left + wide]
+        square = resized.astype(np.float32) * np.float32(about["rescale_factor"])
+        mean, std = (np.array(about[name], np.float32) for name in ("image_mean", "image_std"))
+        return torch.from_numpy((square - mean) / std).permute(2, 0, 1)
+
+
+_VISION = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_attention_heads": 12, "num_hidden_layers": 12}
+_VISION |= {"patch_size": 32}
+_TEXT = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_attention_heads": 8, "num_hidden_layers": 12}
+_STEPS = {"do_resize": True, "do_center_crop": True, "do_rescale": True, "do_normalize": True}
+
+
+def _size(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
+    """Width and height of the resized picture, rounded as the libraries do."""
+    if "shortest_edge" not in size:
+        return int(size["width"]), int(size["height"])
+    (width, height), edge = image.size, int(size["shortest_edge"])
+    return (int(edge * width / height), edge) if height <= width else (edge, int(edge * height / width))
+
+
+def _preprocessing(folder: Path) -> Mapping[str, Any]:
+    """How the libraries make a picture ready: newer ones keep it beside the tokenizer's settings."""
+    for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
+        path = folder / name
+        if path.is_file():
+            about = json.loads(path.read_text(encoding="utf-8"))
+            return {**_STEPS, "resample": 3, "rescale_factor": 1 / 255, **(about if key is None else about[key])}
+    raise ValueError("the folder says nothing about preprocessing")
+
+
+class _Weights:
+    """A tower's tensors, read from the file as they are asked for."""
+
+    def __init__(self, path: Path, tower: str) -> None:
+        self._file: Any = safe_open(str(path), "pt")
+        self._tower = tower
+
+    def __enter__(self) -> _Weights:
+        self._open = self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def __call__(self, name: str) -> Tensor:
+        tensor: Tensor = self._open.get_tensor(f"{self._tower}.{name}")
+        return tensor.float()
+
+
+def _layers(x: Tensor, weights: _Weights, about: Mapping[str, Any], *, causal: bool) -> Tensor:
+    """The transformer's blocks on (n, length, width)."""
+    act = _ACTIVATIONS[about["hidden_act"]]
+    for number in range(int(about["num_hidden_layers"])):
+        at = f"encoder.layers.{number}"
+        y = _normed(x, weights, f"{at}.layer_norm1", about)
+        heads = int(about["num_attention_heads"])
+        query, key, value = (
+            _linear(y, weights, f"{at}.self_attn.{part}_proj").reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+            for part in "qkv"
+        )
+        y = scaled_dot_product_attention(query, key, value, is_causal=causal).transpose(1, 2).flatten(-2)
+        x = x + _linear(y, weights, f"{at}.self_attn.out_proj")
+        y = _normed(x, weights, f"{at}.layer_norm2", about)
+        x = x + _linear(act(_linear(y, weights, f"{at}.mlp.fc1")), weights, f"{at}.mlp.fc2")
+    return x
+
+
+def _linear(x: Tensor, weights: _Weights, name: str) -> Tensor:
+    return linear(x, weights(f"{name}.weight"), weights(f"{name}.bias"))
+
+
+def _normed(x: Tensor, weights: _Weights, name: str, about: Mapping[str, Any]) -> Tensor:
+    return layer_norm(x, x.shape[-1:], weights(f"{name}.weight"), weights(f"{name}.bias"), about["layer_norm_eps"])
+
+
+def _float32(x: Tensor) -> Vectors:
+    found: Vectors = x.numpy()
+    return found
+
+
+def _same(one: Vectors, other: Vectors) -> bool:
+    return one.shape == other.shape and bool(np.abs(one - other).max() <= 1e-4 * max(1.0, float(np.abs(other).max())))

@@ -1,0 +1,248 @@
+"""How far a model's scores can be trusted: calibrated on held-out rows of a snapshot, and kept beside the model.
+
+A run whose projections can be fitted again is fitted once without each of five folds of its snapshot's train and valid
+rows; a base model has seen none of them. Of other runs (the whole model, adapters, very many rows) only the valid rows
+were held out.
+The test split is never asked about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from store.db import Database
+from store.tables import TrainingRun
+from store.training import (
+    ExampleRow,
+    ModelFacts,
+    get_run,
+    load_examples,
+    newest_snapshot,
+    read_known_model,
+    snapshot_info,
+    write_known_model,
+)
+from trainer.data import Selection, StoredPictures, normalised, numbers_of
+from trainer.errors import NotEnoughPairs
+from trainer.fitting import Candidate, Fitted, WithReader, one_thread, triplets
+from trainer.models import CachedEmbedder, Embedder, Encoder, Heads, Vectors
+from trainer.progress import Progress, Silent
+from trainer.runs.in_use import InUse
+from trainer.runs.learning import open_again
+from trainer.scoring import Calibration, HeldOutScores, Weights, calibrate, folds
+
+__all__ = ["Calibrated", "calibration_of"]
+
+LEAST_ROWS = 10
+"""Held-out thumbnails below which nothing is said: the interval of a proportion of fewer spans more than half."""
+MOST_ROWS, MOST_TITLES = 500, 4000
+"""Thumbnails asked about, and titles that each is asked about, at most: a single number is fitted."""
+MOST_REFITTED = 2000
+"""The most rows that are fitted again without each fold. Of more, the valid rows suffice, which were held out."""
+# Counted up when the same rows give another result.
+_METHOD = 1
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration, and the models of the folds.
+
+    Args:
+        calibration: the scale, its error, and the scale of each fold.
+        folds: what the run would have trained without each fold, in the order of the scales; empty where the model did
+            not learn from the rows, or can't be trained again on parts of them.
+    """
+
+    calibration: Calibration
+    folds: tuple[Fitted, ...] = ()
+
+
+def calibration_of(database: Database, used: InUse, progress: Progress | None = None) -> Calibrated:
+    """Calibrate a model on the snapshot that it was trained on, or a model of no run on the newest one.
+
+    The result is kept in the store's cache, and read from there the next time.
+
+    Args:
+        database: the store.
+        used: the model.
+        progress: told of pictures and titles that are not in the feature cache, and of the folds.
+
+    Raises:
+        NotEnoughPairs: there is no snapshot, or it has too few rows that the model was not trained on.
+        TrainerError, StoreError: the rows can't be had any more, or not be embedded.
+    """
+    with database.read() as session:
+        run = None if used.run_id is None else get_run(session, used.run_id)
+        snapshot_id = newest_snapshot(session) if run is None else run.snapshot_id
+        if snapshot_id is None:
+            raise NotEnoughPairs("there is no snapshot to calibrate on yet; run 'thumbtune train' first")
+        key = _key(used, run, snapshot_info(session, snapshot_id).fingerprint)
+        heads = _heads_of(used.embedder)
+        known = _read(read_known_model(session, key), heads)
+        if known is not None:
+            return known
+        rows = [row for row in load_examples(session, snapshot_id) if row.split != "test"]
+    found = _calibrated(database, used, run, rows, progress or Silent())
+    if not database.unwritable:
+        with database.write() as session:
+            write_known_model(session, key, _stored(found, heads))
+    return found
+
+
+def _key(used: InUse, run: TrainingRun | None, snapshot: str) -> str:
+    """What decides the result, as a digest."""
+    if run is not None and used.trained:
+        model = f"{run.artifact_sha256} {run.base_fingerprint}"
+    else:
+        model = _identity(used.embedder)
+    return hashlib.sha256(f"calibration {_METHOD} {model} {snapshot}".encode()).hexdigest()
+
+
+def _calibrated(
+    database: Database, used: InUse, run: TrainingRun | None, rows: Sequence[ExampleRow], progress: Progress
+) -> Calibrated:
+    groups = [row.group_id for row in rows]
+    if run is not None and used.trained and len(rows) <= MOST_REFITTED:
+        learner = open_again(database, run, _device_of(used.embedder), Selection(list(rows), {}, ()), progress)
+        if learner is not None:
+            _require_enough(rows, range(len(rows)))
+            as_train = [replace(row, split="train", negative_position=None) for row in rows]
+            return _refitted(learner.candidate(triplets(as_train, mined=False)), rows, groups, progress)
+    asked = [at for at, row in enumerate(rows) if row.split == "valid" or not used.trained]
+    _require_enough(rows, asked)
+    return Calibrated(calibrate(_as_it_is(database, used.embedder, rows, asked, progress)))
+
+
+def _require_enough(rows: Sequence[ExampleRow], asked: Sequence[int]) -> None:
+    if len(asked) < LEAST_ROWS or len({rows[at].group_id for at in asked}) < 2:
+        raise NotEnoughPairs(
+            f"the model was not trained on {len(asked)} of the snapshot's train and valid thumbnails, and fewer than "
+            f"{LEAST_ROWS} say nothing about probabilities; they come with more videos"
+        )
+
+
+def _refitted(
+    candidate: Candidate, rows: Sequence[ExampleRow], groups: Sequence[str], progress: Progress
+) -> Calibrated:
+    cut = folds(groups)
+    fitted, parts = [], []
+    with progress.phase("Calibrating on held-out folds", len(cut)) as count, one_thread():
+        for fold in cut:
+            fitted.append(candidate.fitted(groups, fold.fit))
+            pictures, titles = candidate.vectors(fitted[-1])
+            asked = _some(fold.held_out, MOST_ROWS // len(cut))
+            parts.append(_scores(rows, pictures[asked], titles, asked))
+            count(1)
+    return Calibrated(calibrate(parts), tuple(fitted))
+
+
+def _as_it_is(
+    database: Database, embedder: Embedder, rows: Sequence[ExampleRow], asked: Sequence[int], progress: Progress
+) -> list[HeldOutScores]:
+    """The folds of rows that the model has not seen: it is the same for each."""
+    chosen = _some(np.array(asked, dtype=np.intp), MOST_ROWS)
+    titles = sorted({row.title for row in rows})
+    digests = sorted({rows[at].picture_sha256 for at in chosen})
+    with progress.phase("Calibrating on held-out rows", len(digests) + len(titles)) as count:
+        seen = embedder.picture_vectors(digests, StoredPictures(database), count)
+        said = embedder.title_vectors(titles, count)
+    picture_at, title_at = ({name: at for at, name in enumerate(names)} for names in (digests, titles))
+    said = said[[title_at[row.title] for row in rows]]
+    cut = folds([rows[at].group_id for at in chosen])
+    parts = []
+    for fold in cut:
+        here = chosen[fold.held_out]
+        parts.append(_scores(rows, seen[[picture_at[rows[at].picture_sha256] for at in here]], said, here))
+    return parts
+
+
+def _some(rows: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    return rows if len(rows) <= most else np.sort(np.random.default_rng(0).permutation(rows)[:most])
+
+
+def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, asked: NDArray[np.intp]) -> HeldOutScores:
+    """Cosines of some rows' thumbnails (m, d) with the titles (n, d) of all rows, or of `MOST_TITLES` of them.
+
+    Each different title counts once, as it does among the titles that an idea is compared with.
+    """
+    labels = numbers_of([normalised(row.title) for row in rows])
+    _, once = np.unique(labels, return_index=True)
+    others = _some(once, MOST_TITLES)
+    columns = np.concatenate([others, asked])
+    cosines = (pictures @ titles[columns].T).astype(np.float64)
+    rivals = labels[asked][:, None] != labels[columns][None, :]
+    # The asked rows' own titles stand behind the others, each for its own row alone.
+    rivals[:, len(others) :] = False
+    return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
+
+
+def _stored(found: Calibrated, heads: Heads | None) -> ModelFacts:
+    """What the cache keeps: of the folds' projections those that differ from the model's own."""
+    own = {} if heads is None else heads.tensors()
+    tensors = {
+        f"{number} {name}": tensor.contiguous()
+        for number, fitted in enumerate(found.folds)
+        for name, tensor in fitted.heads.tensors().items()
+        if name not in own or not tensor.equal(own[name])
+    }
+    facts = {
+        "calibration": asdict(found.calibration),
+        "weights": [None if fitted.weights is None else asdict(fitted.weights) for fitted in found.folds],
+    }
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()
+    return ModelFacts(digest, facts, save(tensors) if tensors else None)
+
+
+def _read(row: ModelFacts | None, heads: Heads | None) -> Calibrated | None:
+    """The result of `_stored`; None where there is none, or one of another version."""
+    if row is None:
+        return None
+    try:
+        known = row.facts["calibration"]
+        calibration = Calibration(known["scale"], known["error"], known["n"], tuple(known["scales"]))
+        tensors = {} if row.heads is None else load(row.heads)
+        folds_ = [_fitted(heads, tensors, number, weights) for number, weights in enumerate(row.facts["weights"])]
+    except (KeyError, TypeError, SafetensorError):
+        return None
+    kept = tuple(fold for fold in folds_ if fold is not None)
+    return Calibrated(calibration, kept) if len(kept) == len(folds_) else None
+
+
+def _fitted(
+    heads: Heads | None, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None
+) -> Fitted | None:
+    mine = {name.partition(" ")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{number} ")}
+    changed = None if heads is None else heads.with_tensors(mine)
+    return None if changed is None else Fitted(changed, None if weights is None else Weights(**weights))
+
+
+def _heads_of(embedder: Embedder) -> Heads | None:
+    """The projections of the model that is trained; None where they are not known apart from it."""
+    inner = embedder.model if isinstance(embedder, WithReader) else embedder
+    return inner.heads if isinstance(inner, CachedEmbedder) else None
+
+
+def _device_of(embedder: Embedder) -> str:
+    """Where the vectors in the cache were made: on another device they would be made anew."""
+    inner = embedder.model if isinstance(embedder, WithReader) else embedder
+    if isinstance(inner, CachedEmbedder):
+        return inner.features.model.device
+    return inner.device if isinstance(inner, Encoder) else "cpu"
+
+
+def _identity(embedder: Embedder) -> str:
+    """What decides the vectors of a model that no run trained."""
+    if isinstance(embedder, CachedEmbedder):
+        features = embedder.features
+        return f"{features.model.facts.fingerprint} {features.fit} {features.bars} {features.precision}"
+    if isinstance(embedder, Encoder):
+        return f"{embedder.fingerprint} {embedder.fit} {embedder.bars}"
+    raise TypeError(f"{type(embedder).__name__} is no model of its own")

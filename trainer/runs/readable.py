@@ -1,0 +1,60 @@
+"""What the base model can't read of a selection's titles: those that are too long, and those in other languages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from store.db import Database
+from store.training import channel_titles
+from trainer.data import Selection
+from trainer.models import Features, LazyModel
+from trainer.settings import TrainSettings
+
+__all__ = ["Unread", "find_unread"]
+
+_MULTILINGUAL = (
+    "a base that knows more may serve better, such as --model google/siglip2-base-patch16-224, or --model "
+    "sentence-transformers/clip-ViT-B-32 with --text-model sentence-transformers/clip-ViT-B-32-multilingual-v1"
+)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What the model can't read.
+
+    Args:
+        cut: how many distinct titles are longer than what the model reads.
+        warnings: the same in words, a line for each kind.
+    """
+
+    cut: int
+    warnings: list[str]
+
+
+def find_unread(database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings) -> Unread:
+    """Look at the titles that are trained and scored on; the model is loaded if it has not seen them yet."""
+    features = Features(database, model, settings.precision, settings.fit, settings.bars)
+    titles = sorted({example.title for example in chosen.examples})
+    cut = len(features.cut_titles(titles))
+    warnings = []
+    if cut:
+        warnings.append(
+            f"{cut} of {len(titles)} titles are longer than the {model.facts.limit} tokens that {model.name} reads; "
+            "what is beyond has no effect"
+        )
+    foreign = [
+        channel_id
+        for channel_id in sorted({example.channel_id for example in chosen.examples})
+        if features.are_mostly_foreign(
+            [example.title for example in chosen.examples if example.channel_id == channel_id]
+        )
+    ]
+    if foreign:
+        with database.read() as session:
+            known = channel_titles(session)
+        names = ", ".join(known[channel_id][0] or channel_id for channel_id in foreign if channel_id in known)
+        warnings.append(
+            f"the titles of {names} are mostly not in {model.facts.language}, the only language of {model.name}; "
+            f"{_MULTILINGUAL}"
+        )
+    return Unread(cut, warnings)
