@@ -36,5 +36,6 @@ def check_names(database: Database, channels: Sequence[str] = (), model: str | N
             channel_id(name, known)
         if run is not None:
             get_run(session, run[0])
-    if model is not None and model.strip() and run is None:
+    # `base` alone is a mistake that each command explains.
+    if model is not None and model.strip() and model != "base" and run is None:
         model_folder(model, "--model")
