@@ -84,7 +84,7 @@ def hits(database: Database, run_id: int, model: str) -> int:
 
 
 def test_words_find_their_titles_without_any_training(worded: Database) -> None:
-    run = train(worded, TrainSettings(model=READER, train="ridge", device="cpu"))
+    run = train(worded, TrainSettings(model=READER, train="ridge", device="cpu"), test=True)
     assert hits(worded, run.run_id, "base") >= 20
     assert hits(worded, run.run_id, "tuned") >= 20
     with worded.read() as session:

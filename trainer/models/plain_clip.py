@@ -136,7 +136,9 @@ class PlainClip:
     def _tokens(self, text: str) -> list[int]:
         about = json.loads((self.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         tokenizer = self._tokenizer()
-        tokenizer.enable_truncation(int(about["model_max_length"]))
+        # Where the file has a limit of its own, the libraries keep to it.
+        own = (tokenizer.truncation or {}).get("max_length", about["model_max_length"])
+        tokenizer.enable_truncation(int(min(own, about["model_max_length"])))
         return list(tokenizer.encode(text).ids)
 
     def _tokenizer(self) -> Tokenizer:
