@@ -1,6 +1,7 @@
-"""An HTTP session with bounded retries and response sizes, restrictions on addresses, and flow control."""
+"""HTTP: a session with bounded retries and response sizes, restrictions on addresses, flow control; bounded serving."""
 
 from collector.http.flow import ByteBudget, InFlight
+from collector.http.serving import Limits, note_work, serve_bounded
 from collector.http.session import LARGE_BYTES, Answer, Http, Request, retry_after_s
 
 __all__ = [
@@ -9,6 +10,9 @@ __all__ = [
     "Http",
     "InFlight",
     "LARGE_BYTES",
+    "Limits",
     "Request",
+    "note_work",
     "retry_after_s",
+    "serve_bounded",
 ]

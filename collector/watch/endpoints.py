@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,13 +13,14 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from collector.errors import BadSetting, CantListen
+from collector.http import Limits, note_work, serve_bounded
 
 __all__ = ["Endpoints", "Listen", "parse_listen", "serve"]
 
 log = logging.getLogger(__name__)
 
-OPEN_FOR_S = 1.0
-"""Seconds to wait for open requests at shutdown."""
+LIMITS = Limits(connections=64, head_s=5.0, stalled_s=10.0)
+"""Monitoring needs few connections, and half-open ones must not take the files that syncs need."""
 
 Problem = Callable[[], Awaitable[str | None]]
 
@@ -82,7 +83,7 @@ async def serve(listen: Listen, endpoints: Endpoints) -> AsyncIterator[Listen]:
     Raises:
         CantListen: the address is not available.
     """
-    app = web.Application()
+    app = web.Application(middlewares=[note_work])
     app.router.add_get("/healthz", _answer(endpoints.unhealthy))
     app.router.add_get("/readyz", _answer(endpoints.unready))
 
@@ -90,18 +91,14 @@ async def serve(listen: Listen, endpoints: Endpoints) -> AsyncIterator[Listen]:
         return web.Response(body=endpoints.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=OPEN_FOR_S)
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as serving:
         try:
-            await web.TCPSite(runner, listen.host, listen.port).start()
+            port = await serving.enter_async_context(serve_bounded(app, listen.host, listen.port, LIMITS))
         except OSError as error:
             raise CantListen(
                 f"can't listen on {listen} ({error.strerror or error}); give another address with --listen"
             ) from error
-        yield Listen(listen.host, runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+        yield Listen(listen.host, port)
 
 
 def _answer(problem: Problem) -> Callable[[web.Request], Awaitable[web.Response]]:

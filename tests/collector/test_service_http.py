@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 from sqlalchemy import text
+from yarl import URL
 
 from collector.errors import BadSetting, CantListen
 from collector.watch import Listen, Service, parse_listen
@@ -243,3 +245,17 @@ def test_addresses(given: str, host: str, port: int, loopback: bool) -> None:
 def test_what_is_no_address(given: str) -> None:
     with pytest.raises(BadSetting, match="HOST:PORT"):
         parse_listen(given)
+
+
+async def test_half_open_connections_take_no_one_s_place(sqlite_database: Database, server: StandIn) -> None:
+    watch, stop = listening(sqlite_database, server, "@tests")
+    async with answering(watch, stop) as address:
+        place, before, opened = URL(address), psutil.Process().num_fds(), []
+        for _ in range(300):
+            _, writer = await asyncio.open_connection(place.host, place.port)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+            opened.append(writer)
+        assert await until(address, "/healthz", 200) == "ok\n"
+        assert psutil.Process().num_fds() - before < 300 + 100, "the server holds at most 64 of them"
+        for writer in opened:
+            writer.close()

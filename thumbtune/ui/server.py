@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from thumbtune.ui.connections import Connections, Limits
+from collector.http import Limits, note_work, serve_bounded
 from thumbtune.ui.guards import add_headers, guard
 from thumbtune.ui.settings import Address, CantServe, PageSettings
 from thumbtune.ui.site import HERE, SITE, Site, show_errors
@@ -25,16 +23,12 @@ LONGEST_LINE = 16 << 10
 MOST_HEADERS = 64
 FORM_BYTES = 128 << 10
 """Of a form without files; those with files have bounds of their own."""
-OPEN_FOR_S = 1.0
-"""How long a request that is under way is waited for at the end."""
-
-CONNECTIONS: web.AppKey[Connections] = web.AppKey("connections", Connections)
 
 
 def make_application(site: Site) -> web.Application:
     """Return the application for a site."""
     application = web.Application(
-        middlewares=[_note_work, show_errors, guard(site.settings)], client_max_size=FORM_BYTES, logger=log
+        middlewares=[note_work, show_errors, guard(site.settings)], client_max_size=FORM_BYTES, logger=log
     )
     application[SITE] = site
     application.on_response_prepare.append(add_headers)
@@ -48,20 +42,6 @@ async def _healthz(_request: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-@web.middleware
-async def _note_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the connection that its request's head has come, and when the next one may begin."""
-    connections = request.app.get(CONNECTIONS)
-    transport = request.transport
-    if connections is not None:
-        connections.working(transport, yes=True)
-    try:
-        return await handler(request)
-    finally:
-        if connections is not None:
-            connections.working(transport, yes=False)
-
-
 @asynccontextmanager
 async def serve_page(settings: PageSettings, limits: Limits | None = None) -> AsyncIterator[Address]:
     """Serve the page meanwhile; yields the address, with the port that was taken.
@@ -72,38 +52,27 @@ async def serve_page(settings: PageSettings, limits: Limits | None = None) -> As
     check_settings(settings)
     site = Site.of(settings)
     application = make_application(site)
-    runner = web.AppRunner(
+    address = settings.address
+    serving = serve_bounded(
         application,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=OPEN_FOR_S,
+        address.host,
+        address.port,
+        limits,
         max_line_size=LONGEST_LINE,
         max_field_size=LONGEST_LINE,
         max_headers=MOST_HEADERS,
         lingering_time=2.0,
     )
-    connections = application[CONNECTIONS] = Connections(lambda: _protocol(runner), limits or Limits())
-    await runner.setup()
-    loop = asyncio.get_running_loop()
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(site.close)
         try:
-            server = await loop.create_server(connections, settings.address.host, settings.address.port, backlog=128)
+            port = await stack.enter_async_context(serving)
         except OSError as error:
             raise CantServe(
-                f"{settings.address} can't be listened on ({error.strerror or error}); "
-                "give another address with --listen"
+                f"{address} can't be listened on ({error.strerror or error}); give another address with --listen"
             ) from error
-        async with site.uploads.opened():
-            yield Address(settings.address.host, server.sockets[0].getsockname()[1])
-        server.close()
-    finally:
-        await site.close()
-        await runner.cleanup()
-
-
-def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
-    assert runner.server is not None
-    return runner.server()
+        await stack.enter_async_context(site.uploads.opened())
+        yield Address(address.host, port)
 
 
 def check_settings(settings: PageSettings) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from thumbtune.ui.connections import Limits
+from collector.http import Limits
 from thumbtune.ui.server import serve_page
 from thumbtune.ui.settings import Address, PageSettings
 

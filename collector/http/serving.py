@@ -1,0 +1,187 @@
+"""Serves an application within bounds on connections and slow clients.
+
+aiohttp bounds heads and bodies by size, but waits for either without end: as many half-open connections as the process
+may have files would stop the whole service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+__all__ = ["Limits", "note_work", "serve_bounded"]
+
+OPEN_FOR_S = 1.0
+"""Seconds to wait for open requests at shutdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may take.
+
+    Attributes:
+        connections: the most open connections of all clients together. A further one takes the place of the one that
+            has sent no request for longest; if all are being answered, it is closed at once.
+        head_s: seconds from the start of a connection, or the end of the last response, to the end of the next
+            request's head.
+        stalled_s: seconds that a response may wait for its reader.
+    """
+
+    connections: int = 256
+    head_s: float = 15.0
+    stalled_s: float = 30.0
+
+
+class _Connections:
+    """Makes the protocol of each connection: `inner`'s, within limits.
+
+    Args:
+        inner: makes aiohttp's protocol.
+        limits: the limits.
+    """
+
+    def __init__(self, inner: Callable[[], asyncio.Protocol], limits: Limits) -> None:
+        self._inner = inner
+        self.limits = limits
+        self.open: dict[asyncio.BaseTransport, _Bounded] = {}
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol for a new connection."""
+        return _Bounded(self._inner(), self)
+
+    def make_room(self) -> bool:
+        """Close the connection that has sent no request for longest if there are too many; False if all are busy."""
+        if len(self.open) < self.limits.connections:
+            return True
+        idle = next((bounded for bounded in self.open.values() if not bounded.is_working), None)
+        if idle is None:
+            return False
+        idle.abort()
+        return True
+
+    def working(self, transport: asyncio.BaseTransport | None, *, yes: bool) -> None:
+        """Note that a request is being answered, or that it was."""
+        bounded = None if transport is None else self.open.get(transport)
+        if bounded is not None:
+            bounded.working(yes=yes)
+
+
+class _Bounded(asyncio.Protocol):
+    def __init__(self, inner: asyncio.Protocol, owner: _Connections) -> None:
+        self._inner = inner
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self.is_working = False
+
+    def abort(self) -> None:
+        """Close the connection now, and forget it."""
+        if self._transport is not None:
+            self._owner.open.pop(self._transport, None)
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if not self._owner.make_room():
+            transport.abort()
+            return
+        self._transport = transport
+        self._owner.open[transport] = self
+        self._inner.connection_made(transport)
+        self.working(yes=False)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._transport is not None else None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        for timer in (self._deadline, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        if self._transport is not None:
+            self._owner.open.pop(self._transport, None)
+            self._inner.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+        self._stalled = self._end_in(self._owner.limits.stalled_s)
+
+    def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self._inner.resume_writing()
+
+    def working(self, *, yes: bool) -> None:
+        self.is_working = yes
+        if self._transport is not None and self._owner.open.pop(self._transport, None) is not None:
+            self._owner.open[self._transport] = self  # at the end: the first one is idle for longest
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if yes else self._end_in(self._owner.limits.head_s)
+
+    def _end_in(self, seconds: float) -> asyncio.TimerHandle | None:
+        transport = self._transport
+        return None if transport is None else asyncio.get_running_loop().call_later(seconds, transport.abort)
+
+
+_CONNECTIONS: web.AppKey[_Connections] = web.AppKey("connections", _Connections)
+
+
+@web.middleware
+async def note_work(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the connection that its request's head has come, and when the next one may begin.
+
+    The first middleware of an application that `serve_bounded` serves.
+    """
+    connections, transport = request.app.get(_CONNECTIONS), request.transport
+    if connections is not None:
+        connections.working(transport, yes=True)
+    try:
+        return await handler(request)
+    finally:
+        if connections is not None:
+            connections.working(transport, yes=False)
+
+
+@asynccontextmanager
+async def serve_bounded(
+    application: web.Application, host: str, port: int, limits: Limits | None = None, **options: Any
+) -> AsyncIterator[int]:
+    """Serve an application while the context is active; yields the port.
+
+    Args:
+        application: its first middleware is `note_work`.
+        host: the address to listen on.
+        port: the port; 0 selects a free one.
+        limits: what clients may take.
+        options: for `aiohttp.web.AppRunner`.
+
+    Raises:
+        OSError: the address is not available.
+    """
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=OPEN_FOR_S, **options)
+    connections = application[_CONNECTIONS] = _Connections(lambda: _protocol(runner), limits or Limits())
+    await runner.setup()
+    try:
+        server = await asyncio.get_running_loop().create_server(connections, host, port, backlog=128)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
+    assert runner.server is not None
+    return runner.server()
