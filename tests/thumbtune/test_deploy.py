@@ -49,7 +49,6 @@ def test_the_units_command_is_a_real_one() -> None:
             "channels": (),
             "file": None,
             "page": False,
-            "file": None,
             "every": "6h",
             "refresh_every": "25d",
             "units": 9000,
