@@ -75,7 +75,7 @@ def test_a_groups_help_cuts_no_sentence(tmp_path: Path, group: str) -> None:
         (["--db", "what", "db", "upgrade"], 2, "error: 'what' is not a database URL; write sqlite:///FILE or"),
         (["db", "check"], 1, "error: there is no store at thumbtune.db; run 'thumbtune sync CHANNEL' first"),
         (["sql", "select 1"], 1, "error: there is no store at thumbtune.db;"),
-        (["db", "backup"], 2, "error: Missing argument 'FILE'."),
+        (["db", "backup"], 2, "error: Missing argument 'FILE|DIR'."),
         (["--db", f"sqlite:///{'x' * 300}", "db", "check"], 1, f"error: the file name {'x' * 60}... is too long;"),
     ],
 )
@@ -164,7 +164,8 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
 def test_whatever_is_missing_of_the_training_stack_is_known_to_be_of_it() -> None:
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
     wanted = {re.split("[^a-z-]", line)[0] for line in project["optional-dependencies"]["train"]}
-    assert {"faiss" if name == "faiss-cpu" else name.replace("-", "_") for name in wanted} == TRAINING_STACK
+    imported_as = {"faiss-cpu": "faiss", "protobuf": "google"}
+    assert {imported_as.get(name, name.replace("-", "_")) for name in wanted} == TRAINING_STACK
 
 
 @pytest.mark.parametrize("arguments", [[], ["db"]])

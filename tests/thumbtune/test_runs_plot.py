@@ -83,6 +83,6 @@ def test_the_list_rounds_settings_as_it_does_figures(
         start_run(session, base_model="clip", trained="all", seed=1, settings=settings, packages={}, host="here", pid=1)
     database.close()
     with pytest.raises(SystemExit):
-        main(["--db", migrated_sqlite_url, "runs"])
+        main(["--db", migrated_sqlite_url, "runs", "--wide"])
     listed = capfd.readouterr().out
     assert all(told in listed for told in ("temperature 0.05116", "lr 3.955e-05", "epochs 7")), listed

@@ -104,11 +104,11 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
     assert lines[0].startswith("sweep 1: 4 trials, 10 runs in ")
     assert lines[0].endswith("ranked on 6 valid pairs")
     assert lines[2].split()[:4] == ["trial", "lr", "epochs", "batch"], "only settings that differ"
-    assert len(lines[3:-5]) == 4, "one line a trial"
-    assert lines[-4].startswith("winner: trial ")
-    assert lines[-4].endswith(" over 3 seeds")
-    assert lines[-3].startswith("run 11: valid recall@1 ")
-    assert lines[-2].startswith("run 11: test recall@1 ")
+    assert len(lines[3:-4]) == 4, "one line a trial"
+    assert lines[-4].startswith("the base model, --fit crop: valid recall@1 ")
+    assert lines[-3].startswith("winner: trial ")
+    assert lines[-3].endswith(" over 3 seeds")
+    assert lines[-2].startswith("run 11: valid recall@1 ")
     assert "n = 6)" in lines[-2]
     (winner,) = [run for run in thumbtune("runs", "--json").document()["runs"] if run["run_id"] == 11]
     assert lines[-1].startswith("run 11 is in use now" if winner["in_use"] else "run 11 is not in use")

@@ -123,7 +123,7 @@ def test_what_was_read_is_not_read_again_and_other_words_are_another_model(worde
 def test_a_model_beside_the_reader_is_as_good_as_the_reader_on_words(
     worded: Database, tiny_clip: Path, what: str
 ) -> None:
-    run = train(worded, settings(tiny_clip, train=what, with_reader=True))
+    run = train(worded, settings(tiny_clip, train=what, with_reader=True), test=True)
     assert run.reader is not None
     assert hits(worded, run.run_id, "tuned") >= 20 > hits(worded, run.run_id, "base")
     first, second, scale = artifact(worded, run.run_id)[WEIGHTS].tolist()
@@ -188,7 +188,8 @@ def test_what_can_not_be_is_refused_in_one_line(pictures: Database, tiny_clip: P
 
 
 @pytest.mark.slow
-def test_a_sweep_finds_that_the_words_help(worded: Database, tiny_clip: Path) -> None:
+def test_a_sweep_finds_that_the_words_help(worded: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.runs.promotion.FEWEST", 9)
     space = Space.read({"train": "ridge", "fit": "crop"})
     counts = {"trials": 2, "seeds": 1, "finalists": 1, "final_seeds": 0}
     result = run_sweep(worded, SweepSettings(settings(tiny_clip), space, **counts))
