@@ -43,12 +43,14 @@ class Prepared:
         snapshot_id: its row.
         counts: {split: rows}.
         pooled: what enters the projections, of every thumbnail and title.
+        titles_cut: the number of distinct titles that are longer than what the base model reads.
     """
 
     rows: list[ExampleRow]
     snapshot_id: int
     counts: dict[str, int]
     pooled: Pooled
+    titles_cut: int
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
