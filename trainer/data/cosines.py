@@ -97,7 +97,7 @@ class Cosines:
         return None if np.isinf(exact[best]) else int(near[best])
 
     def nearest(self, count: int) -> Iterator[tuple[NDArray[np.float32], Numbers]]:
-        """Yield the approximate nearest neighbours of each vector, itself included: at most `count` cosines and numbers.
+        """Yield each vector's approximate nearest neighbours, itself included: at most `count` cosines and numbers.
 
         The numbers are ascending. Uses the HNSW index of faiss (Malkov and Yashunin, https://arxiv.org/abs/1603.09320).
         Equal calls give equal results: the levels of the graph have a fixed seed, and vectors are added in one thread.
