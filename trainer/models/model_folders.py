@@ -43,7 +43,7 @@ def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
             _check(folder, option)
             return folder
     except (OSError, RuntimeError) as error:
-        # OSError: the name is too long for a file, or the folder is not readable. RuntimeError: ~ names an unknown user.
+        # OSError: the name is too long for a file, or the folder is unreadable. RuntimeError: ~ names an unknown user.
         reason = error.strerror if isinstance(error, OSError) else "there is no such home folder"
         raise UnknownModel(
             f"{name} is not a model's folder ({reason}); name a folder or a hub name with {option}"
