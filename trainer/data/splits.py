@@ -77,7 +77,7 @@ _MEANT = frozenset("+#%@$&*=<>")
 
 
 def title_keys(titles: Iterable[str]) -> dict[str, str]:
-    """Reduce titles to keys. Titles with the same meaning get equal keys.
+    """Reduce titles to keys, so that equivalent titles get equal keys.
 
     In addition to what `normalised` does, punctuation and symbols are replaced by spaces, except for symbols with a
     meaning (as in C#), and endings that mark a video as published again are removed, such as "(re-upload)" and "HD".

@@ -1,4 +1,4 @@
-"""A ridge map from titles to thumbnails, shrunk towards the identity, in closed form. Pure, float64.
+"""A ridge map from titles to thumbnails, shrunk towards the identity, in closed form. Pure functions on float64.
 
 For n rows with title vectors Y and thumbnail vectors X, it is the matrix M that minimises
 

@@ -103,7 +103,7 @@ def in_one_shape(model: SentenceTransformer, name: str) -> SentenceTransformer:
     Raises:
         NotAClip: image and text vectors have different lengths, or the router has no route for images or for texts.
     """
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (imported by whoever loaded the model)
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (loading the model has imported it)
     from sentence_transformers.base.modules import Router  # noqa: PLC0415
 
     if has_own_projections(model) or _is_in_shape(model):
@@ -130,7 +130,7 @@ def in_one_shape(model: SentenceTransformer, name: str) -> SentenceTransformer:
 
 def paired(pictures: SentenceTransformer, texts: SentenceTransformer) -> SentenceTransformer:
     """Combine two models with a common embedding space into one: the first embeds images, the second texts."""
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (imported by whoever loaded the models)
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (loading the models has imported it)
     from sentence_transformers.base.modules import Router  # noqa: PLC0415
 
     return SentenceTransformer(
@@ -147,7 +147,7 @@ def _prompts(model: SentenceTransformer) -> dict[str, str]:
 
 
 def read_as_trained(model: SentenceTransformer) -> None:
-    """Make a model tokenize texts as in its training, where the library does not. In place; exports keep the change.
+    """Correct a model's tokenizing, in place, where the library differs from its training. Exports keep the change.
 
     SigLIP was trained on 64 tokens including unmasked padding, but the library pads to the longest text. SigLIP 2 was
     trained on lower-case text, but some checkpoints have a tokenizer that keeps capitals. Other checkpoints don't

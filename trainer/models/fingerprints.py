@@ -48,7 +48,7 @@ def _whole(model: SentenceTransformer, lines: dict[str, bytes]) -> str:
 
 
 def _towers(model: SentenceTransformer, lines: dict[str, bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Everything that affects the output of the vision tower and of the text tower of a CLIP."""
+    """Everything that affects the output of the vision tower and of the text tower of a CLIP model."""
     module: Any = model[0]
     config, kind = module.model.config, type(module.model).__name__.encode()
     vision = [kind, _resizer(model), _canonical(config.vision_config.to_dict()), *_image_processing(module)]

@@ -1,4 +1,4 @@
-"""Run one tower of a CLIP on a few thumbnails or titles, directly from its files, for `search` and `match`.
+"""Run one tower of a CLIP model on a few thumbnails or titles, directly from its files, for `search` and `match`.
 
 Importing the model libraries takes five seconds, which is most of the time of a query. A CLIP tower is short
 (Radford et al. 2021, https://arxiv.org/abs/2103.00020), so this module implements it: a pre-norm transformer on patches
@@ -57,7 +57,7 @@ class PlainClip:
 
     @classmethod
     def at(cls, model: Path) -> PlainClip | None:
-        """Return the CLIP in a folder, or in its subfolder `0_CLIPModel` (sentence-transformers); else None."""
+        """Return the CLIP model in a folder, or in its subfolder `0_CLIPModel` (sentence-transformers); else None."""
         for folder in (model, model / "0_CLIPModel"):
             try:
                 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

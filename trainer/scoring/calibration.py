@@ -1,4 +1,4 @@
-"""Convert cosines to probabilities by a softmax over titles. The scale is fitted and judged on held-out rows. Pure.
+"""Convert cosines to probabilities by a softmax over titles, with a scale fitted on held-out rows. Pure functions.
 
 This is temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599). It fits a single number, which limits
 overfitting. Targets are smoothed as in Platt (1999), so that a model that is right about all of a few rows does not get

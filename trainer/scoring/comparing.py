@@ -36,7 +36,7 @@ class Change:
     rank_b: int
     top_a: str
     top_b: str
-    """The title that B ranked first; `top_a`: the title that A ranked first."""
+    """The title that B ranked first. `top_a` is the title that A ranked first."""
 
     @property
     def flipped(self) -> bool:

@@ -1,4 +1,4 @@
-"""Grouped, repeated k-fold cross-validation, and the comparison of two models by its held-out rows. Pure.
+"""Grouped, repeated k-fold cross-validation, and the comparison of two models on held-out rows. Pure functions.
 
 For a small channel, a split of 18 rows shows a difference between two models only if it is about a third. In
 cross-validation, each row is held out once per repeat, and ranked by models fitted without the row and its group.

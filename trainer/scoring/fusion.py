@@ -1,4 +1,4 @@
-"""Combine two models by a weighted sum of their cosines, with weights fitted on held-out rows. Pure.
+"""Combine two models by a weighted sum of their cosines, with weights fitted on held-out rows. Pure functions.
 
 The score of a thumbnail and a title is `first * cosine of the first model + second * cosine of the second model`. The
 weights add up to 1. If a model has no information about a thumbnail (the reader, for a thumbnail without words), its

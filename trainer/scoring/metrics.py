@@ -1,4 +1,4 @@
-"""Compute ranks and metrics from vectors. Pure. Only one block of the similarity matrix is in memory at a time.
+"""Compute ranks and metrics from vectors. Pure functions. Only one block of the similarity matrix is in memory.
 
 SciPy's `binomtest` gives the Wilson interval (Wilson 1927) and the exact McNemar test (a binomial test on the
 discordant pairs): https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.binomtest.html
@@ -129,7 +129,7 @@ def measure(ranks: NDArray[np.int64]) -> list[Metric]:
 
     The list is empty if there are no ranks. With at most k candidates, recall@k is 1 by definition.
     """
-    from scipy.stats import binomtest  # noqa: PLC0415 (a query needs no statistics, and importing takes a second)
+    from scipy.stats import binomtest  # noqa: PLC0415 (not needed for a query; importing takes a second)
 
     n = len(ranks)
     if n == 0:

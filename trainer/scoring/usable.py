@@ -1,4 +1,4 @@
-"""Check that embeddings can be compared. Embeddings of a diverged model would give meaningless ranks. Pure."""
+"""Check that embeddings can be compared. The ranks of a diverged model would have no meaning. Pure functions."""
 
 from __future__ import annotations
 
