@@ -1,6 +1,6 @@
-"""From the store to examples: pairs, splits, snapshots, negatives, pixels, exports.
+"""Make training examples from the store: pairs, splits, snapshots, negatives, decoded thumbnails and exports.
 
-The public names, listed in the stub beside this file, are imported when they are first used.
+The stub file `__init__.pyi` lists the public names. Each is imported when it is first used.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""How users name a channel of the store: by its id, or by its handle with or without the `@`."""
+"""Resolve the name of a channel in the store: its id, or its handle with or without the `@`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
         known: {channel id: (handle, title)} of the store, see `store.training.pairs.channel_titles`.
 
     Raises:
-        BadSetting: no channel has this name, or several have it as their handle; the message lists them.
+        BadSetting: no channel has this name, or several channels have this handle. The message lists the channels.
     """
     if name in known:
         return name

@@ -1,4 +1,4 @@
-"""Export pairs as a dataset with their thumbnails, streamed: a Hugging Face DatasetDict, Parquet files or CSV files."""
+"""Export pairs with their thumbnails as a Hugging Face DatasetDict, Parquet files or CSV files, in a stream."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["SPLIT_NAMES", "Exported", "Form", "export_dataset"]
 _BATCH = 64
 Form = Literal["dataset", "parquet", "csv"]
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
-"""{a split: its name in an export, as the Hub expects it}."""
+"""{split: its name in an export}, as the Hugging Face Hub expects."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Exported:
     Args:
         folder: the folder that was written.
         snapshot_id: the exported snapshot.
-        examples: {split: number of rows}; splits without rows are not written.
+        examples: {split: number of rows}. Splits without rows are not written.
     """
 
     folder: Path
@@ -71,30 +71,33 @@ def export_dataset(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write examples with their thumbnails to a new folder; `load_from_disk(folder)` reads it.
+    """Write examples with their thumbnails to a new folder. `load_from_disk(folder)` reads the form `dataset`.
 
     Columns: anchor (thumbnail), positive, negative, video_id, channel_id, channel (handle), published_at, tags, url,
-    and thumbnail_text where a reader has read some thumbnail. To train with sentence-transformers, take the first
-    three: its trainer reads every column, by position, as an input. A negative is missing only where a split has no
-    title of another group. The splits are named `train`, `validation` and `test`.
-    The folder gets its files once all are complete, so a failed command can be run again.
+    and thumbnail_text if the store has text read from one of the thumbnails. To train with sentence-transformers,
+    select the first three columns: its trainer reads every column, by position, as an input. A negative is missing only
+    if its split has no title of another group. The splits are named `train`, `validation` and `test`.
+    The files are moved into the folder after all of them are complete, so a failed command can be run again.
+
+    If neither `snapshot_id` nor `run_id` is given, all current pairs are exported: from the newest snapshot if it has
+    the same pairs, else from a new snapshot with random negatives.
 
     Args:
         database: the store.
-        folder: new or empty.
-        snapshot_id: the snapshot.
-        run_id: export the snapshot that this run trained on. With neither, all current pairs: as the newest snapshot
-            has them if it has the same, else as a new one with random negatives.
-        channels: ids or handles of the channels to export; empty for all.
-        form: a DatasetDict; a Parquet file, or a CSV file beside a folder `thumbnails`, for each split.
+        folder: a new or empty folder.
+        snapshot_id: the snapshot to export.
+        run_id: export the snapshot that this run trained on.
+        channels: ids or handles of the channels to export; empty for all channels.
+        form: `dataset` writes a DatasetDict, `parquet` one Parquet file per split, and `csv` one CSV file per split and
+            a folder `thumbnails`.
         overwrite: replace an earlier export in `folder`.
         progress: receives the number of examples done.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
-        NotFound: no such snapshot or run.
+        NotFound: the snapshot or run does not exist.
         BadSetting: a channel is not in the store.
-        NotEnoughPairs: there is nothing to export.
+        NotEnoughPairs: there are no pairs to export.
     """
     if not (overwrite and _is_export(folder)):
         check_empty(folder)
@@ -138,7 +141,7 @@ def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: 
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether a folder has nothing but what an export writes: only that is ever deleted."""
+    """Whether a folder contains only files of an export. No other folder may be overwritten."""
     if not folder.is_dir():
         return False
     written = {"dataset_dict.json", "thumbnails", *SPLIT_NAMES, *SPLIT_NAMES.values()}
@@ -150,7 +153,7 @@ def _is_export(folder: Path) -> bool:
 
 
 def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
-    """Write beside the old export first, so that a failure leaves it as it was."""
+    """Write the new export completely before replacing the old one, so that a failure leaves the old one unchanged."""
     real = folder.resolve()
     with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=real.parent) as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -162,7 +165,7 @@ def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form
 
 
 def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
-    """Give each row without a negative, or whose negative is not among the rows, a random title of its split."""
+    """Give a random title of its split to each row without a negative, or whose negative is not among the rows."""
     there = {row.position: index for index, row in enumerate(rows)}
     if all(row.negative_position in there for row in rows):
         return rows
@@ -192,7 +195,7 @@ def _chosen(database: Database, snapshot_id: int | None, run_id: int | None, cha
     except StoreError:
         if newest is None:
             raise
-        return newest  # the store can only be read
+        return newest  # the store is read-only
     if newest is not None and _pairs(had) == _pairs(selection.examples):
         return newest
     settings = TrainSettings(negatives="random")
@@ -226,7 +229,7 @@ def _features(*, with_text: bool) -> Features:
 
 @dataclass(frozen=True)
 class _Stream:
-    """The rows of one split as plain values; thumbnails are read from the store in batches."""
+    """The rows of one split as plain values. Thumbnails are read from the store in batches."""
 
     database: Database
     rows: Sequence[ExampleRow]
@@ -260,7 +263,7 @@ class _Stream:
 
 
 def _write_parquet(path: Path, stream: _Stream, features: Features) -> None:
-    # The schema carries the features as metadata, so that `load_dataset("parquet", ...)` decodes the thumbnails.
+    # The schema has the features as metadata, so that `load_dataset("parquet", ...)` decodes the thumbnails.
     schema = features.arrow_schema
     with pq.ParquetWriter(path, schema) as writer:
         for batch in stream.batches(list(features)):
@@ -268,7 +271,7 @@ def _write_parquet(path: Path, stream: _Stream, features: Features) -> None:
 
 
 def _write_csv(folder: Path, split: str, stream: _Stream, features: Features) -> None:
-    """Write `SPLIT.csv`, whose first column is the path of the thumbnail's file in the folder."""
+    """Write `SPLIT.csv`. Its first column is the path of the thumbnail file, relative to the folder."""
     thumbnails = folder / "thumbnails"
     thumbnails.mkdir(exist_ok=True)
     with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -300,6 +303,6 @@ def _write_dataset_dict(folder: Path, streams: dict[str, _Stream], features: Fea
         for split, stream in streams.items():
             path = Path(scratch) / f"{split}.parquet"
             _write_parquet(path, stream, features)
-            # Memory-mapped from here on.
+            # The dataset is memory-mapped, so it does not have to fit in memory.
             written[split] = Dataset.from_parquet(str(path), cache_dir=scratch, split=split)
         DatasetDict(written).save_to_disk(str(folder))

@@ -1,7 +1,7 @@
-"""How a wide picture becomes the square that a CLIP-style model sees, pure: pictures in, pictures out.
+"""Fit a wide picture into the square input of a CLIP-style model. Pure functions on pictures.
 
-Such a model's own preprocessing resizes the shorter edge to its side (224 pixels for most) and cuts the middle square
-out. Of a 16:9 picture that leaves the middle 56 %, of YouTube's 4:3 sizes 75 %, bars included.
+The preprocessing of such a model resizes the shorter edge to its input size (usually 224 pixels) and crops the middle
+square. This keeps the middle 56 % of a 16:9 picture, and 75 % of YouTube's 4:3 sizes, bars included.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from trainer.settings import Bars, Fit
 
 __all__ = ["framed", "without_bars"]
 
-# JPEG codes blocks of 8 x 8 pixels: the blocks that a bar's edge goes through are noisy, those beside it are not.
+# JPEG codes blocks of 8 x 8 pixels: only the blocks that contain the edge of a bar are noisy.
 _BLOCK = 8
-# Luma, 0 to 255, of a bar: one that was coded anew, or scaled, has some noise.
+# Limits for the luma of a bar, 0 to 255. Bars that were recompressed or scaled have some noise.
 _BAR_MEAN = 8
 _BAR_MOST = 32
 
 
 def without_bars(image: Image.Image) -> Image.Image:
-    """Cut off the black bars above and below a 16:9 picture in a 4:3 one, as YouTube's `high` and `default` have.
+    """Remove the black bars above and below a 16:9 picture in a 4:3 frame, as in YouTube's sizes `high` and `default`.
 
-    What is left is the middle 16:9 part, and never less: 480x360 becomes 480x270; where a bar ends between two rows
-    (120x90), the shared row stays. Both bars have to be black, but for the rows next to the picture, which JPEG or
-    scaling may have mixed with it.
+    The result is the middle 16:9 part: 480x360 becomes 480x270. If a bar ends within a row of pixels (120x90), that row
+    is kept. Both bars must be black, except for the rows next to the content, which JPEG coding or scaling may have
+    mixed with it.
 
     Returns:
-        The image itself where it is not 4:3 to within a pixel, has no such bars, or is too small to tell (bars of less
-        than 8 rows).
+        The cropped image; or the given image if it is not 4:3 to within a pixel, has no such bars, or is too small for
+        a decision (bars of less than 8 rows).
     """
     width, height = image.size
     bar = (height - width * 9 // 16 - (width * 9 % 16 > 0)) // 2
@@ -46,25 +46,26 @@ def _is_black(part: Image.Image) -> bool:
 
 
 def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int], bars: Bars = "cut") -> Image.Image:
-    """Make a picture ready for a model that resizes the shorter edge to `side` and cuts out the middle square.
+    """Apply a crop mode to a picture, for a model that resizes the shorter edge to `side` and crops the middle square.
 
-    `crop` cuts black bars off and leaves the rest to the model. `pad` and `squash` cut them off too, and return a
-    square of `side` pixels, which the model's preprocessing leaves as it is, so the picture is resampled once (bicubic,
-    antialiased, as CLIP does):
+    `crop` only removes black bars; the model crops the rest. `pad` and `squash` also remove the bars, and return a
+    square of `side` pixels. The model's preprocessing does not change the square, so the picture is resampled only once
+    (bicubic, antialiased, as in CLIP):
 
-    - `pad`: shapes are kept; the longer edge becomes `side`, the shorter one as many pixels as keep the shape best, at
-      least 1; the picture is in the middle (half a pixel up or left of it where that can't be), `fill` around it.
-    - `squash`: both edges become `side`; shapes are not kept.
+    - `pad`: keeps the aspect ratio. The longer edge becomes `side` pixels; the shorter edge is scaled by the same
+      factor and rounded, to at least 1 pixel. The picture is centred (rounded up or left by half a pixel), with `fill`
+      around it.
+    - `squash`: both edges become `side` pixels. The aspect ratio is not kept.
 
     Args:
         image: RGB, any size.
-        fit: how.
-        side: pixels of the model's square input.
-        fill: RGB around a padded picture, 0 to 255: the model's mean colour, which its normalisation turns to about 0.
-        bars: with `keep`, `crop` leaves them to the model too.
+        fit: the crop mode.
+        side: side of the model's square input, in pixels.
+        fill: RGB around a padded picture, 0 to 255: the model's mean colour, which it normalises to about 0.
+        bars: with `keep`, `crop` does not remove the bars.
 
     Returns:
-        RGB, side x side; with `crop` the image itself, or what is left of it without bars.
+        RGB, side x side. With `crop`, the image without bars, or the given image.
     """
     if fit == "crop" and bars == "keep":
         return image

@@ -1,14 +1,16 @@
-"""Which pictures show the same, though their bytes differ: coded anew, scaled, with or without letterbox bars.
+"""Find near-duplicate thumbnails: the same picture recompressed, scaled, or with or without letterbox bars.
 
-Two pictures are alike when, without bars and scaled down, no spot differs by more than coding explains, and their
-pixels correlate. Both are needed: pictures of one template differ in a few spots and still correlate, and dark pictures
-differ little everywhere and do not. Each pair is looked at twice: in colour at 32 x 18, and in grey at 128 x 72, where
-small writing tells pictures of one template apart.
+Two pictures are near-duplicates if, without bars and scaled down, no pixel differs by more than compression explains,
+and their pixels correlate. Both conditions are needed: pictures from one template differ in a few pixels and still
+correlate; dark pictures differ little everywhere and do not correlate. Each pair is compared twice: in colour at
+32 x 18 pixels, and in greyscale at 128 x 72 pixels, where small text distinguishes pictures from one template.
 
-Measured on 120 real and 432 drawn thumbnails, largest difference of a spot in levels of 0 to 255: coded as JPEG at
-qualities 80 to 40 and sizes from 320x180 to 1280x720, at most 15 in colour and 12 in grey; the
-nearest two different thumbnails, 60 in colour. One digit instead of another changes the grey of a spot by 69 or more
-when it is 24 pixels high in a 480x270 picture, by 20 or more at 12 pixels.
+Measured on 120 real and 432 generated thumbnails, as the largest difference of a pixel in levels of 0 to 255:
+
+- the same thumbnail as JPEG of quality 80 to 40, in sizes from 320x180 to 1280x720: at most 15 in colour, 12 in grey;
+- the two most similar different thumbnails: 60 in colour;
+- one digit replaced by another in a 480x270 picture: at least 69 in grey if it is 24 pixels high, at least 20 if it is
+  12 pixels high.
 """
 
 from __future__ import annotations
@@ -38,28 +40,28 @@ Sketch = NDArray[np.uint8]
 _SMALL, _FINE = (32, 18), (128, 72)
 _MOST_SMALL, _MOST_FINE = 24, 18
 _LEAST_CORRELATION = 0.99
-# Of a picture without contrast, correlation says nothing: standard deviation in levels.
+# Standard deviation, in levels, below which a picture has too little contrast for a correlation.
 _FLAT = 2.0
-# Largest difference of the mean of a quarter of a picture, in levels, that coding and scaling leave.
+# Largest difference, in levels, that compression and scaling cause in the mean colour of a quarter of a picture.
 _QUARTER = 5.0
 _BYTES = _SMALL[0] * _SMALL[1] * 3
 SKETCHES = hashlib.sha256(b"sketch 32x18 rgb, bars cut, bicubic").hexdigest()
-"""The fingerprint under which sketches lie in the feature cache: of no model."""
+"""The feature cache's key for sketches. It is not the fingerprint of a model."""
 _BATCH = 64
 
 
 def alike(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two pictures (RGB, any size) show the same."""
+    """Whether two pictures (RGB, any size) are near-duplicates."""
     return _close(_sketch(one), _sketch(other)) and _same_writing(_fine_sketch(one), _fine_sketch(other))
 
 
 def remember_sketches(database: Database, digests: Iterable[str]) -> dict[str, Sketch]:
-    """Make a small sketch of each of these stored pictures, and keep it in the feature cache.
+    """Make a small sketch of each of these stored thumbnails, and save it in the feature cache.
 
-    A store that can't be written to keeps none; the sketches are then made anew each time.
+    If the store can't be written, the sketches are not saved and are made again each time.
 
     Returns:
-        {digest: (18, 32, 3) uint8}; a picture that can't be decoded, or is gone, is left out, and is like no other.
+        {digest: (18, 32, 3) uint8}, without thumbnails that can't be decoded or are not in the store.
     """
     wanted = sorted(set(digests))
     with database.read() as session:
@@ -81,10 +83,10 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> dict[str, S
 
 
 def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
-    """Join stored pictures that show the same, of those whose sketches are remembered.
+    """Group stored thumbnails that are near-duplicates. Only thumbnails with a saved sketch are compared.
 
     Returns:
-        {digest: the smallest digest of those that show the same}; pictures that are like no other are left out.
+        {digest: the smallest digest in its group}, without thumbnails that have no near-duplicate.
     """
     sketches = _read(session, sorted(set(digests)))
     names = list(sketches)
@@ -107,7 +109,7 @@ def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
 
 
 def showing(database: Database, image: Image.Image, digests: Iterable[str]) -> frozenset[str]:
-    """Which of these stored pictures show the same as `image` (RGB, any size)."""
+    """Return which of these stored thumbnails are near-duplicates of `image` (RGB, any size)."""
     small, fine = _sketch(image), _fine_sketch(image)
     sketches = remember_sketches(database, digests)
     near = [name for name, sketch in sketches.items() if _close(small, sketch)]
@@ -118,7 +120,7 @@ def showing(database: Database, image: Image.Image, digests: Iterable[str]) -> f
 
 
 class _FineSketches:
-    """Sketches of stored pictures that are near others: few, and made when they are asked for."""
+    """Fine sketches of stored thumbnails, made on first use: few thumbnails are similar enough to need one."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -136,7 +138,7 @@ class _FineSketches:
 
 
 def _near(names: Sequence[str], sketches: Sequence[Sketch]) -> Iterable[tuple[str, list[str]]]:
-    """Each picture with those before it that are like it at the small size."""
+    """Yield each thumbnail with the earlier thumbnails whose small sketches are near-duplicates of its own."""
     from scipy.spatial import cKDTree  # noqa: PLC0415 (a single picture is compared without it)
 
     if len(names) < 2:
@@ -167,12 +169,12 @@ def _stored(session: Session, digest: str) -> Image.Image | None:
 
 
 def _sketch(image: Image.Image) -> Sketch:
-    """(18, 32, 3) uint8: the picture without bars, scaled down, shapes not kept."""
+    """(18, 32, 3) uint8: the picture without bars, scaled down without keeping the aspect ratio."""
     return np.asarray(without_bars(image).resize(_SMALL, Image.Resampling.BICUBIC))
 
 
 def _fine_sketch(image: Image.Image) -> Sketch:
-    """(72, 128) uint8, in grey: JPEG keeps colours less exactly than light."""
+    """(72, 128) uint8, in greyscale, because JPEG stores colour less accurately than brightness."""
     return np.asarray(without_bars(image).convert("L").resize(_FINE, Image.Resampling.BICUBIC))
 
 

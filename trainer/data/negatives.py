@@ -1,10 +1,10 @@
-"""Choose each row's negative title: pure functions from embeddings to row numbers, called once per split.
+"""Choose each row's negative title. Pure functions from embeddings to row numbers, called once per split.
 
-A row's negative is never its own title nor a title of its group (equal titles, and titles of the same thumbnail). So
-every row of a split has a negative, unless the whole split is one group; then no row has one.
+A row's negative is never its own title nor a title of its group (equal titles, and titles of the same thumbnail). Every
+row of a split gets a negative, unless the whole split is one group: then no row gets a negative.
 
-The choice does not depend on rounding. How a matrix product is divided, and on which processor it runs, changes the
-last bits of its float32 results, so titles within that error are compared again in float64 (`trainer.data.cosines`).
+The choice does not depend on rounding. The last bits of a float32 matrix product depend on how it is divided and on the
+processor, so titles within that error are compared again in float64 (`trainer.data.cosines`).
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ __all__ = ["EXACT_UP_TO", "Assignment", "hard", "least_similar", "random_titles"
 Assignment = list[int | None]
 
 EXACT_UP_TO = 50_000
-"""Up to this number of titles, `hard` compares all pairs; with more, each title's neighbours in a faiss index."""
+"""Up to this number of titles, `hard` compares all pairs. With more titles, it searches neighbours in a faiss index."""
 
-# Rows of the similarity matrix held at once: 1,024, fewer where a row is longer than 50,000 float32.
+# Rows of the similarity matrix in memory: 1,024, or fewer if a row has more than 50,000 float32 values.
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = _BLOCK_ROWS * 50_000 * 4
 
 
 def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
-    """Give each row the least similar title, greedily in row order, each title once, as the recipe does.
+    """Give each row the least similar title, greedily in row order, using each title once, as in the original recipe.
 
-    Where the recipe would give a row its own title (the last rows can have no other left) or one of its group, the
-    row takes the least similar allowed title, even if another row uses it.
+    If the recipe would give a row its own title (the last rows can run out of others) or a title of its group, the row
+    gets the least similar allowed title, even if another row uses it.
 
-    Takes n^2 d multiplications, half of the full matrix: used titles are left out of later rows' products.
+    Titles that are already used are left out of later products, which halves the multiplications.
 
     Args:
-        vectors: (n, d) title embeddings, float32, of any norm; compared by cosine.
-        groups: n group labels; titles with the same label are never each other's negative.
+        vectors: (n, d) float32 title embeddings of any norm. They are compared by cosine.
+        groups: n group labels. Titles with the same label are never each other's negative.
 
     Returns:
         n row numbers; None for a row without an allowed title. Ties go to the lowest row number.
@@ -55,7 +55,7 @@ def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
         picks = _greedy(cosines, labels, rows, unused)
         chosen += picks
         unused = np.setdiff1d(unused, [pick for pick in picks if pick is not None], assume_unique=True)
-    # These rows only take titles that are already used, so choosing for them last does not affect the other rows.
+    # These rows only get titles that are already used, so choosing for them last does not affect the other rows.
     left = np.asarray([row for row, pick in enumerate(chosen) if pick is None], dtype=np.intp)
     for row, similar in _allowed(cosines, labels, left):
         chosen[row] = cosines.lowest(row, similar)
@@ -63,7 +63,7 @@ def least_similar(vectors: Vectors, groups: Sequence[str]) -> Assignment:
 
 
 def _greedy(cosines: Cosines, labels: Numbers, rows: Numbers, columns: Numbers) -> Assignment:
-    """Give each of `rows` in turn the least similar of `columns` that is allowed and not yet taken."""
+    """Give each of `rows`, in order, the least similar of `columns` that is allowed and not yet used."""
     own, used = labels[columns], np.zeros(len(columns), dtype=bool)
     picks: Assignment = []
     for row, similar in zip(rows, cosines.between(rows, columns), strict=True):
@@ -83,20 +83,20 @@ def hard(
     exact_up_to: int = EXACT_UP_TO,
     neighbours: int = 64,
 ) -> Assignment:
-    """Give each row the most similar title that is not a likely paraphrase; rows may share a title.
+    """Give each row the most similar title that is not a likely paraphrase. Rows may share a title.
 
-    A row whose allowed titles are all more similar than `max_similarity` takes the least similar of them.
+    A row whose allowed titles are all more similar than `max_similarity` gets the least similar of them.
 
-    Beyond `exact_up_to` titles, each row's nearest `neighbours` come from an approximate index: a row may miss a
-    somewhat nearer title, but its choice keeps every rule. A row without an allowed neighbour is compared with all
-    titles.
+    With more than `exact_up_to` titles, each row is compared with its nearest `neighbours` from an approximate index.
+    The index may miss a slightly more similar title, but the choice follows the same rules. A row without an allowed
+    neighbour is compared with all titles.
 
     Args:
-        vectors: (n, d) title embeddings, float32; compared by cosine.
-        groups: n group labels; titles with the same label are never each other's negative.
+        vectors: (n, d) float32 title embeddings. They are compared by cosine.
+        groups: n group labels. Titles with the same label are never each other's negative.
         max_similarity: titles with a higher cosine are treated as paraphrases.
-        exact_up_to: the most titles for which all pairs are compared.
-        neighbours: titles compared per row beyond that.
+        exact_up_to: maximum number of titles for which all pairs are compared.
+        neighbours: titles to compare per row if there are more titles than `exact_up_to`.
 
     Returns:
         n row numbers; None for a row without an allowed title. Ties go to the lowest row number.
@@ -118,11 +118,11 @@ def hard(
 
 
 def random_titles(groups: Sequence[str], seed: int) -> Assignment:
-    """Give each row any title outside its group, all equally likely.
+    """Give each row a title outside its group, with equal probabilities.
 
     Args:
         groups: n group labels.
-        seed: of NumPy's default generator; the same seed gives the same titles.
+        seed: seed for NumPy's default generator.
 
     Returns:
         n row numbers; None for a row without an allowed title.
@@ -137,7 +137,7 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
         if allowed == 0:
             chosen.append(None)
             continue
-        # The k-th row outside the group: each group member at or before it shifts it by one.
+        # Find the k-th row outside the group: each group member at or before it adds one to its number.
         pick = int(generator.integers(allowed))
         for member in own:
             pick += int(member) <= pick
@@ -146,7 +146,7 @@ def random_titles(groups: Sequence[str], seed: int) -> Assignment:
 
 
 def _allowed(cosines: Cosines, labels: Numbers, rows: Numbers) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield each of `rows` with its n cosines, infinity for its own group; one block of rows is in memory at a time."""
+    """Yield each of `rows` with its n cosines, infinity for its own group. One block of rows is in memory at a time."""
     everything = np.arange(len(labels))
     step = _rows_at_once(len(labels))
     for start in range(0, len(rows), step):

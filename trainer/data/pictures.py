@@ -1,4 +1,4 @@
-"""Decoding stored thumbnails, a batch at a time: memory does not grow with the channel."""
+"""Decode stored thumbnails in batches, so that memory use does not grow with the channel."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _REDUCED_PIXELS = 1_000_000
 
 
 class PictureSource(Protocol):
-    """Where pictures come from, by digest."""
+    """Loads thumbnails by digest."""
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
-        """Decode these pictures, in this order, as RGB."""
+        """Return these thumbnails as RGB pictures, in the same order."""
 
 
 @dataclass(frozen=True)
 class StoredPictures:
-    """The pictures in the store."""
+    """Loads thumbnails from the store."""
 
     database: Database
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
-        """Decode these pictures, in this order, as RGB; each distinct one is read and decoded once.
+        """Return these thumbnails as RGB pictures, in the same order. Each distinct thumbnail is decoded once.
 
         Raises:
             BadPicture: a file is damaged, or not in the store.
@@ -51,13 +51,13 @@ class StoredPictures:
 
 
 def decoded(file: bytes, name: str) -> Image.Image:
-    """Decode an image file to RGB, fully read. An EXIF orientation is ignored: YouTube serves pictures upright.
+    """Decode an image file to RGB. An EXIF orientation is ignored, because YouTube serves upright thumbnails.
 
-    A picture of more than `FULL_SIZE_PIXELS` comes smaller, by a whole factor, with about a million pixels: no model
-    sees more than a quarter of them, and a batch of the largest would take gigabytes.
+    A picture of more than `FULL_SIZE_PIXELS` is reduced by an integer factor to about a million pixels: no model uses
+    more than a quarter of them, and a batch of the largest pictures would take gigabytes.
 
     Raises:
-        BadPicture: the file can't be decoded; the message has `name`.
+        BadPicture: the file can't be decoded. The message contains `name`.
     """
     try:
         with Image.open(io.BytesIO(file), formats=PICTURE_FORMATS) as image:
@@ -65,11 +65,11 @@ def decoded(file: bytes, name: str) -> Image.Image:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             factor = _reduction(image.size)
             if factor > 1:
-                # Of a JPEG, a half, a quarter or an eighth is decoded to begin with.
+                # Lets the JPEG decoder scale to a half, a quarter or an eighth.
                 image.draft("RGB", (max(1, image.width // factor), max(1, image.height // factor)))
             picture = image.convert("RGB")
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
-        # Pillow names the object in memory that it read from.
+        # Pillow's message for an unknown format contains the address of the BytesIO object.
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         raise BadPicture(
             f"picture {name} can't be decoded ({reason}); run 'thumbtune db check', with --repair to fetch it again"
@@ -79,11 +79,11 @@ def decoded(file: bytes, name: str) -> Image.Image:
 
 
 def _reduction(size: tuple[int, int]) -> int:
-    """By what width and height are divided."""
+    """The factor by which width and height are divided."""
     pixels = size[0] * size[1]
     return 1 if pixels <= FULL_SIZE_PIXELS else math.ceil(math.sqrt(pixels / _REDUCED_PIXELS))
 
 
 def batches(digests: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Cut a list into batches of `size`."""
+    """Split a list into batches of `size`."""
     return (digests[start : start + size] for start in range(0, len(digests), size))

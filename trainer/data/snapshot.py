@@ -1,4 +1,4 @@
-"""Making a snapshot: what the store holds now, grouped, split for ever, with negatives mined inside each split."""
+"""Make a snapshot of the store's pairs: group them, assign permanent splits, and mine negatives inside each split."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _REMEDIES = {PICTURE_DAMAGED: "; run 'thumbtune db check --repair' to fetch such
 
 @dataclass(frozen=True)
 class Selection:
-    """The examples of a snapshot to be, without negatives.
+    """The examples for a snapshot, without negatives.
 
     Args:
-        examples: newest first, positions 0, 1, ...
-        excluded: {reason: pairs left out}.
-        channels: the channel ids asked for; empty for all.
+        examples: newest first, with positions 0, 1, ...
+        excluded: {reason: number of pairs left out}.
+        channels: the requested channel ids; empty for all channels.
     """
 
     examples: list[ExampleRow]
@@ -57,37 +57,38 @@ class Selection:
     channels: tuple[str, ...]
 
     def counts(self) -> dict[str, int]:
-        """{split: examples}, all three splits named."""
+        """Return {split: number of examples} for all three splits."""
         found = Counter(example.split for example in self.examples)
         return {split: found[split] for split in SPLITS}
 
 
 def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
-    """Group all pairs of the store, give a split to those without, and take the wanted channels' pairs.
+    """Group all pairs of the store, assign a split to pairs without a split, and select the pairs of some channels.
 
-    Splits are given to the whole store, whatever is selected, so that a group that spans channels is of one mind.
-    A pair whose group came together only after its members had different splits is left out, unless it is in the most
-    held-out of them: nobody moves, and nothing held out is trained on.
+    Groups and splits are assigned in the whole store, even if only some channels are selected, so that all videos of a
+    group get the same split. If videos with different splits become one group later, their splits stay. Only the pairs
+    in the most held-out split of the group are then selected, so that no held-out pair is trained on.
 
     Args:
-        database: the store; splits and groups are written to it.
-        channels: ids or handles; empty for all.
+        database: the store. Splits and groups are written to it.
+        channels: ids or handles; empty for all channels.
 
     Raises:
         BadSetting: a channel is not in the store.
-        NotEnoughPairs: there is nothing to take.
+        NotEnoughPairs: no pair can be selected.
     """
     with database.read() as session:
         known = channel_titles(session)
     wanted = tuple(channel_id(name, known) for name in channels)
     with database.read() as session:
         pictures = {video.picture_sha256 for video in split_videos(session)} - {None}
-    # Before the transaction that others wait for. What appears between the two is joined by the next snapshot.
+    # Done before the write transaction, because other writers wait for that one. Thumbnails that are added in between
+    # are compared for the next snapshot.
     remember_sketches(database, (str(picture) for picture in pictures))
     with database.read() as session:
         alike = alike_pictures(session, (str(picture) for picture in pictures))
-    # Read and decided in one transaction: of two trainers at once, the second sees what the first gave, so that the
-    # members of a group can't end in different splits.
+    # Reading and assigning happen in one transaction: with two trainers at once, the second reads the splits that the
+    # first assigned, so the members of a group can't get different splits.
     with database.write() as session:
         lock_videos(session)
         members = members_of(split_videos(session), alike)
@@ -106,7 +107,7 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
 
 
 def _why_none(database: Database, channels: Sequence[str]) -> str:
-    """Say what the channels have instead of pairs, and what would help."""
+    """Explain why the channels have no pairs, and what to do."""
     if not channels:
         return "the store has no channel yet; run 'thumbtune sync CHANNEL' first"
     reasons: Counter[str] = Counter()
@@ -130,7 +131,7 @@ def _taken(
     elsewhere = left_out(members)
     in_view = [m for m in members if m.is_pair and (not wanted or m.channel_id in wanted)]
     mine_only = [pair for pair in pairs if not wanted or pair.channel_id in wanted]
-    # A pair that appeared between our two reads is not among the members; the next snapshot takes it.
+    # A pair that was added between the two reads is not among the members. The next snapshot includes it.
     mine_only = [pair for pair in mine_only if pair.video_id in by_id and by_id[pair.video_id].split]
     excluded: Counter[str] = Counter()
     examples: list[ExampleRow] = []
@@ -162,10 +163,10 @@ def _taken(
 
 
 def require_trainable(selection: Selection) -> list[str]:
-    """Check that there is something to learn from; return what will be missing from the results.
+    """Check that a model can be trained on the selection; return warnings about missing results.
 
     Raises:
-        NotEnoughPairs: the training split has fewer than two groups: no title differs from a row's own.
+        NotEnoughPairs: the training split has fewer than two groups, so a row has no negative.
     """
     train = [example for example in selection.examples if example.split == "train"]
     total = len(selection.examples)
@@ -202,12 +203,12 @@ def mine_negatives(
     settings: TrainSettings,
     embed: Callable[[Sequence[str]], Vectors],
 ) -> list[ExampleRow]:
-    """Choose every example's negative, inside its own split.
+    """Choose a negative for each example from its own split.
 
     Args:
-        selection: what to mine.
-        settings: the strategy and its numbers.
-        embed: (n, d) vectors of n titles; asked only by the strategies that compare titles.
+        selection: the examples.
+        settings: the strategy and its parameters.
+        embed: returns (n, d) float32 vectors of n titles. Only strategies that compare titles call it.
     """
     rows = list(selection.examples)
     if settings.negatives == "none":
@@ -241,7 +242,7 @@ def write_snapshot(
     settings: TrainSettings,
     title_fingerprint: str | None,
 ) -> tuple[int, bool]:
-    """Store the snapshot, or find the equal one; return its id, and whether it is new."""
+    """Store the snapshot, or find an equal one in the store. Return its id, and whether it is new."""
     kept: dict[str, Any] = {"negatives": settings.negatives, "channels": sorted(selection.channels)}
     if settings.compares_titles():
         kept |= {"title_model": settings.title_model, "title_fingerprint": title_fingerprint}
@@ -250,7 +251,7 @@ def write_snapshot(
     if settings.negatives == "random":
         kept["seed"] = settings.seed
     described = [(row.video_id, row.version_id, row.group_id, row.split, row.negative_position) for row in rows]
-    # What a model is called is not what it is: the fingerprint speaks for it.
+    # The fingerprint identifies the title model. Its name does not: the same name can refer to another model later.
     told = {key: value for key, value in kept.items() if key != "title_model"}
     canonical = json.dumps({"settings": told, "examples": described}, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,7 +1,8 @@
-"""Groups and splits, pure: which videos belong together, and where new ones go. No video ever moves.
+"""Group videos and assign splits to new videos. Pure functions. A video's split never changes.
 
-Two videos that share a picture (same bytes, or alike by `trainer.data.likeness`) or a title (nearly the same, see
-`title_keys`) would leak from training into testing, so they form one group, and a group goes to one split as a whole.
+Two videos that share a thumbnail (equal bytes, or near-duplicates by `trainer.data.likeness`) or a title (equal or
+nearly equal, see `title_keys`) would leak from training into testing. They form a group, and a whole group is assigned
+to one split.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ SPLITS = ("train", "valid", "test")
 PROPORTIONS = {"train": 0.7, "valid": 0.15, "test": 0.15}
 
 SPLIT_SEED = 42
-"""The recipe's. Not `--seed`: a split lasts for ever, and must not hang on what the first run happened to be given."""
+"""The seed of the original recipe. `--seed` is not used: splits are permanent and must not depend on the first run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A video as splitting sees it."""
+    """The facts about a video that decide its split."""
 
     video_id: str
     channel_id: str
@@ -53,14 +54,14 @@ class Member:
 
 
 def normalised(title: str) -> str:
-    """A title reduced to what makes it the same title: NFKC, case folded, runs of whitespace as one space."""
+    """Return a title in NFKC, case folded, with runs of whitespace replaced by one space."""
     folded = unicodedata.normalize("NFKC", title).casefold()
-    # Folding can leave a composed letter in parts (Greek iota with two accents), hence the second time.
+    # Case folding can decompose a letter (Greek iota with two accents), so the title is normalised again.
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-# What a video is called when it is published once more; not what tells two videos apart. Some words say so only where
-# they stand apart from the title: "the old clock, fixed" is another video than "the old clock".
+# Endings that mark a video as published again. Some of these words count only if they are separated from the title by
+# brackets, a dash or a colon: "the old clock, fixed" and "the old clock" are different videos.
 _APART = r"(?:\s*[(\[{|]\s*|\s+[–—-]\s+|:\s+)"
 _AGAIN = r"#?re-?\s?(?:upload|post)(?:ed)?"
 _MENDED = (
@@ -71,26 +72,26 @@ _ONCE_MORE = re.compile(rf"(?:{_APART}(?:{_AGAIN}|{_MENDED})|[\s,]+{_AGAIN})[\s)
 _PART = re.compile(
     r"[\s([{|:,.–—-]*(?:\b(?:part|pt|teil|partie|parte|vol|volume|ep|episode)\b\.? ?|#)(\d+|[ivx]+)[\s)\]}!.]*$"
 )
-# Marks that carry meaning: C# and C++, 50 %, @name, $5.
+# Symbols with a meaning, as in C#, C++, 50 %, @name and $5.
 _MEANT = frozenset("+#%@$&*=<>")
 
 
 def title_keys(titles: Iterable[str]) -> dict[str, str]:
-    """Reduce titles to keys that are equal for titles that say the same.
+    """Reduce titles to keys, so that equivalent titles get equal keys.
 
-    Beside what `normalised` does, punctuation and symbols count as spaces, except for marks that carry meaning (as in
-    C#), and endings that only say that a video was published once more are left out, such as "(re-upload)" and "HD".
-    An ending that counts parts, such as "part 2", is left out where it tells two videos apart at most: three parts or
-    more are a series, whose videos differ.
+    In addition to what `normalised` does, punctuation and symbols are replaced by spaces, except for symbols with a
+    meaning (as in C#), and endings that mark a video as published again are removed, such as "(re-upload)" and "HD".
+    A part number such as "part 2" is removed if there are at most two parts. Three or more parts are a series of
+    different videos.
 
     Returns:
-        {title: key}, of titles as given.
+        {title as given: key}.
     """
     bare = {title: _bare(normalised(title)) for title in titles}
     parts: dict[str, set[str]] = defaultdict(set)
     split = {text: _without_part(text) for text in bare.values()}
     for text, (stem, number) in split.items():
-        # The first of two parts often has no number.
+        # A title without a number counts as part 1.
         parts[stem or text].add(number or "1")
     keys: dict[str, str] = {}
     for title, text in bare.items():
@@ -101,7 +102,7 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
 
 
 def _bare(text: str) -> str:
-    """A normalised title without the endings that say that it was published once more; never empty."""
+    """A normalised title without the endings that mark it as published again; never empty."""
     while True:
         shorter = _ONCE_MORE.sub("", text)
         if shorter == text or not _words(shorter):
@@ -110,7 +111,7 @@ def _bare(text: str) -> str:
 
 
 def _without_part(text: str) -> tuple[str, str | None]:
-    """A title without its number among parts, and that number; the title and None where there is none."""
+    """A title without its part number, and the number; the title and None if it has no part number."""
     found = _PART.search(text)
     if found is None or not _words(text[: found.start()]):
         return text, None
@@ -136,28 +137,28 @@ def _words(text: str) -> str:
 
 
 def _is_word(char: str) -> bool:
-    """Letters, marks, numbers and currency; not punctuation, separators, controls, or symbols such as emoji."""
+    """Whether a character is a letter, mark, number, currency sign or mathematical symbol."""
     return unicodedata.category(char)[0] in "LMN" or unicodedata.category(char) in ("Sc", "Sm")
 
 
 def numbers_of(labels: Collection[str]) -> NDArray[np.intp]:
-    """Number n labels, equal ones alike, in the order in which they first come: (n,) int from 0."""
-    import numpy as np  # noqa: PLC0415 (who only groups does not need it)
+    """Number n labels from 0 in order of first occurrence: (n,) int. Equal labels get the same number."""
+    import numpy as np  # noqa: PLC0415 (grouping alone does not need it)
 
-    # Not by an array of them: its rows are as long as the longest, and drop a label's NULs at the end.
+    # `np.unique` does not work here: NumPy strings are padded to the longest label, and lose NULs at their end.
     seen: dict[str, int] = {}
     return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.intp, len(labels))
 
 
 def groups_of(videos: Iterable[tuple[str, str, str | None]], alike: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Group videos that share a picture or a title, directly or through others.
+    """Group videos that share a thumbnail or a title, directly or through other videos.
 
     Args:
-        videos: (video id, title, picture digest or None) each; a title that is empty, or spaces, joins nothing.
-        alike: {picture digest: a digest that stands for all that show the same}; others stand for themselves.
+        videos: (video id, title, thumbnail digest or None) of each video. An empty or blank title is not compared.
+        alike: {thumbnail digest: the digest that represents its near-duplicates}, see `alike_pictures`.
 
     Returns:
-        {video id: group id}; a group's id is the smallest video id in it.
+        {video id: group id}. The id of a group is the smallest video id in it.
     """
     parent: dict[str, str] = {}
 
@@ -172,8 +173,8 @@ def groups_of(videos: Iterable[tuple[str, str, str | None]], alike: Mapping[str,
     first_with: dict[tuple[str, str], str] = {}
     for video, title, picture in videos:
         parent[video] = video
-        # Blank as the view `pairs` has it is a title that is missing, and those are not equal ones. Other white space
-        # makes a pair, though it is normalised to nothing as well.
+        # The view `pairs` treats a title of spaces as missing, and missing titles are not equal titles. A title of
+        # other whitespace makes a pair, although it is normalised to an empty string too.
         for kind, value in (
             ("title", keys[title] if title.strip(" ") else None),
             ("picture", None if picture is None else same.get(picture, picture)),
@@ -187,11 +188,11 @@ def groups_of(videos: Iterable[tuple[str, str, str | None]], alike: Mapping[str,
 
 
 def members_of(videos: Sequence[SplitVideo], alike: Mapping[str, str] | None = None) -> list[Member]:
-    """Videos with the groups that their present titles and pictures make of them, in the order given.
+    """Return the videos with the groups given by their current titles and thumbnails, in the same order.
 
     Args:
-        videos: all of the store.
-        alike: pictures that show the same, see `groups_of`.
+        videos: all videos of the store.
+        alike: near-duplicate thumbnails, see `groups_of`.
     """
     groups = groups_of(((video.video_id, video.title, video.picture_sha256) for video in videos), alike)
     return [
@@ -200,23 +201,23 @@ def members_of(videos: Sequence[SplitVideo], alike: Mapping[str, str] | None = N
 
 
 def first_counts(n: int) -> dict[str, int]:
-    """How the recipe cuts n rows: `int(.7n)` train, `int(.15n)` valid, the rest test."""
+    """Return the split sizes of the original recipe for n rows: `int(.7n)` train, `int(.15n)` valid, the rest test."""
     train, valid = int(PROPORTIONS["train"] * n), int(PROPORTIONS["valid"] * n)
     return {"train": train, "valid": valid, "test": n - train - valid}
 
 
 def assign(members: Sequence[Member]) -> dict[str, str]:
-    """Choose a split for each video that has none, by channel; those that have one keep it.
+    """Choose a split for each video that does not have a split yet, channel by channel.
 
-    A channel's first videos are shuffled and cut as the recipe does. Later ones, oldest first, go where their channel
-    is furthest below its proportions. A group that has a split already, here or in another channel, passes it on to
-    its new members.
+    A channel's first videos are shuffled and divided as in the original recipe. Each later video, oldest first, is
+    assigned to the split that is furthest below its proportion in the channel. New members of a group that already has
+    a split, in this channel or another, get that split.
 
     Args:
-        members: newest first: what the shuffle starts from. Members of a group are all here.
+        members: newest first, because the shuffle depends on the order; with all members of each group.
 
     Returns:
-        {video id: split} of the newly assigned only.
+        {video id: split} of the newly assigned videos.
     """
     of_group = {group: home for group, (home, _) in group_homes(members).items()}
     given: dict[str, str] = {}
@@ -235,10 +236,10 @@ def assign(members: Sequence[Member]) -> dict[str, str]:
 
 
 def group_homes(members: Iterable[Member]) -> dict[str, tuple[str, bool]]:
-    """Each group's split: the most held-out one that a member has, so that nothing held out is trained on.
+    """Return each group's split: the most held-out split of its members, so that no held-out pair is trained on.
 
     Returns:
-        {group id: (split, whether members are in several)}; groups without any split are left out.
+        {group id: (split, whether its members have several splits)}, without groups that have no split.
     """
     found: dict[str, set[str]] = defaultdict(set)
     for member in members:
@@ -248,16 +249,17 @@ def group_homes(members: Iterable[Member]) -> dict[str, tuple[str, bool]]:
 
 
 def left_out(members: Sequence[Member]) -> set[str]:
-    """Videos whose group came together after its members had different splits, and is more held out than they are.
+    """Return the ids of videos whose group has a more held-out split than they have.
 
-    Snapshots leave them out: nobody moves, and nothing held out is trained on.
+    This happens if videos become one group after they got different splits. Splits never change, so snapshots leave
+    these videos out: otherwise a model would be trained on held-out titles or thumbnails.
     """
     homes = group_homes(members)
     return {m.video_id for m in members if m.split is not None and m.split != homes[m.group_id][0]}
 
 
 def _assign_first(members: Sequence[Member], of_group: dict[str, str]) -> None:
-    """Cut a channel's first videos as the recipe does; groups stay whole, counts stay exact where that can be."""
+    """Divide a channel's first videos as in the recipe. Groups stay whole; the counts are exact where possible."""
     import pandas as pd  # noqa: PLC0415 (only a channel's first snapshot is shuffled)
 
     order = pd.Series(range(len(members))).sample(frac=1, random_state=SPLIT_SEED).tolist()
@@ -268,8 +270,8 @@ def _assign_first(members: Sequence[Member], of_group: dict[str, str]) -> None:
     for member in shuffled:
         if member.group_id in of_group:
             room[of_group[member.group_id]] -= 1
-    # Groups first, where the recipe's cut puts their newest member: single videos then fill what is left exactly.
-    # (By whichever member the shuffle puts first, nearly every group would go to train, and hardly any be held out.)
+    # Groups are assigned first, to the split that the recipe gives their newest member; single videos then fill the
+    # splits exactly. (Using the first shuffled member would put nearly all groups into train.)
     newest = {member.group_id: member for member in reversed(members)}
     for position, member in enumerate(shuffled):
         group, size = member.group_id, sizes[member.group_id]
@@ -292,7 +294,7 @@ def _split_at(position: int, targets: Mapping[str, int]) -> str:
 
 
 def _assign_later(members: Sequence[Member], of_group: dict[str, str]) -> None:
-    """Put a channel's new groups, oldest first, where the channel is furthest below its proportions."""
+    """Assign a channel's new groups, oldest first, to the split that is furthest below its proportion."""
     counts = Counter(member.split for member in members if member.split)
     sizes = Counter(member.group_id for member in members if member.split is None)
     for group, size in sizes.items():

@@ -1,4 +1,4 @@
-"""What an image viewer shows of a file, pure: turned by its orientation, 16-bit grey scaled, transparency on white."""
+"""Convert an image file to the picture that an image viewer shows: upright, 8-bit RGB, transparency on white."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientations (CIPA DC-008, tag 0x0112); 1 and unknown values leave a picture as it is."""
+"""{EXIF orientation: operation} (CIPA DC-008, tag 0x0112). 1 and unknown values do not change a picture."""
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _PAGE = (255, 255, 255)
-# As for pixels, a damaged block of metadata raises whatever its parser stumbles over.
+# A parser of damaged metadata can raise any of these.
 _PARSER_ERRORS = (ArithmeticError, EOFError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 
 
 def displayed(image: Image.Image) -> Image.Image:
-    """Decode an opened image to what a viewer shows: RGB, 8 bits, upright.
+    """Decode an opened image to an upright 8-bit RGB picture, as a viewer shows it.
 
-    - The EXIF orientation (or XMP's, where Pillow reads it) is applied; a damaged one is ignored.
-    - 16-bit grey is divided by 257, so that 65535 is white. Pillow's own conversion would clip at 255.
-    - Transparent parts show white, as on a page. Where everything is transparent, as in bitmaps whose writers leave the
-      fourth byte 0, transparency is ignored.
+    - The EXIF orientation (or the XMP orientation, if Pillow reads it) is applied. Damaged metadata is ignored.
+    - 16-bit greyscale is divided by 257, so that 65535 is white. Pillow's own conversion would clip at 255.
+    - Transparent parts become white. If the whole image is transparent, as in bitmaps whose writers set the fourth byte
+      to 0, transparency is ignored.
 
     Args:
-        image: as `Image.open` gives it, of any mode; the first frame is taken.
+        image: the result of `Image.open`, of any mode. The first frame is used.
 
     Raises:
-        OSError, ValueError, SyntaxError, and whatever else Pillow raises for pixels that can't be decoded.
+        OSError, ValueError, SyntaxError, or another error of Pillow: the pixels can't be decoded.
     """
     image.load()
     turn = _TURNS.get(_orientation(image))
@@ -56,7 +56,7 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey, with alpha where one grey is declared transparent."""
+    """Convert 16-bit to 8-bit greyscale, with an alpha channel if the file declares one grey value transparent."""
     deep: NDArray[Any] = np.asarray(image)
     table = np.round(np.arange(1 << 16) / 257).astype(np.uint8)
     values = deep if deep.dtype == np.uint16 else np.clip(deep, 0, (1 << 16) - 1).astype(np.uint16)

@@ -1,6 +1,6 @@
-"""Losses, and the ways to fit a model.
+"""Train a model: the loss, and the training methods.
 
-The public names, listed in the stub beside this file, are imported when they are first used.
+The stub file `__init__.pyi` lists the public names. Each is imported when it is first used.
 """
 
 import lazy_loader

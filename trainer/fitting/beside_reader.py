@@ -1,4 +1,4 @@
-"""Any model with the reader beside it: embedding, and the run that fits the two weights. See `trainer.scoring`."""
+"""Combine any model with the reader: embed with both, and fit their two weights. See `trainer.scoring.fusion`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = ["WEIGHTS", "WithReader", "WithReaderLearner", "weights_in", "without_
 Count = Callable[[int], None]
 
 WEIGHTS = "reader.weights"
-"""The name of the two weights and the scale among a run's tensors."""
+"""Name of the tensor with the two weights and the scale in a run's file."""
 
 
 def weights_in(tensors: Mapping[str, Tensor]) -> Weights:
-    """The weights that a run kept.
+    """Return the weights from a run's tensors.
 
     Raises:
-        RunUnusable: there are none.
+        RunUnusable: the tensors do not include weights.
     """
     kept = tensors.get(WEIGHTS)
     if kept is None or kept.shape != (3,):
@@ -48,20 +48,18 @@ def weights_in(tensors: Mapping[str, Tensor]) -> Weights:
 
 
 def without_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a run trained of the model itself."""
+    """Return a run's tensors without the weights: the trained parameters of the model."""
     return {name: tensor for name, tensor in tensors.items() if name != WEIGHTS}
 
 
 @dataclass(frozen=True)
 class WithReader:
-    """Embeds by a model and by the reader: see `trainer.encoder.Embedder`.
-
-    Where a thumbnail has no words its vector is shorter than 1: the reader's part is 0.
+    """Embeds with a model and the reader. See `trainer.models.encoder.Embedder`.
 
     Args:
         model: the model.
         reader: the reader.
-        weights: of the two.
+        weights: the weights of both.
     """
 
     model: Embedder
@@ -71,27 +69,27 @@ class WithReader:
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
     ) -> Vectors:
-        """Embed pictures: (n, d + e) float32, of length 1."""
+        """Embed thumbnails: (n, d + e) float32 of length 1."""
         seen = self.model.picture_vectors(digests, source, count, keep=keep)
         return side_by_side(seen, self.reader.picture_vectors(digests, source, _silent, keep=keep), self.weights)
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
-        """Those of the titles that the model does not read to the end."""
+        """Return the titles that the model truncates because they have too many tokens, in the same order."""
         return self.model.cut_titles(titles)
 
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
-        """Embed titles: (n, d + e) float32, of length 1."""
+        """Embed titles: (n, d + e) float32 of length 1."""
         said = self.model.title_vectors(titles, count, keep=keep)
         return side_by_side(said, self.reader.title_vectors(titles, _silent, keep=keep), self.weights)
 
 
 class WithReaderLearner:
-    """Trains projections as a run without the reader does, then fits the two weights on folds of the training rows.
+    """Trains projections as without the reader, then fits the two weights on folds of the training rows.
 
     Args:
-        learner: what trains the projections.
-        read: the reader's vectors of the snapshot's pictures and titles.
-        heads: the reader's own projections.
+        learner: trains the projections.
+        read: the reader's vectors of the snapshot's thumbnails and titles.
+        heads: the reader's projections.
     """
 
     def __init__(self, learner: HeadsLearner, read: Pooled, heads: Heads) -> None:
@@ -100,7 +98,7 @@ class WithReaderLearner:
         self._weights = Weights(0.5, 0.5, 1.0)
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
-        """Train, then weigh."""
+        """Train the projections, then fit the weights."""
         self._learner.fit(rows, on_step)
         read, said = self._reader_vectors(rows.pictures, rows.titles)
         pooled, groups = self._learner.pooled.triplets(rows), self._learner.groups_of(rows)
@@ -108,17 +106,17 @@ class WithReaderLearner:
             self._weights = fit_beside_reader(self._learner.fitter, pooled, groups, read, said)
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
-        """Both together, to be fitted on folds of these rows; see `Candidate`."""
+        """Return model and reader as a `Candidate`, to be fitted on folds of these rows."""
         return replace(
             self._learner.candidate(rows, fit_on), beside=Beside(*self._reader_vectors(rows.pictures, rows.titles))
         )
 
     def base_candidate(self, rows: Triplets) -> Candidate:
-        """The base model without the reader; see `HeadsLearner.base_candidate`."""
+        """Return the base model without the reader. See `HeadsLearner.base_candidate`."""
         return self._learner.base_candidate(rows)
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
-        """Score both together."""
+        """Score model and reader together."""
         seen, said = self._learner.vectors(examples)
         pictures, titles = [row.picture_sha256 for row in examples], [row.title for row in examples]
         read, words = self._reader_vectors(pictures, titles)
@@ -131,12 +129,12 @@ class WithReaderLearner:
         return self._read.score(self._heads, examples)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The projections that were trained, and the weights."""
+        """Return {parameter name: tensor} of the trained projections, and the weights."""
         kept = (self._weights.first, self._weights.second, self._weights.scale)
         return {**self._learner.tensors(), WEIGHTS: torch.tensor(kept, dtype=torch.float64)}
 
     def whole_model(self) -> SentenceTransformer:
-        """There is none.
+        """Not supported: the result is not a sentence-transformers model.
 
         Raises:
             NotAClip: always.

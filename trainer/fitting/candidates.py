@@ -1,4 +1,4 @@
-"""Ways to make a model that can be made again on every fold, and so be judged on rows that they have not seen."""
+"""Candidates: models that can be fitted again on every fold, so that they are judged on held-out rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Beside:
-    """The reader's vectors of the rows' thumbnails and titles: (n, e) float32 of length 1."""
+    """The reader's vectors of the rows' thumbnails (`read`) and titles (`said`): (n, e) float32 of length 1."""
 
     read: Vectors
     said: Vectors
@@ -30,7 +30,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a candidate has become: its projections, and the weights of the reader beside it; None without a reader."""
+    """A fitted candidate: its projections, and the weights of model and reader, or None without a reader."""
 
     heads: Heads
     weights: Weights | None = None
@@ -38,14 +38,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that is fitted on some rows and asked about others.
+    """A model that is fitted on some rows and evaluated on others.
 
     Args:
         rows: all rows.
-        heads: the projections to start from.
-        fitter: how they are fitted; None: they stay as they are.
-        beside: the reader, weighed with the model on folds of the rows fitted on; None: there is none.
-        fit_on: the numbers of the rows that may be fitted on, such as those that an older run had; None for all.
+        heads: the initial projections.
+        fitter: fits the projections; None: they are not fitted.
+        beside: the reader's vectors. The weights are fitted on folds of the rows to fit on. None for no reader.
+        fit_on: the numbers of the rows that the fit may use, for example the rows of an older run; None for all rows.
     """
 
     rows: PooledTriplets
@@ -58,7 +58,7 @@ class Candidate:
         """Fit on some rows.
 
         Args:
-            groups: each row's group.
+            groups: the group of each row.
             fit: the numbers of the rows to fit on.
         """
         fit = fit if self.fit_on is None else np.intersect1d(fit, self.fit_on)
@@ -70,7 +70,7 @@ class Candidate:
         return Fitted(heads, fit_beside_reader(fitter, part, inside, self.beside.read[fit], self.beside.said[fit]))
 
     def vectors(self, fitted: Fitted) -> tuple[Vectors, Vectors]:
-        """Embed the thumbnails and titles of all rows: (n, d) float32, twice."""
+        """Embed the thumbnails and titles of all rows: two arrays, (n, d) float32."""
         pictures = fitted.heads.pictures(self.rows.pictures[self.rows.anchor])
         titles = fitted.heads.titles(self.rows.titles[self.rows.positive])
         if self.beside is None or fitted.weights is None:
@@ -82,13 +82,13 @@ class Candidate:
 def held_out_ranks(
     candidate: Candidate, groups: Sequence[str], *, repeats: int = 3, within_fold: bool = False
 ) -> NDArray[np.int64]:
-    """The rank of each row's title by the model that was fitted without the row's group: (repeats, n) int.
+    """Rank each row's title with a model that was fitted without the row's group: (repeats, n) int.
 
     Args:
         candidate: the model.
-        groups: each row's group.
-        repeats: how often the rows are cut into folds anew.
-        within_fold: rank among the titles of the fold alone, not among those of all rows: fewer, so easier.
+        groups: the group of each row.
+        repeats: number of times that the rows are divided into folds.
+        within_fold: rank only among the titles of the fold, not among the titles of all rows, which is easier.
 
     Raises:
         ValueError: there are fewer than two groups.

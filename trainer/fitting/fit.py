@@ -1,4 +1,4 @@
-"""Training the whole model with sentence-transformers' own trainer; which parameters learn; the order of the rows."""
+"""Train the whole model with the trainer of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from trainer.settings import TrainSettings
 __all__ = ["choose_parameters", "fit_full_model"]
 
 _RATE = 1e-4
-"""The recipe's learning rate."""
+"""The learning rate of the original recipe."""
 
 
 def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
-    """Let only the chosen parameters require gradients; return their names.
+    """Set `requires_grad` for the chosen parameters only. Return their names.
 
     Args:
-        model: changed in place.
+        model: the model, which is changed in place.
         train: see `chosen_names`.
 
     Raises:
-        BadSetting: the expression matches none.
+        BadSetting: the expression matches no parameter.
     """
     chosen = chosen_names([name for name, _ in named_parameters(model)], train)
     wanted = set(chosen)
@@ -56,22 +56,21 @@ def fit_full_model(
     settings: TrainSettings,
     on_step: Callable[[Step], None],
 ) -> None:
-    """Train `encoder.model` in place with sentence-transformers' trainer, pictures decoded batch by batch.
+    """Train `encoder.model` in place with the trainer of sentence-transformers. Thumbnails are decoded batch by batch.
 
-    The recipe's optimiser: AdamW, linear decay without warm-up, gradients clipped at 1.0; the loss is that of
-    `trainer.fitting.loss`.
-    Which parameters train is what `choose_parameters` has set.
+    Trains the parameters that require gradients (see `choose_parameters`), with the optimiser of the original recipe:
+    AdamW, linear decay without warm-up, gradients clipped at norm 1. `trainer.fitting.loss` has the loss.
     """
     columns: dict[str, list[int]] = {"anchor": list(range(len(rows.titles)))}
     columns["positive"] = columns["anchor"]
     if rows.negatives is not None:
         columns["negative"] = columns["anchor"]
-    # The rows the library sees are numbers: nothing of the pictures and titles gets into its model card.
+    # The dataset contains only row numbers, so that no thumbnail or title gets into the library's model card.
     encoder.model.model_card_data = SentenceTransformerModelCardData(
         local_files_only=True, generate_widget_examples=False
     )
     encoder.model.model_card_data.register_model(encoder.model)
-    # With examples for its widget at hand the library does not look for any, behind a bar of its own.
+    # Without widget examples, the library would search for some and show its own progress bar.
     encoder.model.model_card_data.widget = [{}]
     with quiet_libraries(), tempfile.TemporaryDirectory(prefix="thumbtune-") as folder:
         trainer = SentenceTransformerTrainer(
@@ -109,14 +108,14 @@ def _arguments(folder: str, device: str, settings: TrainSettings) -> SentenceTra
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
     )
-    # One device: with more, the library would cut each batch in parts, and in-batch negatives with it.
+    # With several devices, the library would divide each batch, and there would be fewer in-batch negatives.
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments
 
 
 class _EpochOrder(Sampler[int]):
-    """The library's own order of rows, pinned: see `epoch_order`."""
+    """The row order of `epoch_order`, which is the library's, so that it does not change with the library's version."""
 
     def __init__(self, n: int, seed: int) -> None:
         self._n = n
@@ -134,7 +133,7 @@ class _EpochOrder(Sampler[int]):
 
 
 class _SeededBatches(DefaultBatchSampler):
-    """Batches over `_EpochOrder` (the trainer's documented hook); the trainer announces each epoch here."""
+    """Batches in the order of `_EpochOrder`. The trainer's documented hook for batches; it calls `set_epoch`."""
 
     def __init__(self, dataset: Dataset, **options: Any) -> None:
         self._order = _EpochOrder(len(dataset), options["seed"])
@@ -147,12 +146,12 @@ class _SeededBatches(DefaultBatchSampler):
 
 @dataclass
 class _Collator:
-    """Turns row numbers into model inputs: loads the batch's pictures, then lets the model preprocess them."""
+    """Converts row numbers to model inputs: loads the batch's thumbnails and titles, and preprocesses them."""
 
     model: SentenceTransformer
     rows: Triplets
     source: PictureSource
-    # Asked for by the trainer.
+    # The trainer reads this attribute.
     valid_label_columns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -178,12 +177,12 @@ class _Collator:
 
 
 class _Recorder(TrainerCallback):
-    """Hands on every step's loss and the learning rate that it was taken with."""
+    """Passes the loss and the learning rate of each step to a callback."""
 
     def __init__(self, on_step: Callable[[Step], None]) -> None:
         self._on_step = on_step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """See the library's TrainerCallback."""
+        """See `TrainerCallback` of transformers."""
         if logs and "loss" in logs:
             self._on_step(Step(state.global_step, float(state.epoch), logs["loss"], logs["learning_rate"]))

@@ -1,6 +1,6 @@
-"""Fitting projections on known features, by steps or in closed form; and the weights beside the reader. No effects.
+"""Fit projections on features, by gradient steps or in closed form, and fit the weights of model and reader.
 
-Both are refitted on folds where something is to be chosen or judged on rows that were held out.
+Pure functions. Settings are chosen, and models are judged, by fitting again on folds and evaluating on held-out rows.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["Fitter", "fit_beside_reader", "part_of"]
 
 Vectors = NDArray[np.float32]
 _MOST_ROWS = 2000
-"""Rows that the weights are fitted on: two numbers need no more, and the products grow with the square."""
+"""Maximum number of rows for fitting the weights: enough for two numbers, and the cost grows quadratically."""
 
 
 @dataclass(frozen=True)
 class Fitter:
-    """How a run's projections are fitted.
+    """Fits a run's projections.
 
     Args:
-        start: where to start.
-        names: which projections to train, by parameter name; none: they stay as they are.
-        settings: the run's.
+        start: the initial projections.
+        names: parameter names of the projections to train; empty: no projection is trained.
+        settings: the run's settings.
         device: `cpu`, `cuda` or `mps`.
-        penalty: of the ridge map; None: chosen anew for the rows that are fitted on. 0 stands for no map.
+        penalty: the penalty of the ridge map; 0 for no map; None: it is chosen for the rows of each fit.
     """
 
     start: Heads
@@ -47,16 +47,16 @@ class Fitter:
 
     @classmethod
     def none(cls, heads: Heads) -> Fitter:
-        """One that leaves the projections as they are."""
+        """Return a fitter that does not change the projections."""
         return cls(heads, (), TrainSettings(), "cpu")
 
     def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: Callable[[Step], None]) -> Heads:
         """Fit on these rows.
 
         Args:
-            rows: what to fit on.
-            groups: each row's group: what is chosen on the way is chosen on groups that were held out.
-            on_step: called after each step; never for a closed form.
+            rows: the rows.
+            groups: the group of each row. A ridge map's penalty is chosen on held-out groups.
+            on_step: called after each step; never for a ridge map, which is fitted in closed form.
         """
         if not self.names:
             return self.start
@@ -67,7 +67,7 @@ class Fitter:
         return fit_heads(self.start, rows, self.names, self.settings, device=self.device, on_step=on_step)
 
     def settled(self, rows: PooledTriplets, groups: Sequence[str]) -> Fitter:
-        """The same, with what these rows choose: folds of them are then fitted many times faster."""
+        """Return a fitter with the penalty that these rows choose, so that folds of them are fitted much faster."""
         if self.names and self.settings.train == RIDGE and self.penalty is None:
             return replace(self, penalty=self._penalty(rows, groups))
         return self
@@ -78,13 +78,13 @@ class Fitter:
 
 
 def _projected(heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The rows' thumbnails and titles: (n, d) float64, twice."""
+    """Embeddings of the rows' thumbnails and titles: two arrays, (n, d) float64."""
     pictures = heads.pictures(rows.pictures[rows.anchor]).astype(np.float64)
     return pictures, heads.titles(rows.titles[rows.positive]).astype(np.float64)
 
 
 def _ridge(start: Heads, rows: PooledTriplets, penalty: float) -> Heads:
-    """The title projection followed by the map towards the thumbnails; unchanged with a penalty of 0."""
+    """Apply the ridge map from titles to thumbnails after the title projection; no change with a penalty of 0."""
     if not penalty:
         return start
     pictures, titles = _projected(start, rows)
@@ -93,7 +93,7 @@ def _ridge(start: Heads, rows: PooledTriplets, penalty: float) -> Heads:
 
 
 def part_of(rows: PooledTriplets, chosen: NDArray[np.intp]) -> PooledTriplets:
-    """Some of the rows, by number."""
+    """Return the rows with the numbers `chosen`."""
     negative = None if rows.negative is None else rows.negative[chosen]
     return replace(rows, anchor=rows.anchor[chosen], positive=rows.positive[chosen], negative=negative)
 
@@ -101,14 +101,14 @@ def part_of(rows: PooledTriplets, chosen: NDArray[np.intp]) -> PooledTriplets:
 def fit_beside_reader(
     fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], read: Vectors, said: Vectors
 ) -> Weights:
-    """The weights of the fitted model and the reader, each asked about rows that the model was not fitted on.
+    """Fit the weights of a model and the reader on rows that the model was not fitted on, fold by fold.
 
     Args:
-        fitter: how the model is fitted.
+        fitter: fits the model.
         rows: the training rows.
-        groups: each row's group.
-        read: (n, e) the reader's vectors of the rows' thumbnails, of length 1.
-        said: (n, e) the reader's vectors of the rows' titles.
+        groups: the group of each row.
+        read: (n, e) float32 of length 1, the reader's vectors of the rows' thumbnails.
+        said: (n, e) float32 of length 1, the reader's vectors of the rows' titles.
     """
     n = len(rows.anchor)
     kept = np.arange(n)
@@ -129,7 +129,7 @@ def fit_beside_reader(
 def _held_out(
     fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold: Fold
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """A fold's held-out rows, and their cosines with all titles by the model that was fitted without them."""
+    """A fold's held-out rows, and the cosines of their thumbnails with all titles by a model fitted without them."""
     heads = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
     pictures = heads.pictures(rows.pictures[rows.anchor[fold.held_out]])
     titles = heads.titles(rows.titles[rows.positive])

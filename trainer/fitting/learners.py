@@ -1,4 +1,4 @@
-"""What a run trains: here the projections alone, on cached features. `trainer.fitting.whole` has the other way."""
+"""Learners: what a run trains. `HeadsLearner` trains only the projections; see `trainer.fitting.whole` for the rest."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ __all__ = ["HeadsLearner", "Learner", "Pooled", "triplets"]
 
 @dataclass(frozen=True)
 class Pooled:
-    """What the towers made of every picture and title of a snapshot.
+    """The pooled vectors of all thumbnails and titles of a snapshot.
 
     Args:
-        pictures: (n, vision width) float32; `picture_rows` has {digest: row}.
-        titles: (m, text width) float32; `title_rows` has {title: row}.
+        pictures: (n, vision width) float32, of the thumbnails.
+        titles: (m, text width) float32.
+        picture_rows: {digest: row in `pictures`}.
+        title_rows: {title: row in `titles`}.
     """
 
     pictures: Vectors
@@ -43,17 +45,17 @@ class Pooled:
     title_rows: Mapping[str, int]
 
     def score(self, heads: Heads, examples: Sequence[ExampleRow]) -> Scores:
-        """Score these projections."""
+        """Score projections on examples."""
         return score_vectors(examples, *self.vectors(heads, examples))
 
     def vectors(self, heads: Heads, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
-        """What these projections make of each example's thumbnail and title: (n, d) float32 of length 1, twice."""
+        """Embed each example's thumbnail and title: two arrays, (n, d) float32 of length 1."""
         seen = self.pictures_at([example.picture_sha256 for example in examples])
         said = self.titles_at([example.title for example in examples])
         return _projected(heads.pictures, self.pictures, seen), _projected(heads.titles, self.titles, said)
 
     def triplets(self, rows: Triplets) -> PooledTriplets:
-        """The rows to train on, by number."""
+        """Replace thumbnails and titles of training rows by their row numbers."""
         labels = title_labels(list(self.title_rows), rows.groups_of_titles())
         return PooledTriplets(
             self.pictures,
@@ -65,25 +67,25 @@ class Pooled:
         )
 
     def pictures_at(self, digests: Sequence[str]) -> NDArray[np.intp]:
-        """The rows of these pictures."""
+        """Return the row number of each thumbnail: (n,) int."""
         return np.array([self.picture_rows[digest] for digest in digests], dtype=np.intp)
 
     def titles_at(self, titles: Sequence[str]) -> NDArray[np.intp]:
-        """The rows of these titles."""
+        """Return the row number of each title: (n,) int."""
         return np.array([self.title_rows[title] for title in titles], dtype=np.intp)
 
 
 def _projected(project: Callable[[Vectors], Vectors], features: Vectors, rows: NDArray[np.intp]) -> Vectors:
-    """Project each feature that is needed once."""
+    """Project each distinct row once."""
     needed, back = np.unique(rows, return_inverse=True)
     return project(features if len(needed) == len(features) else features[needed])[back]
 
 
 def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:
-    """The training split's rows; with mined negatives, each row's negative title."""
+    """Return the rows of the training split, with a negative title for each row if negatives were mined."""
     rows = [row for row in examples if row.split == "train"]
     titles: dict[int | None, str] = {row.position: row.title for row in rows}
-    # All rows have a negative, or none: two groups are required, and each is the other's.
+    # `require_trainable` requires two groups, so every row has a negative if negatives were mined.
     return Triplets(
         [row.picture_sha256 for row in rows],
         [row.title for row in rows],
@@ -93,35 +95,35 @@ def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:
 
 
 class Learner(Protocol):
-    """What a run trains. Scoring, tensors and model are those after `fit`."""
+    """What a run trains. After `fit`, the other methods use the trained model."""
 
     total: int
-    """Parameters of the whole model."""
+    """Number of parameters of the whole model."""
     trainable: int
-    """Parameters that are trained."""
+    """Number of parameters that are trained."""
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train."""
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
-        """Score what was trained."""
+        """Score the trained model."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """{parameter name: weights}: what, put into the base model, gives the trained one."""
+        """Return {parameter name: weights}. Put into the base model, they give the trained model."""
 
     def whole_model(self) -> SentenceTransformer:
-        """The trained model."""
+        """Return the trained model."""
 
 
 class HeadsLearner:
-    """Trains projections on features that are known; the towers are not even loaded.
+    """Trains projections on cached features, without loading the towers.
 
     Args:
-        model: the base.
-        heads: where to start.
-        names: which projections to train.
+        model: the base model.
+        heads: the initial projections.
+        names: parameter names of the projections to train.
         pooled: the features.
-        settings: the run's.
+        settings: the run's settings.
         groups: {digest of a thumbnail: its group}.
     """
 
@@ -147,27 +149,27 @@ class HeadsLearner:
         self._heads = self.fitter.fit(self.pooled.triplets(rows), self.groups_of(rows), on_step)
 
     def groups_of(self, rows: Triplets) -> list[str]:
-        """Each row's group."""
+        """Return the group of each row."""
         return [self._groups[digest] for digest in rows.pictures]
 
     def vectors(self, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
-        """What was trained makes of each example's thumbnail and title: (n, d) float32 of length 1, twice."""
+        """Embed each example's thumbnail and title with the trained model: two arrays, (n, d) float32 of length 1."""
         return self.pooled.vectors(self._heads, examples)
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
-        """Score what was trained."""
+        """Score the trained model."""
         return self.pooled.score(self._heads, examples)
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
-        """What this learner trains, to be fitted on folds of these rows; see `Candidate`."""
+        """Return the model as a `Candidate`, to be fitted on folds of these rows."""
         return Candidate(self.pooled.triplets(rows), self.fitter.start, self.fitter, fit_on=fit_on)
 
     def base_candidate(self, rows: Triplets) -> Candidate:
-        """The base model, which learns nothing from the rows that it is fitted on."""
+        """Return the base model as a `Candidate` that fitting does not change."""
         return Candidate(self.pooled.triplets(rows), self._model.facts.heads)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The projections that differ from the base's, or were trained."""
+        """Return the projections that were trained, or that differ from the base model's."""
         base = self._model.facts.heads.tensors()
         return {
             name: tensor
@@ -176,7 +178,7 @@ class HeadsLearner:
         }
 
     def whole_model(self) -> SentenceTransformer:
-        """The base, loaded, with the projections put in."""
+        """Load the base model, and put the trained projections into it."""
         model = self._model.encoder().model
         put_tensors(named_parameters(model), self.tensors(), "the run's file")
         return model

@@ -19,10 +19,10 @@ __all__ = ["Adapters", "merge_adapters"]
 
 
 class Adapters:
-    """Adapters in a model: the model's own weights are frozen, and only the adapters are trained.
+    """Adapters in a model. The model's own weights are frozen; only the adapters are trained.
 
     Args:
-        model: changed in place; `merge` makes it an ordinary model again.
+        model: the model, which is changed in place. `merge` makes it an ordinary model again.
         settings: rank, alpha and target layers.
 
     Raises:
@@ -41,16 +41,16 @@ class Adapters:
         )
         with _mapped(settings.lora_targets):
             self._wrapped = [get_peft_model(module.model, config) for module in self._cores]
-        # What is beside the adapted networks, such as a projection that was added, learns nothing.
+        # Parameters outside the adapted networks, such as an added projection, are not trained.
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(".lora_" in name)
 
     def tensors(self) -> dict[str, Tensor]:
-        """{parameter name: weights} of the adapters."""
+        """Return {parameter name: weights} of the adapters."""
         return {name: tensor for name, tensor in named_parameters(self._model) if ".lora_" in name}
 
     def merge(self) -> None:
-        """Add the adapters to the weights that they adapt, and remove them."""
+        """Add the adapters to the model's weights, and remove them."""
         for module, wrapped in zip(self._cores, self._wrapped, strict=True):
             merged: Any = wrapped.merge_and_unload()
             module.model = merged
@@ -62,10 +62,10 @@ def merge_adapters(model: SentenceTransformer, settings: TrainSettings, tensors:
     Args:
         model: the base model.
         settings: the run's settings.
-        tensors: the adapters, and the model's own parameters that already differed when the run started.
+        tensors: the adapters, and the parameters that already differed from the base model when the run started.
 
     Raises:
-        RunUnusable: the tensors don't fit the model and the settings.
+        RunUnusable: the tensors do not match the model and the settings.
     """
     own = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
     put_tensors(named_parameters(model), own, "the run's file")

@@ -1,9 +1,8 @@
-"""The loss: multiple negatives ranking (Henderson et al. 2017, https://arxiv.org/abs/1705.00652), equal titles masked.
+"""Multiple negatives ranking loss (Henderson et al. 2017, https://arxiv.org/abs/1705.00652) with masked equal titles.
 
-A row's candidates are all positives and all negatives of its batch. A row's own title can be among them a second time,
-as another row's positive or negative: the plain loss then pushes the row away from its own title. Masked, such a
-candidate does not take part. Without a mask this is sentence-transformers' MultipleNegativesRankingLoss, which tests
-compare it with.
+A row's candidates are all positives and negatives of its batch. If its own title also occurs as another row's positive
+or negative, the plain loss pushes the row away from its own title. The mask excludes such candidates. Without a mask,
+the loss equals MultipleNegativesRankingLoss of sentence-transformers; tests compare the two.
 """
 
 from __future__ import annotations
@@ -24,11 +23,12 @@ __all__ = ["RankingLoss", "equal_titles", "ranking_loss", "title_labels"]
 
 
 def title_labels(titles: Sequence[str], groups: Mapping[str, str] | None = None) -> dict[str, int]:
-    """{title: number}: equal numbers for titles that are equal after normalisation, or of one group.
+    """Return {title: number}. Titles of one group, and titles that are equal after normalisation, get the same number.
 
     Args:
-        titles: all that can be candidates.
-        groups: {title: group}. A group's videos share titles or thumbnails, so another's title is a row's own, too.
+        titles: all titles that can be candidates.
+        groups: {title: group}. The videos of a group share a title or a thumbnail, so their titles are not negatives of
+            each other.
     """
     numbers: dict[tuple[str, str], int] = {}
     known = groups or {}
@@ -37,11 +37,11 @@ def title_labels(titles: Sequence[str], groups: Mapping[str, str] | None = None)
 
 
 def equal_titles(own: Tensor, candidates: Tensor) -> Tensor:
-    """Which candidates are a row's own title once more: (b, c) bool.
+    """Return which candidates repeat a row's own title: (b, c) bool.
 
     Args:
         own: (b,) int64, the label of each row's title.
-        candidates: (c,) int64, the candidates' labels; the first b are the rows' own titles, in order.
+        candidates: (c,) int64, the label of each candidate. The first b are the rows' own titles, in order.
     """
     equal = own[:, None] == candidates[None, :]
     rows = torch.arange(len(own), device=own.device)
@@ -50,26 +50,26 @@ def equal_titles(own: Tensor, candidates: Tensor) -> Tensor:
 
 
 def ranking_loss(anchors: Tensor, candidates: Tensor, scale: float, masked: Tensor | None) -> Tensor:
-    """The mean over the rows of -log softmax(scale * cosine) at the row's own title.
+    """Return the mean over the rows of -log softmax(scale * cosine) at the row's own title.
 
     Args:
-        anchors: (b, d) embeddings of the thumbnails, any length.
-        candidates: (c, d) embeddings of the titles; the first b are the rows' own, in order, then the negatives.
+        anchors: (b, d) embeddings of the thumbnails, of any length.
+        candidates: (c, d) embeddings of the titles: first the b rows' own titles, in order, then the negatives.
         scale: 1 / temperature.
-        masked: (b, c) bool, candidates that don't take part; None for all do.
+        masked: (b, c) bool, the candidates to exclude; None to exclude no candidate.
     """
     scores = normalize(anchors, dim=1) @ normalize(candidates, dim=1).T * scale
     if masked is not None:
         scores = scores.masked_fill(masked, -torch.inf)
-    # As the library computes it: a loss near 0 keeps its digits.
+    # Computed as in the library. It is accurate for losses near 0.
     return cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
 class RankingLoss(nn.Module):
-    """`ranking_loss` on a whole model, as sentence-transformers' trainer calls a loss.
+    """`ranking_loss` of a whole model, with the interface of losses in sentence-transformers.
 
     Args:
-        model: embeds pictures and titles.
+        model: the model, which embeds thumbnails and titles.
         scale: 1 / temperature.
         mask: whether equal titles are masked.
     """
@@ -81,11 +81,11 @@ class RankingLoss(nn.Module):
         self.mask = mask
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """The loss of one batch.
+        """Return the loss of one batch.
 
         Args:
-            sentence_features: the inputs of anchors, positives and, with mined negatives, negatives.
-            labels: (b, 1 or 2) int64: the labels of each row's title and of its negative.
+            sentence_features: model inputs of the anchors, the positives and, with mined negatives, the negatives.
+            labels: (b, 1 or 2) int64, the labels of each row's title and of its negative.
         """
         anchors, *titles = (self.model(features)["sentence_embedding"] for features in sentence_features)
         masked = equal_titles(labels[:, 0], labels.T.flatten()) if self.mask else None

@@ -1,9 +1,8 @@
-"""Training the two projections alone, on known pooled vectors: the steps that the library's trainer would take.
+"""Train only the two projections, on pooled vectors, with the same steps as the trainer of sentence-transformers.
 
-Towers that don't learn give the same vectors in every step, so they need not run. What is left of a step is two matrix
-products, and this loop takes it as the trainer of sentence-transformers does on the whole model: the same
-batches, fused AdamW (betas .9 and .999, epsilon 1e-8, no weight decay), linear decay without warm-up, gradients clipped
-at norm 1.
+Frozen towers give the same vectors in every step, so they do not have to run, and a step is two matrix products. This
+loop does what the trainer of sentence-transformers does on the whole model: the same batches, fused AdamW (betas .9 and
+.999, epsilon 1e-8, no weight decay), linear decay without warm-up, gradients clipped at norm 1.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ Rows = NDArray[np.intp]
 
 _MAX_NORM = 1.0
 _RELATIVE_RATE = 0.1
-"""A ViT-L/14 has projections of 1,024 columns and weights of about .03: there, this is the recipe's 1e-4."""
+"""For ViT-L/14, whose projections have 1,024 columns and weights of about .03, `rate_for` gives the recipe's 1e-4."""
 
 
 @dataclass(frozen=True)
 class PooledTriplets:
-    """The rows to train on, as row numbers into what the towers made of the pictures and titles.
+    """The rows to train on, as numbers of pooled vectors.
 
     Args:
-        pictures: (n, vision width) float32.
-        titles: (m, text width) float32.
-        labels: (m,) int64; equal for equal titles.
-        anchor, positive: (k,) numbers of each row's picture and title.
-        negative: (k,) numbers of each row's negative title, or None to use the batch's other titles only.
+        pictures: (n, vision width) float32, the pooled vectors of the thumbnails.
+        titles: (m, text width) float32, the pooled vectors of the titles.
+        labels: (m,) int64, equal for titles that are not negatives of each other, see `title_labels`.
+        anchor, positive: (k,) int, the numbers of each row's thumbnail and title.
+        negative: (k,) int, the number of each row's negative title; None: only the batch's other titles are negatives.
     """
 
     pictures: Vectors
@@ -54,14 +53,14 @@ class PooledTriplets:
 
 
 def rate_for(weights: Tensor) -> float:
-    """The learning rate that means the same for every projection.
+    """Return a learning rate that changes the output of every projection by the same proportion.
 
-    A step of Adam moves each weight by about the learning rate, whatever the gradient's size (Kingma and Ba, 2015,
-    https://arxiv.org/abs/1412.6980). Where the moves agree with the input they add up over its n numbers, while the
-    output itself grows with the weights' size and the square root of n.
+    A step of Adam changes each weight by about the learning rate, independently of the gradient's size (Kingma and Ba,
+    2015, https://arxiv.org/abs/1412.6980). Changes with the same sign as the input add up over its n dimensions, while
+    the output grows with the size of the weights and the square root of n.
 
     Args:
-        weights: (m, n) of a projection from n numbers.
+        weights: (m, n) weights of a projection with n input dimensions.
     """
     size = float(weights.detach().square().mean().sqrt())
     return float(_RELATIVE_RATE * size / weights.shape[1] ** 0.5)
@@ -76,21 +75,21 @@ def fit_heads(
     device: str,
     on_step: Callable[[Step], None],
 ) -> Heads:
-    """Train projections; the given ones stay as they are.
+    """Train projections.
 
     Args:
-        heads: where to start.
-        rows: what to train on.
-        names: which of the two to train, by parameter name.
+        heads: the initial projections. They are not changed.
+        rows: the rows to train on.
+        names: parameter names of the projections to train.
         settings: epochs, batch size, learning rate, temperature, mask and seed.
         device: `cpu`, `cuda` or `mps`.
         on_step: called after each optimiser step.
 
     Returns:
-        The trained projections, on the processor.
+        The trained projections, on the CPU.
     """
     weights = {name: tensor.detach().clone().to(device) for name, tensor in heads.tensors().items()}
-    # In the order of the model's parameters: the norm is summed in it.
+    # In the order of the model's parameters, because the gradient norm is summed in this order.
     trained = [weights[name].requires_grad_() for name in (VISUAL, TEXT) if name in names]
     pooled = _Pooled.on(device, rows)
     rates = [rate_for(tensor) if settings.lr is None else settings.lr for tensor in trained]
@@ -115,7 +114,7 @@ def fit_heads(
 
 
 def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
-    """Row numbers of each step's batch."""
+    """Yield the row numbers of each step's batch."""
     for epoch in range(settings.epochs):
         yield from torch.split(epoch_order(n, settings.seed, epoch), settings.batch_size)
 

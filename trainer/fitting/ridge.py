@@ -1,16 +1,16 @@
-"""A ridge map from titles to thumbnails, shrunk towards the identity, in closed form. Pure, float64.
+"""A ridge map from titles to thumbnails, shrunk towards the identity, in closed form. Pure functions on float64.
 
-Of n rows with title vectors Y and thumbnail vectors X it is the matrix M that minimises
+For n rows with title vectors Y and thumbnail vectors X, it is the matrix M that minimises
 
     |Y M - X|^2 / n + penalty * |M - I|^2
 
-The titles are mapped, because they are the candidates: where the thumbnails are mapped instead, a few titles become the
-nearest ones of most (Shigeto et al., Ridge Regression, Hubness, and Zero-Shot Learning, 2015), and on the drawn channel
-the gain is half of this one.
+A large penalty keeps the base model almost unchanged, and a small penalty fits the rows. The solution is unique, and
+needs no seed and no learning rate. M has no bias, so it can be merged into a projection P without a bias:
+`normalize(h P) M` and `h (P M)` have the same direction.
 
-so a large penalty leaves the base model as it is, and a small one fits the rows. There is one solution, without a seed
-or a learning rate. It has no bias, so it goes into a projection without a bias exactly: `normalize(h P) M` points where
-`h (P M)` does.
+The titles are mapped because they are the candidates. If the thumbnails are mapped instead, a few titles become the
+nearest titles of most thumbnails (Shigeto et al., Ridge Regression, Hubness, and Zero-Shot Learning, 2015), and on the
+demo channel the gain is half as large.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = ["PENALTIES", "Chosen", "Ridge", "choose_penalty", "fit_ridge", "unit"
 Matrix = NDArray[np.float64]
 
 PENALTIES: tuple[float, ...] = tuple(float(10**exponent) for exponent in np.arange(2.0, -5.1, -0.5))
-"""From the strongest to the weakest; vectors have length 1."""
+"""Penalties for vectors of length 1, the strongest first."""
 
 
 class Ridge:
-    """The decomposition of some rows, from which the map of any penalty follows by two products.
+    """A decomposition of the rows that gives the map for any penalty by two matrix products.
 
     Args:
-        source: (n, d) vectors to map, at least one row: the titles.
-        target: (n, d) vectors to come near: their thumbnails.
+        source: (n, d) the vectors to map (titles), at least one row.
+        target: (n, d) the vectors to approximate (their thumbnails).
     """
 
     def __init__(self, source: Matrix, target: Matrix) -> None:
@@ -44,7 +44,7 @@ class Ridge:
         if n < width:
             left, lengths, right = np.linalg.svd(source, full_matrices=False)
             self._vectors, self._values = right.T, lengths**2 / n
-            # Towards the identity: what is fitted is the difference that it leaves.
+            # The penalty is on M - I, so the map is fitted to the residual `target - source`.
             self._wanted = (lengths / n)[:, None] * (left.T @ (target - source))
         else:
             values, self._vectors = np.linalg.eigh(source.T @ source / n)
@@ -53,21 +53,21 @@ class Ridge:
         self._width = width
 
     def project(self, vectors: Matrix) -> Matrix:
-        """The coordinates of other vectors, (m, d), in the decomposition: what `mapped` takes, for all penalties."""
+        """Return the coordinates of (m, d) vectors in the decomposition. `mapped` needs them, for any penalty."""
         return np.asarray(vectors @ self._vectors)
 
     def mapped(self, vectors: Matrix, projected: Matrix, penalty: float) -> Matrix:
-        """`vectors @ map(penalty)`, (m, d), with `projected` as `project` gave it; the map itself is not formed."""
+        """Return `vectors @ map(penalty)`, (m, d), without computing the map. `projected` is `project(vectors)`."""
         return np.asarray(vectors + (projected / (self._values + penalty)) @ self._wanted)
 
     def map(self, penalty: float) -> Matrix:
-        """The map M, (d, d), for a penalty above 0; apply it as `vectors @ M`."""
+        """Return the map M, (d, d), for a penalty above 0. Apply it as `vectors @ M`."""
         change = self._vectors @ (self._wanted / (self._values + penalty)[:, None])
         return np.asarray(np.eye(self._width) + change)
 
 
 def fit_ridge(source: Matrix, target: Matrix, penalty: float) -> Matrix:
-    """The map M, (d, d); arguments as for `Ridge`.
+    """Return the map M, (d, d). The arguments are as in `Ridge`.
 
     Raises:
         ValueError: the penalty is not above 0.
@@ -78,19 +78,19 @@ def fit_ridge(source: Matrix, target: Matrix, penalty: float) -> Matrix:
 
 
 def unit(vectors: Matrix) -> Matrix:
-    """The rows with length 1; rows of zeros stay."""
+    """Normalise the rows to length 1. Rows of zeros do not change."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(length > 0, length, 1.0))
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A penalty, and how good each one was on held-out rows.
+    """A chosen penalty, and the results of all penalties on held-out rows.
 
     Args:
-        penalty: the chosen one; None where the base model's own vectors are at least as good as any map.
-        reciprocal_ranks: the mean reciprocal rank of held-out rows for each of the penalties given.
-        untrained: the same without any map.
+        penalty: the chosen penalty; None if the base model's vectors are at least as good without a map.
+        reciprocal_ranks: the mean reciprocal rank of held-out rows, for each penalty.
+        untrained: the mean reciprocal rank without a map.
     """
 
     penalty: float | None
@@ -105,20 +105,19 @@ def choose_penalty(
     labels: Rows,
     penalties: Sequence[float] = PENALTIES,
 ) -> Chosen:
-    """Choose the penalty by how well held-out thumbnails find their titles among all, in five grouped folds.
+    """Choose the penalty with the best mean reciprocal rank of held-out thumbnails' titles, in five grouped folds.
 
-    By the mean reciprocal rank: recall@1 of a few rows is too coarse. Equal ones: the stronger penalty, if it comes
-    first.
+    Recall@1 of a few rows would be too coarse. In a tie, the penalty that comes first in `penalties` is chosen.
 
     Args:
-        pictures: (n, d) vectors of length 1.
-        titles: (n, d) of length 1.
-        groups: n labels: a group is held out as a whole.
+        pictures: (n, d) vectors of the thumbnails, of length 1.
+        titles: (n, d) vectors of the titles, of length 1.
+        groups: n group labels. A group is held out as a whole.
         labels: (n,) numbers that are equal for equal titles.
-        penalties: those to choose from, the strongest first.
+        penalties: the penalties to choose from, the strongest first.
 
     Returns:
-        The choice; no map for fewer than two groups.
+        The choice; without a map if there are fewer than two groups.
     """
     cut = folds(groups)
     totals, untrained = np.zeros(len(penalties)), 0.0

@@ -1,6 +1,6 @@
-"""What all training methods share: the rows, the parameters, the row order, and the record of a step.
+"""Shared by all training methods: the training rows, the choice of parameters, the row order, and the record of a step.
 
-Does not import sentence-transformers, which a run on cached features does not need.
+This module does not import sentence-transformers, because a run on cached features does not need it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Triplets:
     """The rows to train on.
 
     Args:
-        pictures: digest of each row's thumbnail, the anchor.
-        titles: each row's own title, the positive.
+        pictures: the digest of each row's thumbnail (the anchor).
+        titles: each row's own title (the positive).
         negatives: each row's negative title; None: only the other titles of the batch are negatives.
-        groups: each row's group: titles of one group are masked for each other; None: only equal titles are.
+        groups: each row's group. The mask includes the titles of the same group; None: it includes only equal titles.
     """
 
     pictures: Sequence[str]
@@ -45,7 +45,7 @@ class Triplets:
     groups: Sequence[str] | None = None
 
     def groups_of_titles(self) -> dict[str, str]:
-        """{title: group} of the rows; empty where no groups are given."""
+        """Return {title: group} of the rows; empty if `groups` is None."""
         return {} if self.groups is None else dict(zip(self.titles, self.groups, strict=True))
 
 
@@ -70,5 +70,5 @@ def chosen_names(names: Sequence[str], train: str) -> list[str]:
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """Return the order of n rows in an epoch, (n,) int64: as the library's, a permutation seeded with seed + epoch."""
+    """Return the order of n rows in an epoch, (n,) int64: as in the library, a permutation seeded with seed + epoch."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed + epoch))

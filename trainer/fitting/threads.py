@@ -1,4 +1,4 @@
-"""The number of threads that torch and NumPy compute with."""
+"""Limit the number of threads of torch and NumPy."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _bounded = ContextVar("_bounded", default=False)
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in one thread: a step's products take under a millisecond, about as long as threads wait for each other.
+    """Limit torch and NumPy to one thread. A nested call does nothing, because finding the libraries takes 20 ms.
 
-    On busy cores, one thread trains projections three times faster than two, and fits ridge maps thirty times faster.
-    Products computed in parts also differ in their last bits: with one thread, results don't depend on the number of
-    cores. Inside another block this does nothing, as looking for the libraries' threads takes 20 ms.
+    The matrix products of a step take less than a millisecond, about as long as the synchronisation of threads. On busy
+    cores, one thread trains projections three times faster than two threads, and fits ridge maps thirty times faster.
+    Results also do not depend on the number of cores: products computed in parts differ in their last bits.
     """
     if _bounded.get():
         yield

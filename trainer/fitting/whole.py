@@ -1,4 +1,4 @@
-"""What a run trains when the towers learn too: the whole model, by sentence-transformers' own trainer."""
+"""Learner for runs that also train the towers, with the trainer of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ __all__ = ["WholeLearner"]
 
 
 class WholeLearner:
-    """Trains any parameters, or LoRA adapters, by running the whole model.
+    """Trains any parameters, or LoRA adapters, of the whole model.
 
     Args:
-        encoder: the base, or the champion to go on from; it is changed.
-        changed: parameters that differ from the base already.
-        source: where the pictures come from.
-        settings: the run's.
+        encoder: the base model, or the champion to continue from. It is changed.
+        changed: parameters that already differ from the base model.
+        source: loads the thumbnails.
+        settings: the run's settings.
 
     Raises:
-        BadSetting: nothing matches what is to be trained.
+        BadSetting: the settings match no parameter or layer.
     """
 
     def __init__(
         self, encoder: Encoder, changed: Mapping[str, Tensor], source: PictureSource, settings: TrainSettings
     ) -> None:
         self._encoder, self._source, self._settings = encoder, source, settings
-        # Adapters begin at random: the same whatever was loaded and encoded on the way.
+        # Adapters start with random weights, which must not depend on previous random numbers.
         set_seed(settings.seed)
         self._adapters: Adapters | None = None
-        # Adapters leave the weights that they are on as they are: those are kept as they came.
+        # Adapters do not change the parameters below them, so `changed` is saved unchanged.
         self._tensors = dict(changed)
         if settings.train == "lora":
             self._adapters = Adapters(encoder.model, settings)
@@ -53,7 +53,7 @@ class WholeLearner:
         self.trainable = sum(size for size, trained in sizes if trained)
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
-        """Train; adapters are merged afterwards, so that what is scored is what is loaded again."""
+        """Train. Adapters are merged afterwards, so that the scored model equals the model that is loaded later."""
         fit_full_model(self._encoder, rows, self._source, self._settings, on_step)
         wanted = set(self._kept)
         self._tensors |= {
@@ -65,13 +65,13 @@ class WholeLearner:
             self._adapters.merge()
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
-        """Score what was trained."""
+        """Score the trained model."""
         return score_examples(self._encoder, examples, self._source, progress, "the tuned model")
 
     def tensors(self) -> dict[str, Tensor]:
-        """What was trained, adapters or parameters, and the parameters that differ from the base's already."""
+        """Return the trained adapters or parameters, and the parameters that already differed from the base model."""
         return self._tensors
 
     def whole_model(self) -> SentenceTransformer:
-        """The trained model."""
+        """Return the trained model."""
         return self._encoder.model

@@ -1,6 +1,6 @@
-"""Load base models, encode thumbnails and titles, cache the vectors.
+"""Load base models, encode thumbnails and titles, and cache the vectors.
 
-The public names, listed in the stub beside this file, are imported when they are first used.
+The stub file `__init__.pyi` lists the public names. Each is imported when it is first used.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Loading a model that sees and reads, and embedding pictures and titles with it."""
+"""Load a model that embeds thumbnails and titles, and embed with it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OTHER_MEDIA = (".aac", ".avi", ".flac", ".flv", ".mkv", ".mov", ".mp3", ".mp4",
 
 
 def pick_device(wanted: str) -> str:
-    """Turn `auto` into the best device here; check that a named one is here.
+    """Return the best available device for `auto`; otherwise check that the given device is available.
 
     Raises:
         BadSetting: the device is not available.
@@ -56,28 +56,28 @@ def pick_device(wanted: str) -> str:
 
 
 def as_text(title: str) -> str:
-    """A title that sentence-transformers is sure to take as text.
+    """Return a title in a form that sentence-transformers always treats as text.
 
-    It fetches a text that looks like the URL of an image or video, and opens one that names a media file. A leading
-    space stops that, and no CLIP tokenizer sees it.
+    sentence-transformers downloads a text that looks like the URL of an image or video, and opens a text that looks
+    like the name of a media file. A leading space prevents this, and CLIP tokenizers ignore it.
     """
     risky = title.startswith(("data:", "http://", "https://")) or title.lower().endswith(_IMAGES + _OTHER_MEDIA)
     return f" {title}" if risky else title
 
 
 class Embedder(Protocol):
-    """Embeds pictures and titles into one space, whatever it runs for that."""
+    """Embeds thumbnails and titles into one space, by a model or from cached features."""
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
     ) -> Vectors:
-        """Embed pictures, streamed from `source`: (n, d) float32, of length 1; `keep`: they may be cached."""
+        """Embed thumbnails, streamed from `source`: (n, d) float32 of length 1. `keep`: may write to the cache."""
 
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
-        """Embed titles: (n, d) float32, of length 1; `keep`: they may be cached."""
+        """Embed titles: (n, d) float32 of length 1. `keep`: may write to the cache."""
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
-        """Those of the titles that are longer than what the model reads of a text, in their order."""
+        """Return the titles that the model truncates because they have too many tokens, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Encoder:
     """A CLIP-style model in memory, float32.
 
     Args:
-        model: as sentence-transformers loaded it.
-        name: hub name or folder, as given.
-        fingerprint: SHA-256 (hex) over weights, configuration, preprocessing and tokenizer, as loaded.
-        device: where it runs.
-        fit: how a wide picture gets into the model's square.
-        bars: whether letterbox bars are cut off first.
+        model: the loaded model.
+        name: hub name or folder, as given by the user.
+        fingerprint: SHA-256 (hex) of weights, configuration, preprocessing and tokenizer, as loaded.
+        device: the device that the model is on.
+        fit: the crop mode.
+        bars: whether letterbox bars are removed first.
     """
 
     model: SentenceTransformer
@@ -101,13 +101,13 @@ class Encoder:
     bars: Bars = "cut"
 
     def framed(self, source: PictureSource) -> PictureSource:
-        """The pictures as `fit` and `bars` have them, before the model's own preprocessing."""
+        """Apply the crop mode and `bars` to thumbnails, before the model's own preprocessing."""
         return framed_source(source, self.fit, self.bars, lambda: _square(self.model))
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
     ) -> Vectors:
-        """Embed pictures, streamed from `source`: (n, d) float32, of length 1; nothing is kept."""
+        """Embed thumbnails, streamed from `source`: (n, d) float32 of length 1. Nothing is cached."""
         shown, parts = self.framed(source), []
         for batch in batches(digests, _BATCH):
             parts.append(_embed(self.model, shown.load(batch)))
@@ -115,11 +115,11 @@ class Encoder:
         return np.concatenate(parts)
 
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
-        """Embed titles: (n, d) float32, of length 1; nothing is kept."""
+        """Embed titles: (n, d) float32 of length 1. Nothing is cached."""
         return title_vectors(self.model, titles, count)
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
-        """Those of the titles that are longer than what the model reads of a text, in their order."""
+        """Return the titles that the model truncates because they have too many tokens, in the same order."""
         limit = text_limit(self.model)
         return (
             []
@@ -131,14 +131,14 @@ class Encoder:
 def framed_source(
     source: PictureSource, fit: Fit, bars: Bars, frame: Callable[[], tuple[int, tuple[int, int, int]] | None]
 ) -> PictureSource:
-    """The pictures as `fit` and `bars` have them.
+    """Apply a crop mode and `bars` to the thumbnails of a source.
 
     Args:
-        source: the pictures.
-        fit: as in `TrainSettings`.
+        source: the thumbnails.
+        fit: the crop mode, as in `TrainSettings`.
         bars: as in `TrainSettings`.
-        frame: gives the side of the square that the model sees, in pixels, and its mean colour; None for a model that
-            does not see a square: it is shown the whole picture, whatever the fit.
+        frame: returns the side of the model's square input in pixels, and its mean colour; None for a model without a
+            square input, which always gets the whole picture.
     """
     square = None if fit == "crop" else frame()
     if square is not None:
@@ -166,13 +166,13 @@ class _Framed:
 
 
 def _square(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]] | None:
-    """The side in pixels of the square that the model sees, and its mean colour, which preprocessing turns to zeros.
+    """The side of the model's square input in pixels, and its mean colour, which preprocessing maps to zeros.
 
-    None if the model sees pictures in their own shape, as SigLIP 2 NaFlex and Qwen3-VL do.
+    None if the model keeps the aspect ratio of pictures, as SigLIP 2 NaFlex and Qwen3-VL do.
     """
     images = image_processor(model)
     size = dict(getattr(images, "crop_size", None) or getattr(images, "size", None) or {})
-    # Qwen's processor has a shortest and a longest edge, which are numbers of pixels.
+    # In Qwen's processor, `shortest_edge` and `longest_edge` are areas in pixels.
     sides = {size.get("height"), size.get("width")} if "height" in size else {size.get("shortest_edge")}
     if len(sides) != 1 or None in sides or "longest_edge" in size:
         return None
@@ -182,7 +182,7 @@ def _square(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]] | No
 
 
 def title_vectors(model: SentenceTransformer, titles: Sequence[str], count: Count) -> Vectors:
-    """Embed titles with any text model: (n, d) float32, of length 1."""
+    """Embed titles with any text model: (n, d) float32 of length 1."""
     parts = []
     for batch in batches(titles, _BATCH):
         parts.append(_embed(model, [as_text(title) for title in batch]))
@@ -202,13 +202,13 @@ def _embed(model: SentenceTransformer, inputs: Sequence[str] | Sequence[Image.Im
 
 
 def load_encoder(name: str, device: str, *, option: str = "--model", text_model: str | None = None) -> Encoder:
-    """Load a model that sees and reads, weights in safetensors only, remote code never run.
+    """Load a model that embeds thumbnails and titles. Weights must be in safetensors; remote code is never run.
 
     Args:
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
-        option: where the user named it, for messages.
-        text_model: hub name or folder of the model that embeds titles in its place; None: it does so itself.
+        option: the command-line option for this model, for error messages.
+        text_model: hub name or folder of a separate model that embeds titles; None: the same model embeds titles.
 
     Raises:
         UnknownModel, NoNetwork, NotAClip, DamagedModel: see `trainer.errors`.
@@ -218,8 +218,8 @@ def load_encoder(name: str, device: str, *, option: str = "--model", text_model:
 
 
 def load_clip(name: str, device: str, *, option: str = "--model", text_model: str | None = None) -> SentenceTransformer:
-    """What `load_encoder` loads, without the fingerprint, for which all weights are read; errors are the same."""
-    from trainer.models.loading import load_model  # noqa: PLC0415 (what is cached needs no model; importing takes seconds)
+    """Load a model as `load_encoder` does, without its fingerprint, which requires hashing all weights."""
+    from trainer.models.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
 
     model = load_model(name, device, option=option)
     if text_model is not None:

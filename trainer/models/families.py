@@ -1,8 +1,9 @@
-"""Any model that embeds thumbnails and titles, brought into one shape: a plain matrix as the last step of each.
+"""Give all models that embed thumbnails and titles the same structure: two towers, each followed by a projection.
 
-CLIP and its relatives have such matrices. To every other model a map that starts as the identity is added, for
-thumbnails and for titles. What comes before the two matrices is frozen and cached; the matrices are what runs train.
-The model stays an ordinary `SentenceTransformer`, so its exported folder needs no code of ours.
+CLIP and related models have two projections: matrices without a bias. Other models get two projections that start as
+the identity. The towers, which come before the projections, can be frozen and their output cached; a run can then train
+the projections alone. The model stays an ordinary `SentenceTransformer`, so an exported folder needs no code of
+thumbtune.
 """
 
 from __future__ import annotations
@@ -39,37 +40,37 @@ Kind = Literal["image", "text"]
 
 VISUAL = "0.model.visual_projection.weight"
 TEXT = "0.model.text_projection.weight"
-"""The names of the two matrices' parameters: CLIP's own in sentence-transformers, and those that we give all others."""
+"""Parameter names of the projections: the names in a CLIP model of sentence-transformers, used for all models."""
 
 _OWN_PROJECTIONS = frozenset({"altclip", "chinese_clip", "clip", "metaclip_2"})
-"""Model types whose embedding is a tower's output times `visual_projection` or `text_projection`, without a bias."""
+"""Model types that multiply a tower's output by `visual_projection` or `text_projection`, without a bias."""
 _FIXED_LENGTH = frozenset({"siglip", "siglip2"})
-"""Model types that were trained on titles of a fixed number of tokens, padding included and not masked."""
+"""Model types that were trained on texts with a fixed number of tokens, including unmasked padding."""
 
 
 def sees_and_reads(model: SentenceTransformer) -> bool:
-    """Whether the model takes pictures and texts, each alone."""
+    """Whether the model embeds both images and texts."""
     return {"text", "image"} <= set(model.modalities)
 
 
 def input_module(model: SentenceTransformer, kind: Kind) -> Any:
-    """The module that pictures, or texts, enter first: it has the processor, and the network as `model`."""
+    """Return the first module for images or texts. It has the processor, and the network as `model`."""
     return route(model, kind)[0]
 
 
 def input_modules(model: SentenceTransformer) -> list[Any]:
-    """The modules that pictures or texts enter first, each once."""
+    """Return the first modules for images and texts: one module if both use the same."""
     return list({id(module): module for module in (input_module(model, "image"), input_module(model, "text"))}.values())
 
 
 def image_processor(model: SentenceTransformer) -> Any:
-    """What prepares pictures for the model: transformers' image processor."""
+    """Return the image processor of transformers that preprocesses pictures for the model."""
     processor = input_module(model, "image").processor
     return getattr(processor, "image_processor", processor)
 
 
 def projections_of(model: SentenceTransformer) -> dict[str, nn.Linear]:
-    """The model's two last matrices, {`VISUAL` or `TEXT`: layer}, of a model that `in_one_shape` gave."""
+    """Return the projections of a model from `in_one_shape`: {`VISUAL` or `TEXT`: layer}."""
     if not _is_routed(model):
         core: Any = model[0].model
         return {VISUAL: core.visual_projection, TEXT: core.text_projection}
@@ -82,26 +83,27 @@ def projections_of(model: SentenceTransformer) -> dict[str, nn.Linear]:
 
 
 def named_parameters(model: SentenceTransformer) -> Iterator[tuple[str, nn.Parameter]]:
-    """`model.named_parameters()`, but the two last matrices are called `VISUAL` and `TEXT` in every model."""
+    """Yield `model.named_parameters()`, with the names `VISUAL` and `TEXT` for the projections of every model."""
     names = {id(layer.weight): name for name, layer in projections_of(model).items()}
     for name, parameter in model.named_parameters():
         yield names.get(id(parameter), name), parameter
 
 
 def in_one_shape(model: SentenceTransformer, name: str) -> SentenceTransformer:
-    """The model with a matrix without a bias as its last step; the same cosines, and the same model if it has one.
+    """Return a model with the same cosines whose last step is a projection without a bias.
 
-    Others become a `Router` with a route for pictures and one for texts, each with a `Dense` module that starts as the
-    identity. A router, because some models (those with a chat template) tell the two apart only as they come in.
+    A model that has such projections is returned unchanged. Other models become a `Router` with one route for images
+    and one route for texts, each ending with a `Dense` module that starts as the identity. A router is needed because
+    models with a chat template have one input for both.
 
     Args:
-        model: takes pictures and texts.
-        name: for messages.
+        model: a model that embeds images and texts.
+        name: its name, for error messages.
 
     Raises:
-        NotAClip: pictures and texts become vectors of different lengths, or the router has no route for one of them.
+        NotAClip: image and text vectors have different lengths, or the router has no route for images or for texts.
     """
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (imported by whoever loaded the model)
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (loading the model has imported it)
     from sentence_transformers.base.modules import Router  # noqa: PLC0415
 
     if has_own_projections(model) or _is_in_shape(model):
@@ -127,8 +129,8 @@ def in_one_shape(model: SentenceTransformer, name: str) -> SentenceTransformer:
 
 
 def paired(pictures: SentenceTransformer, texts: SentenceTransformer) -> SentenceTransformer:
-    """One model from two that were trained for each other: one for pictures, one for texts."""
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (imported by whoever loaded the models)
+    """Combine two models with a common embedding space into one: the first embeds images, the second texts."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 (loading the models has imported it)
     from sentence_transformers.base.modules import Router  # noqa: PLC0415
 
     return SentenceTransformer(
@@ -145,11 +147,11 @@ def _prompts(model: SentenceTransformer) -> dict[str, str]:
 
 
 def read_as_trained(model: SentenceTransformer) -> None:
-    """Have texts read as the model was trained, where the library would do otherwise; in place, and kept by exports.
+    """Correct a model's tokenizing, in place, where the library differs from its training. Exports keep the change.
 
-    SigLIP was trained on 64 tokens with the padding attended to; the library pads to the longest text. SigLIP 2 was
-    trained on lower case, and some of its checkpoints name a tokenizer that keeps capitals. Others name no limit of
-    tokens though they have one.
+    SigLIP was trained on 64 tokens including unmasked padding, but the library pads to the longest text. SigLIP 2 was
+    trained on lower-case text, but some checkpoints have a tokenizer that keeps capitals. Other checkpoints don't
+    declare the model's maximum number of tokens.
     Source: https://huggingface.co/docs/transformers/model_doc/siglip2
     """
     for module in model.modules():
@@ -167,19 +169,19 @@ def read_as_trained(model: SentenceTransformer) -> None:
         }
         transformer.processing_kwargs = {**transformer.processing_kwargs, "text": fixed}
         if hasattr(transformer.tokenizer, "backend_tokenizer"):
-            # Of SigLIP 2. The first SigLIP's tokenizer is SentencePiece itself, and does so.
+            # Only for SigLIP 2. The tokenizer of the first SigLIP is SentencePiece, which converts to lower case.
             _lower_case(transformer)
 
 
 def _cap_length(transformer: Any) -> None:
-    """Cut texts off at the positions that the model has, where its tokenizer names more or no limit."""
+    """Limit texts to the model's number of positions, if its tokenizer has a higher limit or none."""
     config = transformer.model.config
     words: Any = getattr(config, "text_config", None)
     tokenizer = getattr(transformer, "tokenizer", None)
     positions = getattr(words, "max_position_embeddings", None)
     if tokenizer is None or positions is None:
         return
-    # RoBERTa, in AltCLIP, counts positions from after the padding's number.
+    # In AltCLIP's RoBERTa, positions start after the number of the padding token.
     positions -= (words.pad_token_id or 0) + 1 if config.model_type == "altclip" else 0
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
 
@@ -193,7 +195,7 @@ def _lower_case(transformer: Any) -> None:
     if tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a":
         return
     tokenizer.normalizer = Sequence([Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer else [])])
-    # Gemma's class makes its normalizer anew when it is loaded; this one keeps what the export has.
+    # Gemma's tokenizer class replaces the normalizer when it is loaded. This class keeps the normalizer of the export.
     plain = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         model_max_length=named.model_max_length,
@@ -204,12 +206,12 @@ def _lower_case(transformer: Any) -> None:
 
 
 def has_own_projections(model: SentenceTransformer) -> bool:
-    """Whether the model's last step is CLIP's own: `visual_projection` or `text_projection`."""
+    """Whether the model's last steps are `visual_projection` and `text_projection`, as in CLIP."""
     from sentence_transformers.base.modules import Normalize  # noqa: PLC0415
 
     first, *others = model
     core: Any = getattr(first, "model", None)
-    # A prompt is left to the router: the towers' cache does not know it.
+    # Models with a prompt use the router: the fingerprint of a CLIP tower does not include a prompt.
     prompt = model.prompts.get(model.default_prompt_name or "")
     if prompt or model.truncate_dim is not None or any(not isinstance(other, Normalize) for other in others):
         return False
@@ -231,7 +233,7 @@ def _is_in_shape(model: SentenceTransformer) -> bool:
 
 
 def route(model: SentenceTransformer, kind: Kind) -> list[Any]:
-    """The modules that pictures, or texts, go through; empty if a router has no route for them."""
+    """Return the modules that process images or texts; an empty list if a router has no such route."""
     first, *others = model
     if not _is_routed(model):
         return [first, *others]
@@ -241,7 +243,7 @@ def route(model: SentenceTransformer, kind: Kind) -> list[Any]:
 
 
 def _last_matrix(modules: list[Any]) -> nn.Linear | None:
-    """The layer that a route ends with, if that is a matrix without a bias, perhaps before a `Normalize`."""
+    """The last layer of a route, ignoring `Normalize` modules, if it is a matrix without a bias; else None."""
     from sentence_transformers.base.modules import Dense, Normalize  # noqa: PLC0415
 
     rest = list(modules)
@@ -264,7 +266,7 @@ def _matrix(modules: list[Any]) -> nn.Linear:
 
 
 def _with_matrix(modules: list[Any], width: int | None) -> list[Any]:
-    """A route that ends with a matrix: its own, or the identity, cut off after `width` numbers."""
+    """The route if it ends with a matrix; else the route followed by the identity, truncated to `width` outputs."""
     from sentence_transformers.base.modules import Dense, Normalize  # noqa: PLC0415
 
     if width is None and _last_matrix(modules) is not None:

@@ -1,8 +1,8 @@
-"""Each picture and title goes through a frozen tower once, ever: pooled vectors from the store, or else the tower.
+"""Encode each thumbnail and title with a frozen tower only once, and cache its pooled vector in the store.
 
-A vector is keyed by the tower's fingerprint (weights, configuration, preprocessing), the precision, the device's kind
-and, for pictures, the fit and whether bars are cut off; and by the content. Whatever changes any of these misses.
-Vectors are kept batch by batch, so an encoding that was cut off goes on where it stopped.
+The cache key consists of the content's digest, the tower's fingerprint (weights, configuration, preprocessing), the
+precision, the type of device and, for thumbnails, the crop mode and whether bars are removed. Vectors are saved batch
+by batch, so an interrupted encoding continues where it stopped.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _READ = 512
 
 @dataclass(frozen=True)
 class Features:
-    """What enters a model's projections, of pictures and titles.
+    """Pooled vectors of thumbnails and titles: the towers' output, which is the input of the projections.
 
     Args:
-        database: the store, with the cache.
-        model: whose towers run for what is not in the cache.
+        database: the store with the cache.
+        model: the model whose towers encode inputs that are not in the cache.
         precision: `fp32` or `bf16`.
-        fit: how a wide picture gets into the model's square.
-        bars: whether letterbox bars are cut off first.
+        fit: the crop mode.
+        bars: whether letterbox bars are removed first.
     """
 
     database: Database
@@ -52,19 +52,19 @@ class Features:
     bars: Bars = "cut"
 
     def pictures(self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True) -> Vectors:
-        """Pooled vectors of pictures, (n, vision width) float32.
+        """Return the pooled vectors of thumbnails, (n, vision width) float32.
 
         Args:
-            digests: SHA-256 (hex) of each.
-            source: where those are that are not in the cache.
-            count: told of each picture that is ready.
-            keep: write what was encoded to the cache.
+            digests: SHA-256 (hex) of each thumbnail.
+            source: loads the thumbnails that are not in the cache.
+            count: receives the number of thumbnails done.
+            keep: write new vectors to the cache.
         """
         cache = _Cache(self.database, self._key("vision"), "vision", self.model.facts.heads.visual.shape[1], keep)
         return cache.filled(digests, lambda missing: self._encoded_pictures(missing, source, keep), count)
 
     def titles(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
-        """Pooled vectors of titles, (n, text width) float32; arguments as for `pictures`."""
+        """Return the pooled vectors of titles, (n, text width) float32. The arguments are as in `pictures`."""
         cache = _Cache(self.database, self._key("text"), "text", self.model.facts.heads.text.shape[1], keep)
         by_digest = {_digest(title): title for title in titles}
         return cache.filled(
@@ -72,19 +72,19 @@ class Features:
         )
 
     def cut_titles(self, titles: Sequence[str], *, keep: bool = True) -> list[str]:
-        """Those of the titles that the model does not read to the end, in their order."""
+        """Return the titles that the model truncates because they have too many tokens, in the same order."""
         limit = self.model.facts.limit
         if limit is None:
             return []
         return [title for title, n in zip(titles, self._token_counts(titles, keep), strict=True) if n > limit]
 
     def are_mostly_foreign(self, titles: Sequence[str]) -> bool:
-        """Whether the titles are mostly in other languages than the only one that the model's texts are in."""
+        """Whether the model was trained on one language, and most titles are in other languages."""
         language = self.model.facts.language
         return language is not None and is_mostly_foreign(language, titles, self._token_counts(titles, keep=True))
 
     def _token_counts(self, titles: Sequence[str], keep: bool) -> Vectors:
-        """How many tokens each title has: (n,) float32. They are kept as vectors are, so that no model is loaded."""
+        """The number of tokens of each title: (n,) float32. They are cached, so that no model has to be loaded."""
         key = hashlib.sha256(f"tokens {self.model.facts.text}".encode()).hexdigest()
         by_digest = {_digest(title): title for title in titles}
 
@@ -100,7 +100,7 @@ class Features:
         facts = self.model.facts
         parts = [facts.vision, self.fit] if tower == "vision" else [facts.text]
         if tower == "vision" and (self.fit, self.bars) == ("crop", "cut"):
-            # The other keys are as they were before bars could be cut off a `crop`: their vectors are still right.
+            # Added only here, so that vectors cached before `crop` could remove bars stay valid under the other keys.
             parts.append("bars cut")
         return hashlib.sha256(" ".join([*parts, self.precision, self.model.device]).encode()).hexdigest()
 
@@ -109,7 +109,7 @@ class Features:
         return zip(batches(digests, BATCH), found, strict=True)
 
     def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str], keep: bool) -> Encoded:
-        # Titles of like length together: a batch is padded to its longest.
+        # Batches of titles of similar length need less padding.
         by_length = sorted(digests, key=lambda digest: len(titles[digest]))
         found = self.model.encoded_titles([titles[digest] for digest in by_length], self.precision, keep=keep)
         return zip(batches(by_length, BATCH), found, strict=True)
@@ -117,13 +117,13 @@ class Features:
 
 @dataclass(frozen=True)
 class TitleFeatures:
-    """What a model that only compares titles makes of them, through the same cache."""
+    """Embeddings of titles by a text model, with the same cache."""
 
     database: Database
     model: TitleModel
 
     def vectors(self, titles: Sequence[str], count: Count) -> Vectors:
-        """Embeddings of titles, (n, d) float32, of length 1."""
+        """Embed titles: (n, d) float32 of length 1."""
         by_digest = {_digest(title): title for title in titles}
         key = hashlib.sha256(f"titles {self.model.fingerprint}".encode()).hexdigest()
         cache = _Cache(self.database, key, "text", self.model.width, True)
@@ -137,7 +137,7 @@ class TitleFeatures:
 
 @dataclass(frozen=True)
 class CachedEmbedder:
-    """Embeds by projecting cached features: see `trainer.models.encoder.Embedder`."""
+    """Embeds by projecting cached features. See `trainer.models.encoder.Embedder`."""
 
     features: Features
     heads: Heads
@@ -145,20 +145,20 @@ class CachedEmbedder:
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
     ) -> Vectors:
-        """Embed pictures: (n, d) float32, of length 1."""
+        """Embed thumbnails: (n, d) float32 of length 1."""
         return self.heads.pictures(self.features.pictures(digests, source, count, keep=keep))
 
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
-        """Embed titles: (n, d) float32, of length 1."""
+        """Embed titles: (n, d) float32 of length 1."""
         return self.heads.titles(self.features.titles(titles, count, keep=keep))
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
-        """See `Features.cut_titles`; nothing is kept."""
+        """See `Features.cut_titles`. Nothing is cached."""
         return self.features.cut_titles(titles, keep=False)
 
 
 class _Table:
-    """(n, width) float32, made when the first vector tells the width."""
+    """An (n, width) float32 array, allocated when the first vector gives the width."""
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -184,7 +184,7 @@ class _Cache:
     keep: bool
 
     def filled(self, digests: Sequence[str], encode: Callable[[Sequence[str]], Encoded], count: Count) -> Vectors:
-        """The vectors of `digests`, in that order: read where they are known, else encoded, and kept."""
+        """Return the vectors of `digests`, in the same order. Missing vectors are encoded and saved in the cache."""
         rows = {digest: row for row, digest in enumerate(dict.fromkeys(digests))}
         table = _Table(len(rows))
         known = self._read(rows, table)
@@ -193,13 +193,13 @@ class _Cache:
         for batch, vectors in encode(missing) if missing else ():
             for digest, vector in zip(batch, vectors, strict=True):
                 table.put(rows[digest], vector)
-            # At once, whatever comes next: encoding a batch takes far longer than keeping it.
+            # Saved after each batch, so that an interruption loses little: encoding takes far longer than saving.
             self._write({digest: vector.astype("<f4").tobytes() for digest, vector in zip(batch, vectors, strict=True)})
             count(len(batch))
         return table.take([rows[digest] for digest in digests])
 
     def _read(self, rows: Mapping[str, int], table: _Table) -> set[str]:
-        """Put the cached vectors into the table; return whose they are."""
+        """Copy the cached vectors into the table. Return their digests."""
         known: set[str] = set()
         with self.database.read() as session:
             for batch in batches(list(rows), _READ):

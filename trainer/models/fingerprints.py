@@ -1,4 +1,4 @@
-"""Knowing a model again: fingerprints of what decides its output."""
+"""Fingerprints of models: hashes of everything that affects a model's output."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Fingerprints", "fingerprint", "fingerprints"]
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """SHA-256 (hex) over all that decides a model's output, and over what decides each tower's.
+    """SHA-256 (hex) of everything that affects the output of a model, and of each of its towers.
 
-    Equal for a folder and its copy, whatever they are called. The projections are in `whole` only.
+    They do not depend on the name of the folder. Only `whole` includes the projections.
     """
 
     whole: str
@@ -31,12 +31,12 @@ class Fingerprints:
 
 
 def fingerprint(model: SentenceTransformer) -> str:
-    """SHA-256 (hex) over all that decides a model's output: tensors, configuration, preprocessing and tokenizer."""
+    """Return the SHA-256 (hex) of a model's tensors, configuration, preprocessing and tokenizer."""
     return _whole(model, _tensor_lines(model))
 
 
 def fingerprints(model: SentenceTransformer) -> Fingerprints:
-    """The fingerprints of a model that `in_one_shape` gave, and of what comes before its two projections."""
+    """Return the fingerprints of a model from `in_one_shape`, and of its towers."""
     lines = _tensor_lines(model)
     towers = _towers if has_own_projections(model) else _routes
     vision, text = towers(model, lines)
@@ -48,7 +48,7 @@ def _whole(model: SentenceTransformer, lines: dict[str, bytes]) -> str:
 
 
 def _towers(model: SentenceTransformer, lines: dict[str, bytes]) -> tuple[list[bytes], list[bytes]]:
-    """What decides the output of CLIP's two towers."""
+    """Everything that affects the output of the vision tower and of the text tower of a CLIP model."""
     module: Any = model[0]
     config, kind = module.model.config, type(module.model).__name__.encode()
     vision = [kind, _resizer(model), _canonical(config.vision_config.to_dict()), *_image_processing(module)]
@@ -60,7 +60,7 @@ def _towers(model: SentenceTransformer, lines: dict[str, bytes]) -> tuple[list[b
 
 
 def _routes(model: SentenceTransformer, lines: dict[str, bytes]) -> tuple[list[bytes], list[bytes]]:
-    """What decides that which enters the two projections of any other model."""
+    """Everything that affects the inputs of the two projections of any other model."""
     ends = {id(layer.weight) for layer in projections_of(model).values()}
     names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
     prompt = _canonical({"prompt": model.prompts.get(model.default_prompt_name or "")})
@@ -76,12 +76,12 @@ def _routes(model: SentenceTransformer, lines: dict[str, bytes]) -> tuple[list[b
 
 
 def _resizer(model: SentenceTransformer) -> bytes:
-    # With or without torchvision pictures are resized by other code, to slightly other pixels.
+    # Depends on whether torchvision is installed. The two classes resize pictures to slightly different pixels.
     return type(image_processor(model)).__name__.encode()
 
 
 def _modules(model: SentenceTransformer) -> Iterator[Any]:
-    """The model's modules; instead of a router, those of its routes, each once."""
+    """Yield each of the model's modules once; for a router, the modules of its routes."""
     seen: dict[int, Any] = {}
     for kind in ("image", "text") if sees_and_reads(model) else ():
         seen |= {id(module): module for module in route(model, "image" if kind == "image" else "text")}
@@ -96,13 +96,13 @@ def _sha256(parts: Iterable[bytes]) -> str:
 
 
 def _tensor_lines(model: SentenceTransformer) -> dict[str, bytes]:
-    """{name: a line that says all of the tensor}, in the order of the names."""
+    """{name: a line with the tensor's name, dtype, shape and content hash}, sorted by name."""
     lines: dict[str, bytes] = {}
     contents: dict[int, str] = {}
     for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
-        # What two routes share is read once.
+        # A tensor that two routes share is hashed once.
         if id(tensor) not in contents:
-            # A view of the tensor's own bytes: no copy of a large model.
+            # A view of the tensor's bytes avoids a copy of a large model.
             content = memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
             contents[id(tensor)] = hashlib.sha256(content).hexdigest()
         lines[name] = f"{name} {tensor.dtype} {tuple(tensor.shape)} {contents[id(tensor)]}".encode()
@@ -110,7 +110,7 @@ def _tensor_lines(model: SentenceTransformer) -> dict[str, bytes]:
 
 
 def _described(module: Any) -> Iterable[bytes]:
-    """A module's settings: of a transformer, its configuration, preprocessing and tokenizer."""
+    """Yield a module's settings; for a transformer, its configuration, preprocessing and tokenizer."""
     yield type(module).__name__.encode()
     if hasattr(module, "config_keys"):
         yield _canonical({key: getattr(module, key, None) for key in module.config_keys})
@@ -130,18 +130,18 @@ def _tokenizing(module: Any) -> Iterable[bytes]:
     processor = getattr(module, "processor", None)
     tokenizer: Any = getattr(processor, "tokenizer", processor)
     if hasattr(tokenizer, "get_vocab") and not hasattr(tokenizer, "backend_tokenizer"):
-        # SigLIP's, which is SentencePiece itself.
+        # The tokenizer of SigLIP is SentencePiece.
         yield _canonical({"vocabulary": tokenizer.get_vocab(), "max_length": tokenizer.model_max_length})
     if hasattr(tokenizer, "backend_tokenizer"):
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        # Set by the last call, not part of the tokenizer.
+        # Padding and truncation are set by the last call. They are not settings of the tokenizer.
         yield _canonical({**backend, "padding": None, "truncation": None})
         yield _canonical({"max_length": tokenizer.model_max_length})
 
 
 def _canonical(value: dict[str, Any]) -> bytes:
-    # Where it was loaded from and by which version is no part of what a model is; nor is the Python class that
-    # decodes its pictures (with or without torchvision).
+    # These keys do not identify a model: its location, the library's version, and the Python class of its image
+    # processor (with or without torchvision).
     passing = {
         "_name_or_path",
         "_processor_class",

@@ -1,4 +1,4 @@
-"""Models identified by their files: facts are remembered, and the towers are loaded only when they are needed."""
+"""Load models only when their towers are needed. The store keeps facts about each model, with a digest of its files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ _READERS = ("pillow", "sentence-transformers", "tokenizers", "torchvision", "tra
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a model without running it.
+    """Facts about a model that are available without loading it.
 
     Args:
-        fingerprint: of the whole model; `vision` and `text` of its towers, each with its preprocessing.
+        fingerprint: the fingerprint of the whole model.
+        vision, text: the fingerprint of each tower and its preprocessing.
         parameters: (name, count) of each parameter, in the model's order.
         heads: the projections.
-        limit: the most tokens of a title that are read; None: more than any title has.
-        language: the only language of its texts; None: several, or unknown.
+        limit: maximum number of tokens of a title; None if it is higher than any title needs.
+        language: the language of the training texts; None for several languages, or an unknown language.
     """
 
     fingerprint: str
@@ -64,7 +65,7 @@ class Facts:
         return cls(found.whole, found.vision, found.text, sizes, heads_of(model), *known)
 
     def stored(self) -> ModelFacts:
-        """Return the facts as the store keeps them."""
+        """Return the facts in the form for the store."""
         facts: dict[str, Any] = {"vision": self.vision, "text": self.text}
         facts |= {"parameters": [list(pair) for pair in self.parameters]}
         facts |= {"limit": self.limit, "language": self.language}
@@ -72,7 +73,7 @@ class Facts:
 
     @classmethod
     def read(cls, row: ModelFacts) -> Facts | None:
-        """Read the result of `stored`; None for a row of another kind."""
+        """Read the result of `stored`. None if the row has other contents."""
         try:
             sizes = tuple((str(name), int(size)) for name, size in row.facts["parameters"])
             vision, text = str(row.facts["vision"]), str(row.facts["text"])
@@ -86,17 +87,17 @@ class Facts:
 
 
 class LazyModel:
-    """A model by name, loaded at the first call of `encoder`.
+    """A model that is loaded when it is first needed.
 
     Args:
-        database: the store that remembers facts.
+        database: the store, which keeps the facts.
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
-        option: where the user named it, for messages.
-        fit: how a wide picture gets into the model's square.
-        bars: whether letterbox bars are cut off first.
-        changed: what is put into the model after loading, and the digest that tells it apart; None for nothing.
-        text_model: what embeds titles in the model's place: hub name or folder; None: the model itself.
+        option: the command-line option for this model, for error messages.
+        fit: the crop mode.
+        bars: whether letterbox bars are removed first.
+        changed: a function that changes the loaded model, and a digest that identifies the change; None for no change.
+        text_model: hub name or folder of a separate model that embeds titles; None: the same model embeds titles.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class LazyModel:
 
     @cached_property
     def remembered(self) -> Facts | None:
-        """The facts from when the model was last loaded; None if it never was, or has changed since."""
+        """The facts stored when the model was last loaded; None if it was never loaded, or its files have changed."""
         files = self._files()
         if files is None:
             return None
@@ -133,10 +134,10 @@ class LazyModel:
 
     @cached_property
     def facts(self) -> Facts:
-        """The model's facts; the model is loaded if none are remembered.
+        """The model's facts. The model is loaded if the store does not have them.
 
         Raises:
-            ModelUnavailable: it can't be loaded.
+            ModelUnavailable: the model can't be loaded.
         """
         if self.remembered is not None:
             return self.remembered
@@ -152,11 +153,11 @@ class LazyModel:
         return self._loaded is not None
 
     def encoder(self) -> Encoder:
-        """The whole model, loaded once.
+        """Return the whole model. It is loaded once.
 
         Raises:
-            ModelUnavailable: it can't be loaded.
-            DamagedModel: its files have just changed.
+            ModelUnavailable: the model can't be loaded.
+            DamagedModel: the model's files have changed since its facts were read.
         """
         encoder, found = self._load()
         if encoder.fingerprint != self.facts.fingerprint:
@@ -169,16 +170,17 @@ class LazyModel:
     def encoded_pictures(
         self, digests: Sequence[str], source: PictureSource, precision: str, *, keep: bool
     ) -> Iterator[Vectors]:
-        """Run the vision tower over pictures, in batches of `BATCH`.
+        """Run the vision tower on thumbnails, in batches of `BATCH`.
 
         Args:
-            digests: SHA-256 (hex) of each.
-            source: where the pictures come from.
+            digests: SHA-256 (hex) of each thumbnail.
+            source: loads the thumbnails.
             precision: `fp32` or `bf16`.
-            keep: whether what was found on the way may be written to the store; a tower finds nothing on the way.
+            keep: whether the results will be cached. If so, they are computed by the model libraries, never by
+                `PlainClip`; and a subclass may write intermediate results to the store.
 
         Returns:
-            Pooled vectors of each batch, (n, vision width) float32.
+            An iterator over the pooled vectors of each batch, (n, vision width) float32.
         """
         plain = self._plain(len(digests), precision, keep=keep)
         if plain is not None:
@@ -191,7 +193,7 @@ class LazyModel:
         return map(towers.pooled_pictures, prepared)
 
     def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
-        """Run the text tower over titles, in batches of `BATCH`: pooled vectors, (n, text width) float32 each."""
+        """Run the text tower on titles, in batches of `BATCH`. Yields pooled vectors, (n, text width) float32 each."""
         plain = self._plain(len(titles), precision, keep=keep)
         if plain is not None:
             return iter([plain.titles(titles)])
@@ -200,14 +202,14 @@ class LazyModel:
         return (towers.pooled_titles(towers.prepared_titles(batch)) for batch in batches(titles, BATCH))
 
     def token_counts(self, titles: Sequence[str], *, keep: bool) -> list[int]:
-        """How many tokens each title has, however many of them are read; `keep` as for `encoded_pictures`."""
+        """Return the number of tokens of each title before truncation. See `encoded_pictures` for `keep`."""
         plain = self._plain(len(titles), "fp32", keep=keep)
         return token_counts(self.encoder().model, titles) if plain is None else plain.token_counts(titles)
 
     def _plain(self, n: int, precision: str, *, keep: bool) -> PlainClip | None:
-        """The model's tower without the libraries, for a few inputs, where it was found to give the same vectors.
+        """The model as a `PlainClip` for a few inputs, if its vectors agree with those of the libraries; else None.
 
-        What is kept comes from the libraries alone: the two differ by rounding.
+        Not used for vectors that will be cached, because the two differ by rounding.
         """
         files = self._files()
         if keep or self.is_loaded or self._changed is not None or self._text_model is not None or files is None:
@@ -220,7 +222,7 @@ class LazyModel:
         return PlainClip.at(folder) if folder is not None and row is not None and row.facts.get("agrees") else None
 
     def _compare_with_plain(self, model: SentenceTransformer) -> None:
-        """Find out, once for these files, whether a tower without the libraries gives the same vectors."""
+        """Compare the vectors of `PlainClip` with those of the libraries, once for each digest of the files."""
         files, folder = self._files(), _folder(self.name)
         if self.device != "cpu" or self._changed is not None or self._text_model is not None:
             return
@@ -255,13 +257,13 @@ class LazyModel:
 
 
 class TitleModel:
-    """A model that only embeds titles, loaded at the first call of `vectors`.
+    """A model that only embeds titles. It is loaded when it is first needed.
 
     Args:
-        database: the store that remembers its fingerprint.
+        database: the store, which keeps the model's fingerprint.
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
-        option: where the user named it, for messages.
+        option: the command-line option for this model, for error messages.
     """
 
     def __init__(self, database: Database, name: str, device: str, *, option: str = "--title-model") -> None:
@@ -276,21 +278,21 @@ class TitleModel:
         """SHA-256 (hex) of the model.
 
         Raises:
-            ModelUnavailable: it can't be loaded.
+            ModelUnavailable: the model can't be loaded.
         """
         return self._known[0]
 
     @property
     def width(self) -> int:
-        """Values per vector; errors as for `fingerprint`."""
+        """Number of dimensions of a vector. Raises the same errors as `fingerprint`."""
         return self._known[1]
 
     def vectors(self, titles: list[str], count: Callable[[int], None]) -> Any:
-        """Embed titles: (n, d) float32 of norm 1.
+        """Embed titles: (n, d) float32 of length 1.
 
         Raises:
-            ModelUnavailable: it can't be loaded.
-            DamagedModel: its files have just changed.
+            ModelUnavailable: the model can't be loaded.
+            DamagedModel: the model's files have changed since its fingerprint was read.
         """
         return title_vectors(self._load(), titles, count)
 
@@ -324,7 +326,7 @@ class TitleModel:
         return self._loaded
 
     def _files(self) -> str | None:
-        # Not the same row as that of a CLIP model in the same folder.
+        # A CLIP model in the same folder has another row.
         files = files_digest(self.name)
         return None if files is None else hashlib.sha256(f"{files} titles".encode()).hexdigest()
 
@@ -334,20 +336,20 @@ def _plain_key(files: str) -> str:
 
 
 def _remember(database: Database, files: str, facts: ModelFacts) -> None:
-    """Keep what is known of a model; where the store can't be written, it is found out each time."""
+    """Save facts about a model, unless the store can't be written."""
     if not database.unwritable:
         with database.write() as session:
             write_known_model(session, files, facts)
 
 
 def files_digest(name: str) -> str | None:
-    """Return the SHA-256 (hex) of the paths, sizes, times and inodes of a model's files, and of its readers' versions.
+    """Return the SHA-256 (hex) of the paths, sizes, times and inodes of a model's files, and the libraries' versions.
 
     Like git's index (https://git-scm.com/docs/racy-git), this does not read the files: reading gigabytes would take
     longer than the work that it saves.
 
     Returns:
-        None for a model whose files are not on this machine.
+        The digest; None for a model whose files are not on this machine.
     """
     folder = _folder(name)
     if folder is None:
@@ -362,27 +364,27 @@ def files_digest(name: str) -> str | None:
                 told = (str(path.relative_to(folder)), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
                 digest.update(repr(told).encode())
     except OSError:
-        # A file has disappeared (the files are being replaced) or can't be read.
+        # A file was removed in the meantime, or can't be read.
         return None
     return digest.hexdigest()
 
 
 def local_folder(name: str) -> Path | None:
-    """Return the folder that `name` refers to, whatever it contains; None if there is none, as for a hub name."""
+    """Return the folder that `name` refers to, without checking its contents; None if it does not exist."""
     try:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None
     except (OSError, RuntimeError):
-        # Not a valid path; `model_folder` reports that when the model is loaded.
+        # Not a valid path. `model_folder` reports the error when the model is loaded.
         return None
 
 
 def _folder(name: str) -> Path | None:
-    """Return the folder of a model's files: the folder itself, or its place in the hub's cache."""
+    """Return the folder of a model's files: the folder `name`, or the model's folder in the hub's local cache."""
     folder = local_folder(name)
     if folder is not None:
         return folder
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (a folder needs no hub)
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (a local folder does not need it)
 
     full = name if "/" in name else f"sentence-transformers/{name}"
     try:

@@ -1,4 +1,4 @@
-"""Load sentence-transformers models from a folder or the hub, and map the libraries' errors to ours."""
+"""Load sentence-transformers models from a folder or the hub, and convert the libraries' errors to `trainer.errors`."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def load_model(name: str, device: str, *, option: str, text_only: bool = False) -> SentenceTransformer:
-    """Load a model in float32 from a folder if it exists, else from the hub, else from the hub's local cache.
+    """Load a model in float32: from a folder if it exists, else from the hub, else from the hub's local cache.
 
     Args:
         name: folder or hub name (`sentence-transformers/` may be left out).
         device: `cpu`, `cuda` or `mps`.
-        option: the command-line option for this model, for messages.
-        text_only: it embeds text only.
+        option: the command-line option for this model, for error messages.
+        text_only: whether the model embeds only text.
 
     Raises:
         UnknownModel: neither a folder nor a model on the hub has this name.
         NoNetwork: the hub can't be reached, and the model is not in the cache.
-        DamagedModel: files are missing, unreadable or not in safetensors; or tensors are missing, or too many.
+        DamagedModel: files are missing, unreadable or not in safetensors, or tensors are missing or unexpected.
     """
     folder = model_folder(name, option)
     cached_only = folder is None and not _hub_has(name, option)
@@ -66,10 +66,10 @@ def load_model(name: str, device: str, *, option: str, text_only: bool = False) 
 
 @contextmanager
 def _loading_reports() -> Iterator[list[dict[str, Any]]]:
-    """Collect what transformers reports of each checkpoint: it fills missing tensors with random numbers and goes on.
+    """Collect transformers' report on each checkpoint, because it replaces missing tensors by random numbers.
 
-    sentence-transformers does not pass the report on (`output_loading_info` of
-    https://huggingface.co/docs/transformers/main_classes/model), so it is asked for in its place.
+    sentence-transformers does not return the report (`output_loading_info` in
+    https://huggingface.co/docs/transformers/main_classes/model), so `from_pretrained` is patched to collect it.
     """
     reports: list[dict[str, Any]] = []
     original = PreTrainedModel.__dict__["from_pretrained"]
@@ -88,13 +88,13 @@ def _loading_reports() -> Iterator[list[dict[str, Any]]]:
 
 
 def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only: bool) -> None:
-    """Refuse a checkpoint that does not fit its architecture.
+    """Reject a checkpoint whose tensors do not match its architecture.
 
-    A text model may lack the pooler, or have a head that it was trained with, and a language model may have the head
-    that predicts words: embeddings use none of them.
+    Accepted, because embeddings do not use them: a missing pooler or an additional head in a text model, and a language
+    model's head for predicting words.
     """
     missing = sorted(key for key in report["missing_keys"] if not (text_only and ".pooler." in f".{key}"))
-    # Old checkpoints have these numbers, which are computed.
+    # Old checkpoints contain position ids. The libraries compute them instead.
     unexpected = [] if text_only else sorted(key for key in report["unexpected_keys"] if not _is_unused(key))
     for what, keys in (("lacks the tensors", missing), ("has unexpected tensors", unexpected)):
         if keys:
@@ -112,10 +112,12 @@ def _is_unused(key: str) -> bool:
 
 
 def _hub_has(name: str, option: str) -> bool:
-    """Ask the hub once, with a short timeout; the libraries would retry for over a minute. False: unreachable.
+    """Whether the hub has the model; False if it can't be reached.
+
+    Asks once, with a short timeout. The libraries would retry for over a minute.
 
     Raises:
-        UnknownModel: the hub has no such model, or does not give access to it.
+        UnknownModel: the hub does not have the model, or does not give access to it.
     """
     full = name if "/" in name else f"sentence-transformers/{name}"
     try:
@@ -125,8 +127,8 @@ def _hub_has(name: str, option: str) -> bool:
             f"the hub has no model {full}, or gives no access to it; check the name, or give a folder with {option}"
         ) from error
     except Exception:
-        # Offline mode, refused, timed out, no name service: each has its own class, depending on the HTTP library of
-        # the installed hub client. The model may still be in the cache.
+        # Offline mode, a refused connection, a timeout and a DNS failure have different exception classes, which depend
+        # on the HTTP library of the installed hub client. The model may still be in the cache.
         logger.info("the model hub can't be reached", exc_info=True)
         return False
     return True
@@ -134,13 +136,13 @@ def _hub_has(name: str, option: str) -> bool:
 
 @contextmanager
 def _mapped(name: str, option: str) -> Iterator[None]:
-    """Map the model libraries' errors to ours."""
+    """Convert the model libraries' errors to `trainer.errors`."""
     try:
         yield
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedModel(_damaged(name, error, option)) from error
     except Exception as error:
-        # transformers raises plain OSError for a missing file, an unsafe format and an unreachable hub alike.
+        # transformers raises OSError for a missing file, an unsafe format and an unreachable hub.
         if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) for cause in _causes(error)):
             base = " or --title-model base" if option == "--title-model" else ""
             raise NoNetwork(

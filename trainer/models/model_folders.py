@@ -1,4 +1,4 @@
-"""What a model's name refers to, as far as that is known without loading the model or asking the hub."""
+"""Resolve a model's name to a folder, without loading the model or asking the hub."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["model_folder"]
 
 _PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _OF_A_RUN = ("base", "champion", "tuned")
-"""Words for a run's model that don't name a run by themselves; they are never a model on the hub."""
+"""Words that name a run's model only together with the run. They never name a model on the hub."""
 _TAKEN = {
     "--model": "N:base (what run N started from)",
     "--text-model": "a sentence model",
     "--title-model": "base (the base model's own text tower)",
 }
-"""What else each option accepts as a model's name."""
+"""{option: what it accepts other than a folder or hub name}, for error messages."""
 
 
 def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
-    """Return the folder that `name` refers to, after checking its files; None for a name that the hub may know.
+    """Return the folder that `name` refers to, after checking its files; None for a possible hub name.
 
     Args:
-        name: as the user gave it.
-        option: the command-line option for this model, for messages.
-        takes: what else the option accepts, for messages, where that is not as in `_TAKEN`.
+        name: the name given by the user.
+        option: the command-line option for this model, for error messages.
+        takes: what the option accepts other than a folder or hub name, for error messages; empty for `_TAKEN`.
 
     Raises:
-        UnknownModel: the folder does not exist or holds no model, and the name is not a possible hub name.
-        DamagedModel: the folder or a module's folder has no weights, or none in safetensors.
+        UnknownModel: the folder contains no model; or it does not exist, and the name is not a possible hub name.
+        DamagedModel: the folder or a module's folder has no weights in safetensors.
     """
     if name == READER:
         return None
@@ -43,7 +43,7 @@ def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
             _check(folder, option)
             return folder
     except (OSError, RuntimeError) as error:
-        # The name is too long for a file, or the folder is not readable; pathlib's RuntimeError: an unknown user's ~.
+        # OSError: the name is too long for a file, or the folder is unreadable. RuntimeError: ~ names an unknown user.
         reason = error.strerror if isinstance(error, OSError) else "there is no such home folder"
         raise UnknownModel(
             f"{name} is not a model's folder ({reason}); name a folder or a hub name with {option}"
@@ -57,12 +57,12 @@ def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
 
 
 def _check(folder: Path, option: str) -> None:
-    """Refuse a folder that would fail deep inside the libraries, or load weights that can run code."""
+    """Reject a folder that would cause an obscure error in the libraries, or whose weights can run code."""
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UnknownModel(
             f"{folder} holds no model (neither config.json nor modules.json); name another with {option}"
         )
-    # A module's weights are not replaced by another's.
+    # Each module is checked, because safetensors of one module do not replace the pickle of another.
     modules = (module.iterdir() for module in _modules(folder, option) if module.is_dir())
     if any(_pickles_alone(files) for files in (folder.rglob("*"), *modules)):
         raise DamagedModel(
@@ -76,7 +76,7 @@ def _check(folder: Path, option: str) -> None:
 
 
 def _modules(folder: Path, option: str) -> list[Path]:
-    """The folders of the modules that sentence-transformers would load; empty where it would choose them itself."""
+    """The folders in `modules.json`, which sentence-transformers would load; empty if the file does not exist."""
     listed = folder / "modules.json"
     if not listed.is_file():
         return []
@@ -89,6 +89,6 @@ def _modules(folder: Path, option: str) -> list[Path]:
 
 
 def _pickles_alone(files: Iterable[Path]) -> bool:
-    """Whether these files contain weights, but none in safetensors."""
+    """Whether these files contain weights as pickles, but no safetensors."""
     kinds = {file.suffix for file in files}
     return not kinds.isdisjoint(_PICKLES) and ".safetensors" not in kinds

@@ -1,10 +1,9 @@
-"""One tower of a CLIP, run on a few thumbnails or titles straight from its files: for `search` and `match`.
+"""Run one tower of a CLIP model on a few thumbnails or titles, directly from its files, for `search` and `match`.
 
-The model libraries take five seconds to import, which is most of what a query costs. A CLIP's tower is short
-(Radford et al. 2021, https://arxiv.org/abs/2103.00020), so it is written out here: a transformer with
-pre-normalisation, quick GELU or GELU, on patches or on tokens. It is used only for files that the libraries have loaded
-once, and of which both gave the same vectors (`agrees`), and only for a few inputs on the processor; all else is
-encoded through the libraries.
+Importing the model libraries takes five seconds, which is most of the time of a query. A CLIP tower is short
+(Radford et al. 2021, https://arxiv.org/abs/2103.00020), so this module implements it: a pre-norm transformer on patches
+or tokens, with quick GELU or GELU. It is used only on the CPU, for a few inputs, and for files that the libraries have
+loaded before with the same vectors (`agrees`). Otherwise, the libraries encode.
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ __all__ = ["PlainClip"]
 
 Vectors = NDArray[np.float32]
 
-# Both shapes, edges and flat parts; a title with more tokens than any CLIP reads, marks, capitals and other scripts.
+# Inputs for `agrees`: wide and tall pictures with edges and flat areas; titles with punctuation, capitals and other
+# scripts, and a title that is truncated.
 _PICTURES = [Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 40).convert("RGB") for size in ((320, 181), (99, 250))]
 _TITLES = ["", "A fox, 3 Füchse & 狐's  DEN — #1 🎈", "long titles are cut where they must be " * 20]
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -40,16 +40,16 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
 }
 _LEGACY_END = 2
-"""The end-of-text number that old configurations name wrongly: there, the end is the largest number."""
+"""The wrong end-of-text token id in old configurations. With it, the end is the token with the largest id."""
 
 
 @dataclass(frozen=True)
 class PlainClip:
-    """A CLIP's files.
+    """A CLIP model, read from its files.
 
     Args:
-        folder: where `config.json`, `model.safetensors`, `preprocessor_config.json` and `tokenizer.json` are.
-        config: what the first of them says.
+        folder: folder of `config.json`, `model.safetensors`, `preprocessor_config.json` and `tokenizer.json`.
+        config: the contents of `config.json`.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class PlainClip:
 
     @classmethod
     def at(cls, model: Path) -> PlainClip | None:
-        """The CLIP in a folder, or in its `0_CLIPModel` as sentence-transformers keeps it; None for anything else."""
+        """Return the CLIP model in a folder, or in its subfolder `0_CLIPModel` (sentence-transformers); else None."""
         for folder in (model, model / "0_CLIPModel"):
             try:
                 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -71,7 +71,8 @@ class PlainClip:
         """Run the vision tower on RGB pictures: (n, width) float32, before the projection.
 
         Raises:
-            KeyError, OSError, TypeError, ValueError, SafetensorError: the files are not as expected.
+            KeyError, OSError, TypeError, ValueError, SafetensorError: the files do not have the expected contents, or
+                torchvision is installed.
         """
         if importlib.util.find_spec("torchvision") is not None:
             raise ValueError("with torchvision, the libraries resize pictures by other code")
@@ -87,22 +88,22 @@ class PlainClip:
             return _float32(_normed(x[:, 0], weights, "post_layernorm", about))
 
     def titles(self, titles: Sequence[str]) -> Vectors:
-        """Run the text tower on titles: (n, width) float32, before the projection; errors as for `pictures`."""
+        """Run the text tower on titles: (n, width) float32, before the projection. Raises the errors of `pictures`."""
         about = self._tower("text")
         parts = [self._tokens(as_text(title)) for title in titles]
         with self._weights("text_model") as weights, torch.no_grad():
-            # One by one: without padding there is nothing to mask.
+            # One title at a time, so that padding and its mask are not needed.
             return np.concatenate([_float32(self._text(tokens, weights, about)) for tokens in parts])
 
     def frame(self) -> tuple[int, tuple[int, int, int]]:
-        """The side in pixels of the square that the model sees, and its mean colour."""
+        """Return the side of the model's square input in pixels, and its mean colour."""
         about = _preprocessing(self.folder)
         size = about["crop_size"] if about["do_center_crop"] else about["size"]
         red, green, blue = (round(255 * value) for value in about["image_mean"])
         return int(size["height"] if "height" in size else size["shortest_edge"]), (red, green, blue)
 
     def agrees(self, towers: Towers) -> bool:
-        """Whether this gives the vectors that the libraries give, for pictures and titles that show differences."""
+        """Whether the vectors agree with those of the libraries, for pictures and titles that reveal differences."""
         try:
             seen, said = self.pictures(_PICTURES), self.titles(_TITLES)
         except (KeyError, OSError, TypeError, ValueError, RuntimeError, SafetensorError):
@@ -120,7 +121,7 @@ class PlainClip:
         return x[:, int(numbers.argmax()) if end == _LEGACY_END else tokens.index(end)]
 
     def _tower(self, name: str) -> Mapping[str, Any]:
-        """A tower's configuration; what it leaves out has CLIP's defaults."""
+        """A tower's configuration, with CLIP's defaults for missing values."""
         known = {"vision": _VISION, "text": _TEXT}[name]
         return {**known, **self.config[f"{name}_config"]}
 
@@ -128,7 +129,7 @@ class PlainClip:
         return _Weights(self.folder / "model.safetensors", tower)
 
     def token_counts(self, titles: Sequence[str]) -> list[int]:
-        """How many tokens each title has, however many of them are read; errors as for `pictures`."""
+        """Return the number of tokens of each title before truncation. Raises the errors of `pictures`."""
         tokenizer = self._tokenizer()
         tokenizer.no_truncation()
         return [len(tokenizer.encode(as_text(title)).ids) for title in titles]
@@ -136,7 +137,7 @@ class PlainClip:
     def _tokens(self, text: str) -> list[int]:
         about = json.loads((self.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         tokenizer = self._tokenizer()
-        # Where the file has a limit of its own, the libraries keep to it.
+        # The libraries use the limit in `tokenizer.json` if it has one.
         own = (tokenizer.truncation or {}).get("max_length", about["model_max_length"])
         tokenizer.enable_truncation(int(min(own, about["model_max_length"])))
         return list(tokenizer.encode(text).ids)
@@ -147,7 +148,7 @@ class PlainClip:
         return tokenizer
 
     def _prepared(self, image: Image.Image) -> Tensor:
-        """(3, height, width): resized, the middle cut out if the model's settings say so, normalised."""
+        """Resize, center-crop (if the model's settings say so) and normalise a picture: (3, height, width) float32."""
         about = _preprocessing(self.folder)
         if not all(about[step] for step in ("do_resize", "do_rescale", "do_normalize")):
             raise ValueError("a step of the usual preprocessing is left out")
@@ -170,7 +171,7 @@ _STEPS = {"do_resize": True, "do_center_crop": True, "do_rescale": True, "do_nor
 
 
 def _size(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
-    """Width and height of the resized picture, rounded as the libraries do."""
+    """Width and height of the resized picture, rounded as in the libraries."""
     if "shortest_edge" not in size:
         return int(size["width"]), int(size["height"])
     (width, height), edge = image.size, int(size["shortest_edge"])
@@ -178,7 +179,7 @@ def _size(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _preprocessing(folder: Path) -> Mapping[str, Any]:
-    """How the libraries make a picture ready: newer ones keep it beside the tokenizer's settings."""
+    """The settings of the image processor. Newer versions of transformers save them in `processor_config.json`."""
     for name, key in (("preprocessor_config.json", None), ("processor_config.json", "image_processor")):
         path = folder / name
         if path.is_file():
@@ -188,7 +189,7 @@ def _preprocessing(folder: Path) -> Mapping[str, Any]:
 
 
 class _Weights:
-    """A tower's tensors, read from the file as they are asked for."""
+    """A tower's tensors. Each is read from the file when it is used."""
 
     def __init__(self, path: Path, tower: str) -> None:
         self._file: Any = safe_open(str(path), "pt")
@@ -207,7 +208,7 @@ class _Weights:
 
 
 def _layers(x: Tensor, weights: _Weights, about: Mapping[str, Any], *, causal: bool) -> Tensor:
-    """The transformer's blocks on (n, length, width)."""
+    """Apply the transformer's blocks to (n, length, width)."""
     act = _ACTIVATIONS[about["hidden_act"]]
     for number in range(int(about["num_hidden_layers"])):
         at = f"encoder.layers.{number}"

@@ -1,4 +1,4 @@
-"""A model's two projections without the towers: the recipe trains only these, on the towers' cached output."""
+"""A model's two projections without its towers. The default recipe trains only them, on the towers' cached output."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class Heads:
     """Two projections without bias, float32.
 
     Args:
-        visual: (d, vision width), for thumbnails.
-        text: (d, text width), for titles.
+        visual: (d, vision width), the projection of thumbnails.
+        text: (d, text width), the projection of titles.
     """
 
     visual: Tensor
     text: Tensor
 
     def pictures(self, pooled: Vectors) -> Vectors:
-        """Embed thumbnails: (n, vision width) pooled vectors to (n, d) float32 of norm 1."""
+        """Embed thumbnails: (n, vision width) pooled vectors to (n, d) float32 of length 1."""
         return _projected(pooled, self.visual)
 
     def titles(self, pooled: Vectors) -> Vectors:
-        """Embed titles: (n, text width) pooled vectors to (n, d) float32 of norm 1."""
+        """Embed titles: (n, text width) pooled vectors to (n, d) float32 of length 1."""
         return _projected(pooled, self.text)
 
     def tensors(self) -> dict[str, Tensor]:
-        """{parameter name: weights}."""
+        """Return {parameter name: weights}."""
         return {VISUAL: self.visual, TEXT: self.text}
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Heads | None:
@@ -58,7 +58,7 @@ class Heads:
         return replace(self, visual=kept[VISUAL], text=kept[TEXT])
 
     def as_bytes(self) -> bytes:
-        """Return the projections as a safetensors file."""
+        """Return the projections in the safetensors format."""
         return save({name: tensor.contiguous() for name, tensor in self.tensors().items()})
 
     @classmethod
@@ -72,7 +72,7 @@ class Heads:
 
 
 def heads_of(model: SentenceTransformer) -> Heads:
-    """A copy of the two projections of a model that `in_one_shape` gave."""
+    """Return a copy of the two projections of a model from `in_one_shape`."""
     layers = projections_of(model)
     visual, text = (layers[name].weight.detach().cpu().float().clone() for name in (VISUAL, TEXT))
     return Heads(visual, text)

@@ -1,8 +1,8 @@
-"""The model `reader`: the words read on a thumbnail, compared with a title by a sentence model.
+"""The model `reader`: reads the words on a thumbnail, and compares them with a title by a sentence model.
 
-It looks like any model whose projections are plain matrices: two identity matrices beside the sentence model's output
-vectors, which a run may train. The vectors have one more dimension than the sentence model's. Thumbnails without words
-point along it, and titles never do, so that their cosine is 0 with every title.
+It has the interface of other models: the sentence model's vectors are the pooled vectors, and the two projections are
+identity matrices, which a run can train. The vectors have one more dimension than the sentence model's. It is 1 for
+thumbnails without words and 0 for titles, so that a thumbnail without words has cosine 0 with every title.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ def open_model(
     bars: Bars = "cut",
     changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
 ) -> LazyModel:
-    """A model by name, not loaded yet: the reader where it is named so, else see `LazyModel`.
+    """Return a model by name, not loaded yet: a `ReaderModel` for the name `reader`, else a `LazyModel`.
 
     Args:
         database: the store.
         name: `reader`, a hub name or a folder.
         device: `cpu`, `cuda` or `mps`.
-        text_model: what embeds titles, and for the reader words, too: hub name or folder; None: the model itself, and
-            for the reader the packaged sentence model.
-        option: where the user named the model, for messages.
-        fit: how a wide picture gets into a model's square; the reader sees the whole picture in any case.
-        bars: whether letterbox bars are cut off; the reader sees the whole picture in any case.
+        text_model: hub name or folder of the model that embeds titles and, for the reader, the words on thumbnails;
+            None: the model itself or, for the reader, the packaged sentence model.
+        option: the command-line option for this model, for error messages.
+        fit: the crop mode. The reader always gets the whole picture.
+        bars: whether letterbox bars are removed first. The reader always gets the whole picture.
         changed: see `LazyModel`.
 
     Raises:
@@ -72,13 +72,13 @@ def open_model(
 
 
 class ReaderModel(LazyModel):
-    """Words of thumbnails and titles, embedded by one sentence model.
+    """Embeds the words on thumbnails, and titles, by one sentence model.
 
     Args:
-        database: where words and facts are remembered.
-        device: where the sentence model runs: `cpu`, `cuda` or `mps`.
-        text_model: the sentence model: hub name or folder.
-        reader: what reads the words; None for RapidOCR.
+        database: the store, which keeps words and facts.
+        device: the device of the sentence model: `cpu`, `cuda` or `mps`.
+        text_model: hub name or folder of the sentence model.
+        reader: the OCR; None for RapidOCR.
 
     Raises:
         ReaderMissing: the reader's packages are not installed.
@@ -98,12 +98,12 @@ class ReaderModel(LazyModel):
 
     @cached_property
     def remembered(self) -> Facts | None:
-        """Nothing: the facts need no weights of a vision tower, and are made at once."""
+        """Always None: the facts are not stored, because computing them does not need a vision tower."""
         return None
 
     @cached_property
     def facts(self) -> Facts:
-        """Fingerprints and the identity projections; the sentence model is loaded where it was not known before.
+        """Fingerprints and identity projections. The sentence model is loaded if the store has no facts about it.
 
         Raises:
             ModelUnavailable: the sentence model can't be loaded.
@@ -115,10 +115,10 @@ class ReaderModel(LazyModel):
         return Facts(whole, vision, text, sizes, Heads(torch.eye(width), torch.eye(width)))
 
     def encoder(self) -> Encoder:
-        """There is none.
+        """Not supported: the reader is not a sentence-transformers model.
 
         Raises:
-            NotAClip: always; the message says what can be done instead.
+            NotAClip: always.
         """
         raise NotAClip(
             "the reader is no sentence-transformers model: it has no vision tower to train and can't be exported; "
@@ -128,7 +128,7 @@ class ReaderModel(LazyModel):
     def encoded_pictures(
         self, digests: Sequence[str], source: PictureSource, precision: str, *, keep: bool
     ) -> Iterator[Vectors]:
-        """Read pictures and embed their words: (n, d) float32 of length 1 for each batch; the precision is fp32."""
+        """Read thumbnails and embed their words, always in fp32. Yields (n, d) float32 of length 1 for each batch."""
         for batch in batches(digests, BATCH):
             words = read_words(self._database, self._reader, batch, source, _silent, keep=keep)
             vectors = np.zeros((len(batch), self._texts.width + 1), np.float32)
@@ -139,13 +139,13 @@ class ReaderModel(LazyModel):
             yield vectors
 
     def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
-        """Embed titles: (n, d) float32 of length 1 for each batch; the precision is fp32."""
+        """Embed titles, always in fp32. Yields (n, d) float32 of length 1 for each batch."""
         for batch in batches(titles, BATCH):
             yield np.pad(self._texts.vectors(list(batch), _silent), ((0, 0), (0, 1)))
 
 
 def _place(text_model: str) -> str:
-    """The folder of the packaged sentence model where it is meant and installed; else the name as it is."""
+    """The folder of the packaged sentence model if it is requested and installed; else the given name."""
     if text_model != DEFAULT_TEXT_MODEL:
         return text_model
     found = importlib.util.find_spec(_PACKAGE)

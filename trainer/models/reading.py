@@ -1,7 +1,8 @@
-"""The words on thumbnails: each picture is read once by an OCR program, and the words are kept in the store.
+"""Read the words on thumbnails. An OCR reads each thumbnail once, and the words are saved in the store.
 
-The OCR is RapidOCR (https://github.com/RapidAI/RapidOCR), PaddleOCR's models on onnxruntime; its wheel carries the
-models, so nothing is downloaded. It is the extra `thumbtune[reader]`. It knows Latin letters, digits and Chinese.
+The OCR is RapidOCR (https://github.com/RapidAI/RapidOCR), which runs PaddleOCR's models on onnxruntime. Its wheel
+contains the models, so nothing is downloaded. The extra `thumbtune[reader]` installs it. It recognises Latin letters,
+digits and Chinese.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ INSTALL = "pip install 'thumbtune[reader]'"
 
 LEAST_CONFIDENCE = 0.7
 LONGEST_TEXT = 1000
-"""Characters kept of one picture: more than a thumbnail can show, and than a sentence model reads."""
+"""Maximum number of characters of a thumbnail's text: more than fits on a thumbnail or into a sentence model."""
 LONGEST_SIDE = 640
-"""Pixels: a larger picture is shrunk to this before it is read. YouTube's `hqdefault` has 480."""
+"""In pixels. A larger picture is scaled down to this size first. YouTube's `hqdefault` is 480 pixels wide."""
 MOST_BOXES = 100
-"""Boxes of text that are read in one picture. A thumbnail has a few; a hostile one could have a thousand."""
+"""Maximum number of text boxes that are read in one picture. A malicious thumbnail could have a thousand."""
 _SHORTEST_SIDE = 96
 _DISTRIBUTION = "rapidocr-onnxruntime"
-# Counted up when what is kept for a picture changes with the same OCR.
+# Version of `joined` and its limits: increased when the saved words change with the same OCR.
 _JOINING = 1
 _BATCH = 8
 
@@ -48,9 +49,9 @@ class Found:
     """One piece of text in a picture.
 
     Args:
-        text: as it was read.
+        text: the text.
         confidence: 0 to 1.
-        left, top, right, bottom: pixels.
+        left, top, right, bottom: edges, in pixels.
     """
 
     text: str
@@ -62,16 +63,16 @@ class Found:
 
 
 def joined(pieces: Iterable[Found], least: float = LEAST_CONFIDENCE) -> str:
-    """Put pieces of text in reading order: lines from top to bottom, pieces of a line from left to right.
+    """Join pieces of text in reading order: lines from top to bottom, the pieces of a line from left to right.
 
-    A piece joins the line above it when their middles are less than half the lower one's height apart.
+    A piece belongs to the current line if the vertical distance of their centres is less than half the smaller height.
 
     Args:
-        pieces: in any order.
-        least: pieces of lower confidence are left out.
+        pieces: the pieces, in any order.
+        least: minimum confidence; other pieces are left out.
 
     Returns:
-        One line, pieces separated by spaces, at most `LONGEST_TEXT` characters; empty where nothing was read.
+        The text, separated by spaces, at most `LONGEST_TEXT` characters; empty if no text was read.
     """
     lines: list[list[Found]] = []
     kept = [piece for piece in pieces if piece.confidence >= least and _plain(piece.text)]
@@ -95,7 +96,7 @@ def _middle(piece: Found) -> float:
 
 
 def _plain(text: str) -> str:
-    """Text without control characters (PostgreSQL stores no NUL), runs of white space as one space."""
+    """Text without control characters (PostgreSQL can't store NUL), with runs of whitespace replaced by one space."""
     return " ".join("".join(char if unicodedata.category(char)[0] != "C" else " " for char in text).split())
 
 
@@ -103,16 +104,16 @@ class Reader(Protocol):
     """Reads the words in pictures."""
 
     name: str
-    """Name and version: what it reads is kept under this."""
+    """Name and version: the key of its words in the store."""
 
     def read(self, image: Image.Image) -> str:
-        """The words in an RGB picture, see `joined`."""
+        """Return the words in an RGB picture, in the form of `joined`."""
 
 
 class RapidReader:
-    """RapidOCR on one thread of the processor, its models loaded at the first picture.
+    """RapidOCR on one CPU thread. The models are loaded for the first picture.
 
-    The classifier that turns text by 180 degrees is left out: thumbnails are upright.
+    The classifier that detects upside-down text is disabled, because thumbnails are upright.
 
     Raises:
         ReaderMissing: the extra is not installed.
@@ -126,12 +127,12 @@ class RapidReader:
         self.name = f"{_DISTRIBUTION} {version}, joined {_JOINING}"
 
     def read(self, image: Image.Image) -> str:
-        """The words in an RGB picture of any size.
+        """Return the words in an RGB picture of any size.
 
         Raises:
-            ReaderMissing: a part of the extra can't be imported.
+            ReaderMissing: a package of the extra can't be imported.
         """
-        # BGR, as OpenCV has it.
+        # OpenCV uses BGR.
         pixels = np.ascontiguousarray(np.asarray(_bounded(image))[:, :, ::-1])
         pieces, _seconds = _engine()(pixels)
         return joined(_piece(*piece) for piece in (pieces or ())[:MOST_BOXES])
@@ -142,12 +143,12 @@ def _engine() -> Any:
     try:
         from rapidocr_onnxruntime import RapidOCR  # noqa: PLC0415 (optional, and slow to import)
     except ImportError as error:
-        # The packages are there; one of them lacks a library of the system, as OpenCV does where there is no display.
+        # The packages are installed, but a system library is missing, as for OpenCV on a server without a display.
         raise ReaderMissing(
             f"the packages that read words can't be imported ({error}); {INSTALL}, and where a system library such as "
             "libGL is missing, install opencv-python-headless in place of opencv-python"
         ) from error
-    # More than one thread costs more processor time than it saves: its operations are small.
+    # The operations are small, so more threads cost more CPU time than they save.
     engine = RapidOCR(
         use_cls=False,
         intra_op_num_threads=1,
@@ -156,7 +157,7 @@ def _engine() -> Any:
         det_limit_side_len=LONGEST_SIDE,
         det_max_candidates=MOST_BOXES,
     )
-    # It writes to stderr through handlers of its own, a warning for each picture without words among others.
+    # RapidOCR logs to stderr with its own handlers, for example a warning for each picture without words.
     for name in ("RapidOCR", "OrtInferSession", "ch_ppocr_det", "ch_ppocr_rec"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return engine
@@ -167,9 +168,9 @@ def _missing() -> ReaderMissing:
 
 
 def _bounded(image: Image.Image) -> Image.Image:
-    """The picture with sides of `_SHORTEST_SIDE` to `LONGEST_SIDE` pixels: shrunk in proportion, then padded.
+    """The picture with sides of `_SHORTEST_SIDE` to `LONGEST_SIDE` pixels: scaled down in proportion, then padded.
 
-    A strip of a few pixels would be enlarged by the OCR, to a size that grows with its length.
+    Without padding, the OCR would enlarge a picture that is only a few pixels high to a very large one.
     """
     longest = max(image.size)
     if longest > LONGEST_SIDE:
@@ -196,23 +197,23 @@ def read_words(
     *,
     keep: bool = True,
 ) -> Mapping[str, str]:
-    """The words in pictures: from the store where they were read before, else read now.
+    """Return the words on thumbnails. Words that are not in the store yet are read now.
 
-    What was read is written to the store batch by batch, so that reading that was cut off goes on where it stopped.
+    New words are written to the store batch by batch, so that an interrupted reading continues where it stopped.
 
     Args:
         database: the store.
         reader: the OCR.
-        digests: SHA-256 (hex) of each picture.
-        source: where the pictures come from.
-        count: told of each distinct picture that is ready.
-        keep: write what was read to the store.
+        digests: SHA-256 (hex) of each thumbnail.
+        source: loads the thumbnails.
+        count: receives the number of distinct thumbnails done.
+        keep: write new words to the store.
 
     Returns:
-        {digest: words}; empty words where the picture has none.
+        {digest: words}; an empty string for a thumbnail without words.
 
     Raises:
-        BadPicture: a picture can't be decoded.
+        BadPicture: a thumbnail can't be decoded.
         ReaderMissing: see `RapidReader`.
     """
     wanted = list(dict.fromkeys(digests))

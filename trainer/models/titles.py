@@ -1,4 +1,4 @@
-"""How much of a title a model reads, and whether it knows the language."""
+"""Count the tokens of titles, and check whether a model was trained on their language."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ENGLISH, CHINESE = "English", "Chinese"
 
 _CLIPS_VOCABULARY = 49_408
 _NO_LIMIT = 4096
-"""No title has as many tokens: YouTube's have at most 100 characters."""
+"""More tokens than any title has: titles on YouTube have at most 100 characters."""
 _MARKS = 2
-"""Tokens that begin and end a text."""
+"""Number of begin and end tokens of a text."""
 _MOST_TOKENS_A_LETTER = 0.25
-"""CLIP's vocabulary was made of English: on average it takes 0.21 tokens for a letter of an English title, 0.28 or more
-for one of a French, Italian, Spanish, German, Dutch, Portuguese, Polish, Turkish or Indonesian title, and 0.9 or more
-in other scripts. Chosen on a real English channel and 53 made-up titles in 13 other languages: 15 % of the channel's
-titles have more than this, and 89 % or more of those in each language."""
+"""CLIP's vocabulary was made from English text. On average, a letter takes 0.21 tokens in English titles, 0.28 or more
+in French, Italian, Spanish, German, Dutch, Portuguese, Polish, Turkish and Indonesian titles, and 0.9 or more in other
+scripts. Chosen on a real English channel and 53 invented titles in 13 other languages: 15 % of the channel's titles
+exceed this value, and at least 89 % of the titles in each other language."""
 
 
 def text_limit(model: SentenceTransformer) -> int | None:
-    """The most tokens of a title that the model reads, begin and end included; None: more than any title has."""
+    """Return the model's maximum number of tokens of a title, begin and end included; None if no title exceeds it."""
     module = input_module(model, "text")
     fixed = getattr(module, "processing_kwargs", {}).get("text", {}).get("max_length")
     limit = fixed or getattr(module, "max_seq_length", None)
@@ -40,7 +40,7 @@ def text_limit(model: SentenceTransformer) -> int | None:
 
 
 def language_of(model: SentenceTransformer) -> str | None:
-    """The one language that the model's text tower was trained in; None: several, or unknown."""
+    """Return the language of the text tower's training texts; None for several languages, or an unknown language."""
     config: Any = getattr(getattr(input_module(model, "text"), "model", None), "config", None)
     words = getattr(config, "text_config", config)
     kind = getattr(config, "model_type", None)
@@ -50,19 +50,19 @@ def language_of(model: SentenceTransformer) -> str | None:
 
 
 def token_counts(model: SentenceTransformer, titles: Sequence[str]) -> list[int]:
-    """How many tokens each title has, begin and end included, however many of them the model reads."""
+    """Return the number of tokens of each title before truncation, begin and end included."""
     tokenizer = input_module(model, "text").tokenizer
     found = tokenizer(list(titles), padding=False, truncation=False, verbose=False)
     return [len(tokens) for tokens in found["input_ids"]]
 
 
 def is_mostly_foreign(language: str | None, titles: Sequence[str], counts: NDArray[np.float32]) -> bool:
-    """Whether titles are mostly in other languages than the model's only one; False where it has several.
+    """Whether most titles are not in the model's language. False for a model of several languages.
 
     Args:
-        language: as `language_of` gives it.
+        language: the result of `language_of`.
         titles: n titles.
-        counts: (n,) tokens of each, as `token_counts` gives them.
+        counts: (n,) the number of tokens of each title, from `token_counts`.
     """
     if language == CHINESE:
         return sum(any(_is_han(char) for char in title) for title in titles) < len(titles) / 2
@@ -74,7 +74,7 @@ def is_mostly_foreign(language: str | None, titles: Sequence[str], counts: NDArr
 
 
 def _tokens_a_letter(title: str, tokens: float) -> float:
-    # Marks are parts of letters in many scripts. Digits and signs are tokens of their own in every language.
+    # In many scripts, marks are parts of letters. Digits and symbols are separate tokens in every language.
     kinds = [unicodedata.category(char)[0] for char in title]
     letters, others = sum(kind in "LM" for kind in kinds), sum(kind in "NPS" for kind in kinds)
     return (float(tokens) - _MARKS - others) / letters if letters else 0.0

@@ -1,4 +1,4 @@
-"""The frozen part of a model: pictures and titles to pooled vectors, before the projections."""
+"""Run the towers of a model, which are frozen: from thumbnails and titles to pooled vectors, before the projections."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH = 32
-"""Pictures, or titles, in one forward pass."""
+"""Number of thumbnails or titles in one forward pass."""
 
 
 def pick_precision(wanted: str, device: str) -> str:
-    """Turn `auto` into `bf16` where the device multiplies bfloat16 matrices in hardware, else into `fp32`.
+    """Return the precision. `auto` means `bf16` if the device multiplies bfloat16 in hardware, else `fp32`.
 
     Raises:
-        BadSetting: `bf16` is wanted on a device that can't.
+        BadSetting: `bf16` is requested, but the device does not support it in hardware.
     """
     fast = _has_bf16(device)
     if wanted == "auto":
@@ -55,12 +55,12 @@ def _has_bf16(device: str) -> bool:
 
 
 class Towers:
-    """Runs what comes before a model's projections.
+    """The two towers of a model.
 
     Args:
-        model: as `load_clip` gave it; not changed.
-        device: where it is.
-        precision: `fp32`, or `bf16` for bfloat16 matrix products (torch's autocast); results are float32 either way.
+        model: a model from `load_clip`. It is not changed.
+        device: the model's device.
+        precision: `fp32`, or `bf16` for bfloat16 matrix products (torch's autocast). Results are always float32.
     """
 
     def __init__(self, model: SentenceTransformer, device: str, precision: str = "fp32") -> None:
@@ -71,23 +71,23 @@ class Towers:
         self._precision = precision
 
     def prepared_pictures(self, images: Sequence[Image.Image]) -> dict[str, Any]:
-        """The model's own preprocessing of RGB pictures; apart from the forward pass, so that the two can overlap."""
+        """Preprocess RGB pictures. This is separate from the forward pass, so that both can run at the same time."""
         return dict(self._model.preprocess(list(images), prompt=self._prompt))
 
     def prepared_titles(self, titles: Sequence[str]) -> dict[str, Any]:
-        """The model's own tokenizing, padded to the longest of these titles or as the model was trained."""
+        """Tokenize titles, padded to the longest title, or to the model's fixed length."""
         return dict(self._model.preprocess([as_text(title) for title in titles], prompt=self._prompt))
 
     def pooled_pictures(self, prepared: dict[str, Any]) -> Vectors:
-        """What the projection of pictures is applied to: (n, vision width) float32."""
+        """Run the vision tower: (n, vision width) float32, the input of the projection of thumbnails."""
         return self._before(VISUAL, prepared)
 
     def pooled_titles(self, prepared: dict[str, Any]) -> Vectors:
-        """What the projection of titles is applied to: (n, text width) float32."""
+        """Run the text tower: (n, text width) float32, the input of the projection of titles."""
         return self._before(TEXT, prepared)
 
     def _before(self, name: str, prepared: dict[str, Any]) -> Vectors:
-        """Run the model, and keep what enters the projection."""
+        """Run the model, and return the input of the projection `name`."""
         entering: list[Tensor] = []
         hook = self._layers[name].register_forward_pre_hook(lambda _layer, inputs: entering.append(inputs[0]))
         moved = {key: value.to(self._device) if hasattr(value, "to") else value for key, value in prepared.items()}
@@ -103,13 +103,13 @@ class Towers:
     def _computing(self) -> Iterator[None]:
         self._model.eval()
         lower = self._precision == "bf16"
-        # Not inference mode: its tensors could not take part in training later.
+        # Inference mode is not used, because its tensors can't be used for training later.
         with torch.no_grad(), torch.autocast(self._device, torch.bfloat16, enabled=lower):
             yield
 
 
 def prefetched(function: Callable[[T], R], items: Iterable[T], ahead: int = 2) -> Iterator[R]:
-    """`map` in a thread of its own that works at most `ahead` items before the consumer."""
+    """Like `map`, but in a separate thread that stays at most `ahead` items ahead of the consumer."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
         try:
@@ -120,6 +120,6 @@ def prefetched(function: Callable[[T], R], items: Iterable[T], ahead: int = 2) -
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            # The consumer stopped, or an item failed: what nobody waits for need not be done.
+            # If the consumer stops or an item fails, the remaining results are not needed.
             for future in waiting:
                 future.cancel()

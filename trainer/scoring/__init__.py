@@ -1,6 +1,6 @@
-"""Recall, ranks, intervals, and the comparison of two models.
+"""Compute ranks, recall and intervals, compare two models, and calibrate probabilities.
 
-The public names, listed in the stub beside this file, are imported when they are first used.
+The stub file `__init__.pyi` lists the public names. Each is imported when it is first used.
 """
 
 import lazy_loader

@@ -1,8 +1,8 @@
-"""From cosines to probabilities, pure: softmax over titles, with a scale that is fitted and judged on held-out rows.
+"""Convert cosines to probabilities by a softmax over titles, with a scale fitted on held-out rows. Pure functions.
 
-One number is fitted (Guo et al. 2017, https://arxiv.org/abs/1706.04599: temperature scaling), so that little can be
-fitted too closely. Targets are smoothed as Platt's are (1999): a model that is right about all of a few rows does not
-get certainty from them.
+This is temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599). It fits a single number, which limits
+overfitting. Targets are smoothed as in Platt (1999), so that a model that is right about all of a few rows does not get
+probabilities of 1.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MOST_ODDS = 20.0
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """The cosines of some thumbnails with all titles, by a model that was fitted without these thumbnails.
+    """Cosines of m thumbnails with all n titles, by a model that was fitted without these thumbnails.
 
     Args:
-        cosines: (m, n).
-        own: (m,) the column of each thumbnail's own title.
-        rivals: (m, n) bool, whether a title is another one than the thumbnail's own.
+        cosines: (m, n) float.
+        own: (m,) int, the column of each thumbnail's own title.
+        rivals: (m, n) bool, whether a title differs from the thumbnail's own title.
     """
 
     cosines: Scores
@@ -40,15 +40,15 @@ class HeldOutScores:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's cosines become probabilities, and how far these can be trusted.
+    """The scale that converts a model's cosines to probabilities, and the error of these probabilities.
 
     Args:
-        scale: `softmax(scale * cosine)` over the titles is the probability of each.
-        error: expected calibration error: the mean distance between the probability of the title ranked first and how
-            often that title is right, over thumbnails of like probability. Each was given its probability by the scale
-            of the other folds.
-        n: held-out thumbnails.
-        scales: the scale that each fold was judged by, fitted on the other folds.
+        scale: `softmax(scale * cosine)` over the titles gives their probabilities.
+        error: expected calibration error: the mean difference between the probability of the first-ranked title and the
+            proportion of cases in which it is right, over bins of thumbnails with similar probabilities. Each
+            probability uses the scale that was fitted on the other folds.
+        n: number of held-out thumbnails.
+        scales: for each fold, the scale that was fitted on the other folds.
     """
 
     scale: float
@@ -58,10 +58,10 @@ class Calibration:
 
 
 def calibrate(parts: Sequence[HeldOutScores]) -> Calibration:
-    """Fit the scale on all folds, and judge it on each fold by the scale of the others.
+    """Fit the scale on all folds, and compute the error on each fold with a scale fitted on the other folds.
 
     Args:
-        parts: one for each fold, two or more, none of them empty.
+        parts: the scores of each fold; at least two folds, without empty folds.
 
     Raises:
         ValueError: there are fewer than two folds.
@@ -79,8 +79,8 @@ def calibrate(parts: Sequence[HeldOutScores]) -> Calibration:
 
 
 def _fit_scale(parts: Sequence[HeldOutScores]) -> float:
-    """The scale under which thumbnails most probably have their own titles."""
-    from scipy.optimize import minimize_scalar  # noqa: PLC0415 (a model that was calibrated before needs none)
+    """The scale that maximises the likelihood of the thumbnails' own titles."""
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 (not needed for a calibrated model)
 
     n = sum(len(part.own) for part in parts)
     doubt = 1 / (n + 2)
@@ -101,25 +101,25 @@ def _fit_scale(parts: Sequence[HeldOutScores]) -> float:
 
 
 def _own_and_rivals(scores: Scores, part: HeldOutScores, mine: Scores) -> Scores:
-    """(m, n + 1): the rivals' scores, then the own title's, once however often it occurs."""
+    """(m, n + 1): the rivals' scores, and the score of the own title in the last column."""
     return np.concatenate([np.where(part.rivals, scores, -np.inf), mine[:, None]], axis=1)
 
 
 def _first_ranked(part: HeldOutScores, scale: float) -> tuple[Scores, NDArray[np.bool_]]:
-    """The probability of each thumbnail's first-ranked title, and whether that is its own."""
+    """The probability of each thumbnail's first-ranked title, and whether it is the own title."""
     mine = scale * part.cosines[np.arange(len(part.own)), part.own]
     scores = _own_and_rivals(scale * part.cosines, part, mine)
     return np.exp(scores.max(axis=1) - _logsumexp(scores)), scores[:, :-1].max(axis=1) < mine
 
 
 def calibration_error(chances: Scores, hits: NDArray[np.bool_]) -> float:
-    """Expected calibration error (Naeini et al. 2015), over bins of equal numbers of rows.
+    """Return the expected calibration error (Naeini et al. 2015) over bins with equal numbers of rows.
 
-    There are at most 10 bins, of 20 rows or more where there are as many: smaller ones would measure chance.
+    There are at most 10 bins, with at least 20 rows each if there are enough rows, because smaller bins are noisy.
 
     Args:
-        chances: (n,) probabilities.
-        hits: (n,) whether what they were given to was right.
+        chances: (n,) float, the predicted probabilities.
+        hits: (n,) bool, whether each prediction was right.
     """
     order = np.argsort(chances, kind="stable")
     bins = np.array_split(order, min(_MOST_BINS, max(1, len(order) // _ROWS_PER_BIN)))
@@ -128,12 +128,13 @@ def calibration_error(chances: Scores, hits: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Probability:
-    """How probably a title is a thumbnail's own, and its spread over the folds.
+    """The probability that a title is a thumbnail's own title, and its range over the folds.
 
     Args:
-        value: 0 to 1.
-        low, high: the least and the largest that the model, or one that had not seen a fold, gives it. This is no
-            confidence interval: it says how far the answer depends on which four fifths of the videos were seen.
+        value: the probability by the model, 0 to 1.
+        low, high: the lowest and highest probability by the model and by the models fitted without one fold each. This
+            is not a confidence interval. It shows how much the result depends on which four fifths of the videos were
+            used.
     """
 
     value: float
@@ -141,17 +142,18 @@ class Probability:
     high: float
 
     def overlaps(self, other: Probability) -> bool:
-        """Whether the two spreads have a value in common: then the folds do not tell which is the larger."""
+        """Whether the two ranges overlap. If so, the folds do not show which probability is higher."""
         return self.low <= other.high and other.low <= self.high
 
 
 def probability(calibration: Calibration, own: Sequence[float], rivals: Sequence[Scores]) -> Probability:
-    """The probability of a title among its rivals.
+    """Return the probability of a title among its rivals.
 
     Args:
-        calibration: of the model.
-        own: the title's cosine by the model, then by the model of each fold; only the first if there is no such model.
-        rivals: the other titles' cosines, (n,) each, by the same models.
+        calibration: the calibration of the model.
+        own: the title's cosine by the model, then by the model of each fold; only the first value if there are no
+            models of folds.
+        rivals: the cosines of the other titles, (n,) for each of the same models.
     """
     scales = (calibration.scale, *calibration.scales)
     if len(own) == 1:
@@ -168,6 +170,6 @@ def _log_odds(scale: float, mine: float, theirs: Scores) -> float:
 
 
 def _logsumexp(scores: Scores) -> Scores:
-    """Of each row; SciPy's takes half a second to import."""
+    """`logsumexp` of each row. SciPy's function takes half a second to import."""
     top = scores.max(axis=1, keepdims=True)
     return np.asarray(top[:, 0] + np.log(np.exp(scores - top).sum(axis=1)))

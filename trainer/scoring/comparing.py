@@ -1,4 +1,4 @@
-"""Compare two recorded models on the thumbnails that both ranked: the exact McNemar test, and the changed ranks."""
+"""Compare two models on the thumbnails that both have ranked: the exact McNemar test, and the changed ranks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Change", "ComparedModel", "Compared", "compare"]
 
 @dataclass(frozen=True, slots=True)
 class ComparedModel:
-    """One side of a comparison: `N` or `N:base`, the number of thumbnails it ranked, and its snapshot."""
+    """A model in a comparison: its name (`N` or `N:base`), the number of thumbnails it ranked, and its snapshot."""
 
     name: str
     ranked: int
@@ -28,7 +28,7 @@ class ComparedModel:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A thumbnail whose own title has another rank with B than with A."""
+    """A thumbnail whose own title has different ranks by A and B."""
 
     video_id: str
     title: str
@@ -36,24 +36,24 @@ class Change:
     rank_b: int
     top_a: str
     top_b: str
-    """The titles that each model ranked first."""
+    """The title that B ranked first. `top_a` is the title that A ranked first."""
 
     @property
     def flipped(self) -> bool:
-        """Whether exactly one of the models ranks the own title first."""
+        """Whether exactly one model ranks the own title first."""
         return (self.rank_a == 1) != (self.rank_b == 1)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Two models on one split.
+    """A comparison of two models on one split.
 
     Args:
-        a, b: the sides.
+        a, b: the models.
         split: the split.
-        test: the McNemar test over the common thumbnails.
-        changes: thumbnails whose rank changed: flipped ones first, then by the size of the change.
-        same_pool: whether both models ranked the same titles; if not, their ranks are not equally difficult.
+        test: the McNemar test on the common thumbnails.
+        changes: the thumbnails with different ranks: first the flipped ranks, then by the size of the change.
+        same_pool: whether both models ranked the same titles. If not, the ranks are not directly comparable.
     """
 
     a: ComparedModel
@@ -65,18 +65,18 @@ class Compared:
 
 
 def compare(database: Database, a: str, b: str, split: str = "valid") -> Compared:
-    """Compare two models, thumbnail to title, by the ranks that their runs recorded.
+    """Compare two models by the thumbnail-to-title ranks that their runs recorded.
 
     Args:
         database: the store.
-        a: `N` for run N's model, `N:base` for its base model as that run scored it.
+        a: `N` for the model that run N trained, `N:base` for its base model as that run scored it.
         b: the other model, in the same form.
         split: `train`, `valid` or `test`.
 
     Raises:
         BadSetting: a name has another form, or the split is unknown.
         NotFound: a run does not exist.
-        RunUnusable: a run has no ranks on this split, or the two have no thumbnail in common.
+        RunUnusable: a run has no ranks on this split, or the runs have no thumbnail in common.
     """
     if split not in SPLITS:
         raise BadSetting(f"split {split!r} is not known; use one of {', '.join(SPLITS)}")
@@ -86,7 +86,7 @@ def compare(database: Database, a: str, b: str, split: str = "valid") -> Compare
         pairs_a = snapshot_pairs(session, side_a.snapshot_id, _named(of_a))
         pairs_b = snapshot_pairs(session, side_b.snapshot_id, _named(of_b))
     titles_a, titles_b = ({video: title for video, (title, _) in pairs.items()} for pairs in (pairs_a, pairs_b))
-    # A video whose thumbnail was replaced in between counts as another thumbnail.
+    # If a video's thumbnail was replaced between the two snapshots, the thumbnails are different.
     common = {video for video in of_a.keys() & of_b.keys() if pairs_a[video][1] == pairs_b[video][1]}
     if not common:
         raise RunUnusable(f"{a} and {b} have no thumbnail in common on the {split} split; compare other runs")

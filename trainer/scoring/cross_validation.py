@@ -1,7 +1,7 @@
-"""Grouped, repeated k-fold cross-validation, pure: which rows are held out when, and what a comparison over them says.
+"""Grouped, repeated k-fold cross-validation, and the comparison of two models on held-out rows. Pure functions.
 
-Of a small channel, one split of 18 rows tells two models apart only where they differ by a third. Here every row is
-held out once in each repeat, and both models are asked about it while they have not seen it, nor any row of its group.
+For a small channel, a split of 18 rows shows a difference between two models only if it is about a third. In
+cross-validation, each row is held out once per repeat, and ranked by models fitted without the row and its group.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Fold:
-    """One part held out.
+    """A division of the rows into rows to fit on and held-out rows. No group is in both parts.
 
     Args:
         fit: the numbers of the rows to fit on, ascending.
-        held_out: the others; no group is in both.
+        held_out: the numbers of the other rows, ascending.
     """
 
     fit: Rows
@@ -37,15 +37,15 @@ class Fold:
 
 
 def folds(groups: Sequence[str], k: int = FOLDS, seed: int = 0) -> list[Fold]:
-    """Cut n rows into at most k folds of about the same size; each row is held out once, its group with it.
+    """Divide n rows into folds of similar size. Each row is held out once, together with its group.
 
     Args:
-        groups: n labels.
-        k: folds; fewer where there are fewer groups.
-        seed: of the shuffle.
+        groups: n group labels.
+        k: number of folds; limited to the number of groups.
+        seed: seed of the shuffle.
 
     Returns:
-        The folds, none of them empty on either side; an empty list for fewer than two groups.
+        The folds, without empty parts; an empty list for fewer than two groups.
     """
     number = numbers_of(groups)
     sizes = np.bincount(number)
@@ -53,7 +53,7 @@ def folds(groups: Sequence[str], k: int = FOLDS, seed: int = 0) -> list[Fold]:
     if k < 2:
         return []
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    # Large groups first, each to the smallest fold, so that one of many rows does not make a fold far too large.
+    # Large groups first, each into the smallest fold, so that the folds have similar sizes.
     home, room = np.empty(len(sizes), dtype=np.intp), np.zeros(k, dtype=np.intp)
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         home[group] = room.argmin()
@@ -63,18 +63,21 @@ def folds(groups: Sequence[str], k: int = FOLDS, seed: int = 0) -> list[Fold]:
 
 
 def candidate_ranks(pictures: Vectors, titles: Vectors, own: Rows, labels: Rows) -> NDArray[np.int64]:
-    """Rank each thumbnail's own title among all titles, 1 is best; a foreign title that scores the same comes first.
+    """Rank each thumbnail's own title among all titles. 1 is best; in a tie, the own title comes last.
 
     Args:
-        pictures: (m, d) of m thumbnails.
-        titles: (n, d) of n rows' titles.
-        own: (m,) the row of each thumbnail's title.
-        labels: (n,) numbers that are equal for equal titles: those are no rivals.
+        pictures: (m, d) vectors of thumbnails, of length 1.
+        titles: (n, d) vectors of the rows' titles, of length 1.
+        own: (m,) int, the row of each thumbnail's own title.
+        labels: (n,) int, equal for equal titles, which are not rivals.
+
+    Returns:
+        (m,) int64.
     """
     scores = pictures @ titles.T
     mine = scores[np.arange(len(own)), own]
     rivals = labels[own][:, None] != labels[None, :]
-    # Rounding decides no rank: a product of float32 vectors of length 1 is off by less than this.
+    # The slack exceeds the rounding error of a product of unit vectors, so rounding counts as a tie.
     slack = 1e-6 if scores.dtype == np.float32 else 1e-12
     ranks: NDArray[np.int64] = 1 + (rivals & (scores >= mine[:, None] - slack)).sum(axis=1)
     return ranks
@@ -83,13 +86,13 @@ def candidate_ranks(pictures: Vectors, titles: Vectors, own: Rows, labels: Rows)
 def out_of_fold(
     groups: Sequence[str], ranks_of: Callable[[Fold], NDArray[np.int64]], *, repeats: int = 1, k: int = FOLDS
 ) -> NDArray[np.int64]:
-    """The rank of every row while it was held out: (repeats, n) int.
+    """Return the rank of each row when it was held out: (repeats, n) int.
 
     Args:
-        groups: n labels.
-        ranks_of: fits on a fold's `fit` rows and ranks its `held_out` rows, in that order.
-        repeats: how often all is cut anew.
-        k: folds of each.
+        groups: n group labels.
+        ranks_of: fits on the `fit` rows of a fold, and returns the ranks of its `held_out` rows, in the same order.
+        repeats: number of times that the rows are divided into folds.
+        k: number of folds per repeat.
 
     Raises:
         ValueError: there are fewer than two groups.
@@ -113,10 +116,10 @@ class Paired:
     """Recall@1 of two models on the same held-out rows.
 
     Args:
-        n: rows.
-        old, new: recall@1, the mean over the repeats.
+        n: number of rows.
+        old, new: recall@1, as the mean over the repeats.
         difference: new - old.
-        low, high: its 95 % interval, by bootstrap over groups of rows.
+        low, high: 95 % interval of the difference, by bootstrap over groups of rows.
     """
 
     n: int
@@ -128,7 +131,7 @@ class Paired:
 
     @property
     def better(self) -> bool:
-        """Whether the new model is right more often than the old one; a tie is not better."""
+        """Whether the new model has the higher recall@1. A tie is not better."""
         return self.difference > 0
 
 
@@ -136,10 +139,10 @@ def paired(old: NDArray[np.int64], new: NDArray[np.int64], groups: Sequence[str]
     """Compare two models by the ranks of the same rows.
 
     Args:
-        old: (n,) or (repeats, n) ranks of n rows, at least one; 1 is a hit.
-        new: the same of the other model.
-        groups: n labels; the interval resamples whole groups, as rows of one group are not independent.
-        seed: of the resampling.
+        old: (n,) or (repeats, n) ranks of at least one row by the old model; 1 is a hit.
+        new: ranks by the new model, in the same shape.
+        groups: n group labels. Whole groups are resampled, because rows of one group are not independent.
+        seed: seed of the resampling.
     """
     hits = [np.atleast_2d(ranks == 1).mean(axis=0) for ranks in (old, new)]
     change = hits[1] - hits[0]
@@ -148,7 +151,7 @@ def paired(old: NDArray[np.int64], new: NDArray[np.int64], groups: Sequence[str]
     drawn = np.random.default_rng(seed).integers(len(sizes), size=(_RESAMPLES, len(sizes)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
-    # Counted in whole hits: a mean of equal numbers of them differs from zero by rounding otherwise.
+    # Computed from numbers of hits: with equal numbers, a difference of means could differ from 0 by rounding.
     total = round(float(np.atleast_2d(new == 1).sum() - np.atleast_2d(old == 1).sum()))
     difference = total / np.atleast_2d(new).size
     return Paired(len(change), float(hits[0].mean()), float(hits[1].mean()), difference, float(low), float(high))

@@ -1,8 +1,8 @@
-"""Two models as one, pure: the sum of their cosines, with two weights fitted on held-out rows.
+"""Combine two models by a weighted sum of their cosines, with weights fitted on held-out rows. Pure functions.
 
-The score of a thumbnail and a title is `first * cosine of the first model + second * cosine of the second`, with
-weights that add up to 1. A thumbnail of which a model knows nothing (the reader, if there are no words) has a cosine
-of 0 with every title: there the other model decides alone.
+The score of a thumbnail and a title is `first * cosine of the first model + second * cosine of the second model`. The
+weights add up to 1. If a model has no information about a thumbnail (the reader, for a thumbnail without words), its
+cosine with every title is 0, so only the other model affects the ranking.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LARGEST = 200.0
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each model says.
+    """The weights of two models.
 
     Args:
-        first, second: of their cosines, 0 to 1, adding up to 1.
-        scale: `softmax(scale * score)` over the titles is the probability of each.
+        first, second: weights of the cosines, 0 to 1. They add up to 1.
+        scale: `softmax(scale * score)` over the titles gives their probabilities.
     """
 
     first: float
@@ -37,21 +37,22 @@ class Weights:
 
 
 def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArray[np.bool_]) -> Weights:
-    """The weights under which thumbnails most probably have their own titles, by softmax over the candidates.
+    """Fit the weights that maximise the likelihood of the thumbnails' own titles, by softmax over the titles.
 
-    The likelihood is concave in the two weights before they are made to add up to 1, so there is one best pair, and a
-    model that knows nothing of these rows gets none. A slight shrinkage keeps the scale finite where all is right.
+    The log-likelihood is concave in the two weights before they are scaled to add up to 1, so the maximum is global,
+    and a model without information about these rows gets weight 0. A small penalty keeps the scale finite if all rows
+    are ranked correctly.
 
     Args:
-        first: (m, n) cosines of m thumbnails with n titles, of a model that has not seen these rows.
-        second: the same of the other model.
-        own: m columns: each thumbnail's title.
-        rivals: (m, n) whether a title is another one than the thumbnail's own; equal titles are left out.
+        first: (m, n) cosines of m thumbnails with n titles, by a model that was fitted without these rows.
+        second: (m, n) cosines by the other model.
+        own: m columns, the own title of each thumbnail.
+        rivals: (m, n) bool, whether a title differs from the thumbnail's own title.
 
     Returns:
-        The weights; equal ones for no rows.
+        The weights; equal weights if there are no rows.
     """
-    from scipy.optimize import minimize  # noqa: PLC0415 (a model that was weighed before needs none)
+    from scipy.optimize import minimize  # noqa: PLC0415 (not needed for a model with fitted weights)
 
     rows = np.arange(len(own))
     columns = np.asarray(own, dtype=np.intp)
@@ -60,7 +61,7 @@ def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArr
     gaps = [scores - scores[rows, columns][:, None] for scores in (first, second)]
 
     def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        # log(1 + sum over the rivals of exp(their lead)), and its gradient; the own title's lead is 0.
+        # The loss is log(1 + sum over the rivals of exp(lead over the own title)).
         lead = np.where(rivals, at[0] * gaps[0] + at[1] * gaps[1], -np.inf)
         top = np.maximum(lead.max(axis=1, initial=0.0), 0.0)[:, None]
         parts = np.exp(lead - top)
@@ -78,9 +79,9 @@ def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArr
 
 
 def side_by_side(first: Vectors, second: Vectors, weights: Weights) -> Vectors:
-    """Vectors of two models in one: (n, d + e) float32, whose products are the weighted sums of both cosines.
+    """Concatenate vectors of two models: (n, d + e) float32. Their dot products are the weighted sums of both cosines.
 
-    Where both models have a vector of length 1, so has the result.
+    If both vectors have length 1, the result has length 1 too.
 
     Args:
         first: (n, d) float32 of length 1.

@@ -1,7 +1,7 @@
-"""Scoring, pure: vectors in, ranks and metrics out. Memory is one block of the similarity matrix, not all of it.
+"""Compute ranks and metrics from vectors. Pure functions. Only one block of the similarity matrix is in memory.
 
-Wilson's interval (Wilson 1927) and the exact McNemar test (a binomial test on the discordant pairs) are SciPy's
-`binomtest`: https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.binomtest.html
+SciPy's `binomtest` gives the Wilson interval (Wilson 1927) and the exact McNemar test (a binomial test on the
+discordant pairs): https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.binomtest.html
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where each of n queries found its own counterpart among n candidates.
+    """The ranking of n candidates for each of n queries.
 
     Args:
-        rank: (n,) int, 1 is first.
-        score: (n,) float32, cosine of each query with its own row's candidate.
-        top: (n,) int, the row of the candidate that won; one of the query's own when the rank is 1.
-        top_score: (n,) float32, the winner's cosine.
+        rank: (n,) int, the rank of the query's best own candidate; 1 is first.
+        score: (n,) float32, the cosine of each query with the candidate of the same row.
+        top: (n,) int, the row of the first-ranked candidate.
+        top_score: (n,) float32, the cosine of the first-ranked candidate.
     """
 
     rank: NDArray[np.int64]
@@ -41,7 +41,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure; `low` and `high` are a proportion's 95 % Wilson interval, else None."""
+    """A metric. `low` and `high` are the 95 % Wilson interval of a proportion, and None for other metrics."""
 
     name: str
     k: int | None
@@ -53,13 +53,13 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models on the same queries, recall@1, by the exact McNemar test.
+    """A comparison of two models' recall@1 on the same queries, by the exact McNemar test.
 
     Args:
-        n: queries.
-        both, neither: hits of both, of none.
-        only_a, only_b: hits of one alone: the discordant pairs, `b` and `c` in the literature.
-        p: two-sided p-value; 1 when nothing is discordant.
+        n: number of queries.
+        both, neither: number of queries that both models, or neither model, ranked correctly.
+        only_a, only_b: number of queries that only one model ranked correctly: the discordant pairs.
+        p: two-sided p-value; 1 without discordant pairs.
     """
 
     n: int
@@ -71,15 +71,15 @@ class Comparison:
 
 
 def rank_rows(queries: Vectors, candidates: Vectors, own: Sequence[Sequence[str]]) -> Ranking:
-    """Rank every row's candidate for every query.
+    """Rank the candidates of all rows for each query.
 
-    A candidate counts as a query's own when their rows agree in any of the `own` labels. The rank is that of the best
-    own candidate; one that is not its own and scores the same comes first, so that a model which can't tell
-    candidates apart is not credited for it.
+    A candidate is a query's own if their rows agree in any of the `own` labels. The result is the rank of the best own
+    candidate. In a tie, other candidates come first, so that a model gets no credit for candidates that it can't
+    distinguish.
 
     Args:
         queries: (n, d) float32 of length 1.
-        candidates: (n, d) float32 of length 1; row i belongs to query i.
+        candidates: (n, d) float32 of length 1. Row i belongs to query i.
         own: lists of n labels, for example the titles.
     """
     n = len(queries)
@@ -96,7 +96,7 @@ def rank_rows(queries: Vectors, candidates: Vectors, own: Sequence[Sequence[str]
             hits |= label[rows, None] == label[None, :]
         _settle(similar, hits, queries[rows], candidates)
         score[rows] = similar[at, rows]
-        # The row's own candidate first among its equals, for the winner shown.
+        # In a tie between own candidates, `top` is the candidate of the query's row.
         best_own = np.where(hits, similar, -np.inf).argmax(axis=1)
         own_score = similar[at, best_own]
         best_own = np.where(score[rows] == own_score, rows, best_own)
@@ -109,11 +109,11 @@ def rank_rows(queries: Vectors, candidates: Vectors, own: Sequence[Sequence[str]
 
 
 def _settle(similar: NDArray[np.float32], hits: NDArray[np.bool_], queries: Vectors, candidates: Vectors) -> None:
-    """Sum again in float64 where rounding could decide a rank or a winner, in place.
+    """Compute cosines again in float64, in place, where rounding could change a rank or the first-ranked candidate.
 
-    A float32 product is off by at most d 2^-24 in some order of summation, which blocks, threads and processors choose.
-    Cells within twice that of the row's best own candidate, or of its best other one, are summed each by itself, so
-    that equal vectors have equal scores.
+    A float32 product has an error of at most d 2^-24, which depends on the order of summation, and so on blocks,
+    threads and processor. Cosines within twice that error of the row's best own candidate, or of its best other
+    candidate, are computed one by one, so that equal vectors have equal scores.
     """
     slack = np.float32((queries.shape[1] + 16) * float(np.finfo(np.float32).eps))
     own = np.where(hits, similar, -np.inf).max(axis=1, keepdims=True)
@@ -125,11 +125,11 @@ def _settle(similar: NDArray[np.float32], hits: NDArray[np.bool_], queries: Vect
 
 
 def measure(ranks: NDArray[np.int64]) -> list[Metric]:
-    """Recall@1, 5 and 10 with 95 % Wilson intervals, mean reciprocal rank and median rank; nothing for no ranks.
+    """Return recall@1, 5 and 10 with 95 % Wilson intervals, mean reciprocal rank, and median rank.
 
-    A recall whose cut-off reaches the number of candidates is 1 by definition: read it with its n.
+    The list is empty if there are no ranks. With at most k candidates, recall@k is 1 by definition.
     """
-    from scipy.stats import binomtest  # noqa: PLC0415 (a query needs no statistics, and importing takes a second)
+    from scipy.stats import binomtest  # noqa: PLC0415 (not needed for a query; importing takes a second)
 
     n = len(ranks)
     if n == 0:
@@ -148,8 +148,8 @@ def mcnemar(ranks_a: Mapping[str, int], ranks_b: Mapping[str, int]) -> Compariso
     """Compare recall@1 of two models on the queries that both ranked.
 
     Args:
-        ranks_a: {query: rank} of one model.
-        ranks_b: the same of the other.
+        ranks_a: {query: rank} by model A.
+        ranks_b: {query: rank} by model B.
     """
     from scipy.stats import binomtest  # noqa: PLC0415 (as above)
 

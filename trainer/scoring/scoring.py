@@ -1,4 +1,4 @@
-"""Scoring one model on a snapshot's examples: metrics and ranks, over all channels and by channel."""
+"""Score a model on a snapshot's examples: metrics and ranks, for all channels together and for each channel."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from trainer.scoring.usable import Spread, collapsed, spread, why_unusable
 __all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "require_apart", "score_examples", "score_vectors"]
 
 ALL = "all"
-"""The scope of figures over every channel of the snapshot."""
+"""The scope of metrics over all channels of the snapshot."""
 DIRECTIONS = ("thumbnail_to_title", "title_to_thumbnail")
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One metric of a model on one split, in one direction, over one scope (`all`, or a channel id)."""
+    """A metric of a model on one split, in one direction and one scope (`all`, or a channel id)."""
 
     scope: str
     split: str
@@ -37,12 +37,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """All that scoring one model found.
+    """The result of scoring a model.
 
     Args:
         scores: the metrics.
         ranks: rows for the store's `rank` table (scope `all`), without run and model.
-        spread: how far apart the embeddings lie, for `require_apart`.
+        spread: the spread of the embeddings, for `require_apart`.
     """
 
     scores: list[Score]
@@ -50,7 +50,7 @@ class Scores:
     spread: Spread
 
     def table(self, direction: str = "thumbnail_to_title", scope: str = ALL) -> dict[str, dict[str, float]]:
-        """{split: {metric: value}} of one direction and scope; splits without examples are left out."""
+        """Return {split: {metric: value}} of one direction and scope, without splits that have no examples."""
         found: dict[str, dict[str, float]] = {}
         for score in self.scores:
             if (score.direction, score.scope) == (direction, scope):
@@ -58,7 +58,7 @@ class Scores:
         return found
 
     def intervals(self) -> dict[str, dict[str, list[float]]]:
-        """{split: {recall: [low, high]}}, thumbnail to title, over all channels."""
+        """Return {split: {metric: [low, high]}}, thumbnail to title, for all channels together."""
         found: dict[str, dict[str, list[float]]] = {}
         for score in self.scores:
             low, high = score.metric.low, score.metric.high
@@ -67,7 +67,7 @@ class Scores:
         return found
 
     def rows(self, model: str) -> list[dict[str, Any]]:
-        """Rows for the store's `evaluation` table, without the run."""
+        """Return rows for the store's `evaluation` table, without the run."""
         return [
             {
                 "model": model,
@@ -88,14 +88,14 @@ class Scores:
 def score_examples(
     embedder: Embedder, examples: Sequence[ExampleRow], source: PictureSource, progress: Progress, what: str
 ) -> Scores:
-    """Embed every distinct picture and title once, then `score_vectors`.
+    """Embed each distinct thumbnail and title once, then call `score_vectors`.
 
     Args:
-        embedder: the model to score.
-        examples: of all splits.
-        source: where the pictures come from.
-        progress: told of each picture and title embedded.
-        what: the model in words, for `progress`.
+        embedder: the model.
+        examples: examples of any splits.
+        source: loads the thumbnails.
+        progress: receives the number of embedded thumbnails and titles.
+        what: a description of the model, for `progress`.
     """
     digests = sorted({example.picture_sha256 for example in examples})
     titles = sorted({example.title for example in examples})
@@ -110,15 +110,15 @@ def score_examples(
 def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vectors) -> Scores:
     """Rank each split's rows in both directions.
 
-    With several channels, each one that has two rows or more in a split is also ranked among its own rows.
+    If the snapshot has several channels, each channel with at least two rows in a split is also ranked separately.
 
     Args:
-        examples: n, of any splits.
-        pictures: (n, d) float32 of length 1: each example's thumbnail.
-        texts: (n, d) float32 of length 1: each example's title.
+        examples: n examples of any splits.
+        pictures: (n, d) float32 of length 1, the embedding of each example's thumbnail.
+        texts: (n, d) float32 of length 1, the embedding of each example's title.
 
     Raises:
-        Diverged: a vector is not finite, or has no length: it would compare as neither better nor worse than any.
+        Diverged: a vector is not finite, or does not have length 1, so its ranks would have no meaning.
     """
     reason = why_unusable(pictures) or why_unusable(texts)
     if reason is not None:
@@ -136,14 +136,14 @@ def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vect
 
 
 def require_apart(base: Scores, tuned: Scores) -> None:
-    """Refuse a model that gives all thumbnails, or all titles, one embedding, where its base told them apart.
+    """Check that training did not collapse the embeddings of all thumbnails, or of all titles, to one vector.
 
     Args:
         base: scores before training.
-        tuned: scores on the same rows after it.
+        tuned: scores after training, on the same rows.
 
     Raises:
-        Diverged: it does.
+        Diverged: the embeddings collapsed.
     """
     if collapsed(base.spread, tuned.spread):
         raise Diverged(
@@ -158,7 +158,7 @@ def _at(distinct: Sequence[str], wanted: Sequence[str]) -> NDArray[np.intp]:
 
 
 def _scopes(examples: Sequence[ExampleRow], rows: list[int]) -> list[tuple[str, list[int]]]:
-    """The rows of all channels, and, with several channels in the snapshot, of each that has at least two."""
+    """The rows of all channels and, if the snapshot has several, of each channel with at least two rows."""
     scopes = [(ALL, rows)] if rows else []
     if len({example.channel_id for example in examples}) > 1:
         sizes = Counter(examples[row].channel_id for row in rows)
@@ -173,7 +173,7 @@ def _scopes(examples: Sequence[ExampleRow], rows: list[int]) -> list[tuple[str, 
 def _rankings(
     examples: Sequence[ExampleRow], rows: Sequence[int], pictures: Vectors, texts: Vectors
 ) -> list[tuple[str, Ranking]]:
-    """Rank both ways. A title is a hit when it is equal; a thumbnail also when it is the same file."""
+    """Rank in both directions. An equal title is a hit; a thumbnail is also a hit if it is the same file."""
     equal_titles = [normalised(examples[row].title) for row in rows]
     same_files = [examples[row].picture_sha256 for row in rows]
     seen, said = pictures[list(rows)], texts[list(rows)]
