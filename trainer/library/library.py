@@ -210,7 +210,7 @@ def search(library: Library, query: Vectors, k: int, without: str | None = None)
 
 
 def rank_library(query: Vectors, vectors: Vectors, k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the `k` rows of `vectors` that are most similar to `query`, best first; at equal scores, the lowest row first.
+    """Return the `k` rows of `vectors` most similar to `query`, best first; at equal scores, the lowest row first.
 
     One float32 matrix product and a partition find the candidates. Only these are multiplied again in double precision,
     each row in the same way. So equal vectors have equal scores at any position, and the result does not depend on the

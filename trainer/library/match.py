@@ -118,7 +118,7 @@ def match_titles(
         database: the store, used to recognise the picture among the pairs' thumbnails at any size and encoding, and to
             look up or cache the words on it. None: it is recognised only by its bytes, and its words are not read.
         calibrated: converts scores to probabilities; None for no probabilities.
-        versions: the model with its versions without each fold, if already created.
+        versions: the model and its versions fitted without each fold, if already created.
         shown: digests of the pairs' thumbnails that show the same as this one, if already known.
         progress: receives each distinct title.
 
@@ -201,7 +201,7 @@ def _current(pairs: Sequence[Pair], picture: QueryPicture, shown: frozenset[str]
 def _scores(
     versions: Versions, queries: Sequence[Vectors], ideas: Sequence[str], stored: Sequence[str], progress: Progress
 ) -> list[dict[str, float]]:
-    """{title: cosine similarity} by each version. A title that is both stored and an idea is embedded as a stored title."""
+    """{title: cosine similarity} by each version. A stored title that is also an idea is embedded as a stored title."""
     known = list(dict.fromkeys(stored))
     seen = frozenset(known)
     new = [title for title in ideas if title not in seen]

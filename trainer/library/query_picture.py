@@ -111,7 +111,7 @@ def stored_picture(database: Database, video_id: str) -> QueryPicture | None:
 
 
 def _can_be_asked(name: str) -> bool:
-    """Whether a database accepts this text: PostgreSQL refuses NUL, and all databases refuse text that is not Unicode."""
+    """Whether a database accepts this text: PostgreSQL refuses NUL, and both databases refuse invalid Unicode."""
     return "\0" not in name and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
@@ -148,7 +148,7 @@ def read_picture(content: bytes, name: str) -> QueryPicture:
 
 
 def _size(content: bytes, name: str) -> tuple[int, int]:
-    """Width and height from the file's header. Only formats that Pillow decodes without external programs are opened."""
+    """Width and height from the file's header. Only formats that Pillow decodes by itself are opened."""
     if not content:
         raise BadSetting(f"{name} is empty; name a picture ({_KINDS})")
     try:

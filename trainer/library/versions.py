@@ -16,7 +16,7 @@ Count = Callable[[int], None]
 
 
 class Versions:
-    """A model and its versions without each fold. The towers and the reader run once for all of them.
+    """A model and its versions fitted without each fold. The towers and the reader run once for all of them.
 
     Args:
         embedder: the model.

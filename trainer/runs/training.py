@@ -58,25 +58,25 @@ ONE_AT_A_TIME = threading.RLock()
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run found.
+    """The result of a finished run.
 
     Args:
-        run_id, snapshot_id: rows of the store.
+        run_id, snapshot_id: ids in the store.
         model_path: the whole model's folder with `output`, else the file of trained tensors.
         total, trainable: parameter counts.
-        examples: {split: rows}.
-        base, tuned: the scores before and after.
-        reader: those of the reader alone; None where it is no part of the model.
-        champion_id, champion: the run that was in use, and its scores on the same valid and test rows; None where there
-            was none, or its model can't be had.
+        examples: {split: number of rows}.
+        base, tuned: the scores before and after training.
+        reader: the scores of the reader alone; None if it is not part of the model.
+        champion_id, champion: the previous champion's run, and its scores on the same valid and test rows; None if
+            there was none, or its model can't be loaded.
         promoted: whether this run's model came into use.
-        decision: how it compares with the model in use; None if they were not compared. A decision to promote was not
-            followed if another run came into use meanwhile.
-        test_looks: how often a model was scored on the test split in this store, this run included; None if this run
-            was not.
+        decision: the comparison with the model in use; None if they were not compared. A decision to promote was not
+            applied if another run came into use in the meantime.
+        test_looks: how often models were scored on the test split in this store, including this run; None if this run
+            was not scored on it.
         seconds: {phase: wall-clock seconds}.
-        warnings: what the run could not do, in words.
-        titles_cut: how many distinct titles are longer than what the base model reads.
+        warnings: messages about what the run could not do.
+        titles_cut: the number of distinct titles that are longer than the base model's limit.
     """
 
     run_id: int

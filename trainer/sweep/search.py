@@ -286,7 +286,7 @@ class _Sweep:
             train(self._database, shared, progress=self._progress, sweep_id=self._id, compete=True)
 
     def _examples(self) -> Selection:
-        """The examples that the sweep started with, even if more were synced since: all results must be of one split."""
+        """The examples that the sweep started with, even after a sync: all results must be of one split."""
         first = next((score for trial in self._tried.values() for score in trial.scores), None)
         if first is None or first.snapshot_id is None:
             return select_pairs(self._database, self._settings.shared.channels)

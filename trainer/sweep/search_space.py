@@ -106,14 +106,14 @@ def parse(name: str, text: str) -> Dimension:
 
 
 def _ways_to_train(text: str) -> Choices:
-    """Parse `ridge,projection` as two ways to train, and any other text as one: a regular expression may contain commas."""
+    """Parse `ridge,projection` as two ways to train, and other text as one: regular expressions may contain commas."""
     parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     return Choices(parts if set(parts) <= {RIDGE, "projection"} else (text,))
 
 
 @dataclass(frozen=True)
 class Space:
-    """The settings that a sweep may try. The default ranges are wide, because the best settings differ between channels.
+    """The settings that a sweep may try. Default ranges are wide, because the best settings differ between channels.
 
     A point of the closed-form map (`train="ridge"`) only has values for `train`, `fit` and `with_reader`: the other
     settings only affect training in steps.
@@ -196,7 +196,7 @@ class Space:
         return [[(way,), *(dimensions[name] for name in self.names(way)[1:])] for way in self.train.of]
 
     def names(self, train: Value = RIDGE) -> Sequence[str]:
-        """The settings that have an effect with this way to train; by default, the settings that have an effect with all ways."""
+        """The settings that have an effect with this way to train; by default, with every way to train."""
         return _FOR_ALL if train == RIDGE else (*_FOR_ALL, *_OF_STEPS)
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:

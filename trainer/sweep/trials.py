@@ -101,7 +101,7 @@ class Trials:
         return {fit: base.scores.table()["valid"]["recall@1"] for fit, base in self._bases.items()}
 
     def prepare(self, space: Space) -> None:
-        """Encode, and mine with each strategy that does not depend on the seed, so that missing models are reported early.
+        """Encode, and mine with each strategy that does not depend on the seed, to report missing models early.
 
         Raises:
             BadSetting: the space has a way to train that is not possible on cached features.
