@@ -43,12 +43,14 @@ class Prepared:
         snapshot_id: the snapshot's id in the store.
         counts: {split: number of rows}.
         pooled: the inputs of the projections, for every thumbnail and title.
+        titles_cut: the number of distinct titles that are longer than the base model's limit.
     """
 
     rows: list[ExampleRow]
     snapshot_id: int
     counts: dict[str, int]
     pooled: Pooled
+    titles_cut: int
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:

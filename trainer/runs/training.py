@@ -33,7 +33,7 @@ from trainer.artifacts import (
     save_tensors,
     save_whole_model,
 )
-from trainer.data import StoredPictures, require_trainable, select_pairs
+from trainer.data import Selection, StoredPictures, require_trainable, select_pairs
 from trainer.errors import BadSetting, CantSave, Diverged, TrainerError, TrainingInterrupted
 from trainer.fitting import Learner, Step, WithReaderLearner, triplets
 from trainer.models import LazyModel, open_model
@@ -168,15 +168,93 @@ def train(
             return _train(run, model, current, output, compete=compete, test=test)
 
 
+@dataclass(frozen=True)
+class _Before:
+    """The state before training.
+
+    Args:
+        rows: the examples to score; those of the test split only if requested.
+        base: the base model's scores.
+        current: the champion for the run's channels, or None.
+        champion: the champion's scores on the held-out rows; None if there is no champion, or it can't be scored.
+        known: ids of held-out videos that the champion was trained on.
+    """
+
+    rows: list[ExampleRow]
+    base: Scores
+    current: Champion | None
+    champion: Scores | None
+    known: frozenset[str]
+
+    @property
+    def in_use(self) -> TrainingRun | None:
+        """The champion's run."""
+        return None if self.current is None else self.current.run
+
+
+@dataclass(frozen=True)
+class _After:
+    """The results of training.
+
+    Args:
+        tuned: the scores of the trained model.
+        reader: the scores of the reader alone, or None if it is not used.
+        test_looks: how often models were scored on the test split in this store; None if this run was not scored on it.
+    """
+
+    tuned: Scores
+    reader: Scores | None
+    test_looks: int | None
+
+
 def _train(
     run: Run, model: LazyModel, current: Champion | None, output: Path | None, *, compete: bool, test: bool
 ) -> TrainResult:
-    settings, source = run.settings, StoredPictures(run.database)
-    in_use = None if current is None else current.run
+    """Run all steps in order; each step takes the results of earlier ones and returns its own."""
+    chosen = _select(run)
+    prepared = _prepare(run, model, chosen)
+    before = _measure_before(run, model, prepared, current, test=test)
+    learner = _learn(run, model, chosen, prepared, before)
+    after = _measure_after(run, learner, prepared, before)
+    _record(run, before, after)
+    path = _save(run, learner)
+    decision = _decide(run, learner, chosen, before, after) if before.in_use is None or compete else None
+    promoted = _end(run, before.in_use, decision)
+    if output is not None:
+        # Written last, so that the run keeps its trained tensors if the folder can't be written.
+        _write_whole(run, learner, output)
+    return TrainResult(
+        run_id=run.id,
+        snapshot_id=prepared.snapshot_id,
+        model_path=output or path,
+        total=learner.total,
+        trainable=learner.trainable,
+        examples=prepared.counts,
+        base=before.base,
+        tuned=after.tuned,
+        reader=after.reader,
+        champion_id=None if before.champion is None or before.in_use is None else before.in_use.id,
+        champion=before.champion,
+        promoted=promoted,
+        decision=decision,
+        test_looks=after.test_looks,
+        seconds=dict(run.seconds),
+        warnings=run.warnings,
+        titles_cut=prepared.titles_cut,
+    )
+
+
+def _select(run: Run) -> Selection:
     with run.timed("snapshot"):
-        chosen = select_pairs(run.database, settings.channels)
+        chosen = select_pairs(run.database, run.settings.channels)
         for text in require_trainable(chosen):
             run.warn(text)
+    return chosen
+
+
+def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
+    """Open the base model, encode the examples and mine the negatives."""
+    settings = run.settings
     with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
         run.note(base_fingerprint=model.facts.fingerprint)
         names_to_train(model.facts, settings)  # raises if the expression matches nothing
@@ -190,56 +268,49 @@ def _train(
     with run.timed("mine"):
         rows, snapshot_id = mine(run.database, model, chosen, settings, run.progress)
         run.note(snapshot_id=snapshot_id)
-    prepared = Prepared(rows, snapshot_id, chosen.counts(), pooled)
+    return Prepared(rows, snapshot_id, chosen.counts(), pooled, unread.cut)
+
+
+def _measure_before(run: Run, model: LazyModel, prepared: Prepared, current: Champion | None, *, test: bool) -> _Before:
+    """Score the base model and the champion."""
+    in_use = None if current is None else current.run
     with run.timed("evaluate"):
-        scored = [row for row in rows if test or row.split != "test"]
-        base = pooled.score(model.facts.heads, scored)
-        beside = _score_champion(run, in_use, scored, source)
-        known = _known_to_champion(run, in_use, scored)
+        rows = [row for row in prepared.rows if test or row.split != "test"]
+        base = prepared.pooled.score(model.facts.heads, rows)
+        beside = _score_champion(run, in_use, rows)
+        return _Before(rows, base, current, beside, _known_to_champion(run, in_use, rows))
+
+
+def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: _Before) -> Learner:
+    """Create the learner and train it."""
     with run.timed("load"):
-        learner = open_learner(run, model, chosen, prepared, in_use)
+        learner = open_learner(run, model, chosen, prepared, before.in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
     with run.timed("fit"):
         _fit(run, learner, prepared)
+    return learner
+
+
+def _measure_after(run: Run, learner: Learner, prepared: Prepared, before: _Before) -> _After:
+    """Score the trained model, and count a look at the test split."""
     with run.timed("evaluate"):
-        tuned = learner.score(scored, run.progress)
-        require_apart(base, tuned)
-        _warn_if_worse(run, base, tuned)
-        reader = learner.score_reader(scored) if isinstance(learner, WithReaderLearner) else None
-    looks = _count_look(run, snapshot_id, tuned)
-    _record(run, base, tuned, beside, in_use)
-    path = _save(run, learner)
-    decision = None
-    if in_use is None or compete:
-        with run.timed("compare"):
-            measured = Measured(scored, base, tuned, beside, known)
-            decision = compare_with_use(run, learner, chosen, in_use, measured)
-            if current is not None and set(current.scope) != set(settings.channels):
-                wider = "all channels" if not current.scope else f"{len(current.scope)} channels"
-                decision = by_hand(decision, f"run {current.run.id} is in use for {wider}, this run is for fewer")
-    promoted = _end(run, in_use, decision)
-    if output is not None:
-        # Written last, so that the run keeps its trained tensors if the folder can't be written.
-        _write_whole(run, learner, output)
-    return TrainResult(
-        run.id,
-        snapshot_id,
-        output or path,
-        learner.total,
-        learner.trainable,
-        prepared.counts,
-        base,
-        tuned,
-        reader,
-        None if beside is None or in_use is None else in_use.id,
-        beside,
-        promoted,
-        decision,
-        looks,
-        dict(run.seconds),
-        run.warnings,
-        unread.cut,
-    )
+        tuned = learner.score(before.rows, run.progress)
+        require_apart(before.base, tuned)
+        _warn_if_worse(run, before.base, tuned)
+        reader = learner.score_reader(before.rows) if isinstance(learner, WithReaderLearner) else None
+    return _After(tuned, reader, _count_look(run, prepared.snapshot_id, tuned))
+
+
+def _decide(run: Run, learner: Learner, chosen: Selection, before: _Before, after: _After) -> Decision:
+    """Compare the trained model with the champion; without a champion, with the base model."""
+    with run.timed("compare"):
+        measured = Measured(before.rows, before.base, after.tuned, before.champion, before.known)
+        decision = compare_with_use(run, learner, chosen, before.in_use, measured)
+    current = before.current
+    if current is None or set(current.scope) == set(run.settings.channels):
+        return decision
+    wider = "all channels" if not current.scope else f"{len(current.scope)} channels"
+    return by_hand(decision, f"run {current.run.id} is in use for {wider}, this run is for fewer")
 
 
 def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
@@ -251,9 +322,7 @@ def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
         )
 
 
-def _score_champion(
-    run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow], source: StoredPictures
-) -> Scores | None:
+def _score_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> Scores | None:
     """Score the champion on the held-out rows, on which the new model is scored too."""
     if in_use is None:
         return None
@@ -262,6 +331,7 @@ def _score_champion(
         return None
     try:
         embedder = embedder_of(run.database, in_use.id, device=run.settings.device)
+        source = StoredPictures(run.database)
         return score_examples(embedder, held_out, source, run.progress, f"the champion, run {in_use.id}")
     except TrainerError as error:
         run.warn(f"the champion, run {in_use.id}, can't be scored: {error}")
@@ -318,14 +388,16 @@ def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
         return add_test_look(session, "tuned", snapshot_id, run.id)
 
 
-def _record(run: Run, base: Scores, tuned: Scores, beside: Scores | None, in_use: TrainingRun | None) -> None:
-    scored = {"base": base, "tuned": tuned} | ({} if beside is None else {"champion": beside})
+def _record(run: Run, before: _Before, after: _After) -> None:
+    scored = {"base": before.base, "tuned": after.tuned}
+    if before.champion is not None:
+        scored["champion"] = before.champion
     with run.database.write() as session:
         for model, scores in scored.items():
             add_evaluations(session, run.id, scores.rows(model))
             add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
-    if in_use is not None and (beside is not None or goes_on(run.settings)):
-        run.note(champion_run_id=in_use.id)
+    if before.in_use is not None and (before.champion is not None or goes_on(run.settings)):
+        run.note(champion_run_id=before.in_use.id)
 
 
 def _save(run: Run, learner: Learner) -> Path:
