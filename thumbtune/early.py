@@ -36,6 +36,6 @@ def check_names(database: Database, channels: Sequence[str] = (), model: str | N
             channel_id(name, known)
         if run is not None:
             get_run(session, run[0])
-    # `base` alone is an error that each command explains itself.
+    # The name `base` without a run is an error that each command explains itself.
     if model is not None and model.strip() and model != "base" and run is None:
         model_folder(model, "--model")

@@ -1,7 +1,7 @@
 """Handle Ctrl-C and SIGTERM while an event loop runs: the work ends cleanly, or the process exits after a limit.
 
 The signals don't raise an exception, as they do elsewhere (`thumbtune.interrupts`), because it would be raised in
-whatever code of the event loop is running.
+any code of the event loop.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def meaning_of(name: str, right: int, n: int, split: str, base: int | None = Non
 
     Args:
         name: the model.
-        right: the number of thumbnails for which it ranks the own title first.
+        right: the number of thumbnails whose own title it ranks first.
         n: the number of thumbnails.
         split: `valid` or `test`.
         base: the same number for its base model; None if it was not measured.

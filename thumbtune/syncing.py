@@ -77,7 +77,7 @@ def read_request(channels: Sequence[str], file: Path | None = None, otherwise: S
     Args:
         channels: the names.
         file: a file with more names, see `channels_in`.
-        otherwise: the names to use if there are none: those of the settings file.
+        otherwise: the names to use if no channel is named: the channels in the settings file.
 
     Raises:
         CollectorError: a channel's name or a setting in the environment is invalid.

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 _MOST_SHOWN = 64
-"""The maximum number of pictures for which the thumbnails that show the same are cached."""
+"""The maximum number of query pictures whose matching stored thumbnails are cached."""
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ class RunDetails:
         facts: the columns of its row, by name.
         metrics: in reading order: base before tuned, train before test, recall@1 before recall@10.
         steps: each optimiser step.
-        errors: {split: the thumbnails of `valid` and `test` for which the tuned model did not rank the own title first,
-            worst first}; empty for `test` if it was not scored.
+        errors: {split: the thumbnails of `valid` and `test` whose own title the tuned model did not rank first, worst
+            first}; empty for `test` if it was not scored.
     """
 
     facts: dict[str, Any]

@@ -100,7 +100,7 @@ def open_source(source: str) -> Source:
             JSON, JSON-lines or Parquet file; or the name of a dataset on the Hugging Face Hub.
 
     Raises:
-        ImportFailed: the source is of no such kind, can't be read, or has no title or picture column.
+        ImportFailed: the source is of another kind, can't be read, or has no title or picture column.
     """
     path = Path(source)
     if path.is_dir():

@@ -98,7 +98,7 @@ def _short(value: float) -> float:
 
 @dataclass(frozen=True)
 class LossChart:
-    """A run's losses as one line: the points of an SVG polyline, the axis labels and the last epoch."""
+    """A run's losses as one line: the points of an SVG polyline, and the labels for losses and epochs."""
 
     points: str
     highest: str

@@ -76,7 +76,7 @@ def is_logged_in(request: web.Request, settings: PageSettings) -> bool:
 
 
 def safe_next(target: str) -> str:
-    """Return the path to go to after the login: only a path of this server, whatever the link contains."""
+    """Return the path to go to after the login: only a path of this server is accepted, else `/`."""
     parts = urlsplit(target)
     own = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
     return target if own and target.isprintable() else "/"

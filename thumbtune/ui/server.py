@@ -79,7 +79,7 @@ def check_settings(settings: PageSettings) -> None:
     """Refuse settings that would give others access by mistake.
 
     Raises:
-        CantServe: the address is not loopback, and there is no token or no allowed host name.
+        CantServe: the address is not loopback, and the token or an allowed host name is missing.
     """
     if settings.address.is_loopback:
         return

@@ -111,7 +111,7 @@ def match_titles(
 
     Args:
         embedder: the model.
-        picture: the thumbnail.
+        picture: the thumbnail, stored or from a file.
         titles: the ideas; duplicates are ranked once.
         pairs: all pairs of the store.
         channels: ids of the channels to compare with; empty for all.

@@ -27,7 +27,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def clean(text: str) -> str:
-    """Return `text` as one line: spaces collapsed, control and bidi characters removed, cut to what a tile can show."""
+    """Return `text` as one line: spaces collapsed, control and bidi characters removed, cut to a tile's limit."""
     kept = "".join(_shown(char) for char in text[: 4 * _LONGEST])
     return " ".join(kept.split())[:_LONGEST]
 

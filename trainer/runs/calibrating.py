@@ -186,7 +186,7 @@ def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, aske
 
 
 def _stored(found: Calibrated, heads: Heads | None) -> ModelFacts:
-    """The cache entry. Of the folds' projections, it contains those that differ from the model's own."""
+    """The cache entry. It contains only the folds' projections that differ from the model's own."""
     own = {} if heads is None else heads.tensors()
     tensors = {
         f"{number} {name}": tensor.contiguous()

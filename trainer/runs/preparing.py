@@ -1,4 +1,4 @@
-"""Prepares a run: resolves its settings, selects the parameters, encodes the features and mines the negatives."""
+"""Prepare a run: resolve its settings, select the parameters, encode the features and mine the negatives."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def begin(
 
 @contextmanager
 def recorded(run: Run) -> Iterator[None]:
-    """Record the end of the run when the block ends. A run that is already `done` stays so, whatever follows.
+    """Record the end of the run when the block ends. A run that is already `done` stays `done`.
 
     Raises:
         TrainingInterrupted: a KeyboardInterrupt arrived.

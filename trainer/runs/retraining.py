@@ -66,7 +66,7 @@ class Retrained:
     """The result of `retrain`.
 
     Args:
-        new: the pairs that the new model could learn from (see `new_pairs_since`).
+        new: the pairs that count as new (see `new_pairs_since`).
         result: the run; None if too few pairs were new.
         champion_id: the champion now, or None.
     """

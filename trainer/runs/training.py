@@ -173,7 +173,7 @@ class _Before:
     """The state before training.
 
     Args:
-        rows: the examples to score; those of the test split only if requested.
+        rows: the examples to score; test examples only if requested.
         base: the base model's scores.
         current: the champion for the run's channels, or None.
         champion: the champion's scores on the held-out rows; None if there is no champion, or it can't be scored.
@@ -439,7 +439,7 @@ def _write_whole(run: Run, learner: Learner, output: Path) -> None:
     except KeyboardInterrupt as error:
         raise TrainingInterrupted(f"{done}, and was interrupted while its model was written; {later}") from error
     except Exception as error:
-        # Whatever the error, the message must say that the run is done.
+        # For every error, the message must say that the run is done.
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
 
 

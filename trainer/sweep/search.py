@@ -218,7 +218,7 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
             f"continue with 'thumbtune sweep --resume {sweep_id}'"
         ) from error
     except BaseException as error:
-        # Recorded whatever the error is, then raised: a bug must not leave a row with the status `running`.
+        # Any error is recorded and raised again: a bug must not leave a row with the status `running`.
         exhausted = ran_out_of_memory(error)
         found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
         _end(database, sweep_id, "failed", found)

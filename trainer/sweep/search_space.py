@@ -77,7 +77,7 @@ def parse(name: str, text: str) -> Dimension:
     """Read `LOW:HIGH`, `VALUE` or `VALUE,VALUE,...`.
 
     Args:
-        name: the setting, one of those of `Space`.
+        name: a setting of `Space`.
         text: the user's text.
 
     Raises:
