@@ -148,7 +148,7 @@ def _refitted(
 def _as_it_is(
     database: Database, embedder: Embedder, rows: Sequence[ExampleRow], asked: Sequence[int], progress: Progress
 ) -> list[HeldOutScores]:
-    """Score the rows that the model has not seen. They form one fold."""
+    """Score held-out rows in folds. The model has seen none of them, so each fold uses the same model."""
     chosen = _some(np.array(asked, dtype=np.intp), MOST_ROWS)
     titles = sorted({row.title for row in rows})
     digests = sorted({rows[at].picture_sha256 for at in chosen})
@@ -180,7 +180,7 @@ def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, aske
     columns = np.concatenate([others, asked])
     cosines = (pictures @ titles[columns].T).astype(np.float64)
     rivals = labels[asked][:, None] != labels[columns][None, :]
-    # The rows' own titles are the last columns, and each is a candidate only for its own row.
+    # The last columns are the rows' own titles. Each is only for its own row, so it is no row's rival.
     rivals[:, len(others) :] = False
     return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
 
