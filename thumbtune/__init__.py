@@ -1,4 +1,4 @@
-"""thumbtune: which title belongs to which thumbnail. This package is the command line and the demo."""
+"""thumbtune finds which title belongs to which thumbnail. This package contains the command line and the demo."""
 
 from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""Backups of an SQLite store with its trained models: a folder for each, named by its time; and bringing one back."""
+"""Back up and restore an SQLite store with its trained models. Each backup is a folder named by its time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"thumbtune-\d{8}T\d{6}Z(-\d+)?")
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup's folder, the number of its models' files, and the older backups that were deleted."""
+    """A backup's folder, its number of model files, and the older backups that were deleted."""
 
     folder: Path
     models: int
@@ -32,12 +32,12 @@ class Backup:
 
 
 def backup_into(database: Database, place: Path, keep: int | None = None) -> Backup:
-    """Copy a store and its models into a new folder in `place`; the folder gets its name once it is whole.
+    """Copy a store and its models into a new folder in `place`. The folder is renamed to its final name when complete.
 
     Args:
         database: an SQLite store, opened for reading.
-        place: the folder of all backups; it is made if it is missing.
-        keep: delete all but so many of the newest; None deletes none. Only folders named as ours are deleted.
+        place: the folder of all backups; created if missing.
+        keep: the number of newest backups to keep; None deletes none. Only folders with a backup's name are deleted.
 
     Raises:
         StoreError: the store is on PostgreSQL.
@@ -49,7 +49,7 @@ def backup_into(database: Database, place: Path, keep: int | None = None) -> Bac
             new = Path(scratch) / "new"
             new.mkdir()
             backup(database, new / STORE)
-            # After the store: so every run in the copy has its file.
+            # Copied after the store, so that every run in the copy has its file.
             models = _copy_models(_models_beside(database.path), new / MODELS)
             folder = new.rename(_new_name(place))
         deleted = [] if keep is None else _ours(place)[:-keep]
@@ -61,14 +61,14 @@ def backup_into(database: Database, place: Path, keep: int | None = None) -> Bac
 
 
 def restore_from(folder: Path, url: str) -> Backup:
-    """Bring a store and its models back.
+    """Restore a store and its models.
 
     Args:
-        folder: a backup, or a folder of backups, of which the newest is taken.
-        url: where the store is to be: an SQLite URL.
+        folder: a backup, or a folder of backups, of which the newest is restored.
+        url: the SQLite URL of the restored store.
 
     Raises:
-        StoreError: there is no backup; the store is on PostgreSQL; or something is where the store or its models go.
+        StoreError: there is no backup; the store is on PostgreSQL; or a file or folder exists at a target path.
         DatabaseUnavailable: the copy can't be written.
     """
     source = folder if (folder / STORE).is_file() else next(reversed(_ours(folder)), folder)
@@ -78,7 +78,7 @@ def restore_from(folder: Path, url: str) -> Backup:
     for taken in (store, store.with_name(f"{store.name}-wal"), store.with_name(f"{store.name}-shm")):
         if taken.exists():
             raise StoreError(f"{taken} exists already; move it away, or restore to another --db")
-    # A damaged or foreign file is found now, not after it stands in the store's place.
+    # Detect a damaged or foreign file before it is copied.
     open_database(f"sqlite:///{source / STORE}", read_only=True, any_revision=True).close()
     models = _models_beside(store)
     if models.is_dir() and any(models.iterdir()):
@@ -96,7 +96,7 @@ def restore_from(folder: Path, url: str) -> Backup:
 
 
 def _models_beside(store: Path | None) -> Path:
-    """The folder of a store's models, as `trainer.artifacts.models_dir` has it, without the training stack."""
+    """The folder of a store's models, as in `trainer.artifacts.models_dir`, but without the training stack."""
     named = os.environ.get("THUMBTUNE_MODELS")
     return Path(named).expanduser() if named else (Path() if store is None else store.parent) / MODELS
 

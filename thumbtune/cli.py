@@ -1,4 +1,4 @@
-"""The `thumbtune` command: global options, lazily loaded commands, and the one place where errors become exit codes.
+"""The `thumbtune` command: global options, lazily loaded commands, and the mapping of errors to exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped early with everything so far kept.
 """
@@ -53,7 +53,7 @@ TRAINING_STACK = frozenset(
     }
 )
 
-# name -> location of its click command. Modules are imported only when their command runs, or its help is shown.
+# name -> location of its click command. A module is imported only when its command runs or its help is shown.
 COMMANDS = {
     "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, add, pause or remove some."),
     "config": ("thumbtune.commands.config:config", "Show the settings in force, and where they are from."),
@@ -98,14 +98,14 @@ class App:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used, so that `--help` stays fast."""
+    """A group that imports its commands on use, so that `--help` is fast."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take `--db STORE` behind the command too, as people write it."""
+        """Accept `--db STORE` after the command too, because users write it there."""
         return super().parse_args(ctx, _db_first(args))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; that nobody reads its results any more is no error."""
+        """Run the command. It is not an error if the reader of its output has gone."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -128,7 +128,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; suggest a similar name if it is unknown: click itself only knows those already imported.
+        """Find the command, or suggest a similar name; click itself only knows the commands already imported.
 
         Raises:
             click.UsageError: the command does not exist.
@@ -185,7 +185,7 @@ def cli(ctx: click.Context, db_url: str | None, debug: bool, quiet: bool, verbos
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code; never a traceback without `--debug`."""
+    """Run the command line and exit with its code; without `--debug`, never print a traceback."""
     interrupts.install()
     _let_stdout_take_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -228,13 +228,13 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def _nobody_reads() -> bool:
-    """Whether the reader of stdout has gone, as `| head` does; then what is still buffered is dropped."""
+    """Whether the reader of stdout has gone, as after `| head`; then the buffered output is dropped."""
     try:
         number = sys.stdout.fileno()
         watched = select.poll()
-        watched.register(number, 0)  # errors are always told
+        watched.register(number, 0)  # errors are always reported
         gone = any(happened & select.POLLERR for _, happened in watched.poll(0))
-    except (AttributeError, OSError, ValueError):  # no stdout, one of a test, or Windows
+    except (AttributeError, OSError, ValueError):  # stdout is missing or replaced by a test, or this is Windows
         return False
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
@@ -242,7 +242,7 @@ def _nobody_reads() -> bool:
 
 
 def _db_first(arguments: list[str]) -> list[str]:
-    """Move `--db STORE`, or `--db=STORE`, to the front, unless it follows a `--`."""
+    """Move `--db STORE` or `--db=STORE` to the front, unless it follows a `--`."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     first, rest = [], []
     words = iter(arguments[:end])

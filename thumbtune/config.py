@@ -1,4 +1,4 @@
-"""The settings that a user writes down once, in `thumbtune.toml`, and where each value that is in force comes from."""
+"""The settings that a user stores in `thumbtune.toml`, and the source of each value in effect."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ KEYS: Mapping[str, type] = {
 
 
 class BadConfig(Exception):
-    """A settings file can't be used; the message names it and says why."""
+    """A settings file can't be used; the message names the file and the reason."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is in force.
+    """The settings in effect.
 
     Args:
         store: the store's URL.
-        values: {key: value} of the settings files; keys are those of `KEYS` but `store`.
-        sources: {key: where the value is from}, `store` included.
+        values: {key: value} from the settings files; the keys are those of `KEYS` except `store`.
+        sources: {key: source of the value}, including `store`.
     """
 
     store: str = DEFAULT_STORE
@@ -57,10 +57,10 @@ class Config:
 
 
 def read_config(given: str | None, environment: Mapping[str, str], folder: Path) -> Config:
-    """Find the store and the settings files: in the working folder, and beside an SQLite store.
+    """Find the store, and read the settings files in the working folder and beside an SQLite store.
 
-    The store is that of the option or of THUMBTUNE_DB, else that which THUMBTUNE_DB_FILE's file names, else that of the
-    working folder's settings file. What both files set is taken from the working folder's.
+    The store is that of the option or of THUMBTUNE_DB, else that in the file named by THUMBTUNE_DB_FILE, else that in
+    the working folder's settings file. If both files set a key, the working folder's value is used.
 
     Args:
         given: the value of `--db` or THUMBTUNE_DB, or None.
@@ -68,7 +68,7 @@ def read_config(given: str | None, environment: Mapping[str, str], folder: Path)
         folder: the working folder.
 
     Raises:
-        BadConfig: a file can't be read, or has an unknown key or a value of another type.
+        BadConfig: a file can't be read, or has an unknown key or a value of the wrong type.
     """
     here = _read(folder / CONFIG_FILE)
     if given is not None:
@@ -87,11 +87,11 @@ def read_config(given: str | None, environment: Mapping[str, str], folder: Path)
 
 
 def store_url(text: str, folder: Path | None = None) -> str:
-    """Return the URL that `text` means: a URL, an SQLite file, or a folder that has, or is to have, `thumbtune.db`.
+    """Convert `text` to a URL: it is a URL, an SQLite file, or a folder that contains or will contain `thumbtune.db`.
 
     Args:
-        text: as the user gave it; what is none of these is returned as it is.
-        folder: to which a relative path belongs; None for the working folder.
+        text: the value that the user gave; any other text is returned unchanged.
+        folder: the base of a relative path; None for the working folder.
     """
     if "://" in text or not text.strip():
         return text

@@ -1,7 +1,7 @@
-"""What a person or a program reads: result lines, tables, progress and JSON, each on the right stream.
+"""Output for users and programs: result lines, tables, progress and JSON, each on the right stream.
 
-stdout carries results, and with `--json` exactly one JSON document; everything else goes to stderr. Titles come from
-strangers, so control characters (terminal escapes, bidirectional overrides) are made visible in whatever is shown.
+stdout carries results, and with `--json` exactly one JSON document; everything else goes to stderr. Titles are
+untrusted text, so control characters (terminal escapes, bidirectional overrides) are escaped in all output.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from thumbtune.interrupts import raise_if_told
 
 __all__ = ["Console", "Progress", "printable"]
 
-# Characters that reorder the text around them: harmless in a browser's title, misleading in a terminal.
+# Characters that reorder the text around them: harmless in a browser, but misleading in a terminal.
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str, *, limit: int | None = None) -> str:
-    r"""`text` as one safe line: control characters as `\xNN` escapes, cut to `limit` characters with an ellipsis."""
+    r"""Return `text` as one safe line: control characters as `\xNN`, cut to `limit` characters with an ellipsis."""
     if limit is not None and len(text) > limit:
         text = text[: max(0, limit - 1)] + "…"
     return "".join(
@@ -37,22 +37,22 @@ def printable(text: str, *, limit: int | None = None) -> str:
 
 
 class Progress:
-    """A running piece of work as it is shown; this one shows nothing."""
+    """The progress display of a task. This base class shows nothing."""
 
     def advance(self, n: int = 1) -> None:
-        """Count `n` more items as done."""
+        """Count `n` more items as completed."""
 
     def update(self, *, total: int | None = None, description: str | None = None) -> None:
-        """Change what is expected or being done."""
+        """Change the total or the description."""
 
 
 @dataclass
 class Console:
-    """Where a command writes to.
+    """The output of a command.
 
     Args:
-        verbosity: -1 quiet (results and errors only), 0 normal, 1 and up: logs too.
-        json_wanted: the command was asked for `--json`: result lines go to stderr, stdout is for `print_json` alone.
+        verbosity: -1 quiet (results and errors only), 0 normal, 1 and above: also logs.
+        json_wanted: whether `--json` was given: result lines go to stderr, and only `print_json` writes to stdout.
     """
 
     verbosity: int = 0
@@ -61,12 +61,12 @@ class Console:
     err: TextIO = field(default_factory=lambda: sys.stderr)
 
     def print_json(self, document: object) -> None:
-        """Write one JSON document to stdout; datetimes as ISO 8601, and in ASCII where stdout can't hold the rest."""
+        """Write one JSON document to stdout; datetimes in ISO 8601, and in ASCII if stdout can't encode it."""
         text = json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
         try:
             text.encode(self.out.encoding or "utf-8")
         except UnicodeEncodeError:
-            # Not left to the stream's error handler: JSON has no \U0001f98a.
+            # The stream's error handler would write escapes that are not valid JSON, such as \U0001f98a.
             text = json.dumps(document, indent=2, default=_plain)
         print(text, file=self.out)
 
@@ -82,7 +82,7 @@ class Console:
         return (self.err if self.json_wanted else self.out).isatty()
 
     def next_step(self, command: str) -> None:
-        """Write the command that is most likely wanted next, unless quiet or for a program."""
+        """Write the command that the user most likely needs next, unless the output is quiet or for a program."""
         if not self.json_wanted and self.out.isatty():
             self.note(f"next: {command}")
 
@@ -92,14 +92,14 @@ class Console:
             print(printable(text), file=self.err)
 
     def error(self, text: str) -> None:
-        """Write the one line that says why the command failed."""
+        """Write the one-line message that says why the command failed."""
         print(f"error: {printable(text)}", file=self.err)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-        """Write a table of results as aligned columns without a grid. Numbers align right.
+        """Write a table of results as aligned columns without a grid. Numbers are right-aligned.
 
-        Pipes get every cell whole. On a terminal, titles and reasons are cut to fit; ids, figures and URLs never are:
-        when they need more than the terminal's width, each row is written as lines of `column  value` instead.
+        Pipes get every cell whole. On a terminal, titles and reasons are cut to fit; ids, figures and URLs are never
+        cut. If they need more than the terminal's width, each row is written as lines of `column  value` instead.
         """
         if self.json_wanted and self.verbosity < 0:
             return
@@ -113,7 +113,7 @@ class Console:
 
     @contextmanager
     def progress(self, description: str, total: int | None = None) -> Iterator[Progress]:
-        """Show a piece of work: a bar on a terminal, a plain line at the start and at each tenth elsewhere."""
+        """Show a task's progress: a bar on a terminal, elsewhere a plain line at the start and at each tenth."""
         if self.verbosity < 0:
             yield Progress()
         elif self.err.isatty():
@@ -134,7 +134,7 @@ class Console:
             yield advance
 
     def warn(self, text: str) -> None:
-        """Show what a run could not do, or did differently."""
+        """Show what a run could not do, or did differently than requested."""
         self.note(f"note: {text}")
 
 
@@ -160,15 +160,15 @@ def _is_numeric(cells: Iterable[str]) -> bool:
 
 
 GAP = 2
-"""Cells of a terminal between two columns."""
+"""The number of terminal cells between two columns."""
 SHORTEST_CUT = 16
-"""Columns of prose are cut no shorter than this many cells."""
+"""The minimum width of a cut column of prose, in terminal cells."""
 UNBOUNDED = 1_000_000
 """The width of a pipe."""
 
 
 def _may_be_cut(name: str) -> bool:
-    """Whether a column holds prose, of which the beginning is enough to recognise it."""
+    """Whether a column contains prose that is recognisable by its beginning."""
     return name.lower().endswith(("title", "first", "error", "reason"))
 
 
@@ -178,7 +178,7 @@ def _lines_of_table(names: Sequence[str], cells: Sequence[Sequence[str]], stream
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    # A value in a table of names and values is not cut: the terminal wraps it.
+    # Values in a table of names and values are not cut: the terminal wraps them.
     width = RichConsole(file=stream).width if stream.isatty() and len(names) > 2 else UNBOUNDED
     natural = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
     least = (min(w, SHORTEST_CUT) if _may_be_cut(name) else w for name, w in zip(names, natural, strict=True))
@@ -209,7 +209,7 @@ def _floats(cell: str) -> bool:
 
 
 class _PlainProgress(Progress):
-    """For logs and pipes: a line at the start, and one whenever another tenth is done."""
+    """Progress for logs and pipes: a line at the start, and one at each tenth."""
 
     def __init__(self, console: Console, description: str, total: int | None) -> None:
         self._console = console
@@ -256,7 +256,7 @@ def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Prog
                 drawn.update(task, total=total, description=shown)
 
         yield Bar()
-        # It ends at its end: what was not counted, or not all of it, is done as well.
+        # Complete the bar at the end: items that were not counted are done too.
         shown = drawn.tasks[0]
         end = shown.completed if shown.total is None else shown.total
         drawn.update(task, total=end or 1, completed=end or 1)

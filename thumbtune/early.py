@@ -1,4 +1,4 @@
-"""What can be checked before the model libraries are loaded, which takes seconds: a wrong name is told at once."""
+"""Checks before the model libraries are loaded, which takes seconds, so that wrong names are reported at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["check_names"]
 
 
 def check_names(database: Database, channels: Sequence[str] = (), model: str | None = None) -> None:
-    """Check that channels are in the store, and that a model's run or folder is there.
+    """Check that channels are in the store, and that a model's run or folder exists.
 
     Args:
         database: the store.
         channels: ids or handles.
-        model: as `--model` takes it; None for the model in use.
+        model: the value of `--model`; None for the model in use.
 
     Raises:
         BadSetting: a channel is not in the store.
         NotFound: there is no such run.
-        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
+        UnknownModel, DamagedModel: a folder does not exist or contains no model. Hub names are checked later.
     """
     from store.training import channel_titles, get_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.data import channel_id  # noqa: PLC0415
@@ -36,6 +36,6 @@ def check_names(database: Database, channels: Sequence[str] = (), model: str | N
             channel_id(name, known)
         if run is not None:
             get_run(session, run[0])
-    # `base` alone is a mistake that each command explains.
+    # The name `base` without a run is an error that each command explains itself.
     if model is not None and model.strip() and model != "base" and run is None:
         model_folder(model, "--model")

@@ -14,7 +14,7 @@ _told: list[int] = []
 
 
 def install() -> None:
-    """Handle both signals as Ctrl-C, keeping everything so far: service managers send SIGTERM."""
+    """Handle both signals like Ctrl-C, because service managers send SIGTERM. The work so far is kept."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 

@@ -1,4 +1,4 @@
-"""The format of log lines: text for people, or one JSON object per line for programs."""
+"""The format of log lines: text for users, or one JSON object per line for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sets of channels that models are for, in words."""
+"""Describe the sets of channels that models are used for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["channel_names", "scope_in_words"]
 
 _NAMED = 2
-"""So many channels are named; of more, only their number is said."""
+"""The maximum number of channels that are named; for more, only their number is given."""
 
 
 def channel_names(database: Database) -> dict[str, str]:
-    """Return {channel id: handle, or the id of a channel without one} of the store."""
+    """Return {channel id: handle} of all channels in the store; a channel without a handle has its id instead."""
     from store.training import channel_titles  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     with database.read() as session:
@@ -23,7 +23,7 @@ def channel_names(database: Database) -> dict[str, str]:
 
 
 def scope_in_words(scope: Sequence[str], names: Mapping[str, str]) -> str:
-    """Return `all`, the channels' handles, or how many they are."""
+    """Return `all`, the channels' handles, or the number of channels."""
     if not scope:
         return "all"
     if len(scope) > _NAMED:

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM while an event loop runs: the current work ends cleanly, or the process exits after a limit.
+"""Handle Ctrl-C and SIGTERM while an event loop runs: the work ends cleanly, or the process exits after a limit.
 
-The signals don't raise an exception, as they do elsewhere (`thumbtune.interrupts`): it would be raised in whatever code
-of the event loop is running.
+The signals don't raise an exception, as they do elsewhere (`thumbtune.interrupts`), because it would be raised in
+any code of the event loop.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run_until_stopped(
 
 
 class _Stopping:
-    """The signals of one run. Create it before the event loop, which has its own handler for Ctrl-C."""
+    """Handles the signals of one run. Create it before the event loop, which has its own handler for Ctrl-C."""
 
     def __init__(self, patience_s: float | None) -> None:
         self._patience_s = patience_s
@@ -80,7 +80,7 @@ class _Stopping:
             self._restore(loop)
 
     def call_off(self) -> None:
-        """Don't end the process: the work has ended in time."""
+        """Don't exit the process, because the work has ended in time."""
         for deadline in self._deadlines:
             deadline.cancel()
 
@@ -106,9 +106,9 @@ class _Stopping:
 
 
 def _exit_after(seconds: float, code: int) -> threading.Timer:
-    """End the process if it has not ended by then: a thread that waits for a lock or a DNS lookup can't be stopped.
+    """Exit the process if it has not ended by then: a thread that waits for a lock or a DNS lookup can't be stopped.
 
-    As after `kill -9`, the database rolls back what was not committed.
+    As after `kill -9`, the database rolls back uncommitted changes.
     """
 
     def give_up() -> None:

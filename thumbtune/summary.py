@@ -1,4 +1,4 @@
-"""What a run's figures mean, in a sentence, and how far to trust them."""
+"""Explain a run's scores in a sentence, and how far to trust them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["MEANING", "meaning_of", "near_ties", "run_in_words", "trust_in"]
 
 MEANING = {"test": "unseen thumbnails", "valid": "held-out thumbnails"}
 NEAR = 0.01
-"""Scores of which the difference is smaller are a near-tie."""
+"""Scores that differ by less than this are a near-tie."""
 
 
 def meaning_of(name: str, right: int, n: int, split: str, base: int | None = None) -> str:
-    """Say for how many thumbnails a model picks the right title.
+    """State for how many thumbnails a model picks the right title.
 
     Args:
         name: the model.
-        right: thumbnails whose own title it ranks first.
-        n: of how many.
+        right: the number of thumbnails whose own title it ranks first.
+        n: the number of thumbnails.
         split: `valid` or `test`.
-        base: how many its base model gets right; None if that was not measured.
+        base: the same number for its base model; None if it was not measured.
     """
     beside = "" if base is None else f"; its base model {base}"
     return f"{name} picks the right title for {right} of {n} {MEANING[split]}{beside}"
 
 
 def run_in_words(run_id: int, recalls: Mapping[str, Mapping[str, Recall]]) -> str | None:
-    """The sentence for a recorded run: on test, else on valid; None if neither was scored.
+    """The summary sentence of a recorded run, for test or else valid; None if neither was scored.
 
     Args:
         run_id: the run.
@@ -53,7 +53,7 @@ def trust_in(database: Database, run_id: int | None, name: str) -> str:
 
     Args:
         database: the store.
-        run_id: the run whose model it is, or whose base model; None for another model.
+        run_id: the run that the model or base model belongs to; None for another model.
         name: `run N`, `run N, base`, or the model's name.
     """
     from store.training import recalls_of  # noqa: PLC0415 (SQLAlchemy is slow to import)
@@ -73,6 +73,6 @@ def trust_in(database: Database, run_id: int | None, name: str) -> str:
 
 
 def near_ties(scores: Sequence[float]) -> list[bool]:
-    """Which of these scores, highest first, are as good as the one before or after them."""
+    """Whether each of these scores, highest first, is nearly tied with the one before or after it."""
     close = [abs(one - other) < NEAR for one, other in pairwise(scores)]
     return [any(close[max(0, at - 1) : at + 1]) for at in range(len(scores))]

@@ -1,4 +1,4 @@
-"""What `sync` and `retrain` share: sync channels with progress, and print the results."""
+"""Functions that `sync` and `retrain` share: sync channels with progress, and print the results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Synced:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 3 stopped early with everything kept, otherwise the first failure's own."""
+        """0 done, 3 stopped early with everything kept, otherwise the exit code of the first failure."""
         codes = [report.exit_code for report in self.reports]
         failures = [code for code in codes if code not in (0, 3)]
         if failures:
@@ -46,13 +46,13 @@ class Synced:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal ended it."""
+        """Whether a signal ended the sync."""
         return len(self.reports) < self.asked or any(report.status == "interrupted" for report in self.reports)
 
     @property
     def stops_training(self) -> bool:
-        """Whether a channel failed in a way that another sync may not. A closed channel stays closed."""
-        from collector.errors import ChannelGone  # noqa: PLC0415 (where nothing is synced, no collector is loaded)
+        """Whether a channel failed with an error that another sync may fix. A closed channel stays closed."""
+        from collector.errors import ChannelGone  # noqa: PLC0415 (without a sync, the collector is not loaded)
 
         return self.interrupted or any(
             report.exit_code not in (0, 3) and not isinstance(report.error, ChannelGone) for report in self.reports
@@ -65,19 +65,19 @@ class Synced:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is known before the store is opened: the channels (empty: all in the store), the key and the URLs."""
+    """The request, known before the store is opened: the channels (empty: all in the store), the key and the URLs."""
 
     names: list[ChannelName]
     settings: Settings
 
 
 def read_request(channels: Sequence[str], file: Path | None = None, otherwise: Sequence[str] = ()) -> Asked:
-    """Read the channels that a user named, each once, and the environment.
+    """Read the channels that a user named, without duplicates, and the environment.
 
     Args:
         channels: the names.
-        file: a file of more, see `channels_in`.
-        otherwise: the names to take if there are none: those of the settings file.
+        file: a file with more names, see `channels_in`.
+        otherwise: the names to use if no channel is named: the channels in the settings file.
 
     Raises:
         CollectorError: a channel's name or a setting in the environment is invalid.
@@ -99,10 +99,10 @@ channels_file_option = click.option(
 
 
 def channels_in(file: Path) -> list[str]:
-    """Return the channels that a file names: one a line, in UTF-8; what follows a `#` is a comment.
+    """Return the channels that a file names: one per line, in UTF-8; text after a `#` is a comment.
 
     Raises:
-        click.UsageError: it can't be read, or names no channel.
+        click.UsageError: the file can't be read, or names no channel.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -110,7 +110,7 @@ def channels_in(file: Path) -> list[str]:
         raise click.UsageError(f"{file} can't be read ({error.strerror}); check the file.") from error
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{file} is not UTF-8 text; save it as UTF-8.") from error
-    # Not a `#` within an address.
+    # A `#` within a URL does not start a comment.
     names = [re.split(r"(?:^|\s)#", line)[0].strip() for line in lines]
     found = [name for name in names if name]
     if not found:
@@ -177,7 +177,7 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
     ]
     columns = ("channel", *_COLUMNS, "seconds")
     if rows and console.on_terminal:
-        # A terminal of 80 columns has no room for columns of zeros.
+        # A terminal of 80 columns has no room for columns that contain only zeros.
         shown = [at for at, name in enumerate(columns) if name not in _MAY_BE_ZERO or any(row[at] for row in rows)]
         console.table([columns[at] for at in shown], [[row[at] for at in shown] for row in rows])
     elif rows:
@@ -198,13 +198,13 @@ def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
 
 
 def _reason(kind: str, count: int) -> str:
-    """Describe a reason why videos are not usable for training, as it reads after their number."""
+    """Describe a reason why videos are not usable for training, as printed after their number."""
     words = {"short": "Short" if count == 1 else "Shorts", "gone": "deleted", "no_picture": "without a thumbnail"}
     return words.get(kind, kind)
 
 
 class _Shown:
-    """The collector's progress as one bar: thumbnails, which take nearly all of the time."""
+    """The collector's progress as one bar of thumbnails, which take nearly all of the time."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -215,10 +215,10 @@ class _Shown:
         self._bar.update(description=f"Syncing {title}")
 
     def listed(self, entries: int, total: int | None) -> None:
-        """Show nothing: listing is quick."""
+        """Show nothing, because listing is quick."""
 
     def details(self, videos: int) -> None:
-        """Show nothing: the thumbnails that follow are counted."""
+        """Show nothing, because the thumbnails that follow are counted."""
 
     def pictures_wanted(self, pictures: int) -> None:
         """Raise the total."""

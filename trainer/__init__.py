@@ -1,1 +1,1 @@
-"""The trainer: snapshots, mines, fine-tunes, evaluates and records. Importing it loads nothing heavy."""
+"""The trainer: snapshots, mining, fine-tuning, evaluation and records. Importing it loads no heavy library."""

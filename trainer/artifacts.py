@@ -1,4 +1,4 @@
-"""Trained tensors on disk: only what training changed, written atomically, verified when read."""
+"""Trained tensors on disk. Only changed tensors are stored; files are written atomically and verified when read."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ __all__ = [
 
 
 def models_dir(database: Database) -> Path:
-    """The folder of runs' tensors: `THUMBTUNE_MODELS`, else `thumbtune-models` by the SQLite file or in this folder.
+    """The folder of the runs' tensors: `THUMBTUNE_MODELS`, or `thumbtune-models` by the SQLite file or in this folder.
 
     Raises:
-        BadSetting: it begins with the home folder of an unknown user.
+        BadSetting: `THUMBTUNE_MODELS` begins with the home folder of an unknown user.
     """
     named = os.environ.get("THUMBTUNE_MODELS")
     if named:
@@ -56,13 +56,13 @@ def models_dir(database: Database) -> Path:
 
 
 def tensors_file(database: Database, recorded: str) -> Path:
-    """The file of a run's tensors: where the run wrote it, else, as after a move, its name in `models_dir`.
+    """The file of a run's tensors: the recorded path, or if it has moved, the same name in `models_dir`.
 
     `load_tensors` checks the file against the run's SHA-256.
 
     Raises:
         BadSetting: see `models_dir`.
-        RunUnusable: the file is at neither place.
+        RunUnusable: the file is at neither path.
     """
     path = Path(recorded)
     if _is_there(path):
@@ -77,7 +77,7 @@ def tensors_file(database: Database, recorded: str) -> Path:
 def _is_there(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # the folder is not readable, such as another user's
+    except OSError:  # for example, another user's folder that is not readable
         return False
 
 
@@ -104,7 +104,7 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     """Read a run's tensors.
 
     Raises:
-        RunUnusable: the file is missing, or is not the one that the run wrote.
+        RunUnusable: the file is missing, or differs from the file that the run wrote.
     """
     if not path.is_file():
         raise RunUnusable(f"the run's tensors are not at {path}; put the file back, or train again")
@@ -118,15 +118,15 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def put_tensors(named: Iterable[tuple[str, Tensor]], tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Put tensors into a model's parameters, in place.
+    """Copy tensors into a model's parameters, in place.
 
     Args:
         named: the model's parameters, as `trainer.models.named_parameters` gives them.
         tensors: {name: values}.
-        origin: where they come from, for messages.
+        origin: the source of the tensors, for error messages.
 
     Raises:
-        RunUnusable: they don't fit; the message names `origin`.
+        RunUnusable: a name or shape does not match; the message names `origin`.
     """
     parameters = dict(named)
     for name, tensor in tensors.items():
@@ -141,7 +141,7 @@ def check_empty(folder: Path) -> None:
     The path is checked as given: the system finds nothing at `new/../up` while `new` does not exist.
 
     Raises:
-        CantSave: it is a file, not empty, or not readable.
+        CantSave: the path is a file, or the folder is not empty or not readable.
     """
     with can_save(folder):
         real = real_folder(folder)
@@ -150,10 +150,10 @@ def check_empty(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Create a folder and check that a file can be created in it, before work is spent on its content.
+    """Create a folder and check that files can be created in it, before work is spent on its content.
 
     Raises:
-        CantSave: it can't be created or written to.
+        CantSave: the folder can't be created or written to.
     """
     with can_save(folder):
         if folder.exists() and not folder.is_dir():
@@ -166,11 +166,12 @@ def check_place(folder: Path, models: Path | None = None) -> None:
     """Check that `save_whole_model` can write to `folder`, before work is spent on the model.
 
     Args:
-        folder: new or empty.
-        models: the folder of the run's tensors, if the model is to be trained; then `folder` must be another one.
+        folder: a new or empty folder.
+        models: the folder of the runs' tensors, if the model is still to be trained; `folder` must be a different
+            folder.
 
     Raises:
-        CantSave: it is a file, not empty, or `models`, or can't be written to.
+        CantSave: `folder` is a file, is not empty, is `models` or contains it, or can't be written to.
     """
     with can_save(folder):
         check_empty(folder)
@@ -186,7 +187,7 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
     """Write the model as a folder that `SentenceTransformer(folder)` loads, with our own card as its README.
 
     The library's generated card is not written: it would contain training titles, thumbnails and local paths. The
-    folder appears once it is complete, so a command that was killed can be run again.
+    folder appears only when it is complete, so an interrupted command can be run again.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
@@ -199,13 +200,13 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder; when the block ends, `folder` gets its content: all of it, or nothing after an error.
+    """Yield an empty folder whose content moves to `folder` when the block ends. After an error, nothing is moved.
 
-    A link is followed. An existing empty folder is kept and filled: it may be a mount point or a shell's current
-    folder, and it has its owner and mode.
+    If `folder` is a link, its target is used. An existing empty folder is kept and filled, because it may be a mount
+    point or a shell's current folder, and has an owner and mode.
 
     Raises:
-        CantSave: somebody else has put something into `folder` meanwhile.
+        CantSave: another process has written to `folder` in the meantime.
         OSError: the content can't be moved.
     """
     real = real_folder(folder)
@@ -222,7 +223,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             raise CantSave(f"{real} is no longer empty; name a new folder")
         try:
             for path in whole.iterdir():
-                shutil.move(path, real)  # a folder that is mounted from the same disk looks like any other
+                shutil.move(path, real)  # a folder that is mounted from the same disk looks like a normal folder
         except BaseException:
             for path in _others(real, scratch):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -246,9 +247,10 @@ def real_folder(folder: Path) -> Path:
 
 
 def _workshop(folder: Path) -> Path:
-    """Where to prepare a folder's content: beside it, or in it if its parent is another disk or not writable.
+    """The folder in which to prepare a folder's content: its parent, or itself if the parent is unsuitable.
 
-    Beside it, a command that was killed leaves nothing in `folder` and can be run again.
+    The parent is unsuitable if it is on another disk or not writable. With the parent, a killed command leaves nothing
+    in `folder`, so the command can be run again.
     """
     inside = folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK))
     return folder if inside else folder.parent
@@ -256,7 +258,7 @@ def _workshop(folder: Path) -> Path:
 
 @contextmanager
 def can_save(path: Path) -> Iterator[None]:
-    """Map errors while writing to `path` to one-line messages."""
+    """Convert errors while writing to `path` into `CantSave` with a one-line message."""
     try:
         yield
     except (OSError, SafetensorError) as error:

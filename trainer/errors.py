@@ -1,26 +1,26 @@
 """Errors of the trainer.
 
-TrainerError                   the root: anything the trainer can't do
-├── BadSetting                 what was given makes no sense: a value, or a file of pictures or titles; quoted
-├── NotEnoughPairs             the store holds too few pairs, or too alike ones, to train or score on
+TrainerError                   the root: anything that the trainer can't do
+├── BadSetting                 an invalid setting, or an invalid file of pictures or titles; quoted
+├── NotEnoughPairs             the store has too few pairs, or too few distinct pairs, to train or score on
 ├── ModelUnavailable           a model can't be loaded
-│   ├── UnknownModel           no such folder, and no such name on the hub
-│   ├── NoNetwork              it is on the hub, not in the local cache, and the hub can't be reached
-│   ├── NotAClip               it loads, but does not embed pictures and text into one space
-│   ├── DamagedModel           files missing, unreadable, or in an unsafe format
+│   ├── UnknownModel           no folder and no model on the hub has this name
+│   ├── NoNetwork              the model is not in the local cache, and the hub can't be reached
+│   ├── NotAClip               the model loads, but does not embed pictures and text into one space
+│   ├── DamagedModel           files are missing, unreadable, or in an unsafe format
 │   └── ReaderMissing          the optional packages that read the words on thumbnails are not installed
-├── Diverged                   training, or a model, gave numbers that can't be compared
-├── BadPicture                 a stored picture can't be decoded
-├── AlreadyTraining            another process trains on this store now, and this command starts only one
-├── RunUnusable                a run whose model can't be loaded again (not done, artifact lost, base changed)
+├── Diverged                   training or a model produced numbers that can't be compared
+├── BadPicture                 a stored thumbnail can't be decoded
+├── AlreadyTraining            another process is training on this store, and this command starts only one run
+├── RunUnusable                a run's model can't be loaded again (not done, tensors lost, base model changed)
 ├── CantSave                   a model or dataset can't be written (folder in use, disk full)
-├── PushFailed                 a model or dataset can't be put on the hub
+├── PushFailed                 a model or dataset can't be uploaded to the hub
 │   ├── NoToken                this machine has no access token for the hub
-│   ├── TokenRefused           the hub does not know the token, or does not let it write there
-│   ├── BadRepository          a name that no repository can have
-│   ├── PublicRepository       the repository is public, and private was wanted
-│   └── HubUnreachable         no network, or no answer in time
-└── TrainingInterrupted        stopped by a signal; the run is recorded as `interrupted`, or was done
+│   ├── TokenRefused           the hub does not know the token, or does not let it write to the repository
+│   ├── BadRepository          the name is not a valid repository name
+│   ├── PublicRepository       the repository is public, but a private one was requested
+│   └── HubUnreachable         there is no network, or the hub did not answer in time
+└── TrainingInterrupted        a signal stopped the run; it is recorded as `interrupted`, or had already finished
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ __all__ = [
 
 
 class TrainerError(Exception):
-    """Root of the trainer's errors. The message reads `what happened; what to do`."""
+    """Base class of the trainer's errors. The message reads `what happened; what to do`."""
 
     exit_code = 1
 
 
 class BadSetting(TrainerError):
-    """What was given makes no sense: a value, or a file of pictures or titles. The message quotes it."""
+    """A setting, or a file of pictures or titles, is invalid. The message quotes it."""
 
     exit_code = 2
 
 
 class NotEnoughPairs(TrainerError):
-    """There is nothing, or too little, to train or score on."""
+    """There are no pairs, or too few, to train or score on."""
 
 
 class ModelUnavailable(TrainerError):
@@ -71,7 +71,7 @@ class ModelUnavailable(TrainerError):
 
 
 class UnknownModel(ModelUnavailable):
-    """Neither a folder nor a name on the hub."""
+    """No folder and no model on the hub has this name."""
 
 
 class NoNetwork(ModelUnavailable):
@@ -79,7 +79,7 @@ class NoNetwork(ModelUnavailable):
 
 
 class NotAClip(ModelUnavailable):
-    """The model does not embed pictures and text into one space by a projection each."""
+    """The model does not embed pictures and text into one space with one projection each."""
 
 
 class DamagedModel(ModelUnavailable):
@@ -87,11 +87,11 @@ class DamagedModel(ModelUnavailable):
 
 
 class Diverged(TrainerError):
-    """A loss that is not finite, or embeddings that can't be compared: not finite, without length, or all the same."""
+    """A loss is not finite, or embeddings can't be compared: not finite, zero-length, or all equal."""
 
 
 class BadPicture(TrainerError):
-    """A stored picture can't be decoded."""
+    """A stored thumbnail can't be decoded."""
 
 
 class ReaderMissing(ModelUnavailable):
@@ -99,7 +99,7 @@ class ReaderMissing(ModelUnavailable):
 
 
 class AlreadyTraining(TrainerError):
-    """Another process trains on this store now. The new pairs stay new for the next command."""
+    """Another process is training on this store. The new pairs stay new for the next command."""
 
     exit_code = 3
 
@@ -113,25 +113,25 @@ class CantSave(TrainerError):
 
 
 class PushFailed(TrainerError):
-    """A model or dataset can't be put on the hub."""
+    """A model or dataset can't be uploaded to the hub."""
 
 
 class NoToken(PushFailed):
-    """There is no access token for the hub, neither in the environment nor from a login."""
+    """There is no access token for the hub, in the environment or from a login."""
 
 
 class TokenRefused(PushFailed):
-    """The hub does not know the token, or the token may not write where it should."""
+    """The hub does not know the token, or the token has no permission to write to the repository."""
 
 
 class BadRepository(PushFailed):
-    """No repository can have this name. The message quotes it."""
+    """The name is not a valid repository name. The message quotes it."""
 
     exit_code = 2
 
 
 class PublicRepository(PushFailed):
-    """Everyone can read the repository, and what is pushed was to be private."""
+    """The repository is public, but a private upload was requested."""
 
 
 class HubUnreachable(PushFailed):
@@ -139,6 +139,6 @@ class HubUnreachable(PushFailed):
 
 
 class TrainingInterrupted(TrainerError):
-    """The run was stopped by a signal. What was learnt is lost, and the run row says so, unless it was done by then."""
+    """A signal stopped the run. It is recorded as interrupted and its weights are lost, unless it had finished."""
 
     exit_code = 3

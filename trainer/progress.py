@@ -1,4 +1,4 @@
-"""How the trainer reports progress: a protocol that the caller may implement. The library never prints."""
+"""How the trainer reports progress: a protocol that the caller may implement. The trainer itself never prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Progress(Protocol):
     """Displays phases of work, one at a time."""
 
     def phase(self, description: str, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
-        """Enter a phase of `total` items; call the yielded function with the number of items just done."""
+        """Enter a phase of `total` items; call the yielded function with the number of items just completed."""
 
     def warn(self, text: str) -> None:
         """Report something that the run could not do, or did differently than requested."""

@@ -14,7 +14,7 @@ __all__ = ["quiet_libraries"]
 _LOGGERS = ("accelerate", "datasets", "huggingface_hub", "optuna", "sentence_transformers", "transformers")
 
 
-# Each library's log level, read when it is imported, which may happen inside a quiet block.
+# The environment variables of each library's log level. They are read on import, which may happen inside a quiet block.
 _VERBOSITY = ("DATASETS_VERBOSITY", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY")
 
 
@@ -22,15 +22,15 @@ _VERBOSITY = ("DATASETS_VERBOSITY", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"
 def quiet_libraries() -> Iterator[None]:
     """Silence the training libraries' progress bars, warnings and logs below ERROR while the block runs.
 
-    Bars are silenced only for libraries that are already imported: this function imports none, because a run on cached
-    features needs none of them. Code that draws bars therefore has its own block. Blocks can be nested.
+    Progress bars are silenced only for libraries that are already imported. This function imports no library, because a
+    run on cached features needs none. Code that draws progress bars therefore uses its own block. Blocks can be nested.
 
     If the `trainer` logger is at DEBUG, nothing is silenced.
     """
     if logging.getLogger("trainer").isEnabledFor(logging.DEBUG):
         yield
         return
-    # Read by the tokenizers library when a process forks; otherwise each loader worker would warn.
+    # The tokenizers library reads this when a process forks; without it, each loader worker would warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for variable in _VERBOSITY:
         os.environ.setdefault(variable, "error")
@@ -48,7 +48,7 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Disable progress bars, and restore their previous state at the end, so that nested blocks work."""
+    """Disable progress bars, and restore their previous state at the end so that nested blocks work."""
     with ExitStack() as undo:
         if "datasets" in sys.modules:
             from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""A training run's settings: the recipe's own as defaults, checked when built."""
+"""The settings of a training run, validated when they are built."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ MODEL_BESIDE_CHAMPION = "--from champion goes on with the model in use; leave --
 """The error for a model that is named for a run that continues from the champion."""
 
 LARGEST_SEED = 2_000_000_000
-"""To begin with: a sweep counts on from it, within PostgreSQL's `integer`."""
+"""The largest seed a user may give. A sweep counts up from it, and must stay within PostgreSQL's `integer`."""
 DEFAULT_MODEL = "sentence-transformers/clip-ViT-L-14"
-"""What the recipe fine-tunes."""
+"""The base model of the published recipe."""
 DEFAULT_TITLE_MODEL = "sentence-transformers/all-mpnet-base-v2"
-"""What the recipe compares titles with when it mines negatives."""
+"""The recipe's model for comparing titles when it mines negatives."""
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-"""What the reader compares words with titles by; the extra `thumbtune[reader]` has it in a package."""
+"""The reader's model for comparing words with titles; the extra `thumbtune[reader]` installs it as a package."""
 READER = "reader"
-"""The name of the built-in model that reads the words on thumbnails. A folder of that name is `./reader`."""
+"""The name of the built-in model that reads the words on thumbnails. A folder of this name is `./reader`."""
 RIDGE = "ridge"
-"""What `train` is for the closed-form map of `trainer.fitting.ridge`."""
+"""The value of `train` for the closed-form map of `trainer.fitting.ridge`."""
 
 
 RECIPE: Mapping[str, Any] = {
@@ -71,43 +71,45 @@ RECIPE: Mapping[str, Any] = {
     "bars": "keep",
     "with_reader": False,
 }
-"""The published recipe to the letter: fields of `TrainSettings`."""
+"""The exact settings of the published recipe, as fields of `TrainSettings`."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """All that decides what a run does. `RECIPE` has the published recipe's values where they are not the defaults.
+    """All settings of a run. `RECIPE` has the published recipe's values where they differ from the defaults.
 
     Args:
-        model: hub name or folder of a CLIP-style model, `reader`, or `N:base`, the base of run N.
-        train: `projection`, `ridge`, `all`, `lora`, or a regular expression searched for in parameter names.
-        start: `base`, or `champion` to go on from the model in use (whose base `model` then is).
+        model: the base model: hub name or folder of a CLIP-style model, `reader`, or `N:base` for the base model of run
+            N.
+        train: `projection`, `ridge`, `all`, `lora`, or a regular expression that is searched for in parameter names.
+        start: `base`, or `champion` to continue from the champion, whose base model then replaces `model`.
         negatives: how each row's negative title is chosen.
-        title_model: compares titles for `least-similar` and `hard`: hub name, folder, or `base` for the text tower
-            of `model`.
-        hard_max_similarity: `hard` takes titles at most this similar (cosine); more alike ones may be paraphrases.
-        mask: leave a row's own title out of its candidates where another row brings it in; False is the recipe's loss.
-        temperature: cosines are divided by it in the loss, above 0.
+        title_model: compares titles for `least-similar` and `hard`: hub name, folder, or `base` for the text tower of
+            `model`.
+        hard_max_similarity: the largest cosine similarity of a `hard` negative; more similar titles may be paraphrases.
+        mask: exclude a row's own title from its candidates where another row contributes it; False is the recipe's
+            loss.
+        temperature: divides the cosines in the loss; above 0.
         epochs: passes over the training split, at least 1.
-        batch_size: rows a step, at least 2 (in-batch negatives need a second row).
-        lr: AdamW's learning rate at the start; it falls linearly to 0. None: for projections, the rate that moves their
-            outputs as much as 1e-4 moves those of a ViT-L/14, see `rate_for`; for all others 1e-4.
-        seed: of batch order, weights' randomness and `random` negatives. Splits don't depend on it.
+        batch_size: rows per step, at least 2 (in-batch negatives need a second row).
+        lr: AdamW's initial learning rate, which decreases linearly to 0. None: 1e-4, but for projections the rate that
+            changes their outputs as much as 1e-4 changes those of a ViT-L/14, see `rate_for`.
+        seed: for the batch order, randomly initialized weights and `random` negatives. The splits don't depend on it.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: of the frozen towers: `fp32`, `bf16`, or `auto` for bf16 where the device computes in it.
-        fit: how a wide thumbnail gets into the model's square: `crop` (the model's own), `pad` or `squash`.
-        bars: `cut` the letterbox bars of YouTube's 4:3 sizes off first, or `keep` them, as the recipe does; `pad` and
-            `squash` never show them.
-        lora_rank, lora_alpha, lora_targets: with `train="lora"`: the adapters' rank, their scale times the rank, and a
-            regular expression that whole names of linear layers match.
-        text_model: where the reader is used, what it compares words with titles by; else what embeds titles instead of
-            `model`, which then embeds thumbnails alone: hub name or folder of a sentence model. The default has no
-            effect without the reader.
+        precision: of the frozen towers: `fp32`, `bf16`, or `auto` for bf16 on devices that compute in it.
+        fit: the crop mode, which fits a wide thumbnail into the model's square: `crop` (the model's own), `pad` or
+            `squash`.
+        bars: `cut` removes the letterbox bars of YouTube's 4:3 sizes first; `keep` leaves them in, as the recipe does.
+            `pad` and `squash` always remove them.
+        lora_rank, lora_alpha, lora_targets: for `train="lora"`: the adapters' rank, their scale times the rank, and a
+            regular expression that must match the whole name of a linear layer.
+        text_model: hub name or folder of a sentence model. With the reader, it compares words with titles. Otherwise it
+            embeds titles instead of `model`, which then embeds only thumbnails; the default value has no effect.
         with_reader: add the reader's cosine to the model's, with weights fitted on held-out folds of the training rows.
-        channels: train on these channel ids only; empty: on all.
+        channels: ids of the channels to train on; empty for all channels.
 
     Raises:
-        BadSetting: a value is out of its range; the message quotes it.
+        BadSetting: a value is out of range; the message quotes it.
     """
 
     model: str = DEFAULT_MODEL
@@ -174,7 +176,7 @@ class TrainSettings:
             raise BadSetting(f"batch size {self.batch_size!r} is too small; use 2 or more")
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise BadSetting(f"learning rate {self.lr!r} is out of range; use a number above 0")
-        # A seed that a sweep counted up to, or that an old store has, is valid.
+        # Seeds above LARGEST_SEED are valid: a sweep counts up to them, and old stores contain them.
         if not 0 <= self.seed < 2**32:
             raise BadSetting(f"seed {self.seed!r} is out of range; use 0 to {LARGEST_SEED}")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
@@ -187,21 +189,21 @@ class TrainSettings:
             raise BadSetting(f"hard_max_similarity {self.hard_max_similarity!r} is out of range; use -1 to 1")
 
     def compares_titles(self) -> bool:
-        """Whether the negatives are chosen by the title model."""
+        """Whether the title model chooses the negatives."""
         return self.negatives in ("least-similar", "hard")
 
     def reads(self) -> bool:
-        """Whether the reader is the model, or a part of it."""
+        """Whether the reader is the model or a part of it."""
         return self.with_reader or self.model == READER
 
     def text_model_of_base(self) -> str | None:
-        """What embeds titles of the base model; None: it does so itself."""
+        """The model that embeds titles for the base model; None if the base model embeds them itself."""
         if self.model == READER:
             return self.text_model
         return None if self.with_reader or self.text_model == DEFAULT_TEXT_MODEL else self.text_model
 
     def without_effect(self) -> list[str]:
-        """Settings that were changed and have no effect with the others, as sentences."""
+        """One sentence for each changed setting that has no effect in combination with the others."""
         default = TrainSettings()
         told = [
             f"--{field.replace('_', '-')} has no effect without --train lora"
@@ -220,14 +222,14 @@ class TrainSettings:
         return told
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for the store."""
+        """Return the settings as plain JSON values, for the store."""
         return {**asdict(self), "channels": list(self.channels)}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> TrainSettings:
-        """What `as_dict` gave, read back.
+        """Rebuild settings from the result of `as_dict`.
 
-        A setting that it did not know yet has today's default, except `bars`: those who did not know it kept them.
+        Settings that the stored version did not have get today's default, except `bars`: older versions kept the bars.
         """
         known: dict[str, Any] = {"bars": "keep"}
         known |= {field.name: kept[field.name] for field in fields(cls) if field.name in kept}

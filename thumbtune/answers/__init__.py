@@ -1,4 +1,4 @@
-"""What commands and the page both show: each answer is made in one place, so that the two can't disagree.
+"""Answers that both the commands and the page show, computed in one place so that they agree.
 
-`stored` reads the store alone; `modelled` asks a model, and needs the training stack.
+`stored` only reads the store; `modelled` runs a model, and needs the training stack.
 """

@@ -1,7 +1,7 @@
-"""Answers from a model: search, match, and what is nearest to a video. Needs the training stack.
+"""Answers from a model: search, match, and the nearest neighbours of a video. Needs the training stack.
 
-An `Answerer` keeps what one question needed for the next: the model, the pairs and their vectors. What a command asks
-once, the page asks again and again.
+An `Answerer` keeps the model, the pairs and their vectors for further questions. A command asks once, but the page asks
+repeatedly.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ __all__ = [
 ]
 
 _MOST_SHOWN = 64
-"""Pictures of which is remembered where else they are shown."""
+"""The maximum number of query pictures whose matching stored thumbnails are cached."""
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search found, and in which library."""
+    """The results of a search, and the library that was searched."""
 
     found: list[Found]
     library: Library
@@ -62,7 +62,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Nearest:
-    """What is nearest to a video's thumbnail: the thumbnails and titles of others, and the place of its own title."""
+    """The thumbnails and titles of other videos nearest to a video's thumbnail, and the rank of its own title."""
 
     thumbnails: list[Found]
     titles: list[Found]
@@ -70,14 +70,14 @@ class Nearest:
 
 
 class Answerer:
-    """Asks one model about one store. What has changed in the store since the last question is read again.
+    """Asks one model about one store. Changes in the store since the last question are read first.
 
     Args:
         database: the store.
         model: as for `open_in_use`; None for the model in use.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        progress: told of each phase.
-        untrained: the model to use while no run has ended and none is named; None: as `open_in_use` does.
+        progress: receives each phase.
+        untrained: the model to use if no run is done and no model is named; None: as `open_in_use` does.
         channels: ids or handles of the channels whose model to use; empty for all.
     """
 
@@ -108,7 +108,7 @@ class Answerer:
 
     @property
     def used(self) -> InUse:
-        """The model, opened if it is not open yet.
+        """The model, opened on first use.
 
         Raises:
             NotFound, RunUnusable, ModelUnavailable, BadSetting: see `open_in_use`.
@@ -132,22 +132,22 @@ class Answerer:
         channels: Sequence[str] = (),
         only: Collection[str] | None = None,
     ) -> Searched:
-        """Find the `k` thumbnails that are most like a text or a picture, best first.
+        """Find the `k` thumbnails that are most similar to a text or a picture, best first.
 
         Args:
-            query: what to search for. A video's own thumbnail is not among the answers.
-            k: how many, 1 or more.
-            channels: ids or handles of those to search; empty for all.
+            query: the text or picture. A video's own thumbnail is excluded from the results.
+            k: the number of results, at least 1.
+            channels: ids or handles of the channels to search; empty for all.
             only: ids of the videos to search; None for all.
 
         Raises:
             BadSetting: the text is blank, a channel is not in the store, or `k` is less than 1.
-            NotEnoughPairs: there is no thumbnail to search.
+            NotEnoughPairs: there are no thumbnails to search.
             BadPicture: none of the thumbnails can be decoded.
             RunUnusable, ModelUnavailable: see `used`; or the model's vectors can't be compared.
         """
         self._look_for_changes()
-        # Before a model is loaded for nothing.
+        # Checked first, so that no model is loaded if there is nothing to search.
         pairs = None if tuple(channels) in self._libraries else searchable(self._database, channels)
         with quiet_libraries():
             vector = self._query_vector(query)
@@ -161,12 +161,12 @@ class Answerer:
         """Rank titles for each of several thumbnails, with the probability of each: see `match_titles`.
 
         Args:
-            pictures: the thumbnails, one or more.
+            pictures: the thumbnails, at least one.
             titles: the ideas.
-            channels: ids or handles of those whose titles to compare with; empty for all.
+            channels: ids or handles of the channels whose titles to compare with; empty for all.
 
         Raises:
-            BadSetting: there is no title, one is not Unicode text, or a channel is not in the store.
+            BadSetting: there are no titles, a title is not Unicode text, or a channel is not in the store.
             RunUnusable, ModelUnavailable: see `used`.
         """
         wanted = resolve_channels(self._database, channels)
@@ -238,7 +238,7 @@ class Answerer:
         return self._pairs
 
     def _calibration(self) -> tuple[Calibrated | None, str | None]:
-        """How scores become probabilities; or None, and why they don't: a ranking alone is still an answer."""
+        """Return the calibration, or None and the reason: a ranking without probabilities is still useful."""
         if self._calibrated is None:
             try:
                 self._calibrated = calibration_of(self._database, self._opened(), self._progress), None
@@ -247,14 +247,14 @@ class Answerer:
         return self._calibrated
 
     def _versions(self, calibrated: Calibrated | None) -> Remembering:
-        """The model with its folds' versions; without any, the model that `used` has."""
+        """The model and its versions fitted without each fold; without folds, the model of `used`."""
         if self._matching is None:
             folds = () if calibrated is None else calibrated.folds
             self._matching = Remembering(Versions(self._opened().embedder, folds))
         return self._matching
 
     def _showing(self, picture: QueryPicture) -> frozenset[str]:
-        """The digests of stored thumbnails that show the same as the picture, whatever their bytes."""
+        """The digests of stored thumbnails that show the same as the picture, even if their bytes differ."""
         if picture.digest not in self._shown:
             if len(self._shown) >= _MOST_SHOWN:
                 self._shown.clear()
@@ -269,7 +269,7 @@ def _restricted(library: Library, only: Collection[str]) -> Library:
 
 
 def search_document(answer: Searched, used: InUse, text: str | None, like: str | None) -> dict[str, Any]:
-    """Return a search's answer as `search --json` prints it, but for the contact sheet."""
+    """Return a search's answer as printed by `search --json`, except for the contact sheet."""
     return {
         "text": text,
         "like": like,
@@ -297,7 +297,7 @@ def found_document(found: Sequence[Found]) -> list[dict[str, Any]]:
 
 
 def match_document(found: Matches) -> dict[str, Any]:
-    """Return a match's answer as `match --json` prints it: of one thumbnail, or of several under `thumbnails`."""
+    """Return a match's answer as printed by `match --json`: of one thumbnail, or of several under `thumbnails`."""
     measured = found.calibration
     about = {
         "model": found.model,

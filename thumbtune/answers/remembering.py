@@ -1,4 +1,4 @@
-"""A model that keeps what it has embedded: a page asks for the same titles again and again."""
+"""A model that caches its embeddings, because the page asks for the same titles repeatedly."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trainer.models import Vectors
 __all__ = ["Remembering"]
 
 _MOST_REMEMBERED = 2000
-"""Titles, or thumbnails, that were asked about; beyond that, all are forgotten. The store's own titles are kept."""
+"""The maximum number of queried titles, or thumbnails, in the cache; beyond it, all but stored titles are dropped."""
 
 Count = Callable[[int], None]
 
 
 class Remembering(Versions):
-    """Keeps the vectors, by each version, of titles and of thumbnails asked about.
+    """Caches the vectors of titles and of queried thumbnails, for each version.
 
     Also satisfies `trainer.models.Embedder`, with the vectors of the model itself.
     """
@@ -44,11 +44,11 @@ class Remembering(Versions):
         return self.titles(titles, count, keep)[0]
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
-        """Those of the titles that the model does not read to the end."""
+        """The titles that exceed the model's length limit."""
         return self.embedder.cut_titles(titles)
 
     def pictures(self, digests: Sequence[str], source: PictureSource, keep: bool) -> list[Vectors]:
-        """Embed thumbnails, as `Versions` does; one alone is remembered."""
+        """Embed thumbnails, as `Versions` does; a single thumbnail is cached."""
         if len(digests) != 1:
             return super().pictures(digests, source, keep)
         if digests[0] not in self._asked:

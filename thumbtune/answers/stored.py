@@ -1,4 +1,4 @@
-"""Answers from the store alone: runs, champions, and one run with its metrics, losses and mistakes."""
+"""Answers from the store alone: runs, champions, and a run with its metrics, losses and errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["RunDetails", "list_champions", "list_runs", "run_details", "with_val
 
 
 def list_runs(session: Session, sweep_id: int | None = None, *, hidden: bool = False) -> list[dict[str, Any]]:
-    """Return the rows of `run_history`, oldest first; those of one sweep, or all but trials.
+    """Return the rows of `run_history`, oldest first: the trials of a sweep, or all runs except trials.
 
-    Each also has `in_use`, and `scope`: the ids of the channels that it was trained on, empty for all.
+    Each row also has `in_use`, and `scope`: the ids of the channels that it was trained on, empty for all.
 
     Args:
         session: any session.
         sweep_id: the sweep.
-        hidden: with those that `runs hide` took off the list.
+        hidden: include the runs that `runs hide` hid.
 
     Raises:
         NotFound: there is no such sweep.
@@ -48,7 +48,7 @@ def list_runs(session: Session, sweep_id: int | None = None, *, hidden: bool = F
 
 
 def with_values(row: dict[str, Any]) -> dict[str, Any]:
-    """Parse a row's JSON and times: SQLite's views give them as text, PostgreSQL's as values."""
+    """Parse a row's JSON and times: SQLite's views return them as text, PostgreSQL's as values."""
     settings = row["settings"]
     return {
         **row,
@@ -71,7 +71,7 @@ def _moment(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class RunDetails:
-    """One run.
+    """The details of a run.
 
     Args:
         facts: the columns of its row, by name.
@@ -114,7 +114,7 @@ def _errors(session: Session, run_id: int, split: str) -> list[dict[str, Any]]:
 
 
 def _reading_order(row: Evaluation) -> tuple[object, ...]:
-    """Base before tuned, train before test, recall@1 before recall@10."""
+    """Sort key: base before tuned, train before test, recall@1 before recall@10."""
     split = ("train", "valid", "test").index(row.split)
     metric = ("recall", "mrr", "median_rank").index(row.metric.partition("@")[0])
     return row.model, row.scope, split, row.direction, metric, row.k or 0

@@ -1,4 +1,4 @@
-"""What can be imported: folders of thumbnails with a list, tables, and Hugging Face datasets; read row by row."""
+"""The sources of an import, read row by row: folders of thumbnails with a list, tables, and Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["BadRow", "ImportFailed", "Row", "Source", "open_source"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 LISTS = ("videos.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
-"""What lists the thumbnails of a folder."""
+"""The file names that may list the thumbnails of a folder."""
 
-# {what it is: the names of its column, the first that is there is taken}.
+# {field: the names of its column; the first that exists is used}.
 COLUMNS = {
     "id": ("id", "video_id"),
     "title": ("title", "positive", "text", "caption"),
@@ -50,28 +50,28 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class ImportFailed(StoreError):
-    """The source can't be read at all; the message says why, and what can be."""
+    """The source can't be read at all; the message says why, and which sources can be read."""
 
     exit_code = 2
 
 
 class BadRow(Exception):
-    """One row can't be imported; the others can."""
+    """A row can't be imported. The other rows are not affected."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One pair to import.
+    """A pair to import.
 
     Args:
         where: the file and the row, for messages.
-        title: as it is to be stored.
-        picture: a file, the bytes of one, or an address.
+        title: the title to store.
+        picture: a file, its bytes, or a URL.
         id: the video's id, or None.
         published_at: UTC, or None.
-        channel: the channel's id, handle or name, or None for the source's own.
-        duration_s: or None.
-        tags: of the video.
+        channel: the channel's id, handle or name, or None for the source's own channel.
+        duration_s: the video's duration in seconds, or None.
+        tags: the video's tags.
     """
 
     where: str
@@ -86,21 +86,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """A source: its name, from which the channel's is derived, and its rows, or what is wrong with one."""
+    """A source: its name, from which the channel's name is derived, and its rows, or the error of a row."""
 
     name: str
     rows: Iterable[Row | tuple[str, BadRow]]
 
 
 def open_source(source: str) -> Source:
-    """Find out what `source` is; its rows are read while they are asked for.
+    """Detect the kind of `source`; its rows are read lazily.
 
     Args:
         source: a folder with `videos.json`, `metadata.csv`, `metadata.jsonl` or tables; a `datasets` folder; a CSV,
             JSON, JSON-lines or Parquet file; or the name of a dataset on the Hugging Face Hub.
 
     Raises:
-        ImportFailed: it is none of these, can't be read, or has no title or picture column.
+        ImportFailed: the source is of another kind, can't be read, or has no title or picture column.
     """
     path = Path(source)
     if path.is_dir():
@@ -128,13 +128,13 @@ def _downloaded(name: str) -> Path:
 
 
 def _of_folder(folder: Path) -> list[Path]:
-    """The files of a folder that list its pairs."""
+    """The files in a folder that list its pairs."""
     for names in ([name for name in LISTS if (folder / name).is_file()][:1],):
         if names:
             return [folder / names[0]]
     if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
         return [folder]
-    # As a dataset on the hub: in the folder itself, in `data`, or a folder for each split.
+    # As in a dataset on the hub: in the folder itself, in `data`, or in a folder for each split.
     nested = sorted(path for name in LISTS[1:] for path in folder.glob(f"*/{name}"))
     tables = nested or sorted(
         path for path in folder.rglob("*") if path.suffix in (".parquet", ".csv", ".jsonl") and path.is_file()
@@ -145,7 +145,7 @@ def _of_folder(folder: Path) -> list[Path]:
 
 
 def _checked(folder: Path, files: list[Path]) -> Iterator[Row | tuple[str, BadRow]]:
-    """All rows; the columns of the first are looked for now, so that a table without titles fails before any work."""
+    """Yield all rows. The first row's columns are checked now, so that a table without titles fails before any work."""
     rows = (row for file in files for row in _rows_of(folder, file))
     first = next(rows, None)
     if first is None:
@@ -177,7 +177,7 @@ def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _rows_of(folder: Path, file: Path) -> Iterator[tuple[str, Any, Path]]:
-    """(where, entry, folder of its pictures) of each row of a file."""
+    """Yield (where, entry, folder of the pictures) for each row of a file."""
     if file.is_dir():
         yield from _saved_dataset(file)
         return
@@ -284,7 +284,7 @@ def _picture(value: Any, id_: str | None, base: Path) -> Path | bytes | str:
     if text.startswith(("http://", "https://")):
         return text
     file = base / text
-    # A list from elsewhere says which files are read: only those beside it.
+    # The list may come from an untrusted source, so only files in its folder are read.
     if not file.resolve().is_relative_to(base.resolve()):
         raise BadRow(f"{text} is outside of {base}")
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Write imported pairs to the store the way a sync does: the same checks, versions and history, in small batches."""
+"""Write imported pairs to the store as a sync does: with the same checks, versions and history, in small batches."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ __all__ = ["Imported", "import_rows"]
 
 BATCH = 64
 AT_ONCE = 16
-"""Pictures that are fetched at the same time."""
+"""The number of thumbnails to fetch concurrently."""
 _CHANNEL_ID = re.compile(r"UC[0-9A-Za-z_-]{22}")
 
 
 @dataclass
 class Imported:
-    """What an import brought.
+    """The result of an import.
 
     Args:
-        rows: rows of the source.
-        new, changed, unchanged: videos.
-        bad: (which row, why) of those that were left out.
-        channels: {channel id: handle} of those that have rows.
+        rows: the number of rows in the source.
+        new, changed, unchanged: the numbers of videos.
+        bad: (row, reason) for each row that was left out.
+        channels: {channel id: handle} of the channels that have rows.
     """
 
     rows: int = 0
@@ -83,26 +83,26 @@ def import_rows(
     hosts: tuple[str, ...] = (),
     advance: Callable[[int], None] = lambda _: None,
 ) -> Imported:
-    """Import all rows of a source; each channel gets a sync of its own in the history.
+    """Import all rows of a source; each channel gets its own sync in the history.
 
-    A new channel is paused: YouTube does not know it, so that `sync` has nothing to ask about it.
+    A new channel is paused, because YouTube does not know it and `sync` can't update it.
 
     Args:
         database: the store, writable.
         source: see `open_source`.
-        channel: the channel of rows that name none: an id, a handle or any name; None: the source's name.
-        hosts: from which thumbnails may be fetched in addition to YouTube's, see `collector.settings.Settings`.
-        advance: called with the number of rows that were just done.
+        channel: the channel of rows without a channel: an id, a handle or any name; None: the source's name.
+        hosts: hosts from which thumbnails may be fetched in addition to YouTube's, see `collector.settings.Settings`.
+        advance: called with the number of rows just completed.
 
     Raises:
-        StoreError: the database failed; what was imported until then is kept.
+        StoreError: the database failed; the rows imported before that are kept.
     """
     return asyncio.run(_Import(database, channel or source.name, advance).run(source.rows, hosts))
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A row with its video's and its channel's id."""
+    """A row with the ids of its video and channel."""
 
     row: Row
     id: str
@@ -113,7 +113,7 @@ class _Wanted:
         return self.row.picture if isinstance(self.row.picture, str) else None
 
     def item(self) -> dict[str, Any]:
-        """What is kept of the row, in the form of YouTube's API."""
+        """The stored part of the row, in the form of YouTube's API."""
         snippet: dict[str, Any] = {"title": self.row.title}
         if self.row.published_at is not None:
             snippet["publishedAt"] = self.row.published_at.isoformat()
@@ -133,7 +133,7 @@ class _Import:
         self._channels: dict[str, str] = {}
         self._runs: dict[str, int] = {}
         self._ids: dict[str, str] = {}
-        """{video id: where it was named first}."""
+        """{video id: where it first occurred}."""
         self._began = time.monotonic()
         self._now = utc_now()
 
@@ -170,7 +170,7 @@ class _Import:
             stored = _stored(session, [one.id for one in wanted])
         fetching = asyncio.Semaphore(AT_ONCE)
         found = await asyncio.gather(*(_picture(one, stored.get(one.id), thumbnails, fetching) for one in wanted))
-        # Only what could be read whole comes in: a row with a bad picture is tried again by the next import.
+        # Rows with a bad thumbnail are left out, so that the next import tries them again.
         changes: dict[str, list[tuple[_Wanted, PictureOutcome]]] = {}
         for one, outcome in zip(wanted, found, strict=True):
             known = stored.get(one.id)
@@ -191,7 +191,8 @@ class _Import:
         if row.id is not None:
             name = row.id
         else:
-            # By the picture, so that another title for it is a change, unless that stands in two rows.
+            # Derived from the thumbnail, so that another title for it is a change, unless two rows have the same
+            # thumbnail.
             name = _id_from(_identity(row.picture))
             if name in self._ids:
                 name = _id_from(_identity(row.picture) + row.title.encode())
@@ -284,7 +285,7 @@ def _is_same(known: Any, one: _Wanted) -> bool:
 
 
 async def _picture(one: _Wanted, known: Any, thumbnails: Thumbnails, fetching: asyncio.Semaphore) -> PictureOutcome:
-    """The row's picture, fetched or read, and checked; unchanged if the store has it."""
+    """Fetch or read the row's thumbnail and check it; unchanged if the store has it."""
     if one.url is not None:
         has_it = known is not None and known.picture_sha256 is not None
         if has_it and (known.api_item or {}).get("snippet", {}).get("thumbnails") == {"high": {"url": one.url}}:
@@ -333,5 +334,5 @@ def _identity(picture: Path | bytes | str) -> bytes:
 
 
 def _id_from(identity: bytes) -> str:
-    """An id for a row without one; longer than YouTube's, so that it is never taken for one."""
+    """An id for a row without one; longer than YouTube's ids, so that they can't be confused."""
     return "file-" + hashlib.sha256(identity).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Charts as figures to draw, pure: where each mark of an SVG goes. Templates write them, style sheets colour them."""
+"""Compute the positions of an SVG chart's marks. Pure functions: templates write them, style sheets colour them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Bar", "LossChart", "RecallChart", "loss_chart", "recall_chart"]
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 44
 MOST_RUNS = 60
-"""The newest runs that are drawn; the table beneath has all of them."""
+"""The maximum number of runs to draw, newest first; the table below has all runs."""
 _MOST_LABELS = 12
 _LOSS_POINTS = 200
 _SIDES = {"valid": -0.12, "test": 0.12}
@@ -21,7 +21,7 @@ _SIDES = {"valid": -0.12, "test": 0.12}
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One figure with its interval, in the chart's coordinates."""
+    """A score with its interval, in the chart's coordinates."""
 
     x: float
     y: float
@@ -40,7 +40,7 @@ class RecallChart:
         tuned: {split: marks of the tuned models}, oldest first.
         base: {split: (x from, x to, y) of the base models}.
         lines: (y, label) of the horizontal lines.
-        labels: (x, text) beneath.
+        labels: (x, text) below the chart.
     """
 
     tuned: dict[str, list[Bar]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class RecallChart:
 
 
 def recall_chart(runs: Sequence[FinishedRun], champions: Collection[int]) -> RecallChart | None:
-    """Return the chart of the newest finished runs, oldest first; None where there are none."""
+    """Return the chart of the newest finished runs, oldest first; None if there are no runs."""
     runs = runs[-MOST_RUNS:]
     if not runs:
         return None
@@ -98,7 +98,7 @@ def _short(value: float) -> float:
 
 @dataclass(frozen=True)
 class LossChart:
-    """A run's losses as one line: points of an SVG polyline, the highest loss, and the last epoch."""
+    """A run's losses as one line: the points of an SVG polyline, and the labels for losses and epochs."""
 
     points: str
     highest: str
@@ -114,7 +114,7 @@ class LossChart:
 
 
 def loss_chart(steps: Sequence[tuple[float, float]]) -> LossChart | None:
-    """Return the chart of (epoch, loss) of each step; None for fewer than two. Many steps are averaged in spans."""
+    """Return the chart of the steps' (epoch, loss); None for fewer than two. Many steps are averaged in spans."""
     steps = [(epoch, loss) for epoch, loss in steps if math.isfinite(loss)]
     if len(steps) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What a form sends: fields and pictures, read into memory within bounds, never to a file."""
+"""Read the fields and pictures of a form into memory within limits, never into a file."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Sent:
 
     Args:
         fields: (name, value) in order.
-        uploads: names of the pictures that were sent with it.
-        problems: why a picture was not taken.
+        uploads: names of the uploaded pictures.
+        problems: why pictures were refused.
     """
 
     fields: list[tuple[str, str]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Sent:
         return [value for key, value in self.fields if key == name]
 
     def first(self, name: str) -> str:
-        """Return a field's first value; nothing if it was not sent."""
+        """Return a field's first value; empty if it was not sent."""
         return next(iter(self.all(name)), "")
 
 
@@ -51,10 +51,10 @@ async def read_form(request: web.Request, uploads: Uploads) -> Sent:
     """Read a form with pictures.
 
     Raises:
-        web.HTTPRequestTimeout: it does not come in time.
-        web.HTTPRequestEntityTooLarge: it has too many or too large parts.
-        web.HTTPUnsupportedMediaType: it is not such a form.
-        web.HTTPBadRequest: it is cut short, or not UTF-8.
+        web.HTTPRequestTimeout: the form does not arrive in time.
+        web.HTTPRequestEntityTooLarge: the form has too many or too large parts.
+        web.HTTPUnsupportedMediaType: the request is not a multipart form.
+        web.HTTPBadRequest: the form is truncated, or not UTF-8.
     """
     if request.content_type != "multipart/form-data":
         raise web.HTTPUnsupportedMediaType(text="send a form (multipart/form-data)")
@@ -104,15 +104,15 @@ async def _content(part: BodyPartReader, most: int) -> bytes:
 
 
 def read_titles(text: str) -> tuple[list[str], int]:
-    """Return the titles in a text, one a line, each once, at most `MAX_TITLES`; and how many were left out."""
-    # A lone surrogate or a NUL is nothing that a browser sends, or a tokenizer takes.
+    """Return the titles in a text (one per line, without duplicates, at most `MAX_TITLES`), and the number left out."""
+    # Remove lone surrogates and NULs, which browsers don't send and tokenizers don't accept.
     text = text.encode("utf-8", "ignore").decode().replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     titles = list(dict.fromkeys(title for line in text.split("\n") if (title := line.strip()[:_LONGEST_TITLE].strip())))
     return titles[:MAX_TITLES], max(0, len(titles) - MAX_TITLES)
 
 
 def video_id(text: str) -> str | None:
-    """Return the video's id that a text is, or that a YouTube address in it names; None for anything else."""
+    """Return the text if it is a video id, or the id in a YouTube URL; None for anything else."""
     text = text.strip()
     if _ID.fullmatch(text):
         return text
@@ -121,12 +121,12 @@ def video_id(text: str) -> str | None:
 
 
 def one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
-    """Return a value of a query if it is one of those allowed."""
+    """Return a query parameter if it is an allowed value."""
     return value if value in allowed else None
 
 
 def day(value: str | None) -> date | None:
-    """Return a day of a query (YYYY-MM-DD); None for anything else."""
+    """Parse a date in a query (YYYY-MM-DD); None for anything else."""
     try:
         return date.fromisoformat(value or "")
     except ValueError:
@@ -134,7 +134,7 @@ def day(value: str | None) -> date | None:
 
 
 def whole(value: str | None, default: int, least: int, most: int) -> int:
-    """Return a whole number of a query, within bounds."""
+    """Parse a non-negative integer in a query, limited to bounds; the default for anything else."""
     if value is None or not re.fullmatch(r"\d{1,9}", value, re.ASCII):
         return default
     return min(max(int(value), least), most)

@@ -1,10 +1,10 @@
-"""Which requests are answered, and the headers that every answer has.
+"""Decide which requests are answered, and set the headers of every response.
 
-- `Host` must be a name of this server: a page elsewhere can't reach it by a domain that it lets resolve to this machine
-  (DNS rebinding).
-- A request that changes something must come from a page of this server: browsers say where from in `Sec-Fetch-Site` and
-  `Origin` (as datasette checks, https://github.com/simonw/datasette/pull/2689).
-- With a token, every page but the one to log in wants the cookie that it gives.
+- `Host` must be a name of this server. Otherwise a foreign page could reach it through a domain that resolves to this
+  machine (DNS rebinding).
+- A request that changes something must come from a page of this server. Browsers send its origin in `Sec-Fetch-Site`
+  and `Origin` (as datasette checks, https://github.com/simonw/datasette/pull/2689).
+- With a token, every page except the login page requires the cookie that the login sets.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEADERS = {
 
 
 def guard(settings: PageSettings) -> Middleware:
-    """Make the middleware that refuses what is not to be answered."""
+    """Create the middleware that refuses disallowed requests."""
 
     @web.middleware
     async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -71,19 +71,19 @@ def _strange_origin(request: web.Request) -> str | None:
 
 
 def is_logged_in(request: web.Request, settings: PageSettings) -> bool:
-    """Whether the request has the cookie; compared in constant time."""
+    """Whether the request has the login cookie; compared in constant time."""
     return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), settings.cookie.encode())
 
 
 def safe_next(target: str) -> str:
-    """Return where to go after logging in: a path of this server, whatever the link said."""
+    """Return the path to go to after the login: only a path of this server is accepted, else `/`."""
     parts = urlsplit(target)
     own = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
     return target if own and target.isprintable() else "/"
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Give every answer, errors included, its headers. A signal handler of the application."""
+    """Set the headers of every response, including errors. A signal handler of the application."""
     response.headers.update(HEADERS)
     response.headers["Server"] = "thumbtune"
     if request.path.startswith("/picture/") and response.status == 200:

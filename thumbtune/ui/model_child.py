@@ -1,7 +1,6 @@
-"""The model's process: answers one question after another from standard input, and stays warm between them.
+"""The model process: answers questions from standard input one at a time, and keeps the model loaded between them.
 
-It ends when the server at the other end does. Run as `python -m thumbtune.ui.model_child`, with the store's URL in
-THUMBTUNE_DB.
+It ends when the server ends. Run it as `python -m thumbtune.ui.model_child`, with the store's URL in THUMBTUNE_DB.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _TELL_EVERY_S = 0.2
 
 
 class _Told:
-    """Progress that is sent to the server. Satisfies `trainer.progress.Progress`."""
+    """Sends progress to the server. Satisfies `trainer.progress.Progress`."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         self._send = send
@@ -47,7 +46,7 @@ class _Told:
         yield count
 
     def warn(self, text: str) -> None:
-        """Nobody reads it here."""
+        """Do nothing, because no user reads warnings here."""
 
 
 class _Child:
@@ -65,7 +64,7 @@ class _Child:
             from store.db import open_database  # noqa: PLC0415
 
             opened = open_database(self._url, create=False, read_only=self._read_only)
-            # What is encoded is then not kept, as with a store in a place that can't be written.
+            # The feature cache is then not written, as with a store that is not writable.
             self._database = replace(opened, unwritable="the page is read-only") if self._read_only else opened
         return self._database
 
@@ -125,7 +124,7 @@ class _Child:
         return asdict(promote_run(self.database, question["run_id"], question["reason"]))
 
     def _picture(self, named: dict[str, Any], blobs: list[bytes]) -> QueryPicture:
-        """Open a video's thumbnail, or an upload: a name never means a file here."""
+        """Open a video's thumbnail, or an upload. Names are never opened as files here."""
         from trainer.errors import BadSetting  # noqa: PLC0415
         from trainer.library import read_picture, stored_picture  # noqa: PLC0415
 
@@ -139,7 +138,7 @@ class _Child:
 
 def main() -> None:
     """Answer until standard input ends."""
-    # Whatever a library prints goes to stderr: stdout is for answers alone.
+    # Output that libraries print goes to stderr, because stdout is only for answers.
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     questions = sys.stdin.buffer

@@ -1,4 +1,4 @@
-"""The server's end of the model's process: started when it is first asked, and again after it has died."""
+"""The server's side of the model process, which is started on the first question and restarted after a crash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_LINE = 64 << 20
 _MOST_WAITING = 32
-"""Questions that wait for the one that is being answered."""
+"""The maximum number of questions that wait while another is answered."""
 _TOLD_APART = 4096
 
 
@@ -29,8 +29,8 @@ class ModelError(Exception):
     """The model can't answer this question.
 
     Args:
-        text: why, and what to do.
-        kind: the name of the error's class in the model's process.
+        text: the reason, and what to do.
+        kind: the name of the error's class in the model process.
     """
 
     def __init__(self, text: str, kind: str) -> None:
@@ -39,16 +39,16 @@ class ModelError(Exception):
 
 
 class ModelDied(ModelError):
-    """The model's process ended while it worked on a question, twice."""
+    """The model process ended while it answered a question, twice."""
 
 
 class ModelBusy(ModelError):
-    """Too many questions wait already."""
+    """Too many questions are waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """What the model's process is doing: a phase, and how far it is, if that is known."""
+    """The current phase of the model process, and its progress if known."""
 
     phase: str
     done: int = 0
@@ -59,8 +59,8 @@ class ModelProcess:
     """Asks the model, one question at a time.
 
     Args:
-        settings: the store, and the model to ask.
-        command: the program; None for the real one.
+        settings: the store and the model.
+        command: the program; None for the real model process.
     """
 
     def __init__(self, settings: PageSettings, command: Sequence[str] | None = None) -> None:
@@ -73,22 +73,22 @@ class ModelProcess:
         self._last_words = ""
         self.progress: Progressed | None = None
         self.is_warm = False
-        """Whether it has answered since it was started."""
+        """Whether the process has answered since it was started."""
         self._died: str | None = None
-        """How it ended, from when it ended by itself until an answer has told so."""
+        """How the process ended, if it crashed and this has not been reported yet."""
 
     @property
     def pid(self) -> int | None:
-        """The process, while it runs."""
+        """The process id while the process runs, else None."""
         return None if self._process is None or self._process.returncode is not None else self._process.pid
 
     async def ask(self, question: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> dict[str, Any]:
-        """Return the answer to a question. If the process dies over it, another one is asked once more.
+        """Return the answer to a question. If the process crashes, the question is asked once more in a new process.
 
         Raises:
-            ModelError: it says why it can't answer.
-            ModelDied: it died twice.
-            ModelBusy: too many questions wait.
+            ModelError: the model can't answer; the message says why.
+            ModelDied: the process crashed twice.
+            ModelBusy: too many questions are waiting.
         """
         if self._waiting >= _MOST_WAITING:
             raise ModelBusy("too many questions wait for the model; try again in a moment", "Busy")
@@ -116,7 +116,7 @@ class ModelProcess:
         try:
             return await self._asked(await self._started(), question, blobs)
         except asyncio.CancelledError:
-            # Half a question was sent, or an answer is to come that nobody wants: neither may meet the next question.
+            # A partly sent question or an unread answer must not affect the next question, so the process is ended.
             await self.stop()
             raise
         finally:
@@ -150,7 +150,8 @@ class ModelProcess:
             return self._process
         if self._process is not None and self._process.returncode is not None:
             self._died = self._died or _how_it_ended(self._process.returncode)
-        # The URL may hold a password: not among the arguments, which every user of the machine can read.
+        # Passed in the environment, because the URL may contain a password and every user can read a process's
+        # arguments.
         environment = {name: value for name, value in os.environ.items() if name != "YOUTUBE_API_KEY"}
         environment["THUMBTUNE_DB"] = self._settings.db_url
         if self._settings.model is not None:
@@ -164,7 +165,7 @@ class ModelProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C is for the server, which ends it in order
+            start_new_session=True,  # Ctrl-C is for the server, which then ends this process itself
         )
         assert self._process.stderr is not None
         self._log = asyncio.create_task(self._follow(self._process.stderr))
@@ -177,7 +178,7 @@ class ModelProcess:
             log.debug("the model's process: %s", self._last_words)
 
     async def stop(self) -> None:
-        """End it."""
+        """End the process."""
         process, self._process, self.is_warm = self._process, None, False
         if process is None:
             return
@@ -190,7 +191,7 @@ class ModelProcess:
 
 
 class _Ended(Exception):
-    """The process ended over a question."""
+    """The process ended while it answered a question."""
 
 
 def _how_it_ended(code: int) -> str:

@@ -1,4 +1,4 @@
-"""The page's application, and serving it."""
+"""Create the page's application and serve it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["make_application", "serve_page"]
 log = logging.getLogger(__name__)
 
 LONGEST_LINE = 16 << 10
-"""Of a request's first line and of each header: a link with 50 titles has to fit."""
+"""The limit for a request's first line and for each header, in bytes; a link with 50 titles must fit."""
 MOST_HEADERS = 64
 FORM_BYTES = 128 << 10
-"""Of a form without files; those with files have bounds of their own."""
+"""The limit for a form without files; forms with files have their own limits."""
 
 
 def make_application(site: Site) -> web.Application:
@@ -44,10 +44,10 @@ async def _healthz(_request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def serve_page(settings: PageSettings, limits: Limits | None = None) -> AsyncIterator[Address]:
-    """Serve the page meanwhile; yields the address, with the port that was taken.
+    """Serve the page while the block runs; yield the address, with the actual port.
 
     Raises:
-        CantServe: the address is not available, or is open to others without a token.
+        CantServe: the address is not available, or is reachable by others without a token.
     """
     check_settings(settings)
     site = Site.of(settings)
@@ -76,10 +76,10 @@ async def serve_page(settings: PageSettings, limits: Limits | None = None) -> As
 
 
 def check_settings(settings: PageSettings) -> None:
-    """Refuse what would let others in by mistake.
+    """Refuse settings that would give others access by mistake.
 
     Raises:
-        CantServe: beyond loopback there is no token, or no name that requests may call this server.
+        CantServe: the address is not loopback, and the token or an allowed host name is missing.
     """
     if settings.address.is_loopback:
         return

@@ -1,4 +1,4 @@
-"""What the page is told when it starts."""
+"""The settings with which the page is served."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["Address", "CantServe", "PageSettings", "host_name", "parse_address"]
 
 
 class CantServe(Exception):
-    """The page can't be served as asked. The message has the form `what happened; what to do`."""
+    """The page can't be served with these settings. The message has the form `what happened; what to do`."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen; port 0 takes a free one."""
+    """The address to listen on; port 0 selects a free port."""
 
     host: str
     port: int
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine gets there."""
+        """Whether only this machine can reach the address."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -35,7 +35,7 @@ class Address:
 
     @property
     def is_any(self) -> bool:
-        """Whether it stands for all of the machine's addresses."""
+        """Whether the address stands for all of the machine's addresses."""
         try:
             return ipaddress.ip_address(self.host).is_unspecified
         except ValueError:
@@ -47,15 +47,15 @@ class Address:
 
 @dataclass(frozen=True)
 class PageSettings:
-    """How the page is served.
+    """The settings of the page.
 
     Args:
-        db_url: the store; may hold a password, and is shown nowhere.
-        address: where to listen.
-        allowed_hosts: names, in addition to the address and `localhost`, that requests may call this server.
-        token: what to log in with; None: nobody has to.
-        read_only: whether nothing in the store may be changed.
-        model: the model to ask, as `--model` has it; None for the one in use.
+        db_url: the store's URL; may contain a password, and is never shown.
+        address: the address to listen on.
+        allowed_hosts: host names accepted in requests, in addition to the address and `localhost`.
+        token: the token for the login; None: no login is required.
+        read_only: whether changes to the store are refused.
+        model: the model to ask, as in `--model`; None for the model in use.
     """
 
     db_url: str = field(repr=False)
@@ -67,21 +67,21 @@ class PageSettings:
 
     @cached_property
     def hosts(self) -> frozenset[str]:
-        """The names that a request's `Host` may have, lower case, without a port."""
+        """The accepted names in a request's `Host`, in lower case, without a port."""
         own = set() if self.address.is_any else {self.address.host.lower()}
         return frozenset({*own, "localhost", *(name.lower() for name in self.allowed_hosts)})
 
     @cached_property
     def cookie(self) -> str:
-        """What the cookie of someone who has logged in holds: tells nothing about the token."""
+        """The value of the login cookie, from which the token can't be derived."""
         return hmac.new((self.token or "").encode(), b"thumbtune page", hashlib.sha256).hexdigest()
 
 
 def parse_address(text: str) -> Address:
-    """Read `HOST:PORT` or `[IPv6]:PORT`.
+    """Parse `HOST:PORT` or `[IPv6]:PORT`.
 
     Raises:
-        CantServe: it is neither.
+        CantServe: the text has neither form.
     """
     try:
         parts = urlsplit(f"//{text}")
@@ -95,7 +95,7 @@ def parse_address(text: str) -> Address:
 
 
 def host_name(header: str) -> str | None:
-    """Return the name in a `Host` header, lower case, without the port; None for what no browser sends."""
+    """Return the name in a `Host` header, in lower case, without the port; None if it is invalid."""
     try:
         parts = urlsplit(f"//{header}")
         name, _ = parts.hostname, parts.port

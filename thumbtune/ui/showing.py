@@ -1,4 +1,4 @@
-"""Text as the page shows it, pure: strangers' titles can't spoof it, and no message tells a path or a password."""
+"""Format text for the page. Pure functions: titles can't spoof the page, and messages reveal no paths or passwords."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from urllib.parse import quote
 __all__ = ["base_name", "moment", "number", "plain_title", "secrets_hidden", "video_link"]
 
 _KEPT = frozenset("\u061c\u200e\u200f")
-"""Marks that Arabic and Hebrew titles need; inside an element of its own direction they reach nothing else."""
+"""Marks that Arabic and Hebrew titles need. In an element with its own direction, they don't affect other text."""
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LONGEST = 1000
 _MOST_MARKS = 4
-"""Combining characters on one letter; more than that climb over other lines."""
+"""The maximum number of combining characters on one letter; more would overlap other lines."""
 
 _PATH = re.compile(r"(?:file:/+|(?<![\w:/.~-])~?/)(?:[^\s/:;,'\"()<>]+/)+([^\s/:;,'\"()<>]*)")
 _WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\s\\:;,'\"()<>]+\\)*([^\s\\:;,'\"()<>]*)")
@@ -28,7 +28,7 @@ _KEY = re.compile(r"\b(?:AIza[\w-]{20,}|hf_\w{20,})|((?:key|token)=)[^\s&;,]+")
 
 
 def plain_title(text: str) -> str:
-    """Return text with what could change its surroundings made visible: control and reordering characters by number.
+    """Return text with control and reordering characters replaced by their visible numbers.
 
     YouTube's titles have at most 100 characters; of a longer text, the first 1000 are shown.
     """
@@ -49,11 +49,11 @@ def plain_title(text: str) -> str:
 
 
 def secrets_hidden(text: str, folders: Iterable[Path] = ()) -> str:
-    """Return a message without local paths (their last part stays), store URLs, users of URLs, and keys.
+    """Return a message without local paths (only their last part), store URLs, users in URLs, and keys.
 
     Args:
         text: the message.
-        folders: folders whose names are cut off wherever they stand, also with spaces in them.
+        folders: folders to remove wherever they occur, even if their names contain spaces.
     """
     known = [*folders, Path.cwd(), Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())]
     text = _STORE_URL.sub(lambda found: f"the {'SQLite' if found[1] == 'sqlite' else 'PostgreSQL'} store", text)
@@ -64,18 +64,18 @@ def secrets_hidden(text: str, folders: Iterable[Path] = ()) -> str:
 
 
 def base_name(model: str) -> str:
-    """Return a base model's name: a hub name as it is, a folder without what leads to it."""
+    """Return a base model's display name: a hub name unchanged, the last part of a folder's path."""
     is_folder = model.startswith(("/", ".", "~")) or "\\" in model or model.count("/") > 1
     return Path(model.replace("\\", "/").rstrip("/")).name if is_folder else model
 
 
 def moment(value: datetime | None) -> str:
-    """Return a time as its day, hour and minute (UTC)."""
+    """Format a time as date, hour and minute (UTC)."""
     return "" if value is None else f"{value:%Y-%m-%d %H:%M}"
 
 
 def number(value: object, digits: int = 3) -> str:
-    """Return a figure as it stands in a table: fractions with so many digits, whole numbers with commas."""
+    """Format a number for a table: fractions with `digits` digits, integers with thousands separators."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -84,5 +84,5 @@ def number(value: object, digits: int = 3) -> str:
 
 
 def video_link(video_id: str) -> str:
-    """Return a video's address on YouTube."""
+    """Return a video's URL on YouTube."""
     return f"https://youtu.be/{quote(video_id, safe='')}"

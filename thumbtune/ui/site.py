@@ -1,4 +1,4 @@
-"""What the views share: the store, the model, uploads, templates, and pages that say what is wrong."""
+"""Objects that all views share: the store, the model, uploads, templates, and error pages."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["SITE", "Modelled", "Site", "show_errors"]
 
 HERE = Path(__file__).parent
 RELOAD_S = 1
-"""Until a page that waits for the model asks again."""
+"""The number of seconds after which a page that waits for the model reloads."""
 
 
 @dataclass(frozen=True)
 class Modelled:
-    """What came of a question to the model: one of these.
+    """The outcome of a question to the model; exactly one field is set.
 
     Args:
         answer: the answer.
@@ -44,7 +44,7 @@ class Modelled:
 
 @dataclass
 class Site:
-    """One running page."""
+    """The state of one running page."""
 
     settings: PageSettings
     store: StoreAccess
@@ -55,14 +55,14 @@ class Site:
 
     @classmethod
     def of(cls, settings: PageSettings) -> Site:
-        """Make the parts; nothing is opened or started yet."""
+        """Create the parts; nothing is opened or started yet."""
         model = ModelProcess(settings)
         return cls(settings, StoreAccess(settings.db_url), model, Questions(model), Uploads())
 
     def page(
         self, request: web.Request, template: str, *, status: int = 200, reload: bool = False, **values: Any
     ) -> web.Response:
-        """Render a page; with `reload` the browser asks for it again in a second, also without scripts."""
+        """Render a page; with `reload` the browser requests it again after a second, even without scripts."""
         text = self.templates.get_template(template).render(
             path=request.path, read_only=self.settings.read_only, reload=reload, **values
         )
@@ -70,7 +70,7 @@ class Site:
         return web.Response(text=text, content_type="text/html", status=status, headers=headers)
 
     async def ask(self, question: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> Modelled:
-        """Ask the model; its errors become the page's text."""
+        """Ask the model; errors become text for the page."""
         try:
             found = await self.questions.ask(question, blobs)
         except ModelError as error:
@@ -78,7 +78,7 @@ class Site:
         return Modelled(progress=found) if isinstance(found, Progressed) else Modelled(found)
 
     def hidden(self, text: str) -> str:
-        """Return a message without paths, URLs of stores and keys."""
+        """Return a message without paths, store URLs and keys."""
         folder = self.store.folder
         return secrets_hidden(text, [] if folder is None else [folder])
 
@@ -117,7 +117,7 @@ _LOCKED = ("The store can't be read now", "")
 
 @web.middleware
 async def show_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Show what went wrong as a page that says what to do. Never a traceback."""
+    """Show an error as a page that says what to do, without a traceback."""
     site = request.app[SITE]
     try:
         return await handler(request)

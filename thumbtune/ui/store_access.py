@@ -1,4 +1,4 @@
-"""The store from the event loop: opened when it is there, read in threads, and never waited for without end."""
+"""Access the store from the event loop: opened on demand, read in threads, with a timeout."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _THREADS = 4
 
 
 class StoreAccess:
-    """Reads the store. It is opened for reading alone: what changes it is done by the model's process.
+    """Reads the store. It is opened read-only: the model process makes all changes.
 
-    The store need not be there, or be usable, when the page is started: each request tries again.
+    The store may be missing or unusable when the page is started: each request tries again.
 
     Args:
         url: the store's URL.
@@ -40,11 +40,11 @@ class StoreAccess:
         self._free = asyncio.Semaphore(_THREADS)
 
     async def read(self, function: Callable[[Session], T]) -> T:
-        """Return a function's result over one consistent state of the store.
+        """Return a function's result for one consistent state of the store.
 
         Raises:
             StoreError: the store can't be opened or read, or does not answer in time.
-            NotFound: the function says so.
+            NotFound: raised by the function.
         """
         try:
             async with asyncio.timeout(ANSWERS_IN_S):
@@ -69,14 +69,14 @@ class StoreAccess:
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         await self._free.acquire()
-        # Whoever waits may give up; the thread is free only when the call has ended.
+        # The waiting request may give up, but the thread is free only when the call has ended.
         done = asyncio.get_running_loop().run_in_executor(self._threads, call)
         done.add_done_callback(lambda _: self._free.release())
         return await asyncio.shield(done)
 
     @property
     def folder(self) -> Path | None:
-        """The folder of an SQLite store, whether it is there or not; None for another database, or no URL."""
+        """The folder of an SQLite store, even if it does not exist; None for another database, or an invalid URL."""
         try:
             url = make_url(self._url)
         except (ArgumentError, ValueError):
@@ -91,7 +91,7 @@ class StoreAccess:
             self._database = None
 
     def close(self) -> None:
-        """Close for good; who still waits for a locked store is left alone."""
+        """Close the store for good; calls that still wait for a locked store are abandoned."""
         self.forget()
         self._threads.shutdown(wait=False, cancel_futures=True)
 

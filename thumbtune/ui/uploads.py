@@ -1,4 +1,4 @@
-"""Pictures that visitors have sent: checked as any thumbnail is, held in memory for a while, never written anywhere."""
+"""Uploaded pictures, checked like thumbnails, kept in memory for a while, and never written to disk."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from collector.thumbnails import CheckedPicture, LargeDecoder, check_picture
 __all__ = ["MAX_BYTES", "Upload", "Uploads"]
 
 MAX_BYTES = 8 << 20
-"""Of one picture."""
+"""The maximum size of one picture."""
 _MOST = 48
 _MOST_BYTES = 96 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture that was sent.
+    """An uploaded picture.
 
     Args:
-        content: the file.
-        checked: what decoding found.
+        content: the file's bytes.
+        checked: the result of decoding.
     """
 
     content: bytes
@@ -34,7 +34,7 @@ class Upload:
 
 
 class Uploads:
-    """The newest uploads, by random names that only those who sent them know."""
+    """The newest uploads, by random names that only their senders know."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Upload] = OrderedDict()
@@ -45,7 +45,7 @@ class Uploads:
         """Check a picture and keep it; return its name.
 
         Raises:
-            PictureError: it is too large, or is not a picture that may be a thumbnail.
+            PictureError: the picture is too large, or can't be used as a thumbnail.
         """
         if len(content) > MAX_BYTES:
             raise PictureError(f"is larger than {MAX_BYTES >> 20} MiB")
@@ -58,7 +58,7 @@ class Uploads:
         return name
 
     def get(self, name: str) -> Upload | None:
-        """Return an upload; None if it is unknown, or was forgotten to make room."""
+        """Return an upload; None if it is unknown, or was removed to make room."""
         found = self._kept.get(name)
         if found is not None:
             self._kept.move_to_end(name)
@@ -66,7 +66,7 @@ class Uploads:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Forget everything at the end."""
+        """Remove all uploads when the block ends."""
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Answers of the model that a page waits for a moment, and that later pages ask for again until they are there."""
+"""Answers that a page waits for briefly, and that later requests collect when they are ready."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from thumbtune.ui.model_process import ModelBusy, ModelProcess, Progressed
 __all__ = ["Questions"]
 
 PATIENCE_S = 1.5
-"""How long a page waits; then it says what the model is doing, and asks again."""
+"""How long a page waits before it shows what the model is doing and reloads."""
 _MOST = 64
 
 
 class Questions:
-    """Questions that the model works on, or has answered and nobody has collected.
+    """Questions that are being answered, or whose answers have not been collected.
 
     Args:
-        model: the model's process.
+        model: the model process.
+        patience_s: seconds to wait for an answer.
     """
 
     def __init__(self, model: ModelProcess, patience_s: float = PATIENCE_S) -> None:
@@ -30,7 +31,7 @@ class Questions:
         self._tasks: dict[str, asyncio.Task[dict[str, Any]]] = {}
 
     async def ask(self, question: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> dict[str, Any] | Progressed:
-        """Return the answer, or what the model is doing if that takes long; the same question collects it later.
+        """Return the answer, or the current progress if it takes long; the same question collects the answer later.
 
         Raises:
             ModelError: the model can't answer.
@@ -43,7 +44,7 @@ class Questions:
         done, _ = await asyncio.wait({task}, timeout=self._patience_s)
         if not done:
             return self._model.progress or Progressed("Waiting for another question")
-        # Another page may have asked the same and collected it first.
+        # Another page may have asked the same question and collected its answer first.
         self._tasks.pop(key, None)
         return task.result()
 
@@ -58,7 +59,7 @@ class Questions:
             raise ModelBusy("too many questions wait for the model; try again in a moment", "Busy")
 
     async def close(self) -> None:
-        """Give up what is not answered."""
+        """Cancel all unanswered questions."""
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:

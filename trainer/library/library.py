@@ -1,4 +1,4 @@
-"""The store's thumbnails as a library that is searched by text or by picture."""
+"""Search the store's thumbnails by text or by picture."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = [
     "usable",
 ]
 
-# Rows that are multiplied in double precision at a time.
+# The number of rows that are multiplied in double precision at a time.
 _BLOCK = 4096
-# A float32 product of unit vectors is off by less than this, in whichever order a BLAS adds it up.
+# The error of a float32 product of unit vectors is less than this, in whichever order a BLAS sums it.
 _SLACK = 1e-5
 
 
@@ -45,8 +45,8 @@ class Library:
 
     Args:
         pairs: the videos, newest first.
-        vectors: (n, d) float32 of length 1, a row for each of `pairs`.
-        left_out: videos whose stored picture can't be decoded.
+        vectors: (n, d) float32 of length 1, one row for each of `pairs`.
+        left_out: videos whose stored thumbnail can't be decoded.
     """
 
     pairs: list[Pair]
@@ -56,14 +56,14 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One answer: a video and the cosine similarity of its thumbnail to what was asked for."""
+    """A search result: a video and the cosine similarity of its thumbnail to the query."""
 
     pair: Pair
     score: float
 
 
 def resolve_channels(database: Database, names: Sequence[str]) -> frozenset[str]:
-    """The ids of the channels that the user named by id or handle.
+    """Return the ids of the channels that the user named by id or handle.
 
     Raises:
         BadSetting: a channel is not in the store.
@@ -76,17 +76,17 @@ def resolve_channels(database: Database, names: Sequence[str]) -> frozenset[str]
 
 
 def all_pairs(database: Database) -> list[Pair]:
-    """The store's current pairs, newest first."""
+    """Return the store's current pairs, newest first."""
     with database.read() as session:
         return current_pairs(session)
 
 
 def searchable(database: Database, channels: Sequence[str] = ()) -> list[Pair]:
-    """The pairs of these channels (ids or handles), or of all, newest first.
+    """Return the pairs of these channels (ids or handles), or of all channels, newest first.
 
     Raises:
         BadSetting: a channel is not in the store.
-        NotEnoughPairs: there is no thumbnail to search.
+        NotEnoughPairs: there are no thumbnails to search.
     """
     wanted = resolve_channels(database, channels)
     pairs = [pair for pair in all_pairs(database) if not wanted or pair.channel_id in wanted]
@@ -99,18 +99,18 @@ def searchable(database: Database, channels: Sequence[str] = ()) -> list[Pair]:
 def load_library(
     database: Database, embedder: Embedder, pairs: Sequence[Pair], progress: Progress | None = None
 ) -> Library:
-    """Embed the thumbnails of these pairs, each distinct picture once.
+    """Embed the thumbnails of these pairs, each distinct thumbnail once.
 
-    A picture that can't be decoded does not keep the others from being found: its videos are left out.
+    Videos whose thumbnail can't be decoded are left out, so that the others can still be found.
 
     Args:
-        database: where the pictures are.
+        database: the store with the thumbnails.
         embedder: the model.
         pairs: at least one, see `searchable`.
-        progress: told of each distinct picture.
+        progress: receives each distinct thumbnail.
 
     Raises:
-        BadPicture: none of the pictures can be decoded.
+        BadPicture: none of the thumbnails can be decoded.
         RunUnusable: the model's vectors can't be compared.
     """
     digests = list(dict.fromkeys(pair.picture_sha256 for pair in pairs))
@@ -142,10 +142,10 @@ def _decodable(digests: Sequence[str], source: PictureSource) -> list[str]:
 
 
 def text_vector(embedder: Embedder, text: str) -> Vectors:
-    """Embed a text to search by: (d,) float32 of length 1.
+    """Embed a query text: (d,) float32 of length 1.
 
     Raises:
-        BadSetting: it is blank, or not Unicode text.
+        BadSetting: the text is blank, or not Unicode.
         RunUnusable: the model's vectors can't be compared.
     """
     if not text.strip():
@@ -155,21 +155,21 @@ def text_vector(embedder: Embedder, text: str) -> Vectors:
 
 
 def picture_vector(embedder: Embedder, picture: QueryPicture) -> Vectors:
-    """Embed a picture to ask about: (d,) float32 of length 1.
+    """Embed a query picture: (d,) float32 of length 1.
 
     Raises:
         RunUnusable: the model's vectors can't be compared.
     """
-    # What is not in the store is not to stay in its cache.
+    # Pictures that are not in the store are not cached in it.
     keep = picture.video_id is not None
     return _one(embedder.picture_vectors([picture.digest], picture, lambda _n: None, keep=keep))
 
 
 def require_unicode(text: str) -> None:
-    """Refuse what came from a command line in another encoding: no tokenizer takes it.
+    """Refuse text that came from a command line in another encoding, because tokenizers don't accept it.
 
     Raises:
-        BadSetting: the text holds bytes that are not UTF-8.
+        BadSetting: the text contains bytes that are not UTF-8.
     """
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise BadSetting(f"{text!r} is not UTF-8 text; use a UTF-8 terminal, or give titles in a file")
@@ -181,10 +181,10 @@ def _one(vectors: Vectors) -> Vectors:
 
 
 def usable(vectors: Vectors) -> Vectors:
-    """Pass (n, d) embeddings on if they can be compared.
+    """Return (n, d) embeddings unchanged if they can be compared.
 
     Raises:
-        RunUnusable: one is not finite, or has no length: no order can be made of them.
+        RunUnusable: a vector is not finite or has zero length, so that it can't be ranked.
     """
     reason = why_unusable(vectors)
     if reason is not None:
@@ -193,13 +193,13 @@ def usable(vectors: Vectors) -> Vectors:
 
 
 def search(library: Library, query: Vectors, k: int, without: str | None = None) -> list[Found]:
-    """The `k` thumbnails that are most like `query`, best first, the newer one first at equal scores.
+    """Return the `k` thumbnails that are most similar to `query`, best first; at equal scores, the newer one first.
 
     Args:
-        library: where to look.
+        library: the thumbnails to search.
         query: (d,) float32 of length 1.
-        k: how many, 1 or more.
-        without: a video that is not to be among the answers.
+        k: the number of results, at least 1.
+        without: id of a video to exclude from the results.
 
     Raises:
         BadSetting: `k` is less than 1.
@@ -210,16 +210,16 @@ def search(library: Library, query: Vectors, k: int, without: str | None = None)
 
 
 def rank_library(query: Vectors, vectors: Vectors, k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The `k` rows of `vectors` that are most like `query`, best first; equal scores by lowest row.
+    """Return the `k` rows of `vectors` most similar to `query`, best first; at equal scores, the lowest row first.
 
-    One float32 matrix product and a partition find the candidates; these alone are multiplied again in double
-    precision, one row like another. So equal vectors have equal scores wherever they stand, and the answer does not
-    depend on the BLAS.
+    One float32 matrix product and a partition find the candidates. Only these are multiplied again in double precision,
+    each row in the same way. So equal vectors have equal scores at any position, and the result does not depend on the
+    BLAS.
 
     Args:
         query: (d,) float32 of length 1.
         vectors: (n, d) float32 of length 1.
-        k: how many; more than n means all.
+        k: the number of results; more than n means all.
 
     Returns:
         Rows and their cosine similarities, min(k, n) of each.
@@ -244,12 +244,12 @@ def rank_library(query: Vectors, vectors: Vectors, k: int) -> tuple[NDArray[np.i
 def cosines(query: Vectors, vectors: Vectors, rows: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
     """Cosine similarity of `query` (d,) to the rows of `vectors` (n, d), all of length 1, summed in double precision.
 
-    Each row is summed by itself, in an order that depends on d alone: equal rows have equal scores.
+    Each row is summed separately, in an order that depends only on d: equal rows have equal scores.
 
     Args:
         query: (d,) float32.
         vectors: (n, d) float32.
-        rows: which of them; None for all.
+        rows: the rows to compute; None for all.
     """
     rows = np.arange(len(vectors)) if rows is None else rows
     wide = query.astype(np.float64)

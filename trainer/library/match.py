@@ -1,4 +1,4 @@
-"""Title ideas for thumbnails: ranked, placed among the titles that the channel has, each with its probability."""
+"""Rank title ideas for thumbnails among the channel's titles, each with its probability."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["Matched", "Matches", "Placed", "match_titles"]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One title and how well it fits the picture.
+    """A title and how well it fits the thumbnail.
 
     Args:
-        title: exactly as given, or as the store has it.
-        score: cosine similarity to the picture.
-        stands: its rank if it were added to the compared titles, 1 is best; None where there are none.
+        title: exactly as given, or as stored.
+        score: cosine similarity to the thumbnail.
+        stands: its rank if it were added to the compared titles, 1 is best; None if there are no compared titles.
         times: how often it was given.
-        video_ids: for a current title, the videos that show the picture under it.
-        probability: that it is the thumbnail's own title, if it were added to the compared titles; None where the model
-            is not calibrated, or there are no titles to compare with.
+        video_ids: for a current title, the videos that show the thumbnail with this title.
+        probability: the probability that it is the thumbnail's own title, if it were added to the compared titles; None
+            if the model is not calibrated, or there are no compared titles.
     """
 
     title: str
@@ -47,15 +47,15 @@ class Placed:
 
 @dataclass(frozen=True)
 class Matched:
-    """What matching found for one thumbnail.
+    """The result of matching titles with one thumbnail.
 
     Args:
         name: the thumbnail, as the user named it.
-        ideas: the titles given, each once, best first; equal scores in the order given.
-        current: the titles that the picture has in the store now, best first.
-        compared: how many titles of the store the others stand among. Those that the picture has now are set apart:
-            an idea would take their place.
-        words: the words read on the thumbnail, empty where it has none; None where nothing reads them.
+        ideas: the given titles, each once, best first; equal scores in the order given.
+        current: the titles that the thumbnail has in the store now, best first.
+        compared: the number of the store's titles that the others are ranked among. The thumbnail's current titles are
+            not among them, because an idea would replace them.
+        words: the words read on the thumbnail, empty if it has no words; None if the reader is not installed.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Matched:
     words: str | None = None
 
     def near_ties(self) -> list[tuple[int, int]]:
-        """The ranks (1 is best) of neighbouring ideas that can't be told apart: their spreads overlap."""
+        """The ranks (1 is best) of neighbouring ideas whose probability intervals overlap."""
         return [
             (rank, rank + 1)
             for rank, (one, other) in enumerate(zip(self.ideas, self.ideas[1:], strict=False), start=1)
@@ -76,14 +76,14 @@ class Matched:
 
 @dataclass(frozen=True)
 class Matches:
-    """The same title ideas for several thumbnails.
+    """The results of matching the same title ideas with several thumbnails.
 
     Args:
         model: `run N`, `run N, base`, or the model's name.
-        run_id: the run whose model it is, or None.
-        calibration: how scores became probabilities, with its error and the number of thumbnails it was measured on;
-            None where there are no probabilities.
-        uncalibrated: why there are none.
+        run_id: the run that the model belongs to, or None.
+        calibration: converts scores to probabilities, with its error and the number of thumbnails it was measured on;
+            None if there are no probabilities.
+        uncalibrated: why there are no probabilities.
         thumbnails: a result for each thumbnail, in the order given; all have the same ideas.
     """
 
@@ -107,23 +107,23 @@ def match_titles(
     shown: frozenset[str] | None = None,
     progress: Progress | None = None,
 ) -> Matched:
-    """Rank titles by how well they fit a picture, and place each among the titles of the store's pairs.
+    """Rank titles by how well they fit a thumbnail, and each title among the titles of the store's pairs.
 
     Args:
         embedder: the model.
-        picture: what the titles are for.
-        titles: the ideas; one given twice is ranked once.
+        picture: the thumbnail, stored or from a file.
+        titles: the ideas; duplicates are ranked once.
         pairs: all pairs of the store.
-        channels: ids of those to compare with; empty for all.
-        database: where the pairs' pictures are, to recognise the file's picture among them whatever its size and
-            coding, and to look up or keep the words on it; None: by its bytes alone, and without words.
-        calibrated: how scores become probabilities; None: they don't.
-        versions: the model with its versions without a fold, if they are at hand.
-        shown: digests of the pairs' pictures that show the same as this one, if they are known.
-        progress: told of each distinct title.
+        channels: ids of the channels to compare with; empty for all.
+        database: the store, used to recognise the picture among the pairs' thumbnails at any size and encoding, and to
+            look up or cache the words on it. None: it is recognised only by its bytes, and its words are not read.
+        calibrated: converts scores to probabilities; None for no probabilities.
+        versions: the model and its versions fitted without each fold, if already created.
+        shown: digests of the pairs' thumbnails that show the same as this one, if already known.
+        progress: receives each distinct title.
 
     Raises:
-        BadSetting: there is no title, or one is not Unicode text.
+        BadSetting: there are no titles, or a title is not Unicode text.
         RunUnusable: the model's vectors can't be compared.
     """
     times = Counter(title.strip() for title in titles if title.strip())
@@ -140,7 +140,7 @@ def match_titles(
         and (not channels or pair.channel_id in channels)
     ]
     mine = _current(pairs, picture, shown)
-    # What is not in the store is not to stay in its cache.
+    # Pictures that are not in the store are not cached in it.
     keep = picture.video_id is not None
     versions = versions or Versions(embedder, () if calibrated is None else calibrated.folds)
     queries = [vectors[0] for vectors in versions.pictures([picture.digest], picture, keep)]
@@ -152,7 +152,7 @@ def match_titles(
         if others:
             stands = int((rivals[0] > scores[0][title]).sum()) + 1
         if others and calibrated is not None:
-            # A title that another video has is no rival of itself.
+            # A title that another video has does not compete with itself.
             rest = rivals[:, [other != title for other in others]]
             chance = probability(calibrated.calibration, [of[title] for of in scores], list(rest))
         return Placed(title, scores[0][title], stands, count, videos, chance)
@@ -164,7 +164,7 @@ def match_titles(
 
 
 def _words(database: Database, picture: QueryPicture, keep: bool) -> str | None:
-    """The words on a thumbnail; None where the packages that read them are not installed."""
+    """Read the words on a thumbnail; None if the packages that read them are not installed."""
     try:
         return read_words(database, RapidReader(), [picture.digest], picture, _silent, keep=keep)[picture.digest]
     except ReaderMissing:
@@ -180,7 +180,7 @@ def _best_first(titles: list[Placed]) -> list[Placed]:
 
 
 def _same_pictures(database: Database | None, picture: QueryPicture, pairs: Sequence[Pair]) -> frozenset[str]:
-    """Digests of the pictures that show the same as the one asked about."""
+    """Digests of the stored thumbnails that show the same as the query picture."""
     same = frozenset([picture.digest])
     if database is None:
         return same
@@ -188,7 +188,7 @@ def _same_pictures(database: Database | None, picture: QueryPicture, pairs: Sequ
 
 
 def _current(pairs: Sequence[Pair], picture: QueryPicture, shown: frozenset[str]) -> dict[str, tuple[str, ...]]:
-    """{title: videos} that the picture has now: that of the video that was named, or those of all that show this."""
+    """The thumbnail's current titles as {title: video ids}: of the named video, or of all videos that show it."""
     if picture.video_id is not None:
         return {str(picture.title): (picture.video_id,)}
     found: dict[str, tuple[str, ...]] = {}
@@ -201,7 +201,7 @@ def _current(pairs: Sequence[Pair], picture: QueryPicture, shown: frozenset[str]
 def _scores(
     versions: Versions, queries: Sequence[Vectors], ideas: Sequence[str], stored: Sequence[str], progress: Progress
 ) -> list[dict[str, float]]:
-    """{title: cosine similarity} by each version. A title of the store is embedded as such, even if it is an idea."""
+    """{title: cosine similarity} by each version. A stored title that is also an idea is embedded as a stored title."""
     known = list(dict.fromkeys(stored))
     seen = frozenset(known)
     new = [title for title in ideas if title not in seen]

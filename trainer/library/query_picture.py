@@ -1,4 +1,4 @@
-"""The picture that a user asks about: an image file, or the thumbnail of a video in the store."""
+"""The query picture: an image file, or the thumbnail of a video in the store."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _KINDS = "JPEG, PNG, WebP, GIF or BMP"
 
 @dataclass(frozen=True)
 class QueryPicture:
-    """A decoded picture; also the `PictureSource` that an embedder takes it from.
+    """A decoded picture, which also serves as the embedder's `PictureSource`.
 
     Args:
-        name: as the user gave it.
+        name: the name that the user gave.
         digest: SHA-256 of the file, in hex.
-        image: RGB; of a file, what an image viewer shows of it (`trainer.data.viewer`).
-        video_id: the video that was named, or None for a file.
-        title: that video's title.
+        image: RGB; for a file, as an image viewer shows it (`trainer.data.viewer`).
+        video_id: the id of the named video, or None for a file.
+        title: the video's title.
     """
 
     name: str
@@ -46,26 +46,30 @@ class QueryPicture:
     title: str | None = None
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
-        """The picture, once for each digest asked for: it is the only one here."""
+        """Return the picture once for each digest; there is only this picture."""
         return [self.image for _ in digests]
 
 
 def open_picture(database: Database, name: str) -> QueryPicture:
-    """Read and decode what `name` means: a file if there is one, else the present thumbnail of the video with this id.
+    """Read and decode the picture that `name` refers to: an existing file, else the current thumbnail of a video.
+
+    Args:
+        database: the store.
+        name: a path, a video id or a YouTube URL.
 
     Raises:
-        BadSetting: neither a file nor a video in the store; a folder; a video without a picture; a file that can't be
-            read or decoded, or is larger than `MAX_PICTURE_PIXELS`.
-        BadPicture: the store's own picture can't be decoded.
+        BadSetting: `name` is not a file or a video in the store, or is a folder; the video has no thumbnail; or the
+            file can't be read or decoded, or is larger than `MAX_PICTURE_PIXELS`.
+        BadPicture: the stored thumbnail can't be decoded.
     """
     path = Path(name)
     video_id = id_in(name)
     try:
-        # The path of an empty name would be this folder.
+        # An empty path would mean the current folder.
         is_there = bool(name) and path.exists()
         is_folder = is_there and path.is_dir()
     except (OSError, ValueError):
-        # A name that no file can have: too long, or with a NUL.
+        # An invalid file name: too long, or with a NUL.
         is_folder = is_there = False
     if is_there and not is_folder:
         return _from_file(path, name)
@@ -84,17 +88,17 @@ _LINK = re.compile(
 
 
 def id_in(name: str) -> str:
-    """Return the id of the video that a YouTube address belongs to; any other text as it is."""
+    """Return the video id in a YouTube URL; return any other text unchanged."""
     found = _LINK.fullmatch(name.strip())
     return name if found is None else found[1]
 
 
 def stored_picture(database: Database, video_id: str) -> QueryPicture | None:
-    """Read and decode the present thumbnail of a video; None if the store has no such video.
+    """Read and decode the current thumbnail of a video; None if the store has no such video.
 
     Raises:
-        BadSetting: the video has no picture yet.
-        BadPicture: the picture can't be decoded.
+        BadSetting: the video has no thumbnail yet.
+        BadPicture: the thumbnail can't be decoded.
     """
     with database.read() as session:
         video = find_video(session, video_id) if _can_be_asked(video_id) else None
@@ -107,7 +111,7 @@ def stored_picture(database: Database, video_id: str) -> QueryPicture | None:
 
 
 def _can_be_asked(name: str) -> bool:
-    """Whether a database takes this text: PostgreSQL refuses NUL, and both refuse what is not Unicode."""
+    """Whether a database accepts this text: PostgreSQL refuses NUL, and both databases refuse invalid Unicode."""
     return "\0" not in name and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
@@ -127,14 +131,14 @@ def read_picture(content: bytes, name: str) -> QueryPicture:
     """Decode a file's content.
 
     Args:
-        content: the file.
-        name: what errors call it.
+        content: the file's bytes.
+        name: the file's name in error messages.
 
     Raises:
-        BadSetting: it can't be decoded, or is larger than `MAX_PICTURE_PIXELS`.
+        BadSetting: the file can't be decoded, or is larger than `MAX_PICTURE_PIXELS`.
     """
     with warnings.catch_warnings():
-        # What is wrong with the file is told by an error or not at all; Pillow also warns of less than we refuse.
+        # Problems with the file are reported as errors. Pillow's warnings also concern files that we accept.
         warnings.simplefilter("ignore")
         width, height = _size(content, name)
         if width * height > MAX_PICTURE_PIXELS:
@@ -144,7 +148,7 @@ def read_picture(content: bytes, name: str) -> QueryPicture:
 
 
 def _size(content: bytes, name: str) -> tuple[int, int]:
-    """Width and height by the file's header; only formats that Pillow decodes by itself are opened."""
+    """Width and height from the file's header. Only formats that Pillow decodes by itself are opened."""
     if not content:
         raise BadSetting(f"{name} is empty; name a picture ({_KINDS})")
     try:

@@ -1,4 +1,4 @@
-"""A model and what it would have been without each fold of its rows: all embed the same thumbnails and titles."""
+"""A model and its versions fitted without each fold of its rows, all embedding the same thumbnails and titles."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Count = Callable[[int], None]
 
 
 class Versions:
-    """A model and its folds' versions. The towers, and the reader, run once for all of them.
+    """A model and its versions fitted without each fold. The towers and the reader run once for all of them.
 
     Args:
         embedder: the model.
-        folds: what it would have been without each fold; empty where that is not known.
+        folds: the model fitted without each fold; empty if not available.
     """
 
     def __init__(self, embedder: Embedder, folds: Sequence[Fitted] = ()) -> None:
@@ -41,7 +41,7 @@ class Versions:
         return self._with_reader(seen, reader, read)
 
     def titles(self, titles: Sequence[str], count: Count, keep: bool) -> list[Vectors]:
-        """Embed titles: as `pictures`; `count` is told of each."""
+        """Embed titles, as `pictures` does; `count` receives the number of embedded titles."""
         model, reader = self._parts()
         if model is None:
             return [usable(self.embedder.title_vectors(titles, count, keep=keep))]
@@ -51,7 +51,7 @@ class Versions:
         return self._with_reader(said, reader, read)
 
     def _parts(self) -> tuple[CachedEmbedder | None, WithReader | None]:
-        """The model whose projections the folds have, and the reader beside it."""
+        """The model whose projections the folds replace, and the reader."""
         beside = self.embedder if isinstance(self.embedder, WithReader) else None
         inner = self.embedder if beside is None else beside.model
         return (inner, beside) if isinstance(inner, CachedEmbedder) else (None, None)

@@ -42,7 +42,7 @@ Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
 _TOKENS = "https://huggingface.co/settings/tokens"
-# Weight files that an earlier model of another size may have left: a loader would take them for the new weights.
+# Weight files that an earlier model of another size may have left: a loader would mistake them for the new weights.
 _OLD_WEIGHTS = ["model*.safetensors", "model.safetensors.index.json"]
 
 
@@ -155,7 +155,7 @@ def _push(wanted: _Wanted, write: Callable[[Path, str], int], hub: Hub, progress
         with quiet_libraries(), progress.phase(f"Uploading to {there.repo}"):
             if not existed:
                 there.create(wanted.private)
-            # Asked again: the repository may have become public during the export, and a push can't be undone.
+            # Check again: the repository may have become public during the export, and a push can't be undone.
             is_private = there.look(wanted.private)
             if is_private is None:
                 raise PushFailed(f"{there.repo} was created, but the hub does not show it; run again in a moment")

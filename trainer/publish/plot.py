@@ -48,9 +48,9 @@ _BESIDE: dict[str, Any] = {
 }
 
 _FEW_RUNS = 40
-"""Up to this number of runs, each has its own interval; with more, points and a running median are drawn."""
+"""The maximum number of runs that are drawn with an interval each; above it, points and a running median are drawn."""
 _NAMED_RUNS = 9
-"""The most runs that get a tick label."""
+"""The maximum number of runs with a tick label."""
 _NAMED_CHAMPIONS = 6
 _LOSS_CURVES = 5
 _LOSS_POINTS = 150
@@ -106,7 +106,7 @@ def draw_runs(runs: Sequence[FinishedRun], losses: Losses | None = None, champio
 
     Args:
         runs: at least one, oldest first.
-        losses: {run id: [(epoch, loss)]} of the runs whose losses are plotted, oldest first; a handful at most.
+        losses: {run id: [(epoch, loss)]} of the runs whose losses are plotted, oldest first; only a few runs.
         champions: ids of the runs that are or were champion.
 
     Returns:
@@ -261,7 +261,7 @@ def _mark_champions(axes: Axes, runs: Sequence[FinishedRun], champions: set[int]
 
 
 def _name_runs(axes: Axes, runs: Sequence[FinishedRun]) -> None:
-    # Counted back from the newest, which is always named.
+    # Count back from the newest run, which is always labelled.
     ticks = range(len(runs) - 1, -1, -math.ceil(len(runs) / _NAMED_RUNS))
     axes.set_xticks(ticks, [f"run {runs[x].run_id}\n{runs[x].started_at:%Y-%m-%d}" for x in ticks], fontsize="small")
 

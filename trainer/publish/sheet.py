@@ -19,7 +19,7 @@ from trainer.publish.sheet_fonts import BOLD, REGULAR, Fonts, clean, fonts_for, 
 __all__ = ["MAX_TILES", "Tile", "check_sheet_path", "draw_sheet", "write_sheet"]
 
 MAX_TILES = 200
-"""The most tiles of a sheet; many programs can't open larger images."""
+"""The maximum number of tiles per sheet; many programs can't open larger images."""
 
 _COLUMNS = 5
 _WIDTH, _HEIGHT = 320, 180
@@ -73,13 +73,13 @@ def draw_sheet(
     query: Image.Image | None = None,
     installed: Callable[[], Sequence[Path]] | None = None,
 ) -> Image.Image:
-    """Draw tiles in reading order, decoding one thumbnail at a time. A tile says if its thumbnail can't be decoded.
+    """Draw tiles in reading order, decoding one thumbnail at a time. A tile says so if its thumbnail can't be decoded.
 
     Args:
         heading: the search query.
         tiles: at most `MAX_TILES`.
         source: provides the thumbnails.
-        query: the image that was searched for, shown beside the heading.
+        query: the query picture, shown beside the heading.
         installed: lists font files for the characters that DejaVu Sans lacks; None: this machine's fonts.
 
     Raises:
@@ -112,7 +112,7 @@ def write_sheet(sheet: Image.Image, path: Path) -> None:
         CantSave: the file can't be written.
     """
     with can_save(path):
-        # Not by `tempfile`, whose files are private.
+        # `tempfile` would create the file with private permissions.
         scratch = path.with_name(f".thumbtune-{os.getpid()}.png")
         try:
             sheet.save(scratch, "PNG")
@@ -139,7 +139,7 @@ def _paste_picture(sheet: Image.Image, picture: Image.Image | None, at: tuple[in
 
 
 def _framed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Crop the thumbnail to a 16:9 frame: 4:3 loses its top and bottom, where YouTube puts black bars."""
+    """Crop the thumbnail to a 16:9 frame. A 4:3 thumbnail loses its top and bottom, where YouTube puts black bars."""
     ratio = picture.width / picture.height
     if 1.2 <= ratio <= 2:
         return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)

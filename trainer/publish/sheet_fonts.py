@@ -20,14 +20,14 @@ MISSING = "\N{WHITE SQUARE}"
 _OURS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 REGULAR = _OURS / "DejaVuSans.ttf"
 BOLD = _OURS / "DejaVuSans-Bold.ttf"
-# More characters than two lines of a tile can show.
+# More characters than fit into the two lines of a tile.
 _LONGEST = 300
 # The zero-width non-joiner and joiner, which Persian and Indic scripts need.
 _JOINERS = "\u200c\u200d"
 
 
 def clean(text: str) -> str:
-    """Return `text` as one line: spaces collapsed, control and bidi characters removed, cut to what a tile can show."""
+    """Return `text` as one line: spaces collapsed, control and bidi characters removed, cut to a tile's limit."""
     kept = "".join(_shown(char) for char in text[: 4 * _LONGEST])
     return " ".join(kept.split())[:_LONGEST]
 
@@ -50,7 +50,7 @@ class Fonts:
     coverage: dict[Path, frozenset[str]]
 
     def choose(self, text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
-        """Return `text` (cleaned) as it can be drawn, and the font that has most of its characters, `size` pixels high.
+        """Return the drawable form of `text` (cleaned), and the font with most of its characters, `size` pixels high.
 
         One font draws the whole text, so that scripts with shaping or right-to-left order stay intact. Characters that
         it lacks become `MISSING`; marks and joiners that it lacks are left out.
@@ -90,8 +90,8 @@ def installed_fonts() -> list[Path]:
     """List this machine's font files: upright fonts of normal weight first, sans-serif before serif."""
     from matplotlib.font_manager import FontManager  # noqa: PLC0415 (reads the folders of fonts when imported)
 
-    # A new manager reads the folders now; the list that matplotlib keeps on disk may be outdated. It leaves out damaged
-    # fonts and bitmap fonts (emoji), which Pillow does not scale.
+    # A new manager reads the folders now; matplotlib's list on disk may be outdated. It leaves out damaged fonts and
+    # bitmap fonts (emoji), which Pillow does not scale.
     fonts = sorted(
         FontManager().ttflist,
         key=lambda font: (font.style != "normal" or font.weight != 400, "sans" not in font.name.casefold(), font.fname),

@@ -1,6 +1,6 @@
 """Training runs: train, record, load again, retrain, promote.
 
-The public names, listed in the stub beside this file, are imported when they are first used.
+The public names are listed in the stub beside this file and imported on first use.
 """
 
 import lazy_loader

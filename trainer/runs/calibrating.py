@@ -1,9 +1,10 @@
-"""How far a model's scores can be trusted: calibrated on held-out rows of a snapshot, and kept beside the model.
+"""Calibrate a model's scores on held-out rows of a snapshot, and store the result beside the model.
 
-A run whose projections can be fitted again is fitted once without each of five folds of its snapshot's train and valid
-rows; a base model has seen none of them. Of other runs (the whole model, adapters, very many rows) only the valid rows
-were held out.
-The test split is never asked about.
+A run with projections that can be refitted is refitted without each of five folds of its snapshot's train and valid
+rows. A base model has seen none of these rows. For other runs (whole models, adapters, very many rows), only the valid
+rows are held out.
+
+The test split is never used.
 """
 
 from __future__ import annotations
@@ -42,23 +43,23 @@ from trainer.scoring import Calibration, HeldOutScores, Weights, calibrate, fold
 __all__ = ["Calibrated", "calibration_of"]
 
 LEAST_ROWS = 10
-"""Held-out thumbnails below which nothing is said: the interval of a proportion of fewer spans more than half."""
+"""The minimum number of held-out thumbnails. With fewer, the interval of a proportion spans more than half."""
 MOST_ROWS, MOST_TITLES = 500, 4000
-"""Thumbnails asked about, and titles that each is asked about, at most: a single number is fitted."""
+"""The maximum numbers of thumbnails to score, and of titles to score each with. They suffice to fit a single number."""
 MOST_REFITTED = 2000
-"""The most rows that are fitted again without each fold. Of more, the valid rows suffice, which were held out."""
-# Counted up when the same rows give another result.
+"""The maximum number of rows to refit on without each fold. With more, the valid rows suffice, which were held out."""
+# Increase this when the same rows give a different result.
 _METHOD = 1
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration, and the models of the folds.
+    """A calibration, and the models of its folds.
 
     Args:
         calibration: the scale, its error, and the scale of each fold.
-        folds: what the run would have trained without each fold, in the order of the scales; empty where the model did
-            not learn from the rows, or can't be trained again on parts of them.
+        folds: the model fitted without each fold, in the order of the scales; empty if the model did not learn from the
+            rows or can't be refitted on parts of them.
     """
 
     calibration: Calibration
@@ -66,18 +67,18 @@ class Calibrated:
 
 
 def calibration_of(database: Database, used: InUse, progress: Progress | None = None) -> Calibrated:
-    """Calibrate a model on the snapshot that it was trained on, or a model of no run on the newest one.
+    """Calibrate a model on the snapshot that it was trained on; without a run, on the newest snapshot.
 
-    The result is kept in the store's cache, and read from there the next time.
+    The result is stored in the store's cache, and read from there the next time.
 
     Args:
         database: the store.
         used: the model.
-        progress: told of pictures and titles that are not in the feature cache, and of the folds.
+        progress: receives the thumbnails and titles that are not in the feature cache, and the folds.
 
     Raises:
         NotEnoughPairs: there is no snapshot, or it has too few rows that the model was not trained on.
-        TrainerError, StoreError: the rows can't be had any more, or not be embedded.
+        TrainerError, StoreError: the rows can't be loaded or embedded.
     """
     with database.read() as session:
         run = None if used.run_id is None else get_run(session, used.run_id)
@@ -98,7 +99,7 @@ def calibration_of(database: Database, used: InUse, progress: Progress | None = 
 
 
 def _key(used: InUse, run: TrainingRun | None, snapshot: str) -> str:
-    """What decides the result, as a digest."""
+    """A digest of everything that determines the result."""
     if run is not None and used.trained:
         model = f"{run.artifact_sha256} {run.base_fingerprint}"
     else:
@@ -147,7 +148,7 @@ def _refitted(
 def _as_it_is(
     database: Database, embedder: Embedder, rows: Sequence[ExampleRow], asked: Sequence[int], progress: Progress
 ) -> list[HeldOutScores]:
-    """The folds of rows that the model has not seen: it is the same for each."""
+    """Score held-out rows in folds. The model has seen none of them, so each fold uses the same model."""
     chosen = _some(np.array(asked, dtype=np.intp), MOST_ROWS)
     titles = sorted({row.title for row in rows})
     digests = sorted({rows[at].picture_sha256 for at in chosen})
@@ -171,7 +172,7 @@ def _some(rows: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, asked: NDArray[np.intp]) -> HeldOutScores:
     """Cosines of some rows' thumbnails (m, d) with the titles (n, d) of all rows, or of `MOST_TITLES` of them.
 
-    Each different title counts once, as it does among the titles that an idea is compared with.
+    Each distinct title counts once, as it does among the titles that an idea is compared with.
     """
     labels = numbers_of([normalised(row.title) for row in rows])
     _, once = np.unique(labels, return_index=True)
@@ -179,13 +180,13 @@ def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, aske
     columns = np.concatenate([others, asked])
     cosines = (pictures @ titles[columns].T).astype(np.float64)
     rivals = labels[asked][:, None] != labels[columns][None, :]
-    # The asked rows' own titles stand behind the others, each for its own row alone.
+    # The last columns are the rows' own titles. Each is only for its own row, so it is no row's rival.
     rivals[:, len(others) :] = False
     return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
 
 
 def _stored(found: Calibrated, heads: Heads | None) -> ModelFacts:
-    """What the cache keeps: of the folds' projections those that differ from the model's own."""
+    """The cache entry. It contains only the folds' projections that differ from the model's own."""
     own = {} if heads is None else heads.tensors()
     tensors = {
         f"{number} {name}": tensor.contiguous()
@@ -202,7 +203,7 @@ def _stored(found: Calibrated, heads: Heads | None) -> ModelFacts:
 
 
 def _read(row: ModelFacts | None, heads: Heads | None) -> Calibrated | None:
-    """The result of `_stored`; None where there is none, or one of another version."""
+    """Decode the result of `_stored`; None if there is no result, or its version differs."""
     if row is None:
         return None
     try:
@@ -225,13 +226,13 @@ def _fitted(
 
 
 def _heads_of(embedder: Embedder) -> Heads | None:
-    """The projections of the model that is trained; None where they are not known apart from it."""
+    """The trained model's projections; None if they are not available separately."""
     inner = embedder.model if isinstance(embedder, WithReader) else embedder
     return inner.heads if isinstance(inner, CachedEmbedder) else None
 
 
 def _device_of(embedder: Embedder) -> str:
-    """Where the vectors in the cache were made: on another device they would be made anew."""
+    """The device on which the cached vectors were computed. On another device, they would be recomputed."""
     inner = embedder.model if isinstance(embedder, WithReader) else embedder
     if isinstance(inner, CachedEmbedder):
         return inner.features.model.device
@@ -239,7 +240,7 @@ def _device_of(embedder: Embedder) -> str:
 
 
 def _identity(embedder: Embedder) -> str:
-    """What decides the vectors of a model that no run trained."""
+    """A string of everything that determines the vectors of a model that no run trained."""
     if isinstance(embedder, CachedEmbedder):
         features = embedder.features
         return f"{features.model.facts.fingerprint} {features.fit} {features.bars} {features.precision}"

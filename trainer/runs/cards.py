@@ -1,7 +1,7 @@
 """The README of a run's whole model, with the metadata block that the Hugging Face Hub reads.
 
-It states what was done and measured. It holds no title, no picture and no path of this machine: of a local base it
-names the folder alone.
+It states what was done and measured. It contains no titles, thumbnails or local paths; of a local base model, it gives
+only the folder's name.
 
 Source: https://huggingface.co/docs/hub/model-cards
 """
@@ -25,7 +25,7 @@ __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
 
 PLACEHOLDER = "path/to/this/folder"
 OLDEST_READER = "5.4"
-"""The first sentence-transformers that loads an exported model: its `modules.json` names classes by their new place."""
+"""The oldest sentence-transformers version that loads an exported model: `modules.json` uses the new class paths."""
 
 _NEGATIVES = {
     "least-similar": "the title that is least similar to the row's own, each used once",
@@ -46,7 +46,7 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
     Args:
         database: the store.
         run_id: the run.
-        name: what its usage example loads: where the model will lie, such as its name on the hub.
+        name: the name that the usage example loads, such as the model's name on the hub.
 
     Raises:
         NotFound: there is no such run.
@@ -83,10 +83,10 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
 
 
 def hub_name(model: str) -> str | None:
-    """The base's full name on the hub; None for a local folder, one that is gone included where that can be told."""
+    """The base model's full name on the hub; None for a local folder, even a deleted one if detectable."""
     if model.startswith((".", "/", "~")) or Path(model).expanduser().exists():
         return None
-    # A name without an owner is sentence-transformers' own, as that library reads it.
+    # sentence-transformers reads a name without an owner as a model of its own organisation.
     full = model if "/" in model else f"sentence-transformers/{model}"
     try:
         validate_repo_id(full)
@@ -96,7 +96,7 @@ def hub_name(model: str) -> str | None:
 
 
 def public_name(model: str) -> str:
-    """A hub name as it is; of a local folder only its last part."""
+    """Return a hub name unchanged, and only the last part of a local path."""
     if hub_name(model) is not None:
         return model
     return Path(model.replace("\\", "/")).name or "a local model"
@@ -156,9 +156,9 @@ def _bound(value: float | None) -> str:
 
 
 def _framing(run: TrainingRun) -> str | None:
-    """How pictures are made ready before the model's own preprocessing; None where they are not."""
+    """The crop mode applied to thumbnails before the model's own preprocessing; None if they are not framed."""
     fit = str(run.settings.get("fit", "crop"))
-    # Earlier runs knew no bars, and kept them in a crop.
+    # Earlier runs had no `bars` setting, and kept the bars in a crop.
     return None if fit == "crop" and run.settings.get("bars", "keep") == "keep" else fit
 
 
@@ -169,7 +169,7 @@ def _pictures(run: TrainingRun) -> str:
 
 
 def _usage(name: str, fit: str | None) -> list[str]:
-    """Code that can be run as it stands. Pictures and titles can't share one call of `encode`."""
+    """A complete usage example. Pictures and titles can't share one call of `encode`."""
     lines = [
         "## Usage",
         "",
@@ -210,7 +210,7 @@ def _usage(name: str, fit: str | None) -> list[str]:
     return lines
 
 
-# What trainer.data.framing does, for those who have the model but not thumbtune. A test holds the two together.
+# The same framing as trainer.data.framing, for users who have the model but not thumbtune. A test compares both.
 _BARS_OFF = [
     "def framed(picture):",
     '    """Cut the black bars of YouTube\'s 4:3 sizes off, and make ready what the model sees."""',
@@ -246,7 +246,7 @@ _FRAMING = {
 
 
 def snapshot_lines(info: SnapshotInfo, span: SnapshotSpan) -> list[str]:
-    """Say what a snapshot holds, and how it was split, without a word of what is in it; Markdown."""
+    """Describe a snapshot's size and splits in Markdown, without any of its content."""
     total = sum(info.counts.values())
     told = f"{total} (thumbnail, title) pairs of {span.channels} YouTube channel{'s' * (span.channels != 1)}"
     if span.first_published_at is not None and span.last_published_at is not None:
@@ -315,7 +315,7 @@ _VERSIONS = ("thumbtune", "sentence-transformers", "transformers", "torch")
 
 
 def _cell(value: object) -> str:
-    """A regular expression's bars would end a table's cell."""
+    """Format a table cell. A regular expression's vertical bars would end the cell, so they are escaped."""
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 

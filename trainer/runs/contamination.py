@@ -1,8 +1,8 @@
-"""Contamination: what an older model was trained on, and a newer snapshot holds out.
+"""Find the pairs of a newer snapshot's held-out splits that an older model was trained on.
 
-Groups keep a snapshot clean of itself: none of its held-out pairs shares a title or a picture with one it trains on.
-But titles and pictures move between videos over the years, and an older model has seen what they were then. Where it is
-measured on a newer snapshot, such pairs would reward memory.
+Within a snapshot, groups prevent this: no held-out pair shares a title or a thumbnail with a training pair. But titles
+and thumbnails move between videos over the years, and an older model has seen earlier ones. When it is scored on a
+newer snapshot, such pairs would measure what it memorized.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ __all__ = ["contaminated"]
 
 
 def contaminated(database: Database, run_id: int, rows: Sequence[ExampleRow]) -> frozenset[str]:
-    """Which held-out videos show a title or a picture that a run's model was trained on.
+    """Find the held-out videos that show a title or a thumbnail that a run's model was trained on.
 
-    Titles are compared as groups do it, normalised. What the model learnt that the run went on with counts, too.
+    Titles are normalised before the comparison, as they are for groups. The training pairs of the runs that the run
+    continued from count too.
 
     Args:
         database: the store.
         run_id: the run.
         rows: a snapshot's examples.
+
+    Returns:
+        The ids of the videos.
     """
     with database.read() as session:
         known = list(_trained_on(session, run_id))
@@ -40,11 +44,11 @@ def contaminated(database: Database, run_id: int, rows: Sequence[ExampleRow]) ->
 
 
 def _trained_on(session: Session, run_id: int) -> Iterable[tuple[str, str]]:
-    """(title, digest of the picture) of all that a run, and the runs it went on from, trained on."""
+    """The (title, thumbnail digest) pairs that a run, and the runs it continued from, were trained on."""
     followed: int | None = run_id
     while followed is not None:
         run = get_run(session, followed)
         if run.snapshot_id is not None:
             yield from trained_pairs(session, run.snapshot_id)
-        # A run's champion is an earlier run, so this ends.
+        # This ends, because the champion of a run is always an earlier run.
         followed = run.champion_run_id if run.settings.get("start") == "champion" else None

@@ -1,8 +1,8 @@
 """Compare a new model with the one in use on rows that neither was fitted on.
 
-Where the valid split has many rows, both models are compared on it. A smaller one decides by chance: there, both are
-fitted again on folds of the train and valid rows, on cached vectors, and each row is asked about while it is held out.
-What a fitted model is compared by is how it is made: an older run's settings on the pairs that it had.
+If the valid split has enough rows, both models are compared on it. On a smaller split, chance would decide. Then both
+models are refitted on folds of the train and valid rows, using cached vectors, and each row is scored while it is held
+out. An older run is refitted with its own settings on the pairs that it had.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from trainer.scoring import Rows, Scores, paired
 __all__ = ["ENOUGH_VALID", "Measured", "compare_with_use", "why_unusable"]
 
 ENOUGH_VALID = 200
-"""Rows of the valid split from which on it decides by itself: one standard error of a recall is at most .035 there."""
+"""The number of valid rows that suffices for a decision: one standard error of a recall is then at most .035."""
 
 _DIRECTION = "thumbnail_to_title"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a run.
+    """The scores of a run.
 
     Args:
         rows: the snapshot's examples.
-        base, tuned: the scores before and after.
-        beside: the champion's on the held-out rows; None if there is none, or it could not be scored.
-        known: held-out videos that say nothing, as the champion was trained on their title or thumbnail.
+        base, tuned: the scores before and after training.
+        beside: the champion's scores on the held-out rows; None if there is no champion, or it could not be scored.
+        known: ids of held-out videos to ignore, because the champion was trained on their title or thumbnail.
     """
 
     rows: Sequence[ExampleRow]
@@ -53,11 +53,11 @@ class Measured:
 def compare_with_use(
     run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None, measured: Measured
 ) -> Decision:
-    """Decide whether a run's model takes the place of the one in use: the champion, or the run's base model.
+    """Decide whether a run's model replaces the one in use: the champion, or the run's base model.
 
     Args:
         run: the run.
-        learner: what it trained.
+        learner: the learner that it trained.
         chosen: the pairs of its snapshot.
         in_use: the champion, or None.
         measured: its scores.
@@ -69,9 +69,9 @@ def compare_with_use(
     groups = {row.video_id: row.group_id for row in measured.rows}
     if in_use is not None and measured.beside is None:
         error = why_unusable(run.database, in_use.id, run.settings.device)
-        # Without a network it may be back tomorrow: only what is lost is given up.
+        # A missing network is temporary: only a champion whose files are lost gets the reason.
         lost = error is not None and not isinstance(error, NoNetwork)
-        # Without held-out rows there was nothing to score it on, and folds can still decide.
+        # Without held-out rows, the champion could not be scored, and folds can still decide.
         if new or error is not None:
             return decide_unmeasured(run_id, _recall(new) if new else None, str(error) if lost else None)
     if len(counted) < ENOUGH_VALID:
@@ -88,7 +88,7 @@ def compare_with_use(
 
 
 def why_unusable(database: Database, run_id: int, device: str) -> TrainerError | None:
-    """Why a run's model can't be loaded again, or None if it can."""
+    """The error that prevents loading a run's model, or None if it can be loaded."""
     try:
         embedder_of(database, run_id, device=device)
     except (ModelUnavailable, RunUnusable) as error:
@@ -97,7 +97,7 @@ def why_unusable(database: Database, run_id: int, device: str) -> TrainerError |
 
 
 def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None) -> Decision | None:
-    """The decision on folds of the train and valid rows; None if one of the models can't be fitted again on them."""
+    """Decide on folds of the train and valid rows; None if one of the models can't be refitted on them."""
     if not isinstance(learner, HeadsLearner | WithReaderLearner) or goes_on(run.settings):
         return None
     examples = [replace(row, split="train", negative_position=None) for row in chosen.examples if row.split != "test"]
@@ -112,7 +112,7 @@ def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: Trai
         try:
             again = open_again(run.database, in_use, run.settings.device, chosen, run.progress)
         except TrainerError:
-            return None  # its base can't be loaded; it was scored on cached vectors
+            return None  # the base model can't be loaded; the champion was scored on cached vectors
         if again is None:
             return None
         incumbent = again.candidate(rows, _had(run.database, in_use, examples))
@@ -122,7 +122,7 @@ def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: Trai
 
 
 def _had(database: Database, recorded: TrainingRun, examples: Sequence[ExampleRow]) -> Rows:
-    """The numbers of the examples that a recorded run had, as they are now."""
+    """The indices of the examples that a recorded run also had, unchanged."""
     if recorded.snapshot_id is None:
         return np.arange(0)
     with database.read() as session:

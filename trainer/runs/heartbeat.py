@@ -1,4 +1,4 @@
-"""A run or sweep says about once a minute that it still runs: other machines can't look at its process."""
+"""Record about once a minute that a run or sweep is alive, because other machines can't check its process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIGN_OF_LIFE_S = 60.0
 
 @contextmanager
 def signs_of_life(database: Database, model: type[TrainingRun | Sweep], row_id: int) -> Iterator[None]:
-    """Note every minute, while the block lasts, that this process is at work on the row."""
+    """Record every minute, while the block runs, that this process is working on the row."""
     over = threading.Event()
 
     def tell() -> None:

@@ -1,4 +1,4 @@
-"""The model that is in use: what `search` and `match` ask when the user names no other."""
+"""The model in use: the default for `search` and `match`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["InUse", "open_in_use"]
 
 @dataclass(frozen=True)
 class InUse:
-    """A model, ready to embed.
+    """A model that is ready to embed.
 
     Args:
         name: `run N`, `run N, base`, or the model's name.
-        run_id: the run whose model it is, or None.
-        trained: whether it is what that run trained, and not the base model that it started from.
+        run_id: the run that the model belongs to, or None.
+        trained: True for a trained run's model, False for a base model.
         embedder: embeds pictures and titles into one space, through the feature cache.
     """
 
@@ -40,19 +40,20 @@ def open_in_use(
     progress: Progress | None = None,
     channels: Collection[str] = (),
 ) -> InUse:
-    """Open the model in use, or the one named.
+    """Open the model in use, or the named model.
 
     Args:
         database: the store.
-        which: `N`, `N:base`, a folder or a hub name; None for the champion of the narrowest scope that has all of
-            `channels`; without one, the base model of the newest run, or the default one before any training.
+        which: `N`, `N:base`, a folder or a hub name. None for the champion of the narrowest scope that contains all of
+            `channels`; if there is no champion, the base model of the newest run; before any training, the default base
+            model.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        progress: told while the model is opened, and of a base model that is used for want of a trained one.
-        channels: ids of the channels that are asked about; empty for all.
+        progress: receives the loading phase, and a warning if a base model is used because no trained run is in use.
+        channels: ids of the queried channels; empty for all.
 
     Raises:
         NotFound: there is no such run.
-        RunUnusable: the run's model can't be had again.
+        RunUnusable: the run's model can't be loaded again.
         ModelUnavailable: the model can't be loaded.
         BadSetting: the name is blank, or the device is not available.
     """

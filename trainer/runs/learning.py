@@ -1,4 +1,4 @@
-"""What a run trains: opened from its settings, and opened again from a recorded run's, to be refitted on folds."""
+"""Create the learner of a run from its settings, or recreate that of a recorded run to refit it on folds."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def goes_on(settings: TrainSettings) -> bool:
 def open_learner(
     run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, in_use: TrainingRun | None
 ) -> Learner:
-    """Open what a run trains: projections on cached vectors where that is all, else the whole model.
+    """Create a run's learner: projections on cached vectors if only projections are trained, else the whole model.
 
-    With the reader beside it, the thumbnails are read now.
+    With the reader, the words on the thumbnails are read now.
 
     Raises:
-        BadSetting: the reader was asked for beside a whole model.
+        BadSetting: the settings combine the reader with training the whole model.
         RunUnusable: the run continues from a champion whose tensors can't be loaded.
     """
     settings = run.settings
@@ -65,10 +65,10 @@ def open_learner(
 def open_again(
     database: Database, recorded: TrainingRun, device: str, chosen: Selection, progress: Progress
 ) -> HeadsLearner | WithReaderLearner | None:
-    """Open what a recorded run trained, on today's pairs; None if it was a whole model, or continued from another run.
+    """Recreate a recorded run's learner on today's pairs; None for a whole model or a run that continued from another.
 
     Raises:
-        RunUnusable, ModelUnavailable: the run's base can't be loaded, or is another model now.
+        RunUnusable, ModelUnavailable: the run's base model can't be loaded, or has changed.
     """
     settings = run_settings(recorded)
     if goes_on(settings):
@@ -83,7 +83,7 @@ def open_again(
 
 
 def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
-    """The names of the projections that are trained; none if anything else is, too."""
+    """The names of the projections to train; empty if anything else is trained too."""
     if settings.train == "lora":
         return []
     names = names_to_train(model.facts, settings)
@@ -97,14 +97,14 @@ def cached_learner(
     pooled: Pooled,
     changed: dict[str, Tensor],
 ) -> HeadsLearner | None:
-    """Open the training of projections on known features; None if the run trains anything else, too.
+    """Create a learner of projections on known features; None if the run trains anything else too.
 
     Args:
-        model: the base.
-        settings: the run's.
+        model: the base model.
+        settings: the run's settings.
         rows: the snapshot's examples.
         pooled: their features.
-        changed: tensors to start from, where they are not the base's.
+        changed: initial tensors, where they differ from the base model's.
     """
     names = _only_projections(model, settings)
     heads = model.facts.heads.with_tensors(changed)
@@ -127,6 +127,6 @@ def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel)
             f"{base.name} is not the model that the champion, run {in_use.id}, started from (its fingerprint differs); "
             "put the old one back, or use --from base"
         )
-    require_no_adapters(in_use)  # looked at before the work, too; another may have come into use since
+    require_no_adapters(in_use)  # also checked before the work began, but another champion may have come into use since
     kept = load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
     return without_weights(kept)

@@ -1,4 +1,4 @@
-"""What stands before a run's training: its settings made definite, the parameters, the features and the negatives."""
+"""Prepare a run: resolve its settings, select the parameters, encode the features and mine the negatives."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ __all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What stands before training: rows with negatives, and what the towers made of them.
+    """The inputs of training: rows with negatives, and their features.
 
     Args:
         rows: the snapshot's examples.
-        snapshot_id: its row.
-        counts: {split: rows}.
-        pooled: what enters the projections, of every thumbnail and title.
-        titles_cut: the number of distinct titles that are longer than what the base model reads.
+        snapshot_id: the snapshot's id in the store.
+        counts: {split: number of rows}.
+        pooled: the inputs of the projections, for every thumbnail and title.
+        titles_cut: the number of distinct titles that are longer than the base model's limit.
     """
 
     rows: list[ExampleRow]
@@ -54,14 +54,14 @@ class Prepared:
 
 
 def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings, str]:
-    """Settings with names made definite (base of a run, folders, champion's base, channels, precision), and the device.
+    """Resolve the names in the settings (runs, folders, the champion, channels), and choose precision and device.
 
     Raises:
         BadSetting: the device or the precision is not available here, a channel is not in the store, or there is no
             champion to start from.
         NotFound: there is no such run.
-        RunUnusable: the champion has LoRA adapters, or its base model is gone: it is no start.
-        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
+        RunUnusable: the champion has LoRA adapters or its base model is gone, so training can't continue from it.
+        UnknownModel, DamagedModel: a folder does not exist or contains no model. Hub names are checked later.
     """
     device = pick_device(settings.device)
     with database.read() as session:
@@ -79,20 +79,21 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     if settings.compares_titles() and title_model != "base":
         title_model = _from_anywhere(title_model, "--title-model")
     elif title_model != "base":
-        # Not needed now, so whatever it is will do; a later run that compares titles may inherit it, from elsewhere.
+        # This run does not use the title model, so its folder is not checked. A later run in another folder may inherit
+        # the setting and use it, so the path is absolute.
         folder = local_folder(title_model)
         title_model = title_model if folder is None else str(folder.absolute())
     if settings.reads() or text_model != DEFAULT_TEXT_MODEL:
         text_model = _from_anywhere(text_model, "--text-model")
     precision: Any = pick_precision(settings.precision, device)
-    # The map is fitted on the pairs alone: its negatives are for those who export the snapshot.
+    # The ridge map is fitted on the pairs alone. Its negatives only serve exports of the snapshot.
     negatives: Any = "random" if settings.train == RIDGE and settings.compares_titles() else settings.negatives
     chosen = replace(settings, model=model, title_model=title_model, text_model=text_model, negatives=negatives)
     return replace(chosen, precision=precision, channels=channels), device
 
 
 def _whose_base(database: Database, settings: TrainSettings, channels: Sequence[str]) -> TrainingRun | None:
-    """The run whose base model is to be trained on: the run in use, or that of `N:base`; None: a model by name."""
+    """The run whose base model is trained: the champion, or run N of `N:base`; None if the model is given by name."""
     if settings.start == "champion":
         with database.read() as session:
             in_use = champion(session, channels)
@@ -109,10 +110,10 @@ def _whose_base(database: Database, settings: TrainSettings, channels: Sequence[
 
 
 def require_no_adapters(run: TrainingRun) -> None:
-    """Refuse to go on from a run of LoRA adapters.
+    """Refuse to continue from a run that trained LoRA adapters.
 
     Raises:
-        RunUnusable: it is one.
+        RunUnusable: the run trained LoRA adapters.
     """
     if run.trained == "lora":
         raise RunUnusable(
@@ -121,23 +122,23 @@ def require_no_adapters(run: TrainingRun) -> None:
 
 
 def _from_anywhere(name: str, option: str) -> str:
-    """A folder by its absolute path, so that the run can be loaded from anywhere; a hub name as it is."""
+    """Make a folder's path absolute, so that the run can be loaded from any folder; return a hub name unchanged."""
     folder = model_folder(name, option)
     return name if folder is None else str(folder.absolute())
 
 
 def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
-    """The parameters to train; none by name for LoRA, which adds its own.
+    """The names of the parameters to train; empty for LoRA, which adds its own parameters.
 
     Raises:
-        BadSetting: the expression fits no parameter, or no layer.
+        BadSetting: the expression matches no parameter, or no layer.
     """
     names = [name for name, _ in facts.parameters]
     if settings.train == RIDGE:
         return [TEXT]
     if settings.train != "lora":
         return chosen_names(names, settings.train)
-    # As peft names layers: without the module's `0.model.` and the parameter's own `.weight`.
+    # Use peft's layer names: without the module's `0.model.` and the parameter's `.weight`.
     layers = [
         name.partition(".model.")[2].removesuffix(".weight")
         for name in names
@@ -154,7 +155,7 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
 def encode(
     database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings, progress: Progress
 ) -> Pooled:
-    """Bring the features of all chosen examples into memory."""
+    """Load the features of all selected examples into memory, and encode those that are not cached."""
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})

@@ -1,4 +1,4 @@
-"""Whether a new model takes the place of the one in use: only if it is better on held-out rows, never by test. Pure."""
+"""Decide whether a new model replaces the one in use, by held-out rows but never by test rows. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ __all__ = ["FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decid
 
 
 FEWEST = 20
-"""Held-out pairs below which the difference of two models is mostly chance: nothing changes automatically."""
+"""The minimum number of held-out pairs for an automatic change. With fewer, differences are mostly chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to take the new model into use, and why, in one line with the figures."""
+    """Whether to take the new model into use, and the reason with the figures, in one line."""
 
     promote: bool
     reason: str
 
 
 def named(run_id: int | None) -> str:
-    """The model in use in words: a run, or the base model while no run is in use."""
+    """Name the model in use: the champion, or the base model while no run is in use."""
     return "the base model" if run_id is None else f"the champion (run {run_id})"
 
 
 def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decision:
-    """Compare two models by recall@1, thumbnail to title, on the same held-out rows: the better one is used.
+    """Compare two models by recall@1, thumbnail to title, on the same held-out rows, and choose the better one.
 
-    A tie keeps the model in use, and so do fewer than `FEWEST` pairs. The interval says how far chance explains the
-    difference; it decides nothing.
+    A tie, or fewer than `FEWEST` pairs, keeps the model in use. The confidence interval is only reported and does not
+    affect the decision.
 
     Args:
         run_id: the run in use; None for the base model.
         how: `cross-validated` or `valid`.
-        found: the comparison, the model in use first.
-        known: so many more rows were left out, as the champion was trained on their title or thumbnail.
+        found: the comparison, with the model in use first.
+        known: the number of rows that were left out because the champion was trained on their title or thumbnail.
     """
     less = f" ({known} more left out: the champion was trained on their title or thumbnail)" if known else ""
     pairs = f"{found.n} pair{'s' * (found.n != 1)}{less}"
@@ -54,14 +54,14 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
 
 
 def by_hand(decision: Decision, why: str) -> Decision:
-    """Keep the model in use whatever the figures say, because only a person may decide."""
+    """Keep the model in use, because only a user may decide."""
     return Decision(
         False, f"{decision.reason}; the model in use does not change automatically: {why}; or decide by hand"
     )
 
 
 def decide_all_known(run_id: int, known: int) -> Decision:
-    """Decide if the champion was trained on all rows that would tell the two models apart: nothing is replaced."""
+    """Keep the champion, because it was trained on all rows that could tell the two models apart."""
     return Decision(
         False,
         f"the champion (run {run_id}) was trained on the title or thumbnail of each of the {known} valid pairs, "
@@ -70,15 +70,15 @@ def decide_all_known(run_id: int, known: int) -> Decision:
 
 
 def decide_unmeasured(run_id: int | None, new: float | None, why: str | None) -> Decision:
-    """Decide if there are not two figures to compare: nothing is replaced.
+    """Keep the model in use, because one of the two figures is missing.
 
-    This includes a champion whose files are gone: they may be back when a disk is mounted again, and nobody has
-    measured which of the two models is better. The reason says what to do.
+    This includes a champion whose files are gone: they may be back once a disk is mounted again, and the two models
+    were not compared. The reason says what to do.
 
     Args:
         run_id: the run in use; None for the base model.
         new: the new model's valid recall@1; None if the valid split is empty.
-        why: why the champion's model can't be loaded; None if it can, and only could not be scored this time.
+        why: why the champion's model can't be loaded; None if it can be loaded, but could not be scored this time.
     """
     if new is None:
         return Decision(False, f"the valid split is empty, so nothing tells this model from {named(run_id)}")

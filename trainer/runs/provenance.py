@@ -1,4 +1,4 @@
-"""With what a run happens: package versions and commit."""
+"""The software that a run uses: package versions and commit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ import trainer
 __all__ = ["git_commit", "package_versions"]
 
 _EXTRAS = ("train", "reader")
-"""Of thumbtune: what they require decides a run's numbers."""
+"""The extras of thumbtune whose requirements affect a run's numbers."""
 _INDIRECT = ("thumbtune", "pillow", "tokenizers", "torchvision")
-"""Beside these: what is required elsewhere, or used by another distribution where it is installed."""
+"""Further distributions to record: they are indirect requirements, or used by another distribution if installed."""
 
 
 def package_versions() -> dict[str, str]:
-    """{distribution: version} of what decides a run's numbers, Python and the platform included.
+    """The version of each distribution that affects a run's numbers, including Python and the platform.
 
-    They are those of `thumbtune[train]` by its own metadata, so that none is forgotten, and a few that it uses
-    indirectly; what is not installed is left out.
+    The list is taken from the metadata of thumbtune's extras, so that it is complete, plus some indirect requirements.
+    Distributions that are not installed are left out.
+
+    Returns:
+        {distribution: version}.
     """
     versions = {"python": platform.python_version(), "platform": platform.platform()}
     for name in (*_INDIRECT, *_required()):
@@ -37,18 +40,18 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def _required() -> tuple[str, ...]:
-    """The distributions that thumbtune's metadata names for `_EXTRAS`; none where thumbtune is not installed."""
+    """The distributions that thumbtune's metadata names for `_EXTRAS`; empty if thumbtune is not installed."""
     try:
         lines = importlib.metadata.requires("thumbtune") or []
     except importlib.metadata.PackageNotFoundError:
         return ()
-    # As in `torch>=2.5; extra == "train"`.
+    # For example, `torch>=2.5; extra == "train"`.
     found = (re.match(r"([\w.-]+).*;.*\bextra *== *[\"']([\w-]+)", line) for line in lines)
     return tuple(match[1] for match in found if match is not None and match[2] in _EXTRAS)
 
 
 def git_commit() -> str | None:
-    """The commit of thumbtune's own checkout; None when it is installed as a package, or git is not here."""
+    """The commit of thumbtune's own checkout; None if it is installed as a package or git is not installed."""
     root = Path(trainer.__file__).resolve().parent.parent
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():

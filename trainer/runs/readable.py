@@ -1,4 +1,4 @@
-"""What the base model can't read of a selection's titles: those that are too long, and those in other languages."""
+"""Find the titles in a selection that the base model can't read: titles that are too long or in other languages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MULTILINGUAL = (
 
 @dataclass(frozen=True)
 class Unread:
-    """What the model can't read.
+    """The titles that the model can't read.
 
     Args:
-        cut: how many distinct titles are longer than what the model reads.
-        warnings: the same in words, a line for each kind.
+        cut: the number of distinct titles that are longer than the model's limit.
+        warnings: one warning for each kind.
     """
 
     cut: int
@@ -32,7 +32,7 @@ class Unread:
 
 
 def find_unread(database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings) -> Unread:
-    """Look at the titles that are trained and scored on; the model is loaded if it has not seen them yet."""
+    """Check the titles that are trained and scored on. The model is loaded only if it has not seen them yet."""
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     titles = sorted({example.title for example in chosen.examples})
     cut = len(features.cut_titles(titles))

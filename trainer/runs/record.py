@@ -1,4 +1,4 @@
-"""A run's row while it works: phases timed, facts noted as they become known, and an end whatever happens."""
+"""The row of a running run: records phase times, facts as they become known, and how the run ended."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ __all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", 
 logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
-"""What torch says where the system gives no more: on the CPU it has no kind of error of its own for that."""
+"""Texts of torch's out-of-memory errors on the CPU, where torch has no exception type for them."""
 
 
 @dataclass
 class Run:
-    """What one run carries from phase to phase."""
+    """The state of one run, shared by its phases."""
 
     database: Database
     settings: TrainSettings
@@ -67,13 +67,13 @@ class Run:
             update_run(session, self.id, **columns)
 
     def warn(self, text: str) -> None:
-        """Keep a warning for the result, and tell it."""
+        """Add a warning to the result, and report it."""
         self.warnings.append(text)
         self.progress.warn(text)
 
 
 def mark_stale(database: Database) -> None:
-    """Mark runs and sweeps as `interrupted` whose process is known to be gone."""
+    """Mark runs and sweeps as `interrupted` if their process is known to have ended."""
     with database.write() as session:
         for stale in mark_interrupted(session, has_ended):
             logger.warning("run %d was never ended: marked interrupted", stale)
@@ -82,7 +82,7 @@ def mark_stale(database: Database) -> None:
 
 
 def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
-    """The columns of a run that are known before any work."""
+    """The columns of a run's row that are known before any work."""
     return {
         "base_model": settings.model,
         "trained": settings.train,
@@ -105,9 +105,10 @@ def begin(
     guard: Callable[[Session], None] | None = None,
     **columns: Any,
 ) -> int:
-    """Insert the run's row; return its id.
+    """Insert the run's row and return its id.
 
-    With `guard`, no other run can start from what it looks at to the row; no run is started if it raises.
+    With `guard`, no other run can start between the check in `guard` and the insertion. If `guard` raises, no run is
+    started.
     """
     known = known_at_start(settings, device)
     with database.write() as session:
@@ -120,10 +121,10 @@ def begin(
 
 @contextmanager
 def recorded(run: Run) -> Iterator[None]:
-    """End the run's row as the block ends, unless it ended it itself: a run that is done stays so, whatever follows.
+    """Record the end of the run when the block ends. A run that is already `done` stays `done`.
 
     Raises:
-        TrainingInterrupted: KeyboardInterrupt came.
+        TrainingInterrupted: a KeyboardInterrupt arrived.
         TrainerError: the machine ran out of memory.
     """
     try:
@@ -138,7 +139,7 @@ def recorded(run: Run) -> Iterator[None]:
             f"run {run.id} was interrupted and is recorded so; run the command again: what was encoded is kept"
         ) from error
     except BaseException as error:
-        # Recorded whatever it is, and raised on: a bug must not leave a row that reads `running`.
+        # Any error is recorded and raised again: a bug must not leave a row that reads `running`.
         exhausted = ran_out_of_memory(error)
         found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
         if _end(run, "failed", found) == "done" or not exhausted:
@@ -149,18 +150,18 @@ def recorded(run: Run) -> Iterator[None]:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the machine, or its accelerator, has no memory left."""
+    """Whether the error says that the machine or its accelerator has no memory left."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def _end(run: Run, status: str, error: str) -> str:
-    """End the run if it is at work; return what it ended as: a signal may come right after it is done."""
+    """End the run if it is running, and return its final status: a signal may arrive right after it is done."""
     try:
         with run.database.write() as session:
             return end_run_at_work(session, run.id, status, error=error, phase_seconds=run.seconds)
     except StoreError:
-        # What stopped the run may be the store itself; that error is the one to tell of.
+        # The store itself may have stopped the run; then the original error is the one to report.
         logger.warning("run %d could not be marked %s", run.id, status, exc_info=True)
         return status

@@ -1,4 +1,4 @@
-"""Models of recorded runs: the base with the run's tensors put in, scored again, written out whole."""
+"""Models of recorded runs: load the base model with the run's tensors, score it again, export it."""
 
 from __future__ import annotations
 
@@ -63,16 +63,14 @@ __all__ = [
 
 
 def run_settings(run: TrainingRun) -> TrainSettings:
-    """The settings that a run recorded; what it did not know yet has today's default."""
+    """The settings that a run recorded. Settings that it did not have yet get today's default."""
     return TrainSettings.from_dict(run.settings)
 
 
 def run_in_use(database: Database, channels: Collection[str] = ()) -> tuple[int, str] | None:
-    """The champion for these channels (ids; empty for all); without one, what the newest done run started from.
+    """The champion for these channels (ids; empty for all); without a champion, the base model of the newest run.
 
-    None before the first run.
-
-    A run that was never compared, in a store from before runs were, is in use itself.
+    None before the first run that is done. In stores from before models were compared, the newest run itself is in use.
 
     Returns:
         (run id, `tuned` or `base`).
@@ -88,10 +86,10 @@ def run_in_use(database: Database, channels: Collection[str] = ()) -> tuple[int,
 
 
 def check_base(run: TrainingRun) -> None:
-    """Look whether a run's base model is still in its folder; what the hub has is found out later.
+    """Check that a run's base model is still in its folder. Hub names are checked later.
 
     Raises:
-        RunUnusable: it is not, or not whole.
+        RunUnusable: the model is missing or incomplete.
     """
     try:
         model_folder(run.base_model, "--model")
@@ -108,10 +106,10 @@ class _RunModel:
     """A run's model, not loaded yet.
 
     Args:
-        base: the model.
-        heads: the projections to put into it, or None where they are its own.
-        weights: of the reader beside it, or None where there is none.
-        settings: the run's.
+        base: the base model.
+        heads: the projections to use, or None for the model's own.
+        weights: the weights of the reader, or None if it is not used.
+        settings: the run's settings.
     """
 
     base: LazyModel
@@ -121,12 +119,12 @@ class _RunModel:
 
 
 def _run_model(database: Database, run_id: int, model: str, device: str) -> _RunModel:
-    """A run's model, not loaded yet.
+    """Find a run's model without loading it.
 
     Raises:
         NotFound: there is no such run.
-        RunUnusable: it is not done, its tensors are gone or changed, or its base is gone or not what it was.
-        ModelUnavailable: the base can't be loaded.
+        RunUnusable: the run is not done, its tensors are gone or changed, or its base model is gone or changed.
+        ModelUnavailable: the base model can't be loaded.
     """
     with database.read() as session:
         run = get_run(session, run_id)
@@ -174,8 +172,8 @@ def base_of(
         changed: see `LazyModel`.
 
     Raises:
-        RunUnusable: it is gone, or another model is in its place.
-        ModelUnavailable: it can't be loaded.
+        RunUnusable: the model is gone, or another model is in its place.
+        ModelUnavailable: the model can't be loaded.
     """
     check_base(run)
     settings = run_settings(run)
@@ -184,7 +182,7 @@ def base_of(
         run.base_model,
         pick_device(device),
         text_model=settings.text_model_of_base(),
-        # What fails later is told with where another base can be named: not where this run is.
+        # Later errors name the option with which another base model can be chosen.
         option="'thumbtune train --model'",
         fit=settings.fit,
         bars=settings.bars,
@@ -199,18 +197,18 @@ def base_of(
 
 
 def load_run_model(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Encoder:
-    """Load a run's whole model: its base, and for `tuned` the tensors that it trained.
+    """Load a run's whole model: its base model, with the trained tensors if `model` is `tuned`.
 
     Args:
         database: the store.
-        run_id: a run that ended `done`.
+        run_id: a run that is `done`.
         model: `tuned` or `base`.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
         NotFound: there is no such run.
-        RunUnusable: it is not done, its tensors are gone or changed, or its base is gone or not what it was.
-        ModelUnavailable: the base can't be loaded.
+        RunUnusable: the run is not done, its tensors are gone or changed, or its base model is gone or changed.
+        ModelUnavailable: the base model can't be loaded.
     """
     found = _run_model(database, run_id, model, device)
     if found.weights is not None:
@@ -225,14 +223,14 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
 
 
 def embedder_of(database: Database, run_id: int, model: str = "tuned", device: str = "auto") -> Embedder:
-    """A run's model to embed with, through the feature cache: its towers are loaded only for what is not there.
+    """Open a run's model for embedding, through the feature cache. Its towers are loaded only for uncached inputs.
 
-    Arguments and errors are those of `load_run_model`.
+    The arguments and errors are those of `load_run_model`.
     """
     found = _run_model(database, run_id, model, device)
     settings = found.settings
     if model == "tuned" and found.heads is None:
-        # The whole model was trained and scored in fp32; the precision is that of frozen towers.
+        # The whole model was trained and scored in fp32; the precision setting applies only to frozen towers.
         settings = replace(settings, precision="fp32")
     embedder = model_embedder(database, found.base, found.heads, settings)
     if found.weights is None:
@@ -242,21 +240,21 @@ def embedder_of(database: Database, run_id: int, model: str = "tuned", device: s
 
 
 def named_model(database: Database, name: str, device: str) -> LazyModel:
-    """A model that was named by a folder or a hub name, not loaded yet.
+    """Open a model that is named by a folder or a hub name, without loading it.
 
     Args:
         database: the store.
-        name: as the user gave it.
+        name: the name that the user gave.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
         BadSetting: the name is blank, or the device is not available.
-        UnknownModel, DamagedModel: a folder is not there, or holds no model. What the hub has is found out later.
+        UnknownModel, DamagedModel: a folder does not exist or contains no model. Hub names are checked later.
     """
     if not name.strip():
-        # As a path it would be this folder.
+        # An empty path would mean the current folder.
         raise BadSetting("the model is an empty name; name a run, a folder or a hub name with --model")
-    # Before its files are gone through to tell whether they changed: what is no model's folder may be a whole disk.
+    # Check before fingerprinting the files: a folder that is not a model's may be a whole disk.
     model_folder(name, "--model", takes="N (run N's model), N:base (what it started from)")
     return open_model(database, name, pick_device(device), option="--model")
 
@@ -264,13 +262,13 @@ def named_model(database: Database, name: str, device: str) -> LazyModel:
 def model_embedder(
     database: Database, model: LazyModel, heads: Heads | None = None, settings: TrainSettings | None = None
 ) -> Embedder:
-    """Any model to embed with, through the feature cache.
+    """Open any model for embedding, through the feature cache.
 
     Args:
         database: the store.
         model: the model.
         heads: projections to use instead of its own.
-        settings: whose precision, fit and bars to use; a precision that this device does not have becomes fp32.
+        settings: the precision, crop mode and bars to use; a precision that this device does not support becomes fp32.
     """
     chosen = heads or model.facts.heads
     settings = settings or TrainSettings()
@@ -281,19 +279,19 @@ def model_embedder(
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model scored on a snapshot.
+    """The scores of a model on a snapshot.
 
     Args:
         name: `run N`, `run N, base`, or the model's name.
-        run_id: the run whose model it is, or None.
-        snapshot_id: what it was scored on.
-        rows: {split: rows that were scored}.
-        channels: ids of the channels of the snapshot; empty for all.
-        scores: what was found.
-        matches: whether the figures equal those that the run recorded, on the splits that both scored; None where no
-            run did.
-        test_looks: how often a model was scored on the test split in this store, this time included; None if this time
-            it was not.
+        run_id: the run that the model belongs to, or None.
+        snapshot_id: the snapshot.
+        rows: {split: number of scored rows}.
+        channels: ids of the snapshot's channels; empty for all.
+        scores: the scores.
+        matches: whether the scores equal those that the run recorded, on the splits that both scored; None without a
+            run.
+        test_looks: how often models were scored on the test split in this store, including this time; None if the test
+            split was not scored.
     """
 
     name: str
@@ -314,16 +312,16 @@ def evaluate(
     *,
     test: bool = False,
 ) -> Evaluated:
-    """Score a run's model on its own snapshot, or any other on the newest of all channels.
+    """Score a run's model on its own snapshot, or any other model on the newest snapshot of all channels.
 
-    Only the feature cache is written, and each look at the test split.
+    Writes only the feature cache and the count of looks at the test split.
 
     Args:
         database: the store.
         what: `N`, `N:base`, a folder or a hub name; None for the newest run that is done.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        progress: told of each picture and title.
-        test: also score on the test split, which is counted in the store.
+        progress: receives each thumbnail and title.
+        test: also score on the test split, which the store counts.
 
     Raises:
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
@@ -396,13 +394,13 @@ def _trained_in_use(database: Database) -> int:
 
 
 def export_model(database: Database, folder: Path, run_id: int | None = None, device: str = "auto") -> int:
-    """Write a run's whole model as a folder that plain `SentenceTransformer(folder)` loads; return the run's id.
+    """Write a run's whole model as a folder that `SentenceTransformer(folder)` loads; return the run's id.
 
     Args:
         database: the store.
-        folder: new or empty.
-        run_id: None for the champion, else the newest run that is done.
-        device: where to load it.
+        folder: a new or empty folder.
+        run_id: None for the champion; if there is none, the newest run that is done.
+        device: the device on which to load the model.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.

@@ -1,6 +1,6 @@
-"""Training again when enough is new, and taking the better model into use: what a clock starts, so cheap when idle.
+"""Retrain when enough pairs are new, and take the better model into use. Runs on a schedule, so it is cheap when idle.
 
-Nothing heavy is imported until there is something to train on.
+No heavy library is imported until there are pairs to train on.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Inherited:
-    """Settings to train again with, and where they are from.
+    """The settings to retrain with, and their source.
 
     Args:
-        settings: what was asked for, completed.
-        run_id: the run whose settings complete them; None: the defaults do.
+        settings: the requested settings, completed.
+        run_id: the run whose settings complete them; None if the defaults do.
     """
 
     settings: TrainSettings
@@ -63,12 +63,12 @@ class Inherited:
 
 @dataclass(frozen=True)
 class Retrained:
-    """What came of it.
+    """The result of `retrain`.
 
     Args:
-        new: the pairs that were still to be tried (see `new_pairs_since`).
-        result: the run; None where too little was new.
-        champion_id: the run in use now, or None.
+        new: the pairs that count as new (see `new_pairs_since`).
+        result: the run; None if too few pairs were new.
+        champion_id: the champion now, or None.
     """
 
     new: NewPairs
@@ -78,21 +78,21 @@ class Retrained:
 
 @dataclass(frozen=True)
 class Promoted:
-    """A promotion by hand: the run in use before, or None; `changed` is False where it was this one already."""
+    """A manual promotion: the champion before it, or None; `changed` is False if the run was already the champion."""
 
     replaced: int | None
     changed: bool
 
 
 def scopes_to_retrain(database: Database, channels: Sequence[str] = ()) -> list[Scope]:
-    """Return the sets of channels for which `retrain` is to look after a model.
+    """Return the sets of channels for which `retrain` maintains a model.
 
     Channels that were removed from the store are left out of their scopes.
 
     Args:
         database: the store.
-        channels: ids or handles; then they are the only scope. Empty: each scope that has a model in use, or all
-            channels if none has.
+        channels: ids or handles, which form the only scope. Empty: each scope that has a champion, or all channels if
+            there is no champion.
 
     Raises:
         BadSetting: a channel is not in the store.
@@ -103,25 +103,24 @@ def scopes_to_retrain(database: Database, channels: Sequence[str] = ()) -> list[
             return [tuple(sorted({channel_id(name, known) for name in channels}))]
         scopes = [one.scope for one in current_models(session)]
         newest = None if scopes else newest_done_run(session)
-    if newest is not None:  # of a store from before there were champions
+    if newest is not None:  # a store from before champions existed
         scopes = [tuple(newest.settings.get("channels") or ())]
     left = [(scope, tuple(channel for channel in scope if channel in known)) for scope in scopes]
     return list(dict.fromkeys(kept for scope, kept in left if kept or not scope)) or [()]
 
 
 def inherited_settings(database: Database, given: Mapping[str, Any], scope: Scope | None = None) -> Inherited:
-    """Complete the settings that were given by those of the run in use for these channels, else by the defaults.
+    """Complete the given settings with those of the run in use for these channels, else with the defaults.
 
-    Where to start from and the device are of the moment: they are never inherited. A run's `bf16` becomes `auto`, for a
-    machine that has none.
+    `start` and `device` are never inherited. A run's `bf16` becomes `auto`, because this machine may not support it.
 
     Args:
         database: the store.
-        given: fields of `TrainSettings`; None and () are not given.
-        scope: ids of the channels to train on, empty for all; None: those that were given, else the run's.
+        given: fields of `TrainSettings`; None and () count as not given.
+        scope: ids of the channels to train on, empty for all; None: the given channels, else the run's.
 
     Raises:
-        BadSetting: a value is out of range, or a model is named beside `start="champion"`.
+        BadSetting: a value is out of range, or a model is given together with `start="champion"`.
     """
     chosen = {name: value for name, value in given.items() if value is not None and value != ()}
     if chosen.get("start") == "champion" and "model" in chosen:
@@ -141,7 +140,7 @@ def inherited_settings(database: Database, given: Mapping[str, Any], scope: Scop
 
 
 def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
-    """Count the pairs, as they are now, that neither the run in use nor one that was to take its place has seen.
+    """Count the current pairs that neither the run in use nor a later candidate has seen.
 
     Args:
         database: the store.
@@ -158,7 +157,7 @@ def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     known = channel_titles(session)
     wanted = {channel_id(name, known) for name in channels}
     run = _reference(session, sorted(wanted))
-    # By what the videos show now: the groups in the store are those of the last snapshot.
+    # Group by the videos' current titles and thumbnails: the groups in the store are those of the last snapshot.
     videos = split_videos(session)
     digests = {video.picture_sha256 for video in videos if video.picture_sha256 is not None}
     damaged = unsound(session, digests)
@@ -167,7 +166,7 @@ def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     found = new_pairs_since(session, reference, wanted, left_out=left_out(members_of(videos)) | unusable)
     if found.total == 0:
         return found
-    from trainer.data import alike_pictures  # noqa: PLC0415 (libraries that a watch without news need not load)
+    from trainer.data import alike_pictures  # noqa: PLC0415 (a check without new pairs need not load these libraries)
 
     elsewhere = left_out(members_of(videos, alike_pictures(session, sorted(digests - damaged)))) | unusable
     return new_pairs_since(session, reference, wanted, left_out=elsewhere)
@@ -183,23 +182,23 @@ def retrain(
 ) -> Retrained:
     """Train if enough pairs are new, and take the new model into use if it is better than the one in use.
 
-    Too few are no error. The run's end and its promotion are one transaction: a killed process leaves the champion as
-    it was, and its pairs new.
+    Too few new pairs are not an error. The run's end and its promotion are one transaction: if the process is killed,
+    the champion is unchanged and the pairs stay new.
 
     Args:
         database: the store, writable.
-        settings: what to do.
-        min_new: pairs that must be new; 0 trains in any case.
-        output: also write the whole model to this new or empty folder.
-        progress: told of what goes on.
+        settings: the run's settings.
+        min_new: the number of pairs that must be new; 0 always trains.
+        output: a new or empty folder to which the whole model is also written.
+        progress: receives the phases and warnings.
 
     Raises:
-        AlreadyTraining: another process trains on this store now.
+        AlreadyTraining: another process is training on this store.
         TrainerError, StoreError: see `trainer.runs.training.train`.
     """
 
     def look(session: Session) -> NewPairs:
-        # In this order: of a run that ends in between, one of the two knows.
+        # In this order, because a run that ends in between is seen by at least one of the two queries.
         busy = run_here(session)
         found = _count(session, settings.channels)
         if found.total < min_new:
@@ -216,7 +215,7 @@ def retrain(
             found = look(session)
         from trainer.runs.training import train  # noqa: PLC0415 (loads torch)
 
-        # Another may have trained while libraries were loaded: the run looks again as it starts.
+        # Another process may have trained while libraries were loaded, so the run checks again when it starts.
         result = train(database, settings, output=output, progress=progress, compete=True, guard=guard)
     except _TooFewError as few:
         return Retrained(few.found, None, _champion_id(database, settings.channels))
@@ -224,7 +223,7 @@ def retrain(
 
 
 class _TooFewError(Exception):
-    """Fewer pairs are new than were asked for: no error to anyone, only the way out."""
+    """Too few pairs are new. Internal: `retrain` catches it."""
 
     def __init__(self, found: NewPairs) -> None:
         super().__init__(found)
@@ -232,18 +231,19 @@ class _TooFewError(Exception):
 
 
 def promote_run(database: Database, run_id: int, reason: str, scope: Scope | None = None) -> Promoted:
-    """Take a run's model into use by hand, after checking that it can be had.
+    """Take a run's model into use manually, after checking that it can be loaded.
 
     Args:
         database: the store.
         run_id: the run.
-        reason: kept beside it.
-        scope: ids of the channels for which it is used, () for all; None for those that it was trained on.
+        reason: recorded with the promotion.
+        scope: ids of the channels for which it is used, () for all; None for the channels that it was trained on.
 
     Raises:
         NotFound: there is no such run.
-        RunUnusable: it is not done, is a sweep's trial, its tensors are gone or changed, or its base is another now.
-        ModelUnavailable: its base can't be loaded.
+        RunUnusable: the run is not done or is a sweep's trial, its tensors are gone or changed, or its base model
+            changed.
+        ModelUnavailable: its base model can't be loaded.
     """
     from trainer.quiet import quiet_libraries  # noqa: PLC0415 (loads torch)
     from trainer.runs.contest import why_unusable  # noqa: PLC0415
@@ -260,7 +260,7 @@ def promote_run(database: Database, run_id: int, reason: str, scope: Scope | Non
 
 
 def _reference(session: Session, channels: Sequence[str]) -> TrainingRun | None:
-    """The run in use for these channels, else the newest that is done (of a store from before there were champions)."""
+    """The run in use for these channels, else the newest done run (in stores from before champions existed)."""
     found = champion(session, channels)
     return found if found is not None or current_models(session) else newest_done_run(session)
 

@@ -1,4 +1,4 @@
-"""One training run from start to end: snapshot, encode, mine, fit, evaluate, save, recorded under one id throughout."""
+"""Run a training from start to end: snapshot, encode, mine, fit, evaluate, save. One run id records every step."""
 
 from __future__ import annotations
 
@@ -53,30 +53,30 @@ from trainer.settings import RIDGE, TrainSettings
 __all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
 
 ONE_AT_A_TIME = threading.RLock()
-"""Random state is the process's, and a run marks this process's earlier ones as ended: one run, or sweep, at a time."""
+"""Allows one run or sweep at a time per process: the random state is global, and a run marks earlier runs as ended."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run found.
+    """The result of a finished run.
 
     Args:
-        run_id, snapshot_id: rows of the store.
+        run_id, snapshot_id: ids in the store.
         model_path: the whole model's folder with `output`, else the file of trained tensors.
         total, trainable: parameter counts.
-        examples: {split: rows}.
-        base, tuned: the scores before and after.
-        reader: those of the reader alone; None where it is no part of the model.
-        champion_id, champion: the run that was in use, and its scores on the same valid and test rows; None where there
-            was none, or its model can't be had.
+        examples: {split: number of rows}.
+        base, tuned: the scores before and after training.
+        reader: the scores of the reader alone; None if it is not part of the model.
+        champion_id, champion: the previous champion's run, and its scores on the same valid and test rows; None if
+            there was none, or its model can't be loaded.
         promoted: whether this run's model came into use.
-        decision: how it compares with the model in use; None if they were not compared. A decision to promote was not
-            followed if another run came into use meanwhile.
-        test_looks: how often a model was scored on the test split in this store, this run included; None if this run
-            was not.
+        decision: the comparison with the model in use; None if they were not compared. A decision to promote was not
+            applied if another run came into use in the meantime.
+        test_looks: how often models were scored on the test split in this store, including this run; None if this run
+            was not scored on it.
         seconds: {phase: wall-clock seconds}.
-        warnings: what the run could not do, in words.
-        titles_cut: how many distinct titles are longer than what the base model reads.
+        warnings: messages about what the run could not do.
+        titles_cut: the number of distinct titles that are longer than the base model's limit.
     """
 
     run_id: int
@@ -109,37 +109,37 @@ def train(
     test: bool = False,
     guard: Callable[[Session], None] | None = None,
 ) -> TrainResult:
-    """Fine-tune a model on the store's pairs and record everything about it.
+    """Fine-tune a model on the store's pairs and record the run.
 
-    The run's row is there from the start, and ends `done`, `failed` (with the error) or `interrupted`. Runs that a
-    dead process left `running` are marked first. The trained tensors go to `models_dir(database)`. The model comes into
-    use if it is better on held-out rows than the one in use: see `trainer.runs.contest`.
+    The run's row exists from the start, and ends as `done`, `failed` (with the error) or `interrupted`. Runs that a
+    dead process left as `running` are marked first. The trained tensors are written to `models_dir(database)`. The
+    model comes into use if it is better on held-out rows than the one in use: see `trainer.runs.contest`.
 
     The run is done once its tensors are saved; the whole model is written after that.
 
     Args:
         database: the store, writable.
-        settings: what to do.
-        output: also write the whole model to this new or empty folder.
-        progress: told of what goes on.
+        settings: the run's settings.
+        output: a new or empty folder to which the whole model is also written.
+        progress: receives the phases and warnings.
         sweep_id: the sweep whose winner this run trains.
-        compete: if a run is in use for these channels, compare this one with it, and take the better one into use
-            unless that one is for more channels. If none is in use, the base model is, and the two are compared in any
-            case.
-        test: also score all models on the test split, which is counted in the store.
-        guard: looks at the store in the transaction that starts the run, while no other can start; may refuse.
+        compete: compare this run with the champion of these channels, and take the better one into use unless the
+            champion covers more channels. Without a champion, the run is always compared with the base model.
+        test: also score all models on the test split, which the store counts.
+        guard: checks the store in the transaction that starts the run, while no other run can start; it may raise.
 
     Raises:
-        AlreadyTraining: and whatever else `guard` raises: no run was started.
-        BadSetting, NotFound, UnknownModel, DamagedModel: see `trainer.runs.preparing.resolved`: no run was started.
-        CantSave: the places to write to can't be written: no run was started. Or the run is done, its model in
-            `models_dir(database)`, and the whole one could not be written to `output`; the message says which.
-        TrainerError: see `trainer.errors`; the run has ended `failed`.
-        TrainingInterrupted: KeyboardInterrupt came; the run has ended `interrupted`, or was done, as the message says.
+        AlreadyTraining: raised by `guard`, like any other error of `guard`; no run was started.
+        BadSetting, NotFound, UnknownModel, DamagedModel: see `trainer.runs.preparing.resolved`; no run was started.
+        CantSave: an output path can't be written to, and no run was started. Or the run is done and its model is in
+            `models_dir(database)`, but the whole model could not be written to `output`; the message says which.
+        TrainerError: see `trainer.errors`; the run has ended as `failed`.
+        TrainingInterrupted: a KeyboardInterrupt arrived; the run has ended as `interrupted` or `done`, as the message
+            says.
         StoreError: the store failed.
     """
     settings, device = resolved(database, settings)
-    # What is wrong with them is to be told before the work is done.
+    # Report problems with the output folders before the work is done.
     if output is not None:
         if settings.reads():
             raise BadSetting("--output writes a sentence-transformers folder, which can't read words; leave it out")
@@ -147,7 +147,7 @@ def train(
     check_writable(models_dir(database))
     with ONE_AT_A_TIME, quiet_libraries():
         if sweep_id is None:
-            # A sweep has looked itself, and would be marked as one that this process left.
+            # A sweep has already done this, and would be marked itself.
             mark_stale(database)
         with database.read() as session:
             current = fitting_champion(session, settings.channels)
@@ -160,7 +160,7 @@ def train(
             bars=settings.bars,
         )
         if model.remembered is not None:
-            # A mistyped expression is not worth a run, where the names can be had without loading the model.
+            # A mistyped expression should not start a run, if the names are known without loading the model.
             names_to_train(model.remembered, settings)
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
         run = Run(database, settings, progress or Silent(), run_id)
@@ -173,10 +173,10 @@ class _Before:
     """The state before training.
 
     Args:
-        rows: the examples that are scored; those of the test split only if they were asked for.
+        rows: the examples to score; test examples only if requested.
         base: the base model's scores.
         current: the champion for the run's channels, or None.
-        champion: its scores on the held-out rows; None without a champion, or if it can't be scored.
+        champion: the champion's scores on the held-out rows; None if there is no champion, or it can't be scored.
         known: ids of held-out videos that the champion was trained on.
     """
 
@@ -198,8 +198,8 @@ class _After:
 
     Args:
         tuned: the scores of the trained model.
-        reader: the scores of the reader alone, if it takes part.
-        test_looks: how often models were scored on the test split in this store; None if this run was not.
+        reader: the scores of the reader alone, or None if it is not used.
+        test_looks: how often models were scored on the test split in this store; None if this run was not scored on it.
     """
 
     tuned: Scores
@@ -210,7 +210,7 @@ class _After:
 def _train(
     run: Run, model: LazyModel, current: Champion | None, output: Path | None, *, compete: bool, test: bool
 ) -> TrainResult:
-    """Run all steps; each takes the results of earlier ones and returns its own."""
+    """Run all steps in order; each step takes the results of earlier ones and returns its own."""
     chosen = _select(run)
     prepared = _prepare(run, model, chosen)
     before = _measure_before(run, model, prepared, current, test=test)
@@ -221,7 +221,7 @@ def _train(
     decision = _decide(run, learner, chosen, before, after) if before.in_use is None or compete else None
     promoted = _end(run, before.in_use, decision)
     if output is not None:
-        # Last, so that the run is complete whatever is wrong with the folder.
+        # Written last, so that the run keeps its trained tensors if the folder can't be written.
         _write_whole(run, learner, output)
     return TrainResult(
         run_id=run.id,
@@ -257,7 +257,7 @@ def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
     settings = run.settings
     with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
         run.note(base_fingerprint=model.facts.fingerprint)
-        names_to_train(model.facts, settings)  # refuses an expression that matches nothing
+        names_to_train(model.facts, settings)  # raises if the expression matches nothing
         for text in settings.without_effect():
             run.warn(text)
     with run.timed("encode"):
@@ -282,7 +282,7 @@ def _measure_before(run: Run, model: LazyModel, prepared: Prepared, current: Cha
 
 
 def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: _Before) -> Learner:
-    """Open what is trained, and train it."""
+    """Create the learner and train it."""
     with run.timed("load"):
         learner = open_learner(run, model, chosen, prepared, before.in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
@@ -292,7 +292,7 @@ def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, be
 
 
 def _measure_after(run: Run, learner: Learner, prepared: Prepared, before: _Before) -> _After:
-    """Score the trained model; a look at the test split is counted."""
+    """Score the trained model, and count a look at the test split."""
     with run.timed("evaluate"):
         tuned = learner.score(before.rows, run.progress)
         require_apart(before.base, tuned)
@@ -302,7 +302,7 @@ def _measure_after(run: Run, learner: Learner, prepared: Prepared, before: _Befo
 
 
 def _decide(run: Run, learner: Learner, chosen: Selection, before: _Before, after: _After) -> Decision:
-    """Compare the trained model with the champion, or with the base model without one."""
+    """Compare the trained model with the champion; without a champion, with the base model."""
     with run.timed("compare"):
         measured = Measured(before.rows, before.base, after.tuned, before.champion, before.known)
         decision = compare_with_use(run, learner, chosen, before.in_use, measured)
@@ -323,7 +323,7 @@ def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
 
 
 def _score_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> Scores | None:
-    """The champion on the rows that were held out, on which the new model is measured too."""
+    """Score the champion on the held-out rows, on which the new model is scored too."""
     if in_use is None:
         return None
     held_out = [row for row in rows if row.split != "train"]
@@ -339,7 +339,7 @@ def _score_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[Example
 
 
 def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> frozenset[str]:
-    """Held-out videos on which the champion, and a run that goes on from it, may shine by memory; warn of them."""
+    """Find the held-out videos that the champion, or a run that continues from it, was trained on; warn about them."""
     if in_use is None:
         return frozenset()
     known = contaminated(run.database, in_use.id, rows)
@@ -381,7 +381,7 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
 
 
 def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
-    """Count a look at the test split; return how many there were, or None if this run did not look."""
+    """Count a look at the test split; return the total, or None if this run was not scored on the test split."""
     if "test" not in tuned.table():
         return None
     with run.database.write() as session:
@@ -401,7 +401,7 @@ def _record(run: Run, before: _Before, after: _After) -> None:
 
 
 def _save(run: Run, learner: Learner) -> Path:
-    # Stores that share a folder count their runs alike: the token keeps one from replacing another's file.
+    # Stores that share a folder may use the same run ids: the token keeps them from replacing each other's files.
     path = models_dir(run.database) / f"run-{run.id}-{secrets.token_hex(4)}.safetensors"
     with run.timed("save"):
         digest = save_tensors(learner.tensors(), path)
@@ -410,14 +410,14 @@ def _save(run: Run, learner: Learner) -> Path:
 
 
 def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
-    """End the run, and in the same transaction take its model into use if that was decided."""
+    """End the run, and in the same transaction take its model into use if the decision says so."""
     with run.database.write() as session:
         reason = None if decision is None else decision.reason
         end_run(session, run.id, "done", phase_seconds=run.seconds, decision=reason)
         if decision is None or not decision.promote:
             return False
         promoted = replace_champion(session, run.id, None if in_use is None else in_use.id, decision.reason)
-        if not promoted:  # with the run that came into use meanwhile it was not compared
+        if not promoted:  # another run has come into use in the meantime, with which this one was not compared
             update_run(session, run.id, decision=None)
         return promoted
 
@@ -426,8 +426,9 @@ def _write_whole(run: Run, learner: Learner, output: Path) -> None:
     """Write the whole model of a run that is done.
 
     Raises:
-        CantSave: it can't be written, or not be had; the message says that the run is done, and how to write it later.
-        TrainingInterrupted: KeyboardInterrupt came; so does this one.
+        CantSave: it can't be loaded or written; the message says that the run is done, and how to write the model
+            later.
+        TrainingInterrupted: a KeyboardInterrupt arrived; the message says the same.
     """
     from trainer.runs.cards import model_card  # noqa: PLC0415 (the hub's library)
 
@@ -438,13 +439,13 @@ def _write_whole(run: Run, learner: Learner, output: Path) -> None:
     except KeyboardInterrupt as error:
         raise TrainingInterrupted(f"{done}, and was interrupted while its model was written; {later}") from error
     except Exception as error:
-        # Whatever it is, that the run is done is what has to be told.
+        # For every error, the message must say that the run is done.
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
 
 
 def _reason(error: Exception) -> str:
     if ran_out_of_memory(error):
         return "out of memory"
-    # Of what can't be saved, the system's own words: the advice beside them is for a run that is still to be done.
+    # For CantSave, quote the system's error: the advice in our message is for a run that is not done yet.
     told = error.__cause__ or error if isinstance(error, CantSave) else error
     return " ".join(str(told).split()) or type(told).__name__

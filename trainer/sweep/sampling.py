@@ -47,7 +47,7 @@ def ask(
         raise TrainerError("the sweep found no untried settings; use a wider range")
     for attempt in range(_ATTEMPTS):
         if left != space.train.of:
-            # The sampler would choose a way again that is good but tried in full.
+            # Otherwise the sampler would choose a good way to train again after all its points were tried.
             study.enqueue_trial({"train": left[0]})
         words = np.random.SeedSequence([seed, number, attempt]).generate_state(1)
         study.sampler = TPESampler(seed=int(words[0]))

@@ -1,13 +1,13 @@
-"""Hyperparameter search on cached features: each trial is recorded as runs, and the winner trained as a run.
+"""Hyperparameter search on cached features. Each trial is recorded as runs, and the winner is trained as a run.
 
 The store's tables hold the sweep. Optuna chooses the settings with its in-memory storage, which is filled from the
 store when a sweep is resumed. Optuna's database storage would create a table `alembic_version` in the store, which
 would break our migrations.
 
 A trial is one combination of settings, trained with several seeds. Its value is the mean recall@1 of its runs on the
-valid split; ties are broken by the mean reciprocal rank. The best of many trials is also the luckiest, so the best few
-are trained with more seeds, and the winner is the best over all seeds. The winner is then trained as an ordinary run,
-with the first seed. The test split is not looked at.
+valid split; ties are broken by the mean reciprocal rank. The best of many trials is partly lucky, so the best few are
+trained with more seeds, and the winner is the best over all seeds. The winner is then trained as an ordinary run, with
+the first seed. The test split is not used.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a finished sweep found.
+    """The result of a finished sweep.
 
     Args:
         sweep_id: the sweep's id.
@@ -74,13 +74,13 @@ class SweepResult:
         recalls: {model: {split: recall@1}} of that run, thumbnail to title, for the models `base` and `tuned`.
         base_recalls: {crop mode: the base model's recall@1 on the valid split}; empty if the sweep was resumed after
             its last step.
-        in_use: whether its model is the champion.
-        reason: how it compares with the model that was in use; None if it was not compared.
+        in_use: whether the run's model is the champion.
+        reason: the comparison with the model that was in use; None if they were not compared.
         failed: number of trials that diverged.
         runs: number of runs of all trials.
         n_valid: number of rows of the valid split that were ranked.
         seconds: wall-clock time since the sweep started or was resumed.
-        warnings: what could not be done.
+        warnings: messages about what could not be done.
     """
 
     sweep_id: int
@@ -134,14 +134,14 @@ def run_sweep(
 def _with_possible_reader(
     database: Database, settings: SweepSettings, device: str, progress: Progress
 ) -> SweepSettings:
-    """Leave the reader out of a space that does not need it, where it can't be loaded.
+    """Remove the reader from the search space if it can't be loaded and is not required.
 
     Raises:
-        ModelUnavailable: it can't be loaded, and every point of the space needs it.
+        ModelUnavailable: the reader can't be loaded, and every point of the space needs it.
     """
     space, without = settings.space, Choices((False,))
     if settings.shared.model == READER:
-        # The reader is the model itself, and sees the whole thumbnail in every crop mode.
+        # The reader is the model itself, and reads the whole thumbnail in every crop mode.
         return replace(settings, space=replace(space, with_reader=without, fit=Choices((settings.shared.fit,))))
     if True not in space.with_reader.of:
         return settings
@@ -149,7 +149,7 @@ def _with_possible_reader(
         progress.warn("no settings with the reader are tried: --text-model embeds titles in place of the base")
         return replace(settings, space=replace(space, with_reader=without))
     try:
-        open_model(database, READER, device, text_model=settings.shared.text_model).facts  # noqa: B018 (loads it)
+        open_model(database, READER, device, text_model=settings.shared.text_model).facts  # noqa: B018 (loads the reader)
     except ModelUnavailable as error:
         if space.with_reader.of == (True,):
             raise
@@ -218,7 +218,7 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
             f"continue with 'thumbtune sweep --resume {sweep_id}'"
         ) from error
     except BaseException as error:
-        # Recorded whatever the error is, then raised: a bug must not leave a row with the status `running`.
+        # Any error is recorded and raised again: a bug must not leave a row with the status `running`.
         exhausted = ran_out_of_memory(error)
         found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
         _end(database, sweep_id, "failed", found)
@@ -281,12 +281,12 @@ class _Sweep:
             best = self._choose(trials)
             if best.recall_at_1 <= max(self._base_recalls.values()):
                 self._warn("no settings are better than the base model on the valid split")
-            # With the trial's number of threads: products computed in parts differ in their last bits, and so do ranks.
+            # Use the trials' number of threads: products computed in parts differ in their last bits, and so do ranks.
             shared = settings.space.applied(settings.shared, settings.space.point(best.settings))
             train(self._database, shared, progress=self._progress, sweep_id=self._id, compete=True)
 
     def _examples(self) -> Selection:
-        """The examples that the sweep started with, whatever was synced since: all results must be of one split."""
+        """The examples that the sweep started with, even after a sync: all results must be of one split."""
         first = next((score for trial in self._tried.values() for score in trial.scores), None)
         if first is None or first.snapshot_id is None:
             return select_pairs(self._database, self._settings.shared.channels)

@@ -15,7 +15,7 @@ __all__ = ["Choices", "Dimension", "Point", "Range", "Space", "Value", "parse"]
 
 Value = float | int | str
 Point = Mapping[str, Any]
-"""{setting: value} of one trial, for the settings of the space that have an effect with the others."""
+"""{setting: value} of one trial, for the settings that have an effect in combination with the others."""
 
 _FOR_ALL = ("train", "fit", "with_reader")
 _OF_STEPS = ("lr", "epochs", "batch_size", "negatives", "temperature")
@@ -39,7 +39,7 @@ class Range:
     high: float
 
     def values(self) -> Sequence[Value] | None:
-        """All values, if they can be counted; as a `range`, because there may be a thousand million."""
+        """All values, if they can be counted; a `range`, because there may be a billion."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return range(self.low, self.high + 1)
         return None
@@ -77,7 +77,7 @@ def parse(name: str, text: str) -> Dimension:
     """Read `LOW:HIGH`, `VALUE` or `VALUE,VALUE,...`.
 
     Args:
-        name: the setting, one of those of `Space`.
+        name: a setting of `Space`.
         text: the user's text.
 
     Raises:
@@ -106,17 +106,17 @@ def parse(name: str, text: str) -> Dimension:
 
 
 def _ways_to_train(text: str) -> Choices:
-    """Read `ridge,projection` as two ways, and anything else as one: a regular expression may contain commas."""
+    """Parse `ridge,projection` as two ways to train, and other text as one: regular expressions may contain commas."""
     parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     return Choices(parts if set(parts) <= {RIDGE, "projection"} else (text,))
 
 
 @dataclass(frozen=True)
 class Space:
-    """The settings that a sweep may try. The default ranges are wide: what helps differs from channel to channel.
+    """The settings that a sweep may try. Default ranges are wide, because the best settings differ between channels.
 
-    A point of the closed-form map (`train="ridge"`) has values for `train`, `fit` and `with_reader` alone: the others
-    are settings of training in steps.
+    A point of the closed-form map (`train="ridge"`) only has values for `train`, `fit` and `with_reader`: the other
+    settings only affect training in steps.
 
     Args:
         train, fit, with_reader, lr, epochs, batch_size, negatives, temperature: as in `TrainSettings`.
@@ -141,7 +141,7 @@ class Space:
 
     @classmethod
     def read(cls, texts: Mapping[str, str]) -> Space:
-        """Parse {setting: text}, as `as_dict` writes it; missing settings keep their defaults.
+        """Parse {setting: text} as returned by `as_dict`; missing settings keep their defaults.
 
         Raises:
             BadSetting: see `parse`.
@@ -196,7 +196,7 @@ class Space:
         return [[(way,), *(dimensions[name] for name in self.names(way)[1:])] for way in self.train.of]
 
     def names(self, train: Value = RIDGE) -> Sequence[str]:
-        """The settings that have an effect with a way to train; by default those that do with all ways."""
+        """The settings that have an effect with this way to train; by default, with every way to train."""
         return _FOR_ALL if train == RIDGE else (*_FOR_ALL, *_OF_STEPS)
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,9 +204,9 @@ class Space:
         return {name: settings[name] for name in self.names(settings["train"])}
 
     def applied(self, shared: TrainSettings, point: Point) -> TrainSettings:
-        """Return a run's settings: the point's, and the shared ones."""
+        """Combine the point's settings with the shared settings."""
         if point["train"] == RIDGE:
-            # As `resolved` has it: negatives have no effect on the map, and the random ones need no model.
+            # As in `resolved`: negatives have no effect on the map, and random negatives need no title model.
             return replace(shared, **point, negatives="random")
         return replace(shared, **point)
 
@@ -216,7 +216,7 @@ def _size(columns: Sequence[Sequence[Value] | None]) -> int | None:
 
 
 def _each_with_each(columns: Sequence[Sequence[Value]]) -> Iterator[tuple[Value, ...]]:
-    """Like `itertools.product`, which would first hold every column in memory."""
+    """Like `itertools.product`, but without holding every column in memory."""
     if not columns:
         yield ()
         return

@@ -55,7 +55,7 @@ class Tried:
         return self.scores[0].settings
 
     def standing(self, seeds: Collection[int] | None = None) -> Standing | None:
-        """Return the results over the runs with these seeds, or all runs; None if one failed or there are none."""
+        """Return the results over the runs with these seeds, or all runs; None if a run failed or there are no runs."""
         counted = [score for score in self.scores if seeds is None or score.seed in seeds]
         recalls = [score.recall_at_1 for score in counted if score.recall_at_1 is not None]
         ranks = [score.mrr for score in counted if score.mrr is not None]

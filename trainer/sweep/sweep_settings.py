@@ -18,8 +18,8 @@ class SweepSettings:
     """The settings of a sweep.
 
     Args:
-        shared: settings that all runs share; its seed is the sampler's and that of each trial's first run. the
-            settings of `space` are replaced.
+        shared: settings that all runs share. Its seed is the seed of the sampler and of each trial's first run. The
+            settings of `space` replace its own.
         space: the settings to search.
         trials: number of trials.
         seeds: runs per trial, with the seeds `shared.seed`, `shared.seed + 1`, ...

@@ -28,10 +28,10 @@ __all__ = ["Trials", "require_projections"]
 
 
 def require_projections(model: LazyModel, settings: TrainSettings) -> None:
-    """Refuse to train other parameters than projections, which would need the towers in each trial.
+    """Refuse to train parameters other than projections, which would need the towers in each trial.
 
     Raises:
-        BadSetting: others would be trained.
+        BadSetting: other parameters would be trained.
     """
     why = "a sweep trains projections on cached features"
     if settings.train == RIDGE:
@@ -72,7 +72,7 @@ class Trials:
         settings: the settings that all trials share.
         device: the device to compute on.
         progress: receives the progress of encoding and mining.
-        fingerprints: those of the base model in earlier trials; none for a new sweep.
+        fingerprints: the base model's fingerprints in earlier trials; empty for a new sweep.
     """
 
     database: Database
@@ -92,7 +92,7 @@ class Trials:
                 f"the valid split has {len(self._valid)} of the "
                 f"{len(self.chosen.examples)} pairs, and a sweep needs at least 2 there; sync more videos"
             )
-        # The same for all runs, and slow: it starts a git process and reads each distribution's metadata.
+        # The same for all runs, and slow to compute: it starts a git process and reads each distribution's metadata.
         self._known = known_at_start(self.settings, self.device)
 
     @property
@@ -101,12 +101,12 @@ class Trials:
         return {fit: base.scores.table()["valid"]["recall@1"] for fit, base in self._bases.items()}
 
     def prepare(self, space: Space) -> None:
-        """Encode, and mine with each strategy that does not depend on the seed, so that missing models fail early.
+        """Encode, and mine with each strategy that does not depend on the seed, to report missing models early.
 
         Raises:
             BadSetting: the space has a way to train that is not possible on cached features.
             ModelUnavailable: the base model's towers, the title model or the reader can't be loaded.
-            RunUnusable: the base model is not the one of the earlier trials.
+            RunUnusable: the base model differs from that of the earlier trials.
         """
         for fit in space.fit.of:
             self._bases[str(fit)] = self._opened(space, fit)  # type: ignore[arg-type]

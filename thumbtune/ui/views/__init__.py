@@ -1,4 +1,4 @@
-"""The pages, each in a file of its own: what it asks the store and the model, and what it shows."""
+"""The pages, one file each: what a page asks the store and the model, and what it shows."""
 
 from aiohttp import web
 

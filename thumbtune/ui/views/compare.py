@@ -1,4 +1,4 @@
-"""Two runs on the same thumbnails: McNemar's table, and the thumbnails that changed sides."""
+"""Compare two runs on the same thumbnails: McNemar's table, and the thumbnails on which they differ."""
 
 from __future__ import annotations
 

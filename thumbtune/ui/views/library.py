@@ -1,4 +1,4 @@
-"""The library: all thumbnails newest first, page by page, or those that fit a text or a picture best."""
+"""The library: all thumbnails newest first, in pages, or those that best fit a text or a picture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPLITS = ("train", "valid", "test", "none")
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a visitor looks for; at most one of `text`, `like` and `upload`."""
+    """A visitor's query; at most one of `text`, `like` and `upload` is set."""
 
     text: str | None
     like: str | None
@@ -63,7 +63,7 @@ def _asked(query: MultiMapping[str]) -> _Asked:
 
 
 def _place(text: str) -> Place | None:
-    """Read where a page ended: `TIME~ID`, or `~ID` for a video without a date."""
+    """Parse the end of the previous page: `TIME~ID`, or `~ID` for a video without a date."""
     moment, separator, after = text.partition("~")
     if not separator or video_id(after) is None:
         return None

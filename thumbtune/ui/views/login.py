@@ -1,4 +1,4 @@
-"""Logging in with the token, where one is wanted."""
+"""Log in with the token, if one is required."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def log_in(request: web.Request) -> web.Response:
     if not hmac.compare_digest(token.strip().encode(), expected.encode()) or not expected:
         return _form(request, target, wrong=True)
     response = web.Response(status=303, headers={"Location": target})
-    # Behind a proxy that speaks TLS, the browser says so: the cookie then never travels without.
+    # Behind a TLS proxy, the browser sends an https origin. The cookie is then never sent without TLS.
     secure = request.headers.get("Origin", "").startswith("https://")
     response.set_cookie(
         COOKIE, settings.cookie, max_age=_MONTH_S, httponly=True, samesite="Strict", secure=secure, path="/"

@@ -1,4 +1,4 @@
-"""Match: up to three thumbnails by up to fifty titles."""
+"""Match up to three thumbnails with up to fifty titles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["CELL_COLUMNS", "rank", "show"]
 
 MAX_PICTURES = 3
 _LONGEST_LINK = 12_000
-"""Bytes: with the rest of the first line, within what the server reads."""
+"""In bytes. With the rest of the request's first line, it must stay within the server's limit."""
 
 
 def _probability(placed: dict[str, Any]) -> str:
@@ -32,13 +32,15 @@ CELL_COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("position", lambda placed: f"{placed['stands']} of {placed['of']}" if placed["stands"] else ""),
     ("probability", _probability),
 )
-"""What a cell of the matrix shows beside its score: (name, text of one title's answer). More of what
-`thumbnail_document` says goes here."""
+"""Values shown in a matrix cell below the score: (name, function that formats a title's answer).
+
+More values of `thumbnail_document` can be added here.
+"""
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One thumbnail to match: a video's, or one that was sent."""
+    """A thumbnail to match: a video's thumbnail, or an uploaded picture."""
 
     key: str
     """`v:ID` or `u:NAME`."""
@@ -65,7 +67,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def rank(request: web.Request) -> web.Response:
-    """POST /match: the form, with pictures or without."""
+    """POST /match: the form, with or without pictures."""
     site = request.app[SITE]
     sent = await read_form(request, site.uploads)
     problems = list(sent.problems)
@@ -122,7 +124,7 @@ async def _answer(request: web.Request, site: Site, chosen: _Chosen) -> web.Resp
         modelled = await site.ask(question, blobs)
         here = _link(chosen, with_uploads=True)
         if modelled.progress is not None and request.method == "POST" and here is not None:
-            # Only what was asked for by GET can be loaded again.
+            # Only a GET request can be reloaded.
             raise web.HTTPSeeOther(here)
     return site.page(
         request,
@@ -142,7 +144,7 @@ async def _answer(request: web.Request, site: Site, chosen: _Chosen) -> web.Resp
 
 
 def _named(pictures: Sequence[_Picture]) -> list[dict[str, Any]]:
-    """Name the pictures for the model's process: the uploads by their place among the blobs."""
+    """Describe the pictures for the model process; an upload is described by its index among the blobs."""
     named: list[dict[str, Any]] = []
     blob = 0
     for picture in pictures:
@@ -155,7 +157,7 @@ def _named(pictures: Sequence[_Picture]) -> list[dict[str, Any]]:
 
 
 def _rows(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the matrix: a row for each title, the one that fits best on the whole first; then the present titles."""
+    """Return the matrix: one row per title, the best overall first, then the current titles."""
     by_title = [{placed["title"]: placed for placed in column["titles"]} for column in columns]
     highest = [max(placed["score"] for placed in (*column["titles"], *column["current"])) for column in columns]
     rows = []
@@ -183,11 +185,11 @@ def _at(items: Sequence[Any]) -> list[tuple[int, Any]]:
 
 
 def _link(chosen: _Chosen, *, with_uploads: bool = False) -> str | None:
-    """Return the page's address for a colleague; None if a picture was sent, or it would be too long.
+    """Return a link to the page for sharing; None if it needs an upload or would be too long.
 
     Args:
-        chosen: what to match.
-        with_uploads: name pictures that were sent too: they mean nothing to others, and are forgotten after a while.
+        chosen: the thumbnails and titles.
+        with_uploads: include uploads too. They mean nothing to others, and are removed after a while.
     """
     is_whole = chosen.pictures and chosen.titles and (with_uploads or all(picture.card for picture in chosen.pictures))
     named = [picture.key.split(":", 1) for picture in chosen.pictures] + [["t", title] for title in chosen.titles]

@@ -1,4 +1,4 @@
-"""The pixels: thumbnails of the store by their digest, for ever the same, and what visitors have sent."""
+"""Image files: stored thumbnails by their digest, which never change, and uploads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def stored(request: web.Request) -> web.Response:
 
 
 async def uploaded(request: web.Request) -> web.Response:
-    """GET /upload/NAME: a picture that was sent, while it is remembered."""
+    """GET /upload/NAME: an uploaded picture, while it is kept."""
     found = request.app[SITE].uploads.get(request.match_info["name"])
     if found is None:
         raise web.HTTPNotFound

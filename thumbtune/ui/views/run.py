@@ -1,4 +1,4 @@
-"""One run: settings, metrics, losses, its mistakes as pictures; and promoting it."""
+"""One run: its settings, metrics, losses, and errors with thumbnails; and its promotion."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MODELS = ("tuned", "base", "champion")
 _SPLITS = ("valid", "test", "train")
 _LONGEST_REASON = 500
 _HIDDEN = frozenset({"host", "pid", "artifact_path", "output_path", "settings", "packages", "phase_seconds", "error"})
-"""Of this machine, or shown in a place of its own."""
+"""Columns about this machine, or that the page shows elsewhere."""
 
 
 async def show(request: web.Request) -> web.Response:
-    """GET /runs/N; `model`, `split` and `page` choose the mistakes."""
+    """GET /runs/N; `model`, `split` and `page` select the errors to show."""
     site, query, run_id = request.app[SITE], request.query, int(request.match_info["id"])
     model = one_of(query.get("model"), _MODELS) or "tuned"
     split = one_of(query.get("split"), _SPLITS) or "valid"
@@ -62,7 +62,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 def _metrics(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each direction, split and model over all channels, with a figure for each metric."""
+    """Return one row for each direction, split and model over all channels, with a value for each metric."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
         if row["scope"] == "all":
@@ -79,7 +79,7 @@ def _metrics(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def ask_to_promote(request: web.Request) -> web.Response:
-    """GET /runs/N/promote: what would happen, and why it should."""
+    """GET /runs/N/promote: what a promotion would change, and a form for the reason."""
     return await _ask(request, int(request.match_info["id"]))
 
 

@@ -1,4 +1,4 @@
-"""All runs: a table, recall over time, and which runs were in use when."""
+"""All runs: a table, recall over time, and the history of champions."""
 
 from __future__ import annotations
 

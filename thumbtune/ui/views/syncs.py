@@ -1,4 +1,4 @@
-"""What was collected: channels, syncs, units, failed thumbnails, and what `watch` would do next."""
+"""The collected data: channels, syncs, quota units, failed thumbnails, and the next syncs of `watch`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["show"]
 EVERY = timedelta(hours=6)
 """The default interval of `thumbtune watch`."""
 UNITS_A_DAY = 10_000
-"""What YouTube gives a key: https://developers.google.com/youtube/v3/determine_quota_cost."""
+"""The daily quota of a YouTube API key: https://developers.google.com/youtube/v3/determine_quota_cost."""
 _SYNCS = 25
 _FAILURES = 100
 _KINDS = ("video", "short", "live", "upcoming", "unknown", "private", "gone")
@@ -79,9 +79,9 @@ async def show(request: web.Request) -> web.Response:
 
 
 def _due(found: _Collected, now: datetime) -> list[tuple[str, datetime | None]] | None:
-    """Return when `watch` would sync each channel, by its own schedule; None for a time means now.
+    """Return when `watch` would sync each channel, by its own schedule; a time of None means now.
 
-    None for everything where the extra that `watch` needs is not installed.
+    Returns None if the extra that `watch` needs is not installed.
     """
     try:
         from collector.watch import Rhythm, Turn, due_at  # noqa: PLC0415 (an extra)

@@ -1,4 +1,4 @@
-"""How far to trust the model that answers: what was measured of it, in a line."""
+"""Summarise in one line how far to trust the model in use, by its measured recall."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Trust", "how_far_to_trust"]
 
 @dataclass(frozen=True)
 class Trust:
-    """What is known of the model in use.
+    """The measurements of the model in use.
 
     Args:
-        run_id: the run that was measured; None while nothing is trained.
+        run_id: the run that was measured; None if nothing is trained.
         model: `tuned` or `base`: which of the run's models is in use.
-        split: where it was measured: `test`, else `valid`.
-        recall: what was found.
+        split: the split it was measured on: `test`, else `valid`.
+        recall: the measured recall.
     """
 
     run_id: int | None
@@ -29,7 +29,7 @@ class Trust:
 
 
 def how_far_to_trust(session: Session) -> Trust:
-    """Return what was measured of the model that answers, as `trainer.runs.open_in_use` chooses it."""
+    """Return the measurements of the model in use, which `trainer.runs.open_in_use` selects."""
     run = champion(session)
     model = "tuned"
     if run is None:

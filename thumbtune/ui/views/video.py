@@ -1,4 +1,4 @@
-"""One video: its versions, where the model puts it, and what is nearest to it."""
+"""One video: its versions, the ranks of its title, and its nearest neighbours."""
 
 from __future__ import annotations
 
