@@ -85,7 +85,8 @@ class Shell:
 
     def start_training(self) -> subprocess.Popen[str]:
         """A retraining that lasts for ever; returns when it trains."""
-        process = self.start("retrain", "--no-sync", "--force", *self.model, "--epochs", "1000000")
+        steps = ("--train", "projection", "--epochs", "1000000")
+        process = self.start("retrain", "--no-sync", "--force", *self.model, *steps)
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("Training"):
