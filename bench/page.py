@@ -21,9 +21,10 @@ import aiohttp
 from bench.channels import sync
 from bench.memory import large_channel
 from bench.results import Result, Target, add_json_option, say, show
+from collector.http import Listen
 from thumbtune.standin.server import StandIn
 from thumbtune.ui.server import serve_page
-from thumbtune.ui.settings import Address, PageSettings
+from thumbtune.ui.settings import PageSettings
 
 MOST_MS = {"search": 100.0, "match": 150.0}
 
@@ -44,7 +45,7 @@ async def ask(session: aiohttp.ClientSession, path: str, query: list[tuple[str, 
 
 async def measure(store: str, model: str | None, titles: int, queries: int) -> dict[str, list[float]]:
     """Milliseconds of each question; the first of each kind, which loads the model, comes before and is not counted."""
-    settings = PageSettings(store, Address("127.0.0.1", 0), model=model)
+    settings = PageSettings(store, Listen("127.0.0.1", 0), model=model)
     spent: dict[str, list[float]] = {"search": [], "match": []}
     async with serve_page(settings) as address, aiohttp.ClientSession(f"http://{address}") as session:
         async with session.get("/") as answer:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,9 @@ if TYPE_CHECKING:
     from store.db import Database
     from store.training import Recall
 
-__all__ = ["MEANING", "meaning_of", "near_ties", "run_in_words", "trust_in"]
+__all__ = ["MEANING", "meaning_of", "run_in_words", "trust_in"]
 
 MEANING = {"test": "unseen thumbnails", "valid": "held-out thumbnails"}
-NEAR = 0.01
-"""Scores that differ by less than this are a near-tie."""
 
 
 def meaning_of(name: str, right: int, n: int, split: str, base: int | None = None) -> str:
@@ -70,9 +67,3 @@ def trust_in(database: Database, run_id: int | None, name: str) -> str:
     found = scored[split]
     right = f"{name} is right for {round(found.value * found.n)} of {found.n} {MEANING[split]}"
     return f"how far to trust this: {right}; {fits}"
-
-
-def near_ties(scores: Sequence[float]) -> list[bool]:
-    """Whether each of these scores, highest first, is nearly tied with the one before or after it."""
-    close = [abs(one - other) < NEAR for one, other in pairwise(scores)]
-    return [any(close[max(0, at - 1) : at + 1]) for at in range(len(scores))]

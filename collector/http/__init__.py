@@ -1,7 +1,7 @@
 """HTTP: a session with bounded retries and response sizes, restrictions on addresses, flow control; bounded serving."""
 
 from collector.http.flow import ByteBudget, InFlight
-from collector.http.serving import Limits, note_work, serve_bounded
+from collector.http.serving import Limits, Listen, note_work, parse_listen, serve_bounded
 from collector.http.session import LARGE_BYTES, Answer, Http, Request, retry_after_s
 
 __all__ = [
@@ -11,8 +11,10 @@ __all__ = [
     "InFlight",
     "LARGE_BYTES",
     "Limits",
+    "Listen",
     "Request",
     "note_work",
+    "parse_listen",
     "retry_after_s",
     "serve_bounded",
 ]

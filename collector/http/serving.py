@@ -7,18 +7,66 @@ may have files would stop the whole service.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-__all__ = ["Limits", "note_work", "serve_bounded"]
+from collector.errors import BadSetting, CantListen
+
+__all__ = ["Limits", "Listen", "note_work", "parse_listen", "serve_bounded"]
 
 OPEN_FOR_S = 1.0
 """Seconds to wait for open requests at shutdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The address to listen on. Port 0 selects a free port."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the address is reachable only from this machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @property
+    def is_any(self) -> bool:
+        """Whether the address stands for all of the machine's addresses."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen(text: str) -> Listen:
+    """Parse `HOST:PORT` or `[IPv6]:PORT`.
+
+    Raises:
+        BadSetting: the text has another form.
+    """
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+        whole = parts.netloc == text and "@" not in text
+    except ValueError:
+        host, port, whole = None, None, False
+    if not host or port is None or not whole or any(char.isspace() for char in text):
+        raise BadSetting(f"{text!r} is not an address to listen on; write HOST:PORT")
+    return Listen(host, port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,31 +203,39 @@ async def note_work(request: web.Request, handler: Handler) -> web.StreamRespons
 
 @asynccontextmanager
 async def serve_bounded(
-    application: web.Application, host: str, port: int, limits: Limits | None = None, **options: Any
-) -> AsyncIterator[int]:
-    """Serve an application while the context is active; yields the port.
+    application: web.Application, listen: Listen, limits: Limits | None = None, **options: Any
+) -> AsyncIterator[Listen]:
+    """Serve an application while the context is active. Yields the address with the actual port.
 
     Args:
         application: its first middleware is `note_work`.
-        host: the address to listen on.
-        port: the port; 0 selects a free one.
+        listen: the address to listen on.
         limits: what clients may take.
         options: for `aiohttp.web.AppRunner`.
 
     Raises:
-        OSError: the address is not available.
+        CantListen: the address is not available.
     """
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=OPEN_FOR_S, **options)
     connections = application[_CONNECTIONS] = _Connections(lambda: _protocol(runner), limits or Limits())
     await runner.setup()
     try:
-        server = await asyncio.get_running_loop().create_server(connections, host, port, backlog=128)
+        server = await _listening(connections, listen)
         try:
-            yield server.sockets[0].getsockname()[1]
+            yield Listen(listen.host, server.sockets[0].getsockname()[1])
         finally:
             server.close()
     finally:
         await runner.cleanup()
+
+
+async def _listening(connections: _Connections, listen: Listen) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(connections, listen.host, listen.port, backlog=128)
+    except OSError as error:
+        raise CantListen(
+            f"can't listen on {listen} ({error.strerror or error}); give another address with --listen"
+        ) from error
 
 
 def _protocol(runner: web.AppRunner) -> asyncio.Protocol:

@@ -1,11 +1,9 @@
 """The service: syncs on a schedule, retrains in a child process, and serves health and metrics endpoints."""
 
-from collector.watch.endpoints import Listen, parse_listen
 from collector.watch.schedule import Rhythm, Turn, due_at, parse_duration
 from collector.watch.service import Retraining, Service, WatchOptions
 
 __all__ = [
-    "Listen",
     "Retraining",
     "Rhythm",
     "Service",
@@ -13,5 +11,4 @@ __all__ = [
     "WatchOptions",
     "due_at",
     "parse_duration",
-    "parse_listen",
 ]

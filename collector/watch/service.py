@@ -15,12 +15,12 @@ from datetime import date, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from collector.http import Http
+from collector.http import Http, Listen
 from collector.settings import Settings
 from collector.store_thread import StoreThread
 from collector.sync import SyncOptions, SyncReport, known_channel, sync_channels
 from collector.watch.child import Child
-from collector.watch.endpoints import Endpoints, Listen, serve
+from collector.watch.endpoints import Endpoints, serve
 from collector.watch.loop_lag import LoopLag
 from collector.watch.metrics import Metrics, ModelInUse
 from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due

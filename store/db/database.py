@@ -12,7 +12,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ DEFAULT_URL = "sqlite:///thumbtune.db"
 BUSY_TIMEOUT_S = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Database:
     """An open store. A context manager that closes the store at the end of the block.
 
@@ -45,8 +45,8 @@ class Database:
         ...     session.get(Channel, "UC...")
     """
 
-    engine: Engine = field(repr=False)
-    url: URL = field(repr=False)
+    engine: Engine
+    url: URL
     unwritable: str = ""
     """Why a SQLite store can't be written; empty if it can."""
 
@@ -125,6 +125,9 @@ class Database:
     def path(self) -> Path | None:
         """The SQLite file, or None on PostgreSQL."""
         return Path(self.url.database) if self.is_sqlite and self.url.database else None
+
+    def __repr__(self) -> str:
+        return f"Database({self})"  # the engine and the URL may show a password
 
     def __str__(self) -> str:
         return shown_url(self.url.render_as_string(hide_password=True))

@@ -16,7 +16,8 @@ from sqlalchemy import text
 from yarl import URL
 
 from collector.errors import BadSetting, CantListen
-from collector.watch import Listen, Service, parse_listen
+from collector.http import Listen, parse_listen
+from collector.watch import Service
 from collector.watch.loop_lag import KEPT_TICKS, TICK_S, LoopLag
 from store.db import Database
 from tests.collector.channels import channel, sync_runs

@@ -12,8 +12,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from collector.http import Listen
 from collector.settings import settings_from
-from collector.watch import Listen, Retraining, Rhythm, Service, WatchOptions
+from collector.watch import Retraining, Rhythm, Service, WatchOptions
 from collector.watch.metrics import Metrics
 from collector.youtube import parse_channel_name
 from store.db import Database

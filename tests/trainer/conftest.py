@@ -1,12 +1,14 @@
-"""Fixtures of the trainer's tests: a tiny CLIP, saved once for all tests."""
+"""Fixtures of the trainer's tests: a tiny CLIP, saved once for all tests, and a store to train on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.tiny import build_clip
+from store.db import Database
+from tests.trainer.tiny import build_clip, fill
 from trainer.models import Encoder
 from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
@@ -24,3 +26,17 @@ def encoder(tiny_clip: Path) -> Encoder:
     """The tiny CLIP, loaded for each test, which may train it."""
     with quiet_libraries():
         return load_encoder(str(tiny_clip), "cpu")
+
+
+@pytest.fixture
+def filled(sqlite_database: Database) -> Database:
+    """A store of 40 pairs."""
+    fill(sqlite_database, 40)
+    return sqlite_database
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Keep the model libraries from printing."""
+    with quiet_libraries():
+        yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -44,19 +44,7 @@ from trainer.settings import RECIPE
 from trainer.sweep import SweepSettings, run_sweep
 from trainer.sweep.search_space import Space
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with quiet_libraries():
-        yield
-
-
-@pytest.fixture
-def filled(sqlite_database: Database) -> Database:
-    fill(sqlite_database, 40)
-    return sqlite_database
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +13,18 @@ from store.db import Database
 from store.tables import Picture, Video
 from store.training import champion, get_run, promote
 from store.training.runs import list_runs
-from tests.trainer.tiny import build_clip, fill
+from tests.trainer.tiny import build_clip
 from tests.trainer.training import artifact, losses, settings, train_in_use, vectors
 from trainer.errors import BadSetting, RunUnusable
 from trainer.models import TEXT, VISUAL
-from trainer.quiet import quiet_libraries
 from trainer.runs import evaluate, train
 from trainer.runs.recorded import embedder_of, load_run_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 
 MLP = r"vision_model.*layers\.1\..*mlp"
 STILL = 1e-12
 """A learning rate at which nothing moves: what comes out is what it started from."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with quiet_libraries():
-        yield
-
-
-@pytest.fixture
-def filled(sqlite_database: Database) -> Database:
-    """A store of 40 pairs."""
-    fill(sqlite_database, 40)
-    return sqlite_database
 
 
 def embedded(database: Database, run_id: int) -> np.ndarray:

@@ -24,27 +24,13 @@ from trainer.data.pictures import decoded
 from trainer.errors import DamagedModel, TrainingInterrupted
 from trainer.models import TEXT, VISUAL, pick_precision
 from trainer.progress import Silent
-from trainer.quiet import quiet_libraries
 from trainer.runs import evaluate, export_model, train
 from trainer.runs.recorded import embedder_of, load_run_model
 from trainer.scoring import Scores
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet")]
 
 MLP = r"vision_model.*layers\.1\..*mlp"
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with quiet_libraries():
-        yield
-
-
-@pytest.fixture
-def filled(sqlite_database: Database) -> Database:
-    """A store of 40 pairs."""
-    fill(sqlite_database, 40)
-    return sqlite_database
 
 
 def contents(database: Database) -> tuple[list[str], list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,24 +20,19 @@ from trainer.fitting.beside_reader import WEIGHTS
 from trainer.library import load_library, search, searchable, text_vector
 from trainer.models.encoder import Embedder
 from trainer.models.reader import ReaderModel
-from trainer.quiet import quiet_libraries
 from trainer.runs.in_use import open_in_use
 from trainer.runs.recorded import embedder_of, evaluate, export_model, model_embedder
 from trainer.runs.training import train
 from trainer.settings import READER, TrainSettings
 from trainer.sweep import Space, SweepSettings, run_sweep
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 WORDS = (
     "Apple pie", "Bicycle tour", "Camping stove", "Desert fox", "Electric guitar", "Frozen lake", "Garden snail",
     "Honey bees", "Iron bridge", "Jungle river", "Kitchen knife", "Lemon cake", "Mountain hut", "Night train",
     "Orange tree", "Piano lesson", "Quiet library", "Rocket engine", "Sailing boat", "Tomato soup",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with quiet_libraries():
-        yield
 
 
 def poster(words: str) -> bytes:

@@ -51,13 +51,6 @@ def settings_for(tiny_clip: Path) -> Make:
     return make
 
 
-@pytest.fixture
-def filled(sqlite_database: Database) -> Database:
-    """A store of 40 pairs."""
-    fill(sqlite_database, 40)
-    return sqlite_database
-
-
 def publish(database: Database, numbers: range) -> None:
     """Add pairs, as a later sync does."""
     with database.write() as session:

@@ -83,13 +83,6 @@ def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
 Make = Callable[..., TrainSettings]
 
 
-@pytest.fixture
-def filled(sqlite_database: Database) -> Database:
-    """A store of 40 pairs."""
-    fill(sqlite_database, 40)
-    return sqlite_database
-
-
 def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_for: Make) -> None:
     fill(database, 40)
     result = train(database, settings_for(), test=True)

@@ -62,13 +62,6 @@ def settings_for(tiny_clip: Path) -> Make:
     return make
 
 
-@pytest.fixture
-def filled(sqlite_database: Database) -> Database:
-    """A store of 40 pairs."""
-    fill(sqlite_database, 40)
-    return sqlite_database
-
-
 class Stops:
     """Progress that stops the sweep, as Ctrl-C would, once a phase has counted so far; -1: as it begins."""
 

@@ -23,7 +23,6 @@ from trainer.library import (
     Matches,
     Placed,
     QueryPicture,
-    Versions,
     all_pairs,
     load_library,
     match_titles,
@@ -115,7 +114,7 @@ class Answerer:
         """
         opened = self._opened()
         if self._used is None:
-            self._used = replace(opened, embedder=Remembering(Versions(opened.embedder)))
+            self._used = replace(opened, embedder=Remembering(opened.embedder))
         return self._used
 
     def _opened(self) -> InUse:
@@ -172,17 +171,16 @@ class Answerer:
         wanted = resolve_channels(self._database, channels)
         with quiet_libraries():
             used, pairs, (calibrated, reason) = self.used, self._all_pairs(), self._calibration()
-            versions = self._versions(calibrated)
+            embedder = self._versions(calibrated)
             found = [
                 match_titles(
-                    used.embedder,
+                    embedder,
                     picture,
                     titles,
                     pairs,
                     channels=wanted,
                     database=self._database,
                     calibrated=calibrated,
-                    versions=versions,
                     shown=self._showing(picture),
                     progress=self._progress,
                 )
@@ -250,7 +248,7 @@ class Answerer:
         """The model and its versions fitted without each fold; without folds, the model of `used`."""
         if self._matching is None:
             folds = () if calibrated is None else calibrated.folds
-            self._matching = Remembering(Versions(self._opened().embedder, folds))
+            self._matching = Remembering(self._opened().embedder, folds)
         return self._matching
 
     def _showing(self, picture: QueryPicture) -> frozenset[str]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from trainer.data import PictureSource
+from trainer.fitting import Fitted
 from trainer.library import Versions
-from trainer.models import Vectors
+from trainer.models import Embedder, Vectors
 
 __all__ = ["Remembering"]
 
@@ -24,8 +25,8 @@ class Remembering(Versions):
     Also satisfies `trainer.models.Embedder`, with the vectors of the model itself.
     """
 
-    def __init__(self, versions: Versions) -> None:
-        super().__init__(versions.embedder, versions.folds)
+    def __init__(self, embedder: Embedder, folds: Sequence[Fitted] = ()) -> None:
+        super().__init__(embedder, folds)
         self._rows: dict[str, int] = {}
         self._stored: list[Vectors] = []
         self._ideas: dict[str, list[Vectors]] = {}

@@ -15,13 +15,14 @@ from thumbtune.cli import App
 from thumbtune.stopping import run_until_stopped
 
 if TYPE_CHECKING:
-    from thumbtune.ui.settings import Address, PageSettings
+    from collector.http import Listen
+    from thumbtune.ui.settings import PageSettings
 
 __all__ = ["LISTEN", "page_settings", "run_page", "ui"]
 
 LISTEN = "127.0.0.1:8460"
 PATIENCE_S = 5.0
-"""How long requests under way may take after a signal."""
+"""Seconds that open requests may take after a signal."""
 SHORTEST_TOKEN = 16
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
@@ -45,7 +46,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Let in only who knows the token in FILE; needed for an address that other machines can reach.",
+    help="Ask visitors for the token in FILE; required for an address that other machines can reach.",
 )
 @click.option("--read-only", is_flag=True, help="Change nothing in the store: no promotions, and no vectors are kept.")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
@@ -55,8 +56,8 @@ def ui(
 ) -> int:
     """Serve a web page to look at the store, search it, match titles, compare runs and promote one.
 
-    It is for this machine alone unless --listen says otherwise; docs/ui.md says how to serve it to others. Ctrl-C ends
-    it.
+    Only this machine can reach the page, unless --listen names another address; docs/ui.md explains how to serve it to
+    others. Ctrl-C ends it.
     """
     return run_page(app, page_settings(app, listen, allowed_hosts, token_file, read_only=read_only), not no_browser)
 
@@ -69,17 +70,18 @@ def page_settings(
     *,
     read_only: bool = False,
 ) -> PageSettings:
-    """Read the options.
+    """Return the page's settings from the options.
 
     Raises:
-        CantServe: the address is none, or the token's file can't be read or holds too short a token.
-        BadDatabaseUrl: the store's URL can't be one.
+        BadSetting: the address is invalid.
+        CantServe: the token file can't be read, or its token is too short.
     """
-    from thumbtune.ui.settings import PageSettings, parse_address  # noqa: PLC0415
+    from collector.http import parse_listen  # noqa: PLC0415 (aiohttp is slow to import)
+    from thumbtune.ui.settings import PageSettings  # noqa: PLC0415
 
     token = None if token_file is None else _token(token_file)
     names = frozenset(name.strip().rstrip(".").lower() for name in allowed_hosts if name.strip())
-    return PageSettings(app.db_url, parse_address(listen), names, token, read_only)
+    return PageSettings(app.db_url, parse_listen(listen), names, token, read_only)
 
 
 def _token(file: Path) -> str:
@@ -102,7 +104,8 @@ def run_page(app: App, settings: PageSettings, browser: bool) -> int:
     """Serve the page until a signal; print its address.
 
     Raises:
-        CantServe: the address is not available, or is open to others without a token.
+        CantListen: the address is not available.
+        CantServe: others can reach the address, and there is no token.
     """
     from thumbtune.ui.server import serve_page  # noqa: PLC0415 (aiohttp and Jinja are slow to import)
 
@@ -118,7 +121,7 @@ def run_page(app: App, settings: PageSettings, browser: bool) -> int:
     return 0
 
 
-def _open_browser(address: Address) -> None:
-    """Open the page where there is a desktop: elsewhere Python may start a browser in this terminal."""
+def _open_browser(address: Listen) -> None:
+    """Open the page on a desktop. Elsewhere, Python might start a browser in the terminal."""
     if os.name != "posix" or os.uname().sysname == "Darwin" or any(os.environ.get(name) for name in DISPLAYS):
         webbrowser.open(f"http://{address}/")

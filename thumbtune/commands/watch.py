@@ -21,7 +21,8 @@ from thumbtune.stopping import run_until_stopped
 from thumbtune.syncing import channels_file_option, read_request
 
 if TYPE_CHECKING:
-    from collector.watch import Listen, Retraining
+    from collector.http import Listen
+    from collector.watch import Retraining
 
 __all__ = ["watch"]
 
@@ -91,13 +92,8 @@ def watch(
     SIGTERM or Ctrl-C finishes the work in progress and exits with 0 within 10 s; a second signal exits with 3 within
     2 s. Logs go to stderr; 'thumbtune --log-format json watch' writes one JSON object a line.
     """
-    from collector.watch import (  # noqa: PLC0415 (aiohttp is slow to import)  # noqa: PLC0415
-        Rhythm,
-        Service,
-        WatchOptions,
-        parse_duration,
-        parse_listen,
-    )
+    from collector.http import parse_listen  # noqa: PLC0415 (aiohttp is slow to import)
+    from collector.watch import Rhythm, Service, WatchOptions, parse_duration  # noqa: PLC0415
     from store.youtube import followed_ids  # noqa: PLC0415
 
     rhythm, address = Rhythm(parse_duration(every), socket.gethostname()), parse_listen(listen)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from collector.http import Limits, note_work, serve_bounded
+from collector.http import Limits, Listen, note_work, serve_bounded
 from thumbtune.ui.guards import add_headers, guard
-from thumbtune.ui.settings import Address, CantServe, PageSettings
+from thumbtune.ui.settings import CantServe, PageSettings
 from thumbtune.ui.site import HERE, SITE, Site, show_errors
 from thumbtune.ui.views import add_routes
 
@@ -43,36 +43,30 @@ async def _healthz(_request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serve_page(settings: PageSettings, limits: Limits | None = None) -> AsyncIterator[Address]:
+async def serve_page(settings: PageSettings, limits: Limits | None = None) -> AsyncIterator[Listen]:
     """Serve the page while the block runs; yield the address, with the actual port.
 
     Raises:
-        CantServe: the address is not available, or is reachable by others without a token.
+        CantListen: the address is not available.
+        CantServe: others can reach the address, and there is no token.
     """
     check_settings(settings)
     site = Site.of(settings)
     application = make_application(site)
-    address = settings.address
     serving = serve_bounded(
         application,
-        address.host,
-        address.port,
+        settings.address,
         limits,
         max_line_size=LONGEST_LINE,
         max_field_size=LONGEST_LINE,
         max_headers=MOST_HEADERS,
         lingering_time=2.0,
     )
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(site.close)
-        try:
-            port = await stack.enter_async_context(serving)
-        except OSError as error:
-            raise CantServe(
-                f"{address} can't be listened on ({error.strerror or error}); give another address with --listen"
-            ) from error
-        await stack.enter_async_context(site.uploads.opened())
-        yield Address(address.host, port)
+    try:
+        async with serving as address, site.uploads.opened():
+            yield address
+    finally:
+        await site.close()
 
 
 def check_settings(settings: PageSettings) -> None:

@@ -103,7 +103,6 @@ def match_titles(
     channels: Collection[str] = (),
     database: Database | None = None,
     calibrated: Calibrated | None = None,
-    versions: Versions | None = None,
     shown: frozenset[str] | None = None,
     progress: Progress | None = None,
 ) -> Matched:
@@ -118,7 +117,6 @@ def match_titles(
         database: the store, used to recognise the picture among the pairs' thumbnails at any size and encoding, and to
             look up or cache the words on it. None: it is recognised only by its bytes, and its words are not read.
         calibrated: converts scores to probabilities; None for no probabilities.
-        versions: the model and its versions fitted without each fold, if already created.
         shown: digests of the pairs' thumbnails that show the same as this one, if already known.
         progress: receives each distinct title.
 
@@ -142,7 +140,8 @@ def match_titles(
     mine = _current(pairs, picture, shown)
     # Pictures that are not in the store are not cached in it.
     keep = picture.video_id is not None
-    versions = versions or Versions(embedder, () if calibrated is None else calibrated.folds)
+    folds = () if calibrated is None else calibrated.folds
+    versions = embedder if isinstance(embedder, Versions) else Versions(embedder, folds)
     queries = [vectors[0] for vectors in versions.pictures([picture.digest], picture, keep)]
     scores = _scores(versions, queries, list(times), [*others, *mine], progress or Silent())
     rivals = np.array([[of[title] for title in others] for of in scores])

@@ -103,7 +103,7 @@ def _whose_base(database: Database, settings: TrainSettings, channels: Sequence[
         check_base(in_use)
         return in_use
     run = parse_run(settings.model)
-    if run is None or ":" not in settings.model or run[1] != "base":
+    if run is None or run[1] != "base":
         return None
     with database.read() as session:
         return get_run(session, run[0])

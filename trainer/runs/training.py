@@ -6,7 +6,7 @@ import math
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,9 @@ from store.db import Database
 from store.tables import TrainingRun
 from store.training import (
     Champion,
-    ExampleRow,
     add_evaluations,
     add_ranks,
     add_steps,
-    add_test_look,
     end_run,
     fitting_champion,
     replace_champion,
@@ -33,21 +31,20 @@ from trainer.artifacts import (
     save_tensors,
     save_whole_model,
 )
-from trainer.data import Selection, StoredPictures, require_trainable, select_pairs
-from trainer.errors import BadSetting, CantSave, Diverged, TrainerError, TrainingInterrupted
-from trainer.fitting import Learner, Step, WithReaderLearner, triplets
+from trainer.data import Selection, require_trainable, select_pairs
+from trainer.errors import BadSetting, CantSave, Diverged, TrainingInterrupted
+from trainer.fitting import Learner, Step, triplets
 from trainer.models import LazyModel, open_model
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
-from trainer.runs.contamination import contaminated
 from trainer.runs.contest import Measured, compare_with_use
 from trainer.runs.learning import goes_on, open_learner
+from trainer.runs.measuring import After, Before, measure_after, measure_before
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
 from trainer.runs.promotion import Decision, by_hand
 from trainer.runs.readable import find_unread
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
-from trainer.runs.recorded import embedder_of
-from trainer.scoring import Scores, require_apart, score_examples
+from trainer.scoring import Scores
 from trainer.settings import RIDGE, TrainSettings
 
 __all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
@@ -168,54 +165,15 @@ def train(
             return _train(run, model, current, output, compete=compete, test=test)
 
 
-@dataclass(frozen=True)
-class _Before:
-    """The state before training.
-
-    Args:
-        rows: the examples to score; test examples only if requested.
-        base: the base model's scores.
-        current: the champion for the run's channels, or None.
-        champion: the champion's scores on the held-out rows; None if there is no champion, or it can't be scored.
-        known: ids of held-out videos that the champion was trained on.
-    """
-
-    rows: list[ExampleRow]
-    base: Scores
-    current: Champion | None
-    champion: Scores | None
-    known: frozenset[str]
-
-    @property
-    def in_use(self) -> TrainingRun | None:
-        """The champion's run."""
-        return None if self.current is None else self.current.run
-
-
-@dataclass(frozen=True)
-class _After:
-    """The results of training.
-
-    Args:
-        tuned: the scores of the trained model.
-        reader: the scores of the reader alone, or None if it is not used.
-        test_looks: how often models were scored on the test split in this store; None if this run was not scored on it.
-    """
-
-    tuned: Scores
-    reader: Scores | None
-    test_looks: int | None
-
-
 def _train(
     run: Run, model: LazyModel, current: Champion | None, output: Path | None, *, compete: bool, test: bool
 ) -> TrainResult:
     """Run all steps in order; each step takes the results of earlier ones and returns its own."""
     chosen = _select(run)
     prepared = _prepare(run, model, chosen)
-    before = _measure_before(run, model, prepared, current, test=test)
+    before = measure_before(run, model, prepared, current, test=test)
     learner = _learn(run, model, chosen, prepared, before)
-    after = _measure_after(run, learner, prepared, before)
+    after = measure_after(run, learner, prepared, before)
     _record(run, before, after)
     path = _save(run, learner)
     decision = _decide(run, learner, chosen, before, after) if before.in_use is None or compete else None
@@ -271,17 +229,7 @@ def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
     return Prepared(rows, snapshot_id, chosen.counts(), pooled, unread.cut)
 
 
-def _measure_before(run: Run, model: LazyModel, prepared: Prepared, current: Champion | None, *, test: bool) -> _Before:
-    """Score the base model and the champion."""
-    in_use = None if current is None else current.run
-    with run.timed("evaluate"):
-        rows = [row for row in prepared.rows if test or row.split != "test"]
-        base = prepared.pooled.score(model.facts.heads, rows)
-        beside = _score_champion(run, in_use, rows)
-        return _Before(rows, base, current, beside, _known_to_champion(run, in_use, rows))
-
-
-def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: _Before) -> Learner:
+def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: Before) -> Learner:
     """Create the learner and train it."""
     with run.timed("load"):
         learner = open_learner(run, model, chosen, prepared, before.in_use)
@@ -291,17 +239,7 @@ def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, be
     return learner
 
 
-def _measure_after(run: Run, learner: Learner, prepared: Prepared, before: _Before) -> _After:
-    """Score the trained model, and count a look at the test split."""
-    with run.timed("evaluate"):
-        tuned = learner.score(before.rows, run.progress)
-        require_apart(before.base, tuned)
-        _warn_if_worse(run, before.base, tuned)
-        reader = learner.score_reader(before.rows) if isinstance(learner, WithReaderLearner) else None
-    return _After(tuned, reader, _count_look(run, prepared.snapshot_id, tuned))
-
-
-def _decide(run: Run, learner: Learner, chosen: Selection, before: _Before, after: _After) -> Decision:
+def _decide(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
     """Compare the trained model with the champion; without a champion, with the base model."""
     with run.timed("compare"):
         measured = Measured(before.rows, before.base, after.tuned, before.champion, before.known)
@@ -311,46 +249,6 @@ def _decide(run: Run, learner: Learner, chosen: Selection, before: _Before, afte
         return decision
     wider = "all channels" if not current.scope else f"{len(current.scope)} channels"
     return by_hand(decision, f"run {current.run.id} is in use for {wider}, this run is for fewer")
-
-
-def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
-    before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
-    if before is not None and after is not None and after < before:
-        run.warn(
-            f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
-            "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
-        )
-
-
-def _score_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> Scores | None:
-    """Score the champion on the held-out rows, on which the new model is scored too."""
-    if in_use is None:
-        return None
-    held_out = [row for row in rows if row.split != "train"]
-    if not held_out:
-        return None
-    try:
-        embedder = embedder_of(run.database, in_use.id, device=run.settings.device)
-        source = StoredPictures(run.database)
-        return score_examples(embedder, held_out, source, run.progress, f"the champion, run {in_use.id}")
-    except TrainerError as error:
-        run.warn(f"the champion, run {in_use.id}, can't be scored: {error}")
-        return None
-
-
-def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> frozenset[str]:
-    """Find the held-out videos that the champion, or a run that continues from it, was trained on; warn about them."""
-    if in_use is None:
-        return frozenset()
-    known = contaminated(run.database, in_use.id, rows)
-    if known:
-        whose = "its figures and this run's, which goes on from it," if goes_on(run.settings) else "its figures"
-        run.warn(
-            f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
-            f"{sum(row.split != 'train' for row in rows)} held-out pairs, when another video showed it: {whose} are "
-            "too good"
-        )
-    return known
 
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
@@ -380,15 +278,7 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
         )
 
 
-def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
-    """Count a look at the test split; return the total, or None if this run was not scored on the test split."""
-    if "test" not in tuned.table():
-        return None
-    with run.database.write() as session:
-        return add_test_look(session, "tuned", snapshot_id, run.id)
-
-
-def _record(run: Run, before: _Before, after: _After) -> None:
+def _record(run: Run, before: Before, after: After) -> None:
     scored = {"base": before.base, "tuned": after.tuned}
     if before.champion is not None:
         scored["champion"] = before.champion

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from collector.http import Limits
+from collector.http import Limits, Listen
 from thumbtune.ui.server import serve_page
-from thumbtune.ui.settings import Address, PageSettings
+from thumbtune.ui.settings import PageSettings
 
 TOKEN = "a token of more than sixteen characters"
 
@@ -34,7 +34,7 @@ class Client:
     """Asks the page; cookies stay from one request to the next."""
 
     session: aiohttp.ClientSession
-    address: Address
+    address: Listen
 
     def url(self, path: str) -> str:
         return f"http://{self.address}{path}"
@@ -51,9 +51,9 @@ class Client:
 @asynccontextmanager
 async def serving(url: str, limits: Limits | None = None, **options: Any) -> AsyncIterator[Client]:
     """The page on a store, in this process."""
-    settings = PageSettings(url, options.pop("address", Address("127.0.0.1", 0)), **options)
+    settings = PageSettings(url, options.pop("address", Listen("127.0.0.1", 0)), **options)
     async with serve_page(settings, limits) as address:
-        reached = Address("127.0.0.1", address.port)
+        reached = Listen("127.0.0.1", address.port)
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
             yield Client(session, reached)
 

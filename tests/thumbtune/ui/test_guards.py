@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from collector.http import Listen, parse_listen
 from tests.thumbtune.ui.serving import TOKEN, Client, parsed, serving
 from thumbtune.cli import main
 from thumbtune.ui.guards import HEADERS
 from thumbtune.ui.server import check_settings
-from thumbtune.ui.settings import Address, CantServe, PageSettings, host_name, parse_address
+from thumbtune.ui.settings import CantServe, PageSettings, host_name
 
 PATHS = (
     "/",
@@ -129,17 +130,17 @@ async def test_a_token_opens_everything_and_nothing_is_open_without(filled: obje
 
 
 def test_an_address_for_others_needs_a_token_and_a_name() -> None:
-    check_settings(PageSettings("sqlite:///x", Address("127.0.0.1", 1)))
-    check_settings(PageSettings("sqlite:///x", Address("::1", 1)))
-    check_settings(PageSettings("sqlite:///x", Address("192.168.1.5", 1), token=TOKEN))
-    check_settings(PageSettings("sqlite:///x", Address("0.0.0.0", 1), frozenset({"me.example"}), TOKEN))
+    check_settings(PageSettings("sqlite:///x", Listen("127.0.0.1", 1)))
+    check_settings(PageSettings("sqlite:///x", Listen("::1", 1)))
+    check_settings(PageSettings("sqlite:///x", Listen("192.168.1.5", 1), token=TOKEN))
+    check_settings(PageSettings("sqlite:///x", Listen("0.0.0.0", 1), frozenset({"me.example"}), TOKEN))
     for address, names, token in (
         ("192.168.1.5", frozenset[str](), None),
         ("0.0.0.0", frozenset({"me.example"}), None),
         ("::", frozenset[str](), TOKEN),
     ):
         with pytest.raises(CantServe):
-            check_settings(PageSettings("sqlite:///x", Address(address, 1), names, token))
+            check_settings(PageSettings("sqlite:///x", Listen(address, 1), names, token))
 
 
 @pytest.mark.parametrize(
@@ -175,8 +176,8 @@ def test_hosts_and_addresses() -> None:
     assert host_name("[::1]:8460") == "::1"
     for strange in ("", "a/b", "a@b", "a:b", "a:99999999", "?", "#"):
         assert host_name(strange) is None
-    assert parse_address("[::1]:0") == Address("::1", 0)
-    assert str(Address("::1", 5)) == "[::1]:5"
-    settings = PageSettings("postgresql://me:secret@host/x", Address("127.0.0.1", 1), token=TOKEN)
+    assert parse_listen("[::1]:0") == Listen("::1", 0)
+    assert str(Listen("::1", 5)) == "[::1]:5"
+    settings = PageSettings("postgresql://me:secret@host/x", Listen("127.0.0.1", 1), token=TOKEN)
     assert "secret" not in repr(settings)
     assert TOKEN not in repr(settings)

@@ -1,0 +1,128 @@
+"""Measures models before and after training: the base model, the champion, the trained model and the reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from store.tables import TrainingRun
+from store.training import Champion, ExampleRow, add_test_look
+from trainer.data import StoredPictures
+from trainer.errors import TrainerError
+from trainer.fitting import Learner, WithReaderLearner
+from trainer.models import LazyModel
+from trainer.runs.contamination import contaminated
+from trainer.runs.learning import goes_on
+from trainer.runs.preparing import Prepared
+from trainer.runs.record import Run
+from trainer.runs.recorded import embedder_of
+from trainer.scoring import Scores, require_apart, score_examples
+
+__all__ = ["After", "Before", "measure_after", "measure_before"]
+
+
+@dataclass(frozen=True)
+class Before:
+    """The state before training.
+
+    Args:
+        rows: the examples to score; test examples only if requested.
+        base: the base model's scores.
+        current: the champion for the run's channels, or None.
+        champion: the champion's scores on the held-out rows; None if there is no champion, or it can't be scored.
+        known: ids of held-out videos that the champion was trained on.
+    """
+
+    rows: list[ExampleRow]
+    base: Scores
+    current: Champion | None
+    champion: Scores | None
+    known: frozenset[str]
+
+    @property
+    def in_use(self) -> TrainingRun | None:
+        """The champion's run."""
+        return None if self.current is None else self.current.run
+
+
+@dataclass(frozen=True)
+class After:
+    """The results of training.
+
+    Args:
+        tuned: the scores of the trained model.
+        reader: the scores of the reader alone, or None if it is not used.
+        test_looks: how often models were scored on the test split in this store; None if this run was not scored on it.
+    """
+
+    tuned: Scores
+    reader: Scores | None
+    test_looks: int | None
+
+
+def measure_before(run: Run, model: LazyModel, prepared: Prepared, current: Champion | None, *, test: bool) -> Before:
+    """Score the base model and the champion."""
+    in_use = None if current is None else current.run
+    with run.timed("evaluate"):
+        rows = [row for row in prepared.rows if test or row.split != "test"]
+        base = prepared.pooled.score(model.facts.heads, rows)
+        beside = _score_champion(run, in_use, rows)
+        return Before(rows, base, current, beside, _known_to_champion(run, in_use, rows))
+
+
+def measure_after(run: Run, learner: Learner, prepared: Prepared, before: Before) -> After:
+    """Score the trained model, and count a look at the test split."""
+    with run.timed("evaluate"):
+        tuned = learner.score(before.rows, run.progress)
+        require_apart(before.base, tuned)
+        _warn_if_worse(run, before.base, tuned)
+        reader = learner.score_reader(before.rows) if isinstance(learner, WithReaderLearner) else None
+    return After(tuned, reader, _count_look(run, prepared.snapshot_id, tuned))
+
+
+def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
+    before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
+    if before is not None and after is not None and after < before:
+        run.warn(
+            f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
+            "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
+        )
+
+
+def _score_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> Scores | None:
+    """Score the champion on the held-out rows, on which the new model is scored too."""
+    if in_use is None:
+        return None
+    held_out = [row for row in rows if row.split != "train"]
+    if not held_out:
+        return None
+    try:
+        embedder = embedder_of(run.database, in_use.id, device=run.settings.device)
+        source = StoredPictures(run.database)
+        return score_examples(embedder, held_out, source, run.progress, f"the champion, run {in_use.id}")
+    except TrainerError as error:
+        run.warn(f"the champion, run {in_use.id}, can't be scored: {error}")
+        return None
+
+
+def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[ExampleRow]) -> frozenset[str]:
+    """Find the held-out videos that the champion, or a run that continues from it, was trained on; warn about them."""
+    if in_use is None:
+        return frozenset()
+    known = contaminated(run.database, in_use.id, rows)
+    if known:
+        whose = "its figures and this run's, which goes on from it," if goes_on(run.settings) else "its figures"
+        run.warn(
+            f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
+            f"{sum(row.split != 'train' for row in rows)} held-out pairs, when another video showed it: {whose} are "
+            "too good"
+        )
+    return known
+
+
+def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
+    """Count a look at the test split; return the total, or None if this run was not scored on the test split."""
+    if "test" not in tuned.table():
+        return None
+    with run.database.write() as session:
+        return add_test_look(session, "tuned", snapshot_id, run.id)
