@@ -123,6 +123,57 @@ def test_only_what_changed_comes_again(database: Database, tmp_path: Path) -> No
     ]
 
 
+def test_files_of_the_same_name_in_two_folders_are_two_videos(database: Database, tmp_path: Path) -> None:
+    for first, place in enumerate(("a", "b")):
+        folder = metadata_csv(tmp_path / place)
+        for number in range(3):
+            (folder / f"video{number:06}.jpg").write_bytes(jpeg(number + 4 * first))
+        assert counts(import_rows(database, open_source(str(folder)), channel="mine")) == (3, 0, 0, 0)
+    assert len(pairs(database)) == 6
+    metadata_csv(tmp_path / "c")
+    assert counts(import_rows(database, open_source(str(tmp_path / "c")))) == (3, 0, 0, 0), "another channel's"
+
+
+def test_what_a_row_lacks_stays_as_it_is_stored(database: Database, tmp_path: Path) -> None:
+    folder = videos_json(tmp_path / "ours")
+    known = [{**entry, "duration": 30 if number == 0 else 900, "tags": "a"} for number, entry in enumerate(entries(3))]
+    (folder / "videos.json").write_text(json.dumps(known))
+    import_rows(database, open_source(str(folder)))
+    bare = [{"id": entry["id"], "title": entry["title"] + " again"} for entry in entries(3)]
+    (folder / "videos.json").write_text(json.dumps(bare))
+    assert counts(import_rows(database, open_source(str(folder)))) == (0, 3, 0, 0)
+    with database.read() as session:
+        videos = rows_as_dicts(session, "SELECT kind, duration_s, published_at, title FROM video ORDER BY id")
+    assert [(row["kind"], row["duration_s"]) for row in videos] == [("short", 30), ("video", 900), ("video", 900)]
+    assert all(row["published_at"] is not None and row["title"].endswith("again") for row in videos)
+
+
+def test_two_spellings_of_a_channel_are_one_sync(database: Database, tmp_path: Path) -> None:
+    folder = videos_json(tmp_path / "ours")
+    named = [{**entry, "channel": name} for entry, name in zip(entries(3), ("@Ours", "@ours", "@OURS"), strict=True)]
+    (folder / "videos.json").write_text(json.dumps(named))
+    import_rows(database, open_source(str(folder)))
+    with database.read() as session:
+        assert rows_as_dicts(session, "SELECT status, new FROM sync_history") == [{"status": "complete", "new": 3}]
+
+
+def test_a_dataset_in_the_hub_s_cache_is_links_to_files_beside_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, folder = tmp_path / "repo" / "blobs", tmp_path / "repo" / "snapshots" / "abc"
+    metadata_csv(blobs)
+    folder.mkdir(parents=True)
+    for file in blobs.iterdir():
+        (folder / file.name).symlink_to(file)
+    monkeypatch.setattr("thumbtune.importing.sources._downloaded", lambda _name: folder)
+    assert counts(import_rows(database, open_source("me/thumbs"))) == (3, 0, 0, 0)
+
+
+def test_a_name_that_the_hub_can_not_have_is_one_error() -> None:
+    with pytest.raises(ImportFailed):
+        open_source("no--such/place--")
+
+
 def test_bad_rows_are_named_and_the_others_come_in(database: Database, tmp_path: Path) -> None:
     folder = videos_json(tmp_path / "ours")
     (folder / "thumbnails" / "video000001.jpg").write_bytes(b"no picture")

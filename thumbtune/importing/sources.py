@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +20,8 @@ __all__ = ["BadRow", "ImportFailed", "Row", "Source", "open_source"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+_NESTED_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+"""Tables anywhere in a folder; its JSON files may be settings."""
 LISTS = ("videos.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
 """The file names that may list the thumbnails of a folder."""
 
@@ -39,7 +44,7 @@ COLUMNS = {
     ),
     "published": ("published", "published_at", "upload_date", "date"),
     "duration": ("duration_s", "duration"),
-    "channel": ("channel", "channel_id", "channel_handle", "handle", "channel_name"),
+    "channel": ("channel_id", "channel", "channel_handle", "handle", "channel_name"),
     "tags": ("tags",),
 }
 
@@ -72,6 +77,7 @@ class Row:
         channel: the channel's id, handle or name, or None for the source's own channel.
         duration_s: the video's duration in seconds, or None.
         tags: the video's tags.
+        key: identifies the thumbnail of a row without an id.
     """
 
     where: str
@@ -82,6 +88,7 @@ class Row:
     channel: str | None = None
     duration_s: int | None = None
     tags: tuple[str, ...] = ()
+    key: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -104,14 +111,16 @@ def open_source(source: str) -> Source:
     """
     path = Path(source)
     if path.is_dir():
-        return Source(path.resolve().name, _checked(path, _of_folder(path)))
+        name = path.resolve().name
+        return Source(name, _checked(_Place(name, path, path), _of_folder(path)))
     if path.is_file():
         if path.suffix.lower() not in TABLE_SUFFIXES:
             raise ImportFailed(f"{source} is no table; give {', '.join(TABLE_SUFFIXES)}, a folder, or a dataset's name")
-        return Source(path.stem, _checked(path.parent, [path]))
+        return Source(path.stem, _checked(_Place(path.stem, path.parent, path.parent), [path]))
     if _HUB_NAME.fullmatch(source):
-        folder = _downloaded(source)
-        return Source(source.replace("/", "-"), _checked(folder, _of_folder(folder)))
+        folder, name = _downloaded(source), source.replace("/", "-")
+        # Its files are links to others beside it, in the hub's cache.
+        return Source(name, _checked(_Place(name, folder, folder.parents[1]), _of_folder(folder)))
     raise ImportFailed(f"{source} is neither a file, a folder nor a dataset's name (OWNER/NAME); check the path")
 
 
@@ -122,31 +131,40 @@ def _downloaded(name: str) -> Path:
     wanted = [f"*{suffix}" for suffix in (*TABLE_SUFFIXES, *IMAGE_SUFFIXES, ".arrow")]
     try:
         return Path(snapshot_download(name, repo_type="dataset", allow_patterns=wanted))
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError, ValueError) as error:  # ValueError: the hub has no such names
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImportFailed(f"there is no folder {name}, and the dataset can't be downloaded ({told})") from error
 
 
 def _of_folder(folder: Path) -> list[Path]:
     """The files in a folder that list its pairs."""
-    for names in ([name for name in LISTS if (folder / name).is_file()][:1],):
-        if names:
-            return [folder / names[0]]
+    listed = next((folder / name for name in LISTS if (folder / name).is_file()), None)
+    if listed is not None:
+        return [listed]
     if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
         return [folder]
     # As in a dataset on the hub: in the folder itself, in `data`, or in a folder for each split.
     nested = sorted(path for name in LISTS[1:] for path in folder.glob(f"*/{name}"))
     tables = nested or sorted(
-        path for path in folder.rglob("*") if path.suffix in (".parquet", ".csv", ".jsonl") and path.is_file()
+        path for path in folder.rglob("*") if path.suffix.lower() in _NESTED_SUFFIXES and path.is_file()
     )
     if not tables:
         raise ImportFailed(f"{folder} has none of {', '.join(LISTS)}, no Parquet or CSV file and no saved dataset")
     return tables
 
 
-def _checked(folder: Path, files: list[Path]) -> Iterator[Row | tuple[str, BadRow]]:
+@dataclass(frozen=True)
+class _Place:
+    """Where a source's files are: the source's name, its folder, and the folder that no file may be outside of."""
+
+    name: str
+    folder: Path
+    root: Path
+
+
+def _checked(place: _Place, files: list[Path]) -> Iterator[Row | tuple[str, BadRow]]:
     """Yield all rows. The first row's columns are checked now, so that a table without titles fails before any work."""
-    rows = (row for file in files for row in _rows_of(folder, file))
+    rows = (row for file in files for row in _rows_of(place.folder, file))
     first = next(rows, None)
     if first is None:
         raise ImportFailed(f"{files[0]} has no rows")
@@ -162,18 +180,13 @@ def _checked(folder: Path, files: list[Path]) -> Iterator[Row | tuple[str, BadRo
             )
 
     def each() -> Iterator[Row | tuple[str, BadRow]]:
-        for where, entry, base in _chained(first, rows):
+        for where, entry, base in itertools.chain([first], rows):
             try:
-                yield _row(where, entry, base)
+                yield _row(where, entry, base, place)
             except BadRow as bad:
                 yield where, bad
 
     return each()
-
-
-def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _rows_of(folder: Path, file: Path) -> Iterator[tuple[str, Any, Path]]:
@@ -239,7 +252,7 @@ def _column(entry: Mapping[str, Any], what: str) -> str | None:
     return next((by_name[name] for name in COLUMNS[what] if name in by_name), None)
 
 
-def _row(where: str, entry: Any, base: Path) -> Row:
+def _row(where: str, entry: Any, base: Path, place: _Place) -> Row:
     if not isinstance(entry, Mapping):
         raise BadRow(f"it is no object but {type(entry).__name__}")
     values = {what: None if (name := _column(entry, what)) is None else entry[name] for what in COLUMNS}
@@ -247,7 +260,7 @@ def _row(where: str, entry: Any, base: Path) -> Row:
     if not isinstance(title, str) or not title.strip():
         raise BadRow("it has no title")
     id_ = _text(values["id"])
-    picture = _picture(values["picture"], id_, base)
+    picture = _picture(values["picture"], id_, base, place.root)
     if id_ is None and isinstance(picture, str) and (found := _OF_YOUTUBE.search(picture)):
         id_ = found[1] or found[2]
     if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"[\s/\\]", id_)):
@@ -261,14 +274,24 @@ def _row(where: str, entry: Any, base: Path) -> Row:
         _text(values["channel"]),
         _seconds(values["duration"]),
         _tags(values["tags"]),
+        _key(picture, place),
     )
+
+
+def _key(picture: Path | bytes | str, place: _Place) -> bytes:
+    """Return what identifies a thumbnail: the source's name and the path in its folder, the URL, or the bytes."""
+    if isinstance(picture, bytes):
+        return hashlib.sha256(picture).digest()
+    if isinstance(picture, Path):
+        picture = f"{place.name}/{Path(os.path.relpath(picture, place.folder)).as_posix()}"
+    return picture.encode("utf-8", "surrogateescape")
 
 
 def _text(value: Any) -> str | None:
     return str(value).strip() or None if value is not None else None
 
 
-def _picture(value: Any, id_: str | None, base: Path) -> Path | bytes | str:
+def _picture(value: Any, id_: str | None, base: Path, root: Path) -> Path | bytes | str:
     if isinstance(value, Mapping):  # an Image of the datasets library
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
@@ -284,9 +307,9 @@ def _picture(value: Any, id_: str | None, base: Path) -> Path | bytes | str:
     if text.startswith(("http://", "https://")):
         return text
     file = base / text
-    # The list may come from an untrusted source, so only files in its folder are read.
-    if not file.resolve().is_relative_to(base.resolve()):
-        raise BadRow(f"{text} is outside of {base}")
+    # The list may come from an untrusted source, so only files in the source's folder are read.
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise BadRow(f"{text} is outside of {root}")
     if not file.is_file():
         raise BadRow(f"{text} is missing")
     return file

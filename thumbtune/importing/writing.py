@@ -7,9 +7,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -21,7 +20,7 @@ from collector.sync import DEFAULT_MIN_DURATION_S
 from collector.thumbnails import Thumbnails, check_picture
 from store.db import Database
 from store.errors import NotFound
-from store.tables import Channel, SyncStatus, Video
+from store.tables import Channel, Kind, SyncStatus, Video
 from store.training import this_machine
 from store.types import utc_now
 from store.youtube import (
@@ -112,16 +111,22 @@ class _Wanted:
     def url(self) -> str | None:
         return self.row.picture if isinstance(self.row.picture, str) else None
 
-    def item(self) -> dict[str, Any]:
-        """The stored part of the row, in the form of YouTube's API."""
-        snippet: dict[str, Any] = {"title": self.row.title}
+    def item(self, known: Any) -> dict[str, Any]:
+        """The stored part of the row, in the form of YouTube's API; the parts that the row lacks stay as stored.
+
+        Args:
+            known: the stored video, or None.
+        """
+        stored: dict[str, Any] = {"imported": True} if known is None else known.api_item or {}
+        snippet: dict[str, Any] = {**stored.get("snippet", {}), "title": self.row.title}
         if self.row.published_at is not None:
             snippet["publishedAt"] = self.row.published_at.isoformat()
         if self.row.tags:
             snippet["tags"] = list(self.row.tags)
         if self.url is not None:
             snippet["thumbnails"] = {"high": {"url": self.url}}
-        return {"imported": True, "snippet": snippet, "duration_s": self.row.duration_s}
+        item = {**stored, "snippet": snippet}
+        return item if self.row.duration_s is None else {**item, "duration_s": self.row.duration_s}
 
 
 class _Import:
@@ -183,7 +188,7 @@ class _Import:
             else:
                 changes.setdefault(one.channel_id, []).append((one, outcome))
         for channel_id, changed in changes.items():
-            self._write(channel_id, changed)
+            self._write(channel_id, changed, stored)
         self._advance(len(rows))
 
     def _named(self, session: Session, row: Row) -> _Wanted:
@@ -192,10 +197,11 @@ class _Import:
             name = row.id
         else:
             # Derived from the thumbnail, so that another title for it is a change, unless two rows have the same
-            # thumbnail.
-            name = _id_from(_identity(row.picture))
+            # thumbnail; and from the channel and the source's folder, because file names such as 001.jpg are common.
+            key = channel_id.encode() + b" " + row.key
+            name = _id_from(key)
             if name in self._ids:
-                name = _id_from(_identity(row.picture) + row.title.encode())
+                name = _id_from(key + row.title.encode())
         if name in self._ids:
             raise BadRow(f"it is the same video as {self._ids[name]}")
         self._ids[name] = row.where
@@ -224,11 +230,12 @@ class _Import:
             )
             pause_channel(session, id_, self._now)
         self._channels[name] = id_
-        self._done.channels[id_] = handle
-        self._runs[id_] = begin_sync(session, id_, "full", host=this_machine(), pid=os.getpid(), now=self._now)
+        self._done.channels.setdefault(id_, handle)
+        if id_ not in self._runs:  # a channel may be spelled in several ways
+            self._runs[id_] = begin_sync(session, id_, "full", host=this_machine(), pid=os.getpid(), now=self._now)
         return id_
 
-    def _write(self, channel_id: str, changes: list[tuple[_Wanted, PictureOutcome]]) -> None:
+    def _write(self, channel_id: str, changes: list[tuple[_Wanted, PictureOutcome]], stored: Mapping[str, Any]) -> None:
         now = utc_now()
         with self._database.write() as session:
             minimum = get_channel(session, channel_id).min_duration_s
@@ -239,9 +246,8 @@ class _Import:
                 now=now,
                 known_until=None,
             )
-            details = record_details(
-                session, [_details(one, minimum) for one, _ in changes], [], now=now, started_at=self._now
-            )
+            found = [_details(one, minimum, stored.get(one.id)) for one, _ in changes]
+            details = record_details(session, found, [], now=now, started_at=self._now)
             pictures = record_pictures(session, [outcome for _, outcome in changes], now=now, started_at=self._now)
             counts = SyncCounts(
                 listed=len(changes),
@@ -275,13 +281,16 @@ def _batches(rows: Iterable[Row | tuple[str, BadRow]]) -> Iterator[list[Row | tu
 
 
 def _stored(session: Session, ids: list[str]) -> dict[str, Any]:
-    columns = (Video.id, Video.channel_id, Video.title, Video.picture_sha256, Video.api_item, Video.availability)
+    facts = (Video.api_item, Video.availability, Video.duration_s, Video.kind, Video.published_at)
+    columns = (Video.id, Video.channel_id, Video.title, Video.picture_sha256, *facts)
     rows = session.execute(select(*columns).join(Channel).where(Video.id.in_(ids), Channel.removed_at.is_(None)))
     return {row.id: row for row in rows}
 
 
 def _is_same(known: Any, one: _Wanted) -> bool:
-    return bool(known.title == one.row.title and known.api_item == one.item() and known.availability == "available")
+    return bool(
+        known.title == one.row.title and known.api_item == one.item(known) and known.availability == "available"
+    )
 
 
 async def _picture(one: _Wanted, known: Any, thumbnails: Thumbnails, fetching: asyncio.Semaphore) -> PictureOutcome:
@@ -313,24 +322,24 @@ def _read(one: _Wanted, known: Any) -> PictureOutcome:
     return FetchedPicture(one.id, where, data, checked.sha256, checked.mime, checked.width, checked.height, None, None)
 
 
-def _details(one: _Wanted, minimum: int) -> VideoDetails:
-    given, published_at = one.row.duration_s, one.row.published_at
+def _details(one: _Wanted, minimum: int, known: Any) -> VideoDetails:
+    """Return the row's details; what the row does not have stays as it is stored."""
+    given = one.row.duration_s
+    kind: Kind = "video"
     duration = duration_from(one.id) if given is None else given
+    if given is not None and given < minimum:
+        kind = "short"
+    elif given is None and known is not None:
+        duration, kind = known.duration_s, known.kind
     return VideoDetails(
         id=one.id,
         title=one.row.title,
-        published_at=published_at,
+        published_at=one.row.published_at or (None if known is None else known.published_at),
         duration_s=duration,
-        kind="short" if given is not None and given < minimum else "video",
-        api_item=one.item(),
+        kind=kind,
+        api_item=one.item(known),
         thumbnails={},
     )
-
-
-def _identity(picture: Path | bytes | str) -> bytes:
-    if isinstance(picture, bytes):
-        return hashlib.sha256(picture).digest()
-    return (picture if isinstance(picture, str) else picture.name).encode("utf-8", "surrogateescape")
 
 
 def _id_from(identity: bytes) -> str:
