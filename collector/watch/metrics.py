@@ -73,6 +73,8 @@ class Metrics:
         self._retrains = Counter(
             "thumbtune_retrains", "Finished retrainings, by exit code.", ["exit_code"], registry=registry
         )
+        for code in (0, 1, 2, 3):  # Prometheus sees no increase in a series that starts with 1
+            self._retrains.labels(str(code))
         self.retraining = Gauge("thumbtune_retraining", "1 while a retraining runs.", registry=registry)
         self._channel_info = Gauge(
             "thumbtune_channel_info", "1 for each channel, with its handle.", ["channel", "handle"], registry=registry

@@ -53,7 +53,7 @@ def copy_store(source: Database, target: Database, phase: Phase | None = None) -
         StoreError: `target` is `source`, has rows that `source` has not, or differs from it in the end; or a database
             failed. What was copied so far is kept.
     """
-    if source.url == target.url:
+    if source.url == target.url or (source.path and target.path and source.path.samefile(target.path)):
         raise StoreError(f"{target} is the store itself; name another one to copy to")
     shown = phase or (lambda _description, _total: nullcontext(lambda _n: None))
     copied: dict[str, int] = {}

@@ -14,7 +14,7 @@ from collector.watch.schedule import FIRST_PAUSE
 from store.db import Database
 from store.youtube import get_channel
 from tests.collector.channels import channel, contents, failures, kinds, sync, sync_runs, video
-from tests.collector.watching import EVERY, START, Clock, service, values
+from tests.collector.watching import EVERY, START, Clock, retrains, service, values
 from tests.standin import Fault, Faults, StandIn
 
 pytestmark = pytest.mark.slow
@@ -131,4 +131,4 @@ async def test_retraining_goes_on(sqlite_database: Database) -> None:
         clock.at += [(START + EVERY / 2, put_ahead), (START + AHEAD + 2 * EVERY, put_right)]
         await watch.run()
     assert len(contents(sqlite_database)) == 5
-    assert values(watch.metrics, "thumbtune_retrains_total") == {("0",): 3.0}
+    assert retrains(watch.metrics) == {"0": 3.0}

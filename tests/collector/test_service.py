@@ -21,7 +21,7 @@ from store.db import Database, open_database
 from store.tables import QuotaDay, SyncRun
 from store.youtube import add_units, begin_sync, channel_ids, finish_sync, fresh_since, next_quota_day
 from tests.collector.channels import channel, contents, hasty_http, sync, sync_runs, video
-from tests.collector.watching import EVERY, START, Clock, gaps, service, values
+from tests.collector.watching import EVERY, START, Clock, gaps, retrains, service, values
 from tests.standin import Fault, Faults, StandIn
 from tests.store.observations import add_channel
 from thumbtune.standin.catalogue import Catalogue
@@ -450,7 +450,7 @@ async def test_retraining_follows_what_is_new_and_nothing_else(
         clock.waits_for = running
         clock.at.append((START + timedelta(hours=20), lambda: catalogue.publish(video(3))))
         await watch.run()
-        assert values(watch.metrics, "thumbtune_retrains_total") == {("0",): 2.0}
+        assert retrains(watch.metrics) == {"0": 2.0}
         assert seen == {(True, 1.0), (False, 0.0)}
     messages = [record.getMessage() for record in caplog.records]
     assert messages.count("retraining: secret: b") == 2
@@ -538,7 +538,7 @@ async def test_a_retraining_that_fails_is_tried_again_an_interval_later(
         watch = service(sqlite_database, server, clock, "@tests", retraining=retraining)
         clock.waits_for = lambda: watch._child is not None and watch._child.running
         await watch.run()
-    (tries,) = values(watch.metrics, "thumbtune_retrains_total").values()
+    (tries,) = retrains(watch.metrics).values()
     assert 4 <= tries <= 5
     ended = next(record for record in caplog.records if "ended with code 3" in record.getMessage())
     assert ended.__dict__["exit_code"] == 3
@@ -580,7 +580,7 @@ async def test_a_retraining_that_does_not_end_is_killed_with_the_service(
         watch = service(sqlite_database, server, clock, "@tests", retraining=retraining)
         clock.waits_for = lambda: "retraining: deaf" not in caplog.text
         await watch.run()
-    assert values(watch.metrics, "thumbtune_retrains_total") == {("-9",): 1.0}
+    assert retrains(watch.metrics) == {"-9": 1.0}
     assert "is killed" in caplog.text
 
 
@@ -589,7 +589,7 @@ async def test_a_retraining_that_can_not_be_started_is_counted(sqlite_database: 
         retraining = Retraining(["/no/such/program"], {})
         watch = service(sqlite_database, server, Clock(hours=1), "@tests", retraining=retraining)
         await watch.run()
-    assert values(watch.metrics, "thumbtune_retrains_total") == {("127",): 1.0}
+    assert retrains(watch.metrics) == {"127": 1.0}
 
 
 async def test_a_stop_ends_the_sync_at_hand(sqlite_url: str) -> None:

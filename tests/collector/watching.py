@@ -110,3 +110,8 @@ def values(metrics: Metrics | bytes, name: str) -> dict[tuple[str, ...], float]:
 
 def gaps(moments: Sequence[datetime]) -> list[timedelta]:
     return [later - earlier for earlier, later in pairwise(moments)]
+
+
+def retrains(metrics: Metrics | bytes) -> dict[str, float]:
+    """{exit code: how many retrainings ended with it}, without codes that none ended with."""
+    return {code: n for (code,), n in values(metrics, "thumbtune_retrains_total").items() if n}

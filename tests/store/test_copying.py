@@ -115,6 +115,16 @@ def test_a_store_in_use_is_not_written_to(filled: Database, other_url: str) -> N
         copy_store(filled, filled)
 
 
+def test_a_store_is_not_copied_to_itself_by_another_path(
+    sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(sqlite_database, 3)
+    assert sqlite_database.path is not None
+    monkeypatch.chdir(sqlite_database.path.parent)
+    with open_database(f"sqlite:///{sqlite_database.path.name}") as itself, pytest.raises(StoreError):
+        copy_store(sqlite_database, itself)
+
+
 def test_a_row_that_changed_between_two_parts_of_a_copy_is_found(filled: Database, other_url: str) -> None:
     with open_database(other_url) as other:
         copy_store(filled, other)

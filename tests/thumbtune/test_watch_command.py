@@ -27,7 +27,7 @@ from store.types import utc_now
 from store.youtube import quota_day, units_spent
 from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import check_sound
-from tests.collector.watching import values
+from tests.collector.watching import retrains
 from tests.standin import Fault, Faults, StandIn
 from thumbtune.commands.watch import PATIENCE_S
 from thumbtune.standin.catalogue import Catalogue
@@ -323,7 +323,7 @@ def test_a_retraining_is_a_child_that_has_no_key(sqlite_url: str) -> None:
     with StandIn(channel(3)) as server, watching(sqlite_url, server, "@tests", "--retrain") as watcher:
         watcher.said(r"retraining: .*nothing to train")
         watcher.said(r"retraining ended with code 0")
-        watcher.until(lambda: values(watcher.get("/metrics"), "thumbtune_retrains_total") == {("0",): 1.0})
+        watcher.until(lambda: retrains(watcher.get("/metrics")) == {"0": 1.0})
         assert watcher.end() == 0
     assert KEY not in watcher.text
 

@@ -163,19 +163,20 @@ def restore(app: App, folder: Path, as_json: bool) -> None:
 
 
 @db.command("copy", short_help="Copy the store into another one, such as from SQLite to PostgreSQL.")
-@click.argument("url")
+@click.argument("store")
 @json_option
 @click.pass_obj
-def copy_command(app: App, url: str, as_json: bool) -> None:
-    """Copy the store into the empty store at URL: sqlite:///FILE or postgresql://USER@HOST/NAME.
+def copy_command(app: App, store: str, as_json: bool) -> None:
+    """Copy the store into the empty STORE, which is named as with --db: a file, or postgresql://USER@HOST/NAME.
 
     Everything is copied, and ids are kept. The copy is compared with the original at the end. An interrupted copy is
     continued by the same command. Stop 'watch' and other commands that write to the store before, and use the copy
     only once the command is done. Trained models stay where they are.
     """
     from store.db import copy_store, open_database  # noqa: PLC0415
+    from thumbtune.config import store_url  # noqa: PLC0415
 
-    with app.open_database(read_only=True) as source, open_database(url, create=True) as target:
+    with app.open_database(read_only=True) as source, open_database(store_url(store), create=True) as target:
         tables = copy_store(source, target, app.console.phase)
         name = str(target)
     if as_json:
