@@ -91,7 +91,7 @@ def command(database: Database, folder: Path, *form: str) -> list[str]:
 def assert_whole(folder: Path) -> None:
     """All three splits, in one form or the other, and nothing else."""
     names = {path.name.removesuffix(".parquet") for path in folder.iterdir()}
-    assert names - {"dataset_dict.json"} == {"train", "validation", "test"}
+    assert names - {"dataset_dict.json", ".thumbtune-export"} == {"train", "validation", "test"}
 
 
 def short_files() -> None:
@@ -292,3 +292,9 @@ def test_only_an_earlier_export_is_overwritten(sqlite_database: Database, tmp_pa
     with pytest.raises(CantSave):
         export_dataset(sqlite_database, tmp_path / "ds", overwrite=True)
     assert (tmp_path / "ds" / "notes.txt").read_text() == "mine"
+    picture = tmp_path / "theirs" / "train" / "001.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"mine")
+    with pytest.raises(CantSave):
+        export_dataset(sqlite_database, tmp_path / "theirs", overwrite=True)
+    assert picture.read_bytes() == b"mine", "its folders only have the names of splits"

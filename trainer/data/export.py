@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 from numpy.typing import NDArray
 
 from store.db import Database
-from store.errors import StoreError
+from store.errors import DatabaseUnavailable
 from store.training import (
     ExampleRow,
     channel_titles,
@@ -43,6 +42,8 @@ _BATCH = 64
 Form = Literal["dataset", "parquet", "csv"]
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
 """{split: its name in an export}, as the Hugging Face Hub expects."""
+_MARK = ".thumbtune-export"
+"""The file that tells an export from another folder with the same names in it."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,12 @@ def export_dataset(
     with database.read() as session:
         known = channel_titles(session)
     wanted = tuple(channel_id(name, known) for name in channels)
-    chosen = _chosen(database, snapshot_id, run_id, wanted)
+    progress = progress or Silent()
+    chosen = snapshot_id or _chosen(database, run_id, wanted, progress)
     with database.read() as session:
-        titles = {row.position: row.title for row in load_examples(session, chosen)}
-        rows = [row for row in load_examples(session, chosen) if not wanted or row.channel_id in wanted]
+        examples = load_examples(session, chosen)
+        titles = {row.position: row.title for row in examples}
+        rows = [row for row in examples if not wanted or row.channel_id in wanted]
         read = texts_of(session).keys() & {row.picture_sha256 for row in rows}
     if not rows:
         raise NotEnoughPairs(f"snapshot {chosen} has no pair of {', '.join(channels)}")
@@ -118,7 +121,7 @@ def export_dataset(
     with (
         quiet_libraries(),
         can_save(folder),
-        (progress or Silent()).phase(f"Writing {folder}", len(rows)) as count,
+        progress.phase(f"Writing {folder}", len(rows)) as count,
     ):
         streams = {SPLIT_NAMES[split]: _Stream(database, inside, titles, count) for split, inside in by_split.items()}
         if overwrite and folder.exists():
@@ -130,6 +133,7 @@ def export_dataset(
 
 
 def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
+    (folder / _MARK).write_text("Written by 'thumbtune export dataset', which may replace this folder.\n")
     if form == "dataset":
         _write_dataset_dict(folder, streams, features)
         return
@@ -142,14 +146,13 @@ def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: 
 
 def _is_export(folder: Path) -> bool:
     """Whether a folder contains only files of an export. No other folder may be overwritten."""
-    if not folder.is_dir():
+    if not (folder / _MARK).is_file():
         return False
-    written = {"dataset_dict.json", "thumbnails", *SPLIT_NAMES, *SPLIT_NAMES.values()}
-    suffixes = {".parquet", ".csv"}
-    names = [path.stem if path.suffix in suffixes else path.name for path in folder.iterdir()]
-    if not set(names) <= written:
+    written = {_MARK, "dataset_dict.json", "thumbnails", *SPLIT_NAMES.values()}
+    names = {path.stem if path.suffix in (".parquet", ".csv") else path.name for path in folder.iterdir()}
+    if not names <= written:
         raise CantSave(f"{folder} has other files than an export's; name another folder")
-    return bool(names)
+    return True
 
 
 def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
@@ -160,8 +163,11 @@ def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form
         new.mkdir()
         _write(new, streams, features, form)
         real.replace(old)
-        new.replace(real)
-        shutil.rmtree(old)
+        try:
+            new.replace(real)
+        except BaseException:
+            old.replace(real)
+            raise
 
 
 def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
@@ -178,9 +184,7 @@ def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
     ]
 
 
-def _chosen(database: Database, snapshot_id: int | None, run_id: int | None, channels: tuple[str, ...]) -> int:
-    if snapshot_id is not None:
-        return snapshot_id
+def _chosen(database: Database, run_id: int | None, channels: tuple[str, ...], progress: Progress) -> int:
     if run_id is not None:
         with database.read() as session:
             found = get_run(session, run_id).snapshot_id
@@ -192,10 +196,11 @@ def _chosen(database: Database, snapshot_id: int | None, run_id: int | None, cha
         had = [] if newest is None else load_examples(session, newest)
     try:
         selection = snapshot.select_pairs(database, channels)
-    except StoreError:
-        if newest is None:
+    except DatabaseUnavailable:
+        if newest is None or not database.unwritable:
             raise
-        return newest  # the store is read-only
+        progress.warn(f"the store can't be written, so its newest snapshot, {newest}, is exported")
+        return newest
     if newest is not None and _pairs(had) == _pairs(selection.examples):
         return newest
     settings = TrainSettings(negatives="random")

@@ -128,9 +128,11 @@ def choose_penalty(
         untrained += _reciprocal(held_out, titles, fold.held_out, labels)
         for at, penalty in enumerate(penalties):
             totals[at] += _reciprocal(held_out, unit(ridge.mapped(titles, projected, penalty)), fold.held_out, labels)
+    if not cut:
+        return Chosen(None, tuple(totals.tolist()), untrained)
     n = len(groups)
     best = int(totals.argmax())
-    chosen = float(penalties[best]) if cut and totals[best] > untrained else None
+    chosen = float(penalties[best]) if totals[best] > untrained else None
     return Chosen(chosen, tuple((totals / n).tolist()), untrained / n)
 
 

@@ -74,12 +74,7 @@ def projections_of(model: SentenceTransformer) -> dict[str, nn.Linear]:
     if not _is_routed(model):
         core: Any = model[0].model
         return {VISUAL: core.visual_projection, TEXT: core.text_projection}
-    layers = {}
-    for name, kind in ((VISUAL, "image"), (TEXT, "text")):
-        found = _last_matrix(route(model, "image" if kind == "image" else "text"))
-        assert found is not None, "asked only of models in one shape"
-        layers[name] = found
-    return layers
+    return {VISUAL: _matrix(route(model, "image")), TEXT: _matrix(route(model, "text"))}
 
 
 def named_parameters(model: SentenceTransformer) -> Iterator[tuple[str, nn.Parameter]]:
@@ -261,7 +256,7 @@ def _last_matrix(modules: list[Any]) -> nn.Linear | None:
 
 def _matrix(modules: list[Any]) -> nn.Linear:
     layer = _last_matrix(modules)
-    assert layer is not None, "a matrix was added"
+    assert layer is not None, "asked only of models in one shape"
     return layer
 
 

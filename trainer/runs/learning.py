@@ -18,7 +18,7 @@ from trainer.models import LazyModel, open_model
 from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
 from trainer.runs.record import Run
-from trainer.runs.recorded import base_of, load_run_model, run_settings
+from trainer.runs.recorded import base_of, load_run_model, precision_here, run_settings
 from trainer.settings import READER, TrainSettings
 
 __all__ = ["cached_learner", "goes_on", "open_again", "open_learner"]
@@ -74,6 +74,7 @@ def open_again(
     if goes_on(settings):
         return None
     base = base_of(database, recorded, device)
+    settings = replace(settings, precision=precision_here(settings, base.device))
     if not _only_projections(base, settings):
         return None
     learner = cached_learner(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})

@@ -29,7 +29,7 @@ from trainer.models import (
 from trainer.progress import Progress
 from trainer.runs.recorded import check_base, run_settings
 from trainer.scoring import parse_run
-from trainer.settings import DEFAULT_TEXT_MODEL, RIDGE, TrainSettings
+from trainer.settings import DEFAULT_TEXT_MODEL, READER, RIDGE, TrainSettings
 
 __all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters", "resolved"]
 
@@ -72,6 +72,11 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     if started_from is not None:
         model = started_from.base_model
         theirs = run_settings(started_from).text_model_of_base()
+        if theirs is not None and settings.reads() and started_from.base_model != READER:
+            raise BadSetting(
+                f"the base of run {started_from.id} embeds titles with {theirs}, which leaves no place for the reader; "
+                "export it, and name the folder with --model"
+            )
         if theirs is not None and not settings.reads():
             text_model = theirs
     model = _from_anywhere(model, "--model")

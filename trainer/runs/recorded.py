@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from store.db import Database
 from store.tables import TrainingRun
@@ -42,7 +42,7 @@ from trainer.models import (
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.scoring import Scores, Weights, parse_run, score_examples
-from trainer.settings import READER, TrainSettings
+from trainer.settings import READER, Precision, TrainSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -272,9 +272,15 @@ def model_embedder(
     """
     chosen = heads or model.facts.heads
     settings = settings or TrainSettings()
-    wanted = "auto" if settings.precision == "bf16" else settings.precision
-    precision = pick_precision(wanted, model.device)
+    precision = precision_here(settings, model.device)
     return CachedEmbedder(Features(database, model, precision, settings.fit, settings.bars), chosen)
+
+
+def precision_here(settings: TrainSettings, device: str) -> Precision:
+    """Return the precision of a recorded run's settings on this device: fp32 if it does not support bf16."""
+    found: Any = pick_precision("auto" if settings.precision == "bf16" else settings.precision, device)
+    precision: Precision = found
+    return precision
 
 
 @dataclass(frozen=True)
