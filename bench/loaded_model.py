@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.clock import Clock
-from trainer.models.encoder import load_encoder
+from trainer.models.encoder import load_clip
 
 __all__ = ["run"]
 
@@ -18,5 +18,5 @@ def run(clock: Clock, *, model: str) -> dict[str, Any]:
         model: the CLIP model's folder.
     """
     with clock.phase("load"):
-        encoder = load_encoder(model, "cpu")
-    return {"parameters": sum(parameter.numel() for parameter in encoder.model.parameters())}
+        loaded = load_clip(model, "cpu")
+    return {"parameters": sum(parameter.numel() for parameter in loaded.parameters())}

@@ -70,8 +70,8 @@ def tensors_file(database: Database, recorded: str) -> Path:
     moved = models_dir(database) / path.name
     if _is_there(moved):
         return moved
-    where = f"at {path}" if moved == path else f"at {path}, nor at {moved}"
-    raise RunUnusable(f"the run's tensors are not {where}; put the file back, or train again")
+    where = f"{path}" if moved == path else f"{path} or {moved}"
+    raise RunUnusable(f"the run's tensors were not found at {where}; restore the file, or train again")
 
 
 def _is_there(path: Path) -> bool:
@@ -107,13 +107,13 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         RunUnusable: the file is missing, or differs from the file that the run wrote.
     """
     if not path.is_file():
-        raise RunUnusable(f"the run's tensors are not at {path}; put the file back, or train again")
+        raise RunUnusable(f"the run's tensors were not found at {path}; restore the file, or train again")
     if _sha256(path) != sha256:
-        raise RunUnusable(f"{path} is not the file that the run wrote; restore it from a backup, or train again")
+        raise RunUnusable(f"{path} differs from the file that the run wrote; restore it from a backup, or train again")
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
-        raise RunUnusable(f"{path} can't be read ({error}); restore it, or train again") from error
+        raise RunUnusable(f"{path} can't be read ({error}); restore it from a backup, or train again") from error
     return tensors
 
 
@@ -131,7 +131,7 @@ def put_tensors(named: Iterable[tuple[str, Tensor]], tensors: Mapping[str, Tenso
     parameters = dict(named)
     for name, tensor in tensors.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
-            raise RunUnusable(f"{origin} does not fit the base model ({name}); is it another run's file?")
+            raise RunUnusable(f"{origin} does not match the base model ({name}); the file may belong to another run")
         parameters[name].data.copy_(tensor)
 
 
@@ -146,7 +146,7 @@ def check_empty(folder: Path) -> None:
     with can_save(folder):
         real = real_folder(folder)
         if real.exists() and (not real.is_dir() or any(real.iterdir())):
-            raise CantSave(f"{folder} is not an empty folder; name a new one")
+            raise CantSave(f"{folder} is not an empty folder; use a new folder")
 
 
 def check_writable(folder: Path) -> None:
@@ -157,7 +157,7 @@ def check_writable(folder: Path) -> None:
     """
     with can_save(folder):
         if folder.exists() and not folder.is_dir():
-            raise CantSave(f"{folder} is a file, not a folder that can be written to; move it, or name another folder")
+            raise CantSave(f"{folder} is a file, not a folder; move it, or use another folder")
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
@@ -177,7 +177,7 @@ def check_place(folder: Path, models: Path | None = None) -> None:
         check_empty(folder)
         real = real_folder(folder)
         if models is not None and real in (real_folder(models), *real_folder(models).parents):
-            raise CantSave(f"{folder} is where the trained tensors of all runs go; name another folder")
+            raise CantSave(f"{folder} is reserved for the trained tensors of all runs; use another folder")
         check_writable(_workshop(real))
         if real.exists():
             check_writable(real)
@@ -220,7 +220,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             whole.replace(real)
             return
         if _others(real, scratch):
-            raise CantSave(f"{real} is no longer empty; name a new folder")
+            raise CantSave(f"{real} is no longer empty; use a new folder")
         try:
             for path in whole.iterdir():
                 shutil.move(path, real)  # a folder that is mounted from the same disk looks like a normal folder
@@ -243,7 +243,7 @@ def real_folder(folder: Path) -> Path:
     try:
         return folder.resolve()
     except RuntimeError as error:
-        raise CantSave(f"{folder} is a circular link; name another folder") from error
+        raise CantSave(f"{folder} is a circular link; use another folder") from error
 
 
 def _workshop(folder: Path) -> Path:
@@ -264,9 +264,9 @@ def can_save(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise CantSave(f"{path} can't be written: the disk is full; make room and run again") from error
+            raise CantSave(f"{path} can't be written: the disk is full; free some space and run again") from error
         if number == errno.ENAMETOOLONG:
-            raise CantSave(f"the file name {str(path)[:60]}... is too long; give a shorter one") from error
+            raise CantSave(f"the file name {str(path)[:60]}... is too long; use a shorter name") from error
         raise CantSave(f"{path} can't be written ({error}); check the folder's permissions") from error
 
 

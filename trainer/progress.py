@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-__all__ = ["Progress", "Silent"]
+__all__ = ["Progress", "Silent", "uncounted"]
 
 
 class Progress(Protocol):
@@ -24,7 +24,11 @@ class Silent:
 
     def phase(self, description: str, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
         """Do nothing."""
-        return nullcontext(lambda _count: None)
+        return nullcontext(uncounted)
 
     def warn(self, text: str) -> None:
         """Do nothing."""
+
+
+def uncounted(_count: int) -> None:
+    """Do nothing with a number of completed items: for work that reports no progress."""

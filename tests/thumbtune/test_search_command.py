@@ -135,7 +135,7 @@ def test_a_folder_that_holds_no_model_is_not_gone_through(
     monkeypatch.setattr(Path, "rglob", rglob)
     for arguments in (("search", "red", "--model", "."), ("evaluate", "--model", ".")):
         done = thumbtune(*arguments)
-        assert "error: . holds no model (neither config.json nor modules.json); name another with" in done.error()
+        assert "error: . contains no model" in done.error()
         assert done.returncode == 1
     assert gone_through == []
     assert thumbtune("search", "red", "--model", clip).returncode == 0
@@ -147,7 +147,7 @@ def test_a_run_whose_base_model_is_gone(thumbtune: Run, clip: str, store: str, t
     assert thumbtune("train", "--model", str(base)).returncode == 0
     thumbtune("runs", "promote", "1")
     base.rename(tmp_path / "moved")
-    gone = f"error: the base model of run 1 is not at {base} any more; put it back"
+    gone = f"error: the base model of run 1 was not found at {base}; restore it"
     for arguments in (
         ("search", "red"),
         ("search", "red", "--model", "1:base"),
@@ -160,7 +160,7 @@ def test_a_run_whose_base_model_is_gone(thumbtune: Run, clip: str, store: str, t
         assert (done.error(), done.returncode) == (gone, 1)
     shutil.copytree(tmp_path / "moved", base)
     (base / "model.safetensors").unlink()
-    assert thumbtune("search", "red").error() == gone.replace("not at", "not whole at")
+    assert thumbtune("search", "red").error() == gone.replace("was not found", "is incomplete")
     shutil.rmtree(base)
     (tmp_path / "moved").rename(base)
     assert thumbtune("search", "red").returncode == 0
@@ -277,11 +277,11 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str, 
         ),
         (("red", "--model", "./none"), 1, "error: ./none is not a model's folder; name a folder or a hub name with"),
         (("red", "--model", "~no-such-user/m"), 1, "error: ~no-such-user/m is not a model's folder (there is no such"),
-        (("red", "--model", "n" * 300), 1, f"error: {'n' * 300} is not a model's folder (File name too long); name a"),
+        (("red", "--model", "n" * 300), 1, f"error: {'n' * 300} is not a model folder (File name too long)"),
         (
             ("red", "--model", "base"),
             1,
-            "error: 'base' names no model; --model takes N (run N's model)",
+            "error: 'base' is not a model; --model takes N ",
         ),
         (("red", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1, @uc2"),
         (("--like", "none.png"), 2, "error: 'none.png' is neither a file nor a video in the store; check the path"),

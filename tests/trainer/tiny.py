@@ -14,6 +14,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from store.db import Database
 from tests.store.builders import add_channel, add_video
+from trainer.models import Encoder
+from trainer.models.encoder import load_clip
+from trainer.models.fingerprints import fingerprint
 
 # For such small operations, a second thread costs more time than it saves.
 torch.set_num_threads(1)
@@ -21,6 +24,12 @@ torch.set_num_threads(1)
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "pink", "brown", "navy")
 SHAPES = ("circle", "square", "bar")
+
+
+def load_encoder(name: str, device: str, *, text_model: str | None = None) -> Encoder:
+    """Load a model that embeds thumbnails and titles, outside of any store."""
+    model = load_clip(name, device, text_model=text_model)
+    return Encoder(model, name, fingerprint(model), device)
 
 
 def build_clip(folder: Path, seed: int = 0) -> Path:

@@ -18,4 +18,5 @@ from .splits import left_out as left_out
 from .splits import members_of as members_of
 from .splits import normalised as normalised
 from .splits import numbers_of as numbers_of
+from .splits import positions_of as positions_of
 from .viewer import displayed as displayed

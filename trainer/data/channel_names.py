@@ -24,8 +24,8 @@ def channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
     wanted = name.lstrip("@").casefold()
     found = [channel for channel, (handle, _) in known.items() if handle and handle.lstrip("@").casefold() == wanted]
     if len(found) > 1:
-        raise BadSetting(f"{name} is the handle of {' and '.join(found)} in the store; name the channel by its id")
+        raise BadSetting(f"{name} is the handle of several channels ({', '.join(found)}); use the channel's id")
     if not found:
-        listed = ", ".join(sorted(handle or channel for channel, (handle, _) in known.items())) or "none"
-        raise BadSetting(f"channel {name!r} is not in the store; it has {listed}")
+        listed = ", ".join(sorted(handle or channel for channel, (handle, _) in known.items())) or "no channels"
+        raise BadSetting(f"channel {name!r} is not in the store; the store has {listed}")
     return found[0]

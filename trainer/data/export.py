@@ -113,7 +113,7 @@ def export_dataset(
         rows = [row for row in examples if not wanted or row.channel_id in wanted]
         read = texts_of(session).keys() & {row.picture_sha256 for row in rows}
     if not rows:
-        raise NotEnoughPairs(f"snapshot {chosen} has no pair of {', '.join(channels)}")
+        raise NotEnoughPairs(f"snapshot {chosen} has no pairs of {', '.join(channels)}")
     rows = _with_negatives(rows)
     by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
     by_split = {split: inside for split, inside in by_split.items() if inside}
@@ -151,7 +151,7 @@ def _is_export(folder: Path) -> bool:
     written = {_MARK, "dataset_dict.json", "thumbnails", *SPLIT_NAMES.values()}
     names = {path.stem if path.suffix in (".parquet", ".csv") else path.name for path in folder.iterdir()}
     if not names <= written:
-        raise CantSave(f"{folder} has other files than an export's; name another folder")
+        raise CantSave(f"{folder} contains files that an export does not write; use another folder")
     return True
 
 
@@ -189,7 +189,7 @@ def _chosen(database: Database, run_id: int | None, channels: tuple[str, ...], p
         with database.read() as session:
             found = get_run(session, run_id).snapshot_id
         if found is None:
-            raise RunUnusable(f"run {run_id} has no snapshot; export another run's")
+            raise RunUnusable(f"run {run_id} has no snapshot; use another run")
         return found
     with database.read() as session:
         newest = newest_snapshot(session)
@@ -199,7 +199,7 @@ def _chosen(database: Database, run_id: int | None, channels: tuple[str, ...], p
     except DatabaseUnavailable:
         if newest is None or not database.unwritable:
             raise
-        progress.warn(f"the store can't be written, so its newest snapshot, {newest}, is exported")
+        progress.warn(f"the store is read-only, so its newest snapshot ({newest}) is exported")
         return newest
     if newest is not None and _pairs(had) == _pairs(selection.examples):
         return newest

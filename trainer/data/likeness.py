@@ -78,7 +78,7 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> dict[str, S
             with database.write() as session:
                 write_features(session, SKETCHES, "vision", {digest: made[digest].tobytes() for digest in made})
         except StoreError:
-            logger.debug("sketches could not be kept", exc_info=True)
+            logger.debug("sketches could not be saved", exc_info=True)
     return found
 
 

@@ -70,9 +70,9 @@ def decoded(file: bytes, name: str) -> Image.Image:
             picture = image.convert("RGB")
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         # Pillow's message for an unknown format contains the address of the BytesIO object.
-        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
         raise BadPicture(
-            f"picture {name} can't be decoded ({reason}); run 'thumbtune db check', with --repair to fetch it again"
+            f"thumbnail {name} can't be decoded ({reason}); run 'thumbtune db check --repair' to fetch it again"
         ) from error
     factor = _reduction(picture.size)
     return picture if factor == 1 else picture.reduce(factor)

@@ -101,7 +101,7 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
     selection = _taken(members, pairs, wanted, damaged)
     if not selection.examples:
         if selection.excluded.get(PICTURE_DAMAGED):
-            raise NotEnoughPairs(f"no pair can be trained on: {_gaps(selection)[-1]}")
+            raise NotEnoughPairs(f"no pair is usable for training: {_gaps(selection)[-1]}")
         raise NotEnoughPairs(_why_none(database, wanted or tuple(known)))
     return selection
 
@@ -109,16 +109,16 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
 def _why_none(database: Database, channels: Sequence[str]) -> str:
     """Explain why the channels have no pairs, and what to do."""
     if not channels:
-        return "the store has no channel yet; run 'thumbtune sync CHANNEL' first"
+        return "the store has no channels; run 'thumbtune sync CHANNEL' first"
     reasons: Counter[str] = Counter()
     with database.read() as session:
         for channel in channels:
             reasons.update(count_not_pairs(session, channel))
     found = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in reasons.items() if n)
     if not found:
-        return "no video can be trained on: the store lists none; run 'thumbtune sync' when the channel has published"
-    shorter = ", or for the shorts with a lower --min-duration (0 counts them all)" if reasons["short"] else ""
-    return f"no video can be trained on: {found}; run 'thumbtune sync' again{shorter}"
+        return "the store has no videos; run 'thumbtune sync' when the channel has published some"
+    shorter = ", or use a lower --min-duration to include shorts (0 includes all)" if reasons["short"] else ""
+    return f"no video is usable for training: {found}; run 'thumbtune sync' again{shorter}"
 
 
 def _taken(
@@ -172,24 +172,24 @@ def require_trainable(selection: Selection) -> list[str]:
     total = len(selection.examples)
     if len({example.group_id for example in train}) < 2:
         if len(train) >= 2:
-            same = "titles" if len({normalised(row.title) for row in train}) == 1 else "titles or pictures"
+            same = "titles" if len({normalised(row.title) for row in train}) == 1 else "titles or thumbnails"
             raise NotEnoughPairs(
-                f"all {len(train)} training pairs have equal {same}, so none can be told from another; "
+                f"all {len(train)} training pairs have equal {same}, so they can't be distinguished; "
                 "sync more videos, or another channel"
             )
         raise NotEnoughPairs(
             f"the training split has {len(train)} of {total} pair{'s' * (total != 1)}; "
-            "at least 2 distinct pairs are needed; sync more videos (a first snapshot needs 3 or more pairs)"
+            "at least 2 distinct pairs are needed; sync more videos (the first snapshot needs at least 3 pairs)"
         )
     return _gaps(selection)
 
 
 def _gaps(selection: Selection) -> list[str]:
-    told = [f"the {split} split is empty: no figures for it" for split, n in selection.counts().items() if n == 0]
+    told = [f"the {split} split is empty, so it has no metrics" for split, n in selection.counts().items() if n == 0]
     by_channel = Counter(example.channel_id for example in selection.examples)
     if len(by_channel) > 1:
         told += [
-            f"channel {channel} has one pair: it takes part, but has no figures of its own"
+            f"channel {channel} has only one pair, which is used, but the channel has no metrics of its own"
             for channel, n in sorted(by_channel.items())
             if n == 1
         ]

@@ -32,6 +32,7 @@ __all__ = [
     "members_of",
     "normalised",
     "numbers_of",
+    "positions_of",
     "title_keys",
 ]
 
@@ -148,6 +149,11 @@ def numbers_of(labels: Collection[str]) -> NDArray[np.intp]:
     # `np.unique` does not work here: NumPy strings are padded to the longest label, and lose NULs at their end.
     seen: dict[str, int] = {}
     return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), np.intp, len(labels))
+
+
+def positions_of(values: Iterable[str]) -> dict[str, int]:
+    """Return {value: position} of distinct values."""
+    return {value: position for position, value in enumerate(values)}
 
 
 def groups_of(videos: Iterable[tuple[str, str, str | None]], alike: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from .beside_reader import WithReader as WithReader
 from .beside_reader import WithReaderLearner as WithReaderLearner
+from .beside_reader import inner_of as inner_of
 from .beside_reader import weights_in as weights_in
 from .beside_reader import without_weights as without_weights
 from .candidates import Candidate as Candidate

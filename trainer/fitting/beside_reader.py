@@ -19,14 +19,14 @@ from trainer.fitting.fitter import fit_beside_reader
 from trainer.fitting.learners import HeadsLearner, Pooled
 from trainer.fitting.steps import Step, Triplets
 from trainer.fitting.threads import one_thread
-from trainer.models import Embedder, Heads, Vectors
-from trainer.progress import Progress
+from trainer.models import CachedEmbedder, Embedder, Heads, Vectors
+from trainer.progress import Progress, uncounted
 from trainer.scoring import Rows, Scores, Weights, score_vectors, side_by_side
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["WEIGHTS", "WithReader", "WithReaderLearner", "weights_in", "without_weights"]
+__all__ = ["WEIGHTS", "WithReader", "WithReaderLearner", "inner_of", "weights_in", "without_weights"]
 
 Count = Callable[[int], None]
 
@@ -42,7 +42,7 @@ def weights_in(tensors: Mapping[str, Tensor]) -> Weights:
     """
     kept = tensors.get(WEIGHTS)
     if kept is None or kept.shape != (3,):
-        raise RunUnusable("the run's file has no weights of the reader; is it another run's file?")
+        raise RunUnusable("the run's file has no weights for the reader; the file may belong to another run")
     first, second, scale = kept.tolist()
     return Weights(first, second, scale)
 
@@ -62,8 +62,8 @@ class WithReader:
         weights: the weights of both.
     """
 
-    model: Embedder
-    reader: Embedder
+    model: CachedEmbedder
+    reader: CachedEmbedder
     weights: Weights
 
     def picture_vectors(
@@ -71,7 +71,7 @@ class WithReader:
     ) -> Vectors:
         """Embed thumbnails: (n, d + e) float32 of length 1."""
         seen = self.model.picture_vectors(digests, source, count, keep=keep)
-        return side_by_side(seen, self.reader.picture_vectors(digests, source, _silent, keep=keep), self.weights)
+        return side_by_side(seen, self.reader.picture_vectors(digests, source, uncounted, keep=keep), self.weights)
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
         """Return the titles that the model truncates because they have too many tokens, in the same order."""
@@ -80,7 +80,14 @@ class WithReader:
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d + e) float32 of length 1."""
         said = self.model.title_vectors(titles, count, keep=keep)
-        return side_by_side(said, self.reader.title_vectors(titles, _silent, keep=keep), self.weights)
+        return side_by_side(said, self.reader.title_vectors(titles, uncounted, keep=keep), self.weights)
+
+
+def inner_of(embedder: Embedder) -> CachedEmbedder:
+    """Return the model that embeds, without the reader. Every model of `trainer.runs` is one of the two classes."""
+    inner = embedder.model if isinstance(embedder, WithReader) else embedder
+    assert isinstance(inner, CachedEmbedder), "models are opened by `model_embedder`"
+    return inner
 
 
 class WithReaderLearner:
@@ -140,14 +147,10 @@ class WithReaderLearner:
             NotAClip: always.
         """
         raise NotAClip(
-            "a model with the reader beside it is no sentence-transformers folder, which can't read the words on "
-            "thumbnails; train without --with-reader to write one"
+            "a model with the reader can't be written as a sentence-transformers folder, which can't read the words on "
+            "thumbnails; train without --with-reader"
         )
 
     def _reader_vectors(self, digests: Sequence[str], titles: Sequence[str]) -> tuple[NDArray[np.float32], Vectors]:
         pictures = self._read.pictures[self._read.pictures_at(digests)]
         return self._heads.pictures(pictures), self._heads.titles(self._read.titles[self._read.titles_at(titles)])
-
-
-def _silent(_n: int) -> None:
-    pass

@@ -72,10 +72,10 @@ def merge_adapters(model: SentenceTransformer, settings: TrainSettings, tensors:
     try:
         adapters = Adapters(model, settings)
     except BadSetting as error:
-        raise RunUnusable(f"the run's adapters do not fit its base model ({error}); train again") from error
+        raise RunUnusable(f"the run's adapters do not match its base model ({error}); train again") from error
     mine, theirs = adapters.tensors(), {name: tensor for name, tensor in tensors.items() if name not in own}
     if mine.keys() != theirs.keys() or any(mine[name].shape != theirs[name].shape for name in mine):
-        raise RunUnusable("the run's adapters do not fit its base model; is it another run's file?")
+        raise RunUnusable("the run's adapters do not match its base model; the file may belong to another run")
     for name, tensor in theirs.items():
         mine[name].data.copy_(tensor)
     adapters.merge()
@@ -90,5 +90,5 @@ def _mapped(targets: str) -> Iterator[None]:
         first = str(error).splitlines()[0][:200]
         raise BadSetting(
             f"--lora-targets {targets!r} matches no linear layer of the model ({first}); "
-            "match whole names, for example '.*q_proj|.*v_proj'"
+            "the expression must match whole names, for example '.*q_proj|.*v_proj'"
         ) from error

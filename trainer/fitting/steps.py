@@ -65,7 +65,7 @@ def chosen_names(names: Sequence[str], train: str) -> list[str]:
     chosen = [name for name in names if pattern.search(name)]
     if not chosen:
         shown = ", ".join((names[0], names[len(names) // 2], names[-1]))
-        raise BadSetting(f"--train {train!r} matches none of the {len(names)} parameters; there are {shown}, ...")
+        raise BadSetting(f"--train {train!r} matches none of the {len(names)} parameters, such as {shown}")
     return chosen
 
 

@@ -66,7 +66,7 @@ class WholeLearner:
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
         """Score the trained model."""
-        return score_examples(self._encoder, examples, self._source, progress, "the tuned model")
+        return score_examples(self._encoder, examples, self._source, progress, "the trained model")
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the trained adapters or parameters, and the parameters that already differed from the base model."""

@@ -10,10 +10,10 @@ from .library import text_vector as text_vector
 from .match import Matched as Matched
 from .match import Matches as Matches
 from .match import Placed as Placed
+from .match import Versions as Versions
 from .match import match_titles as match_titles
+from .match import titles_in as titles_in
 from .query_picture import QueryPicture as QueryPicture
 from .query_picture import open_picture as open_picture
 from .query_picture import read_picture as read_picture
 from .query_picture import stored_picture as stored_picture
-from .title_list import titles_in as titles_in
-from .versions import Versions as Versions

@@ -14,7 +14,7 @@ from trainer.data import PictureSource, StoredPictures, batches, channel_id
 from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
 from trainer.library.query_picture import QueryPicture
 from trainer.models import Embedder, Vectors
-from trainer.progress import Progress, Silent
+from trainer.progress import Progress, Silent, uncounted
 from trainer.scoring import why_unusable
 
 __all__ = [
@@ -92,7 +92,7 @@ def searchable(database: Database, channels: Sequence[str] = ()) -> list[Pair]:
     pairs = [pair for pair in all_pairs(database) if not wanted or pair.channel_id in wanted]
     if not pairs:
         where = f" of {', '.join(channels)}" if channels else ""
-        raise NotEnoughPairs(f"the store has no thumbnail{where} to search; run 'thumbtune sync' first")
+        raise NotEnoughPairs(f"the store has no thumbnails{where}; run 'thumbtune sync' first")
     return pairs
 
 
@@ -115,14 +115,14 @@ def load_library(
     """
     digests = list(dict.fromkeys(pair.picture_sha256 for pair in pairs))
     source = StoredPictures(database)
-    with (progress or Silent()).phase("Reading the library", len(digests)) as count:
+    with (progress or Silent()).phase("Embedding thumbnails", len(digests)) as count:
         try:
             vectors = embedder.picture_vectors(digests, source, count)
         except BadPicture:
             digests = _decodable(digests, source)
             if not digests:
                 raise
-            vectors = embedder.picture_vectors(digests, source, lambda _n: None)
+            vectors = embedder.picture_vectors(digests, source, uncounted)
     row_of = {digest: row for row, digest in enumerate(digests)}
     kept = [pair for pair in pairs if pair.picture_sha256 in row_of]
     rows = np.array([row_of[pair.picture_sha256] for pair in kept], dtype=np.intp)
@@ -149,9 +149,9 @@ def text_vector(embedder: Embedder, text: str) -> Vectors:
         RunUnusable: the model's vectors can't be compared.
     """
     if not text.strip():
-        raise BadSetting("the text to search for is empty; say what the thumbnails should show")
+        raise BadSetting("the query is empty; describe what the thumbnails should show")
     require_unicode(text)
-    return _one(embedder.title_vectors([text], lambda _n: None, keep=False))
+    return _one(embedder.title_vectors([text], uncounted, keep=False))
 
 
 def picture_vector(embedder: Embedder, picture: QueryPicture) -> Vectors:
@@ -162,7 +162,7 @@ def picture_vector(embedder: Embedder, picture: QueryPicture) -> Vectors:
     """
     # Pictures that are not in the store are not cached in it.
     keep = picture.video_id is not None
-    return _one(embedder.picture_vectors([picture.digest], picture, lambda _n: None, keep=keep))
+    return _one(embedder.picture_vectors([picture.digest], picture, uncounted, keep=keep))
 
 
 def require_unicode(text: str) -> None:
@@ -172,7 +172,7 @@ def require_unicode(text: str) -> None:
         BadSetting: the text contains bytes that are not UTF-8.
     """
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise BadSetting(f"{text!r} is not UTF-8 text; use a UTF-8 terminal, or give titles in a file")
+        raise BadSetting(f"{text!r} is not valid UTF-8; use a UTF-8 terminal, or read the titles from a file")
 
 
 def _one(vectors: Vectors) -> Vectors:
@@ -188,7 +188,7 @@ def usable(vectors: Vectors) -> Vectors:
     """
     reason = why_unusable(vectors)
     if reason is not None:
-        raise RunUnusable(f"the model's vectors are {reason} (its training diverged); name another model with --model")
+        raise RunUnusable(f"the model's embeddings are {reason}; use another model with --model")
     return vectors
 
 
@@ -228,7 +228,7 @@ def rank_library(query: Vectors, vectors: Vectors, k: int) -> tuple[NDArray[np.i
         BadSetting: `k` is less than 1.
     """
     if k < 1:
-        raise BadSetting(f"-k {k} is too few; use 1 or more")
+        raise BadSetting(f"-k {k} is too small; use 1 or more")
     n = len(vectors)
     if k < n:
         rough = vectors @ query

@@ -1,26 +1,26 @@
-"""Rank title ideas for thumbnails among the channel's titles, each with its probability."""
+"""Rank title ideas for thumbnails among the channel's titles, each with its probability and its range over folds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from store.db import Database
 from store.training import Pair
-from trainer.data import showing
+from trainer.data import PictureSource
 from trainer.errors import BadSetting, ReaderMissing
-from trainer.library.library import cosines, require_unicode
+from trainer.fitting import Fitted, WithReader, inner_of
+from trainer.library.library import cosines, require_unicode, usable
 from trainer.library.query_picture import QueryPicture
-from trainer.library.versions import Versions
-from trainer.models import Embedder, RapidReader, Vectors, read_words
-from trainer.progress import Progress, Silent
+from trainer.models import CachedEmbedder, Embedder, Heads, RapidReader, Vectors, read_words
+from trainer.progress import Progress, Silent, uncounted
 from trainer.runs import Calibrated
-from trainer.scoring import Calibration, Probability, probability
+from trainer.scoring import Calibration, Probability, probability, side_by_side
 
-__all__ = ["Matched", "Matches", "Placed", "match_titles"]
+__all__ = ["Matched", "Matches", "Placed", "Versions", "match_titles", "titles_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +94,89 @@ class Matches:
     thumbnails: list[Matched]
 
 
+class Versions:
+    """A model and its versions fitted without each fold. The towers and the reader run once for all of them.
+
+    Args:
+        embedder: the model, as `trainer.runs` opens it.
+        folds: the model fitted without each fold; empty if not available.
+    """
+
+    def __init__(self, embedder: Embedder, folds: Sequence[Fitted] = ()) -> None:
+        self.embedder, self.folds = embedder, folds
+
+    def pictures(self, digests: Sequence[str], source: PictureSource, keep: bool) -> list[Vectors]:
+        """Embed thumbnails: (n, d) float32 of length 1 by the model, then by each fold's version.
+
+        Raises:
+            RunUnusable: the model's vectors can't be compared.
+        """
+        model, reader = inner_of(self.embedder), self._reader()
+        pooled = model.features.pictures(digests, source, uncounted, keep=keep)
+        seen = [heads.pictures(pooled) for heads in self._heads(model)]
+        read = None if reader is None else reader.reader.picture_vectors(digests, source, uncounted, keep=keep)
+        return self._with_reader(seen, reader, read)
+
+    def titles(self, titles: Sequence[str], count: Callable[[int], None], keep: bool) -> list[Vectors]:
+        """Embed titles, as `pictures` does; `count` receives the number of embedded titles."""
+        model, reader = inner_of(self.embedder), self._reader()
+        pooled = model.features.titles(titles, count, keep=keep)
+        said = [heads.titles(pooled) for heads in self._heads(model)]
+        read = None if reader is None else reader.reader.title_vectors(titles, uncounted, keep=keep)
+        return self._with_reader(said, reader, read)
+
+    def _heads(self, model: CachedEmbedder) -> list[Heads]:
+        return [model.heads, *(fold.heads for fold in self.folds)]
+
+    def _reader(self) -> WithReader | None:
+        return self.embedder if isinstance(self.embedder, WithReader) else None
+
+    def _with_reader(self, vectors: list[Vectors], reader: WithReader | None, read: Vectors | None) -> list[Vectors]:
+        if reader is not None and read is not None:
+            weights = [reader.weights, *(fold.weights or reader.weights for fold in self.folds)]
+            vectors = [side_by_side(one, read, weight) for one, weight in zip(vectors, weights, strict=True)]
+        usable(vectors[0])
+        return vectors
+
+
+def titles_in(content: bytes, name: str) -> list[str]:
+    """Return the titles in a file: UTF-8 with or without a byte-order mark, one title per line, blank lines skipped.
+
+    Raises:
+        BadSetting: the content is not UTF-8; the message contains `name`.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadSetting(f"{name} is not valid UTF-8 (byte {error.start + 1}); save it as UTF-8") from error
+    # Not `splitlines`: it also splits at rarer characters, which a title may contain.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line.strip() for line in lines if line.strip()]
+
+
 def match_titles(
-    embedder: Embedder,
+    versions: Versions,
     picture: QueryPicture,
     titles: Sequence[str],
     pairs: Sequence[Pair],
     *,
+    database: Database,
+    shown: frozenset[str],
     channels: Collection[str] = (),
-    database: Database | None = None,
     calibrated: Calibrated | None = None,
-    shown: frozenset[str] | None = None,
     progress: Progress | None = None,
 ) -> Matched:
     """Rank titles by how well they fit a thumbnail, and each title among the titles of the store's pairs.
 
     Args:
-        embedder: the model.
+        versions: the model, and its versions for the folds of `calibrated`.
         picture: the thumbnail, stored or from a file.
         titles: the ideas; duplicates are ranked once.
         pairs: all pairs of the store.
+        database: the store, in which the words on the thumbnail are looked up or cached.
+        shown: digests of the pairs' thumbnails that show the same picture, see `trainer.data.showing`.
         channels: ids of the channels to compare with; empty for all.
-        database: the store, used to recognise the picture among the pairs' thumbnails at any size and encoding, and to
-            look up or cache the words on it. None: it is recognised only by its bytes, and its words are not read.
         calibrated: converts scores to probabilities; None for no probabilities.
-        shown: digests of the pairs' thumbnails that show the same as this one, if already known.
         progress: receives each distinct title.
 
     Raises:
@@ -126,10 +185,10 @@ def match_titles(
     """
     times = Counter(title.strip() for title in titles if title.strip())
     if not times:
-        raise BadSetting("there is no title to match; give one or more after the picture, or a file with --titles")
+        raise BadSetting("no titles were given; give titles after IMAGE, or a file with --titles")
     for title in times:
         require_unicode(title)
-    shown = _same_pictures(database, picture, pairs) if shown is None else shown | {picture.digest}
+    shown |= {picture.digest}
     others = [
         pair.title
         for pair in pairs
@@ -140,8 +199,6 @@ def match_titles(
     mine = _current(pairs, picture, shown)
     # Pictures that are not in the store are not cached in it.
     keep = picture.video_id is not None
-    folds = () if calibrated is None else calibrated.folds
-    versions = embedder if isinstance(embedder, Versions) else Versions(embedder, folds)
     queries = [vectors[0] for vectors in versions.pictures([picture.digest], picture, keep)]
     scores = _scores(versions, queries, list(times), [*others, *mine], progress or Silent())
     rivals = np.array([[of[title] for title in others] for of in scores])
@@ -158,32 +215,20 @@ def match_titles(
 
     ideas = [placed(title, n) for title, n in times.items()]
     current = [placed(title, 1, videos) for title, videos in mine.items()]
-    words = None if database is None else _words(database, picture, keep)
+    words = _words(database, picture, keep)
     return Matched(picture.name, _best_first(ideas), _best_first(current), len(others), words)
 
 
 def _words(database: Database, picture: QueryPicture, keep: bool) -> str | None:
     """Read the words on a thumbnail; None if the packages that read them are not installed."""
     try:
-        return read_words(database, RapidReader(), [picture.digest], picture, _silent, keep=keep)[picture.digest]
+        return read_words(database, RapidReader(), [picture.digest], picture, uncounted, keep=keep)[picture.digest]
     except ReaderMissing:
         return None
 
 
-def _silent(_n: int) -> None:
-    pass
-
-
 def _best_first(titles: list[Placed]) -> list[Placed]:
     return sorted(titles, key=lambda title: -title.score)
-
-
-def _same_pictures(database: Database | None, picture: QueryPicture, pairs: Sequence[Pair]) -> frozenset[str]:
-    """Digests of the stored thumbnails that show the same as the query picture."""
-    same = frozenset([picture.digest])
-    if database is None:
-        return same
-    return same | showing(database, picture.image, (pair.picture_sha256 for pair in pairs))
 
 
 def _current(pairs: Sequence[Pair], picture: QueryPicture, shown: frozenset[str]) -> dict[str, tuple[str, ...]]:
@@ -205,7 +250,7 @@ def _scores(
     seen = frozenset(known)
     new = [title for title in ideas if title not in seen]
     scores: list[dict[str, float]] = [{} for _ in queries]
-    with progress.phase("Comparing titles", len(known) + len(new)) as count:
+    with progress.phase("Embedding titles", len(known) + len(new)) as count:
         for titles, keep in ((known, True), (new, False)):
             if titles:
                 said = versions.titles(titles, count, keep)

@@ -77,8 +77,8 @@ def open_picture(database: Database, name: str) -> QueryPicture:
     if found is not None:
         return found
     if is_folder:
-        raise BadSetting(f"{name} is a folder; name a picture's file, or the id of a video in the store")
-    raise BadSetting(f"{name!r} is neither a file nor a video in the store; check the path or the video's id")
+        raise BadSetting(f"{name} is a folder; use an image file, or the id of a video in the store")
+    raise BadSetting(f"{name!r} is neither a file nor a video in the store; check the path or the video id")
 
 
 _LINK = re.compile(
@@ -106,7 +106,7 @@ def stored_picture(database: Database, video_id: str) -> QueryPicture | None:
         return None
     title, digest = video
     if digest is None:
-        raise BadSetting(f"video {video_id} has no picture in the store yet; run 'thumbtune sync', or name a file")
+        raise BadSetting(f"video {video_id} has no thumbnail in the store yet; run 'thumbtune sync', or use a file")
     return QueryPicture(video_id, digest, StoredPictures(database).load([digest])[0], video_id, title)
 
 
@@ -121,9 +121,9 @@ def _from_file(path: Path, name: str) -> QueryPicture:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         reason = "permission denied" if error.errno in (errno.EACCES, errno.EPERM) else str(error.strerror or error)
-        raise BadSetting(f"{name} can't be read ({reason}); check the file, or name another") from error
+        raise BadSetting(f"{name} can't be read ({reason}); check the file, or use another") from error
     if len(content) > _MAX_BYTES:
-        raise BadSetting(f"{name} is larger than {_MAX_BYTES // 1_000_000} MB; name a smaller picture")
+        raise BadSetting(f"{name} is larger than {_MAX_BYTES // 1_000_000} MB; use a smaller file")
     return read_picture(content, name)
 
 
@@ -142,7 +142,7 @@ def read_picture(content: bytes, name: str) -> QueryPicture:
         warnings.simplefilter("ignore")
         width, height = _size(content, name)
         if width * height > MAX_PICTURE_PIXELS:
-            raise BadSetting(f"{name} has {width} x {height} pixels, more than {_MILLIONS} million; make it smaller")
+            raise BadSetting(f"{name} has {width} x {height} pixels; the limit is {_MILLIONS} million")
         image = _decoded(content, name)
     return QueryPicture(name, hashlib.sha256(content).hexdigest(), image)
 
@@ -150,14 +150,14 @@ def read_picture(content: bytes, name: str) -> QueryPicture:
 def _size(content: bytes, name: str) -> tuple[int, int]:
     """Width and height from the file's header. Only formats that Pillow decodes by itself are opened."""
     if not content:
-        raise BadSetting(f"{name} is empty; name a picture ({_KINDS})")
+        raise BadSetting(f"{name} is empty; use a {_KINDS} file")
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return image.size
     except Image.DecompressionBombError as error:
-        raise BadSetting(f"{name} has more than {_MILLIONS} million pixels; make it smaller") from error
+        raise BadSetting(f"{name} has more than {_MILLIONS} million pixels, which is the limit") from error
     except DECODER_ERRORS as error:
-        raise BadSetting(f"{name} is not a picture that can be read; name a {_KINDS} file") from error
+        raise BadSetting(f"{name} is not a supported image; use a {_KINDS} file") from error
 
 
 def _decoded(content: bytes, name: str) -> Image.Image:
@@ -165,4 +165,4 @@ def _decoded(content: bytes, name: str) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return displayed(image)
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise BadSetting(f"{name} can't be decoded ({error}); save it anew, or name another file") from error
+        raise BadSetting(f"{name} can't be decoded ({error}); save it again, or use another file") from error

@@ -14,7 +14,6 @@ from PIL import Image
 from trainer.data import PictureSource, batches, framed, without_bars
 from trainer.errors import BadSetting, NotAClip
 from trainer.models.families import image_processor, in_one_shape, paired, read_as_trained, sees_and_reads
-from trainer.models.fingerprints import fingerprint
 from trainer.models.titles import text_limit, token_counts
 from trainer.settings import Bars, Fit
 
@@ -28,7 +27,6 @@ __all__ = [
     "as_text",
     "framed_source",
     "load_clip",
-    "load_encoder",
     "pick_device",
     "title_vectors",
 ]
@@ -51,7 +49,7 @@ def pick_device(wanted: str) -> str:
     if wanted == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if here[name])
     if not here.get(wanted, False):
-        raise BadSetting(f"device {wanted!r} is not available here; use --device auto or cpu")
+        raise BadSetting(f"device {wanted!r} is not available on this machine; use --device auto or cpu")
     return wanted
 
 
@@ -201,7 +199,7 @@ def _embed(model: SentenceTransformer, inputs: Sequence[str] | Sequence[Image.Im
     return vectors
 
 
-def load_encoder(name: str, device: str, *, option: str = "--model", text_model: str | None = None) -> Encoder:
+def load_clip(name: str, device: str, *, option: str = "--model", text_model: str | None = None) -> SentenceTransformer:
     """Load a model that embeds thumbnails and titles. Weights must be in safetensors; remote code is never run.
 
     Args:
@@ -213,12 +211,6 @@ def load_encoder(name: str, device: str, *, option: str = "--model", text_model:
     Raises:
         UnknownModel, NoNetwork, NotAClip, DamagedModel: see `trainer.errors`.
     """
-    model = load_clip(name, device, option=option, text_model=text_model)
-    return Encoder(model, name, fingerprint(model), device)
-
-
-def load_clip(name: str, device: str, *, option: str = "--model", text_model: str | None = None) -> SentenceTransformer:
-    """Load a model as `load_encoder` does, without its fingerprint, which requires hashing all weights."""
     from trainer.models.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
 
     model = load_model(name, device, option=option)
@@ -227,7 +219,7 @@ def load_clip(name: str, device: str, *, option: str = "--model", text_model: st
         model = paired(model, load_model(text_model, device, option="--text-model", text_only=True))
     if not sees_and_reads(model):
         raise NotAClip(
-            f"{name} does not embed both pictures and text; name a model that does with {option}, for example "
+            f"{name} does not embed both images and texts; use another model with {option}, for example "
             "sentence-transformers/clip-ViT-B-32"
         )
     read_as_trained(model)

@@ -106,13 +106,13 @@ def in_one_shape(model: SentenceTransformer, name: str) -> SentenceTransformer:
     routes = {kind: route(model, kind) for kind in ("image", "text")}
     for kind, modules in routes.items():
         if not modules:
-            raise NotAClip(f"{name} has no route for {kind}; name a model that embeds pictures and texts alone")
+            raise NotAClip(f"{name} has no route for a single {kind}; use a model that embeds each separately")
     ended = {kind: _with_matrix(modules, model.truncate_dim) for kind, modules in routes.items()}
     sizes = {kind: int(_matrix(modules).out_features) for kind, modules in ended.items()}
     if sizes["image"] != sizes["text"]:
         raise NotAClip(
-            f"{name} embeds pictures as {sizes['image']} numbers and texts as {sizes['text']}, which can't be "
-            "compared; name models that were trained for each other"
+            f"{name} embeds images in {sizes['image']} dimensions and texts in {sizes['text']}, so they can't be "
+            "compared; use models that were trained together"
         )
     return SentenceTransformer(
         modules=[Router({"text": ended["text"], "image": ended["image"]})],
@@ -256,7 +256,7 @@ def _last_matrix(modules: list[Any]) -> nn.Linear | None:
 
 def _matrix(modules: list[Any]) -> nn.Linear:
     layer = _last_matrix(modules)
-    assert layer is not None, "asked only of models in one shape"
+    assert layer is not None, "called only for models from `in_one_shape`"
     return layer
 
 
@@ -281,4 +281,4 @@ def _width(modules: list[Any]) -> int:
     for module in reversed(modules):
         if hasattr(module, "get_embedding_dimension"):
             return int(module.get_embedding_dimension())
-    raise NotAClip("the model does not tell the length of its vectors; name another with --model")
+    raise NotAClip("the model does not declare the size of its embeddings; use another model with --model")

@@ -22,6 +22,7 @@ from trainer.models.lazy import LazyModel, TitleModel
 from trainer.models.projections import Heads
 from trainer.models.titles import is_mostly_foreign
 from trainer.models.towers import BATCH
+from trainer.progress import uncounted
 from trainer.settings import Bars, Fit
 
 __all__ = ["CachedEmbedder", "Features", "TitleFeatures"]
@@ -94,7 +95,7 @@ class Features:
                 yield batch, np.array(counts, np.float32)[:, None]
 
         cache = _Cache(self.database, key, "text", 1, keep)
-        return cache.filled([_digest(title) for title in titles], encode, lambda _n: None)[:, 0]
+        return cache.filled([_digest(title) for title in titles], encode, uncounted)[:, 0]
 
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts
@@ -130,7 +131,7 @@ class TitleFeatures:
 
         def encode(missing: Sequence[str]) -> Encoded:
             for batch in batches(sorted(missing, key=lambda digest: len(by_digest[digest])), BATCH):
-                yield batch, self.model.vectors([by_digest[digest] for digest in batch], lambda _n: None)
+                yield batch, self.model.vectors([by_digest[digest] for digest in batch], uncounted)
 
         return cache.filled([_digest(title) for title in titles], encode, count)
 

@@ -22,6 +22,7 @@ from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
 from trainer.models.titles import language_of, text_limit, token_counts
 from trainer.models.towers import BATCH, Towers, prefetched
+from trainer.progress import uncounted
 from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ class TitleModel:
             if row is not None and isinstance(width, int):
                 return row.fingerprint, width
         model = self._loaded = self._read()
-        found, width = fingerprint(model), title_vectors(model, ["title"], lambda _n: None).shape[1]
+        found, width = fingerprint(model), title_vectors(model, ["title"], uncounted).shape[1]
         if files is not None and files == self._files():
             _remember(self._database, files, ModelFacts(found, {"width": width}, None))
         return found, width

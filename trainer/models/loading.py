@@ -103,7 +103,7 @@ def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only:
             )
             raise DamagedModel(
                 f"the checkpoint of {name} {what} {shown}, which would be replaced by random numbers or ignored; "
-                f"copy or download it again, or name another with {option}"
+                f"copy or download it again, or use another model with {option}"
             )
 
 
@@ -124,7 +124,7 @@ def _hub_has(name: str, option: str) -> bool:
         HfApi().model_info(full, timeout=_HUB_TIMEOUT_S)
     except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
         raise UnknownModel(
-            f"the hub has no model {full}, or gives no access to it; check the name, or give a folder with {option}"
+            f"the hub has no model {full}, or denies access to it; check the name, or use a folder with {option}"
         ) from error
     except Exception:
         # Offline mode, a refused connection, a timeout and a DNS failure have different exception classes, which depend
@@ -147,7 +147,7 @@ def _mapped(name: str, option: str) -> Iterator[None]:
             base = " or --title-model base" if option == "--title-model" else ""
             raise NoNetwork(
                 f"{name} is not in the local cache and the model hub can't be reached; "
-                f"connect once to download it, or name a local folder with {option}{base}"
+                f"connect to the network to download it, or use a local folder with {option}{base}"
             ) from error
         raise DamagedModel(_damaged(name, error, option)) from error
 
@@ -155,11 +155,11 @@ def _mapped(name: str, option: str) -> Iterator[None]:
 def _damaged(name: str, error: Exception, option: str) -> str:
     if "trust_remote_code" in str(error):
         return (
-            f"{name} comes with code of its own, which is never run here; name a model that the installed libraries "
-            f"know with {option}"
+            f"{name} requires code from its repository, which is never executed; use a model that the installed "
+            f"libraries support with {option}"
         )
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"{name} can't be loaded ({first[:200]}); copy or download it again, or name another with {option}"
+    return f"{name} can't be loaded ({first[:200]}); copy or download it again, or use another model with {option}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -15,7 +15,7 @@ _PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _OF_A_RUN = ("base", "champion", "tuned")
 """Words that name a run's model only together with the run. They never name a model on the hub."""
 _TAKEN = {
-    "--model": "N:base (what run N started from)",
+    "--model": "N:base (the base model of run N)",
     "--text-model": "a sentence model",
     "--title-model": "base (the base model's own text tower)",
 }
@@ -44,15 +44,15 @@ def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
             return folder
     except (OSError, RuntimeError) as error:
         # OSError: the name is too long for a file, or the folder is unreadable. RuntimeError: ~ names an unknown user.
-        reason = error.strerror if isinstance(error, OSError) else "there is no such home folder"
+        reason = error.strerror if isinstance(error, OSError) else "no such home folder"
         raise UnknownModel(
-            f"{name} is not a model's folder ({reason}); name a folder or a hub name with {option}"
+            f"{name} is not a model folder ({reason}); use a folder or a hub name with {option}"
         ) from error
     if exists or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UnknownModel(f"{name} is not a model's folder; name a folder or a hub name with {option}")
+        raise UnknownModel(f"{name} is not a model folder; use a folder or a hub name with {option}")
     # A repository's name has no colon (huggingface_hub.utils.validate_repo_id), and a number is a run's id.
     if name in _OF_A_RUN or ":" in name or name.isdecimal():
-        raise UnknownModel(f"{name!r} names no model; {option} takes {takes or _TAKEN[option]}, a folder or a hub name")
+        raise UnknownModel(f"{name!r} is not a model; {option} takes {takes or _TAKEN[option]}, a folder or a hub name")
     return None
 
 
@@ -60,18 +60,18 @@ def _check(folder: Path, option: str) -> None:
     """Reject a folder that would cause an obscure error in the libraries, or whose weights can run code."""
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UnknownModel(
-            f"{folder} holds no model (neither config.json nor modules.json); name another with {option}"
+            f"{folder} contains no model (no config.json or modules.json); use another folder with {option}"
         )
     # Each module is checked, because safetensors of one module do not replace the pickle of another.
     modules = (module.iterdir() for module in _modules(folder, option) if module.is_dir())
     if any(_pickles_alone(files) for files in (folder.rglob("*"), *modules)):
         raise DamagedModel(
-            f"{folder} has weights as pickles only, which can run code when loaded; "
-            f"convert it to safetensors, or name another model with {option}"
+            f"{folder} has weights only as pickles, which can execute code when they are loaded; "
+            f"convert them to safetensors, or use another model with {option}"
         )
     if not any(folder.rglob("*.safetensors")):
         raise DamagedModel(
-            f"{folder} has no weights (*.safetensors); copy the whole model, or name another with {option}"
+            f"{folder} has no weights (*.safetensors); copy the whole model, or use another model with {option}"
         )
 
 
@@ -84,7 +84,7 @@ def _modules(folder: Path, option: str) -> list[Path]:
         return [folder / module["path"] for module in json.loads(listed.read_bytes())]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedModel(
-            f"{listed} is not a list of modules; copy the whole model, or name another with {option}"
+            f"{listed} is not a list of modules; copy the whole model, or use another model with {option}"
         ) from error
 
 

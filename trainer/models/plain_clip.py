@@ -75,7 +75,7 @@ class PlainClip:
                 torchvision is installed.
         """
         if importlib.util.find_spec("torchvision") is not None:
-            raise ValueError("with torchvision, the libraries resize pictures by other code")
+            raise ValueError("torchvision is installed, so the libraries resize pictures differently")
         about = self._tower("vision")
         size = int(about["patch_size"])
         seen = torch.stack([self._prepared(image) for image in images])
@@ -151,13 +151,13 @@ class PlainClip:
         """Resize, center-crop (if the model's settings say so) and normalise a picture: (3, height, width) float32."""
         about = _preprocessing(self.folder)
         if not all(about[step] for step in ("do_resize", "do_rescale", "do_normalize")):
-            raise ValueError("a step of the usual preprocessing is left out")
+            raise ValueError("the preprocessing leaves out a usual step")
         resized = np.asarray(image.resize(_size(image, about["size"]), Image.Resampling(int(about["resample"]))))
         if about["do_center_crop"]:
             high, wide = (int(about["crop_size"][side]) for side in ("height", "width"))
             top, left = (resized.shape[0] - high) // 2, (resized.shape[1] - wide) // 2
             if min(top, left) < 0:
-                raise ValueError("the square is larger than the picture that it is cut from")
+                raise ValueError("the crop is larger than the picture")
             resized = resized[top : top + high, left : left + wide]
         square = resized.astype(np.float32) * np.float32(about["rescale_factor"])
         mean, std = (np.array(about[name], np.float32) for name in ("image_mean", "image_std"))
@@ -192,7 +192,7 @@ def _preprocessing(folder: Path) -> Mapping[str, Any]:
             about = json.loads(path.read_text(encoding="utf-8"))
             found = {**_STEPS, "resample": 3, "rescale_factor": 1 / 255, **(about if key is None else about[key])}
             return {**found, "size": _sized(found, "shortest_edge"), "crop_size": _sized(found, "height", "width")}
-    raise ValueError("the folder says nothing about preprocessing")
+    raise ValueError("the folder has no preprocessing settings")
 
 
 class _Weights:

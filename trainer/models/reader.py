@@ -27,6 +27,7 @@ from trainer.models.lazy import Facts, LazyModel, TitleModel
 from trainer.models.projections import Heads
 from trainer.models.reading import RapidReader, Reader, read_words
 from trainer.models.towers import BATCH
+from trainer.progress import uncounted
 from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, Fit
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class ReaderModel(LazyModel):
             NotAClip: always.
         """
         raise NotAClip(
-            "the reader is no sentence-transformers model: it has no vision tower to train and can't be exported; "
+            "the reader is not a sentence-transformers model: it has no vision tower to train, and can't be exported; "
             "train it with --train projection or ridge, and use it with 'thumbtune search' and 'match'"
         )
 
@@ -130,18 +131,18 @@ class ReaderModel(LazyModel):
     ) -> Iterator[Vectors]:
         """Read thumbnails and embed their words, always in fp32. Yields (n, d) float32 of length 1 for each batch."""
         for batch in batches(digests, BATCH):
-            words = read_words(self._database, self._reader, batch, source, _silent, keep=keep)
+            words = read_words(self._database, self._reader, batch, source, uncounted, keep=keep)
             vectors = np.zeros((len(batch), self._texts.width + 1), np.float32)
             worded = [row for row, digest in enumerate(batch) if words[digest]]
             if worded:
-                vectors[worded, :-1] = self._texts.vectors([words[batch[row]] for row in worded], _silent)
+                vectors[worded, :-1] = self._texts.vectors([words[batch[row]] for row in worded], uncounted)
             vectors[[row for row, digest in enumerate(batch) if not words[digest]], -1] = 1
             yield vectors
 
     def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Embed titles, always in fp32. Yields (n, d) float32 of length 1 for each batch."""
         for batch in batches(titles, BATCH):
-            yield np.pad(self._texts.vectors(list(batch), _silent), ((0, 0), (0, 1)))
+            yield np.pad(self._texts.vectors(list(batch), uncounted), ((0, 0), (0, 1)))
 
 
 def _place(text_model: str) -> str:
@@ -152,7 +153,3 @@ def _place(text_model: str) -> str:
     if found is None or found.origin is None:
         return text_model
     return str(Path(found.origin).parent / "model")
-
-
-def _silent(_n: int) -> None:
-    pass

@@ -145,8 +145,8 @@ def _engine() -> Any:
     except ImportError as error:
         # The packages are installed, but a system library is missing, as for OpenCV on a server without a display.
         raise ReaderMissing(
-            f"the packages that read words can't be imported ({error}); {INSTALL}, and where a system library such as "
-            "libGL is missing, install opencv-python-headless in place of opencv-python"
+            f"the reader's packages can't be imported ({error}); run {INSTALL}; if a system library such as libGL is "
+            "missing, install opencv-python-headless instead of opencv-python"
         ) from error
     # The operations are small, so more threads cost more CPU time than they save.
     engine = RapidOCR(
@@ -164,7 +164,7 @@ def _engine() -> Any:
 
 
 def _missing() -> ReaderMissing:
-    return ReaderMissing(f"reading the words on thumbnails needs the extra 'reader'; {INSTALL}")
+    return ReaderMissing(f"reading the words on thumbnails requires the extra 'reader'; run {INSTALL}")
 
 
 def _bounded(image: Image.Image) -> Image.Image:

@@ -41,7 +41,7 @@ def pick_precision(wanted: str, device: str) -> str:
     if wanted == "auto":
         return "bf16" if fast else "fp32"
     if wanted == "bf16" and not fast:
-        raise BadSetting("precision 'bf16' is not in this device's hardware; use --precision fp32 or auto")
+        raise BadSetting("this device does not support precision 'bf16' in hardware; use --precision fp32 or auto")
     return wanted
 
 

@@ -144,7 +144,7 @@ class _Wanted:
 
 def _push(wanted: _Wanted, write: Callable[[Path, str], int], hub: Hub, progress: Progress) -> Pushed:
     _check_name(wanted.repo)
-    with quiet_libraries(), progress.phase("Asking the hub"):
+    with quiet_libraries(), progress.phase("Checking the hub"):
         there = hub.open(wanted.repo, wanted.kind)
         existed = there.look(wanted.private) is not None
     with can_save(Path("the temporary folder")):
@@ -158,7 +158,7 @@ def _push(wanted: _Wanted, write: Callable[[Path, str], int], hub: Hub, progress
             # Check again: the repository may have become public during the export, and a push can't be undone.
             is_private = there.look(wanted.private)
             if is_private is None:
-                raise PushFailed(f"{there.repo} was created, but the hub does not show it; run again in a moment")
+                raise PushFailed(f"{there.repo} was created, but the hub does not list it yet; run again in a minute")
             commit = there.upload(folder, f"Upload {wanted.kind} {source_id}", existed=existed)
     return Pushed(there.repo, there.url, is_private, commit, source_id)
 
@@ -199,9 +199,9 @@ class Hub:
             who = api.whoami()
             return str(who["name"]), who.get("auth", {}).get("accessToken", {}).get("role")
 
-        owner, role = _Repository(self, api, token, repo, kind).call("who is asking", self.ask_s, ask)
+        owner, role = _Repository(self, api, token, repo, kind).call("the owner of the token", self.ask_s, ask)
         if role == "read":
-            raise TokenRefused(f"the hub's token can only read; make one with write access at {_TOKENS}")
+            raise TokenRefused(f"the hub's token is read-only; create a token with write access at {_TOKENS}")
         return _Repository(self, api, token, repo if "/" in repo else f"{owner}/{repo}", kind)
 
 
@@ -210,7 +210,7 @@ def _token() -> str:
     if not token:
         raise NoToken(
             "there is no access token for the hub on this machine; "
-            f"run 'hf auth login', or set HF_TOKEN to one with write access from {_TOKENS}"
+            f"run 'hf auth login', or set HF_TOKEN to a token with write access from {_TOKENS}"
         )
     if not (token.isascii() and token.isprintable()) or " " in token:
         # Otherwise the HTTP library would refuse it later and quote it.
@@ -243,16 +243,16 @@ class _Repository:
                 return None
             return bool(info.private)
 
-        found = self.call(f"whether {self.repo} exists", seconds, ask)
+        found = self.call(f"the status of {self.repo}", seconds, ask)
         if found is False and private:
             raise PublicRepository(
-                f"{self.repo} already exists and is public; name another, make it private on the hub, or use --public"
+                f"{self.repo} exists and is public; use another name, make it private on the hub, or use --public"
             )
         return found
 
     def create(self, private: bool) -> None:
         self.call(
-            f"to make {self.repo}",
+            f"the creation of {self.repo}",
             self.hub.ask_s,
             lambda: self.api.create_repo(self.repo, repo_type=self.kind, private=private, exist_ok=True),
         )
@@ -260,7 +260,7 @@ class _Repository:
     def upload(self, folder: Path, message: str, *, existed: bool) -> str:
         """Commit the folder's files; return the commit's id. A retry sends only the files that are still missing."""
         done = self.call(
-            f"to take files for {self.repo}",
+            f"the upload to {self.repo}",
             self.hub.send_s,
             lambda: self.api.upload_folder(
                 repo_id=self.repo,
@@ -283,13 +283,13 @@ class _Repository:
                     # A traceback shows causes, so a cause that contains the token is dropped.
                     told_token = any(self.token in str(cause) for cause in _causes(error))
                     raise self._mapped(asked, error) from (None if told_token else error)
-                logger.info("the hub was asked %s and failed (%s); trying again", asked, type(error).__name__)
+                logger.info("the request for %s failed (%s); trying again", asked, type(error).__name__)
                 time.sleep(pause)
-        raise AssertionError("the last try has no pause")
+        raise AssertionError("the last attempt has no pause")
 
     def _mapped(self, asked: str, error: Exception) -> PushFailed:
         if isinstance(error, OfflineModeIsEnabled):
-            return HubUnreachable("HF_HUB_OFFLINE is set, so the hub is not asked; unset it to push")
+            return HubUnreachable("HF_HUB_OFFLINE is set, so nothing can be pushed; unset it")
         answer = _answer(error)
         if answer is None:
             if any(isinstance(cause, HTTPError | ConnectionError | TimeoutError) for cause in _causes(error)):
@@ -297,17 +297,17 @@ class _Repository:
                     f"the hub can't be reached at {self.api.endpoint}; check the network, and run again later"
                 )
             # The answer has another form than the library expects, or its native uploader failed.
-            return PushFailed(f"the hub was asked {asked}, which failed ({self._told(error)}); run again later")
+            return PushFailed(f"the request for {asked} failed ({self._told(error)}); run again later")
         status = answer.response.status_code
         why = f" ({self._told(answer.server_message)})" if answer.server_message else ""
         if status == 401:
             return TokenRefused(f"the hub rejected the token{why}; run 'hf auth login', or set HF_TOKEN to a valid one")
         if status == 403:
             return TokenRefused(
-                f"the hub's token may not write to {self.repo}{why}; use your own name or organisation, "
+                f"the hub's token has no permission to write to {self.repo}{why}; use your own name or organisation, "
                 f"and a token with write access from {_TOKENS}"
             )
-        return PushFailed(f"the hub was asked {asked}, and answered {status}{why}; run again later")
+        return PushFailed(f"the request for {asked} failed with status {status}{why}; run again later")
 
     def _told(self, said: object) -> str:
         """Return the first line of a message, shortened, without the token."""

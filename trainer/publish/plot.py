@@ -74,7 +74,7 @@ def plot_runs(database: Database, path: Path) -> int:
         losses = losses_of(session, [run.run_id for run in runs[-_LOSS_CURVES:]])
         champions = champion_ids(session)
     if not runs:
-        raise RunUnusable("no run has finished yet, so there is nothing to plot; run 'thumbtune train' first")
+        raise RunUnusable("there are no finished runs to plot; run 'thumbtune train' first")
     save(draw_runs(runs, losses, champions), path)
     return len(runs)
 
@@ -93,12 +93,12 @@ def save(figure: Figure, path: Path) -> None:
     try:
         path.write_bytes(drawn.getvalue())
     except OSError as error:
-        raise CantSave(f"{path} can't be written ({error.strerror}); name another file") from error
+        raise CantSave(f"{path} can't be written ({error.strerror}); use another file") from error
 
 
 def _check_suffix(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
-        raise BadSetting(f"{str(path)!r} is not a supported plot file; end its name in one of {', '.join(SUFFIXES)}")
+        raise BadSetting(f"{str(path)!r} is not a supported plot file; use one of the suffixes {', '.join(SUFFIXES)}")
 
 
 def draw_runs(runs: Sequence[FinishedRun], losses: Losses | None = None, champions: Collection[int] = ()) -> Figure:

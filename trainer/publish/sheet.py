@@ -58,9 +58,9 @@ def check_sheet_path(path: Path) -> None:
         BadSetting: its name does not end in `.png`, it is a folder, or its parent folder does not exist.
     """
     if path.suffix.lower() != ".png":
-        raise BadSetting(f"--out {path} is not the name of a PNG file; end it in .png")
+        raise BadSetting(f"--out {path} does not end in .png")
     if path.is_dir():
-        raise BadSetting(f"--out {path} is a folder; name a file in it")
+        raise BadSetting(f"--out {path} is a folder; use a file name")
     if not path.absolute().parent.is_dir():
         raise BadSetting(f"--out {path}: the folder {path.parent} does not exist; create it first")
 

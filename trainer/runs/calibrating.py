@@ -31,10 +31,10 @@ from store.training import (
     snapshot_info,
     write_known_model,
 )
-from trainer.data import Selection, StoredPictures, normalised, numbers_of
+from trainer.data import Selection, StoredPictures, normalised, numbers_of, positions_of
 from trainer.errors import NotEnoughPairs
-from trainer.fitting import Candidate, Fitted, WithReader, one_thread, triplets
-from trainer.models import CachedEmbedder, Embedder, Encoder, Heads, Vectors
+from trainer.fitting import Candidate, Fitted, inner_of, one_thread, triplets
+from trainer.models import Embedder, Heads, Vectors
 from trainer.progress import Progress, Silent
 from trainer.runs.in_use import InUse
 from trainer.runs.learning import open_again
@@ -84,9 +84,9 @@ def calibration_of(database: Database, used: InUse, progress: Progress | None = 
         run = None if used.run_id is None else get_run(session, used.run_id)
         snapshot_id = newest_snapshot(session) if run is None else run.snapshot_id
         if snapshot_id is None:
-            raise NotEnoughPairs("there is no snapshot to calibrate on yet; run 'thumbtune train' first")
+            raise NotEnoughPairs("there is no snapshot to calibrate on; run 'thumbtune train' first")
         key = _key(used, run, snapshot_info(session, snapshot_id).fingerprint)
-        heads = _heads_of(used.embedder)
+        heads = inner_of(used.embedder).heads
         known = _read(read_known_model(session, key), heads)
         if known is not None:
             return known
@@ -103,7 +103,8 @@ def _key(used: InUse, run: TrainingRun | None, snapshot: str) -> str:
     if run is not None and used.trained:
         model = f"{run.artifact_sha256} {run.base_fingerprint}"
     else:
-        model = _identity(used.embedder)
+        features = inner_of(used.embedder).features
+        model = f"{features.model.facts.fingerprint} {features.fit} {features.bars} {features.precision}"
     return hashlib.sha256(f"calibration {_METHOD} {model} {snapshot}".encode()).hexdigest()
 
 
@@ -112,7 +113,9 @@ def _calibrated(
 ) -> Calibrated:
     groups = [row.group_id for row in rows]
     if run is not None and used.trained and len(rows) <= MOST_REFITTED:
-        learner = open_again(database, run, _device_of(used.embedder), Selection(list(rows), {}, ()), progress)
+        # On another device, the cached vectors would be computed again.
+        device = inner_of(used.embedder).features.model.device
+        learner = open_again(database, run, device, Selection(list(rows), {}, ()), progress)
         if learner is not None:
             _require_enough(rows, range(len(rows)))
             as_train = [replace(row, split="train", negative_position=None) for row in rows]
@@ -125,8 +128,8 @@ def _calibrated(
 def _require_enough(rows: Sequence[ExampleRow], asked: Sequence[int]) -> None:
     if len(asked) < LEAST_ROWS or len({rows[at].group_id for at in asked}) < 2:
         raise NotEnoughPairs(
-            f"the model was not trained on {len(asked)} of the snapshot's train and valid thumbnails, and fewer than "
-            f"{LEAST_ROWS} say nothing about probabilities; they come with more videos"
+            f"only {len(asked)} of the snapshot's train and valid thumbnails were not used to train the model, and at "
+            f"least {LEAST_ROWS} are needed to estimate probabilities; sync more videos"
         )
 
 
@@ -155,7 +158,7 @@ def _as_it_is(
     with progress.phase("Calibrating on held-out rows", len(digests) + len(titles)) as count:
         seen = embedder.picture_vectors(digests, StoredPictures(database), count)
         said = embedder.title_vectors(titles, count)
-    picture_at, title_at = ({name: at for at, name in enumerate(names)} for names in (digests, titles))
+    picture_at, title_at = positions_of(digests), positions_of(titles)
     said = said[[title_at[row.title] for row in rows]]
     cut = folds([rows[at].group_id for at in chosen])
     parts = []
@@ -185,14 +188,14 @@ def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, aske
     return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
 
 
-def _stored(found: Calibrated, heads: Heads | None) -> ModelFacts:
+def _stored(found: Calibrated, heads: Heads) -> ModelFacts:
     """The cache entry. It contains only the folds' projections that differ from the model's own."""
-    own = {} if heads is None else heads.tensors()
+    own = heads.tensors()
     tensors = {
         f"{number} {name}": tensor.contiguous()
         for number, fitted in enumerate(found.folds)
         for name, tensor in fitted.heads.tensors().items()
-        if name not in own or not tensor.equal(own[name])
+        if not tensor.equal(own[name])
     }
     facts = {
         "calibration": asdict(found.calibration),
@@ -202,7 +205,7 @@ def _stored(found: Calibrated, heads: Heads | None) -> ModelFacts:
     return ModelFacts(digest, facts, save(tensors) if tensors else None)
 
 
-def _read(row: ModelFacts | None, heads: Heads | None) -> Calibrated | None:
+def _read(row: ModelFacts | None, heads: Heads) -> Calibrated | None:
     """Decode the result of `_stored`; None if there is no result, or its version differs."""
     if row is None:
         return None
@@ -218,32 +221,8 @@ def _read(row: ModelFacts | None, heads: Heads | None) -> Calibrated | None:
 
 
 def _fitted(
-    heads: Heads | None, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None
+    heads: Heads, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None
 ) -> Fitted | None:
     mine = {name.partition(" ")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{number} ")}
-    changed = None if heads is None else heads.with_tensors(mine)
+    changed = heads.with_tensors(mine)
     return None if changed is None else Fitted(changed, None if weights is None else Weights(**weights))
-
-
-def _heads_of(embedder: Embedder) -> Heads | None:
-    """The trained model's projections; None if they are not available separately."""
-    inner = embedder.model if isinstance(embedder, WithReader) else embedder
-    return inner.heads if isinstance(inner, CachedEmbedder) else None
-
-
-def _device_of(embedder: Embedder) -> str:
-    """The device on which the cached vectors were computed. On another device, they would be recomputed."""
-    inner = embedder.model if isinstance(embedder, WithReader) else embedder
-    if isinstance(inner, CachedEmbedder):
-        return inner.features.model.device
-    return inner.device if isinstance(inner, Encoder) else "cpu"
-
-
-def _identity(embedder: Embedder) -> str:
-    """A string of everything that determines the vectors of a model that no run trained."""
-    if isinstance(embedder, CachedEmbedder):
-        features = embedder.features
-        return f"{features.model.facts.fingerprint} {features.fit} {features.bars} {features.precision}"
-    if isinstance(embedder, Encoder):
-        return f"{embedder.fingerprint} {embedder.fit} {embedder.bars}"
-    raise TypeError(f"{type(embedder).__name__} is no model of its own")

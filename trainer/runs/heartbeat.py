@@ -30,7 +30,7 @@ def signs_of_life(database: Database, model: type[TrainingRun | Sweep], row_id: 
                 with database.write() as session:
                     say_alive(session, model, row_id)
             except StoreError as error:
-                logger.warning("%s %d could not note that it still runs: %s", model.__tablename__, row_id, error)
+                logger.warning("%s %d could not record that it is running: %s", model.__tablename__, row_id, error)
 
     thread = threading.Thread(target=tell, name="signs of life", daemon=True)
     thread.start()

@@ -62,8 +62,8 @@ def open_in_use(
     if which is None and (run is None or run[1] == "base"):
         of_run = "" if run is None else f" of run {run[0]}"
         progress.warn(
-            f"no trained model is in use for these channels, so this is the base model{of_run}; 'thumbtune train' "
-            "trains one"
+            f"no trained model is in use for these channels, so the base model{of_run} is used; run 'thumbtune train' "
+            "to train a model"
         )
     if which is None:
         which = DEFAULT_MODEL

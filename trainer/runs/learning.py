@@ -49,8 +49,8 @@ def open_learner(
         return _beside_reader(run.database, learner, chosen, settings, run.progress)
     if settings.with_reader:
         raise BadSetting(
-            f"--with-reader weighs models that are trained on cached features, and --train {settings.train!r} runs the "
-            "whole model; use --train projection or ridge"
+            f"--with-reader requires a model that is trained on cached features, and --train {settings.train!r} trains "
+            "the whole model; use --train projection or ridge"
         )
     if changed and in_use is not None:
         encoder = load_run_model(run.database, in_use.id, device=settings.device)
@@ -125,8 +125,8 @@ def _beside_reader(
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
     if in_use.base_fingerprint != base.facts.fingerprint:
         raise RunUnusable(
-            f"{base.name} is not the model that the champion, run {in_use.id}, started from (its fingerprint differs); "
-            "put the old one back, or use --from base"
+            f"{base.name} is not the base model of the champion, run {in_use.id} (its fingerprint differs); "
+            "restore the old model, or use --from base"
         )
     require_no_adapters(in_use)  # also checked before the work began, but another champion may have come into use since
     kept = load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")

@@ -84,8 +84,8 @@ def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
     before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
     if before is not None and after is not None and after < before:
         run.warn(
-            f"valid recall@1 fell from the base model's {before:.3f} to {after:.3f}: with these settings, training did "
-            "not help on videos that it did not see; 'thumbtune sweep' looks for better ones"
+            f"valid recall@1 decreased from {before:.3f} (base model) to {after:.3f}: training with these settings did "
+            "not help on held-out videos; 'thumbtune sweep' searches for better settings"
         )
 
 
@@ -111,11 +111,13 @@ def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[Exam
         return frozenset()
     known = contaminated(run.database, in_use.id, rows)
     if known:
-        whose = "its figures and this run's, which goes on from it," if goes_on(run.settings) else "its figures"
+        whose = (
+            "its metrics and those of this run, which continues from it," if goes_on(run.settings) else "its metrics"
+        )
         run.warn(
             f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
-            f"{sum(row.split != 'train' for row in rows)} held-out pairs, when another video showed it: {whose} are "
-            "too good"
+            f"{sum(row.split != 'train' for row in rows)} held-out pairs, which another video had before: {whose} are "
+            "too high"
         )
     return known
 

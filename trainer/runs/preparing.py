@@ -10,7 +10,7 @@ from typing import Any
 from store.db import Database
 from store.tables import TrainingRun
 from store.training import ExampleRow, champion, channel_titles, get_run
-from trainer.data import Selection, StoredPictures, channel_id, mine_negatives, write_snapshot
+from trainer.data import Selection, StoredPictures, channel_id, mine_negatives, positions_of, write_snapshot
 from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import Pooled, chosen_names
 from trainer.models import (
@@ -74,8 +74,8 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         theirs = run_settings(started_from).text_model_of_base()
         if theirs is not None and settings.reads() and started_from.base_model != READER:
             raise BadSetting(
-                f"the base of run {started_from.id} embeds titles with {theirs}, which leaves no place for the reader; "
-                "export it, and name the folder with --model"
+                f"the base model of run {started_from.id} embeds titles with {theirs}, which the reader would replace; "
+                "leave out the reader, or export the model and use its folder with --model"
             )
         if theirs is not None and not settings.reads():
             text_model = theirs
@@ -103,7 +103,7 @@ def _whose_base(database: Database, settings: TrainSettings, channels: Sequence[
         with database.read() as session:
             in_use = champion(session, channels)
         if in_use is None:
-            raise BadSetting("there is no champion to start from; train --from base, or 'thumbtune runs promote ID'")
+            raise BadSetting("there is no champion to start from; use --from base, or 'thumbtune runs promote ID'")
         require_no_adapters(in_use)
         check_base(in_use)
         return in_use
@@ -122,7 +122,8 @@ def require_no_adapters(run: TrainingRun) -> None:
     """
     if run.trained == "lora":
         raise RunUnusable(
-            f"run {run.id} trained LoRA adapters, which can't be trained on; use --from base, or promote another run"
+            f"run {run.id} trained LoRA adapters, from which training can't continue; "
+            "use --from base, or promote another run"
         )
 
 
@@ -152,7 +153,7 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
     if not any(re.fullmatch(settings.lora_targets, layer) for layer in layers):
         raise BadSetting(
             f"--lora-targets {settings.lora_targets!r} matches no layer's whole name; "
-            f"there are {layers[0]}, {layers[len(layers) // 2]}, {layers[-1]}, ..."
+            f"examples of names: {layers[0]}, {layers[len(layers) // 2]}, {layers[-1]}"
         )
     return []
 
@@ -164,15 +165,11 @@ def encode(
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})
-    with progress.phase("Encoding pictures", len(digests)) as count:
+    with progress.phase("Encoding thumbnails", len(digests)) as count:
         pictures = features.pictures(digests, StoredPictures(database), count)
     with progress.phase("Encoding titles", len(titles)) as count:
         texts = features.titles(titles, count)
-    return Pooled(pictures, texts, _numbered(digests), _numbered(titles))
-
-
-def _numbered(values: Sequence[str]) -> dict[str, int]:
-    return {value: number for number, value in enumerate(values)}
+    return Pooled(pictures, texts, positions_of(digests), positions_of(titles))
 
 
 def mine(
@@ -185,7 +182,7 @@ def mine(
         titles = sorted({example.title for example in chosen.examples})
         with progress.phase("Comparing titles", len(titles)) as count:
             found, title_fingerprint = _title_vectors(database, model, titles, settings, count)
-        at = _numbered(titles)
+        at = positions_of(titles)
 
         def embed(wanted: Sequence[str]) -> Vectors:
             return found[[at[title] for title in wanted]]

@@ -49,14 +49,16 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         f"{found.difference:+.3f} ({interval})",
     )
     if found.better and found.n < FEWEST:
-        return by_hand(decision, f"{found.n} pairs are too few, {FEWEST} are needed")
+        return by_hand(decision, f"{found.n} pairs are too few ({FEWEST} are needed)")
     return decision
 
 
 def by_hand(decision: Decision, why: str) -> Decision:
     """Keep the model in use, because only a user may decide."""
     return Decision(
-        False, f"{decision.reason}; the model in use does not change automatically: {why}; or decide by hand"
+        False,
+        f"{decision.reason}; the model in use does not change automatically, because {why}; "
+        "to change it, run 'thumbtune runs promote'",
     )
 
 
@@ -65,7 +67,7 @@ def decide_all_known(run_id: int, known: int) -> Decision:
     return Decision(
         False,
         f"the champion (run {run_id}) was trained on the title or thumbnail of each of the {known} valid pairs, "
-        "so nothing tells this model from it; or take this one into use by hand",
+        "so the two can't be compared; to use this model, run 'thumbtune runs promote'",
     )
 
 
@@ -81,15 +83,15 @@ def decide_unmeasured(run_id: int | None, new: float | None, why: str | None) ->
         why: why the champion's model can't be loaded; None if it can be loaded, but could not be scored this time.
     """
     if new is None:
-        return Decision(False, f"the valid split is empty, so nothing tells this model from {named(run_id)}")
+        return Decision(False, f"the valid split is empty, so this model can't be compared with {named(run_id)}")
     if why is None:
         return Decision(
             False,
-            f"{named(run_id)} could not be scored this time, though its model is there; "
-            "'thumbtune retrain --force' tries again",
+            f"{named(run_id)} could not be scored this time, but its model can be loaded; "
+            "run 'thumbtune retrain --force' to try again",
         )
     return Decision(
         False,
         f"valid recall@1 {new:.3f}; the model of {named(run_id)} can't be loaded, "
-        f"so the two were not compared: {why}, and run 'thumbtune retrain --force'; or take this one into use by hand",
+        f"so the two were not compared: {why}, and run 'thumbtune retrain --force'; or run 'thumbtune runs promote'",
     )

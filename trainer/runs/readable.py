@@ -13,7 +13,7 @@ from trainer.settings import TrainSettings
 __all__ = ["Unread", "find_unread"]
 
 _MULTILINGUAL = (
-    "a base that knows more may serve better, such as --model google/siglip2-base-patch16-224, or --model "
+    "a multilingual base model may be better, for example --model google/siglip2-base-patch16-224, or --model "
     "sentence-transformers/clip-ViT-B-32 with --text-model sentence-transformers/clip-ViT-B-32-multilingual-v1"
 )
 
@@ -39,8 +39,8 @@ def find_unread(database: Database, model: LazyModel, chosen: Selection, setting
     warnings = []
     if cut:
         warnings.append(
-            f"{cut} of {len(titles)} titles are longer than the {model.facts.limit} tokens that {model.name} reads; "
-            "what is beyond has no effect"
+            f"{cut} of {len(titles)} titles are longer than the limit of {model.name}, {model.facts.limit} tokens; "
+            "the rest of these titles is ignored"
         )
     foreign = [
         channel_id

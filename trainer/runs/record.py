@@ -76,9 +76,9 @@ def mark_stale(database: Database) -> None:
     """Mark runs and sweeps as `interrupted` if their process is known to have ended."""
     with database.write() as session:
         for stale in mark_interrupted(session, has_ended):
-            logger.warning("run %d was never ended: marked interrupted", stale)
+            logger.warning("run %d did not record its end; marked as interrupted", stale)
         for stale in mark_sweeps_interrupted(session, has_ended):
-            logger.warning("sweep %d was never ended: marked interrupted", stale)
+            logger.warning("sweep %d did not record its end; marked as interrupted", stale)
 
 
 def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
@@ -133,10 +133,10 @@ def recorded(run: Run) -> Iterator[None]:
     except KeyboardInterrupt as error:
         if _end(run, "interrupted", "stopped by a signal") == "done":
             raise TrainingInterrupted(
-                f"run {run.id} is done, and the signal came after that; 'thumbtune runs show {run.id}' tells of it"
+                f"run {run.id} was done before the signal arrived; 'thumbtune runs show {run.id}' shows its result"
             ) from error
         raise TrainingInterrupted(
-            f"run {run.id} was interrupted and is recorded so; run the command again: what was encoded is kept"
+            f"run {run.id} was interrupted; run the command again (encoded thumbnails and titles are kept)"
         ) from error
     except BaseException as error:
         # Any error is recorded and raised again: a bug must not leave a row that reads `running`.

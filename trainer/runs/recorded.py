@@ -94,11 +94,9 @@ def check_base(run: TrainingRun) -> None:
     try:
         model_folder(run.base_model, "--model")
     except (UnknownModel, DamagedModel) as error:
-        whole = "whole " if isinstance(error, DamagedModel) else ""
+        found = "is incomplete" if isinstance(error, DamagedModel) else "was not found"
         reason = f" ({error.__cause__.strerror})" if isinstance(error.__cause__, OSError) else ""
-        raise RunUnusable(
-            f"the base model of run {run.id} is not {whole}at {run.base_model} any more{reason}; put it back"
-        ) from error
+        raise RunUnusable(f"the base model of run {run.id} {found} at {run.base_model}{reason}; restore it") from error
 
 
 @dataclass(frozen=True)
@@ -130,14 +128,14 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
         run = get_run(session, run_id)
     if run.status != "done":
         raise RunUnusable(
-            f"run {run_id} is {run.status}, so it has no model; 'thumbtune runs' lists those that are done"
+            f"run {run_id} is {run.status}, so it has no model; 'thumbtune runs' lists the runs that are done"
         )
     settings = run_settings(run)
     base = base_of(database, run, device)
     if model == "base":
         return _RunModel(base, None, None, settings)
     if run.artifact_path is None or run.artifact_sha256 is None:
-        raise RunUnusable(f"run {run_id} is a sweep's trial, which keeps no model; train with its settings")
+        raise RunUnusable(f"run {run_id} is a trial of a sweep, which saves no model; train with its settings")
     path = tensors_file(database, run.artifact_path)
     kept = load_tensors(path, run.artifact_sha256)
     weights, tensors = (weights_in(kept) if settings.with_reader else None), without_weights(kept)
@@ -190,8 +188,8 @@ def base_of(
     )
     if changed is None and base.facts.fingerprint != run.base_fingerprint:
         raise RunUnusable(
-            f"{run.base_model} is not the model that run {run.id} started from (its fingerprint differs); "
-            "put the old one back, or train again"
+            f"{run.base_model} is not the base model of run {run.id} (its fingerprint differs); "
+            "restore the old model, or train again"
         )
     return base
 
@@ -213,8 +211,8 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
     found = _run_model(database, run_id, model, device)
     if found.weights is not None:
         raise RunUnusable(
-            f"run {run_id} has the reader beside its model, and a sentence-transformers folder can't read the words on "
-            "thumbnails; use it with 'thumbtune search' and 'match', or train without --with-reader"
+            f"run {run_id} includes the reader, and a sentence-transformers folder can't read the words on thumbnails; "
+            "use it with 'thumbtune search' and 'match', or train without --with-reader"
         )
     encoder = found.base.encoder()
     if found.heads is not None:
@@ -253,15 +251,15 @@ def named_model(database: Database, name: str, device: str) -> LazyModel:
     """
     if not name.strip():
         # An empty path would mean the current folder.
-        raise BadSetting("the model is an empty name; name a run, a folder or a hub name with --model")
+        raise BadSetting("the model name is empty; use a run, a folder or a hub name with --model")
     # Check before fingerprinting the files: a folder that is not a model's may be a whole disk.
-    model_folder(name, "--model", takes="N (run N's model), N:base (what it started from)")
+    model_folder(name, "--model", takes="N (the model of run N), N:base (its base model)")
     return open_model(database, name, pick_device(device), option="--model")
 
 
 def model_embedder(
     database: Database, model: LazyModel, heads: Heads | None = None, settings: TrainSettings | None = None
-) -> Embedder:
+) -> CachedEmbedder:
     """Open any model for embedding, through the feature cache.
 
     Args:
@@ -360,7 +358,7 @@ def _newest(database: Database) -> tuple[int, str]:
     with database.read() as session:
         run = newest_done_run(session)
     if run is None:
-        raise RunUnusable("no run has ended yet; run 'thumbtune train' first, or name a model with --model")
+        raise RunUnusable("there are no finished runs; run 'thumbtune train' first, or use --model")
     return run.id, "tuned"
 
 
@@ -371,7 +369,7 @@ def _examples(database: Database, run_id: int | None) -> tuple[int, list[Example
         else:
             snapshot_id = get_run(session, run_id).snapshot_id
         if snapshot_id is None:
-            raise NotEnoughPairs("there is no snapshot to score on yet; run 'thumbtune train' first")
+            raise NotEnoughPairs("there is no snapshot to score on; run 'thumbtune train' first")
         return snapshot_id, load_examples(session, snapshot_id)
 
 
@@ -390,11 +388,11 @@ def _equals_recorded(database: Database, run_id: int, model: str, scores: Scores
 def _trained_in_use(database: Database) -> int:
     found = run_in_use(database)
     if found is None:
-        raise RunUnusable("no run has ended yet; run 'thumbtune train' first")
+        raise RunUnusable("there are no finished runs; run 'thumbtune train' first")
     run_id, model = found
     if model == "base":
         raise RunUnusable(
-            f"no trained model is in use: the base model was at least as good as run {run_id}; name a run with --run"
+            f"no trained model is in use: the base model was at least as good as run {run_id}; choose a run with --run"
         )
     return run_id
 

@@ -21,16 +21,17 @@ from store.training import (
     channel_titles,
     current_models,
     get_run,
+    lives_here,
     new_pairs_since,
     newest_done_run,
     promote,
+    run_at_work,
     scope_of,
     split_videos,
 )
 from trainer.data import channel_id, left_out, members_of
-from trainer.errors import BadSetting
+from trainer.errors import AlreadyTraining, BadSetting
 from trainer.progress import Progress
-from trainer.runs.alone import already_training, run_here
 from trainer.settings import MODEL_BESIDE_CHAMPION, TrainSettings
 
 if TYPE_CHECKING:
@@ -199,12 +200,15 @@ def retrain(
 
     def look(session: Session) -> NewPairs:
         # In this order, because a run that ends in between is seen by at least one of the two queries.
-        busy = run_here(session)
+        busy = run_at_work(session, lives_here)  # processes of other machines are not checked
         found = _count(session, settings.channels)
         if found.total < min_new:
             raise _TooFewError(found)
         if busy is not None:
-            raise already_training(busy)
+            raise AlreadyTraining(
+                f"run {busy.id} (process {busy.pid}) is training on this store, so nothing else was started; "
+                "run the command again when that run has ended"
+            )
         return found
 
     def guard(session: Session) -> None:

@@ -139,7 +139,7 @@ def train(
     # Report problems with the output folders before the work is done.
     if output is not None:
         if settings.reads():
-            raise BadSetting("--output writes a sentence-transformers folder, which can't read words; leave it out")
+            raise BadSetting("--output writes a sentence-transformers folder, which can't have a reader; leave it out")
         check_place(output, models_dir(database))
     check_writable(models_dir(database))
     with ONE_AT_A_TIME, quiet_libraries():
@@ -248,7 +248,7 @@ def _decide(run: Run, learner: Learner, chosen: Selection, before: Before, after
     if current is None or set(current.scope) == set(run.settings.channels):
         return decision
     wider = "all channels" if not current.scope else f"{len(current.scope)} channels"
-    return by_hand(decision, f"run {current.run.id} is in use for {wider}, this run is for fewer")
+    return by_hand(decision, f"run {current.run.id} is in use for {wider}, and this run is for fewer channels")
 
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
@@ -327,7 +327,7 @@ def _write_whole(run: Run, learner: Learner, output: Path) -> None:
         with run.timed("save"):
             save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
     except KeyboardInterrupt as error:
-        raise TrainingInterrupted(f"{done}, and was interrupted while its model was written; {later}") from error
+        raise TrainingInterrupted(f"{done}, but was interrupted while its model was being written; {later}") from error
     except Exception as error:
         # For every error, the message must say that the run is done.
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error

@@ -5,6 +5,7 @@ from .calibration import calibrate as calibrate
 from .calibration import probability as probability
 from .comparing import Compared as Compared
 from .comparing import compare as compare
+from .comparing import parse_run as parse_run
 from .cross_validation import Fold as Fold
 from .cross_validation import Paired as Paired
 from .cross_validation import Rows as Rows
@@ -17,9 +18,8 @@ from .fusion import fit_weights as fit_weights
 from .fusion import side_by_side as side_by_side
 from .metrics import Comparison as Comparison
 from .metrics import mcnemar as mcnemar
-from .run_names import parse_run as parse_run
+from .metrics import why_unusable as why_unusable
 from .scoring import Scores as Scores
 from .scoring import require_apart as require_apart
 from .scoring import score_examples as score_examples
 from .scoring import score_vectors as score_vectors
-from .usable import why_unusable as why_unusable

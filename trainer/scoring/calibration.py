@@ -67,7 +67,7 @@ def calibrate(parts: Sequence[HeldOutScores]) -> Calibration:
         ValueError: there are fewer than two folds.
     """
     if len(parts) < 2:
-        raise ValueError("calibration needs two folds or more")
+        raise ValueError("calibration needs at least two folds")
     scales = tuple(_fit_scale([*parts[:at], *parts[at + 1 :]]) for at in range(len(parts)))
     first, right = [], []
     for part, scale in zip(parts, scales, strict=True):

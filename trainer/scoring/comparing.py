@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -12,9 +13,14 @@ from store.training import get_run, ranks, snapshot_pairs
 from trainer.data import SPLITS
 from trainer.errors import BadSetting, RunUnusable
 from trainer.scoring.metrics import Comparison, mcnemar
-from trainer.scoring.run_names import parse_run
 
-__all__ = ["Change", "ComparedModel", "Compared", "compare"]
+__all__ = ["Change", "Compared", "ComparedModel", "compare", "parse_run"]
+
+
+def parse_run(text: str) -> tuple[int, str] | None:
+    """Parse `N`, `N:tuned` (the trained model) or `N:base` to (run id, `tuned` or `base`); None for any other text."""
+    found = re.fullmatch(r"(\d{1,18})(?::(base|tuned))?", text)
+    return (int(found[1]), found[2] or "tuned") if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +118,12 @@ def compare(database: Database, a: str, b: str, split: str = "valid") -> Compare
 def _side(session: Session, name: str, split: str) -> tuple[ComparedModel, dict[str, Rank]]:
     parsed = parse_run(name)
     if parsed is None:
-        raise BadSetting(f"{name!r} is not a run; use a run's number, or N:base for the base model of run N")
+        raise BadSetting(f"{name!r} is not a run; use N for the model of run N, or N:base for its base model")
     run = get_run(session, parsed[0])
     found = ranks(session, run.id, parsed[1], "thumbnail_to_title", split)
     if run.snapshot_id is None or not found:
         raise RunUnusable(
-            f"run {run.id} ({run.status}) has no ranks on the {split} split; compare another run, or on another split"
+            f"run {run.id} ({run.status}) has no ranks on the {split} split; use another run, or another split"
         )
     return ComparedModel(name, len(found), run.snapshot_id), found
 

@@ -6,7 +6,7 @@ cross-validation, each row is held out once per repeat, and ranked by models fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ def candidate_ranks(pictures: Vectors, titles: Vectors, own: Rows, labels: Rows)
 
 
 def out_of_fold(
-    groups: Sequence[str], ranks_of: Callable[[Fold], NDArray[np.int64]], *, repeats: int = 1, k: int = FOLDS
+    groups: Sequence[str], ranks_of: Callable[[Fold], NDArray[np.int64]], *, repeats: int = 1
 ) -> NDArray[np.int64]:
     """Return the rank of each row when it was held out: (repeats, n) int.
 
@@ -92,23 +92,18 @@ def out_of_fold(
         groups: n group labels.
         ranks_of: fits on the `fit` rows of a fold, and returns the ranks of its `held_out` rows, in the same order.
         repeats: number of times that the rows are divided into folds.
-        k: number of folds per repeat.
 
     Raises:
         ValueError: there are fewer than two groups.
     """
     found = np.zeros((repeats, len(groups)), dtype=np.int64)
-    for repeat, fold in _repeated(groups, repeats, k):
-        found[repeat, fold.held_out] = ranks_of(fold)
-    return found
-
-
-def _repeated(groups: Sequence[str], repeats: int, k: int) -> Iterator[tuple[int, Fold]]:
     for repeat in range(repeats):
-        cut = folds(groups, k, seed=repeat)
+        cut = folds(groups, seed=repeat)
         if not cut:
-            raise ValueError("fewer than two groups can't be cross-validated")
-        yield from ((repeat, fold) for fold in cut)
+            raise ValueError("cross-validation needs at least two groups")
+        for fold in cut:
+            found[repeat, fold.held_out] = ranks_of(fold)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

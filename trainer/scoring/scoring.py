@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from store.training import ExampleRow
-from trainer.data import SPLITS, PictureSource, normalised
+from trainer.data import SPLITS, PictureSource, normalised, positions_of
 from trainer.errors import Diverged
 from trainer.models import Embedder, Vectors
 from trainer.progress import Progress
-from trainer.scoring.metrics import Metric, Ranking, measure, rank_rows
-from trainer.scoring.usable import Spread, collapsed, spread, why_unusable
+from trainer.scoring.metrics import (
+    Metric,
+    Ranking,
+    Spread,
+    collapsed,
+    measure,
+    rank_rows,
+    spread,
+    why_unusable,
+)
 
 __all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "require_apart", "score_examples", "score_vectors"]
 
@@ -100,11 +105,14 @@ def score_examples(
     digests = sorted({example.picture_sha256 for example in examples})
     titles = sorted({example.title for example in examples})
     with progress.phase(f"Scoring {what}", len(digests) + len(titles)) as count:
-        picture_at = _at(digests, [example.picture_sha256 for example in examples])
-        pictures = embedder.picture_vectors(digests, source, count)[picture_at]
-        title_at = _at(titles, [example.title for example in examples])
-        texts = embedder.title_vectors(titles, count)[title_at]
-    return score_vectors(examples, pictures, texts)
+        pictures = embedder.picture_vectors(digests, source, count)
+        texts = embedder.title_vectors(titles, count)
+    picture_at, title_at = positions_of(digests), positions_of(titles)
+    return score_vectors(
+        examples,
+        pictures[[picture_at[example.picture_sha256] for example in examples]],
+        texts[[title_at[example.title] for example in examples]],
+    )
 
 
 def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vectors) -> Scores:
@@ -147,14 +155,9 @@ def require_apart(base: Scores, tuned: Scores) -> None:
     """
     if collapsed(base.spread, tuned.spread):
         raise Diverged(
-            "training made all thumbnails, or all titles, look the same to the model; "
+            "training gave all thumbnails, or all titles, the same embedding; "
             "use a smaller --lr, or a higher --temperature"
         )
-
-
-def _at(distinct: Sequence[str], wanted: Sequence[str]) -> NDArray[np.intp]:
-    index = {value: position for position, value in enumerate(distinct)}
-    return np.array([index[value] for value in wanted], dtype=np.intp)
 
 
 def _scopes(examples: Sequence[ExampleRow], rows: list[int]) -> list[tuple[str, list[int]]]:

@@ -146,14 +146,14 @@ def _with_possible_reader(
     if True not in space.with_reader.of:
         return settings
     if space.with_reader.of != (True,) and settings.shared.text_model_of_base() is not None:
-        progress.warn("no settings with the reader are tried: --text-model embeds titles in place of the base")
+        progress.warn("settings with the reader are not tried: --text-model embeds titles instead of the base model")
         return replace(settings, space=replace(space, with_reader=without))
     try:
         open_model(database, READER, device, text_model=settings.shared.text_model).facts  # noqa: B018 (loads the reader)
     except ModelUnavailable as error:
         if space.with_reader.of == (True,):
             raise
-        progress.warn(f"no settings with the reader are tried: {error}")
+        progress.warn(f"settings with the reader are not tried: {error}")
         return replace(settings, space=replace(space, with_reader=without))
     return settings
 
@@ -202,7 +202,7 @@ def _why_not(database: Database, sweep_id: int) -> str:
     if row.status == "running":
         return f"sweep {sweep_id} is running (process {row.pid} of {row.host}); wait for it, or stop it"
     run = "" if winner is None else f" with run {winner.id}"
-    return f"sweep {sweep_id} is done{run}, and its winner is compared; start a new sweep"
+    return f"sweep {sweep_id} is already done{run}; start a new sweep"
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
     except (KeyboardInterrupt, TrainingInterrupted) as error:
         _end(database, sweep_id, "interrupted", "stopped by a signal")
         raise TrainingInterrupted(
-            f"sweep {sweep_id} was interrupted, and its trials so far are recorded; "
+            f"sweep {sweep_id} was interrupted; its finished trials are recorded; "
             f"continue with 'thumbtune sweep --resume {sweep_id}'"
         ) from error
     except BaseException as error:
@@ -224,7 +224,7 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
         _end(database, sweep_id, "failed", found)
         if not exhausted:
             raise
-        raise TrainerError(f"sweep {sweep_id} ran out of memory; use a smaller --batch-size, or --device") from error
+        raise TrainerError(f"sweep {sweep_id} ran out of memory; use a smaller --batch-size") from error
     _end(database, sweep_id, "done", None)
 
 
@@ -280,7 +280,7 @@ class _Sweep:
             self._search(trials, timeout_s)
             best = self._choose(trials)
             if best.recall_at_1 <= max(self._base_recalls.values()):
-                self._warn("no settings are better than the base model on the valid split")
+                self._warn("no settings were better than the base model on the valid split")
             # Use the trials' number of threads: products computed in parts differ in their last bits, and so do ranks.
             shared = settings.space.applied(settings.shared, settings.space.point(best.settings))
             train(self._database, shared, progress=self._progress, sweep_id=self._id, compete=True)
@@ -382,8 +382,8 @@ class _Sweep:
         known = {score.snapshot_id for score in self._tried[trial.trial].scores if score.seed == winner.seed}
         if winner.snapshot_id not in known:
             self._warn(
-                "pairs were added, removed or changed since the sweep started: the winner was trained and scored on "
-                f"snapshot {winner.snapshot_id}, which its trial did not see"
+                "pairs were added, removed or changed since the sweep started, so the winner was trained and scored on "
+                f"snapshot {winner.snapshot_id}, and its trial on an older one"
             )
         return SweepResult(
             sweep_id=self._id,

@@ -89,7 +89,7 @@ def parse(name: str, text: str) -> Dimension:
     if name in _WORDS:
         known, parts = _WORDS[name], [part.strip() for part in text.split(",")]
         if unknown := [part for part in parts if part not in known]:
-            raise BadSetting(f"{option} {unknown[0]!r} is not known; use {', '.join(known)}")
+            raise BadSetting(f"{option} {unknown[0]!r} is invalid; use {', '.join(known)}")
         return Choices(tuple(dict.fromkeys(known[part] for part in parts)))
     number, words = (int, "whole numbers") if name in _WHOLE else (float, "numbers")
     try:
@@ -155,11 +155,6 @@ class Space:
     def dimensions(self) -> dict[str, Dimension]:
         """{setting: its possible values}."""
         return {name: getattr(self, name) for name in (*_FOR_ALL, *_OF_STEPS)}
-
-    def searched(self) -> dict[str, Dimension]:
-        """The settings that are not fixed."""
-        fixed = self.fixed()
-        return {name: dimension for name, dimension in self.dimensions().items() if name not in fixed}
 
     def fixed(self) -> dict[str, Any]:
         """{setting: value} of the fixed settings."""

@@ -45,7 +45,7 @@ class SweepSettings:
             ("final-seeds", self.final_seeds, 0),
         ):
             if value < least:
-                raise BadSetting(f"--{name} {value!r} is too few; use {least} or more")
+                raise BadSetting(f"--{name} {value!r} is too small; use {least} or more")
 
     def search_seeds(self) -> list[int]:
         """The seeds of every trial."""

@@ -37,12 +37,12 @@ def require_projections(model: LazyModel, settings: TrainSettings) -> None:
     if settings.train == RIDGE:
         return
     if settings.train == "lora":
-        raise BadSetting(f"--train 'lora' adapts the towers, and {why}; use --train projection")
+        raise BadSetting(f"--train 'lora' trains the towers, but {why}; use --train projection")
     names = chosen_names([name for name, _ in model.facts.parameters], settings.train)
     others = [name for name in names if name not in model.facts.heads.tensors()]
     if others:
         raise BadSetting(
-            f"--train {settings.train!r} matches {others[0]}, and {why}; use --train projection, or name one of them"
+            f"--train {settings.train!r} matches {others[0]}, but {why}; use --train projection, or a projection's name"
         )
 
 
@@ -90,7 +90,7 @@ class Trials:
         if len(self._valid) < 2:
             raise NotEnoughPairs(
                 f"the valid split has {len(self._valid)} of the "
-                f"{len(self.chosen.examples)} pairs, and a sweep needs at least 2 there; sync more videos"
+                f"{len(self.chosen.examples)} pairs; a sweep needs at least 2; sync more videos"
             )
         # The same for all runs, and slow to compute: it starts a git process and reads each distribution's metadata.
         self._known = known_at_start(self.settings, self.device)
@@ -132,7 +132,7 @@ class Trials:
             )
             if {*self.fingerprints} - {None, model.facts.fingerprint}:
                 raise RunUnusable(
-                    f"{model.name} is not the model that the sweep started with (its fingerprint differs); "
+                    f"{model.name} is not the base model of this sweep (its fingerprint differs); "
                     "restore the old model, or start a new sweep"
                 )
             for way in space.train.of:
