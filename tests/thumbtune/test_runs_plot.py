@@ -48,7 +48,7 @@ def test_a_plot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     ("name", "code", "message"),
     [
         ("a.jpg", 2, "error: 'a.jpg' is not a supported plot file; end its name in one of .png, .svg, .pdf\n"),
-        ("no/a.png", 1, "error: no/a.png can't be written (No such file or directory); name another file\n"),
+        ("no/a.png", 1, "error: no/a.png can't be written (No such file or directory); use another file\n"),
     ],
 )
 def test_errors_are_one_line(

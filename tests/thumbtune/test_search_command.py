@@ -262,7 +262,7 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str, 
         (("red", "--like", "UC1-001"), 2, "error: give TEXT to search for, --like IMAGE, or --words TEXT"),
         (("  ",), 2, "error: the TEXT to search for is empty."),
         (("red", "-k", "0"), 2, "error: Invalid value for '-k': 0 is not in the range x>=1."),
-        (("caf\udce9", "--model", "CLIP"), 2, "error: 'caf\\udce9' is not UTF-8 text; use a UTF-8 terminal"),
+        (("caf\udce9", "--model", "CLIP"), 2, "error: 'caf\\udce9' is not valid UTF-8; use a UTF-8 terminal"),
         (("red",), 1, "error: sentence-transformers/clip-ViT-L-14 is not in the local cache"),
         (("red", "--model", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
         (

@@ -153,7 +153,7 @@ def test_a_dataset_arrives_and_loads(hub: FakeHub, trained: Database, tmp_path: 
 
 def test_a_public_repository_gets_nothing_unless_asked(hub: FakeHub, trained: Database) -> None:
     there = hub.repositories["dataset", "creator/pairs"] = Repository("dataset", private=False)
-    with pytest.raises(PublicRepository, match=r"creator/pairs already exists and is public"):
+    with pytest.raises(PublicRepository, match=r"creator/pairs exists and is public"):
         push_dataset(trained, "creator/pairs", hub=AT_ONCE)
     assert (there.files, there.commits) == ({}, [])
     assert hub.asked == ["GET whoami", "GET info"], "known before anything is written"
@@ -223,7 +223,7 @@ def test_a_token_that_can_only_read(hub: FakeHub, trained: Database) -> None:
 
 
 def test_somebody_elses_name(hub: FakeHub, trained: Database) -> None:
-    with pytest.raises(TokenRefused, match=r"may not write to other/clip \(.*under the namespace other"):
+    with pytest.raises(TokenRefused, match=r"no permission to write to other/clip \(.*under the namespace other"):
         push_model(trained, "other/clip", hub=AT_ONCE)
 
 
@@ -276,11 +276,11 @@ def test_trying_again_ends(hub: FakeHub, trained: Database, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("step", "status", "error", "message"),
     [
-        ("preupload", 403, TokenRefused, "may not write to creator/pairs"),
-        ("blob", 403, TokenRefused, "may not write to creator/pairs"),
+        ("preupload", 403, TokenRefused, "no permission to write to creator/pairs"),
+        ("blob", 403, TokenRefused, "no permission to write to creator/pairs"),
         ("batch", 401, TokenRefused, "rejected the token"),
         ("commit", 413, PushFailed, r"status 413"),
-        ("whoami", 200, PushFailed, r"asked who is asking, which failed \('name'\)"),
+        ("whoami", 200, PushFailed, r"owner of the token failed \('name'\)"),
     ],
 )
 def test_answers_that_are_no_help(

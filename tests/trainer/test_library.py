@@ -212,7 +212,7 @@ def test_a_blank_text(encoder: Encoder, text: str) -> None:
 
 def test_a_text_in_another_encoding(encoder: Encoder) -> None:
     latin = "caf\xe9".encode("latin-1").decode("utf-8", "surrogateescape")
-    with pytest.raises(BadSetting, match="is not UTF-8 text; use a UTF-8 terminal"):
+    with pytest.raises(BadSetting, match="is not valid UTF-8"):
         text_vector(encoder, latin)
 
 

@@ -165,7 +165,7 @@ def test_no_title(store: Database, encoder: Encoder, cover: QueryPicture, titles
 
 
 def test_a_title_in_another_encoding(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
-    with pytest.raises(BadSetting, match="is not UTF-8 text"):
+    with pytest.raises(BadSetting, match="is not valid UTF-8"):
         match(store, encoder, cover, ["fine", "caf\udce9"])
 
 
@@ -187,5 +187,5 @@ def test_titles_in_a_file(content: bytes, titles: list[str]) -> None:
 
 @pytest.mark.parametrize(("content", "at"), [("voilà".encode("latin-1"), 5), ("one".encode("utf-16"), 1)])
 def test_titles_in_another_encoding(content: bytes, at: int) -> None:
-    with pytest.raises(BadSetting, match=rf"ideas.txt is not UTF-8 text \(byte {at}\); save it as UTF-8"):
+    with pytest.raises(BadSetting, match=rf"ideas.txt is not valid UTF-8 \(byte {at}\)"):
         titles_in(content, "ideas.txt")

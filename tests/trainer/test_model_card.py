@@ -78,23 +78,23 @@ def test_it_states_what_was_done_and_measured(database: Database) -> None:
     assert sum(info.counts.values()) == 40
     assert "\n".join(f"| {split} | {n} |" for split, n in info.counts.items()) in card
     assert f"Fingerprint of the dataset: `{info.fingerprint}`." in card
-    assert "form a group (40 here), and a group lies in one split" in card
+    assert "form a group (40 here)" in card
     assert "Negative titles (`least-similar`): the title that is least similar" in card
     assert "| valid | base | 0.500 | 0.250 to 0.625 | 6 |\n| valid | tuned | 0.750 | 0.500 to 0.875 | 6 |" in card
     assert "| test | tuned | 0.750 | 0.500 to 0.875 | 6 |" in card
     assert "Models are chosen by `valid`, never by `test`." in card
     assert "0.987" not in card
     assert "champion" not in card
-    assert f"| fingerprint of the base | `{FINGERPRINT}` |" in card
+    assert f"| fingerprint of the base model | `{FINGERPRINT}` |" in card
     assert "| parameters trained | 1,000 of 4,000 (25.00 %) |" in card
     for row in ("epochs | 2", "batch size | 16", "learning rate | 0.0001", "seed | 42", "device | cpu"):
         assert f"| {row} |" in card
     assert "| precision of frozen towers | fp32 |" in card
-    assert "| pictures | `crop`: the model's own" in card
+    assert "| crop mode | `crop`: " in card
     assert "LoRA" not in card
-    assert "cosines divided by 0.05" in card
-    assert "is left out of its candidates" in card
-    assert "Its test is 6 videos: with so many, the true recall@1 may lie anywhere from 0.500 to 0.875" in card
+    assert "cosines are divided by 0.05" in card
+    assert "is excluded from its candidates" in card
+    assert "The test split has 6 videos, so the true recall@1 may be anywhere from 0.500 to 0.875" in card
     assert "The licence of [openai/clip-vit-base-patch32]" in card
 
 
@@ -103,14 +103,21 @@ def test_settings_that_matter_elsewhere_only(sqlite_database: Database) -> None:
         sqlite_database,
         add_run(sqlite_database, train="lora", negatives="hard", mask=False, temperature=0.1, precision="bf16"),
     )
-    for row in ("LoRA rank | 8", "LoRA alpha | 16.0", "most similar negative | 0.9", "trained | `lora`"):
+    for row in ("LoRA rank | 8", "LoRA alpha | 16.0", "highest similarity of a negative | 0.9", "trained | `lora`"):
         assert f"| {row} |" in card
     assert "| precision of frozen towers | bf16 |" in card
-    assert "cosines divided by 0.1" in card
-    assert "is left out of its candidates" not in card
+    assert "cosines are divided by 0.1" in card
+    assert "is excluded from its candidates" not in card
     assert "started from" not in card
     card = model_card(sqlite_database, add_run(sqlite_database, start="champion"))
-    assert "| started from | an earlier run's model, itself tuned from the base |" in card
+    assert "| started from | an earlier run of the base model |" in card
+
+
+def test_a_closed_form_map_has_no_steps(sqlite_database: Database) -> None:
+    card = model_card(sqlite_database, add_run(sqlite_database, train="ridge"))
+    assert "closed form" in card
+    assert "| seed | 42 |" in card
+    assert [told for told in ("epochs", "learning rate", "AdamW") if told in card] == []
 
 
 def test_a_regular_expression_stays_in_its_cell(sqlite_database: Database) -> None:

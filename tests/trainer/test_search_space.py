@@ -57,7 +57,7 @@ def test_what_is_read(name: str, text: str, found: Range | Choices) -> None:
         ("negatives", "none,easy", r"--negatives 'easy' is invalid; use least-similar, hard"),
         ("fit", "crop,zoom", r"--fit 'zoom' is invalid; use crop, pad, squash"),
         ("with_reader", "maybe", r"--with-reader 'maybe' is invalid; use no, yes"),
-        ("train", "(", r"--train '\(' is not a regular expression"),
+        ("train", "(", r"--train '\(' is not a valid regular expression"),
         ("temperature", "-1:1", r"temperature -1.0 is out of range"),
     ],
 )

@@ -30,9 +30,8 @@ from trainer.artifacts import can_save
 from trainer.data import export_dataset
 from trainer.errors import BadRepository, HubUnreachable, NoToken, PublicRepository, PushFailed, TokenRefused
 from trainer.progress import Progress, Silent
-from trainer.publish.dataset_card import dataset_card
 from trainer.quiet import quiet_libraries
-from trainer.runs import export_model, model_card
+from trainer.runs import dataset_card, export_model, model_card
 
 __all__ = ["Hub", "Pushed", "push_dataset", "push_model"]
 

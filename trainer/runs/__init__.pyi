@@ -1,7 +1,7 @@
 from .calibrating import Calibrated as Calibrated
 from .calibrating import calibration_of as calibration_of
+from .cards import dataset_card as dataset_card
 from .cards import model_card as model_card
-from .cards import snapshot_lines as snapshot_lines
 from .heartbeat import signs_of_life as signs_of_life
 from .in_use import InUse as InUse
 from .in_use import open_in_use as open_in_use

@@ -1,43 +1,45 @@
-"""The README of a run's whole model, with the metadata block that the Hugging Face Hub reads.
+"""The README of an exported model and of a pushed dataset, with the metadata block that the Hugging Face Hub reads.
 
-It states what was done and measured. It contains no titles, thumbnails or local paths; of a local base model, it gives
-only the folder's name.
+A card states what was done and measured. It contains no titles, thumbnails or local paths; of a local base model, it
+gives only the folder's name. The text is in the two templates next to this file.
 
-Source: https://huggingface.co/docs/hub/model-cards
+Source: https://huggingface.co/docs/huggingface_hub/guides/model-cards
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but exported lazily
 
 from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
-from trainer.settings import TrainSettings
+from trainer.data import SPLIT_NAMES, SPLITS
+from trainer.settings import RIDGE, TrainSettings
 
-__all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
+__all__ = ["dataset_card", "hub_name", "model_card", "public_name"]
 
 PLACEHOLDER = "path/to/this/folder"
 OLDEST_READER = "5.4"
 """The oldest sentence-transformers version that loads an exported model: `modules.json` uses the new class paths."""
 
 _NEGATIVES = {
-    "least-similar": "the title that is least similar to the row's own, each used once",
-    "hard": "a title that is similar to the row's own, but not so similar that it may say the same",
-    "random": "a title drawn at random",
-    "none": "none: other rows' titles in the batch only",
+    "least-similar": "the title that is least similar to the row's own title; each title is used once",
+    "hard": "a title that is similar to the row's own title, but below a limit that excludes paraphrases",
+    "random": "a random title",
+    "none": "none; the other titles of the batch are the negatives",
 }
 _FITS = {
-    "crop": "the model's own preprocessing: its middle square",
-    "pad": "whole, in a square of the mean colour",
-    "squash": "whole, both edges resized to the square's",
+    "crop": "the model's own preprocessing, which crops the middle square",
+    "pad": "the whole picture, in a square of the mean colour",
+    "squash": "the whole picture, with both edges resized to the side of the square",
 }
+_VERSIONS = ("thumbtune", "sentence-transformers", "transformers", "torch")
 
 
 def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
@@ -61,25 +63,55 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
             if (row.scope, row.direction, row.metric) == ("all", "thumbnail_to_title", "recall@1")
             and row.model in ("base", "tuned")
         ]
-    recalls.sort(key=lambda row: (("train", "valid", "test").index(row.split), row.model))
-    base = public_name(run.base_model)
-    about = (
-        "A CLIP-style model that puts the thumbnail and the title of a video near each other. "
-        f"Fine-tuned by thumbtune from {_linked(run.base_model)}."
-    )
+    recalls.sort(key=lambda row: (SPLITS.index(row.split), row.model))
+    title = public_name(run.base_model).rpartition("/")[2]
     texts = TrainSettings.from_dict(run.settings).text_model_of_base()
-    if texts is not None:
-        about += f" Titles are embedded by {_linked(texts)}, fine-tuned with it."
-    lines = [
-        *("---", _metadata(run, base, recalls), "---", ""),
-        *(f"# {base.rpartition('/')[2]}, fine-tuned on thumbnails and titles", "", about, ""),
-        *_results(recalls),
-        *_usage(name, _framing(run)),
-        *("## Data", "", *(snapshot_lines(info, span) if info and span else ["Not recorded.", ""])),
-        *_training(run),
-        *_limits(run, recalls),
-    ]
-    return "\n".join(lines)
+    full = hub_name(run.base_model)
+    card = ModelCard.from_template(
+        _metadata(run, title, recalls),
+        template_path=str(Path(__file__).with_name("model_card.md")),
+        title=title,
+        base=_linked(run.base_model),
+        texts=None if texts is None else _linked(texts),
+        recalls=recalls,
+        test=next((row for row in recalls if (row.model, row.split) == ("tuned", "test")), None),
+        bound=lambda value: "?" if value is None else f"{value:.3f}",
+        name=name,
+        oldest=OLDEST_READER,
+        fit=_framing(run),
+        snapshot=_described(info, span) if info and span else "Not recorded.",
+        ridge=run.trained == RIDGE,
+        temperature=f"{run.settings.get('temperature', 0.05):g}",
+        mask=bool(run.settings.get("mask")),
+        training=[(label, _cell(value)) for label, value in _training(run) if value not in (None, "")],
+        licensed="the base model" if full is None else f"[{full}](https://huggingface.co/{full})",
+    )
+    return f"{card}\n"
+
+
+def dataset_card(database: Database, snapshot_id: int, splits: Collection[str], name: str) -> str:
+    """Write the card of a snapshot that is exported as one Parquet file per split.
+
+    Args:
+        database: the store.
+        snapshot_id: the snapshot.
+        splits: the splits that have a file.
+        name: the dataset's name on the hub.
+
+    Raises:
+        NotFound: there is no such snapshot.
+    """
+    with database.read() as session:
+        info, span = snapshot_info(session, snapshot_id), snapshot_span(session, snapshot_id)
+    files = [{"split": SPLIT_NAMES[split], "path": f"{SPLIT_NAMES[split]}.parquet"} for split in splits]
+    data = DatasetCardData(
+        pretty_name="Thumbnails and titles",
+        tags=["image-text-retrieval", "thumbtune"],
+        configs=[{"config_name": "default", "data_files": files}],
+    )
+    template = str(Path(__file__).with_name("dataset_card.md"))
+    card = DatasetCard.from_template(data, template_path=template, snapshot=_described(info, span), name=name)
+    return f"{card}\n"
 
 
 def hub_name(model: str) -> str | None:
@@ -107,7 +139,7 @@ def _linked(model: str) -> str:
     return f"`{public_name(model)}` (a local folder)" if full is None else f"[{full}](https://huggingface.co/{full})"
 
 
-def _metadata(run: TrainingRun, base: str, recalls: Sequence[Evaluation]) -> str:
+def _metadata(run: TrainingRun, title: str, recalls: Sequence[Evaluation]) -> ModelCardData:
     found = [
         EvalResult(
             task_type="sentence-similarity",
@@ -122,37 +154,14 @@ def _metadata(run: TrainingRun, base: str, recalls: Sequence[Evaluation]) -> str
         for row in recalls
         if row.model == "tuned" and row.split != "train"
     ]
-    data = ModelCardData(
+    return ModelCardData(
         base_model=hub_name(run.base_model),
         eval_results=found or None,
         library_name="sentence-transformers",
-        model_name=f"{base.rpartition('/')[2]} fine-tuned by thumbtune",
+        model_name=f"{title} fine-tuned by thumbtune",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "clip", "image-text-retrieval", "thumbtune"],
     )
-    return data.to_yaml()
-
-
-def _results(recalls: Sequence[Evaluation]) -> list[str]:
-    return [
-        "## Results",
-        "",
-        "Recall@1 from thumbnail to title: the share of a split's thumbnails whose own title ranks first among all of "
-        "the split's titles (equal titles count as one), with its 95 % Wilson interval. `base` is the base model "
-        "on the same rows, `tuned` this one. Models are chosen by `valid`, never by `test`.",
-        "",
-        "| split | model | recall@1 | 95 % interval | n |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {row.split} | {row.model} | {row.value:.3f} | {_bound(row.low)} to {_bound(row.high)} | {row.n} |"
-            for row in recalls
-        ),
-        "",
-    ]
-
-
-def _bound(value: float | None) -> str:
-    return "?" if value is None else f"{value:.3f}"
 
 
 def _framing(run: TrainingRun) -> str | None:
@@ -162,156 +171,53 @@ def _framing(run: TrainingRun) -> str | None:
     return None if fit == "crop" and run.settings.get("bars", "keep") == "keep" else fit
 
 
-def _pictures(run: TrainingRun) -> str:
-    fit = str(run.settings.get("fit", "crop"))
-    bars = "" if _framing(run) is None else ", black bars cut off first"
-    return f"`{fit}`: {_FITS.get(fit, 'as named')}{bars}"
-
-
-def _usage(name: str, fit: str | None) -> list[str]:
-    """A complete usage example. Pictures and titles can't share one call of `encode`."""
-    lines = [
-        "## Usage",
-        "",
-        f"The model needs sentence-transformers {OLDEST_READER} or later; older versions can't load its folder:",
-        "",
-        "```bash",
-        f'pip install "sentence-transformers>={OLDEST_READER}" pillow',
-        "```",
-        "",
-        "Encode pictures and titles in calls of their own:",
-        "",
-        "```python",
-        "from PIL import Image, ImageStat" if fit in _FRAMING else "from PIL import Image",
-        "from sentence_transformers import SentenceTransformer",
-        "",
-        f'model = SentenceTransformer("{name}")',
-        'pictures = [Image.open("thumbnail.jpg").convert("RGB")]',
-        'titles = ["A first idea for its title", "A second idea"]',
-    ]
-    if fit in _FRAMING:
-        lines += ["", *_BARS_OFF, *_FRAMING[fit], "", "pictures = [framed(picture) for picture in pictures]"]
-    lines += [
-        "",
-        "scores = model.similarity(model.encode(pictures), model.encode(titles))",
-        "print(scores)  # cosines: a row for each picture, a column for each title",
-        "```",
-        "",
-    ]
-    if fit in _FRAMING:
-        lines += [
-            "`framed` is needed: the model was trained on pictures made ready like this.",
-            "",
-        ]
-    lines += [
-        "A title that is a URL, or ends like a picture's file name, is taken for a picture: put a space before it.",
-        "",
-    ]
-    return lines
-
-
-# The same framing as trainer.data.framing, for users who have the model but not thumbtune. A test compares both.
-_BARS_OFF = [
-    "def framed(picture):",
-    '    """Cut the black bars of YouTube\'s 4:3 sizes off, and make ready what the model sees."""',
-    "    width, height = picture.size",
-    "    bar = (height + -width * 9 // 16) // 2",
-    "    if abs(height - width * 3 / 4) <= 1 and bar >= 8:",
-    "        sure = bar - bar % 8",
-    "        edges = [picture.crop((0, top, width, top + sure)) for top in (0, height - sure)]",
-    '        lumas = [ImageStat.Stat(edge.convert("L")) for edge in edges]',
-    "        if all(luma.extrema[0][1] <= 32 and luma.mean[0] <= 8 for luma in lumas):",
-    "            picture = picture.crop((0, bar, width, height - bar))",
-]
-_SQUARE = [
-    '    first = getattr(model[0], "sub_modules", {"image": [model[0]]})["image"][0]',
-    "    processor = first.processor.image_processor",
-    '    size = dict(getattr(processor, "crop_size", None) or getattr(processor, "size", None) or {})',
-    '    side = size.get("height", size.get("shortest_edge"))',
-    '    if side is None or "longest_edge" in size:',
-    "        return picture  # the model sees pictures in their own shape",
-]
-_FRAMING = {
-    "crop": ["    return picture"],
-    "squash": [*_SQUARE, "    return picture.resize((side, side), Image.Resampling.BICUBIC)"],
-    "pad": [
-        *_SQUARE,
-        "    width, height = (max(1, round(edge * side / max(picture.size))) for edge in picture.size)",
-        '    square = Image.new("RGB", (side, side), tuple(round(255 * mean) for mean in processor.image_mean))',
-        "    picture = picture.resize((width, height), Image.Resampling.BICUBIC)",
-        "    square.paste(picture, ((side - width) // 2, (side - height) // 2))",
-        "    return square",
-    ],
-}
-
-
-def snapshot_lines(info: SnapshotInfo, span: SnapshotSpan) -> list[str]:
+def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
     """Describe a snapshot's size and splits in Markdown, without any of its content."""
     total = sum(info.counts.values())
     told = f"{total} (thumbnail, title) pairs of {span.channels} YouTube channel{'s' * (span.channels != 1)}"
     if span.first_published_at is not None and span.last_published_at is not None:
         told += f", published from {span.first_published_at:%Y-%m-%d} to {span.last_published_at:%Y-%m-%d}"
-    lines = [f"{told}.", "", "| split | pairs |", "|---|---|"]
-    lines += [f"| {split} | {n} |" for split, n in info.counts.items()]
-    lines += [
-        "",
-        "Splits are permanent: a video gets its split when it is first seen, and keeps it. Videos that share a picture "
-        f"or a title form a group ({span.groups} here), and a group lies in one split, so nothing that is tested was "
-        "trained on.",
-        "",
-    ]
-    if info.excluded:
-        left_out = ", ".join(f"{n} ({reason.replace('_', ' ')})" for reason, n in info.excluded.items())
-        lines += [f"Left out: {left_out}.", ""]
     strategy = str(info.settings.get("negatives", "none"))
-    lines += [
-        f"Negative titles (`{strategy}`): {_NEGATIVES.get(strategy, 'as named')}. They are chosen inside each split.",
-        "",
+    excluded = ", ".join(f"{n} ({reason.replace('_', ' ')})" for reason, n in info.excluded.items())
+    splits = ["| split | pairs |", "|---|---|", *(f"| {split} | {n} |" for split, n in info.counts.items())]
+    paragraphs = [
+        f"{told}.",
+        "\n".join(splits),
+        "Splits are permanent: a video keeps the split that it first got. Videos that share a thumbnail or a title "
+        f"form a group ({span.groups} here), and a group is in one split, so no tested pair was trained on.",
+        *([f"Left out: {excluded}."] if excluded else []),
+        f"Negative titles (`{strategy}`): {_NEGATIVES.get(strategy, 'as named')}. They are chosen within each split.",
         f"Fingerprint of the dataset: `{info.fingerprint}`.",
-        "",
     ]
-    return lines
+    return "\n\n".join(paragraphs)
 
 
-def _training(run: TrainingRun) -> list[str]:
-    given = run.settings
-    temperature = given.get("temperature", 0.05)
-    masked = " A row's own title is left out of its candidates where another row brings it in." * bool(
-        given.get("mask")
-    )
+def _training(run: TrainingRun) -> list[tuple[str, Any]]:
+    """The rows of the table of settings; a row without a value is left out."""
+    given, hard = run.settings, run.settings.get("negatives") == "hard"
     rows: list[tuple[str, Any]] = [
-        ("base", _linked(run.base_model)),
-        ("fingerprint of the base", f"`{run.base_fingerprint}`"),
-        ("started from", _start(run)),
+        ("base model", _linked(run.base_model)),
+        ("fingerprint of the base model", f"`{run.base_fingerprint}`"),
+        ("started from", None if given.get("start", "base") == "base" else "an earlier run of the base model"),
         ("trained", f"`{run.trained}`"),
         ("parameters trained", _share(run)),
-        ("titles compared by", _title_model(run)),
-        ("most similar negative", given.get("hard_max_similarity") if given.get("negatives") == "hard" else None),
-        ("LoRA rank", given.get("lora_rank") if run.trained == "lora" else None),
-        ("LoRA alpha", given.get("lora_alpha") if run.trained == "lora" else None),
-        ("epochs", given.get("epochs")),
-        ("batch size", given.get("batch_size")),
-        ("learning rate", given.get("lr")),
         ("seed", run.seed),
         ("precision of frozen towers", given.get("precision", "fp32")),
-        ("pictures", _pictures(run)),
+        ("crop mode", _crop_mode(run)),
         ("device", run.device),
         ("versions", ", ".join(f"{p} {v}" for p, v in run.packages.items() if p in _VERSIONS)),
     ]
-    return [
-        "## Training",
-        "",
-        f"Multiple negatives ranking loss: cosines divided by {temperature:g}; candidates are the titles and negatives "
-        f"of the batch.{masked} AdamW, with a learning rate that falls linearly to 0.",
-        "",
-        "| setting | value |",
-        "|---|---|",
-        *(f"| {label} | {_cell(value)} |" for label, value in rows if value not in (None, "")),
-        "",
-    ]
-
-
-_VERSIONS = ("thumbtune", "sentence-transformers", "transformers", "torch")
+    if run.trained != RIDGE:
+        rows += [
+            ("titles compared by", _title_model(run)),
+            ("highest similarity of a negative", given.get("hard_max_similarity") if hard else None),
+            ("epochs", given.get("epochs")),
+            ("batch size", given.get("batch_size")),
+            ("learning rate", given.get("lr")),
+        ]
+    if run.trained == "lora":
+        rows += [("LoRA rank", given.get("lora_rank")), ("LoRA alpha", given.get("lora_alpha"))]
+    return rows
 
 
 def _cell(value: object) -> str:
@@ -319,10 +225,10 @@ def _cell(value: object) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _start(run: TrainingRun) -> str | None:
-    if run.settings.get("start", "base") == "base":
-        return None
-    return "an earlier run's model, itself tuned from the base"
+def _crop_mode(run: TrainingRun) -> str:
+    fit = str(run.settings.get("fit", "crop"))
+    bars = "" if _framing(run) is None else ", after black bars were removed"
+    return f"`{fit}`: {_FITS.get(fit, 'as named')}{bars}"
 
 
 def _share(run: TrainingRun) -> str | None:
@@ -336,26 +242,4 @@ def _title_model(run: TrainingRun) -> str | None:
     if run.settings.get("negatives") not in ("least-similar", "hard"):
         return None
     named = str(run.settings.get("title_model", "base"))
-    return "the base's text tower" if named == "base" else f"`{public_name(named)}`"
-
-
-def _limits(run: TrainingRun, recalls: Sequence[Evaluation]) -> list[str]:
-    test = next((row for row in recalls if (row.model, row.split) == ("tuned", "test")), None)
-    told = "It was not scored on a test split, so nothing is known of how it does on videos that it was not chosen by."
-    if test is not None:
-        told = (
-            f"Its test is {test.n} videos: with so many, the true recall@1 may lie anywhere from {_bound(test.low)} to "
-            f"{_bound(test.high)}, and it falls as there are more titles to choose from."
-        )
-    full = hub_name(run.base_model)
-    licence = "the base model" if full is None else f"[{full}](https://huggingface.co/{full})"
-    return [
-        "## Limits and licence",
-        "",
-        f"{told} It learnt one store's channels: elsewhere it may be no better than its base, or worse. A high score "
-        "says that a title goes with a thumbnail as those channels would pair them, not that many will watch.",
-        "",
-        f"The licence of {licence} applies to this model too. The thumbnails and titles belong to their creators and "
-        "are not part of it.",
-        "",
-    ]
+    return "the text tower of the base model" if named == "base" else f"`{public_name(named)}`"
