@@ -126,17 +126,14 @@ def mark_sweeps_interrupted(session: Session, has_ended: HasEnded) -> list[int]:
     return mark_interrupted_rows(session, Sweep, has_ended)
 
 
-def add_trial_runs(session: Session, sweep_id: int, trial: int, runs: Sequence[TrialRun]) -> list[int]:
-    """Insert a trial's runs with their steps and evaluations; return their ids."""
-    ids = []
+def add_trial_runs(session: Session, sweep_id: int, trial: int, runs: Sequence[TrialRun]) -> None:
+    """Insert a trial's runs with their steps and evaluations."""
     for run in runs:
         row = TrainingRun(sweep_id=sweep_id, trial=trial, **run.columns)
         session.add(row)
         session.flush()
         add_steps(session, row.id, run.steps)
         add_evaluations(session, row.id, run.evaluations)
-        ids.append(row.id)
-    return ids
 
 
 def sweep_runs(session: Session, sweep_id: int) -> Sequence[TrainingRun]:

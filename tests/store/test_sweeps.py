@@ -71,8 +71,8 @@ def test_a_trials_runs_are_read_as_scores(database: Database) -> None:
             figure("recall@1", 0.2, direction="title_to_thumbnail"),
             figure("recall@5", 0.9, k=5),
         )
-        second = add_trial_runs(session, sweep, 1, [trial_run(42, status="failed", error="the loss became nan")])
-        first = add_trial_runs(
+        add_trial_runs(session, sweep, 1, [trial_run(42, status="failed", error="the loss became nan")])
+        add_trial_runs(
             session,
             sweep,
             0,
@@ -83,16 +83,16 @@ def test_a_trials_runs_are_read_as_scores(database: Database) -> None:
         )
     with database.read() as session:
         scores = trial_scores(session, sweep)
-        assert [(s.run_id, s.trial, s.seed, s.status, s.recall_at_1, s.mrr, s.n) for s in scores] == [
-            (first[0], 0, 42, "done", 0.5, 0.7, 8),
-            (first[1], 0, 43, "done", 0.25, None, 8),
-            (second[0], 1, 42, "failed", None, None, None),
+        assert [(s.trial, s.seed, s.status, s.recall_at_1, s.mrr, s.n) for s in scores] == [
+            (0, 42, "done", 0.5, 0.7, 8),
+            (0, 43, "done", 0.25, None, 8),
+            (1, 42, "failed", None, None, None),
         ]
         assert scores[0].settings == {"lr": 0.1, "seed": 42}
-        assert [run.id for run in sweep_runs(session, sweep)] == sorted(first + second)
-        assert [step.loss for step in steps(session, first[0])] == [2.0]
-        assert len(evaluations(session, first[0])) == 5
-        assert recalls_of(session, first[0]) == {"tuned": {"valid": Recall(0.5, 8, 0.5, 0.5)}}
+        assert [run.id for run in sweep_runs(session, sweep)] == sorted(score.run_id for score in scores)
+        assert [step.loss for step in steps(session, scores[0].run_id)] == [2.0]
+        assert len(evaluations(session, scores[0].run_id)) == 5
+        assert recalls_of(session, scores[0].run_id) == {"tuned": {"valid": Recall(0.5, 8, 0.5, 0.5)}}
 
 
 def test_a_trial_is_there_whole_or_not_at_all(database: Database) -> None:

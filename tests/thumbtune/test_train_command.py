@@ -251,7 +251,7 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
         (("train", "--model", "./none"), 1, "error: ./none is not a model's folder; name a folder or a hub name with"),
         (("train", "--model", "~no-such-user/m"), 1, "error: ~no-such-user/m is not a model's folder (there is"),
         (("train", "--model", "n" * 300), 1, f"error: {'n' * 300} is not a model folder (File name too long);"),
-        (("train", "--train", "("), 2, "error: --train '(' is not a regular expression"),
+        (("train", "--train", "("), 2, "error: --train '(' is not a valid regular expression"),
         (("train", "--epochs", "0"), 2, "error: epochs 0 "),
         (("train", "--batch-size", "1"), 2, "error: batch size 1 is too small; use 2 or more"),
         (("train", "--batch-size", "1" + "0" * 22), 2, "error: Invalid value for '--batch-size': 1000000000000000000"),

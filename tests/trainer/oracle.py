@@ -20,8 +20,8 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from tests.trainer.tiny import COLOURS, SHAPES, draw
 from trainer.data.pictures import decoded
-from trainer.fitting import PooledTriplets
 from trainer.fitting.loss import title_labels
+from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import Triplets
 from trainer.models.towers import Towers
 from trainer.quiet import quiet_libraries

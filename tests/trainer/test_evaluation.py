@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.models import Vectors
-from trainer.scoring import mcnemar
 from trainer.scoring import metrics as evaluation
-from trainer.scoring.metrics import measure, rank_rows
+from trainer.scoring.metrics import mcnemar, measure, rank_rows
 
 
 def unit(rows: list[list[float]]) -> Vectors:

@@ -13,8 +13,9 @@ from PIL import Image
 import thumbtune.demo
 from tests.trainer.oracle import NAMES, Drawn, pooled, recipe
 from tests.trainer.tiny import COLOURS, SHAPES, load_encoder
-from trainer.fitting import Step, fit_heads
+from trainer.fitting import Step
 from trainer.fitting.fit import choose_parameters, fit_full_model
+from trainer.fitting.projections import fit_heads
 from trainer.fitting.steps import Triplets
 from trainer.models import TEXT, VISUAL, Encoder, Heads
 from trainer.models.projections import heads_of

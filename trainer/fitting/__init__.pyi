@@ -6,14 +6,11 @@ from .beside_reader import without_weights as without_weights
 from .candidates import Candidate as Candidate
 from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks
-from .fitter import Fitter as Fitter
 from .learners import HeadsLearner as HeadsLearner
 from .learners import Learner as Learner
 from .learners import Pooled as Pooled
 from .learners import triplets as triplets
 from .lora import merge_adapters as merge_adapters
-from .projections import PooledTriplets as PooledTriplets
-from .projections import fit_heads as fit_heads
 from .steps import Step as Step
 from .steps import Triplets as Triplets
 from .steps import chosen_names as chosen_names

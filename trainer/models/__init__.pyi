@@ -16,9 +16,7 @@ from .lazy import TitleModel as TitleModel
 from .lazy import local_folder as local_folder
 from .model_folders import model_folder as model_folder
 from .projections import Heads as Heads
-from .reader import ReaderModel as ReaderModel
 from .reader import open_model as open_model
 from .reading import RapidReader as RapidReader
-from .reading import Reader as Reader
 from .reading import read_words as read_words
 from .towers import pick_precision as pick_precision

@@ -335,6 +335,7 @@ def evaluate(
     progress = progress or Silent()
     which = parse_run(what) if what is not None else _newest(database)
     with quiet_libraries():
+        embedder: Embedder
         if which is None:
             embedder = model_embedder(database, named_model(database, str(what), device))
         else:

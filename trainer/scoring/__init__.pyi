@@ -16,8 +16,6 @@ from .cross_validation import paired as paired
 from .fusion import Weights as Weights
 from .fusion import fit_weights as fit_weights
 from .fusion import side_by_side as side_by_side
-from .metrics import Comparison as Comparison
-from .metrics import mcnemar as mcnemar
 from .metrics import why_unusable as why_unusable
 from .scoring import Scores as Scores
 from .scoring import require_apart as require_apart

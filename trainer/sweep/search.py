@@ -52,9 +52,8 @@ from trainer.quiet import quiet_libraries
 from trainer.runs import ONE_AT_A_TIME, mark_stale, ran_out_of_memory, resolved, signs_of_life, train
 from trainer.settings import READER
 from trainer.sweep.sampling import ask, ask_for
-from trainer.sweep.search_space import Choices, Point
-from trainer.sweep.standings import Standing, Tried, by_trial, in_order, objective, score_of
-from trainer.sweep.sweep_settings import SweepSettings
+from trainer.sweep.search_space import Choices, Point, SweepSettings
+from trainer.sweep.standings import Standing, Tried, by_trial, in_order, objective
 from trainer.sweep.trials import Trials
 
 __all__ = ["SweepResult", "SweepSettings", "resume_sweep", "run_sweep"]
@@ -344,10 +343,9 @@ class _Sweep:
             if runs[-1].columns["status"] != "done":
                 break
         with self._database.write() as session:
-            ids = add_trial_runs(session, self._id, number, runs)
-        tried = self._tried.setdefault(number, Tried(number, []))
-        tried.scores += [score_of(run_id, number, run) for run_id, run in zip(ids, runs, strict=True)]
-        return tried
+            add_trial_runs(session, self._id, number, runs)
+            self._tried = by_trial(trial_scores(session, self._id))
+        return self._tried[number]
 
     def _choose(self, trials: Trials) -> Standing:
         """Train the best few with more seeds; return the best over all seeds."""
@@ -356,15 +354,14 @@ class _Sweep:
             best = in_order(self._tried.values(), settings.search_seeds())[: settings.finalists]
             if not best:
                 raise TrainerError(f"all {len(self._tried)} trials diverged; lower the range of --lr")
-            finalists = [self._tried[standing.trial] for standing in best]
-            with self._progress.phase("Training the best with more seeds", len(finalists)) as count:
-                for trial in finalists:
+            with self._progress.phase("Training the best with more seeds", len(best)) as count:
+                for trial in [self._tried[standing.trial] for standing in best]:
                     done = {score.seed for score in trial.scores}
                     more = [seed for seed in settings.all_seeds() if seed not in done]
                     if more:
                         self._try(trials, trial.number, settings.space.point(trial.settings), more)
                     count(1)
-            left = in_order(finalists)
+            left = in_order(self._tried[standing.trial] for standing in best)
             # A finalist that diverges with a later seed drops out; if all do, the next best take their places.
             if left:
                 return left[0]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from store.training import TrialRun, TrialScore
+from store.training import TrialScore
 
-__all__ = ["Standing", "Tried", "by_trial", "in_order", "objective", "score_of"]
+__all__ = ["Standing", "Tried", "by_trial", "in_order", "objective"]
 
 # Means of equal recalls in a different order may differ in the last bit.
 _DIGITS = 12
@@ -37,7 +37,7 @@ class Standing:
     n: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tried:
     """A trial and the scores of its runs so far, in their order."""
 
@@ -90,24 +90,3 @@ def by_trial(scores: Sequence[TrialScore]) -> dict[int, Tried]:
     for score in scores:
         found.setdefault(score.trial, Tried(score.trial, [])).scores.append(score)
     return found
-
-
-def score_of(run_id: int, trial: int, run: TrialRun) -> TrialScore:
-    """Return the score that the store will report for a run that was just written."""
-    figures = {
-        row["metric"]: row
-        for row in run.evaluations
-        if (row["scope"], row["split"], row["direction"]) == ("all", "valid", "thumbnail_to_title")
-    }
-    recall, mrr = figures.get("recall@1"), figures.get("mrr")
-    return TrialScore(
-        run_id,
-        trial,
-        run.columns["seed"],
-        run.columns["status"],
-        run.columns["settings"],
-        None if recall is None else recall["value"],
-        None if mrr is None else mrr["value"],
-        None if recall is None else recall["n"],
-        run.columns["snapshot_id"],
-    )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from store.db import Database
@@ -174,8 +174,9 @@ class Trials:
             require_apart(base.scores, scores)
         except Diverged as error:
             ended = clock.ended("evaluate")
-            return TrialRun({**columns, **ended, "status": "failed", "error": str(error)}, _rows_of(steps))
-        return TrialRun({**columns, **clock.ended("evaluate"), "status": "done"}, _rows_of(steps), scores.rows("tuned"))
+            return TrialRun({**columns, **ended, "status": "failed", "error": str(error)}, [asdict(s) for s in steps])
+        columns |= {**clock.ended("evaluate"), "status": "done"}
+        return TrialRun(columns, [asdict(step) for step in steps], scores.rows("tuned"))
 
     def _learner(self, settings: TrainSettings, mined: _Mined) -> HeadsLearner | WithReaderLearner:
         base = self._bases[settings.fit]
@@ -210,10 +211,3 @@ class _Clock:
         self._phases[phase] = now - self._last
         self._last = now
         return {"finished_at": utc_now(), "seconds": now - self._started, "phase_seconds": dict(self._phases)}
-
-
-def _rows_of(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    return [
-        {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
-        for step in steps
-    ]
