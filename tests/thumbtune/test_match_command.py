@@ -164,24 +164,28 @@ def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str) 
         (("cover.png", "--titles", "blank.txt"), 2, "error: there is no title to match (blank.txt has none)"),
         (("cover.png", "--titles", "none.txt"), 2, "error: --titles none.txt can't be read (No such file or directory"),
         (("cover.png", "--titles", "."), 2, "error: --titles . can't be read (Is a directory); check the file."),
-        (("cover.png", "--titles", "latin.txt"), 2, "error: latin.txt is not UTF-8 text (byte 5); save it as UTF-8"),
+        (("cover.png", "--titles", "latin.txt"), 2, "error: latin.txt is not valid UTF-8 (byte 5)"),
         (
             ("cover.png", "caf\udce9", "--model", "CLIP"),
             2,
-            "error: 'caf\\udce9' is not UTF-8 text",
+            "error: 'caf\\udce9' is not valid UTF-8",
         ),
         (("none.png", "a"), 2, "error: 'none.png' is neither a file nor a video in the store; check the path"),
-        ((".", "a"), 2, "error: . is a folder; name a picture's file, or the id of a video in the store"),
-        (("latin.txt", "a"), 2, "error: latin.txt is not a picture that can be read; name a JPEG, PNG, WebP"),
+        ((".", "a"), 2, "error: . is a folder"),
+        (("latin.txt", "a"), 2, "error: latin.txt is not a supported image"),
         (("cut.png", "a"), 2, "error: cut.png can't be decoded ("),
-        (("bare", "a"), 2, "error: video bare has no picture in the store yet; run 'thumbtune sync', or name a file"),
+        (("bare", "a"), 2, "error: video bare has no thumbnail in the store yet"),
         (
             ("cover.png", "a"),
             1,
             "error: sentence-transformers/clip-ViT-L-14 is not in the local cache",
         ),
         (("cover.png", "a", "--model", "2"), 1, "error: there is no run 2; 'thumbtune runs' lists them"),
-        (("cover.png", "a", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1, @uc2"),
+        (
+            ("cover.png", "a", "--channel", "@who"),
+            2,
+            "error: channel '@who' is not in the store; the store has @uc1, @uc2",
+        ),
     ],
 )
 def test_errors_are_one_line(
@@ -211,7 +215,7 @@ def test_standard_input_in_another_encoding_or_closed(
     thumbtune: Run, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe(monkeypatch, "voilà".encode("latin-1"))
-    assert thumbtune("match", "cover.png").error().startswith("error: standard input is not UTF-8 text (byte 5)")
+    assert thumbtune("match", "cover.png").error().startswith("error: standard input is not valid UTF-8 (byte 5)")
     monkeypatch.setattr("sys.stdin", None)
     for arguments in ((), ("-",)):
         done = thumbtune("match", "cover.png", *arguments)

@@ -115,8 +115,12 @@ def test_a_private_repository_is_not_opened(push: Run, hub: FakeHub) -> None:
         (("model",), 2, "error: Missing argument 'REPO'."),
         (("model", "a/b/c"), 2, "error: 'a/b/c' is not a valid repository name"),
         (("model", "clip", "--run", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
-        (("dataset", "open"), 1, "error: creator/open already exists and is public"),
-        (("model", "other/clip"), 1, "error: the hub's token may not write to other/clip (You don't have the rights"),
+        (("dataset", "open"), 1, "error: creator/open exists and is public"),
+        (
+            ("model", "other/clip"),
+            1,
+            "error: the hub's token has no permission to write to other/clip (You don't have the rights",
+        ),
     ],
 )
 def test_errors_are_one_line(push: Run, hub: FakeHub, arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -47,7 +47,7 @@ def test_a_plot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("a.jpg", 2, "error: 'a.jpg' is not a supported plot file; end its name in one of .png, .svg, .pdf\n"),
+        ("a.jpg", 2, "error: 'a.jpg' is not a supported plot file; use one of the suffixes .png, .svg, .pdf\n"),
         ("no/a.png", 1, "error: no/a.png can't be written (No such file or directory); use another file\n"),
     ],
 )
@@ -68,7 +68,7 @@ def test_a_store_without_runs(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, migrated_sqlite_url: str, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    message = "error: no run has finished yet, so there is nothing to plot; run 'thumbtune train' first\n"
+    message = "error: there are no finished runs to plot; run 'thumbtune train' first\n"
     assert plot(capfd, monkeypatch, migrated_sqlite_url) == (1, "", message)
     assert list(tmp_path.glob("*.png")) == []
 

@@ -206,7 +206,7 @@ def test_going_on_from_the_champion_names_no_model(thumbtune: Run, clip: Path) -
         done = thumbtune("train", "--from", "champion", "--model", named, "--title-model", "base")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines()[-1] == (
-            "error: --from champion goes on with the model in use; leave --model out, or train --from base"
+            "error: --from champion continues from the model in use; leave out --model, or use --from base"
         )
     on = document(thumbtune("train", "--from", "champion", "--train", "projection", "--title-model", "base", "--json"))
     assert (on["run_id"], on["champion_run_id"]) == (2, 1)
@@ -248,8 +248,8 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
     ("arguments", "code", "message"),
     [
         (("train",), 1, "error: sentence-transformers/clip-ViT-L-14 is not in the local cache and the model hub can't"),
-        (("train", "--model", "./none"), 1, "error: ./none is not a model's folder; name a folder or a hub name with"),
-        (("train", "--model", "~no-such-user/m"), 1, "error: ~no-such-user/m is not a model's folder (there is"),
+        (("train", "--model", "./none"), 1, "error: ./none is not a model folder"),
+        (("train", "--model", "~no-such-user/m"), 1, "error: ~no-such-user/m is not a model folder (no such"),
         (("train", "--model", "n" * 300), 1, f"error: {'n' * 300} is not a model folder (File name too long);"),
         (("train", "--train", "("), 2, "error: --train '(' is not a valid regular expression"),
         (("train", "--epochs", "0"), 2, "error: epochs 0 "),
@@ -272,12 +272,12 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
             "error: Invalid value for '--output': the name is empty",
         ),
         (("retrain", "--batch-size", "9" * 22), 2, "error: Invalid value for '--batch-size': 9999999999999999999999"),
-        (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; it has @uc1"),
-        (("evaluate",), 1, "error: no run has ended yet; run 'thumbtune train' first, or name a model"),
+        (("train", "--channel", "@who"), 2, "error: channel '@who' is not in the store; the store has @uc1"),
+        (("evaluate",), 1, "error: there are no finished runs"),
         (
             ("evaluate", "--model", ""),
             2,
-            "error: the model is an empty name; name a run, a folder or a hub name",
+            "error: the model name is empty",
         ),
         (("evaluate", "--model", "3"), 1, "error: there is no run 3; 'thumbtune runs' lists them"),
         (("runs", "show", "9"), 1, "error: there is no run 9; 'thumbtune runs' lists them"),
@@ -296,7 +296,7 @@ def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: st
             f"error: there is no snapshot {'9' * 20}",
         ),
         (("runs", "compare", "1", "two"), 1, "error: there is no run 1; 'thumbtune runs' lists them"),
-        (("export", "dataset", "."), 1, "error: . is not an empty folder; name a new one"),
+        (("export", "dataset", "."), 1, "error: . is not an empty folder"),
         (("export", "model", "x", "--parquet"), 2, "error: No such option '--parquet'."),
     ],
 )

@@ -111,5 +111,5 @@ def test_parameters_are_chosen_by_a_search(encoder: Encoder) -> None:
 
 
 def test_an_expression_that_matches_nothing_shows_some_names(encoder: Encoder) -> None:
-    with pytest.raises(BadSetting, match=r"'nothing-like-it' matches none of the \d+ parameters; there are 0\.model"):
+    with pytest.raises(BadSetting, match=r"'nothing-like-it' matches none of the \d+ parameters, such as 0\.model"):
         choose_parameters(encoder.model, "nothing-like-it")

@@ -183,7 +183,7 @@ def test_another_suffix_is_refused(sqlite_database: Database, tmp_path: Path, na
 def test_a_store_without_finished_runs(sqlite_database: Database, tmp_path: Path) -> None:
     with sqlite_database.write() as session:
         add_run(session, 1, "failed", tuned_valid=0.5)
-    with pytest.raises(RunUnusable, match="no run has finished yet"):
+    with pytest.raises(RunUnusable, match="no finished runs"):
         plot_runs(sqlite_database, tmp_path / "a.png")
     assert list(tmp_path.glob("*.png")) == []
 

@@ -256,7 +256,7 @@ def test_only_the_channels_that_are_trained_on_count(filled: Database, settings_
     assert new_pairs(filled, ["UC2"]) == NewPairs(0, 0)
     assert new_pairs(filled) == NewPairs(40, 0)
     assert retrain(filled, settings_for(channels=("uc2",)), min_new=1).result is None
-    with pytest.raises(BadSetting, match="channel '@who' is not in the store; it has @uc1, @uc2"):
+    with pytest.raises(BadSetting, match="channel '@who' is not in the store; the store has @uc1, @uc2"):
         new_pairs(filled, ["@who"])
 
 
@@ -476,7 +476,7 @@ def test_a_signal_while_the_whole_model_is_written_leaves_the_run_done(
     with a_signal_at_the_end(database, "next"), pytest.raises(TrainingInterrupted) as caught:
         retrain(database, settings_for(**LEARNT), output=tmp_path / "whole")
     assert str(caught.value) == (
-        "run 1 is done, and was interrupted while its model was written; "
+        "run 1 is done, but was interrupted while its model was being written; "
         f"run 'thumbtune export model {tmp_path / 'whole'} --run 1'"
     )
     with database.read() as session:

@@ -267,9 +267,9 @@ def test_a_failed_run_keeps_its_error(
     ("other", "kind", "message"),
     [
         ({"channels": ("@who",)}, BadSetting, "channel '@who' is not in the store"),
-        ({"model": "./nowhere"}, UnknownModel, "./nowhere is not a model's folder"),
+        ({"model": "./nowhere"}, UnknownModel, "./nowhere is not a model folder"),
         ({"model": "3:base"}, NotFound, "there is no run 3"),
-        ({"title_model": "./nowhere"}, UnknownModel, "name a folder or a hub name with --title-model"),
+        ({"title_model": "./nowhere"}, UnknownModel, "use a folder or a hub name with --title-model"),
     ],
 )
 def test_what_is_known_to_be_wrong_is_refused_before_there_is_a_run(

@@ -164,7 +164,7 @@ def test_a_channel_is_named_by_id_or_handle(database: Database) -> None:
     fill(database, 10, "UC2")
     for name in ("UC2", "@uc2", "uc2", "@UC2"):
         assert {row.channel_id for row in snapshot.select_pairs(database, [name]).examples} == {"UC2"}
-    with pytest.raises(BadSetting, match="channel '@nobody' is not in the store; it has @uc1, @uc2"):
+    with pytest.raises(BadSetting, match="channel '@nobody' is not in the store; the store has @uc1, @uc2"):
         snapshot.select_pairs(database, ["@nobody"])
 
 

@@ -382,8 +382,8 @@ def test_one_projection_alone(filled: Database, settings_for: Make, part: str) -
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        ("all", r"--train 'all' matches .*, and a sweep trains projections on cached features"),
-        ("lora", r"--train 'lora' adapts the towers, and a sweep trains projections"),
+        ("all", r"--train 'all' matches .*, but a sweep trains projections"),
+        ("lora", r"--train 'lora' trains the towers, but a sweep trains projections"),
         ("layers.1", r"--train 'layers.1' matches 0\.model\..*"),
         ("nothing", r"--train 'nothing' matches none of the"),
     ],

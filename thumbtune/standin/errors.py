@@ -151,23 +151,6 @@ class ApiError(Exception):
         return cls(400, message, "invalidParameter", "global", location=name)
 
     @classmethod
-    def unknown_name(cls, name: str) -> ApiError:
-        """The method has no such query parameter."""
-        message = (
-            f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
-            f"Field '{name}' could not be found in request message."
-        )
-        violation = {"description": message}
-        detail = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
-        return cls(400, message, "badRequest", "global", google_status="INVALID_ARGUMENT", details=[detail])
-
-    @classmethod
-    def unauthorized(cls, name: str) -> ApiError:
-        """The parameter requires a signed-in user instead of an API key."""
-        message = f"The request uses the <code>{name}</code> parameter but is not properly authorized."
-        return cls(401, message, "authorizationRequired", "youtube.common", location=name)
-
-    @classmethod
     def playlist_not_found(cls) -> ApiError:
         """The playlist does not exist (also the response for the uploads of a channel without videos)."""
         message = "The playlist identified with the request's <code>playlistId</code> parameter cannot be found."

@@ -18,40 +18,17 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_COMMON = _names(
-    "$.xgafv access_token alt callback fields key oauth_token part prettyPrint quotaUser uploadType upload_protocol "
-    "userIp"
-)
+_COMMON = _names("alt key part prettyPrint")
 _PARAMETERS = {
-    "channels": _names(
-        "categoryId forHandle forUsername hl id managedByMe maxResults mine mySubscribers onBehalfOfContentOwner "
-        "pageToken"
-    ),
-    "playlistItems": _names("id maxResults onBehalfOfContentOwner pageToken playlistId videoId"),
-    "videos": _names(
-        "chart hl id locale maxHeight maxResults maxWidth myRating onBehalfOfContentOwner pageToken regionCode "
-        "videoCategoryId"
-    ),
+    "channels": _names("forHandle forUsername id maxResults"),
+    "playlistItems": _names("maxResults pageToken playlistId videoId"),
+    "videos": _names("id maxResults"),
 }
-# Ignoring a filter would give a wrong response.
-_UNSUPPORTED = {
-    "channels": _names("categoryId onBehalfOfContentOwner pageToken"),
-    "playlistItems": _names("id onBehalfOfContentOwner"),
-    "videos": _names("chart onBehalfOfContentOwner pageToken"),
-}
-_FOR_USERS = ("mine", "managedByMe", "mySubscribers", "myRating")
 _PARTS = {
-    "channels": _names(
-        "auditDetails brandingSettings contentDetails contentOwnerDetails id localizations snippet statistics status "
-        "topicDetails"
-    ),
+    "channels": _names("brandingSettings contentDetails id snippet statistics status"),
     "playlistItems": _names("contentDetails id snippet status"),
-    "videos": _names(
-        "contentDetails fileDetails id liveStreamingDetails localizations paidProductPlacementDetails player "
-        "processingDetails recordingDetails snippet statistics status suggestions topicDetails"
-    ),
+    "videos": _names("contentDetails id liveStreamingDetails player snippet statistics status"),
 }
-_FOR_OWNERS = _names("auditDetails fileDetails processingDetails suggestions")
 
 
 class Query:
@@ -62,20 +39,14 @@ class Query:
         values: all values of each parameter.
 
     Raises:
-        ApiError: a parameter or part is unknown, requires more than an API key, or is not supported by this server; or
-            `part` is missing.
+        ApiError: this server does not have a parameter or a part, or `part` is missing.
     """
 
     def __init__(self, method: str, values: Mapping[str, Sequence[str]]) -> None:
         self._values = values
         for name in values:
-            if name not in _COMMON and name not in _PARAMETERS[method]:
-                raise ApiError.unknown_name(name)
-        for name in _FOR_USERS:
-            if self.one(name) not in (None, "false"):
-                raise ApiError.unauthorized(name)
-        for name in values:
-            if name in _UNSUPPORTED[method]:
+            if name not in _COMMON | _PARAMETERS[method]:
+                # Ignoring a filter would give a wrong response.
                 raise ApiError.unsupported(f"{name} in {method}")
         self.parts = self.split("part")
         if not self.parts:
@@ -83,8 +54,6 @@ class Query:
         for part in self.parts:
             if part not in _PARTS[method]:
                 raise ApiError.unknown_part(part)
-            if part in _FOR_OWNERS:
-                raise ApiError.unauthorized("part")
 
     def one(self, name: str) -> str | None:
         """Return the first value, or None if it is missing or empty."""
