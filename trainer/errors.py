@@ -25,6 +25,8 @@ TrainerError                   the root: anything that the trainer can't do
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 __all__ = [
     "AlreadyTraining",
     "BadPicture",
@@ -47,6 +49,7 @@ __all__ = [
     "TrainerError",
     "TrainingInterrupted",
     "UnknownModel",
+    "causes_of",
 ]
 
 
@@ -142,3 +145,10 @@ class TrainingInterrupted(TrainerError):
     """A signal stopped the run. It is recorded as interrupted and its weights are lost, unless it had finished."""
 
     exit_code = 3
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then its cause or context, then theirs."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

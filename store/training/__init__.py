@@ -35,6 +35,8 @@ from store.training.runs import (
     add_evaluations,
     add_ranks,
     add_steps,
+    add_test_look,
+    count_test_looks,
     end_run,
     end_run_at_work,
     evaluations,
@@ -75,7 +77,6 @@ from store.training.sweeps import (
     trial_scores,
     winner_run,
 )
-from store.training.test_looks import add_test_look, count_test_looks
 from store.training.words import Worded, WordsFound, read_words_of, thumbnails_with_words, write_words
 
 __all__ = [

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
-from store.tables import Evaluation, Rank, TrainingRun, TrainingStep, VideoVersion
+from store.tables import Evaluation, Rank, TestLook, TrainingRun, TrainingStep, VideoVersion
 from store.tables import SnapshotExample as Example
 from store.training.liveness import HasEnded, heard_at, mark_interrupted_rows
 from store.types import can_be_id, utc_now
@@ -19,6 +19,8 @@ __all__ = [
     "add_evaluations",
     "add_ranks",
     "add_steps",
+    "add_test_look",
+    "count_test_looks",
     "end_run",
     "end_run_at_work",
     "evaluations",
@@ -199,3 +201,22 @@ def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) ->
     return {
         video: (title, picture or f"version {version}") for video, title, picture, version in rows if video in wanted
     }
+
+
+def add_test_look(session: Session, model: str, snapshot_id: int, run_id: int | None = None) -> int:
+    """Record that a model was scored on the test split; return the number of looks, this one included.
+
+    Args:
+        session: a writing transaction.
+        model: `tuned` or `base` of a run, else the model's name.
+        snapshot_id: the snapshot.
+        run_id: the run that the model belongs to, or None.
+    """
+    session.add(TestLook(looked_at=utc_now(), model=model, run_id=run_id, snapshot_id=snapshot_id))
+    session.flush()
+    return count_test_looks(session)
+
+
+def count_test_looks(session: Session) -> int:
+    """How often a model was scored on the test split of any snapshot in this store."""
+    return session.scalar(select(func.count()).select_from(TestLook)) or 0

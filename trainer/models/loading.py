@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
-from trainer.errors import DamagedModel, NoNetwork, UnknownModel
+from trainer.errors import DamagedModel, NoNetwork, UnknownModel, causes_of
 from trainer.models.model_folders import model_folder
 from trainer.quiet import quiet_libraries
 
@@ -143,7 +143,7 @@ def _mapped(name: str, option: str) -> Iterator[None]:
         raise DamagedModel(_damaged(name, error, option)) from error
     except Exception as error:
         # transformers raises OSError for a missing file, an unsafe format and an unreachable hub.
-        if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) for cause in _causes(error)):
+        if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) for cause in causes_of(error)):
             base = " or --title-model base" if option == "--title-model" else ""
             raise NoNetwork(
                 f"{name} is not in the local cache and the model hub can't be reached; "
@@ -160,9 +160,3 @@ def _damaged(name: str, error: Exception, option: str) -> str:
         )
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"{name} can't be loaded ({first[:200]}); copy or download it again, or use another model with {option}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

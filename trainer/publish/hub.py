@@ -28,7 +28,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from store.db import Database
 from trainer.artifacts import can_save
 from trainer.data import export_dataset
-from trainer.errors import BadRepository, HubUnreachable, NoToken, PublicRepository, PushFailed, TokenRefused
+from trainer.errors import BadRepository, HubUnreachable, NoToken, PublicRepository, PushFailed, TokenRefused, causes_of
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs import dataset_card, export_model, model_card
@@ -280,7 +280,7 @@ class _Repository:
             except Exception as error:
                 if pause is None or not _may_pass(error):
                     # A traceback shows causes, so a cause that contains the token is dropped.
-                    told_token = any(self.token in str(cause) for cause in _causes(error))
+                    told_token = any(self.token in str(cause) for cause in causes_of(error))
                     raise self._mapped(asked, error) from (None if told_token else error)
                 logger.info("the request for %s failed (%s); trying again", asked, type(error).__name__)
                 time.sleep(pause)
@@ -291,7 +291,7 @@ class _Repository:
             return HubUnreachable("HF_HUB_OFFLINE is set, so nothing can be pushed; unset it")
         answer = _answer(error)
         if answer is None:
-            if any(isinstance(cause, HTTPError | ConnectionError | TimeoutError) for cause in _causes(error)):
+            if any(isinstance(cause, HTTPError | ConnectionError | TimeoutError) for cause in causes_of(error)):
                 return HubUnreachable(
                     f"the hub can't be reached at {self.api.endpoint}; check the network, and run again later"
                 )
@@ -328,7 +328,7 @@ def _answered_within(seconds: float) -> Iterator[None]:
 
 def _answer(error: Exception) -> HfHubHTTPError | None:
     """Return the hub's HTTP error behind an error; uploads in threads wrap it."""
-    return next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), None)
+    return next((cause for cause in causes_of(error) if isinstance(cause, HfHubHTTPError)), None)
 
 
 def _may_pass(error: Exception) -> bool:
@@ -338,10 +338,4 @@ def _may_pass(error: Exception) -> bool:
     answer = _answer(error)
     if answer is not None:
         return answer.response.status_code in (408, 429) or answer.response.status_code >= 500
-    return any(isinstance(cause, HTTPError | ConnectionError | TimeoutError) for cause in _causes(error))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return any(isinstance(cause, HTTPError | ConnectionError | TimeoutError) for cause in causes_of(error))
