@@ -22,7 +22,7 @@ from collector.thumbnails.check import CheckedPicture, LargeDecoder, check_pictu
 from collector.thumbnails.decode import set_up_pillow
 from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome, UnchangedPicture
 
-__all__ = ["QUICK_A_STEP", "SIZES", "THUMBNAIL_CHOICES", "Candidate", "Thumbnails", "candidates", "is_allowed"]
+__all__ = ["QUICK_A_STEP", "SIZES", "THUMBNAIL_CHOICES", "Candidate", "Thumbnails", "candidates", "whose_host"]
 
 SIZES = ("uhd", "qhd", "fhd", "maxres", "standard", "high", "medium", "default")
 """The API's thumbnail sizes, largest first (https://developers.google.com/youtube/v3/docs/thumbnails)."""
@@ -88,16 +88,11 @@ def _pixels(announced: object) -> int:
     return announced if isinstance(announced, int) and 0 < announced < 1 << 16 else 0
 
 
-def is_allowed(url: str, extra_hosts: tuple[str, ...]) -> bool:
-    """Whether a thumbnail URL is allowed: on YouTube's hosts with https, or on a host that the user allows.
+def whose_host(url: str, extra_hosts: tuple[str, ...]) -> Literal["chosen", "youtube"] | None:
+    """Whether a thumbnail URL's host was chosen by the user or is YouTube's (only with https); None if not allowed.
 
     `extra_hosts` contains `host` (any port) or `host:port`, for http and https.
     """
-    return _whose_host(url, extra_hosts) is not None
-
-
-def _whose_host(url: str, extra_hosts: tuple[str, ...]) -> Literal["chosen", "youtube"] | None:
-    """Whether a URL's host was chosen by the user or is YouTube's; None if it is not allowed."""
     place = _place(url)
     if place is None:
         return None
@@ -252,7 +247,7 @@ class Thumbnails:
         headers = _conditions(job) if url == job.url else ()
         place = url
         for _ in range(MAX_REDIRECTS + 1):
-            whose = _whose_host(place, self._extra_hosts)
+            whose = whose_host(place, self._extra_hosts)
             if whose is None:
                 raise PictureError(
                     f"{_host(place)} is not an allowed thumbnail host (see THUMBTUNE_THUMBNAIL_HOSTS)", url=url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from collector.http import Limits, Listen, note_work, serve_bounded
 
 __all__ = ["Endpoints", "serve"]
-
-log = logging.getLogger(__name__)
 
 LIMITS = Limits(connections=64, head_s=5.0, stalled_s=10.0)
 """Monitoring needs few connections, and half-open ones must not take the files that syncs need."""

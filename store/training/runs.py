@@ -27,7 +27,6 @@ __all__ = [
     "get_run",
     "hidden_runs",
     "hide_run",
-    "list_runs",
     "lock_runs",
     "mark_interrupted",
     "newest_done_run",
@@ -129,11 +128,6 @@ def get_run(session: Session, run_id: int) -> TrainingRun:
     if run is None:
         raise NotFound(f"there is no run {run_id}; 'thumbtune runs' lists them")
     return run
-
-
-def list_runs(session: Session) -> list[TrainingRun]:
-    """All runs, oldest first."""
-    return list(session.scalars(select(TrainingRun).order_by(TrainingRun.id)))
 
 
 def newest_done_run(session: Session) -> TrainingRun | None:

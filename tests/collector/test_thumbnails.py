@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from collector.thumbnails import THUMBNAIL_CHOICES, Thumbnails
-from collector.thumbnails.fetch import SIZES, candidates, is_allowed
+from collector.thumbnails.fetch import SIZES, candidates, whose_host
 from store.youtube import FailedPicture, FetchedPicture, PictureJob, PictureOutcome
 from tests.collector.channels import channel, hasty_http
 from tests.standin import Fault, Faults, StandIn
@@ -49,7 +49,7 @@ async def fetch(server: StandIn, url: str, hosts: tuple[str, ...] | None = None)
     ],
 )
 def test_allowed(url: str) -> None:
-    assert is_allowed(url, ("127.0.0.1:8080", "pictures.example", "[::1]:8080"))
+    assert whose_host(url, ("127.0.0.1:8080", "pictures.example", "[::1]:8080"))
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_allowed(url: str) -> None:
     ],
 )
 def test_refused(url: str) -> None:
-    assert not is_allowed(url, ("127.0.0.1:8080",))
+    assert not whose_host(url, ("127.0.0.1:8080",))
 
 
 @given(st.text())
 def test_no_text_breaks_the_check(url: str) -> None:
-    is_allowed(url, ("127.0.0.1:8080",))
+    whose_host(url, ("127.0.0.1:8080",))
 
 
 URLS = st.from_regex(
@@ -115,7 +115,7 @@ URLS = st.from_regex(
 @given(URLS | st.text())
 @settings(max_examples=500, derandomize=True, deadline=None)
 def test_what_is_allowed_is_read_alike_by_the_client(url: str) -> None:
-    if is_allowed(url, ()):
+    if whose_host(url, ()):
         read = URL(url)
         assert (read.scheme, read.port) == ("https", 443)
         assert str(read.host).rstrip(".").endswith((".ytimg.com", ".ggpht.com"))

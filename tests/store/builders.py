@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.db import Database
-from store.tables import Channel, Picture, Video, VideoVersion
+from store.tables import Channel, Picture, TrainingRun, Video, VideoVersion
 
 DAY_ONE = datetime(2024, 1, 1, 12, tzinfo=UTC)
 NO_IDS = (0, -1, 2**31, -(2**31) - 1, 2**32 + 1, 2**63, 10**20)
@@ -120,3 +120,8 @@ def _add_version(session: Session, video_id: str, title: str, digest: str | None
 def url_of(database: Database) -> str:
     """Return the URL to open the same store again, including the password."""
     return database.url.render_as_string(hide_password=False)
+
+
+def list_runs(session: Session) -> list[TrainingRun]:
+    """Return all runs, oldest first."""
+    return list(session.scalars(select(TrainingRun).order_by(TrainingRun.id)))

@@ -32,9 +32,8 @@ from store.training import (
     steps,
     update_run,
 )
-from store.training.runs import list_runs
 from store.types import utc_now
-from tests.store.builders import NO_IDS, add_channel, add_video, change_video
+from tests.store.builders import NO_IDS, add_channel, add_video, change_video, list_runs
 
 SPLITS = ["train", "train", "train", "valid", "valid", "test"]
 

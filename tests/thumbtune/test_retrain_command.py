@@ -17,9 +17,9 @@ import pytest
 
 from store.db import open_database
 from store.training import champion_ids
-from store.training.runs import list_runs
 from tests.collector.channels import channel, video
 from tests.standin import Fault, Faults, StandIn
+from tests.store.builders import list_runs
 from tests.trainer.tiny import COLOURS, SHAPES, build_clip, draw
 from thumbtune.cli import main
 from thumbtune.standin.catalogue import StandInVideo

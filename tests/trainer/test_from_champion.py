@@ -12,7 +12,7 @@ from sqlalchemy import select
 from store.db import Database
 from store.tables import Picture, Video
 from store.training import champion, get_run, promote
-from store.training.runs import list_runs
+from tests.store.builders import list_runs
 from tests.trainer.tiny import build_clip
 from tests.trainer.training import artifact, losses, settings, train_in_use, vectors
 from trainer.errors import BadSetting, RunUnusable

@@ -13,7 +13,12 @@ from store.db import Database
 from tests.store.builders import add_channel, add_video
 from thumbtune.demo.channel import drawn_channel
 from trainer.data import alike_pictures, showing, without_bars
-from trainer.data.likeness import alike, remember_sketches
+from trainer.data.likeness import _close, _fine_sketch, _same_writing, _sketch, remember_sketches
+
+
+def alike(one: Image.Image, other: Image.Image) -> bool:
+    """Both comparisons of two pictures, as for stored thumbnails."""
+    return _close(_sketch(one), _sketch(other)) and _same_writing(_fine_sketch(one), _fine_sketch(other))
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:

@@ -12,13 +12,12 @@ from store.training import evaluations, get_run, load_examples
 from store.types import utc_now
 from store.youtube import remove_channel
 from tests.trainer.tiny import fill
-from tests.trainer.training import settings
+from tests.trainer.training import new_pairs, settings
 from trainer.data import export_dataset
 from trainer.errors import BadSetting
 from trainer.library.library import searchable
 from trainer.runs import evaluate, model_card, train
 from trainer.runs.recorded import load_run_model
-from trainer.runs.retraining import new_pairs
 from trainer.scoring import compare
 
 

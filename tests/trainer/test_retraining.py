@@ -18,15 +18,14 @@ from store.db import Database, rows_as_dicts
 from store.errors import NotFound
 from store.tables import Promotion, TrainingRun, Video
 from store.training import NewPairs, champion, champion_ids, evaluations, get_run, promote, ranks, start_run
-from store.training.runs import list_runs
-from tests.store.builders import add_video, change_video, url_of
+from tests.store.builders import add_video, change_video, list_runs, url_of
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
-from tests.trainer.training import train_in_use
+from tests.trainer.training import new_pairs, train_in_use
 from trainer.errors import AlreadyTraining, BadSetting, Diverged, RunUnusable, TrainingInterrupted
 from trainer.runs import inherited_settings, known_at_start, promote_run, retrain, train
 from trainer.runs.recorded import load_run_model, run_in_use
-from trainer.runs.retraining import Promoted, new_pairs
+from trainer.runs.retraining import Promoted
 from trainer.settings import TrainSettings
 
 pytestmark = pytest.mark.slow

@@ -35,9 +35,8 @@ from store.training import (
     steps,
     this_machine,
 )
-from store.training.runs import list_runs
 from store.types import utc_now
-from tests.store.builders import add_channel, add_video, change_video
+from tests.store.builders import add_channel, add_video, change_video, list_runs
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
 from trainer.data import StoredPictures

@@ -13,11 +13,11 @@ from store.tables import Video
 from store.training import current_models, fitting_champion, promote
 from tests.store.builders import add_channel
 from tests.trainer.tiny import fill
+from tests.trainer.training import new_pairs
 from trainer.errors import BadSetting
 from trainer.runs import inherited_settings, retrain, scopes_to_retrain, train
 from trainer.runs.in_use import open_in_use
 from trainer.runs.recorded import run_in_use
-from trainer.runs.retraining import new_pairs
 from trainer.settings import TrainSettings
 
 pytestmark = pytest.mark.slow

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from store.db import Database
 from store.tables import Rank
-from store.training import champion, get_run, promote, steps
+from store.training import NewPairs, champion, get_run, promote, steps
 from trainer.data import StoredPictures
 from trainer.models import Embedder
-from trainer.runs import TrainResult, train
+from trainer.runs import TrainResult, retraining, train
 from trainer.settings import TrainSettings
 
-__all__ = ["artifact", "train_in_use", "embedded_plainly", "losses", "ranks", "settings", "vectors"]
+__all__ = ["artifact", "train_in_use", "embedded_plainly", "losses", "new_pairs", "ranks", "settings", "vectors"]
 
 
 def settings(folder: Path, **other: Any) -> TrainSettings:
@@ -43,6 +43,12 @@ def artifact(database: Database, run_id: int) -> dict[str, Tensor]:
     """Return a run's trained tensors."""
     with database.read() as session:
         return dict(load_file(str(get_run(session, run_id).artifact_path)))
+
+
+def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
+    """Return the pairs that count as new for retraining."""
+    with database.read() as session:
+        return retraining.new_pairs(session, channels)
 
 
 def losses(database: Database, run_id: int) -> list[float]:

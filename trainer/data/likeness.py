@@ -31,7 +31,7 @@ from trainer.data.framing import without_bars
 from trainer.data.pictures import batches, decoded
 from trainer.errors import BadPicture
 
-__all__ = ["SKETCHES", "alike", "alike_pictures", "remember_sketches", "showing"]
+__all__ = ["SKETCHES", "alike_pictures", "remember_sketches", "showing"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +48,6 @@ _BYTES = _SMALL[0] * _SMALL[1] * 3
 SKETCHES = hashlib.sha256(b"sketch 32x18 rgb, bars cut, bicubic").hexdigest()
 """The feature cache's key for sketches. It is not the fingerprint of a model."""
 _BATCH = 64
-
-
-def alike(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two pictures (RGB, any size) are near-duplicates."""
-    return _close(_sketch(one), _sketch(other)) and _same_writing(_fine_sketch(one), _fine_sketch(other))
 
 
 def remember_sketches(database: Database, digests: Iterable[str]) -> dict[str, Sketch]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "local_folder"]
-
-logger = logging.getLogger(__name__)
 
 _READERS = ("pillow", "sentence-transformers", "tokenizers", "torchvision", "transformers")
 """Packages whose versions may change how a model's files are read."""

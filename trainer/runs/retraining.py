@@ -140,21 +140,16 @@ def inherited_settings(database: Database, given: Mapping[str, Any], scope: Scop
     return Inherited(replace(kept, **chosen), run.id)
 
 
-def new_pairs(database: Database, channels: Sequence[str] = ()) -> NewPairs:
+def new_pairs(session: Session, channels: Sequence[str]) -> NewPairs:
     """Count the current pairs that neither the run in use nor a later candidate has seen.
 
     Args:
-        database: the store.
+        session: the store.
         channels: ids or handles; empty for all.
 
     Raises:
         BadSetting: a channel is not in the store.
     """
-    with database.read() as session:
-        return _count(session, channels)
-
-
-def _count(session: Session, channels: Sequence[str]) -> NewPairs:
     known = channel_titles(session)
     wanted = {channel_id(name, known) for name in channels}
     run = _reference(session, sorted(wanted))
@@ -201,7 +196,7 @@ def retrain(
     def look(session: Session) -> NewPairs:
         # In this order, because a run that ends in between is seen by at least one of the two queries.
         busy = run_at_work(session, lives_here)  # processes of other machines are not checked
-        found = _count(session, settings.channels)
+        found = new_pairs(session, settings.channels)
         if found.total < min_new:
             raise _TooFewError(found)
         if busy is not None:
