@@ -72,7 +72,7 @@ def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: s
     assert f"{current['stands']} of 15" in marked[0]
     shown = [float(line.split()[1]) for line in lines]
     assert shown == sorted(shown, reverse=True)
-    assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Comparing", "note:", "how"}, (
+    assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Embedding", "note:", "how"}, (
         "no library speaks"
     )
 
