@@ -193,7 +193,7 @@ async def test_key_in_header_or_query_or_nowhere(catalogue: Catalogue) -> None:
             assert (await answer.json())["error"]["status"] == "PERMISSION_DENIED"
         async with session.get(url, params={**query, "key": KEY, "chanel": "x"}) as answer:
             assert answer.status == 501
-            assert 'Unknown name "chanel"' in (await answer.json())["error"]["message"]
+            assert "chanel" in (await answer.json())["error"]["message"]
         assert server.quota.used(KEY) == 3  # a wrong call costs, one without a key has nobody to pay
         assert server.journal.requests("channels")[0].headers["x-goog-api-key"] == KEY
 
