@@ -223,7 +223,8 @@ def test_what_was_trained_on_before_a_run_went_on_counts_too(filled: Database, s
         "the champion (run 2) was trained on the title or thumbnail of each of"
     )
     assert any(
-        "its metrics and this run's, which continues from it, are too high" in text for text in done.result.warnings
+        "its metrics and those of this run, which continues from it, are too high" in text
+        for text in done.result.warnings
     )
 
 
