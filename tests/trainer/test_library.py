@@ -155,7 +155,7 @@ def test_nothing_to_search(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "short", kind="short")
-    with pytest.raises(NotEnoughPairs, match="the store has no thumbnail of @one to search"):
+    with pytest.raises(NotEnoughPairs, match="the store has no thumbnails of @one"):
         searchable(database, ["@one"])
 
 
