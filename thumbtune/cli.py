@@ -21,7 +21,7 @@ import click
 from thumbtune import __version__, interrupts
 from thumbtune.config import Config, read_config
 from thumbtune.console import Console
-from thumbtune.interrupts import STOPPED_EARLY
+from thumbtune.interrupts import INTERRUPTED, STOPPED_EARLY
 from thumbtune.log_format import LogFormat, configure_logging
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     _let_stdout_take_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
     code = _run(arguments, debug="--debug" in arguments)
+    interrupts.exit_at_once()
     _nobody_reads()
     sys.exit(code)
 
@@ -205,7 +206,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="thumbtune", standalone_mode=False)
     except click.exceptions.Abort:
-        console.error("interrupted; everything so far is kept; run the command again to continue")
+        console.error(INTERRUPTED)
         return STOPPED_EARLY
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -216,7 +217,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         console.error(_about_usage(error))
         return error.exit_code
     except KeyboardInterrupt:
-        console.error("interrupted; everything so far is kept; run the command again to continue")
+        console.error(INTERRUPTED)
         return STOPPED_EARLY
     except Exception as error:
         if debug:
@@ -274,6 +275,8 @@ def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)
+    if interrupts.was_told():  # a library reported the signal's exception as an error of its own
+        return INTERRUPTED, STOPPED_EARLY
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"the file name {str(error.filename)[:60]}... is too long; give a shorter one", 1
     if isinstance(error, UnicodeEncodeError):

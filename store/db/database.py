@@ -28,7 +28,7 @@ from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
 from store.urls import shown_url
 
-__all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
+__all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "raise_interrupt", "rows_as_dicts"]
 
 DEFAULT_URL = "sqlite:///thumbtune.db"
 BUSY_TIMEOUT_S = 60.0
@@ -281,6 +281,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.set_progress_handler(_let_signals_in, _STEPS_BETWEEN_SIGNALS)
         connection.create_function("sha256", 1, _sha256, deterministic=True)  # built into PostgreSQL
         if read_only:
             connection.execute("PRAGMA query_only = ON")
@@ -291,6 +292,30 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+_STEPS_BETWEEN_SIGNALS = 100_000
+"""SQLite executes so many instructions in about a millisecond."""
+
+
+def _let_signals_in() -> int:
+    """SQLite's progress handler: Python runs a signal's handler when it is called, whose exception ends the statement.
+
+    Without it, a signal would wait until the statement ends, which for a recursive query may be never.
+    """
+    return 0
+
+
+def raise_interrupt(error: BaseException | None) -> None:
+    """Raise the exception of a signal's handler again that SQLite reported as an error of its own.
+
+    Raises:
+        KeyboardInterrupt: a signal ended the statement, in the progress handler or in `_sha256`.
+    """
+    if isinstance(error, sqlite3.OperationalError) and (
+        error.sqlite_errorname == "SQLITE_INTERRUPT" or "user-defined function raised exception" in str(error)
+    ):
+        raise KeyboardInterrupt from error
 
 
 def _sha256(content: bytes | None) -> bytes | None:
@@ -311,14 +336,16 @@ def _use_write_ahead_log(engine: Engine) -> None:
 
 @contextmanager
 def mapped_errors(url: URL) -> Iterator[None]:
-    """Translate database errors into `StoreError` with advice for the user."""
+    """Translate database errors into `StoreError` with advice for the user, or into a signal's KeyboardInterrupt."""
     try:
         yield
     except StoreError:
         raise
     except DBAPIError as error:
+        raise_interrupt(error.orig)
         raise _mapped(error.orig, url) from error
     except sqlite3.Error as error:
+        raise_interrupt(error)
         raise _mapped(error, url) from error
     except UnicodeDecodeError as error:
         # SQLite's message about a damaged schema quotes bytes that Python's driver can't decode.
