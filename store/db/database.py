@@ -28,7 +28,15 @@ from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
 from store.urls import shown_url
 
-__all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "raise_interrupt", "rows_as_dicts"]
+__all__ = [
+    "DEFAULT_URL",
+    "Database",
+    "advice_on_log",
+    "mapped_errors",
+    "open_database",
+    "raise_interrupt",
+    "rows_as_dicts",
+]
 
 DEFAULT_URL = "sqlite:///thumbtune.db"
 BUSY_TIMEOUT_S = 60.0
