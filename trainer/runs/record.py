@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from store.db import Database
 from store.errors import StoreError
+from store.processes import this_process
 from store.tables import TrainingRun
 from store.training import (
     end_run_at_work,
@@ -92,7 +92,7 @@ def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
         "device": device,
         "git_commit": git_commit(),
         "host": this_machine(),
-        "pid": os.getpid(),
+        **dict(zip(("pid", "process_start"), this_process(), strict=True)),
     }
 
 

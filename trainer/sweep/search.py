@@ -13,7 +13,6 @@ the first seed. The test split is not used.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from optuna.trial import Trial, TrialState
 
 from store.db import Database
 from store.errors import StoreError
+from store.processes import this_process
 from store.tables import Sweep
 from store.training import (
     Recall,
@@ -125,8 +125,9 @@ def run_sweep(
     check_writable(models_dir(database))  # the winner's model goes there
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)
+        pid, began = this_process()
         with database.write() as session:
-            sweep_id = start_sweep(session, settings.as_dict(), this_machine(), os.getpid())
+            sweep_id = start_sweep(session, settings.as_dict(), this_machine(), pid, process_start=began)
         with _recorded(database, sweep_id):
             return _Sweep(database, sweep_id, settings, device, progress).run(timeout_s)
 
@@ -188,8 +189,9 @@ def resume_sweep(
         shared, device = resolved(database, settings.shared)
         settings = replace(settings, shared=shared)
         check_writable(models_dir(database))
+        pid, began = this_process()
         with database.write() as session:
-            reopened = reopen_sweep(session, sweep_id, settings.as_dict(), this_machine(), os.getpid())
+            reopened = reopen_sweep(session, sweep_id, settings.as_dict(), this_machine(), pid, process_start=began)
         if not reopened:
             raise RunUnusable(_why_not(database, sweep_id))
         with _recorded(database, sweep_id):
