@@ -21,13 +21,17 @@ def move_synced(whole: Path, target: Path) -> None:
     for path in (*sorted(whole.rglob("*"), reverse=True), whole) if whole.is_dir() else (whole,):
         _sync(path)
     whole.replace(target)
-    _sync(target.parent)
+    for folder in (target.parent, target.parent.parent):  # the folder itself may be new
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # a folder can't be opened there
         return
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder above one's own, in which nothing was written
+        return
     try:
         os.fsync(handle)
     finally:

@@ -223,8 +223,8 @@ def read_words(
     for batch in batches([digest for digest in wanted if digest not in words], _BATCH):
         read = {digest: reader.read(image) for digest, image in zip(batch, source.load(batch), strict=True)}
         if keep and not database.unwritable:
-            with database.write() as session:
-                write_words(session, reader.name, read, utc_now())
+            now = utc_now()
+            database.transact(lambda session, read=read, now=now: write_words(session, reader.name, read, now))
         words.update(read)
         count(len(read))
     return words

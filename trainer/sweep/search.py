@@ -211,7 +211,7 @@ def _why_not(database: Database, sweep_id: int) -> str:
 def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
     """Record the sweep's end when the block ends; an early end is reported with how to resume."""
     try:
-        with signs_of_life(database, Sweep, sweep_id):
+        with signs_of_life(database, Sweep, sweep_id), database.patient():
             yield
     except (KeyboardInterrupt, TrainingInterrupted) as error:
         _end(database, sweep_id, "interrupted", "stopped by a signal")
@@ -232,11 +232,10 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
 
 def _end(database: Database, sweep_id: int, status: str, error: str | None) -> None:
     try:
-        with database.write() as session:
-            end_sweep(session, sweep_id, status, error)
-    except StoreError:
+        database.transact(lambda session: end_sweep(session, sweep_id, status, error))
+    except StoreError as failure:
         # The store itself may have stopped the sweep; report that error.
-        logger.warning("sweep %d could not be marked %s", sweep_id, status, exc_info=True)
+        logger.warning("sweep %d could not be marked %s: %s", sweep_id, status, failure)
 
 
 def _tell(study: Study, asked: Trial, standing: Standing | None) -> None:
@@ -345,8 +344,7 @@ class _Sweep:
             runs.append(trials.run(self._settings.space.applied(shared, point)))
             if runs[-1].columns["status"] != "done":
                 break
-        with self._database.write() as session:
-            ids = add_trial_runs(session, self._id, number, runs)
+        ids = self._database.transact(lambda session: add_trial_runs(session, self._id, number, runs))
         tried = self._tried.setdefault(number, Tried(number, []))
         tried.scores += [score_of(run_id, number, run) for run_id, run in zip(ids, runs, strict=True)]
         return tried
