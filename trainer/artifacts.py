@@ -105,9 +105,11 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            # Not by `tempfile`, whose files only their owner can read: a shared store's models follow the umask.
+            # A file of `tempfile` or safetensors can only be read by its owner: a shared store's models follow the umask.
             temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+            temporary.chmod(mode)
             digest = _sha256(temporary)
             move_synced(temporary, path)
         finally:
@@ -212,7 +214,10 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
     check_empty(folder)
     with can_save(folder), quiet_libraries(), whole_folder(folder) as whole:
         model.save_pretrained(str(whole), create_model_card=False)
-        (whole / "README.md").write_text(card, encoding="utf-8")
+        readme = whole / "README.md"
+        readme.write_text(card, encoding="utf-8")
+        for file in whole.rglob("*.safetensors"):
+            file.chmod(readme.stat().st_mode)  # by the umask; safetensors lets only the owner read
 
 
 @contextmanager
