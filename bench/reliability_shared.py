@@ -149,7 +149,7 @@ def away(folder: Path, *, quick: bool) -> list[Row]:
         ),
         "sweep": (
             ("sweep", *MODEL, "--trials", "4" if quick else "12"),
-            "SELECT 1 FROM training_run WHERE sweep_id IS NOT NULL",
+            "SELECT 1 FROM sweep WHERE status = 'running'",
         ),
     }
     times, wrong = 1 if quick else 5, []

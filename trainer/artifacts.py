@@ -105,7 +105,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            # Not by the modes of `tempfile` and safetensors, for the owner alone: a shared store's models follow the umask.
+            # `tempfile` and safetensors let only the owner read; a shared store's models follow the umask.
             temporary.touch(exist_ok=False)
             mode = temporary.stat().st_mode
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
