@@ -89,6 +89,11 @@ def _watch_for_stuck_calls() -> None:
 def _exit_if_stuck(pipe: int) -> None:
     while number := os.read(pipe, 1):
         if number[0] in SIGNALS:
-            timer = threading.Timer(STUCK_S, lambda: None if _told else _exit(0, None))
+            timer = threading.Timer(STUCK_S, _exit_unless_told)
             timer.daemon = True
             timer.start()
+
+
+def _exit_unless_told() -> None:
+    if not _told and signal.getsignal(signal.SIGINT) is _stop:
+        _exit(0, None)
