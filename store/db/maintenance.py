@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import delete, func, select
 
 from store.db.damage import damaged_pictures
-from store.db.database import Database, advice_on_log, mapped_errors
+from store.db.database import BUSY_TIMEOUT_S, Database, advice_on_log, mapped_errors
 from store.db.migrate import current_revision
 from store.db.read_only import read_only_uri
 from store.db.schema_check import broken_references, schema_problems
@@ -49,9 +49,9 @@ def check(database: Database) -> Iterator[Check]:
     with database.read() as session:
         connection = session.connection()
         yield Check("revision", (), str(current_revision(connection)))
-        if database.is_sqlite:
-            lines = [line for line in _integrity_check(connection) if line != "ok"]
-            yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines and database.path else "")
+        if database.path is not None:
+            lines = [line for line in _integrity_check(database.path) if line != "ok"]
+            yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines else "")
             rows = broken_references(connection)
             yield Check("references", tuple(f"{row[0]} row {row[1]} refers to a missing {row[2]}" for row in rows))
         yield Check("schema", schema_problems(connection))
@@ -59,17 +59,35 @@ def check(database: Database) -> Iterator[Check]:
         yield Check("pictures", tuple(problem for problem in found if problem), f"{len(found)} digests")
 
 
-def _integrity_check(connection: Connection) -> list[str]:
-    """Run SQLite's check in another thread, so that a signal can end it: before 3.41 it calls no progress handler."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    with ThreadPoolExecutor(1) as thread:
-        checking = thread.submit(lambda: [str(row[0]) for row in driver.execute("PRAGMA integrity_check")])
+def _integrity_check(path: Path) -> list[str]:
+    """Run SQLite's check in another thread, so that a signal can end it: before 3.41 it calls no progress handler.
+
+    The thread has a connection of its own, which nothing else closes, and no exit waits for it.
+
+    Raises:
+        sqlite3.Error: the file can't be read.
+    """
+    connection = sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    lines: list[str] = []
+    failures: list[sqlite3.Error] = []
+
+    def look() -> None:
         try:
-            return checking.result()
-        except BaseException:
-            driver.interrupt()
-            raise
+            lines.extend(str(row[0]) for row in connection.execute("PRAGMA integrity_check"))
+        except sqlite3.Error as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=look, daemon=True)
+    try:
+        thread.start()
+        thread.join()
+    except BaseException:
+        connection.interrupt()
+        raise
+    connection.close()
+    for error in failures:
+        raise error
+    return lines
 
 
 def backup(database: Database, target: Path) -> int:
