@@ -29,7 +29,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("train", *MODEL),
     ("train", *MODEL, "--train", "projection", "--title-model", "base"),
     ("retrain", "--no-sync", "--force"),
-    ("sweep", *MODEL, "--trials", "4"),
+    ("sweep", *MODEL, "--title-model", "base", "--trials", "4"),
     ("runs", "promote", "1"),
     ("sync", "@inkwellharbour", "--full", "--skip-busy"),
     ("search", "red", "--model", str(ENCODER)),
@@ -148,8 +148,8 @@ def away(folder: Path, *, quick: bool) -> list[Row]:
             "SELECT 1 FROM training_run WHERE status = 'running' AND parameters_total IS NOT NULL",
         ),
         "sweep": (
-            ("sweep", *MODEL, "--trials", "4" if quick else "12"),
-            "SELECT 1 FROM sweep WHERE status = 'running'",
+            ("sweep", *MODEL, "--title-model", "base", "--trials", "60"),
+            "SELECT 1 FROM training_run WHERE trial IS NOT NULL",
         ),
     }
     times, wrong = 1 if quick else 5, []
