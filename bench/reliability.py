@@ -32,6 +32,9 @@ PARTS = {
     "damaged": "reliability_damage:damaged",
     "processes": "reliability_processes:processes",
     "large": "reliability_large:large",
+    "signals": "reliability_signals:signals",
+    "away": "reliability_shared:away",
+    "shared": "reliability_shared:shared",
 }
 """The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,15 @@ from pathlib import Path
 from bench.reliability_lab import Ended, Row, Shell, channel, contents, error_line, problems, read_store, sqlite_url
 from thumbtune.standin.server import StandIn
 
-__all__ = ["FullDisk", "can_mount", "full_disk", "sync_on_a_full_disk"]
+__all__ = [
+    "COPIES",
+    "FullDisk",
+    "can_mount",
+    "copy_to_a_full_disk",
+    "full_disk",
+    "print_to_a_full_disk",
+    "sync_on_a_full_disk",
+]
 
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 
@@ -24,6 +33,23 @@ mount -o remount,size=1g "$disk" || exit 99
 "$@" >"$copy/second.out" 2>"$copy/second.err"; echo $?
 mkdir "$copy/second"; cp "$disk"/* "$copy/second/"
 """
+
+
+# $1: the mount point; the rest: the command. Prints what is left on the disk.
+COPY_SCRIPT = """
+disk=$1; shift
+mount -t tmpfs -o size=100k tmpfs "$disk" || exit 99
+"$@" >&2; code=$?
+find "$disk" -mindepth 1; exit $code
+"""
+
+COPIES: dict[str, tuple[str, ...]] = {
+    "a backup to a file": ("db", "backup", "disk/copy.db"),
+    "a backup to a folder": ("db", "backup", "disk/"),
+    "a dataset": ("export", "dataset", "disk/dataset"),
+    "a table": ("export", "dataset", "disk/dataset", "--csv"),
+}
+"""Commands that write a copy of a store's content to the folder `disk`."""
 
 
 def can_mount() -> bool:
@@ -81,6 +107,44 @@ def sync_on_a_full_disk(folder: Path, server: StandIn, size: str, wanted: dict[s
     return found
 
 
+def copy_to_a_full_disk(folder: Path, url: str, name: str) -> list[str]:
+    """Run one of `COPIES` with a full disk; return the violations of the guarantee.
+
+    Args:
+        folder: an empty folder.
+        url: a store that is larger than the disk.
+        name: the key in `COPIES`.
+    """
+    (folder / "disk").mkdir(parents=True)
+    shell = Shell(url, os.environ)
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", COPY_SCRIPT, "sh", str(folder / "disk"), *shell.command(*COPIES[name])],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = error_line(Ended(done.returncode, done.stdout, done.stderr))
+    found = []
+    if done.returncode != 1 or not line.startswith("error: disk") or "the disk is full" not in line:
+        found.append(f"{name}: exit {done.returncode}, {done.stderr}")
+    if done.stdout:
+        found.append(f"{name}: {done.stdout.strip()} is left")
+    return found
+
+
+def print_to_a_full_disk(url: str) -> list[str]:
+    """Print rows to /dev/full; return the violations of the guarantee."""
+    found = []
+    for option in ("--csv", "--json"):
+        command = Shell(url, os.environ).command("sql", "SELECT title FROM video", option)
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 1 or "the disk is full" not in error_line(Ended(done.returncode, "", done.stderr)):
+            found.append(f"sql {option}: exit {done.returncode}, {done.stderr}")
+    return found
+
+
 def full_disk(folder: Path, *, quick: bool) -> list[Row]:
     """Sync to disks of several sizes that are too small; then enlarge them and sync again."""
     promise = "a full disk gives one clear error, the store is sound, and a rerun completes once there is space"
@@ -95,5 +159,17 @@ def full_disk(folder: Path, *, quick: bool) -> list[Row]:
             for size in sizes
             for problem in sync_on_a_full_disk(folder / size, server, size, wanted)
         ]
+        store = sqlite_url(folder, "clean")
+        copies = [found for name in COPIES for found in copy_to_a_full_disk(folder / name, store, name)]
+        copies += print_to_a_full_disk(store)
     done = f"a first sync on a tmpfs of {sizes[0]} to {sizes[-1]}, then a sync after enlarging it"
-    return [Row(promise, done, len(sizes), wrong[0] if wrong else "exit 1, sound, then the same store", not wrong)]
+    return [
+        Row(promise, done, len(sizes), wrong[0] if wrong else "exit 1, sound, then the same store", not wrong),
+        Row(
+            "a copy for which the disk has no space is one clear error, and nothing of it is left",
+            f"{', '.join(COPIES)} on a tmpfs of 100 KB; output to /dev/full",
+            len(COPIES) + 2,
+            copies[0] if copies else "exit 1, one line that names the copy",
+            not copies,
+        ),
+    ]

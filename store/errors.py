@@ -3,6 +3,7 @@
 StoreError                     the base class
 ├── BadDatabaseUrl             the URL is invalid or names an unsupported database (exit code 2)
 ├── DatabaseUnavailable        the database can't be used now (missing folder, server down, read-only, locked, full)
+│   └── ServerLost             the connection to PostgreSQL was lost in a transaction
 ├── NotAStore                  the file or database is not a thumbtune store, or is damaged
 ├── StoreTooNew                a newer version of thumbtune migrated the schema
 ├── StoreTooOld                the schema needs `thumbtune db upgrade`
@@ -25,6 +26,7 @@ __all__ = [
     "InUse",
     "NotAStore",
     "NotFound",
+    "ServerLost",
     "StoreError",
     "StoreTooNew",
     "StoreTooOld",
@@ -45,6 +47,10 @@ class BadDatabaseUrl(StoreError):
 
 class DatabaseUnavailable(StoreError):
     """The database can't be opened, read or written now."""
+
+
+class ServerLost(DatabaseUnavailable):
+    """The connection to PostgreSQL was lost during a transaction, which may be repeated."""
 
 
 class NotAStore(StoreError):

@@ -21,7 +21,7 @@ import click
 from thumbtune import __version__, interrupts
 from thumbtune.config import Config, read_config
 from thumbtune.console import Console
-from thumbtune.interrupts import STOPPED_EARLY
+from thumbtune.interrupts import INTERRUPTED, STOPPED_EARLY
 from thumbtune.log_format import LogFormat, configure_logging
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     _let_stdout_take_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
     code = _run(arguments, debug="--debug" in arguments)
+    interrupts.exit_at_once()
     _nobody_reads()
     sys.exit(code)
 
@@ -204,8 +205,10 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     console = Console()
     try:
         result: Any = cli.main(args=arguments, prog_name="thumbtune", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where an error is reported like any other
     except click.exceptions.Abort:
-        console.error("interrupted; everything so far is kept; run the command again to continue")
+        console.error(INTERRUPTED)
         return STOPPED_EARLY
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -216,12 +219,13 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         console.error(_about_usage(error))
         return error.exit_code
     except KeyboardInterrupt:
-        console.error("interrupted; everything so far is kept; run the command again to continue")
+        console.error(INTERRUPTED)
         return STOPPED_EARLY
     except Exception as error:
         if debug:
             raise
         message, code = _explained(error, arguments)
+        _drop_output()
         console.error(message)
         return code
     return result if isinstance(result, int) else 0
@@ -239,6 +243,16 @@ def _nobody_reads() -> bool:
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return gone
+
+
+def _drop_output() -> None:
+    """Write what stdout can take, and drop the rest, which Python would otherwise try to write again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (AttributeError, ValueError):  # stdout is missing or closed
+        return
 
 
 def _db_first(arguments: list[str]) -> list[str]:
@@ -269,11 +283,37 @@ def _is_text(argument: str) -> bool:
     return not any("\udc80" <= char <= "\udcff" for char in argument)
 
 
+_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the quota is used up; make room",
+    errno.EFBIG: "the file is larger than the system allows; raise the limit (ulimit -f)",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EIO: "the disk failed; check it",
+}
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The disk's error among an error and its causes: libraries report it as an error of their own."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            return error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
     """Return a one-line message and the exit code: our own errors carry both; others are bugs or missing extras."""
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)
+    if interrupts.was_told():  # a library reported the signal's exception as an error of its own
+        return INTERRUPTED, STOPPED_EARLY
+    full = _disk_error(error)
+    if full is not None:
+        where = full.filename or "the output, or a temporary file,"
+        return f"{where} can't be written: {_DISK_ERRORS[full.errno or 0]}; run the command again after that", 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"the file name {str(error.filename)[:60]}... is too long; give a shorter one", 1
     if isinstance(error, UnicodeEncodeError):

@@ -1,22 +1,46 @@
-"""Ctrl-C and SIGTERM raise an exception, and set a flag in case a library swallows it."""
+"""Ctrl-C and SIGTERM raise an exception, and set a flag in case a library swallows it.
+
+A command's process handles them in three ways, in this order: while it imports its modules it exits at once
+(`exit_at_once`), then the exception ends its work (`install`), and when its work is done it exits at once again.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["STOPPED_EARLY", "install", "raise_if_told"]
+__all__ = ["INTERRUPTED", "STOPPED_EARLY", "exit_at_once", "install", "raise_if_told", "was_told"]
 
 STOPPED_EARLY = 3
 """The exit code of a command that a signal or a spent quota ended; the next run continues its work."""
 
+INTERRUPTED = "interrupted; everything so far is kept; run the command again to continue"
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STUCK_S = 8.0
+"""Seconds that a call of a C library may keep Python from handling a signal: service managers kill after 10 s."""
+
 _told: list[int] = []
+_pipe: list[int] = []
+
+
+def exit_at_once() -> None:
+    """Let both signals exit the process with `STOPPED_EARLY`, while no work could be lost: before it, and after it."""
+    _handle(_exit)
 
 
 def install() -> None:
     """Handle both signals like Ctrl-C, because service managers send SIGTERM. The work so far is kept."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _handle(_stop)
+    _watch_for_stuck_calls()
+
+
+def was_told() -> bool:
+    """Whether a signal was received."""
+    return bool(_told)
 
 
 def raise_if_told() -> None:
@@ -29,6 +53,47 @@ def raise_if_told() -> None:
         raise KeyboardInterrupt
 
 
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in SIGNALS:
+        signal.signal(number, handler)
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
     _told.append(number)
     raise KeyboardInterrupt
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    # Not by an exception, which would be reported with a traceback during an import or at the interpreter's end.
+    try:
+        os.write(2, f"error: {INTERRUPTED}\n".encode())
+    finally:
+        os._exit(STOPPED_EARLY)
+
+
+def _watch_for_stuck_calls() -> None:
+    """Exit if Python can't handle a signal, because the main thread is in a call that does not return to Python.
+
+    The kernel's handler writes each signal's number to a pipe at once, whatever the main thread does; see
+    `signal.set_wakeup_fd`. An event loop replaces the pipe by its own while it handles signals itself.
+    """
+    if not _pipe:
+        _pipe.extend(os.pipe())
+        os.set_blocking(_pipe[1], False)
+        # A forked process has no such thread, and its signals are not this process's.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        threading.Thread(target=_exit_if_stuck, args=(_pipe[0],), name="signals", daemon=True).start()
+    signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
+
+
+def _exit_if_stuck(pipe: int) -> None:
+    while number := os.read(pipe, 1):
+        if number[0] in SIGNALS:
+            timer = threading.Timer(STUCK_S, _exit_unless_told)
+            timer.daemon = True
+            timer.start()
+
+
+def _exit_unless_told() -> None:
+    if not _told and signal.getsignal(signal.SIGINT) is _stop:
+        _exit(0, None)

@@ -34,18 +34,16 @@ def run_until_stopped(
 
     Args:
         start: returns the coroutine to run, given the event.
-        patience_s: seconds that the work may take after a signal before the process exits with 0; None: no limit.
+        patience_s: seconds after a signal until the process exits with 0, even if the work has ended: Python waits for
+            all threads, of which one may decode or look up a name. None: no limit.
 
     Raises:
         KeyboardInterrupt: a second signal was received.
     """
-    stopping = _Stopping(patience_s)
     try:
-        return asyncio.run(stopping.run(start))
+        return asyncio.run(_Stopping(patience_s).run(start))
     except asyncio.CancelledError as error:
         raise KeyboardInterrupt from error
-    finally:
-        stopping.call_off()
 
 
 class _Stopping:
@@ -54,7 +52,7 @@ class _Stopping:
     def __init__(self, patience_s: float | None) -> None:
         self._patience_s = patience_s
         self._previous = {number: signal.getsignal(number) for number in SIGNALS}
-        self._deadlines: list[threading.Timer] = []
+        self._deadline: threading.Timer | None = None
         self._again = False
 
     async def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
@@ -79,20 +77,16 @@ class _Stopping:
         finally:
             self._restore(loop)
 
-    def call_off(self) -> None:
-        """Don't exit the process, because the work has ended in time."""
-        for deadline in self._deadlines:
-            deadline.cancel()
-
     def _told(self, stop: asyncio.Event, task: asyncio.Task[Any]) -> None:
         if not stop.is_set():
             stop.set()
             if self._patience_s is not None:
-                self._deadlines.append(_exit_after(self._patience_s, 0))
+                self._deadline = _exit_after(self._patience_s, 0)
             return
         self._again = True
-        self.call_off()
-        self._deadlines.append(_exit_after(AT_ONCE_S, STOPPED_EARLY))
+        if self._deadline is not None:
+            self._deadline.cancel()
+        _exit_after(AT_ONCE_S, STOPPED_EARLY)
         task.cancel()
         self._restore(task.get_loop())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from store.db import Database
+from store.files import move_synced
 from trainer.errors import BadSetting, CantSave, RunUnusable
 from trainer.quiet import quiet_libraries
 
@@ -71,7 +73,8 @@ def tensors_file(database: Database, recorded: str) -> Path:
     if _is_there(moved):
         return moved
     where = f"{path}" if moved == path else f"{path} or {moved}"
-    raise RunUnusable(f"the run's tensors were not found at {where}; restore the file, or train again")
+    hidden = _why_not_there(path, moved)
+    raise RunUnusable(f"the run's tensors were not found at {where}{hidden}; restore the file, or train again")
 
 
 def _is_there(path: Path) -> bool:
@@ -81,22 +84,36 @@ def _is_there(path: Path) -> bool:
         return False
 
 
+def _why_not_there(*paths: Path) -> str:
+    for path in paths:
+        try:
+            path.stat()
+        except PermissionError:
+            return f"; {path.parent} can't be read by this user"
+        except OSError:
+            continue
+    return ""
+
+
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """Write tensors to `path` (safetensors); return the file's SHA-256 (hex).
+    """Write tensors to `path` (safetensors); return the file's SHA-256 (hex). They survive a power cut from then on.
 
     Raises:
         CantSave: the file can't be written; nothing is left at `path`.
     """
     with can_save(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
+            # `tempfile` and safetensors let only the owner read; a shared store's models follow the umask.
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-            digest = _sha256(Path(temporary))
-            Path(temporary).replace(path)
+            temporary.chmod(mode)
+            digest = _sha256(temporary)
+            move_synced(temporary, path)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     return digest
 
 
@@ -106,12 +123,16 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     Raises:
         RunUnusable: the file is missing, or differs from the file that the run wrote.
     """
-    if not path.is_file():
-        raise RunUnusable(f"the run's tensors were not found at {path}; restore the file, or train again")
-    if _sha256(path) != sha256:
-        raise RunUnusable(f"{path} differs from the file that the run wrote; restore it from a backup, or train again")
     try:
+        if not path.is_file():
+            raise RunUnusable(f"the run's tensors were not found at {path}; restore the file, or train again")
+        if _sha256(path) != sha256:
+            raise RunUnusable(
+                f"{path} differs from the file that the run wrote; restore it from a backup, or train again"
+            )
         tensors: dict[str, Tensor] = load_file(path)
+    except OSError as error:
+        raise RunUnusable(f"{path} can't be read ({error.strerror}); give this user permission to read it") from error
     except SafetensorError as error:
         raise RunUnusable(f"{path} can't be read ({error}); restore it from a backup, or train again") from error
     return tensors
@@ -195,7 +216,10 @@ def save_whole_model(model: SentenceTransformer, folder: Path, card: str) -> Non
     check_empty(folder)
     with can_save(folder), quiet_libraries(), whole_folder(folder) as whole:
         model.save_pretrained(str(whole), create_model_card=False)
-        (whole / "README.md").write_text(card, encoding="utf-8")
+        readme = whole / "README.md"
+        readme.write_text(card, encoding="utf-8")
+        for file in whole.rglob("*.safetensors"):
+            file.chmod(readme.stat().st_mode)  # by the umask; safetensors lets only the owner read
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -14,7 +13,7 @@ from sqlalchemy.orm import Session
 from collector.errors import ChannelBusy
 from collector.sync.run import Run
 from store.errors import StoreError
-from store.processes import is_alive
+from store.processes import is_alive, this_process
 from store.tables import SyncMode
 from store.training import this_machine
 from store.youtube import LEASE, begin_sync, end_stale_syncs, lock_channel, say_alive, sync_of_another
@@ -50,7 +49,8 @@ def take_channel(
     if other is not None:
         does = "is syncing it" if other.status == "running" else "has just synced it"
         raise ChannelBusy(f"process {other.pid} on {other.host} {does}; skipped")
-    return begin_sync(session, channel_id, mode, host=host, pid=os.getpid(), now=now)
+    pid, process_start = this_process()
+    return begin_sync(session, channel_id, mode, host=host, pid=pid, process_start=process_start, now=now)
 
 
 @asynccontextmanager

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -25,13 +27,26 @@ from sqlalchemy.pool import NullPool
 from store.db.migrate import bring_up_to_date, require_current
 from store.db.new_file import make_file
 from store.db.read_only import mark_of, read_only_uri, why_not_writable
-from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
+from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.urls import shown_url
 
-__all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
+__all__ = [
+    "DEFAULT_URL",
+    "Database",
+    "advice_on_log",
+    "mapped_errors",
+    "open_database",
+    "raise_interrupt",
+    "rows_as_dicts",
+]
 
 DEFAULT_URL = "sqlite:///thumbtune.db"
 BUSY_TIMEOUT_S = 60.0
+AWAY_S = 60.0
+"""How long long work waits for a PostgreSQL server that is away."""
+RETRY_S = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,6 +120,51 @@ class Database:
         engine = self.engine.execution_options(thumbtune_begin="IMMEDIATE")
         with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """Call a function in a write transaction, and again if the connection to PostgreSQL is lost meanwhile.
+
+        The function may be called several times, so its only effects are those in the database. Within `patient`, each
+        call waits for the server.
+
+        Raises:
+            StoreError: as `write`.
+        """
+        deadline = time.monotonic() + AWAY_S
+        while True:
+            try:
+                with self.write() as session:
+                    return work(session)
+            except ServerLost:
+                if time.monotonic() >= deadline:
+                    raise
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Within the block, wait up to `AWAY_S` for a PostgreSQL server that restarts, or can't be reached for a while.
+
+        For long work, of which much would be lost. A SQLite store needs no server.
+        """
+        if self.is_sqlite:
+            yield
+            return
+        over = threading.Event()
+
+        def connect(dialect: Dialect, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+            deadline = time.monotonic() + AWAY_S
+            while True:
+                try:
+                    return dialect.connect(*arguments, **options)
+                except dialect.loaded_dbapi.OperationalError:
+                    if time.monotonic() >= deadline or over.wait(RETRY_S):
+                        raise
+
+        event.listen(self.engine, "do_connect", connect)
+        try:
+            yield
+        finally:
+            over.set()
+            event.remove(self.engine, "do_connect", connect)
 
     def __enter__(self) -> Self:
         return self
@@ -281,6 +341,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.set_progress_handler(_let_signals_in, _STEPS_BETWEEN_SIGNALS)
         connection.create_function("sha256", 1, _sha256, deterministic=True)  # built into PostgreSQL
         if read_only:
             connection.execute("PRAGMA query_only = ON")
@@ -291,6 +352,30 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+_STEPS_BETWEEN_SIGNALS = 100_000
+"""SQLite executes so many instructions in about a millisecond."""
+
+
+def _let_signals_in() -> int:
+    """SQLite's progress handler: Python runs a signal's handler when it is called, whose exception ends the statement.
+
+    Without it, a signal would wait until the statement ends, which for a recursive query may be never.
+    """
+    return 0
+
+
+def raise_interrupt(error: BaseException | None) -> None:
+    """Raise the exception of a signal's handler again that SQLite reported as an error of its own.
+
+    Raises:
+        KeyboardInterrupt: a signal ended the statement, in the progress handler or in `_sha256`.
+    """
+    if isinstance(error, sqlite3.OperationalError) and (
+        error.sqlite_errorname == "SQLITE_INTERRUPT" or "user-defined function raised exception" in str(error)
+    ):
+        raise KeyboardInterrupt from error
 
 
 def _sha256(content: bytes | None) -> bytes | None:
@@ -311,14 +396,19 @@ def _use_write_ahead_log(engine: Engine) -> None:
 
 @contextmanager
 def mapped_errors(url: URL) -> Iterator[None]:
-    """Translate database errors into `StoreError` with advice for the user."""
+    """Translate database errors into `StoreError` with advice for the user, or into a signal's KeyboardInterrupt."""
     try:
         yield
     except StoreError:
         raise
     except DBAPIError as error:
-        raise _mapped(error.orig, url) from error
+        raise_interrupt(error.orig)
+        mapped = _mapped(error.orig, url)
+        if error.connection_invalidated:
+            raise ServerLost(str(mapped)) from error
+        raise mapped from error
     except sqlite3.Error as error:
+        raise_interrupt(error)
         raise _mapped(error, url) from error
     except UnicodeDecodeError as error:
         # SQLite's message about a damaged schema quotes bytes that Python's driver can't decode.

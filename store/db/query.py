@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
-from store.db.database import Database
+from store.db.database import Database, raise_interrupt
 from store.errors import BadQuery
 
 __all__ = ["Answer", "run_query"]
@@ -43,6 +43,7 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
             result = connection.exec_driver_sql(sql)
             columns = tuple(result.keys())
         except DBAPIError as error:
+            raise_interrupt(error.orig)
             if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_AUTH":
                 raise BadQuery(
                     "the statement would open or create another file; this command only reads the store"
@@ -70,6 +71,7 @@ def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
     try:
         yield from rows
     except DBAPIError as error:
+        raise_interrupt(error.orig)
         raise _failed(error) from error
 
 

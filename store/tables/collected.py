@@ -259,6 +259,9 @@ class SyncRun(Base):
     """The machine's name; on Linux including its boot id and PID namespace."""
     pid: Mapped[int]
     """The process id on `host`, to check whether a `running` sync is still running."""
+    process_start: Mapped[int | None] = mapped_column(BigInteger)
+    """When that process started, in clock ticks since the machine was booted; NULL if unknown. Setting the machine's
+    clock does not change it."""
     seen_at: Mapped[datetime | None]
     """When its process last gave a sign of life."""
 

@@ -123,6 +123,9 @@ class TrainingRun(Base):
     """The machine's name; on Linux including its boot id and PID namespace."""
     pid: Mapped[int]
     """The process id on `host`, to check whether a `running` run is still running."""
+    process_start: Mapped[int | None] = mapped_column(BigInteger)
+    """When that process started, in clock ticks since the machine was booted; NULL if unknown. Setting the machine's
+    clock does not change it."""
     champion_run_id: Mapped[int | None] = mapped_column(ForeignKey("training_run.id"))
     """The champion when the run started. If possible, it was scored on the same data as the model `champion`, or
     training started from it. NULL if there was no champion."""
@@ -273,5 +276,8 @@ class Sweep(Base):
     """The machine's name; on Linux including its boot id and PID namespace."""
     pid: Mapped[int]
     """The process id on `host`, to check whether a `running` sweep is still running."""
+    process_start: Mapped[int | None] = mapped_column(BigInteger)
+    """When that process started, in clock ticks since the machine was booted; NULL if unknown. Setting the machine's
+    clock does not change it."""
     seen_at: Mapped[datetime | None]
     """When its process last gave a sign of life, about once a minute. On PostgreSQL by the server's clock."""

@@ -20,8 +20,9 @@ from store.youtube import LEASE
 
 __all__ = ["HasEnded", "clock", "heard_at", "mark_interrupted_rows", "say_alive"]
 
-HasEnded = Callable[[str, int, datetime], bool]
-"""Given a host, a process id and a time at which the process was running: whether it is known to have ended."""
+HasEnded = Callable[[str, int, datetime, int | None], bool | None]
+"""Given a host, a process id, a time at which the process was running, and its start as `process_start` has it: whether
+it has ended, or None if that is not known."""
 
 _ERROR = "the process ended unexpectedly (killed, or the machine stopped)"
 
@@ -34,16 +35,18 @@ def heard_at(row: TrainingRun | Sweep) -> datetime:
 def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], has_ended: HasEnded) -> list[int]:
     """Mark `running` rows as `interrupted` whose process is gone or was silent for `LEASE`; return their ids.
 
-    Rows of earlier versions, which recorded no signs of life, are judged only by their process.
+    A process that is known to be running counts, however long it was silent: the clock may have been put forward, and
+    its next sign of life comes within a minute. Rows of earlier versions, which recorded no signs of life, are judged
+    only by their process.
     """
     silent_since = clock(session) - LEASE
     query = select(model).where(model.status == "running")
     rows = cast("Sequence[TrainingRun | Sweep]", session.scalars(query).all())
-    dead = [
-        row.id
-        for row in rows
-        if has_ended(row.host, row.pid, heard_at(row)) or (row.seen_at is not None and row.seen_at < silent_since)
-    ]
+    dead = []
+    for row in rows:
+        ended = has_ended(row.host, row.pid, heard_at(row), row.process_start)
+        if ended or (ended is None and row.seen_at is not None and row.seen_at < silent_since):
+            dead.append(row.id)
     # On PostgreSQL a run may have ended normally since its row was read, and its process after that.
     still = update(model).where(model.id.in_(dead), model.status == "running")
     marked = still.values(status="interrupted", error=_ERROR, finished_at=utc_now()).returning(model.id)

@@ -30,17 +30,20 @@ def this_machine() -> str:
     return f"{name} ({boot[:8]}-{namespace:x})"
 
 
-def lives_here(host: str, pid: int, heard_at: datetime) -> bool:
+def lives_here(host: str, pid: int, heard_at: datetime, start: int | None = None) -> bool:
     """Whether the process that was running on `host` at `heard_at` is still running on this machine."""
-    return _is_here(host) and is_alive(pid, heard_at)
+    return _is_here(host) and is_alive(pid, heard_at, start)
 
 
-def has_ended(host: str, pid: int, heard_at: datetime) -> bool:
-    """Whether the process that was running on `host` at `heard_at` is known to have ended.
+def has_ended(host: str, pid: int, heard_at: datetime, start: int | None = None) -> bool | None:
+    """Whether the process that was running on `host` at `heard_at` has ended; None if that is not known.
 
-    False for other machines, even with this host name, and for this machine before its last boot.
+    None for other machines, even with this host name, for this machine before its last boot, and for a process that
+    seems to be running, but whose start was not recorded.
     """
-    return _is_here(host) and not is_alive(pid, heard_at)
+    if not _is_here(host):
+        return None
+    return (None if start is None else False) if is_alive(pid, heard_at, start) else True
 
 
 def _is_here(host: str) -> bool:

@@ -77,18 +77,20 @@ def mark_interrupted(session: Session, has_ended: HasEnded) -> list[int]:
     return mark_interrupted_rows(session, TrainingRun, has_ended)
 
 
-def run_at_work(session: Session, lives_here: Callable[[str, int, datetime], bool]) -> TrainingRun | None:
+def run_at_work(session: Session, lives_here: Callable[[str, int, datetime, int | None], bool]) -> TrainingRun | None:
     """Return the oldest run that a process of this machine is working on, or None. Trials of sweeps are ignored.
 
     Args:
         session: any session.
-        lives_here: given a host, a process id and a time at which the process was running: whether it is still running
-            on this machine.
+        lives_here: given a host, a process id, a time at which the process was running, and its start: whether it is
+            still running on this machine.
     """
     query = (
         select(TrainingRun).where(TrainingRun.status == "running", TrainingRun.trial.is_(None)).order_by(TrainingRun.id)
     )
-    return next((run for run in session.scalars(query) if lives_here(run.host, run.pid, heard_at(run))), None)
+    return next(
+        (run for run in session.scalars(query) if lives_here(run.host, run.pid, heard_at(run), run.process_start)), None
+    )
 
 
 def lock_runs(session: Session) -> None:

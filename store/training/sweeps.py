@@ -70,10 +70,13 @@ class TrialScore:
     snapshot_id: int | None
 
 
-def start_sweep(session: Session, settings: dict[str, Any], host: str, pid: int) -> int:
+def start_sweep(
+    session: Session, settings: dict[str, Any], host: str, pid: int, *, process_start: int | None = None
+) -> int:
     """Insert a sweep with status `running`; return its id."""
     now = utc_now()
     sweep = Sweep(status="running", started_at=now, seen_at=now, settings=settings, host=host, pid=pid)
+    sweep.process_start = process_start
     session.add(sweep)
     session.flush()
     return sweep.id
@@ -95,7 +98,15 @@ def _not_there(sweep_id: int) -> NotFound:
     return NotFound(f"there is no sweep {sweep_id}; the table sweep lists all sweeps")
 
 
-def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host: str, pid: int) -> bool:
+def reopen_sweep(
+    session: Session,
+    sweep_id: int,
+    settings: dict[str, Any],
+    host: str,
+    pid: int,
+    *,
+    process_start: int | None = None,
+) -> bool:
     """Reopen a stopped sweep in this process; return False without changes if it is running or done.
 
     Sets a new start time, because the check whether a process is alive compares it with the process's start time.
@@ -111,7 +122,7 @@ def reopen_sweep(session: Session, sweep_id: int, settings: dict[str, Any], host
         return False
     sweep.status, sweep.error, sweep.finished_at = "running", None, None
     sweep.started_at = sweep.seen_at = utc_now()
-    sweep.settings, sweep.host, sweep.pid = settings, host, pid
+    sweep.settings, sweep.host, sweep.pid, sweep.process_start = settings, host, pid, process_start
     return True
 
 

@@ -35,7 +35,7 @@ from store.youtube.videos import lock_videos
 
 __all__ = ["ChannelContents", "contents_of", "remove_channel"]
 
-IsAlive = Callable[[int, datetime], bool]
+IsAlive = Callable[[int, datetime, int | None], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,8 @@ def remove_channel(
         keep_runs: keep the titles, thumbnails and publishing times that snapshots refer to, and their cached vectors,
             so that runs on these snapshots can still be scored and repeated.
         host: this machine's name; only its processes can be checked.
-        is_alive: given a process id and a time at which the process was running: whether it is still running.
+        is_alive: given a process id, a time at which the process was running, and its start as `process_start` has it:
+            whether it is still running.
         now: the current time.
 
     Raises:
@@ -161,7 +162,7 @@ def _require_idle(session: Session, channel_id: str, host: str, is_alive: IsAliv
         or_(TrainingRun.snapshot_id.is_(None), TrainingRun.snapshot_id.in_(snapshots)),
     )
     for run in session.scalars(training):
-        if is_alive(run.pid, run.started_at):
+        if is_alive(run.pid, run.seen_at or run.started_at, run.process_start):
             raise InUse(f"process {run.pid} is training run {run.id}; wait until it has finished, or stop it")
 
 

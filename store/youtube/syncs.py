@@ -75,16 +75,31 @@ class LastSync:
     failures: int = 0
 
 
-def begin_sync(session: Session, channel_id: str, mode: SyncMode, *, host: str, pid: int, now: datetime) -> int:
+def begin_sync(
+    session: Session,
+    channel_id: str,
+    mode: SyncMode,
+    *,
+    host: str,
+    pid: int,
+    now: datetime,
+    process_start: int | None = None,
+) -> int:
     """Insert a run with status `running`; return its id."""
     run = SyncRun(channel_id=channel_id, mode=mode, status="running", started_at=now, host=host, pid=pid, seen_at=now)
+    run.process_start = process_start
     session.add(run)
     session.flush()
     return run.id
 
 
 def end_stale_syncs(
-    session: Session, channel_id: str, *, host: str, is_alive: Callable[[int, datetime], bool], now: datetime
+    session: Session,
+    channel_id: str,
+    *,
+    host: str,
+    is_alive: Callable[[int, datetime, int | None], bool],
+    now: datetime,
 ) -> int:
     """Mark runs as `interrupted` whose process is gone or gave no sign of life for `LEASE`; return their number.
 
@@ -92,7 +107,8 @@ def end_stale_syncs(
         session: a write session.
         channel_id: the channel.
         host: this machine's name; only its processes can be checked.
-        is_alive: given a process id and a time at which the process was running: whether it is still running.
+        is_alive: given a process id, a time at which the process was running, and its start as `process_start` has it:
+            whether it is still running.
         now: the current time.
     """
     query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").order_by(SyncRun.id)
@@ -100,7 +116,10 @@ def end_stale_syncs(
     for run in session.scalars(query):
         # Uses the last sign of life, not the start: a process that started after it has reused the id, and a clock that
         # was set forward since the run began must not look like that.
-        if run.host == host and not is_alive(run.pid, run.seen_at or run.started_at):
+        alive = run.host == host and is_alive(run.pid, run.seen_at or run.started_at, run.process_start)
+        if alive and run.process_start is not None:
+            continue
+        if run.host == host and not alive:
             run.error = "the process ended unexpectedly (killed, or the machine stopped)"
         # Also if the time is far in the future: a clock that was ahead may have been corrected.
         elif abs(now - (run.seen_at or run.started_at)) > LEASE:

@@ -138,7 +138,7 @@ def test_a_sweep_whose_process_is_gone_is_marked(database: Database) -> None:
         start_sweep(session, {}, "here", 2)
         start_sweep(session, {}, "elsewhere", 1)
     with database.write() as session:
-        assert mark_sweeps_interrupted(session, lambda host, pid, _at: (host, pid) == ("here", 1)) == [ours]
+        assert mark_sweeps_interrupted(session, lambda host, pid, _at, _start: (host, pid) == ("here", 1)) == [ours]
     with database.read() as session:
         assert get_sweep(session, ours).status == "interrupted"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -9,16 +12,24 @@ import pytest
 from sqlalchemy import update
 
 from store.db import Database
+from store.processes import start_of
 from store.tables import Sweep, TrainingRun
-from store.training import say_alive, start_run, start_sweep
+from store.training import (
+    has_ended,
+    lives_here,
+    run_at_work,
+    say_alive,
+    start_run,
+    start_sweep,
+    this_machine,
+)
 from store.training.liveness import clock, mark_interrupted_rows
 from store.types import utc_now
 from store.youtube import LEASE
 
 
-def not_here(_host: str, _pid: int, _heard_at: datetime) -> bool:
+def not_here(_host: str, _pid: int, _heard_at: datetime, _start: int | None) -> None:
     """What this machine knows of the processes of another."""
-    return False
 
 
 def start(database: Database, model: type[TrainingRun | Sweep]) -> int:
@@ -80,7 +91,7 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
     start(database, TrainingRun)
     asked: list[datetime] = []
 
-    def look(_host: str, _pid: int, heard_at: datetime) -> bool:
+    def look(_host: str, _pid: int, heard_at: datetime, _start: int | None) -> bool:
         asked.append(heard_at)
         return False
 
@@ -91,3 +102,24 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
         session.execute(update(TrainingRun).values(seen_at=None))  # written by an earlier version
         mark_interrupted_rows(session, TrainingRun, look)
     assert asked == [seen_at, seen_at - timedelta(days=9)]
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
+@pytest.mark.parametrize("model", [TrainingRun, Sweep])
+def test_a_run_goes_on_here_where_the_clock_was_put_forward(
+    database: Database, model: type[TrainingRun | Sweep]
+) -> None:
+    """All that it wrote before is of the old clock: to the new one, its process seems to have started later."""
+    row_id, before = start(database, model), utc_now() - timedelta(days=9)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        of_process = {"host": this_machine(), "pid": process.pid, "process_start": start_of(process.pid)}
+        with database.write() as session:
+            session.execute(update(model).values(started_at=before, seen_at=before, **of_process))
+            assert mark_interrupted_rows(session, model, has_ended) == []
+            if model is TrainingRun:
+                assert run_at_work(session, lives_here) is not None
+        process.kill()
+        process.wait()
+        with database.write() as session:
+            assert mark_interrupted_rows(session, model, has_ended) == [row_id]

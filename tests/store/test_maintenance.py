@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import resource
 import sqlite3
 import sys
 from pathlib import Path
@@ -150,6 +152,35 @@ def test_a_backup_that_cant_be_written_is_not_the_stores_fault(sqlite_database: 
     theirs.write_text("somebody's")
     assert backup(sqlite_database, tmp_path / "copy.db") > 0
     assert theirs.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(("mode", "umask"), [(0o600, 0o022), (0o640, 0o000), (0o644, 0o077)])
+def test_a_backup_is_no_wider_than_its_source_and_the_umask(
+    sqlite_database: Database, tmp_path: Path, mode: int, umask: int
+) -> None:
+    assert sqlite_database.path is not None
+    sqlite_database.path.chmod(mode)
+    before = os.umask(umask)
+    try:
+        backup(sqlite_database, tmp_path / "copy.db")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == mode & ~umask
+
+
+def test_a_backup_whose_file_may_not_grow_blames_the_copy_and_leaves_nothing(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    add_picture(sqlite_database, bytes(100_000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "to").mkdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(DatabaseUnavailable, match="copy.db can't be written"):
+            backup(sqlite_database, tmp_path / "to" / "copy.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_postgres_has_its_own_backups(postgres_url: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.tables import Base, Video
 from store.types import LONG_AGO
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0013", "0014")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0013", "0014", "0015")
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -63,6 +63,7 @@ ROWS = {
     "0009": [],
     "0010": [],
     "0014": ["UPDATE promotion SET scope = 'UC1' WHERE id = 2"],
+    "0015": ["UPDATE sync_run SET process_start = 123456 WHERE id = 1"],
     "0011": [f"INSERT INTO thumbnail_words VALUES ('{'a' * 64}', 'a reader 1', 'fox', '{NOW}')"],
     "0013": [f"INSERT INTO test_look VALUES (2, '{NOW}', 'base', 1, 1)"],
 }

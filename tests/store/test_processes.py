@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from store.processes import is_alive
+from store.processes import is_alive, start_of
 from store.types import utc_now
 
 
@@ -43,3 +43,14 @@ def test_a_number_that_is_used_again_is_another_process() -> None:
 
 def test_a_process_that_may_not_be_asked_lives() -> None:
     assert is_alive(1, utc_now())
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
+def test_a_known_start_tells_a_process_whatever_the_clock_says() -> None:
+    with sleeper() as process:
+        long_ago, start = utc_now() - timedelta(days=400), start_of(process.pid)
+        assert start is not None
+        assert is_alive(process.pid, long_ago, start)
+        assert not is_alive(process.pid, utc_now(), start - 1), "another process had the number"
+        process.kill()

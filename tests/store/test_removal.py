@@ -72,11 +72,11 @@ RUN: dict[str, Any] = {
 }
 
 
-def dead(_pid: int, _at: datetime) -> bool:
+def dead(_pid: int, _at: datetime, _start: int | None) -> bool:
     return False
 
 
-def alive(_pid: int, _at: datetime) -> bool:
+def alive(_pid: int, _at: datetime, _start: int | None) -> bool:
     return True
 
 

@@ -153,7 +153,7 @@ def test_the_end_of_one_run_leaves_the_others_alone(database: Database) -> None:
 def test_running_runs_whose_process_is_gone_become_interrupted(database: Database) -> None:
     asked: list[tuple[str, int, datetime]] = []
 
-    def has_ended(host: str, pid: int, started_at: datetime) -> bool:
+    def has_ended(host: str, pid: int, started_at: datetime, _start: int | None) -> bool:
         asked.append((host, pid, started_at))
         return (host, pid) == ("here", 2)
 

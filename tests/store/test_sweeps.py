@@ -158,7 +158,7 @@ def test_a_sweep_that_is_not_there_is_named(database: Database) -> None:
 
 
 def test_sweeps_of_dead_processes_are_marked(database: Database) -> None:
-    def has_ended(host: str, pid: int, _started_at: datetime) -> bool:
+    def has_ended(host: str, pid: int, _started_at: datetime, _start: int | None) -> bool:
         return (host, pid) == ("here", 1)
 
     with database.write() as session:
@@ -180,7 +180,7 @@ def test_a_sweep_that_ends_while_it_is_looked_at_keeps_its_end(migrated_postgres
         with database.write() as session:
             ended, killed = start(session), start(session)
 
-        def has_ended(_host: str, _pid: int, _began: datetime) -> bool:
+        def has_ended(_host: str, _pid: int, _began: datetime, _start: int | None) -> bool:
             with database.write() as another:
                 end_sweep(another, ended, "done")
             return True

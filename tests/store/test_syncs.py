@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from store.db import Database
+from store.processes import is_alive, start_of
 from store.tables import SyncMode, SyncRun, SyncStatus, Video
 from store.youtube import (
     LastSync,
@@ -127,7 +131,7 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Datab
         finish_sync(session, runs["done"], "complete", seconds=1, error=None, now=at(1))
         add_counts(session, run, SyncCounts(new=4), key_fingerprint="k", now=T0)
 
-    def is_alive(pid: int, started_at: datetime) -> bool:
+    def is_alive(pid: int, started_at: datetime, _start: int | None) -> bool:
         assert started_at == T0
         return pid not in dead
 
@@ -162,7 +166,7 @@ def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(dat
         # A row of a version that gave no signs of life.
         session.execute(update(SyncRun).where(SyncRun.id == old).values(seen_at=None))
     with database.write() as session:
-        stale = end_stale_syncs(session, CHANNEL, host="here", is_alive=lambda _pid, _began: True, now=at(1.1))
+        stale = end_stale_syncs(session, CHANNEL, host="here", is_alive=lambda _pid, _began, _start: True, now=at(1.1))
         assert stale == 2
     with database.read() as session:
         rows = {run_id: get_sync(session, run_id) for run_id in (silent, counting, telling, old)}
@@ -257,3 +261,15 @@ def test_a_refresh_goes_on_from_the_first_that_stopped_since_the_last_whole_one(
         if refreshed_at is not None:
             mark_refreshed(session, CHANNEL, at(refreshed_at))
         assert refresh_began(session, CHANNEL, since=at(-5), now=at(100)) == at(expected)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
+def test_a_sync_goes_on_here_where_the_clock_was_put_forward(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        begin(database, pid=process.pid, process_start=start_of(process.pid), now=at(-240))
+        with database.write() as session:
+            assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=at(1)) == 0
+        process.kill()

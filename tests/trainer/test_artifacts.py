@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import stat
 import subprocess
@@ -245,3 +246,43 @@ def test_tensors_are_found_where_the_store_was_moved_to(
         assert tensors_file(sqlite_database, str(recorded)) == place
     with pytest.raises(RunUnusable, match=r"not found at [^ ]*; "):
         tensors_file(sqlite_database, str(moved.with_name("run-2.safetensors")))
+
+
+def test_tensors_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_tensors({NAME: torch.ones(1)}, tmp_path / "run.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the synced files are read from /proc")
+def test_tensors_and_their_folder_are_on_the_disk_when_they_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced, sync = tmp_path / "models" / "run.safetensors", list[tuple[int, bool]](), os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append((os.fstat(handle).st_ino, path.exists()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    save_tensors({NAME: torch.ones(1)}, path)
+    assert synced[:2] == [(path.stat().st_ino, False), (path.parent.stat().st_ino, True)]
+    assert (tmp_path.stat().st_ino, True) in synced, "the folder was new"
+
+
+def test_tensors_that_may_not_be_read_are_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    digest = save_tensors({NAME: torch.ones(1)}, path)
+    path.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(RunUnusable, match="permission"):
+            load_tensors(path, digest)
+    finally:
+        if root:
+            os.seteuid(0)

@@ -24,7 +24,7 @@ from trainer.scoring import compare
 def remove(database: Database, *, keep_runs: bool) -> None:
     with database.write() as session:
         remove_channel(
-            session, "UC1", keep_runs=keep_runs, host="here", is_alive=lambda _pid, _at: False, now=utc_now()
+            session, "UC1", keep_runs=keep_runs, host="here", is_alive=lambda _pid, _at, _start: False, now=utc_now()
         )
     assert not any(result.problems for result in check(database))
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from store.db import Database, rows_as_dicts
 from store.errors import NotFound
+from store.processes import start_of
 from store.tables import Promotion, TrainingRun, Video
 from store.training import NewPairs, champion, champion_ids, evaluations, get_run, promote, ranks, start_run
 from tests.store.builders import add_video, change_video, list_runs, url_of
@@ -504,7 +505,12 @@ def another_process(database: Database, settings: TrainSettings, **columns: Any)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
     try:
         with database.write() as session:
-            known = {**known_at_start(settings, "cpu"), "pid": process.pid, **columns}
+            known = {
+                **known_at_start(settings, "cpu"),
+                "pid": process.pid,
+                "process_start": start_of(process.pid),
+                **columns,
+            }
             run_id = start_run(session, **known)
         yield run_id
     finally:

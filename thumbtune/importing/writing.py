@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from collector.sync import DEFAULT_MIN_DURATION_S
 from collector.thumbnails import Thumbnails, check_picture
 from store.db import Database
 from store.errors import NotFound
+from store.processes import this_process
 from store.tables import Channel, Kind, SyncStatus, Video
 from store.training import this_machine
 from store.types import utc_now
@@ -232,7 +232,10 @@ class _Import:
         self._channels[name] = id_
         self._done.channels.setdefault(id_, handle)
         if id_ not in self._runs:  # a channel may be spelled in several ways
-            self._runs[id_] = begin_sync(session, id_, "full", host=this_machine(), pid=os.getpid(), now=self._now)
+            pid, start = this_process()
+            self._runs[id_] = begin_sync(
+                session, id_, "full", host=this_machine(), pid=pid, process_start=start, now=self._now
+            )
         return id_
 
     def _write(self, channel_id: str, changes: list[tuple[_Wanted, PictureOutcome]], stored: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.orm import Session
 
 from store.db import Database, unsound
 from store.training import (
@@ -87,16 +88,19 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
     remember_sketches(database, (str(picture) for picture in pictures))
     with database.read() as session:
         alike = alike_pictures(session, (str(picture) for picture in pictures))
+
     # Reading and assigning happen in one transaction: with two trainers at once, the second reads the splits that the
     # first assigned, so the members of a group can't get different splits.
-    with database.write() as session:
+    def write(session: Session) -> tuple[list[Member], dict[str, str], list[Pair], set[str]]:
         lock_videos(session)
         members = members_of(split_videos(session), alike)
         set_groups(session, {member.video_id: member.group_id for member in members})
         given = assign_splits(session, assign(members), utc_now())
         pairs = current_pairs(session)
         digests = {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted}
-        damaged = unsound(session, digests)
+        return members, given, pairs, unsound(session, digests)
+
+    members, given, pairs, damaged = database.transact(write)
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
     selection = _taken(members, pairs, wanted, damaged)
     if not selection.examples:
@@ -255,5 +259,4 @@ def write_snapshot(
     told = {key: value for key, value in kept.items() if key != "title_model"}
     canonical = json.dumps({"settings": told, "examples": described}, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
-    with database.write() as session:
-        return save_snapshot(session, fingerprint, kept, selection.excluded, rows)
+    return database.transact(lambda session: save_snapshot(session, fingerprint, kept, selection.excluded, rows))

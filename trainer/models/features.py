@@ -212,8 +212,7 @@ class _Cache:
 
     def _write(self, vectors: Mapping[str, bytes]) -> None:
         if self.keep and not self.database.unwritable:
-            with self.database.write() as session:
-                write_features(session, self.fingerprint, self.tower, vectors)
+            self.database.transact(lambda session: write_features(session, self.fingerprint, self.tower, vectors))
 
 
 def _digest(title: str) -> str:

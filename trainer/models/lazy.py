@@ -336,8 +336,7 @@ def _plain_key(files: str) -> str:
 def _remember(database: Database, files: str, facts: ModelFacts) -> None:
     """Save facts about a model, unless the store can't be written."""
     if not database.unwritable:
-        with database.write() as session:
-            write_known_model(session, files, facts)
+        database.transact(lambda session: write_known_model(session, files, facts))
 
 
 def files_digest(name: str) -> str | None:

@@ -12,7 +12,7 @@ import logging
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -223,8 +223,7 @@ def read_words(
     for batch in batches([digest for digest in wanted if digest not in words], _BATCH):
         read = {digest: reader.read(image) for digest, image in zip(batch, source.load(batch), strict=True)}
         if keep and not database.unwritable:
-            with database.write() as session:
-                write_words(session, reader.name, read, utc_now())
+            database.transact(partial(write_words, reader=reader.name, texts=read, at=utc_now()))
         words.update(read)
         count(len(read))
     return words

@@ -126,5 +126,4 @@ def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
     """Count a look at the test split; return the total, or None if this run was not scored on the test split."""
     if "test" not in tuned.table():
         return None
-    with run.database.write() as session:
-        return add_test_look(session, "tuned", snapshot_id, run.id)
+    return run.database.transact(lambda session: add_test_look(session, "tuned", snapshot_id, run.id))

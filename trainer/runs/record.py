@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from store.db import Database
 from store.errors import StoreError
+from store.processes import this_process
 from store.tables import TrainingRun
 from store.training import (
     end_run_at_work,
@@ -63,8 +63,7 @@ class Run:
 
     def note(self, **columns: Any) -> None:
         """Set columns of the run's row."""
-        with self.database.write() as session:
-            update_run(session, self.id, **columns)
+        self.database.transact(lambda session: update_run(session, self.id, **columns))
 
     def warn(self, text: str) -> None:
         """Add a warning to the result, and report it."""
@@ -92,7 +91,7 @@ def known_at_start(settings: TrainSettings, device: str) -> dict[str, Any]:
         "device": device,
         "git_commit": git_commit(),
         "host": this_machine(),
-        "pid": os.getpid(),
+        **dict(zip(("pid", "process_start"), this_process(), strict=True)),
     }
 
 
@@ -128,7 +127,7 @@ def recorded(run: Run) -> Iterator[None]:
         TrainerError: the machine ran out of memory.
     """
     try:
-        with signs_of_life(run.database, TrainingRun, run.id):
+        with signs_of_life(run.database, TrainingRun, run.id), run.database.patient():
             yield
     except KeyboardInterrupt as error:
         if _end(run, "interrupted", "stopped by a signal") == "done":
@@ -159,9 +158,10 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def _end(run: Run, status: str, error: str) -> str:
     """End the run if it is running, and return its final status: a signal may arrive right after it is done."""
     try:
-        with run.database.write() as session:
-            return end_run_at_work(session, run.id, status, error=error, phase_seconds=run.seconds)
-    except StoreError:
+        return run.database.transact(
+            lambda session: end_run_at_work(session, run.id, status, error=error, phase_seconds=run.seconds)
+        )
+    except StoreError as failure:
         # The store itself may have stopped the run; then the original error is the one to report.
-        logger.warning("run %d could not be marked %s", run.id, status, exc_info=True)
+        logger.warning("run %d could not be marked %s: %s", run.id, status, failure)
         return status

@@ -172,10 +172,12 @@ def _train(
     chosen = _select(run)
     prepared = _prepare(run, model, chosen)
     before = measure_before(run, model, prepared, current, test=test)
-    learner = _learn(run, model, chosen, prepared, before)
+    learner, steps = _learn(run, model, chosen, prepared, before)
+    # First, because the work of the training is lost without them if the store can't be written.
+    path = _save(run, learner)
+    _record_steps(run, steps)
     after = measure_after(run, learner, prepared, before)
     _record(run, before, after)
-    path = _save(run, learner)
     decision = _decide(run, learner, chosen, before, after) if before.in_use is None or compete else None
     promoted = _end(run, before.in_use, decision)
     if output is not None:
@@ -229,14 +231,15 @@ def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
     return Prepared(rows, snapshot_id, chosen.counts(), pooled, unread.cut)
 
 
-def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: Before) -> Learner:
-    """Create the learner and train it."""
+def _learn(
+    run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: Before
+) -> tuple[Learner, list[Step]]:
+    """Create the learner and train it; return it, and the steps of the training."""
     with run.timed("load"):
         learner = open_learner(run, model, chosen, prepared, before.in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
     with run.timed("fit"):
-        _fit(run, learner, prepared)
-    return learner
+        return learner, _fit(run, learner, prepared)
 
 
 def _decide(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
@@ -251,7 +254,7 @@ def _decide(run: Run, learner: Learner, chosen: Selection, before: Before, after
     return by_hand(decision, f"run {current.run.id} is in use for {wider}, and this run is for fewer channels")
 
 
-def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
+def _fit(run: Run, learner: Learner, prepared: Prepared) -> list[Step]:
     rows = triplets(prepared.rows, mined=run.settings.negatives != "none")
     closed_form = run.settings.train == RIDGE
     total = None if closed_form else -(-len(rows.titles) // run.settings.batch_size) * run.settings.epochs
@@ -267,25 +270,28 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> None:
             count(1)
 
         learner.fit(rows, on_step)
-    with run.database.write() as session:
-        add_steps(
-            session,
-            run.id,
-            [
-                {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
-                for step in steps
-            ],
-        )
+    return steps
+
+
+def _record_steps(run: Run, steps: list[Step]) -> None:
+    rows = [
+        {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
+        for step in steps
+    ]
+    run.database.transact(lambda session: add_steps(session, run.id, rows))
 
 
 def _record(run: Run, before: Before, after: After) -> None:
     scored = {"base": before.base, "tuned": after.tuned}
     if before.champion is not None:
         scored["champion"] = before.champion
-    with run.database.write() as session:
+
+    def write(session: Session) -> None:
         for model, scores in scored.items():
             add_evaluations(session, run.id, scores.rows(model))
             add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
+
+    run.database.transact(write)
     if before.in_use is not None and (before.champion is not None or goes_on(run.settings)):
         run.note(champion_run_id=before.in_use.id)
 
@@ -301,7 +307,8 @@ def _save(run: Run, learner: Learner) -> Path:
 
 def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
     """End the run, and in the same transaction take its model into use if the decision says so."""
-    with run.database.write() as session:
+
+    def write(session: Session) -> bool:
         reason = None if decision is None else decision.reason
         end_run(session, run.id, "done", phase_seconds=run.seconds, decision=reason)
         if decision is None or not decision.promote:
@@ -310,6 +317,8 @@ def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> boo
         if not promoted:  # another run has come into use in the meantime, with which this one was not compared
             update_run(session, run.id, decision=None)
         return promoted
+
+    return run.database.transact(write)
 
 
 def _write_whole(run: Run, learner: Learner, output: Path) -> None:

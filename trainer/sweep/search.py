@@ -13,7 +13,6 @@ the first seed. The test split is not used.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from optuna.trial import Trial, TrialState
 
 from store.db import Database
 from store.errors import StoreError
+from store.processes import this_process
 from store.tables import Sweep
 from store.training import (
     Recall,
@@ -124,8 +124,9 @@ def run_sweep(
     check_writable(models_dir(database))  # the winner's model goes there
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)
+        pid, began = this_process()
         with database.write() as session:
-            sweep_id = start_sweep(session, settings.as_dict(), this_machine(), os.getpid())
+            sweep_id = start_sweep(session, settings.as_dict(), this_machine(), pid, process_start=began)
         with _recorded(database, sweep_id):
             return _Sweep(database, sweep_id, settings, device, progress).run(timeout_s)
 
@@ -187,8 +188,9 @@ def resume_sweep(
         shared, device = resolved(database, settings.shared)
         settings = replace(settings, shared=shared)
         check_writable(models_dir(database))
+        pid, began = this_process()
         with database.write() as session:
-            reopened = reopen_sweep(session, sweep_id, settings.as_dict(), this_machine(), os.getpid())
+            reopened = reopen_sweep(session, sweep_id, settings.as_dict(), this_machine(), pid, process_start=began)
         if not reopened:
             raise RunUnusable(_why_not(database, sweep_id))
         with _recorded(database, sweep_id):
@@ -208,7 +210,7 @@ def _why_not(database: Database, sweep_id: int) -> str:
 def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
     """Record the sweep's end when the block ends; an early end is reported with how to resume."""
     try:
-        with signs_of_life(database, Sweep, sweep_id):
+        with signs_of_life(database, Sweep, sweep_id), database.patient():
             yield
     except (KeyboardInterrupt, TrainingInterrupted) as error:
         _end(database, sweep_id, "interrupted", "stopped by a signal")
@@ -229,11 +231,10 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
 
 def _end(database: Database, sweep_id: int, status: str, error: str | None) -> None:
     try:
-        with database.write() as session:
-            end_sweep(session, sweep_id, status, error)
-    except StoreError:
+        database.transact(lambda session: end_sweep(session, sweep_id, status, error))
+    except StoreError as failure:
         # The store itself may have stopped the sweep; report that error.
-        logger.warning("sweep %d could not be marked %s", sweep_id, status, exc_info=True)
+        logger.warning("sweep %d could not be marked %s: %s", sweep_id, status, failure)
 
 
 def _tell(study: Study, asked: Trial, standing: Standing | None) -> None:
@@ -342,8 +343,8 @@ class _Sweep:
             runs.append(trials.run(self._settings.space.applied(shared, point)))
             if runs[-1].columns["status"] != "done":
                 break
-        with self._database.write() as session:
-            add_trial_runs(session, self._id, number, runs)
+        self._database.transact(lambda session: add_trial_runs(session, self._id, number, runs))
+        with self._database.read() as session:
             self._tried = by_trial(trial_scores(session, self._id))
         return self._tried[number]
 

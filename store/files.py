@@ -1,0 +1,50 @@
+"""Files that survive a power cut, and that are no wider open than others."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+__all__ = ["move_synced", "narrow"]
+
+
+def move_synced(whole: Path, target: Path) -> None:
+    """Give a complete file or folder its name, in one step that survives a power cut.
+
+    Its content is synced to the disk before the move, and the target's folder after it: a file system may write a
+    name before the content that it stands for, and a commit that refers to the name would outlive both. See fsync(2).
+
+    Raises:
+        OSError: it can't be synced or moved.
+    """
+    for path in (*sorted(whole.rglob("*"), reverse=True), whole) if whole.is_dir() else (whole,):
+        _sync(path)
+    whole.replace(target)
+    for folder in (target.parent, target.parent.parent):  # the folder itself may be new
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # a folder can't be opened there
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder above one's own, in which nothing was written
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def narrow(path: Path, like: Path) -> None:
+    """Take permissions from `path` that `like` does not give, before a copy of its content is written there.
+
+    The group's permissions are also taken if the groups differ. The owner keeps reading and writing.
+    """
+    mine, theirs = path.stat(), like.stat()
+    kept = mine.st_mode & (theirs.st_mode | stat.S_IRUSR | stat.S_IWUSR)
+    if mine.st_gid != theirs.st_gid:
+        kept &= ~stat.S_IRWXG
+    path.chmod(stat.S_IMODE(kept))

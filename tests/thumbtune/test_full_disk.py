@@ -1,0 +1,32 @@
+"""Copies and output for which a disk has no space: a small real disk, and /dev/full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.reliability_disk import COPIES, can_mount, copy_to_a_full_disk, print_to_a_full_disk
+from store.db import open_database
+from tests.trainer.tiny import fill
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('filled')}/filled.db"
+    with open_database(url) as database:
+        fill(database, 40)
+    return url
+
+
+@pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_without_space_is_one_error_and_leaves_nothing(store: str, tmp_path: Path, name: str) -> None:
+    assert copy_to_a_full_disk(tmp_path, store, name) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cant_be_written_is_one_error(store: str) -> None:
+    assert print_to_a_full_disk(store) == []

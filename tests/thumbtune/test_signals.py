@@ -1,0 +1,101 @@
+"""Ctrl-C and SIGTERM in real processes: during a long statement, at a start, at an end, and in a stuck call."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.reliability_signals import ENDLESS, MOMENTS, SIGNALS, WORK, fill, interrupt_at, interrupt_work
+
+pytestmark = pytest.mark.processes
+
+STUCK_THREAD = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import thumbtune.interrupts as interrupts
+from thumbtune.stopping import run_until_stopped
+async def work(stop):
+    ThreadPoolExecutor(1).submit(threading.Event().wait)
+    print("ready", flush=True)
+    await stop.wait()
+interrupts.install()
+run_until_stopped(work, patience_s=float(sys.argv[1]))
+interrupts.exit_at_once()
+print("stopped", flush=True)
+"""
+STUCK_CALL = f"""
+import os, sqlite3, threading, time
+import thumbtune.interrupts as interrupts
+interrupts.STUCK_S = 0.1
+interrupts.install()
+clock = time.pthread_getcpuclockid(threading.main_thread().ident)
+def tell(until):
+    while time.clock_gettime(clock) < until:  # it is in the call for sure
+        os.sched_yield()
+    print("ready", flush=True)
+threading.Thread(target=tell, args=(time.clock_gettime(clock) + 0.1,), daemon=True).start()
+sqlite3.connect(":memory:").execute("{ENDLESS.replace("5000", "0")}").fetchall()
+"""
+
+
+def started(program: str, *arguments: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return fill(tmp_path_factory.mktemp("large") / "large.db", 128)
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_signal_ends_a_long_statement_of_sqlite(large: str, tmp_path: Path, name: str) -> None:
+    number = SIGNALS[list(WORK).index(name) % 2]
+    assert interrupt_work(large, tmp_path, name, number) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_a_long_statement_of_postgres(
+    migrated_postgres_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    assert interrupt_work(migrated_postgres_url, tmp_path, "sql", number) == []
+
+
+@pytest.mark.parametrize(("moment", "number"), list(zip(MOMENTS, (*SIGNALS, signal.SIGINT), strict=True)))
+def test_a_signal_while_a_command_starts_or_ends_shows_no_traceback(
+    tmp_path: Path, moment: str, number: signal.Signals
+) -> None:
+    assert interrupt_at(moment, number, tmp_path) == []
+
+
+def test_a_thread_that_does_not_end_keeps_no_service_from_ending() -> None:
+    process = started(STUCK_THREAD, "0.2")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "stopped\n"), err
+
+
+def test_a_second_signal_after_the_work_ends_the_process_at_once() -> None:
+    process = started(STUCK_THREAD, "600")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stopped\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Traceback" not in err
+
+
+def test_a_call_that_does_not_return_to_python_is_ended() -> None:
+    process = started(STUCK_CALL)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, len(err.splitlines())) == (3, 1), err
