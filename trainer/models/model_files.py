@@ -92,7 +92,7 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
         if not all(isinstance(part, str) for module in found for part in module):
             raise TypeError("the type and path of a module are text")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _Refused("can't be read: modules.json is not a list of modules; copy the whole model") from error
+        raise _Refused("can't be loaded: modules.json is not a list of modules; copy the whole model") from error
     for kind, path in found:
         yield from _nested(kind, folder, path, depth=0)
 
@@ -250,9 +250,9 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
-        raise _Refused(f"has a configuration that is not JSON ({path.name}); copy the whole model") from error
+        raise _Refused(f"can't be loaded ({path.name} is not JSON); copy the whole model") from error
     if not isinstance(settings, dict):
-        raise _Refused(f"has a configuration that is not a JSON object ({path.name}); copy the whole model")
+        raise _Refused(f"can't be loaded ({path.name} is not a JSON object); copy the whole model")
     return settings
 
 
@@ -260,5 +260,5 @@ def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
-        raise _Refused(f"has a configuration of more than {_MOST_BYTES >> 20} MiB ({path.name}); choose another")
+        raise _Refused(f"can't be loaded ({path.name} has more than {_MOST_BYTES >> 20} MiB); copy the whole model")
     return content
