@@ -29,7 +29,7 @@ from trainer.settings import Bars, Fit
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "local_folder"]
+__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "files_folder", "local_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -220,12 +220,12 @@ class LazyModel:
             return None
         with self._database.read() as session:
             row = read_known_model(session, _plain_key(files))
-        folder = _folder(self.name)
+        folder = files_folder(self.name)
         return PlainClip.at(folder) if folder is not None and row is not None and row.facts.get("agrees") else None
 
     def _compare_with_plain(self, model: SentenceTransformer) -> None:
         """Compare the vectors of `PlainClip` with those of the libraries, once for each digest of the files."""
-        files, folder = self._files(), _folder(self.name)
+        files, folder = self._files(), files_folder(self.name)
         if self.device != "cpu" or self._changed is not None or self._text_model is not None:
             return
         if self._database.unwritable or not files or not folder:
@@ -353,7 +353,7 @@ def files_digest(name: str) -> str | None:
     Returns:
         The digest; None for a model whose files are not on this machine.
     """
-    folder = _folder(name)
+    folder = files_folder(name)
     if folder is None:
         return None
     digest = hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape"))
@@ -381,7 +381,7 @@ def local_folder(name: str) -> Path | None:
         return None
 
 
-def _folder(name: str) -> Path | None:
+def files_folder(name: str) -> Path | None:
     """Return the folder of a model's files: the folder `name`, or the model's folder in the hub's local cache."""
     folder = local_folder(name)
     if folder is not None:

@@ -18,8 +18,17 @@ from trainer.errors import DamagedModel, UnknownModel
 
 __all__ = ["FILES", "check_model_files"]
 
-FILES = ("*.json", "*.txt", "*.model", "*.jinja", "model.safetensors", "*/model.safetensors", "*-of-*.safetensors")
-"""The files that are downloaded from the hub: configurations, vocabularies, and weights in safetensors. No pickles."""
+FILES = (
+    "README.md",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "model.safetensors",
+    "*/model.safetensors",
+    "*-of-*.safetensors",
+)
+"""The files that are downloaded from the hub: the card, configurations, vocabularies, weights in safetensors; no pickles."""
 
 _PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _WITHOUT_WEIGHTS = frozenset({"Asym", "BoW", "Dropout", "Normalize", "Pooling", "Router", "WordWeights"})

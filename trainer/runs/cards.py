@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
+from trainer.runs.licences import licence_of
 from trainer.settings import TrainSettings
 
 __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
@@ -126,6 +127,7 @@ def _metadata(run: TrainingRun, base: str, recalls: Sequence[Evaluation]) -> str
         base_model=hub_name(run.base_model),
         eval_results=found or None,
         library_name="sentence-transformers",
+        license=licence_of(run.base_model),
         model_name=f"{base.rpartition('/')[2]} fine-tuned by thumbtune",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "clip", "image-text-retrieval", "thumbtune"],
@@ -349,6 +351,8 @@ def _limits(run: TrainingRun, recalls: Sequence[Evaluation]) -> list[str]:
         )
     full = hub_name(run.base_model)
     licence = "the base model" if full is None else f"[{full}](https://huggingface.co/{full})"
+    known = licence_of(run.base_model)
+    licence += "" if known is None else f" ({known})"
     return [
         "## Limits and licence",
         "",
