@@ -19,16 +19,10 @@ from trainer.errors import DamagedModel, UnknownModel
 __all__ = ["FILES", "check_model_files"]
 
 FILES = (
-    "README.md",
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "model.safetensors",
-    "*/model.safetensors",
-    "*-of-*.safetensors",
+    *("README.md", "*.json", "*.txt", "*.model", "*.jinja"),
+    *("model.safetensors", "*/model.safetensors", "*-of-*.safetensors"),
 )
-"""The files that are downloaded from the hub: the card, configurations, vocabularies, weights in safetensors; no pickles."""
+"""The files that are downloaded from the hub: the card, configurations, vocabularies, and weights in safetensors."""
 
 _PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _WITHOUT_WEIGHTS = frozenset({"Asym", "BoW", "Dropout", "Normalize", "Pooling", "Router", "WordWeights"})
@@ -70,7 +64,6 @@ def check_model_files(folder: Path, option: str, *, name: str | None = None) -> 
         UnknownModel: the folder contains no model.
         DamagedModel: a module is not of sentence-transformers, is outside the folder, or lacks `model.safetensors`; or
             a configuration is unreadable or refers to code, an adapter, other files or another repository.
-        OSError: a file can't be read.
     """
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UnknownModel(
@@ -81,9 +74,15 @@ def check_model_files(folder: Path, option: str, *, name: str | None = None) -> 
         _require_no_adapter(folder)
         for kind, module in _modules(folder):
             _require_inside(folder, module)
-            _check_module(kind, module, "" if module == folder else f"{module.relative_to(folder).as_posix()}/")
+            _check_module(kind, module, (module.relative_to(folder) / "model.safetensors").as_posix())
     except _Refused as refused:
         raise DamagedModel(f"{name or folder} {refused}, or name another with {option}") from refused
+    except (OSError, ValueError) as error:
+        # ValueError: a name that is not valid for a file.
+        reason = getattr(error, "strerror", None) or "it has names that are not valid for files"
+        raise DamagedModel(
+            f"{name or folder} can't be read ({reason}); copy the whole model, or name another with {option}"
+        ) from error
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -158,12 +157,10 @@ def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
         raise _Refused("lacks shards of its weights (model.safetensors.index.json); copy the whole model")
     if module.is_dir() and any(path.suffix in _PICKLES for path in module.iterdir()):
         raise _Refused(
-            f"has weights as pickles only, which can run code when loaded ({shown}model.safetensors is missing); "
+            f"has weights as pickles only, which can run code when loaded ({shown!r} is missing); "
             "convert it to safetensors"
         )
-    raise _Refused(
-        f"has no weights in safetensors ({shown}model.safetensors is missing); copy or convert the whole model"
-    )
+    raise _Refused(f"has no weights in safetensors ({shown!r} is missing); copy or convert the whole model")
 
 
 def _require_inside(folder: Path, module: Path) -> None:
@@ -178,9 +175,9 @@ def _require_inside(folder: Path, module: Path) -> None:
     for path in [module, *(module.iterdir() if module.is_dir() else ())]:
         real = os.path.realpath(path)
         if not any(Path(real).is_relative_to(one) for one in roots):
-            raise _Refused(f"has a link to a place outside of it ({path.name}); copy the file there")
+            raise _Refused(f"has a link to a place outside of it ({path.name!r}); copy the file there")
         if os.path.lexists(real) and not stat.S_ISDIR(mode := Path(real).stat().st_mode) and not stat.S_ISREG(mode):
-            raise _Refused(f"has a file that is not regular ({path.name}); copy the whole model")
+            raise _Refused(f"has a file that is not regular ({path.name!r}); copy the whole model")
 
 
 def _require_no_adapter(module: Path) -> None:
