@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 PIP_INSTALL := install --quiet --disable-pip-version-check
 FAST := not slow and not postgres and not processes
 
-.PHONY: help install lock lock-check demo test test-browser test-fast test-lowest lint types imports docs docs-check wheel-check bench \
+.PHONY: help install lock lock-check demo test test-browser test-fast test-lowest lint types imports docs docs-check wheel-check sbom bench \
 	reliability check clean
 
 help: ## Show this list
@@ -52,8 +52,10 @@ test-fast: $(INSTALLED) ## The tests that take no PostgreSQL, no processes and n
 	$(BIN)/pytest -n 2 --dist loadfile -m '$(FAST)'
 
 # New transitive packages warn about what old direct ones do: that is no fault of ours.
-test-lowest: $(LOWEST)/.installed ## The fast tests with the lowest versions that pyproject.toml allows, torch excepted
+test-lowest: $(LOWEST)/.installed ## The fast tests, and all of tests/hostile, with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/pytest -n 2 --dist loadfile -m '$(FAST)' -W default::DeprecationWarning -W default::FutureWarning
+	$(LOWEST)/bin/pytest -n 2 --dist loadfile -m 'not ($(FAST))' -W default::DeprecationWarning -W default::FutureWarning \
+		tests/hostile
 
 # uv can resolve to the lowest versions, and keeps the torch that is installed already: the lock's CPU build, if there is one.
 $(LOWEST)/.installed: pyproject.toml locks/torch-cpu.txt | $(INSTALLED)
@@ -84,6 +86,13 @@ docs-check: $(INSTALLED) ## The generated documents are up to date
 
 wheel-check: $(INSTALLED) ## Build the wheel and use it in an empty environment, without the training stack
 	$(BIN)/python tools/check_wheel.py
+
+# The generator is in an environment of its own: it lists what .venv has, and is no part of it.
+sbom: $(INSTALLED) ## Write build/sbom.json: all that .venv has, with versions and licences, in CycloneDX's format
+	$(PYTHON) -m venv --clear build/sbom-venv
+	$(BIN)/pip --python build/sbom-venv $(PIP_INSTALL) --require-hashes -r locks/sbom.txt
+	build/sbom-venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file build/sbom.json $(BIN)/python
 
 bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FULL=1: ViT-L/14 too
 	$(BIN)/python -m bench $(if $(BENCH_FULL),--full)

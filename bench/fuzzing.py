@@ -1,9 +1,10 @@
-"""Fuzz the parsers of untrusted input: API responses, feeds, thumbnails, URLs, channel names and headers.
+"""Fuzz the parsers of untrusted input: API responses, feeds, thumbnails, URLs, channel names, headers, model folders.
 
     python -m bench.fuzzing [--count 20000] [--seed 0] [--only api]
 
-Generates valid input, mutates it, and passes it to the parsers. They may only raise errors of the collector. Any other
-exception is printed with the seed that reproduces it, and the exit code is 1. A seed always gives the same input.
+Generates valid input, mutates it, and passes it to the parsers. They may only raise errors of the collector or the
+trainer. Any other exception is printed with the seed that reproduces it, and the exit code is 1. A seed always gives
+the same input.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import io
 import json
 import random
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -25,7 +28,7 @@ from collector.http import Answer, retry_after_s
 from collector.sync.plan import details_from
 from collector.thumbnails.check import check_picture
 from collector.thumbnails.decode import set_up_pillow
-from collector.thumbnails.fetch import SIZES, candidates, whose_host
+from collector.thumbnails.fetch import SIZES, _read, candidates, whose_host
 from collector.youtube import parse_channel_name
 from collector.youtube.api_errors import error_from
 from collector.youtube.feed import parse_feed
@@ -37,6 +40,8 @@ from collector.youtube.parsing import (
     parse_uploads_page,
     parse_videos,
 )
+from trainer.errors import TrainerError
+from trainer.models.model_files import check_model_files
 
 __all__ = ["TARGETS", "damaged", "fuzz", "main"]
 
@@ -205,6 +210,110 @@ def _picture(dice: random.Random) -> None:
     check_picture(_bytes(dice.choice(PICTURES), dice))
 
 
+def _metadata(dice: random.Random) -> None:
+    """Insert segments, chunks and blocks of metadata, whose lengths may be wrong."""
+    data = dice.choice(PICTURES)
+    for _ in range(dice.choice((1, 2, 3, 30))):
+        content = dice.choice(
+            (b"", b"Exif\0\0", b"MPF\0", b"ICC_PROFILE\0\1\1", b"http://ns.adobe.com/xap/1.0/\0", EXIF)
+        )
+        content += dice.choice((b"", b"MM\0\x2a\0\0\0\x08\xff\xff", b"x" * 900)) + dice.randbytes(dice.randrange(20))
+        size = max(0, len(content) + dice.choice((0, 0, 0, -1, 1, 9, -len(content), 60_000)))
+        if data.startswith(b"\xff\xd8"):
+            part = bytes([0xFF, dice.randrange(0xC0, 0xFF)]) + (size + 2 & 0xFFFF).to_bytes(2, "big") + content
+            place = 2
+        elif data.startswith(b"\x89PNG"):
+            name = dice.choice(
+                (b"eXIf", b"iCCP", b"iTXt", b"tEXt", b"zTXt", b"acTL", b"fcTL", b"fdAT", b"IHDR", b"quIz")
+            )
+            part, place = size.to_bytes(4, "big") + name + content + dice.randbytes(4), dice.choice((8, 33))
+        elif data.startswith(b"GIF"):
+            part = (
+                bytes([0x21, dice.choice((0x01, 0xF9, 0xFE, 0xFF)), size & 0xFF]) + content + dice.choice((b"\0", b""))
+            )
+            place = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+        else:
+            name = dice.choice((b"EXIF", b"ICCP", b"XMP ", b"ANIM", b"ANMF", b"ALPH", b"VP8X", b"quIz"))
+            part, place = (
+                name + size.to_bytes(4, "little") + content + b"\0" * (len(content) & 1),
+                dice.choice((12, 30)),
+            )
+        data = data[:place] + part + data[place:]
+    check_picture(data)
+
+
+def _headers(dice: random.Random) -> None:
+    names = ("Retry-After", "ETag", "Last-Modified", "Location", "Content-Type", "Content-Length", "Content-Encoding")
+    parts = (
+        "120",
+        "W/",
+        '"etag"',
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "https://i.ytimg.com/",
+        "//",
+        "[::1",
+        "text/html",
+        ";",
+    )
+    headers = {name: _text(dice, *parts) for name in names if dice.random() < 0.6}
+    status = dice.choice((200, 200, 301, 302, 304, 307, 404, 410, 429, 500, 999))
+    answer = Answer(
+        "https://i.ytimg.com/", status, headers, dice.choice((b"", b"<html>", b"\xff\xd8")), dice.random() < 0.9
+    )
+    retry_after_s(headers)
+    whose_host(_read(answer).location, ())
+
+
+ST = "sentence_transformers"
+MODEL: dict[str, Any] = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": f"{ST}.base.modules.transformer.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Dense", "type": f"{ST}.models.Dense"},
+        {"idx": 2, "name": "2", "path": "2_Router", "type": f"{ST}.base.modules.router.Router"},
+    ],
+    "config.json": {"model_type": "clip", "text_config": {"hidden_size": 4, "attn_implementation": "eager"}},
+    "config_sentence_transformers.json": {"model_type": "SentenceTransformer"},
+    "sentence_bert_config.json": {"max_seq_length": 77, "model_args": {"dtype": "float32"}, "tokenizer_args": {}},
+    "model.safetensors.index.json": {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}},
+    "1_Dense/config.json": {"activation_function": "torch.nn.modules.linear.Identity"},
+    "2_Router/router_config.json": {"types": {"a": f"{ST}.models.Normalize"}, "structure": {"text": ["a"]}},
+}
+ELSEWHERE = (
+    "evil.Module",
+    "../evil",
+    "/evil",
+    "evil/repository",
+    "evil.bin",
+    ".",
+    f"{ST}.models.Router",
+    {"a": "evil/x"},
+)
+SETTING_NAMES = ("auto_map", "tokenizer_name_or_path", "transformers_weights", "attn_implementation", "model_kwargs")
+
+
+def _model(dice: random.Random) -> None:
+    """Change the configurations of a model's folder; what is accepted must still be of the folder."""
+    files = dict(MODEL)
+    for _ in range(dice.randint(1, 3)):
+        name, other = dice.choice(list(files)), dice.choice((*VALUES, *ELSEWHERE))
+        files[name] = damaged(files[name], dice, other)
+        if isinstance(files[name], dict) and dice.random() < 0.3:
+            files[name] = {**files[name], dice.choice(SETTING_NAMES): other}
+    with tempfile.TemporaryDirectory(prefix="thumbtune-fuzzing-") as place:
+        folder = Path(place)
+        weights = ("model-1-of-2.safetensors", "model-2-of-2.safetensors", "1_Dense/model.safetensors", "evil.bin")
+        for file, value in {**files, **dict.fromkeys(weights, "")}.items():
+            content = json.dumps(value).encode()
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_bytes(_bytes(content, dice) if dice.random() < 0.03 else content)
+        check_model_files(folder, "--model")
+        listed = json.loads((folder / "modules.json").read_bytes())
+        shards = json.loads((folder / "model.safetensors.index.json").read_bytes())["weight_map"]
+        assert all(module["type"].startswith(f"{ST}.") for module in listed)
+        assert all((folder / module["path"]).resolve().is_relative_to(folder.resolve()) for module in listed)
+        assert all(name.endswith(".safetensors") for name in shards.values())
+
+
 def _link(dice: random.Random) -> None:
     whose_host(_text(dice, "https://", "http://", "i.ytimg.com", "evil.com", "127.0.0.1", "::1"), ("127.0.0.1:80",))
 
@@ -233,6 +342,9 @@ TARGETS: dict[str, Callable[[random.Random], None]] = {
     "api": _api,
     "error": _error,
     "feed": _feed,
+    "headers": _headers,
+    "metadata": _metadata,
+    "model": _model,
     "picture": _picture,
     "link": _link,
     "name": _name,
@@ -241,13 +353,13 @@ TARGETS: dict[str, Callable[[random.Random], None]] = {
 
 
 def fuzz(target: str, count: int, seed: int) -> list[int]:
-    """Try `count` inputs; return the seeds that raised other than a collector's error, and print these to stderr."""
+    """Try `count` inputs; return the seeds that raised other errors than ours, and print these to stderr."""
     set_up_pillow()
     bad = []
     for number in range(seed, seed + count):
         try:
             TARGETS[target](random.Random(f"{target} {number}"))
-        except CollectorError:
+        except (CollectorError, TrainerError):
             continue
         except Exception:
             bad.append(number)

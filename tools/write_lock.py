@@ -4,11 +4,12 @@
     python tools/write_lock.py --upgrade    use the newest versions that fit
     python tools/write_lock.py --check      fail if the lock does not fit pyproject.toml; write nothing
 
-One resolution for Linux, macOS and Windows and Python 3.11 to 3.13 is written to four files in `locks/`:
+One resolution for Linux, macOS and Windows and Python 3.11 to 3.13 is written to five files in `locks/`:
 
 - `bootstrap.txt`: pip and setuptools, installed first with the machine's pip.
 - `packages.txt`: everything else that the project, its extras and its dependency groups need.
 - `browser.txt`: additional packages for `make test-browser`.
+- `sbom.txt`: everything for `make sbom`, resolved alone.
 - `cuda.txt`: additional packages for torch's CUDA builds. Only for `pip install -c`, because a CPU build needs none.
 
 `locks/torch-cpu.txt` is maintained by hand: it lists the known CPU builds of torch, which PyPI does not have for Linux.
@@ -27,6 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
 BOOTSTRAP, PACKAGES, BROWSER, CUDA = (LOCKS / f"{name}.txt" for name in ("bootstrap", "packages", "browser", "cuda"))
+SBOM = LOCKS / "sbom.txt"
+PROJECT = ("pyproject.toml", "--all-extras", "--group", "dev", "--group", "browser")
 TORCH_CPU = LOCKS / "torch-cpu.txt"
 
 Entries = dict[str, str]
@@ -43,11 +46,13 @@ def main() -> int:
     locked = {
         name: entry for file in (BOOTSTRAP, PACKAGES, BROWSER, CUDA) for name, entry in read_entries(file).items()
     }
-    resolved = resolve({} if arguments.upgrade else locked)
+    listing = read_entries(SBOM)
+    resolved = resolve({} if arguments.upgrade else locked, *PROJECT)
+    resolved_listing = resolve({} if arguments.upgrade else listing, "--group", "pyproject.toml:sbom")
     if arguments.check:
-        return report_differences(locked, resolved)
+        return max(report_differences(locked, resolved), report_differences(listing, resolved_listing))
     add_cpu_builds(resolved, TORCH_CPU.read_text())
-    for file, entries in split(resolved).items():
+    for file, entries in {**split(resolved), SBOM: resolved_listing}.items():
         file.write_text("# Written by tools/write_lock.py (make lock).\n" + "".join(entries.values()))
     return 0
 
@@ -63,13 +68,12 @@ def parse_entries(text: str) -> Entries:
     return {entry.partition("==")[0]: entry for entry in entries}
 
 
-def resolve(preferred: Entries) -> Entries:
-    """Resolve the project with all its extras and development tools; keep preferred versions where they fit."""
+def resolve(preferred: Entries, *inputs: str) -> Entries:
+    """Resolve requirements, given as arguments of `uv pip compile`; keep preferred versions where they fit."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "resolved.txt"
         output.write_text("".join(preferred.values()))
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--output-file", str(output)]
-        inputs = ["pyproject.toml", "--all-extras", "--group", "dev", "--group", "browser"]
         options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
         subprocess.run([*command, *inputs, *options], cwd=ROOT, check=True)
         return parse_entries(output.read_text())

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub on loopback, with the endpoints that its Python library uses for a push.
+"""A stand-in for the Hugging Face Hub on loopback, with the endpoints of its Python library for pushes and downloads.
 
 Supports accounts, public and private repositories, small files in a commit, large files with the LFS protocol, and
 error responses. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 LARGE = (".safetensors", ".parquet")
+COMMIT = "0" * 40
 _FRONT = re.compile(r"^---\n(.*?)\n---\n", re.DOTALL)
 
 
@@ -73,12 +74,17 @@ _STEPS = (
     ("create", re.compile(r"/api/repos/create")),
     ("validate", re.compile(r"/api/validate-yaml")),
     ("preupload", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/preupload/main")),
-    ("tree", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/tree/main")),
+    ("tree", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/tree/[^/]+")),
     ("commit", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/commit/main")),
-    ("info", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)")),
+    ("info", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)(/revision/main)?")),
+    ("file", re.compile(r"/(?P<name>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")),
     ("batch", re.compile(r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch")),
     ("blob", re.compile(r"/lfs/(?P<oid>[0-9a-f]{64})")),
 )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:40]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -86,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        self._serve()
+
+    def do_HEAD(self) -> None:
         self._serve()
 
     def do_POST(self) -> None:
@@ -115,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
         if step != "blob" and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._send(401, {"error": "Invalid username or password."}, "Invalid credentials in Authorization header")
             return
+        if step == "file":
+            self._send_file(**parts)
+            return
         self._send(*getattr(self, f"_{step}")(body, **parts))
 
     def _body(self) -> bytes:
@@ -139,6 +151,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def _send_file(self, name: str, file: str) -> None:
+        content = self.hub.repositories["model", name].files[file]
+        self.hub.asked.append(f"{self.command} {file}")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{_digest(content)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
     def _unknown(self, body: bytes) -> Answer:
         return 501, {"error": f"unknown path {self.path}"}
 
@@ -151,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             return 404, {"error": "Repository not found"}
         files = [{"rfilename": file} for file in found.files]
-        return 200, {"id": name, "private": found.private, "sha": "0" * 40, "siblings": files, "tags": []}
+        return 200, {"id": name, "private": found.private, "sha": COMMIT, "siblings": files, "tags": []}
 
     def _create(self, body: bytes) -> Answer:
         wanted = json.loads(body)
@@ -186,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tree(self, body: bytes, kind: str, name: str) -> tuple[int, Any]:
         files = self.hub.repositories[kind, name].files
-        return 200, [{"type": "file", "path": path, "size": len(c), "oid": "0"} for path, c in files.items()]
+        return 200, [{"type": "file", "path": path, "size": len(c), "oid": _digest(c)} for path, c in files.items()]
 
     def _batch(self, body: bytes, name: str, dataset: str | None) -> Answer:
         objects = json.loads(body)["objects"]

@@ -12,7 +12,7 @@ from bench import fuzzing
 @pytest.mark.processes  # large pictures are decoded in one
 @pytest.mark.parametrize("target", fuzzing.TARGETS)
 def test_no_input_breaks_a_parser(target: str) -> None:
-    assert fuzzing.fuzz(target, 1_000, seed=0) == []
+    assert fuzzing.fuzz(target, 200 if target == "model" else 1_000, seed=0) == []  # a model is a folder of files
 
 
 def test_what_breaks_is_found_and_can_be_repeated(

@@ -18,12 +18,14 @@ from store.db import Database
 from store.errors import NotFound
 from store.training import add_evaluations, end_run, load_examples, snapshot_info, start_run
 from tests.trainer.tiny import draw, fill
+from thumbtune.demo.session import ENCODER
 from trainer.artifacts import save_whole_model
 from trainer.data import framed, snapshot
 from trainer.models import Encoder
 from trainer.quiet import quiet_libraries
 from trainer.runs import model_card
 from trainer.runs.cards import hub_name, public_name
+from trainer.runs.licences import licence_of
 from trainer.settings import Bars, Fit, TrainSettings
 
 FINGERPRINT = "c0ffee" + "0" * 58
@@ -136,6 +138,33 @@ def test_the_metadata_is_what_the_hub_reads(database: Database, tmp_path: Path) 
     assert data.eval_results is not None
     found = {(row.dataset_split, row.metric_type, row.metric_value, row.dataset_name) for row in data.eval_results}
     assert found == {(split, "recall_at_1", 0.75, f"{split} split, n = 6") for split in ("valid", "test")}
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: mit\n---\n# A model\n", "mit"),
+        ("---\r\nlicense:  cc-by-4.0 \r\n---\r\n", "cc-by-4.0"),
+        ("---\nlicense: [mit, other]\n---\n", None),
+        ("---\nlicense: mit\\nbase_model: evil\n---\n", None),
+        ("# A model\n---\nlicense: mit\n---\n", None),
+        ("\xff", None),
+        (None, None),
+    ],
+)
+def test_the_licence_is_the_base_models(
+    sqlite_database: Database, tmp_path: Path, readme: str | None, licence: str | None
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    if readme is not None:
+        (base / "README.md").write_bytes(readme.encode("latin-1"))
+    (tmp_path / "README.md").write_text(model_card(sqlite_database, add_run(sqlite_database, str(base))))
+    assert ModelCard.load(tmp_path / "README.md").data.license == licence
+
+
+def test_the_embedded_encoder_has_a_licence() -> None:
+    assert licence_of(str(ENCODER)) == "apache-2.0"
 
 
 @pytest.mark.parametrize("relative", [False, True])

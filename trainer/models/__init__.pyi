@@ -13,6 +13,7 @@ from .features import TitleFeatures as TitleFeatures
 from .lazy import Facts as Facts
 from .lazy import LazyModel as LazyModel
 from .lazy import TitleModel as TitleModel
+from .lazy import files_folder as files_folder
 from .lazy import local_folder as local_folder
 from .model_folders import model_folder as model_folder
 from .projections import Heads as Heads

@@ -17,6 +17,8 @@ from trainer.errors import DamagedModel
 from trainer.models.encoder import Encoder, Vectors, framed_source, load_clip, title_vectors
 from trainer.models.families import named_parameters
 from trainer.models.fingerprints import fingerprint, fingerprints
+from trainer.models.model_files import FILES
+from trainer.models.model_folders import hub_name
 from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
 from trainer.models.titles import language_of, text_limit, token_counts
@@ -27,7 +29,7 @@ from trainer.settings import Bars, Fit
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "local_folder"]
+__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "files_folder", "local_folder"]
 
 _READERS = ("pillow", "sentence-transformers", "tokenizers", "torchvision", "transformers")
 """Packages whose versions may change how a model's files are read."""
@@ -216,12 +218,12 @@ class LazyModel:
             return None
         with self._database.read() as session:
             row = read_known_model(session, _plain_key(files))
-        folder = _folder(self.name)
+        folder = files_folder(self.name)
         return PlainClip.at(folder) if folder is not None and row is not None and row.facts.get("agrees") else None
 
     def _compare_with_plain(self, model: SentenceTransformer) -> None:
         """Compare the vectors of `PlainClip` with those of the libraries, once for each digest of the files."""
-        files, folder = self._files(), _folder(self.name)
+        files, folder = self._files(), files_folder(self.name)
         if self.device != "cpu" or self._changed is not None or self._text_model is not None:
             return
         if self._database.unwritable or not files or not folder:
@@ -348,7 +350,7 @@ def files_digest(name: str) -> str | None:
     Returns:
         The digest; None for a model whose files are not on this machine.
     """
-    folder = _folder(name)
+    folder = files_folder(name)
     if folder is None:
         return None
     digest = hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape"))
@@ -376,16 +378,15 @@ def local_folder(name: str) -> Path | None:
         return None
 
 
-def _folder(name: str) -> Path | None:
+def files_folder(name: str) -> Path | None:
     """Return the folder of a model's files: the folder `name`, or the model's folder in the hub's local cache."""
     folder = local_folder(name)
     if folder is not None:
         return folder
     from huggingface_hub import snapshot_download  # noqa: PLC0415 (a local folder does not need it)
 
-    full = name if "/" in name else f"sentence-transformers/{name}"
     try:
-        return Path(snapshot_download(full, local_files_only=True))
+        return Path(snapshot_download(hub_name(name), allow_patterns=list(FILES), local_files_only=True))
     except (OSError, ValueError):
         # Not in the cache, or not a valid hub name.
         return None

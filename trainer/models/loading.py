@@ -7,10 +7,11 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -23,7 +24,8 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
 from trainer.errors import DamagedModel, NoNetwork, UnknownModel, causes_of
-from trainer.models.model_folders import model_folder
+from trainer.models.model_files import FILES, check_model_files
+from trainer.models.model_folders import hub_name, model_folder
 from trainer.quiet import quiet_libraries
 
 __all__ = ["load_model"]
@@ -49,19 +51,29 @@ def load_model(name: str, device: str, *, option: str, text_only: bool = False) 
         NoNetwork: the hub can't be reached, and the model is not in the cache.
         DamagedModel: files are missing, unreadable or not in safetensors, or tensors are missing or unexpected.
     """
-    folder = model_folder(name, option)
-    cached_only = folder is None and not _hub_has(name, option)
-    with _mapped(name, option), quiet_libraries(), _loading_reports() as reports:
+    folder = model_folder(name, option) or _from_hub(name, option)
+    with _mapped(name, option), quiet_libraries(), _loading_reports() as reports, _offline():
         model = SentenceTransformer(
-            name if folder is None else str(folder),
+            str(folder),
             device=device,
-            local_files_only=cached_only,
+            local_files_only=True,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
     for report in reports:
         _require_whole(name, report, option, text_only=text_only)
     return model
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Reject all requests to the hub: a model's files may name other repositories, which nobody asked for."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager
@@ -111,7 +123,31 @@ def _is_unused(key: str) -> bool:
     return "position_ids" in key or key.startswith("lm_head.")
 
 
-def _hub_has(name: str, option: str) -> bool:
+def _from_hub(name: str, option: str) -> Path:
+    """Download a model, except for pickles and other formats, or find it in the local cache; check its files.
+
+    Raises:
+        UnknownModel, NoNetwork, DamagedModel: see `load_model`.
+    """
+    full = hub_name(name)
+    cached_only = not _hub_has(full, option)
+    try:
+        with quiet_libraries():
+            folder = Path(snapshot_download(full, allow_patterns=list(FILES), local_files_only=cached_only))
+    except LocalEntryNotFoundError as error:
+        base = " or --title-model base" if option == "--title-model" else ""
+        raise NoNetwork(
+            f"{name} is not in the local cache and the model hub can't be reached; "
+            f"connect once to download it, or name a local folder with {option}{base}"
+        ) from error
+    except Exception as error:
+        # Besides the errors of its HTTP library, the hub client raises ValueError and OSError.
+        raise DamagedModel(_damaged(name, error, option)) from error
+    check_model_files(folder, option, name=name)
+    return folder
+
+
+def _hub_has(full: str, option: str) -> bool:
     """Whether the hub has the model; False if it can't be reached.
 
     Asks once, with a short timeout. The libraries would retry for over a minute.
@@ -119,7 +155,6 @@ def _hub_has(name: str, option: str) -> bool:
     Raises:
         UnknownModel: the hub does not have the model, or does not give access to it.
     """
-    full = name if "/" in name else f"sentence-transformers/{name}"
     try:
         HfApi().model_info(full, timeout=_HUB_TIMEOUT_S)
     except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
@@ -142,12 +177,10 @@ def _mapped(name: str, option: str) -> Iterator[None]:
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedModel(_damaged(name, error, option)) from error
     except Exception as error:
-        # transformers raises OSError for a missing file, an unsafe format and an unreachable hub.
         if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) for cause in causes_of(error)):
-            base = " or --title-model base" if option == "--title-model" else ""
-            raise NoNetwork(
-                f"{name} is not in the local cache and the model hub can't be reached; "
-                f"connect to the network to download it, or use a local folder with {option}{base}"
+            raise DamagedModel(
+                f"{name} lacks files, or refers to another model on the hub, which is not looked up; copy the whole "
+                f"model, or use another model with {option}"
             ) from error
         raise DamagedModel(_damaged(name, error, option)) from error
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 
-from trainer.errors import DamagedModel, UnknownModel
+from trainer.errors import UnknownModel
+from trainer.models.model_files import check_model_files
 from trainer.settings import READER
 
-__all__ = ["model_folder"]
+__all__ = ["hub_name", "model_folder"]
 
-_PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _OF_A_RUN = ("base", "champion", "tuned")
 """Words that name a run's model only together with the run. They never name a model on the hub."""
 _TAKEN = {
@@ -32,7 +30,7 @@ def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
 
     Raises:
         UnknownModel: the folder contains no model; or it does not exist, and the name is not a possible hub name.
-        DamagedModel: the folder or a module's folder has no weights in safetensors.
+        DamagedModel: see `check_model_files`.
     """
     if name == READER:
         return None
@@ -40,7 +38,7 @@ def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
         folder = Path(name).expanduser()
         exists = folder.exists()
         if folder.is_dir():
-            _check(folder, option)
+            check_model_files(folder, option)
             return folder
     except (OSError, RuntimeError) as error:
         # OSError: the name is too long for a file, or the folder is unreadable. RuntimeError: ~ names an unknown user.
@@ -56,39 +54,6 @@ def model_folder(name: str, option: str, *, takes: str = "") -> Path | None:
     return None
 
 
-def _check(folder: Path, option: str) -> None:
-    """Reject a folder that would cause an obscure error in the libraries, or whose weights can run code."""
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-        raise UnknownModel(
-            f"{folder} contains no model (no config.json or modules.json); use another folder with {option}"
-        )
-    # Each module is checked, because safetensors of one module do not replace the pickle of another.
-    modules = (module.iterdir() for module in _modules(folder, option) if module.is_dir())
-    if any(_pickles_alone(files) for files in (folder.rglob("*"), *modules)):
-        raise DamagedModel(
-            f"{folder} has weights only as pickles, which can execute code when they are loaded; "
-            f"convert them to safetensors, or use another model with {option}"
-        )
-    if not any(folder.rglob("*.safetensors")):
-        raise DamagedModel(
-            f"{folder} has no weights (*.safetensors); copy the whole model, or use another model with {option}"
-        )
-
-
-def _modules(folder: Path, option: str) -> list[Path]:
-    """The folders in `modules.json`, which sentence-transformers would load; empty if the file does not exist."""
-    listed = folder / "modules.json"
-    if not listed.is_file():
-        return []
-    try:
-        return [folder / module["path"] for module in json.loads(listed.read_bytes())]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DamagedModel(
-            f"{listed} is not a list of modules; copy the whole model, or use another model with {option}"
-        ) from error
-
-
-def _pickles_alone(files: Iterable[Path]) -> bool:
-    """Whether these files contain weights as pickles, but no safetensors."""
-    kinds = {file.suffix for file in files}
-    return not kinds.isdisjoint(_PICKLES) and ".safetensors" not in kinds
+def hub_name(name: str) -> str:
+    """Return the full name of a repository on the hub; `sentence-transformers/` may be left out."""
+    return name if "/" in name else f"sentence-transformers/{name}"

@@ -20,6 +20,7 @@ from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
 from trainer.data import SPLIT_NAMES, SPLITS
+from trainer.runs.licences import licence_of
 from trainer.settings import RIDGE, TrainSettings
 
 __all__ = ["dataset_card", "hub_name", "model_card", "public_name"]
@@ -66,7 +67,7 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
     recalls.sort(key=lambda row: (SPLITS.index(row.split), row.model))
     title = public_name(run.base_model).rpartition("/")[2]
     texts = TrainSettings.from_dict(run.settings).text_model_of_base()
-    full = hub_name(run.base_model)
+    full, licence = hub_name(run.base_model), licence_of(run.base_model)
     card = ModelCard.from_template(
         _metadata(run, title, recalls),
         template_path=str(Path(__file__).with_name("model_card.md")),
@@ -84,7 +85,8 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
         temperature=f"{run.settings.get('temperature', 0.05):g}",
         mask=bool(run.settings.get("mask")),
         training=[(label, _cell(value)) for label, value in _training(run) if value not in (None, "")],
-        licensed="the base model" if full is None else f"[{full}](https://huggingface.co/{full})",
+        licensed=("the base model" if full is None else f"[{full}](https://huggingface.co/{full})")
+        + ("" if licence is None else f" ({licence})"),
     )
     return f"{card}\n"
 
@@ -158,6 +160,7 @@ def _metadata(run: TrainingRun, title: str, recalls: Sequence[Evaluation]) -> Mo
         base_model=hub_name(run.base_model),
         eval_results=found or None,
         library_name="sentence-transformers",
+        license=licence_of(run.base_model),
         model_name=f"{title} fine-tuned by thumbtune",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "clip", "image-text-retrieval", "thumbtune"],

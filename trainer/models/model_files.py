@@ -1,0 +1,270 @@
+"""Check the files of a model before a library opens them: they may come from strangers.
+
+A model's folder is data. These checks refuse what would make the libraries run code, unpickle weights, leave the folder
+or ask the hub for another repository, whatever the installed versions of the libraries do themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import DamagedModel, UnknownModel
+
+__all__ = ["FILES", "check_model_files"]
+
+FILES = (
+    *("README.md", "*.json", "*.txt", "*.model", "*.jinja"),
+    *("model.safetensors", "*/model.safetensors", "*-of-*.safetensors"),
+)
+"""The files that are downloaded from the hub: the card, configurations, vocabularies, and weights in safetensors."""
+
+_PICKLES = (".bin", ".pkl", ".pt", ".pth")
+_WITHOUT_WEIGHTS = frozenset({"Asym", "BoW", "Dropout", "Normalize", "Pooling", "Router", "WordWeights"})
+_WITH_WEIGHTS = frozenset({"CNN", "Dense", "LSTM", "LayerNorm", "StaticEmbedding", "WeightedLayerPooling"})
+_TRANSFORMERS = frozenset({"CLIPModel", "Transformer"})
+_ROUTERS = frozenset({"Asym", "Router"})
+_MODULE = re.compile(r"sentence_transformers\.(?:[a-z_]+\.)*([A-Za-z]+)")
+"""The class of a module. `sentence_transformers.SentenceTransformer` is no module: it would load a model in a folder
+without the settings that refuse pickles."""
+
+_ACTIVATION = re.compile(r"torch\.nn\.(?:modules\.[a-z]+\.)?[A-Za-z0-9]+")
+_MODEL_SETTINGS = frozenset(
+    {"add_pooling_layer", "attn_implementation", "dtype", "low_cpu_mem_usage", "torch_dtype", "trust_remote_code"}
+    | {"use_cache", "use_safetensors"}
+)
+"""What `sentence_bert_config.json` may pass to `from_pretrained`. Others name files or repositories. The values
+of `trust_remote_code` and `use_safetensors` have no effect, because `load_model` sets them."""
+_ELSEWHERE = ("cache_dir", "model_name_or_path", "processor_name", "tokenizer_name_or_path")
+_MOST_BYTES = 16 * 2**20
+_MOST_NESTED = 4
+"""Routers in routers."""
+
+
+class _Refused(Exception):
+    """The message completes `FOLDER ...`, and says what to do."""
+
+
+def check_model_files(folder: Path, option: str, *, name: str | None = None) -> None:
+    """Check that a model's folder holds a model, and that opening it runs no code and reads nothing outside of it.
+
+    Only the folders of the modules in `modules.json` are checked, because sentence-transformers reads no others.
+
+    Args:
+        folder: an existing folder.
+        option: the command-line option for this model, for error messages.
+        name: the model's name for error messages; None: the folder.
+
+    Raises:
+        UnknownModel: the folder contains no model.
+        DamagedModel: a module is not of sentence-transformers, is outside the folder, or lacks `model.safetensors`; or
+            a configuration is unreadable or refers to code, an adapter, other files or another repository.
+    """
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        raise UnknownModel(
+            f"{name or folder} holds no model (neither config.json nor modules.json); name another with {option}"
+        )
+    try:
+        _require_inside(folder, folder)
+        _require_no_adapter(folder)
+        for kind, module in _modules(folder):
+            _require_inside(folder, module)
+            _check_module(kind, module, (module.relative_to(folder) / "model.safetensors").as_posix())
+    except _Refused as refused:
+        raise DamagedModel(f"{name or folder} {refused}, or name another with {option}") from refused
+    except (OSError, ValueError) as error:
+        # ValueError: a name that is not valid for a file.
+        reason = getattr(error, "strerror", None) or "it has names that are not valid for files"
+        raise DamagedModel(
+            f"{name or folder} can't be read ({reason}); copy the whole model, or name another with {option}"
+        ) from error
+
+
+def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The class name and folder of each module that sentence-transformers would load."""
+    listed = folder / "modules.json"
+    if not listed.is_file():
+        yield "Transformer", folder
+        return
+    about = _settings(folder / "config_sentence_transformers.json")
+    if about.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+        # sentence-transformers reads a model of another kind as a plain transformer.
+        yield "Transformer", folder
+    try:
+        found = [(module["type"], module["path"]) for module in json.loads(_read(listed))]
+        if not all(isinstance(part, str) for module in found for part in module):
+            raise TypeError("the type and path of a module are text")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _Refused("can't be loaded: modules.json is not a list of modules; copy the whole model") from error
+    for kind, path in found:
+        yield from _nested(kind, folder, path, depth=0)
+
+
+def _nested(kind: str, folder: Path, path: str, depth: int) -> Iterator[tuple[str, Path]]:
+    """A module and, for a router, the modules of its routes."""
+    named = _MODULE.fullmatch(kind)
+    name = named[1] if named else ""
+    if name not in _WITHOUT_WEIGHTS | _WITH_WEIGHTS | _TRANSFORMERS:
+        raise _Refused(
+            f"has a module of the class {kind[:80]!r}; only modules of sentence-transformers that embed are accepted, "
+            "because others are code of the model's own, which is never run here; choose a model of these modules"
+        )
+    if ".." in Path(path).parts or "\\" in path or "\0" in path or Path(path).is_absolute():
+        raise _Refused(f"has a module outside of it ({path[:80]!r}); copy the whole model")
+    module = folder / path
+    yield name, module
+    if name in _ROUTERS:
+        types = (_settings(module / "router_config.json") or _settings(module / "config.json")).get("types", {})
+        if depth == _MOST_NESTED or not isinstance(types, dict) or not all(isinstance(t, str) for t in types.values()):
+            raise _Refused("has a router that can't be read; copy the whole model")
+        for route, inner in types.items():
+            yield from _nested(inner, module, route, depth + 1)
+
+
+def _check_module(kind: str, module: Path, shown: str) -> None:
+    if kind in _TRANSFORMERS:
+        _require_no_adapter(module)
+        _check_config(module)
+        for path in module.glob("sentence_*_config.json"):
+            _check_settings(path)
+    activation = _settings(module / "config.json").get("activation_function") if kind == "Dense" else None
+    if activation is not None and not (isinstance(activation, str) and _ACTIVATION.fullmatch(activation)):
+        raise _Refused(
+            f"has a layer with the activation {str(activation)[:80]!r}, which is not of torch; choose another"
+        )
+    if kind not in _WITHOUT_WEIGHTS:
+        _require_weights(module, shown, sharded=kind in _TRANSFORMERS)
+
+
+def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
+    """Require `model.safetensors`, or the shards of `model.safetensors.index.json`: the names that are always read.
+
+    sentence-transformers reads `pytorch_model.bin` if a file of that name is missing, whatever else there is.
+    """
+    if (module / "model.safetensors").is_file():
+        return
+    index = module / "model.safetensors.index.json"
+    if sharded and index.is_file():
+        shards = _settings(index).get("weight_map")
+        names = set(shards.values()) if isinstance(shards, dict) and all(map(_is_name, shards.values())) else set()
+        if names and all(name.endswith(".safetensors") and (module / name).is_file() for name in names):
+            return
+        raise _Refused("lacks shards of its weights (model.safetensors.index.json); copy the whole model")
+    if module.is_dir() and any(path.suffix in _PICKLES for path in module.iterdir()):
+        raise _Refused(
+            f"has weights as pickles only, which can run code when loaded ({shown!r} is missing); "
+            "convert it to safetensors"
+        )
+    raise _Refused(f"has no weights in safetensors ({shown!r} is missing); copy or convert the whole model")
+
+
+def _require_inside(folder: Path, module: Path) -> None:
+    """Refuse links that leave the folder, and files that are not regular: reading a pipe would wait for ever.
+
+    In the hub's cache, the files of a snapshot are links to the blobs of the same repository.
+    """
+    root = os.path.realpath(folder)
+    roots = [root]
+    if Path(root).parent.name == "snapshots":
+        roots.append(str(Path(root).parent.parent / "blobs"))
+    for path in [module, *(module.iterdir() if module.is_dir() else ())]:
+        real = os.path.realpath(path)
+        if not any(Path(real).is_relative_to(one) for one in roots):
+            raise _Refused(f"has a link to a place outside of it ({path.name!r}); copy the file there")
+        if os.path.lexists(real) and not stat.S_ISDIR(mode := Path(real).stat().st_mode) and not stat.S_ISREG(mode):
+            raise _Refused(f"has a file that is not regular ({path.name!r}); copy the whole model")
+
+
+def _require_no_adapter(module: Path) -> None:
+    adapter = module / "adapter_config.json"
+    if adapter.exists():
+        base = str(_settings(adapter).get("base_model_name_or_path"))[:80]
+        raise _Refused(
+            f"is an adapter of another model ({base!r}), which is not looked up; merge the two (peft's "
+            "merge_and_unload) and save the whole model"
+        )
+
+
+def _check_config(module: Path) -> None:
+    """Check a transformer's `config.json`, and the configurations inside it."""
+    config = _settings(module / "config.json")
+    if "auto_map" in config and not _is_known(config.get("model_type")):
+        raise _Refused("comes with code of its own, which is never run here; choose a model that transformers knows")
+    for key, value in _items(config):
+        if key.endswith("_implementation") and _has_separator(value):
+            raise _Refused(f"asks for code from the hub ({key}); remove that line of config.json")
+        if key == "use_pretrained_backbone" and value:
+            raise _Refused("asks for another model's weights (use_pretrained_backbone); choose another")
+        if key == "transformers_weights" and not (_is_name(value) and str(value).endswith(".safetensors")):
+            raise _Refused("has weights that are not safetensors in its folder (transformers_weights); choose another")
+
+
+def _is_known(model_type: object) -> bool:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415 (rarely needed; slow)
+
+    return model_type in CONFIG_MAPPING_NAMES
+
+
+def _check_settings(path: Path) -> None:
+    """Check `sentence_bert_config.json` and its older names: arguments for transformers."""
+    settings = _settings(path)
+    for key in _ELSEWHERE:
+        if settings.get(key) is not None:
+            raise _Refused(f"takes a part of it from elsewhere ({key} in {path.name}); remove that line")
+    for key in ("model_args", "model_kwargs"):
+        passed = settings.get(key) or {}
+        if not isinstance(passed, dict) or not passed.keys() <= _MODEL_SETTINGS:
+            raise _Refused(f"passes settings to transformers that are not accepted ({key} in {path.name}); remove them")
+    for key in ("config_args", "config_kwargs", "model_args", "model_kwargs", "processor_kwargs", "tokenizer_args"):
+        for name, value in _items(settings.get(key)):
+            if name != "chat_template" and _has_separator(value):
+                raise _Refused(f"names other files or repositories ({name} in {path.name}); remove that line")
+
+
+def _items(value: object) -> Iterator[tuple[str, object]]:
+    """The keys and values of a JSON value, at every level."""
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, dict):
+            yield from inner.items()
+        waiting.extend(inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ())
+
+
+def _has_separator(value: object) -> bool:
+    """Whether a text, or a text in an object, may be a path or a repository. Special tokens such as `</s>` are not."""
+    texts = [value, *(item for _key, item in _items(value))]
+    return any(
+        isinstance(text, str) and ("/" in text or "\\" in text) and not text.startswith(("<", "[")) for text in texts
+    )
+
+
+def _is_name(value: object) -> bool:
+    """Whether a value is the name of a file in the same folder."""
+    return isinstance(value, str) and bool(value) and Path(value).name == value and not _has_separator(value)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Read a configuration: a JSON object; empty if the file does not exist."""
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise _Refused(f"can't be loaded ({path.name} is not JSON); copy the whole model") from error
+    if not isinstance(settings, dict):
+        raise _Refused(f"can't be loaded ({path.name} is not a JSON object); copy the whole model")
+    return settings
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise _Refused(f"can't be loaded ({path.name} has more than {_MOST_BYTES >> 20} MiB); copy the whole model")
+    return content
