@@ -2,8 +2,8 @@
 
 Importing takes a process about 1 second of CPU, or 7 with torch and its libraries: longer than what most tests then do
 in it. `run` and `Popen` are those of `subprocess`, for commands that begin with THUMBTUNE and without `preexec_fn`. The
-process is a child of this one, with its own memory, files, environment and signals. A test of what a process imports, or
-of variables that libraries read when they are imported (HF_ENDPOINT), starts Python itself.
+process is a child of this one, with its own memory, files, environment and signals. A test of what a process imports,
+of its command line, or of variables that libraries read when they are imported (HF_ENDPOINT) starts Python itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 __all__ = ["THUMBTUNE", "Popen", "run"]
@@ -41,7 +42,7 @@ class Popen(subprocess.Popen[Any]):
         assert preexec_fn is None
         sys.audit("subprocess.Popen", sys.executable, args, cwd, env)
         files = [number if file == -1 else file for number, file in enumerate((pipes[0], pipes[3], pipes[5]))]
-        self.pid = _fork([*args[3:]], str(cwd or os.getcwd()), dict(os.environ if env is None else env), files)
+        self.pid = _fork([*args[3:]], str(cwd or Path.cwd()), dict(os.environ if env is None else env), files)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -76,7 +77,7 @@ def _fork(arguments: list[str], cwd: str, environment: Mapping[str, str], files:
     """Ask for a process and return its id, when it is a child of this process."""
     request = json.dumps([arguments, cwd, dict(environment)]).encode()
     assert len(request) < MOST_BYTES
-    server, libc = _server(with_torch=not any(word in COMMANDS_WITHOUT_TORCH for word in arguments)), ctypes.CDLL(None)
+    (server, _), libc = _server(with_torch=not any(word in COMMANDS_WITHOUT_TORCH for word in arguments)), ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
         socket.send_fds(server, [request], files)
@@ -86,19 +87,19 @@ def _fork(arguments: list[str], cwd: str, environment: Mapping[str, str], files:
 
 
 @cache
-def _server(*, with_torch: bool) -> socket.socket:
+def _server(*, with_torch: bool) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start the process to fork. It ends when this process does, which closes the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for side in (ours, theirs):
         side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST_BYTES)
-    subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", f"from tests.forked import serve; serve({theirs.fileno()}, {with_torch})"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
     )
     theirs.close()
-    return ours
+    return ours, process
 
 
 def serve(descriptor: int, with_torch: bool) -> None:
