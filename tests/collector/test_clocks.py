@@ -24,7 +24,7 @@ AHEAD = timedelta(days=30)
 
 @pytest.fixture(autouse=True)
 def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collector.watch.service.LONGEST_WAIT", timedelta(minutes=10))
+    monkeypatch.setattr("collector.watch.service.LONGEST_WAIT", timedelta(hours=1))
 
 
 def on(moment: datetime) -> Callable[[], datetime]:
