@@ -1,9 +1,10 @@
-"""Real `thumbtune` processes without the start: forks of a process that has imported all modules already.
+"""Real Python processes without the start: forks of a process that has imported all modules already.
 
 Importing takes a process about 1 second of CPU, or 7 with torch and its libraries: longer than what most tests then do
-in it. `run` and `Popen` are those of `subprocess`, for commands that begin with THUMBTUNE and without `preexec_fn`. The
-process is a child of this one, with its own memory, files, environment and signals. A test of what a process imports,
-of its command line, or of variables that libraries read when they are imported (HF_ENDPOINT) starts Python itself.
+in it. `run` and `Popen` are those of `subprocess`, without `preexec_fn`, for commands that begin with THUMBTUNE or
+CODE. The process is a child of this one, with its own memory, files, environment and signals. A test of what a process
+imports, of its command line, or of variables that libraries read when they are imported (HF_ENDPOINT) starts Python
+itself.
 """
 
 from __future__ import annotations
@@ -25,24 +26,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["THUMBTUNE", "Popen", "run"]
+__all__ = ["CODE", "THUMBTUNE", "Popen", "run"]
 
 THUMBTUNE = (sys.executable, "-m", "thumbtune")
-COMMANDS_WITHOUT_TORCH = ("channels", "db", "sql", "sync", "watch")
+CODE = (sys.executable, "-c")
+COMMANDS_WITHOUT_TORCH = frozenset({"channels", "db", "sql", "sync", "watch"})
 MOST_BYTES = 1 << 20
 PR_SET_CHILD_SUBREAPER = 36
 
 
 class Popen(subprocess.Popen[Any]):
-    """A process of `thumbtune`."""
+    """A process that runs `thumbtune`, or Python code."""
 
     def _execute_child(self, args: Sequence[str], executable: object, preexec_fn: object, *other: Any) -> None:
         _close_fds, _pass_fds, cwd, env, _startupinfo, _creationflags, _shell, *pipes = other[:13]
-        assert (*args[:3],) == THUMBTUNE
+        assert (*args[:3],) == THUMBTUNE or (*args[:2],) == CODE
         assert preexec_fn is None
         sys.audit("subprocess.Popen", sys.executable, args, cwd, env)
         files = [number if file == -1 else file for number, file in enumerate((pipes[0], pipes[3], pipes[5]))]
-        self.pid = _fork([*args[3:]], str(cwd or Path.cwd()), dict(os.environ if env is None else env), files)
+        self.pid = _fork([*args[1:]], str(cwd or Path.cwd()), dict(os.environ if env is None else env), files)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -77,7 +79,7 @@ def _fork(arguments: list[str], cwd: str, environment: Mapping[str, str], files:
     """Ask for a process and return its id, when it is a child of this process."""
     request = json.dumps([arguments, cwd, dict(environment)]).encode()
     assert len(request) < MOST_BYTES
-    (server, _), libc = _server(with_torch=not any(word in COMMANDS_WITHOUT_TORCH for word in arguments)), ctypes.CDLL(None)
+    (server, _), libc = _server(with_torch=COMMANDS_WITHOUT_TORCH.isdisjoint(arguments)), ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
         socket.send_fds(server, [request], files)
@@ -137,7 +139,7 @@ def serve(descriptor: int, with_torch: bool) -> None:
 
 
 def _become(request: bytes, files: list[int]) -> None:
-    """Run the command of a request in this process, as `python -m thumbtune` does."""
+    """Run the command of a request in this process, as Python does."""
     arguments, cwd, environment = json.loads(request)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
@@ -153,5 +155,9 @@ def _become(request: bytes, files: list[int]) -> None:
         lines = number == 2 or os.isatty(number)
         stream = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=lines, write_through=not buffered)
         setattr(sys, name, stream)
-    sys.argv = ["thumbtune", *arguments]
-    runpy.run_module("thumbtune", run_name="__main__", alter_sys=True)
+    option, what, *others = arguments
+    sys.argv = [option, *others]
+    if option == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})

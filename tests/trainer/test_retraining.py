@@ -19,6 +19,7 @@ from store.errors import NotFound
 from store.tables import Promotion, TrainingRun, Video
 from store.training import NewPairs, champion, champion_ids, evaluations, get_run, promote, ranks, start_run
 from store.training.runs import list_runs
+from tests import forked
 from tests.store.builders import add_video, change_video, url_of
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
@@ -559,8 +560,7 @@ except AlreadyTraining:
     print(False)
 """
     both = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        forked.Popen([*forked.CODE, code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     for process in both:
         assert process.stdout is not None

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -37,6 +36,7 @@ from store.training import (
 )
 from store.training.runs import list_runs
 from store.types import utc_now
+from tests import forked
 from tests.store.builders import add_channel, add_video, change_video
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
@@ -471,7 +471,7 @@ class Told:
 settings = TrainSettings(train="projection", model={str(tiny_clip)!r}, title_model="base", device="cpu", epochs=100000)
 train(open_database({url!r}), settings, progress=Told())
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = forked.Popen([*forked.CODE, code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "step\n"
     return process
