@@ -28,7 +28,7 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
 def pytest_configure() -> None:
-    """Keep the tests' folders in memory if there is room: a commit that waits for a disk takes longer than most tests."""
+    """Keep the tests' folders in memory, where it has room, because each commit to a store waits for the disk."""
     memory = Path("/dev/shm")
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
