@@ -7,11 +7,11 @@ LOWEST := .venv-lowest
 PIP_INSTALL := install --quiet --disable-pip-version-check
 FAST := not slow and not postgres and not processes
 
-.PHONY: help install lock lock-check demo test test-browser test-fast test-lowest lint types imports docs docs-check wheel-check sbom bench \
-	reliability check clean
+.PHONY: help install install-lowest lock lock-check demo demo-channel test test-browser test-fast test-lowest lint \
+	types imports docs docs-check wheel-check sbom bench reliability check clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Make .venv with everything in it, as locks/ has it
 
@@ -34,8 +34,14 @@ lock-check: $(INSTALLED) ## locks/ fits pyproject.toml
 demo: $(INSTALLED) ## The main job on the embedded default: no key, and no network once installed
 	$(BIN)/thumbtune demo
 
+demo-channel: demo ## The same, then with a real channel, if ../shared/channel has one
+	[ ! -d ../shared/channel ] || $(BIN)/thumbtune demo --channel ../shared/channel
+
+# Files in the order of their names, not those with the fewest tests last: these take the longest.
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED) ## The whole test suite
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/$(PYTEST)
 
 # Playwright drives Debian's chromium: its own would be downloaded from elsewhere than a package index.
 test-browser: $(VENV)/.browser ## The page in a real browser; installs chromium with apt where it is missing and can be
@@ -49,13 +55,14 @@ $(VENV)/.browser: $(INSTALLED) pyproject.toml
 	@touch $@
 
 test-fast: $(INSTALLED) ## The tests that take no PostgreSQL, no processes and no long time: under 2 minutes on 2 cores
-	$(BIN)/pytest -n 2 --dist loadfile -m '$(FAST)'
+	$(BIN)/$(PYTEST) -m '$(FAST)'
 
 # New transitive packages warn about what old direct ones do: that is no fault of ours.
 test-lowest: $(LOWEST)/.installed ## The fast tests, and all of tests/hostile, with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/pytest -n 2 --dist loadfile -m '$(FAST)' -W default::DeprecationWarning -W default::FutureWarning
-	$(LOWEST)/bin/pytest -n 2 --dist loadfile -m 'not ($(FAST))' -W default::DeprecationWarning -W default::FutureWarning \
-		tests/hostile
+	$(LOWEST)/bin/$(PYTEST) -m '$(FAST)' -W default::DeprecationWarning -W default::FutureWarning
+	$(LOWEST)/bin/$(PYTEST) -m 'not ($(FAST))' -W default::DeprecationWarning -W default::FutureWarning tests/hostile
+
+install-lowest: $(LOWEST)/.installed ## Make the environment of test-lowest
 
 # uv can resolve to the lowest versions, and keeps the torch that is installed already: the lock's CPU build, if there is one.
 $(LOWEST)/.installed: pyproject.toml locks/torch-cpu.txt | $(INSTALLED)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from collector.sync import Repair, repair_pictures
 from collector.sync.repair import CHANGED, NOT_SHOWN
 from store.db import Database, check, pictures_to_repair
 from store.db.damage import damaged_pictures, missing_pictures
+from tests import forked
 from tests.collector.channels import HIGH, channel, drawn, hasty_http, jpeg, later, sync
 from tests.standin import Fault, Faults, StandIn
 
@@ -147,8 +146,8 @@ async def test_pictures_are_hashed_by_either_database(database: Database) -> Non
 
 def run_check(path: Path, server: StandIn, *arguments: str) -> tuple[int, dict[str, object]]:
     environment = {name: value for name, value in server.environment().items() if name != "YOUTUBE_API_KEY"}
-    command = [sys.executable, "-m", "thumbtune", "--db", f"sqlite:///{path}", "db", "check", "--json", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [*forked.THUMBTUNE, "--db", f"sqlite:///{path}", "db", "check", "--json", *arguments]
+    done = forked.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, json.loads(done.stdout)
 
 

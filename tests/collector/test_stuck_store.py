@@ -15,14 +15,15 @@ from tests.standin import StandIn
 
 
 class _Stuck(Clock):
-    """Whoever asks for the time is held, as the store's thread is by a server, until the service waits."""
+    """Holds the store's thread when it asks for the time, as a server would, until the service waits."""
 
     def __init__(self) -> None:
         super().__init__(hours=24)
         self.answers = threading.Event()
 
     def now(self) -> datetime:
-        self.answers.wait(30)
+        if threading.current_thread() is not threading.main_thread():
+            self.answers.wait(30)
         return super().now()
 
     async def wait(self, stop: asyncio.Event, seconds: float) -> None:

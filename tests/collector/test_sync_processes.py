@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from bench.reliability_lab import channel as reliability_channel
 from bench.reliability_lab import contents as everything
 from bench.reliability_processes import sync_at_once
 from store.db import Database, open_database
+from tests import forked
 from tests.collector.channels import channel, contents, sync, sync_runs
 from tests.standin import Fault, Faults, StandIn
 
@@ -28,9 +28,8 @@ COUNT = 230
 
 
 def start(url: str, server: StandIn, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "thumbtune", "--db", url, "sync", *arguments]
-    return subprocess.Popen(
-        command,
+    return forked.Popen(
+        [*forked.THUMBTUNE, "--db", url, "sync", *arguments],
         env={**os.environ, **server.environment()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

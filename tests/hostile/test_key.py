@@ -41,7 +41,7 @@ class Watched:
         self.arguments: set[bytes] = set()
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """The exit status, and all that was said on either stream."""
+        """The exit status, and all that was said on either stream. Starts Python: a fork has not its own arguments."""
         with subprocess.Popen(
             [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
             env=self.environment,

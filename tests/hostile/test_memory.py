@@ -127,7 +127,7 @@ def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: P
         saved("RGB", (3840, 2160), "JPEG", progressive=True, subsampling=0),
         saved("RGB", (1600, 1600), "JPEG", progressive=True, subsampling=0),
     ]
-    count = 2 * EACH * len(pictures)
+    count = EACH * len(pictures)
     files = [
         Fault("body", path=f"/vi/video{number:06d}/", body=body, content_type="image/jpeg")
         for number in range(count)

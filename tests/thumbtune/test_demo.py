@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests import forked
 from tests.standin import StandIn
 from thumbtune.demo.session import (
     ENCODER,
@@ -111,7 +112,7 @@ def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Pa
 @pytest.mark.parametrize("other", [["--dir", "place"], ["--json"]])
 def test_serve_takes_no_option_that_it_would_ignore(tmp_path: Path, other: list[str]) -> None:
     command = [sys.executable, "-m", "thumbtune", "demo", "--serve", *other]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    result = forked.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert f"error: --serve and {other[0]} exclude each other" in result.stderr
     assert list(tmp_path.iterdir()) == []
@@ -132,7 +133,7 @@ def test_a_folder_that_is_no_channel(tmp_path: Path, content: str | None, says: 
     if content is not None:
         (folder / "videos.json").write_text(content)
     command = [sys.executable, "-m", "thumbtune", "demo", "--channel", str(folder)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    result = forked.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert says in result.stderr
@@ -153,7 +154,7 @@ def test_the_readmes_videos_json_is_a_channel(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     command = [sys.executable, "-m", "thumbtune", "demo", "--dir", str(tmp_path)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    result = forked.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
     assert "is not empty; " in result.stderr
 

@@ -9,13 +9,13 @@ import re
 import shlex
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.collector.channels import channel, jpeg, video
 from tests.standin import StandIn
 
@@ -41,8 +41,8 @@ def in_a_terminal(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     known = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "THUMBTUNE_DB")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "thumbtune", *arguments],
+    with forked.Popen(
+        [*forked.THUMBTUNE, *arguments],
         cwd=folder,
         env={**known, **environment, "TERM": "xterm"},
         stdin=subprocess.DEVNULL,

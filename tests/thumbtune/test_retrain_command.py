@@ -17,6 +17,7 @@ import pytest
 
 from store.db import open_database
 from store.training import champion_ids
+from tests import forked
 from tests.collector.channels import channel, video
 from tests.standin import Fault, Faults, StandIn
 from tests.store.builders import list_runs
@@ -75,8 +76,8 @@ class Shell:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """In a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
+        return forked.Popen(
+            [*forked.THUMBTUNE, "--db", self.url, *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -6,7 +6,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from store.db import open_database
 from store.training import get_sweep, trial_scores
+from tests import forked
 from tests.thumbtune.asking import Run, make_clip, runner
 from tests.trainer.tiny import fill
 from trainer.errors import TrainingInterrupted
@@ -204,9 +204,9 @@ def test_a_stopped_process_goes_on(
 ) -> None:
     """The same runs as of a sweep that no one stopped."""
     wanted = arguments(clip, "--trials", "20", "--lr", "0.001:0.01")
-    command = [sys.executable, "-m", "thumbtune", "--db", store, *wanted]
+    command = [*forked.THUMBTUNE, "--db", store, *wanted]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
+    process = forked.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("Trying settings: 4 of 20"):

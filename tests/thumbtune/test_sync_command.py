@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.collector.channels import channel, video
 from tests.standin import Fault, Faults, StandIn
 
@@ -26,8 +26,10 @@ class Shell:
         self.environment = {**os.environ, **server.environment()}
 
     def run(self, *arguments: str, encoding: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
+        # A fork takes no other encoding.
+        run_it = forked.run if encoding is None else subprocess.run
+        return run_it(
+            [*forked.THUMBTUNE, "--db", self.url, *arguments],
             env=self.environment,
             capture_output=True,
             text=True,

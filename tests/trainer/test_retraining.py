@@ -19,6 +19,7 @@ from store.errors import NotFound
 from store.processes import start_of
 from store.tables import Promotion, TrainingRun, Video
 from store.training import NewPairs, champion, champion_ids, evaluations, get_run, promote, ranks, start_run
+from tests import forked
 from tests.store.builders import add_video, change_video, list_runs, url_of
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
@@ -565,8 +566,7 @@ except AlreadyTraining:
     print(False)
 """
     both = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        forked.Popen([*forked.CODE, code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     for process in both:
         assert process.stdout is not None

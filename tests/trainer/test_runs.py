@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -36,6 +35,7 @@ from store.training import (
     this_machine,
 )
 from store.types import utc_now
+from tests import forked
 from tests.store.builders import add_channel, add_video, change_video, list_runs
 from tests.trainer.phases import CallsAt
 from tests.trainer.tiny import build_clip, draw, fill
@@ -470,7 +470,7 @@ class Told:
 settings = TrainSettings(train="projection", model={str(tiny_clip)!r}, title_model="base", device="cpu", epochs=100000)
 train(open_database({url!r}), settings, progress=Told())
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = forked.Popen([*forked.CODE, code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "step\n"
     return process

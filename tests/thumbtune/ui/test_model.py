@@ -21,6 +21,7 @@ import pytest
 
 from store.db import open_database
 from store.training import champion, promote
+from tests import forked
 from tests.thumbtune.ui.serving import answered, fetch, page_process, parsed, serving
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -30,8 +31,8 @@ IDEAS = ("red circle", "navy bar", "a pink square")
 
 def command(url: str, *arguments: str) -> Any:
     """What a command prints with --json."""
-    done = subprocess.run(
-        [sys.executable, "-m", "thumbtune", "-q", "--db", url, *arguments, "--json"],
+    done = forked.run(
+        [*forked.THUMBTUNE, "-q", "--db", url, *arguments, "--json"],
         capture_output=True,
         text=True,
         check=True,
