@@ -146,7 +146,7 @@ def _clean(database: Database, target: int | None) -> Iterator[str]:
         try:
             place.require(at.mark)
             for page in place.listed():
-                place.delete_many([one.sha256 for one in page])
+                place.delete_names([one.name for one in page])
             place.release()
         except PicturesUnavailable:
             yield at.url

@@ -202,8 +202,9 @@ def delete_orphans(database: Database, now: datetime) -> int:
     with database.read() as session:
         for at in places(session):
             for page in orphans(session, at):
-                old = {one.sha256 for one in page if now - one.written_at > _NEW}
-                delete_files(database, {at.url: old})
+                old = [one for one in page if now - one.written_at > _NEW]
+                delete_files(database, {at.url: {one.sha256 for one in old if one.sha256}})
+                open_place(at.url).delete_names([one.name for one in old if not one.sha256])
                 deleted += len(old)
     return deleted
 

@@ -38,13 +38,17 @@ RETRY_FOR = timedelta(seconds=45)
 """How long a request is tried again after a timeout, a lost connection, a 5xx or a SlowDown. Less than the minute for
 which another process waits for the store's lock."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"[0-9a-f]{2}/((?P<whole>[0-9a-f]{64})|\.[0-9a-f]{64}\.[0-9a-f]{8}\.partial)")
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file in a place: its digest by name, its size in bytes, and when it was written by the place's clock."""
+    """A thumbnail file in a place: its size in bytes, and when it was written by the place's clock.
 
+    `sha256` is the digest by its name; empty for what a killed process had not finished writing.
+    """
+
+    name: str
     sha256: str
     size: int
     written_at: datetime
@@ -81,17 +85,18 @@ class Place(ABC):
 
     def delete_many(self, digests: Iterable[str]) -> None:
         """Delete files. Missing ones are ignored."""
-        for _ in self._threads.map(lambda digest: self._delete(_name(digest)), digests):
+        self.delete_names(map(_name, digests))
+
+    def delete_names(self, names: Iterable[str]) -> None:
+        """Delete files, each by its `Listed.name`. Missing ones are ignored."""
+        for _ in self._threads.map(self._delete, names):
             pass
 
     def listed(self) -> Iterator[list[Listed]]:
         """Yield all thumbnail files in pages, in no particular order."""
         for page in self._pages():
-            yield [
-                Listed(digest, size, written_at)
-                for name, size, written_at in page
-                if _DIGEST.fullmatch(digest := name[3:]) and name == _name(digest)
-            ]
+            found = ((_FILE.fullmatch(name), size, written_at) for name, size, written_at in page)
+            yield [Listed(of[0], of["whole"] or "", size, written_at) for of, size, written_at in found if of]
 
     def claim(self, mark: str) -> None:
         """Mark the place as the store's.

@@ -52,9 +52,10 @@ def check(app: App, repair: bool, as_json: bool) -> int:
     """Check the store: file structure, references, schema, and every thumbnail's digest.
 
     Without --repair, nothing is changed, except that damaged thumbnails in a folder or bucket are marked as failed, so
-    that the next sync fetches them again. --repair needs the network, but no API key. If YouTube shows another thumbnail
-    now, it is stored for the video, and the damaged one is reported: it remains in the history only, and training
-    leaves it out. --repair also deletes files in a folder or bucket that have belonged to no thumbnail for an hour.
+    that the next sync fetches them again. --repair needs the network, but no API key. If YouTube shows another
+    thumbnail now, it is stored for the video, and the damaged one is reported: it remains in the history only, and
+    training leaves it out. --repair also deletes files in a folder or bucket that belong to no thumbnail and are older
+    than an hour.
 
     Exit code 0 means that the store is sound or was repaired; 1 that some damage remains.
     """
