@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import LargeBinary, cast, delete, exists, inspect, select, text, update
 from sqlalchemy.orm import Session
@@ -34,6 +35,8 @@ __all__ = [
     "require_place",
     "use_place",
 ]
+
+T = TypeVar("T")
 
 _BATCH = 500
 _BYTES = 16 << 20
@@ -186,10 +189,11 @@ def orphans(session: Session, at: PicturePlace) -> Iterator[list[Listed]]:
     place = open_place(at.url)
     place.require(at.mark)
     for page in place.listed():
-        for batch in _batches([one.sha256 for one in page]):
-            query = select(Picture.sha256).where(Picture.sha256.in_(batch), Picture.place_id == at.id)
+        for batch in _batches(page):
+            digests = [one.sha256 for one in batch]
+            query = select(Picture.sha256).where(Picture.sha256.in_(digests), Picture.place_id == at.id)
             known = set(session.scalars(query))
-            yield [one for one in page if one.sha256 in set(batch) - known]
+            yield [one for one in batch if one.sha256 not in known]
 
 
 def delete_orphans(database: Database, now: datetime) -> int:
@@ -285,6 +289,6 @@ def use_place(database: Database, url: str | None) -> Database:
     return replace(database, pictures=PicturesAt(id_, url))
 
 
-def _batches(digests: list[str]) -> Iterator[list[str]]:
+def _batches(values: list[T]) -> Iterator[list[T]]:
     # Old SQLite versions limit the bound values in one statement to 999.
-    return (digests[start : start + _BATCH] for start in range(0, len(digests), _BATCH))
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from store.db import Database, check, expect_pictures, move_pictures, open_database, unsound
 from store.db.damage import damaged_pictures
@@ -299,27 +299,31 @@ def test_a_process_that_has_not_heard_of_a_move_can_still_read_and_write(
     assert in_rows(filled) == 0
 
 
+MOVE = "import sys; from store.db import *; move_pictures(open_database(sys.argv[1]), place_url(sys.argv[2]))"
+
+
 @pytest.mark.slow
 @pytest.mark.processes
-def test_a_killed_move_is_continued(store_url: str, tmp_path: Path) -> None:
-    files = {hashlib.sha256(content).hexdigest(): content for content in (b"%d" % n * 50 for n in range(1100))}
-    with open_database(store_url) as database:
-        fill(database, files)
+def test_a_killed_move_is_continued(database: Database, tmp_path: Path) -> None:
+    files = {hashlib.sha256(content).hexdigest(): content for content in (b"%d" % n for n in range(1100))}
+    common = {"mime": "image/jpeg", "width": 480, "height": 360, "fetched_at": utc_now()}
+    rows = [{"sha256": digest, "bytes": of, "byte_count": len(of), **common} for digest, of in files.items()]
+    with database.write() as session:
+        session.execute(insert(Picture), rows)
     folder = tmp_path / "pictures"
-    command = [sys.executable, "-m", "thumbtune", "--db", store_url, "db", "move-pictures"]
-    for target, outside in ((folder_url(folder), range(1, 1100)), ("database", range(1100))):
-        with open_database(store_url) as database:
-            process = subprocess.Popen([*command, target])
-            while process.poll() is None and count_outside(database) not in outside:
-                threading.Event().wait(0.02)
-            process.kill()
-            process.wait()
-            assert count_outside(database) in outside
-            assert stored(database) == files
-            move_pictures(database, None if target == "database" else target)
-            assert stored(database) == files
-            assert problems(database) == []
-    assert list(folder.glob("*/*")) == []
+    url = database.url.render_as_string(hide_password=False)
+    for target, begun in ((folder_url(folder), range(1, 1100)), ("database", range(1100))):
+        process = subprocess.Popen([sys.executable, "-c", MOVE, url, target])
+        while process.poll() is None and count_outside(database) not in begun:
+            threading.Event().wait(0.02)
+        process.kill()
+        process.wait()
+        assert count_outside(database) in begun
+        assert stored(database) == files
+        move_pictures(database, checked(target))
+        assert stored(database) == files
+        assert problems(database) == []
+    assert [file for file in folder.rglob("*") if file.is_file()] == []
 
 
 def test_a_damaged_row_stays_in_the_database(sqlite_database: Database, tmp_path: Path) -> None:
