@@ -37,10 +37,11 @@ BUSY_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PicturesAt:
-    """The id and URL of the `picture_place` that takes new thumbnails."""
+    """The `picture_place` that takes new thumbnails."""
 
     id: int
     url: str
+    mark: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -186,9 +187,9 @@ def open_database(
 
 def _pictures_at(engine: Engine) -> PicturesAt | None:
     with engine.connect() as connection:
-        query = select(PicturePlace.id, PicturePlace.url).where(PicturePlace.is_current)
+        query = select(PicturePlace.id, PicturePlace.url, PicturePlace.mark).where(PicturePlace.is_current)
         row = connection.execute(query).first()
-    return None if row is None else PicturesAt(row.id, row.url)
+    return None if row is None else PicturesAt(row.id, row.url, row.mark)
 
 
 def _is_current(engine: Engine, unwritable: str, *, any_revision: bool) -> bool:

@@ -154,7 +154,9 @@ def put_files(database: Database, files: Mapping[str, bytes]) -> int | None:
     if database.pictures is None:
         return None
     if files:
-        open_place(database.pictures.url).put_many(files)
+        place = open_place(database.pictures.url)
+        place.require(database.pictures.mark)  # else files would be written below the mount point of a missing disk
+        place.put_many(files)
     return database.pictures.id
 
 
@@ -286,7 +288,7 @@ def use_place(database: Database, url: str | None) -> Database:
         raise
     with database.write() as session:
         session.execute(update(PicturePlace).values(is_current=PicturePlace.id == id_))
-    return replace(database, pictures=PicturesAt(id_, url))
+    return replace(database, pictures=PicturesAt(id_, url, mark))
 
 
 def _batches(values: list[T]) -> Iterator[list[T]]:

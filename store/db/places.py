@@ -277,6 +277,11 @@ class _Bucket(Place):
             except FileNotFoundError as error:
                 _raise_unless_key(error)
 
+    def delete_names(self, names: Iterable[str]) -> None:
+        """Delete objects, with one request for each thousand."""
+        with self._errors():
+            self._store.delete(list(names))
+
     def _pages(self) -> Iterator[list[tuple[str, int, datetime]]]:
         with self._errors():
             for page in self._store.list(chunk_size=1000):

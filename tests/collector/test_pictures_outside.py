@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ from store.youtube import mark_lost, remove_channel
 from tests.collector.channels import HIGH, channel, contents, drawn, hasty_http, jpeg, sync, video
 from tests.object_store import ObjectStore
 from tests.standin import StandIn
+from thumbtune.standin.catalogue import Catalogue, channel_id_from
 
 ONE, TWO = (hashlib.sha256(jpeg(f"video{number:06d}", HIGH)).hexdigest() for number in (1, 2))
 
@@ -143,7 +143,8 @@ async def test_a_slow_object_store_blocks_neither_the_loop_nor_the_database(
 async def test_the_files_of_a_removed_channel_are_deleted(sqlite_database: Database, place_url: str) -> None:
     database = expect_pictures(sqlite_database, place_url)
     shared = video(7, picture=drawn("video000001"))
-    one, two = channel(3, name="one"), replace(channel(0, name="two"), videos={shared.id: shared})
+    one = channel(3, name="one")
+    two = Catalogue(channel_id_from("two"), "@two", "Two", videos={shared.id: shared})
     async with StandIn(one, two) as server:
         await sync(database, server, "@one", "@two")
     with database.write() as session:
@@ -159,9 +160,9 @@ async def test_a_sync_does_not_write_where_the_thumbnails_were(sqlite_database: 
     before = expect_pictures(sqlite_database, place_url)
     async with StandIn(channel(3)) as server:
         await sync(before, server)
-        after = open_database(str(before))
-        move_pictures(after, None)
-        server.catalogues[0].videos["video000004"] = video(4)
+    move_pictures(before, None)
+    after = open_database(str(before))
+    async with StandIn(channel(4)) as server:
         with pytest.raises(PicturesUnavailable):
             await sync(before, server)
         assert (await sync(after, server)).pictures_fetched == 1
