@@ -58,7 +58,7 @@ def damaged_pictures(session: Session, digests: Collection[str] | None = None) -
     outside = Outside(session)
     for row in _rows(session, query, digests):
         if row.place_id is None:
-            yield row[0], _problem(*row[:4])
+            yield row[0], _problem(row[0], row[1], row[2], row[3])
         else:
             yield from map(_problem_outside, outside.take(row.sha256, row.byte_count, row.place_id))
     yield from map(_problem_outside, outside.rest())

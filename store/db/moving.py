@@ -81,7 +81,7 @@ def _silent(_description: str, _total: int | None) -> AbstractContextManager[Cal
     return nullcontext(lambda _n: None)
 
 
-def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[list[Row[tuple[str, int, int | None]]]]:
+def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[list[Row[str, int, int | None]]]:
     """Yield (digest, size, place) of the thumbnails that are elsewhere, each once, in the order of digests."""
     after = ""
     query = select(Picture.sha256, Picture.byte_count, Picture.place_id).where(elsewhere).order_by(Picture.sha256)
@@ -90,7 +90,7 @@ def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[lis
             rows = session.execute(query.where(Picture.sha256 > after).limit(_ROWS)).all()
         if not rows:
             return
-        batch: list[Row[tuple[str, int, int | None]]] = []
+        batch: list[Row[str, int, int | None]] = []
         size = 0
         for row in rows:
             batch.append(row)
@@ -102,7 +102,7 @@ def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[lis
 
 
 def _sound_files(
-    database: Database, batch: list[Row[tuple[str, int, int | None]]], target: int | None
+    database: Database, batch: list[Row[str, int, int | None]], target: int | None
 ) -> tuple[dict[str, bytes], list[str]]:
     """Write the files of a batch to the target. Return {digest: content}, and the digests that can't be read."""
     found: dict[str, bytes] = {}

@@ -283,7 +283,7 @@ def _shown(picture: FetchedPicture, now: datetime) -> dict[str, Any]:
 
 
 def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: datetime) -> None:
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         picture.sha256: {
             "sha256": picture.sha256,
             "bytes": picture.data if picture.place_id is None else b"",
