@@ -34,9 +34,9 @@ MARK = "thumbtune-store"
 AT_ONCE = 16
 """The most requests or files at once."""
 REQUEST_TIMEOUT = timedelta(seconds=20)
-RETRY_FOR = timedelta(seconds=45)
-"""How long a request is tried again after a timeout, a lost connection, a 5xx or a SlowDown. Less than the minute for
-which another process waits for the store's lock."""
+RETRY_FOR = timedelta(seconds=30)
+"""How long a request is tried again after a timeout, a lost connection, a 5xx or a SlowDown. With the last request, less
+than the minute for which other processes wait for the store's lock: a refresh checks thumbnails while it holds it."""
 
 _FILE = re.compile(r"[0-9a-f]{2}/((?P<whole>[0-9a-f]{64})|\.[0-9a-f]{64}\.[0-9a-f]{8}\.partial)")
 
@@ -238,7 +238,7 @@ class _Bucket(Place):
             self._store: Any = S3Store(
                 parts.netloc,
                 prefix=prefix or None,
-                region=session.region_name or "us-east-1",
+                region=os.environ.get("AWS_REGION") or session.region_name or "us-east-1",
                 credential_provider=Boto3CredentialProvider(session),
                 checksum_algorithm="SHA256",
                 client_options={

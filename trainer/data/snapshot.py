@@ -95,6 +95,8 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         set_groups(session, {member.video_id: member.group_id for member in members})
         given = assign_splits(session, assign(members), utc_now())
         pairs = current_pairs(session)
+    # Not in that transaction: other writers would wait while the thumbnails are read.
+    with database.read() as session:
         digests = {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted}
         damaged = unsound(session, digests)
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
