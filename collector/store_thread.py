@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from sqlalchemy.orm import Session
 
 from store.db import Database
+from store.youtube import PictureOutcome, keep_files
 
 __all__ = ["StoreThread", "to_its_end"]
 
@@ -58,6 +59,18 @@ class StoreThread:
                 return function(session, *args, **kwargs)
 
         return await self._run(call)
+
+    async def keep(self, outcomes: Sequence[PictureOutcome]) -> list[PictureOutcome]:
+        """Write fetched thumbnails to the store's folder or bucket, if it has one; see `store.youtube.keep_files`.
+
+        Not on the thread of the transactions, which need not wait for it.
+
+        Raises:
+            PicturesUnavailable: the folder or bucket can't be written now.
+        """
+        if self._database.pictures is None:
+            return list(outcomes)
+        return await asyncio.to_thread(keep_files, self._database, outcomes)
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -2,11 +2,13 @@
 
 StoreError                     the base class
 ├── BadDatabaseUrl             the URL is invalid or names an unsupported database (exit code 2)
+├── BadPicturesUrl             THUMBTUNE_PICTURES is invalid, or not where the store's thumbnails are (exit code 2)
 ├── DatabaseUnavailable        the database can't be used now (missing folder, server down, read-only, locked, full)
 │   └── ServerLost             the connection to PostgreSQL was lost in a transaction
 ├── NotAStore                  the file or database is not a thumbtune store, or is damaged
 ├── StoreTooNew                a newer version of thumbtune migrated the schema
 ├── StoreTooOld                the schema needs `thumbtune db upgrade`
+├── PicturesUnavailable        the folder or bucket of the thumbnails can't be used now
 ├── PictureDamaged             a stored thumbnail does not match its digest
 ├── AmbiguousHandle            several channels have the handle (exit code 2)
 ├── NotFound                   no row has the given id
@@ -20,12 +22,14 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousHandle",
     "BadDatabaseUrl",
+    "BadPicturesUrl",
     "BadQuery",
     "ContentRemoved",
     "DatabaseUnavailable",
     "InUse",
     "NotAStore",
     "NotFound",
+    "PicturesUnavailable",
     "ServerLost",
     "StoreError",
     "StoreTooNew",
@@ -41,6 +45,12 @@ class StoreError(Exception):
 
 class BadDatabaseUrl(StoreError):
     """The database URL is invalid, or names an unsupported database."""
+
+    exit_code = 2
+
+
+class BadPicturesUrl(StoreError):
+    """THUMBTUNE_PICTURES is invalid, or does not name the place that holds the store's thumbnails."""
 
     exit_code = 2
 
@@ -63,6 +73,10 @@ class StoreTooNew(StoreError):
 
 class StoreTooOld(StoreError):
     """The schema is outdated, and the store was opened without permission to migrate it."""
+
+
+class PicturesUnavailable(StoreError):
+    """The folder or bucket of the thumbnails can't be read or written now, or is not this store's."""
 
 
 class PictureDamaged(StoreError):

@@ -19,6 +19,7 @@ from hypothesis import settings
 from sqlalchemy import make_url
 
 from store.db import Database, open_database
+from tests.object_store import ObjectStore, environment_of, folder_url, new_bucket, object_store
 
 # The same examples in every run, so that only a change can cause a failure. `python -m bench.fuzzing` tries new inputs.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -173,6 +174,30 @@ def sqlite_database(migrated_sqlite_url: str) -> Iterator[Database]:
     opened = open_database(migrated_sqlite_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def object_store_server() -> Iterator[ObjectStore]:
+    """An S3 server on loopback."""
+    with object_store() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_store_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """An empty bucket, with its credentials in the environment."""
+    for name, value in environment_of(object_store_server).items():
+        monkeypatch.setenv(name, value)
+    return new_bucket(object_store_server)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty place for thumbnails."""
+    if request.param == "folder":
+        return folder_url(tmp_path / "pictures")
+    store: ObjectStore = request.getfixturevalue("bucket")
+    return store.url
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from store.db import Database, backup, open_database
+from store.db import Database, backup, open_database, outside_files
 from store.errors import DatabaseUnavailable, StoreError
 from store.types import utc_now
 
@@ -24,11 +24,13 @@ _NAME = re.compile(r"thumbtune-\d{8}T\d{6}Z(-\d+)?")
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup's folder, its number of model files, and the older backups that were deleted."""
+    """A backup's folder, its number of model files, the older backups that were deleted."""
 
     folder: Path
     models: int
     deleted: tuple[Path, ...] = ()
+    pictures: str = ""
+    """Where the thumbnails of a restored store are, if they are not in it."""
 
 
 def backup_into(database: Database, place: Path, keep: int | None = None) -> Backup:
@@ -79,7 +81,8 @@ def restore_from(folder: Path, url: str) -> Backup:
         if taken.exists():
             raise StoreError(f"{taken} exists already; move it away, or restore to another --db")
     # Detect a damaged or foreign file before it is copied.
-    open_database(f"sqlite:///{source / STORE}", read_only=True, any_revision=True).close()
+    with open_database(f"sqlite:///{source / STORE}", read_only=True, any_revision=True) as database:
+        pictures = outside_files(database)
     models = _models_beside(store)
     if models.is_dir() and any(models.iterdir()):
         raise StoreError(f"{models} has files already; move them away")
@@ -92,7 +95,7 @@ def restore_from(folder: Path, url: str) -> Backup:
             whole.rename(store)
     except OSError as error:
         raise DatabaseUnavailable(f"{store} can't be written ({error.strerror or error}); name another") from error
-    return Backup(source, number)
+    return Backup(source, number, pictures=pictures)
 
 
 def _models_beside(store: Path | None) -> Path:

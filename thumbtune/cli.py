@@ -91,10 +91,18 @@ class App:
 
         Raises:
             StoreError: see `store.db.database.open_database`.
+            BadPicturesUrl: THUMBTUNE_PICTURES does not name where the thumbnails are. Not with `any_revision`.
         """
-        from store.db import open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)
+        from store.db import expect_pictures, open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
-        return open_database(self.db_url, create=create, read_only=read_only, any_revision=any_revision)
+        database = open_database(self.db_url, create=create, read_only=read_only, any_revision=any_revision)
+        if any_revision:
+            return database
+        try:
+            return expect_pictures(database, self.config.values.get("pictures", ""), read_only=read_only)
+        except BaseException:
+            database.close()
+            raise
 
 
 class LazyGroup(click.Group):

@@ -24,6 +24,7 @@ KEYS: Mapping[str, type] = {
     "thumbnail": str,
     "min_duration": int,
     "listen": str,
+    "pictures": str,
 }
 
 
@@ -39,7 +40,8 @@ class Config:
 
     Args:
         store: the store's URL.
-        values: {key: value} from the settings files; the keys are those of `KEYS` except `store`.
+        values: {key: value} from the settings files; the keys are those of `KEYS` except `store`. THUMBTUNE_PICTURES
+            takes precedence for `pictures`.
         sources: {key: source of the value}, including `store`.
     """
 
@@ -83,6 +85,8 @@ def read_config(given: str | None, environment: Mapping[str, str], folder: Path)
     there = {} if beside is None else _read(beside)
     values = {**there, **here}
     sources = {**{key: str(beside) for key in there}, **{key: str(folder / CONFIG_FILE) for key in here}}
+    if environment.get("THUMBTUNE_PICTURES"):
+        values["pictures"], sources["pictures"] = environment["THUMBTUNE_PICTURES"], "THUMBTUNE_PICTURES"
     return Config(store, {key: value for key, value in values.items() if key != "store"}, {**sources, "store": source})
 
 

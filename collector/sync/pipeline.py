@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from collector.errors import NetworkError, QuotaExceeded
 from collector.http import LARGE_BYTES, ByteBudget
+from collector.store_thread import to_its_end
 from collector.sync.batches import gather
 from collector.sync.listing import Listing, list_uploads
 from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, Fifties, details_from, needs_confirming
@@ -367,8 +368,11 @@ class _Pipeline:
                 pictures_failed=result.failed,
             )
 
-        await run.write(record_pictures, counts, outcomes, now=run.clients.now(), started_at=run.started_at)
+        kept, cancelled = await to_its_end(run.clients.store.keep(outcomes))
+        await run.write(record_pictures, counts, kept, now=run.clients.now(), started_at=run.started_at)
         run.clients.progress.pictures_done(len(outcomes))
+        if cancelled:
+            raise asyncio.CancelledError
 
 
 def _size(outcome: PictureOutcome) -> int:

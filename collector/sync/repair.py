@@ -87,7 +87,8 @@ class _Repairer:
                     reason = reason if reason == CHANGED else outcome.reason
                     continue
                 now = self.now()
-                await self.store.write(record_pictures, [outcome], now=now, started_at=now)
+                kept = await self.store.keep([outcome])
+                await self.store.write(record_pictures, kept, now=now, started_at=now)
             if isinstance(outcome, FetchedPicture) and outcome.sha256 == picture.sha256:
                 return Repair(picture.sha256, None)
             reason = CHANGED

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import LargeBinary, cast, func, select, union
+from sqlalchemy import LargeBinary, Row, Select, cast, func, select, union
 from sqlalchemy.orm import Session
 
+from store.db.picture_files import Outside, ReadFile, listed_sizes
 from store.tables import Channel, Picture, Video, VideoVersion
 
 __all__ = ["DamagedPicture", "Showing", "damaged_pictures", "missing_pictures", "pictures_to_repair", "unsound"]
 
 _BATCH = 500
+_READ_WHOLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class DamagedPicture:
 def damaged_pictures(session: Session, digests: Collection[str] | None = None) -> Iterator[tuple[str, str | None]]:
     """Yield (digest, problem or None) of every stored thumbnail, or only of the given digests.
 
-    The database hashes the bytes, one thumbnail at a time. Digests that are not stored are skipped.
+    The database hashes the bytes, one thumbnail at a time. Thumbnails elsewhere are read and hashed here. Digests that
+    are not stored are skipped.
     """
     content = cast(Picture.bytes, LargeBinary)  # SQLite may hold damaged bytes as text
     query = select(
@@ -48,17 +53,32 @@ def damaged_pictures(session: Session, digests: Collection[str] | None = None) -
         func.sha256(content, type_=LargeBinary),
         func.length(content),
         Picture.byte_count,
+        Picture.place_id,
     ).order_by(Picture.sha256)
+    outside = Outside(session)
+    for row in _rows(session, query, digests):
+        if row.place_id is None:
+            yield row[0], _problem(row[0], row[1], row[2], row[3])
+        else:
+            yield from map(_problem_outside, outside.take(row.sha256, row.byte_count, row.place_id))
+    yield from map(_problem_outside, outside.rest())
+
+
+def _rows(session: Session, query: Select[Any], digests: Collection[str] | None) -> Iterator[Row[Any]]:
     if digests is None:
-        for sha256, found, length, byte_count in session.execute(query.execution_options(yield_per=64)):
-            yield sha256, _problem(sha256, found, length, byte_count)
+        yield from session.execute(query.execution_options(yield_per=64))
         return
     wanted = sorted(set(digests))
     for start in range(0, len(wanted), _BATCH):
-        for sha256, found, length, byte_count in session.execute(
-            query.where(Picture.sha256.in_(wanted[start : start + _BATCH]))
-        ):
-            yield sha256, _problem(sha256, found, length, byte_count)
+        yield from session.execute(query.where(Picture.sha256.in_(wanted[start : start + _BATCH])))
+
+
+def _problem_outside(read: ReadFile) -> tuple[str, str | None]:
+    if read.content is None:
+        return read.sha256, f"thumbnail {read.sha256} is not in {read.url}"
+    if hashlib.sha256(read.content).hexdigest() != read.sha256:
+        return read.sha256, f"the bytes of thumbnail {read.sha256} in {read.url} do not match its digest"
+    return read.sha256, None
 
 
 def _problem(sha256: str, found: bytes, length: int, byte_count: int) -> str | None:
@@ -70,8 +90,17 @@ def _problem(sha256: str, found: bytes, length: int, byte_count: int) -> str | N
 
 
 def unsound(session: Session, digests: Collection[str]) -> set[str]:
-    """The given digests whose thumbnail is damaged or missing."""
-    sound = {sha256 for sha256, problem in damaged_pictures(session, digests) if problem is None}
+    """The given digests whose thumbnail is damaged or missing.
+
+    If more than `_READ_WHOLE` of them are outside the database, only the sizes of those are compared, by listing the
+    place: reading a million thumbnails would take hours.
+    """
+    if (sizes := listed_sizes(session, digests, more_than=_READ_WHOLE)) is None:
+        sound = {sha256 for sha256, problem in damaged_pictures(session, digests) if problem is None}
+    else:
+        inside = [sha256 for sha256 in digests if sha256 not in sizes]
+        sound = {sha256 for sha256, problem in damaged_pictures(session, inside) if problem is None}
+        sound.update(sha256 for sha256, is_whole in sizes.items() if is_whole)
     return set(digests) - sound
 
 

@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -28,11 +28,13 @@ from store.db.migrate import bring_up_to_date, require_current
 from store.db.new_file import make_file
 from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
+from store.tables import PicturePlace
 from store.urls import shown_url
 
 __all__ = [
     "DEFAULT_URL",
     "Database",
+    "PicturesAt",
     "advice_on_log",
     "mapped_errors",
     "open_database",
@@ -47,6 +49,15 @@ AWAY_S = 60.0
 RETRY_S = 1.0
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PicturesAt:
+    """The `picture_place` that takes new thumbnails."""
+
+    id: int
+    url: str
+    mark: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +75,8 @@ class Database:
     url: URL
     unwritable: str = ""
     """Why a SQLite store can't be written; empty if it can."""
+    pictures: PicturesAt | None = None
+    """Where new thumbnails go; None: into the database. As it was when the store was opened."""
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -220,27 +233,36 @@ def open_database(
     database = Database(engine, parsed, unwritable)
     try:
         with mapped_errors(parsed):
+            is_current = True
             if read_only or unwritable:
-                _require_current(engine, unwritable, any_revision=any_revision)
+                is_current = _is_current(engine, unwritable, any_revision=any_revision)
             else:
                 bring_up_to_date(engine, create=create)
                 if database.is_sqlite:
                     _use_write_ahead_log(engine)
+            return replace(database, pictures=_pictures_at(engine)) if is_current else database
     except BaseException:
         engine.dispose()
         raise
-    return database
 
 
-def _require_current(engine: Engine, unwritable: str, *, any_revision: bool) -> None:
+def _pictures_at(engine: Engine) -> PicturesAt | None:
+    with engine.connect() as connection:
+        query = select(PicturePlace.id, PicturePlace.url, PicturePlace.mark).where(PicturePlace.is_current)
+        row = connection.execute(query).first()
+    return None if row is None else PicturesAt(row.id, row.url, row.mark)
+
+
+def _is_current(engine: Engine, unwritable: str, *, any_revision: bool) -> bool:
     try:
         require_current(engine)
     except StoreTooOld as error:
         if any_revision:
-            return
+            return False
         if unwritable:
             raise StoreTooOld(f"{error}; this store can't be written ({unwritable}), so upgrade a copy") from error
         raise
+    return True
 
 
 def _parse(url: str) -> URL:

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select
 from store.db.damage import damaged_pictures
 from store.db.database import BUSY_TIMEOUT_S, Database, advice_on_log, mapped_errors
 from store.db.migrate import current_revision
+from store.db.picture_files import orphans, places
 from store.db.read_only import read_only_uri
 from store.db.schema_check import broken_references, schema_problems
 from store.errors import DatabaseUnavailable, StoreError
@@ -38,13 +39,18 @@ class Check:
     name: str
     problems: tuple[str, ...]
     detail: str = ""
+    digests: tuple[str, ...] = ()
+    """Those of the damaged and lost thumbnails."""
 
 
 def check(database: Database) -> Iterator[Check]:
     """Check file structure, references, schema, and the digest of each thumbnail, without changing the store.
 
+    If thumbnails are in a folder or bucket, files there that belong to no thumbnail are counted, too.
+
     Raises:
         StoreError: the database failed.
+        PicturesUnavailable: a folder or bucket can't be read.
     """
     with database.read() as session:
         connection = session.connection()
@@ -55,8 +61,15 @@ def check(database: Database) -> Iterator[Check]:
             rows = broken_references(connection)
             yield Check("references", tuple(f"{row[0]} row {row[1]} refers to a missing {row[2]}" for row in rows))
         yield Check("schema", schema_problems(connection))
-        found = [problem for _, problem in damaged_pictures(session)]
-        yield Check("pictures", tuple(problem for problem in found if problem), f"{len(found)} digests")
+        number, damaged = 0, {}
+        for sha256, problem in damaged_pictures(session):
+            number += 1
+            if problem is not None:
+                damaged[sha256] = problem
+        yield Check("pictures", tuple(damaged.values()), f"{number} digests", tuple(damaged))
+        for at in places(session):
+            count = sum(len(page) for page in orphans(session, at))
+            yield Check("files", (), f"{count} in {at.url} belong to no thumbnail")
 
 
 def _integrity_check(path: Path) -> list[str]:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from store.tables.base import Base, one_of
 
-__all__ = ["Channel", "Picture", "Video", "VideoVersion", "VideoReading", "PictureFailure", "SyncRun", "QuotaDay"]
+__all__ = [
+    "Channel",
+    "Picture",
+    "PicturePlace",
+    "Video",
+    "VideoVersion",
+    "VideoReading",
+    "PictureFailure",
+    "SyncRun",
+    "QuotaDay",
+]
 
 
 class Channel(Base):
@@ -59,15 +69,39 @@ class Channel(Base):
     training runs refer to it. The next sync of the channel sets this to NULL."""
 
 
+class PicturePlace(Base):
+    """A folder or bucket that holds thumbnail files. The table is empty if the database holds them all."""
+
+    __tablename__ = "picture_place"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending."""
+    url: Mapped[str] = mapped_column(unique=True)
+    """`file:///DIR` or `s3://BUCKET/PREFIX`, without credentials."""
+    mark: Mapped[str]
+    """The content of the file `thumbtune-store` in this place: it identifies the store that the files belong to."""
+    is_current: Mapped[bool]
+    """Whether new thumbnails go there. False while `db move-pictures` moves the thumbnails away."""
+
+
 class Picture(Base):
     """One thumbnail file, stored once even if several videos show it. Deleted with the last channel that showed it."""
 
     __tablename__ = "picture"
+    __table_args__ = (
+        Index(
+            "ix_picture_place_id_sha256",
+            "place_id",
+            "sha256",
+            sqlite_where=text("place_id IS NOT NULL"),
+            postgresql_where=text("place_id IS NOT NULL"),
+        ),
+    )
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    """Lower-case hex digest of `bytes`."""
+    """Lower-case hex digest of the file."""
     bytes: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-    """The file as served, checked by decoding it."""
+    """The file as served, checked by decoding it. Empty if the file is elsewhere, see `place_id`."""
     mime: Mapped[str]
     """The media type (`image/jpeg`, ...) that the decoder found, not that of the HTTP header."""
     width: Mapped[int]
@@ -75,9 +109,11 @@ class Picture(Base):
     height: Mapped[int]
     """Pixels."""
     byte_count: Mapped[int]
-    """The length of `bytes`."""
+    """The length of the file."""
     fetched_at: Mapped[datetime]
     """When the file was first stored."""
+    place_id: Mapped[int | None] = mapped_column(ForeignKey("picture_place.id"))
+    """The folder or bucket that holds the file; NULL: `bytes` does."""
 
 
 class Video(Base):

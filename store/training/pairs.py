@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import LargeBinary, Select, and_, cast, column, func, or_, select, table, update
+from sqlalchemy import Select, and_, column, func, or_, select, table, update
 from sqlalchemy.orm import Session
 
+from store.db import read_files
 from store.errors import NotFound, PictureDamaged
-from store.tables import Channel, Picture, Video, VideoVersion
+from store.tables import Channel, Video, VideoVersion
 from store.youtube import lock_videos, newest_complete
 
 __all__ = [
@@ -151,14 +152,10 @@ def read_pictures(session: Session, digests: Iterable[str]) -> dict[str, bytes]:
     Raises:
         NotFound: a thumbnail is not in the store.
         PictureDamaged: the bytes of a thumbnail do not match its digest.
+        PicturesUnavailable: the folder or bucket of the thumbnails can't be read now.
     """
     wanted = sorted(set(digests))
-    found: dict[str, bytes] = {}
-    for batch in _batches(wanted):
-        # Cast, because SQLite may hold damaged bytes as text.
-        query = select(Picture.sha256, cast(Picture.bytes, LargeBinary)).where(Picture.sha256.in_(batch))
-        rows = session.execute(query)
-        found.update((digest, content) for digest, content in rows)
+    found = read_files(session, wanted)
     missing = [digest for digest in wanted if digest not in found]
     if missing:
         raise NotFound(f"thumbnail {missing[0]} is not in the store; 'thumbtune db check --repair' fetches it again")

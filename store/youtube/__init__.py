@@ -46,6 +46,8 @@ from store.youtube.pictures import (
     PicturesResult,
     UnchangedPicture,
     any_picture_due,
+    keep_files,
+    mark_lost,
     pictures_due,
     record_pictures,
 )
@@ -107,6 +109,8 @@ __all__ = [
     "Place",
     "SyncCounts",
     "UnchangedPicture",
+    "keep_files",
+    "mark_lost",
     "VideoCard",
     "VideoDetails",
     "VideoPage",

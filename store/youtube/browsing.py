@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from store.db import read_files
 from store.errors import NotFound
 from store.tables import Channel, Picture, PictureFailure, SyncRun, Video, VideoVersion
 
@@ -164,8 +165,9 @@ def video_page(session: Session, video_id: str) -> VideoPage:
 
 def picture_file(session: Session, sha256: str) -> tuple[bytes, str] | None:
     """Return a stored thumbnail's bytes and MIME type; None if there is none with this digest."""
-    row = session.execute(select(Picture.bytes, Picture.mime).where(Picture.sha256 == sha256)).first()
-    return None if row is None else (row[0], row[1])
+    mime = session.scalar(select(Picture.mime).where(Picture.sha256 == sha256))
+    content = None if mime is None else read_files(session, [sha256]).get(sha256)
+    return None if mime is None or content is None else (content, mime)
 
 
 def count_kinds(session: Session) -> dict[str, dict[str, int]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, or_, select
 from sqlalchemy.orm import Session, defer
 
-from store.db import insert, insert_rows, unsound, update_rows
+from store.db import Database, insert, insert_rows, put_files, require_place, unsound, update_rows
 from store.tables import Picture, PictureFailure, Video
 from store.types import before
 from store.youtube.shorts import is_held
@@ -18,6 +18,8 @@ from store.youtube.versions import VersionChanges, current_versions
 
 __all__ = [
     "any_picture_due",
+    "keep_files",
+    "mark_lost",
     "FailedPicture",
     "FetchedPicture",
     "PictureJob",
@@ -72,6 +74,8 @@ class FetchedPicture:
     height: int
     etag: str | None
     last_modified: str | None
+    place_id: int | None = None
+    """The place to which `keep_files` wrote it; None: the database gets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,20 @@ def any_picture_due(session: Session, channel_id: str, now: datetime) -> bool:
     return bool(pictures_due(session, channel_id, after="", now=now, read_before=now, limit=1))
 
 
+def keep_files(database: Database, outcomes: Sequence[PictureOutcome]) -> list[PictureOutcome]:
+    """Write the fetched files of a batch where the store keeps them, before `record_pictures`; return the batch for it.
+
+    Does nothing if that is the database. Otherwise it waits for a disk or the network, so call it in a thread.
+
+    Raises:
+        PicturesUnavailable: the folder or bucket can't be written now.
+    """
+    place_id = put_files(database, {one.sha256: one.data for one in outcomes if isinstance(one, FetchedPicture)})
+    if place_id is None:
+        return list(outcomes)
+    return [replace(one, place_id=place_id) if isinstance(one, FetchedPicture) else one for one in outcomes]
+
+
 # Module-level because every transaction of a sync that writes thumbnails executes them.
 _LOCKED = (
     select(Video.id, Video.title, Video.picture_sha256, Video.details_at)
@@ -199,7 +217,7 @@ _FORGET_FAILURES = (
 def record_pictures(
     session: Session, outcomes: Sequence[PictureOutcome], *, now: datetime, started_at: datetime
 ) -> PicturesResult:
-    """Write a batch of results: thumbnail files, the videos that show them, version history, and failures.
+    """Write a batch of results of `keep_files`: thumbnails, the videos that show them, version history, and failures.
 
     A version without a thumbnail gets it; a changed thumbnail creates a new version. If the title was read too long
     before (see `TOGETHER`), it may have changed, too: the new version waits until the details are read again.
@@ -265,21 +283,56 @@ def _shown(picture: FetchedPicture, now: datetime) -> dict[str, Any]:
 
 
 def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: datetime) -> None:
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         picture.sha256: {
             "sha256": picture.sha256,
-            "bytes": picture.data,
+            "bytes": picture.data if picture.place_id is None else b"",
             "mime": picture.mime,
             "width": picture.width,
             "height": picture.height,
             "byte_count": len(picture.data),
             "fetched_at": now,
+            "place_id": picture.place_id,
         }
         for picture in pictures
     }
+    for place_id in {row["place_id"] for row in rows.values()} - {None}:
+        require_place(session, place_id)
     # A stored row that differs was damaged on the disk, because its key is the digest of the bytes.
-    mended = ("bytes", "byte_count", "mime", "width", "height")
+    mended = ("bytes", "byte_count", "mime", "width", "height", "place_id")
     insert_rows(session, Picture, [rows[sha256] for sha256 in sorted(rows)], mend_known=mended)
+
+
+def mark_lost(session: Session, digests: Collection[str], now: datetime) -> int:
+    """Let the next sync fetch thumbnails again whose files in a folder or bucket are damaged or lost.
+
+    Args:
+        session: a session in a write transaction.
+        digests: damaged and lost thumbnails; those in the database are left to `db check --repair`.
+        now: the current time.
+
+    Returns:
+        The number of videos that show them.
+    """
+    lost = sorted(digests)
+    rows = []
+    for start in range(0, len(lost), 500):  # old SQLite versions limit the bound values in one statement to 999
+        shown = select(Video.id, Video.picture_url).join(Picture, Picture.sha256 == Video.picture_sha256)
+        which = Picture.sha256.in_(lost[start : start + 500]), Picture.place_id.is_not(None)
+        for video_id, url in session.execute(shown.where(*which)):
+            rows.append(
+                {
+                    "video_id": video_id,
+                    "url": url,
+                    "reason": "its stored file is damaged or lost",
+                    "tries": 1,
+                    "first_failed_at": now,
+                    "last_failed_at": now,
+                    "next_try_at": now,
+                }
+            )
+    insert_rows(session, PictureFailure, rows, skip_known=True)
+    return len(rows)
 
 
 def _record_failures(session: Session, failed: Sequence[FailedPicture], now: datetime) -> None:

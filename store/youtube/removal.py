@@ -21,6 +21,7 @@ from store.tables import (
     Feature,
     Picture,
     PictureFailure,
+    PicturePlace,
     Rank,
     SnapshotExample,
     SyncRun,
@@ -101,7 +102,7 @@ def contents_of(session: Session, channel_id: str) -> ChannelContents:
 
 def remove_channel(
     session: Session, channel_id: str, *, keep_runs: bool, host: str, is_alive: IsAlive, now: datetime
-) -> None:
+) -> dict[str, list[str]]:
     """Delete a channel's data in this transaction.
 
     Videos and versions that snapshots and ranks refer to keep their rows, without titles, thumbnails and publishing
@@ -116,6 +117,10 @@ def remove_channel(
         is_alive: given a process id, a time at which the process was running, and its start as `process_start` has it:
             whether it is still running.
         now: the current time.
+
+    Returns:
+        {URL of a place: digests} of the deleted thumbnails whose files are outside the database. Once the transaction
+        is committed, delete them (`store.db.delete_files`).
 
     Raises:
         NotFound: the store does not have the channel, or no data to remove.
@@ -141,13 +146,14 @@ def remove_channel(
     )
     _delete(session, Video, Video.channel_id == channel_id, ~referred)
     _update(session, Video, Video.channel_id == channel_id, **_emptied_video(keep_runs))
-    _delete_pictures(session, pictures)
+    files = _delete_pictures(session, pictures)
     _delete_features(session, titles, pictures)
     # Without videos, no examples refer to the channel.
     if session.scalar(select(Video.id).where(Video.channel_id == channel_id).limit(1)) is None:
         _delete(session, Channel, Channel.id == channel_id)
     else:
         _update(session, Channel, Channel.id == channel_id, **_emptied_channel(now))
+    return files
 
 
 def _require_idle(session: Session, channel_id: str, host: str, is_alive: IsAlive, now: datetime) -> None:
@@ -201,14 +207,20 @@ def _emptied_channel(now: datetime) -> dict[str, Any]:
     }
 
 
-def _delete_pictures(session: Session, digests: Sequence[str]) -> None:
-    """Delete the given thumbnails that no row refers to any more."""
+def _delete_pictures(session: Session, digests: Sequence[str]) -> dict[str, list[str]]:
+    """Delete the rows of the given thumbnails that no row refers to any more; return the files left, see above."""
     shown = or_(
         exists().where(Video.picture_sha256 == Picture.sha256),
         exists().where(VideoVersion.picture_sha256 == Picture.sha256),
     )
+    files: dict[str, list[str]] = {}
     for batch in _batches(digests):
-        _delete(session, Picture, Picture.sha256.in_(batch), ~shown)
+        unused = (Picture.sha256.in_(batch), ~shown)
+        outside = select(PicturePlace.url, Picture.sha256).join(PicturePlace, PicturePlace.id == Picture.place_id)
+        for url, sha256 in session.execute(outside.where(*unused)):
+            files.setdefault(url, []).append(sha256)
+        _delete(session, Picture, *unused)
+    return files
 
 
 def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence[str]) -> None:

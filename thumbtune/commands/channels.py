@@ -166,9 +166,10 @@ def remove(app: App, channel: str, purge: bool, keep_runs: bool, yes: bool, as_j
     and can no longer be scored or repeated. Trained models, exports and backups are not touched; see docs/terms.md.
 
     An SQLite file is then rewritten, so that no trace of the channel remains and the file shrinks: that needs as much
-    free space as the store takes. If it was interrupted, run the command again, or 'thumbtune db vacuum'.
+    free space as the store takes. If it was interrupted, run the command again, or 'thumbtune db vacuum'. Thumbnails in
+    a folder or bucket (see docs/scale.md) are deleted there, except older versions that a bucket keeps by itself.
     """
-    from store.db import vacuum  # noqa: PLC0415
+    from store.db import delete_files, vacuum  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
     from store.processes import is_alive  # noqa: PLC0415
     from store.training import this_machine  # noqa: PLC0415
@@ -186,7 +187,7 @@ def remove(app: App, channel: str, purge: bool, keep_runs: bool, yes: bool, as_j
         if not yes:
             _confirm()
         with database.write() as session:
-            remove_channel(
+            files = remove_channel(
                 session,
                 contents.channel_id,
                 keep_runs=keep_runs,
@@ -196,6 +197,12 @@ def remove(app: App, channel: str, purge: bool, keep_runs: bool, yes: bool, as_j
             )
         app.console.say(f"removed {contents.handle or contents.channel_id}")
         rewritten = True
+        try:
+            delete_files(database, files)
+        except StoreError as error:
+            rewritten = False
+            app.console.say(f"the channel is removed, but not all of its thumbnail files: {error}")
+            app.console.say("run 'thumbtune db check --repair' an hour from now: it deletes them")
         try:
             if database.is_sqlite:
                 vacuum(database)

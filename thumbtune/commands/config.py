@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from store.urls import shown_url
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.config import CONFIG_FILE, KEYS
@@ -24,7 +25,8 @@ def config(app: App, as_json: bool) -> None:
     """Show the settings in force, and where each is from.
 
     Settings are read from thumbtune.toml in the working folder and beside the store; options and environment variables
-    take precedence. Keys: store, channels, model, thumbnail, min_duration, listen. docs/settings.md describes them.
+    take precedence. Keys: store, channels, model, thumbnail, min_duration, listen, pictures. docs/settings.md describes
+    them.
     """
     known = app.config
     rows: list[tuple[str, Any, str]] = [("store", _without_password(known.store), known.sources["store"])]
@@ -32,6 +34,8 @@ def config(app: App, as_json: bool) -> None:
         if key != "store":
             value = known.values.get(key)
             shown = ", ".join(value) if isinstance(value, list) else value
+            if key == "pictures" and value is not None:
+                shown = shown_url(value)
             rows.append((key, shown, known.sources.get(key, "default")))
     given = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
     rows += [(name, "(set)" if name in _SECRETS else value, "environment") for name, value in given.items()]

@@ -51,13 +51,22 @@ def upgrade(app: App, as_json: bool) -> None:
 def check(app: App, repair: bool, as_json: bool) -> int:
     """Check the store: file structure, references, schema, and every thumbnail's digest.
 
-    Nothing is changed without --repair, which needs the network, but no API key. If YouTube shows another thumbnail
-    now, it is stored for the video, and the damaged one is reported: it remains in the history only, and training
-    leaves it out. Exit code 0 means that the store is sound or was repaired; 1 that some damage remains.
+    Without --repair, nothing is changed, except that damaged thumbnails in a folder or bucket are marked as failed, so
+    that the next sync fetches them again. --repair needs the network, but no API key. If YouTube shows another
+    thumbnail now, it is stored for the video, and the damaged one is reported: it remains in the history only, and
+    training leaves it out. --repair also deletes files in a folder or bucket that belong to no thumbnail and are older
+    than an hour.
+
+    Exit code 0 means that the store is sound or was repaired; 1 that some damage remains.
     """
     checks, store = _checked(app)
     sound, interrupted = not any(result.problems for result in checks), False
     document: dict[str, object] = {"store": store, "problems": {check.name: list(check.problems) for check in checks}}
+    lost = [digest for result in checks for digest in result.digests]
+    if lost and not repair:
+        _mark_lost(app, lost)
+    if repair:
+        document["deleted_files"] = _without_orphans(app)
     if repair and not sound:
         repairs, interrupted = _repaired(app)
         if repairs:
@@ -90,6 +99,31 @@ def _checked(app: App) -> tuple[list[Check], str]:
     return checks, str(database)
 
 
+def _mark_lost(app: App, digests: list[str]) -> None:
+    """Mark lost thumbnails outside the database as failed."""
+    from store.types import utc_now  # noqa: PLC0415
+    from store.youtube import mark_lost  # noqa: PLC0415
+
+    with app.open_database() as database:
+        if database.pictures is None or database.unwritable:
+            return
+        with database.write() as session:
+            videos = mark_lost(session, digests, utc_now())
+    app.console.note(f"note: the next sync fetches the thumbnails of {videos} videos again")
+
+
+def _without_orphans(app: App) -> int:
+    """Delete the files in folders and buckets that belong to no thumbnail; return their number."""
+    from store.db import delete_orphans  # noqa: PLC0415
+    from store.types import utc_now  # noqa: PLC0415
+
+    with app.open_database() as database:
+        deleted = delete_orphans(database, utc_now())
+    if deleted:
+        app.console.say(f"{deleted} files that belong to no thumbnail deleted")
+    return deleted
+
+
 def _repaired(app: App) -> tuple[list[Repair], bool]:
     """Fetch damaged thumbnails again and print the results; return them, and whether a signal ended it early."""
     from collector.settings import thumbnail_hosts_from  # noqa: PLC0415
@@ -111,6 +145,39 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
     return repairs, interrupted
 
 
+@db.command("move-pictures", short_help="Move all thumbnails into the database, a folder or a bucket.")
+@click.argument("place", metavar="database|file:///DIR|s3://BUCKET/PREFIX")
+@json_option
+@click.pass_obj
+def move_command(app: App, place: str, as_json: bool) -> int:
+    """Move all thumbnails into the database, a folder, or a bucket of S3 or a compatible object store.
+
+    New thumbnails go there from the start of the move on. An interrupted move is continued by the same command. Restart
+    'watch' and 'ui' afterwards, with THUMBTUNE_PICTURES set to the place. Damaged thumbnails stay where they are; exit
+    code 1 means that there are some. See docs/scale.md.
+    """
+    from store.db import move_pictures, open_database, place_url  # noqa: PLC0415
+
+    url = place_url(place)
+    # Not `app.open_database`: while the thumbnails move, THUMBTUNE_PICTURES names the old or the new place.
+    with open_database(app.db_url, create=False) as database:
+        done = move_pictures(database, url, app.console.phase)
+        name = url or "the database"
+        app.console.say(f"{done.moved:,} thumbnails moved to {name}")
+        for sha256 in done.unsound:
+            app.console.say(f"thumbnail {sha256} is damaged or missing, and was not moved")
+        for old in done.kept:
+            app.console.say(f"the files in {old} were not deleted: it can't be used now")
+        setting = "unset THUMBTUNE_PICTURES" if url is None else f"set THUMBTUNE_PICTURES={url}"
+        app.console.note(f"note: from now on, {setting}")
+        if database.is_sqlite and url is not None and done.moved:
+            app.console.note("note: 'thumbtune db vacuum' gives the space in the store's file back")
+    if as_json:
+        document = {"place": name, "moved": done.moved, "not_moved": list(done.unsound), "not_deleted": list(done.kept)}
+        app.console.print_json(document)
+    return 1 if done.unsound else 0
+
+
 @db.command(short_help="Copy an SQLite store, and into a folder its models too.")
 @click.argument("file", metavar="FILE|DIR", type=click.Path(path_type=str))
 @click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N backups in DIR.")
@@ -124,6 +191,7 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
     back. Back up a PostgreSQL store with pg_dump; see docs/service.md.
     """
     from store.db import backup as copy  # noqa: PLC0415
+    from store.db import outside_files  # noqa: PLC0415
     from thumbtune.backups import backup_into  # noqa: PLC0415
 
     place = Path(file)
@@ -139,10 +207,13 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
             told = f"{done.folder}: the store and {done.models} models"
             if done.deleted:
                 told += f"; {len(done.deleted)} older backups deleted"
+        outside = outside_files(database)
     if as_json:
         app.console.print_json(document)
     else:
         app.console.say(told)
+    if outside:
+        app.console.note(f"note: its thumbnails are in {outside} and not in the backup; back them up there")
 
 
 @db.command(short_help="Bring a store and its models back from a backup.")
@@ -158,6 +229,8 @@ def restore(app: App, folder: Path, as_json: bool) -> None:
 
     done = restore_from(folder, app.db_url)
     app.console.say(f"{done.folder}: the store and {done.models} models are back")
+    if done.pictures:
+        app.console.note(f"note: its thumbnails are not in the backup: set THUMBTUNE_PICTURES={done.pictures}")
     if as_json:
         app.console.print_json({"from": str(done.folder), "models": done.models})
 
@@ -173,17 +246,22 @@ def copy_command(app: App, store: str, as_json: bool) -> None:
     continued by the same command. Stop 'watch' and other commands that write to the store before, and use the copy
     only once the command is done. Trained models stay where they are.
     """
-    from store.db import copy_store, open_database  # noqa: PLC0415
+    from store.db import copy_store, open_database, outside_files  # noqa: PLC0415
     from thumbtune.config import store_url  # noqa: PLC0415
 
     with app.open_database(read_only=True) as source, open_database(store_url(store), create=True) as target:
         tables = copy_store(source, target, app.console.phase)
-        name = str(target)
+        name, outside = str(target), outside_files(source)
     if as_json:
         app.console.print_json({"store": name, "rows": tables})
     else:
         rows = sum(tables.values())
         app.console.say(f"{name}: {rows:,} rows in {sum(map(bool, tables.values()))} tables, equal to the original's")
+    if outside:
+        app.console.note(
+            f"note: both stores' thumbnails are in {outside} and were not copied; delete one of the stores, or run "
+            "'thumbtune db move-pictures' on the copy before writing to either"
+        )
 
 
 @db.command("clear-cache", short_help="Delete cached features.")

@@ -95,7 +95,12 @@ class Session:
         before = self.server.units
         process = subprocess.run(  # noqa: S603 (our own command)
             [sys.executable, "-m", "thumbtune", "-q", *command],
-            env={**os.environ, **self.server.environment(), "THUMBTUNE_DB": self.store_url},
+            env={
+                **os.environ,
+                **self.server.environment(),
+                "THUMBTUNE_DB": self.store_url,
+                "THUMBTUNE_PICTURES": "database",
+            },
             stdout=subprocess.PIPE if self.as_json else None,
             text=True,
             check=False,

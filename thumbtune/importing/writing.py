@@ -37,6 +37,7 @@ from store.youtube import (
     find_by_handle,
     finish_sync,
     get_channel,
+    keep_files,
     pause_channel,
     record_details,
     record_page,
@@ -240,6 +241,7 @@ class _Import:
 
     def _write(self, channel_id: str, changes: list[tuple[_Wanted, PictureOutcome]], stored: Mapping[str, Any]) -> None:
         now = utc_now()
+        kept = keep_files(self._database, [outcome for _, outcome in changes])
         with self._database.write() as session:
             minimum = get_channel(session, channel_id).min_duration_s
             page = record_page(
@@ -251,7 +253,7 @@ class _Import:
             )
             found = [_details(one, minimum, stored.get(one.id)) for one, _ in changes]
             details = record_details(session, found, [], now=now, started_at=self._now)
-            pictures = record_pictures(session, [outcome for _, outcome in changes], now=now, started_at=self._now)
+            pictures = record_pictures(session, kept, now=now, started_at=self._now)
             counts = SyncCounts(
                 listed=len(changes),
                 new=page.new,

@@ -97,6 +97,9 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         set_groups(session, {member.video_id: member.group_id for member in members})
         given = assign_splits(session, assign(members), utc_now())
         pairs = current_pairs(session)
+
+    # Not in that transaction: other writers would wait while the thumbnails are read.
+    with database.read() as session:
         digests = {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted}
         return members, given, pairs, unsound(session, digests)
 

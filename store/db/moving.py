@@ -1,0 +1,159 @@
+"""Move all thumbnails into the database, a folder or a bucket. A killed move is continued by the same call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from store.db.database import Database
+from store.db.picture_files import places, read_files, use_place
+from store.db.places import open_place
+from store.errors import PicturesUnavailable
+from store.tables import Picture, PicturePlace
+
+__all__ = ["Moved", "move_pictures"]
+
+_ROWS = 500
+_BYTES = 16 << 20
+"""The most of a batch: rows, and bytes of thumbnails."""
+
+Phase = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Shows what is done: called with a description and the number of thumbnails, it gives a function that counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The result of a move.
+
+    Attributes:
+        moved: number of thumbnails.
+        unsound: digests of damaged or missing thumbnails, which stay where they are.
+        kept: URLs of places whose files could not be deleted, because they are not reachable or not this store's.
+    """
+
+    moved: int
+    unsound: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def move_pictures(database: Database, url: str | None, phase: Phase | None = None) -> Moved:
+    """Move all thumbnails to a place; new ones go there from the start of the move on.
+
+    Each batch is written to the new place before its rows change, so that every thumbnail can be read at any time.
+    Files in the old place are deleted once no row refers to them. Files that the new place already has are not written
+    again if they come from another place, so that a folder that was moved by other means can be taken into use.
+
+    Args:
+        database: an open store.
+        url: see `place_url`; None for the database.
+        phase: shows the progress.
+
+    Raises:
+        PicturesUnavailable: a place can't be used; what was moved stays moved.
+        StoreError: the database failed.
+    """
+    database = use_place(database, url)
+    target = None if database.pictures is None else database.pictures.id
+    elsewhere = Picture.place_id.is_not(None) if target is None else Picture.place_id.is_distinct_from(target)
+    with database.read() as session:
+        # Counted by indexes: SQLite would read each thumbnail to find its place.
+        there = select(func.count()).where(Picture.place_id == target if target else Picture.place_id.is_not(None))
+        total = session.scalar(select(func.count()).select_from(Picture)) or 0
+        outside = session.scalar(there) or 0
+        total = outside if target is None else total - outside
+    unsound: list[str] = []
+    moved = 0
+    with (phase or _silent)(f"Moving thumbnails to {url or 'the database'}", total) as count:
+        for batch in _batches(database, elsewhere):
+            files, damaged = _sound_files(database, batch, target)
+            unsound += damaged
+            moved += _move(database, target, files)
+            count(len(batch))
+    return Moved(moved, tuple(unsound), tuple(_clean(database, target)))
+
+
+def _silent(_description: str, _total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda _n: None)
+
+
+def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[list[Row[str, int, int | None]]]:
+    """Yield (digest, size, place) of the thumbnails that are elsewhere, each once, in the order of digests."""
+    after = ""
+    query = select(Picture.sha256, Picture.byte_count, Picture.place_id).where(elsewhere).order_by(Picture.sha256)
+    while True:
+        with database.read() as session:
+            rows = session.execute(query.where(Picture.sha256 > after).limit(_ROWS)).all()
+        if not rows:
+            return
+        batch: list[Row[str, int, int | None]] = []
+        size = 0
+        for row in rows:
+            batch.append(row)
+            size += row.byte_count
+            if size >= _BYTES:
+                break
+        yield batch
+        after = batch[-1].sha256
+
+
+def _sound_files(
+    database: Database, batch: list[Row[str, int, int | None]], target: int | None
+) -> tuple[dict[str, bytes], list[str]]:
+    """Write the files of a batch to the target. Return {digest: content}, and the digests that can't be read."""
+    found: dict[str, bytes] = {}
+    with database.read() as session:
+        if target is not None:
+            at = session.get_one(PicturePlace, target)
+            outside = [row.sha256 for row in batch if row.place_id is not None]
+            found = _verified(open_place(at.url).get_many(outside, at.mark))
+        wanted = [row.sha256 for row in batch if row.sha256 not in found]
+        read = _verified(read_files(session, wanted))
+        if target is not None:
+            open_place(at.url).put_many(read)
+    found |= read
+    return found, [row.sha256 for row in batch if row.sha256 not in found]
+
+
+def _verified(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {sha256: file for sha256, file in files.items() if hashlib.sha256(file).hexdigest() == sha256}
+
+
+def _move(database: Database, target: int | None, files: dict[str, bytes]) -> int:
+    """Let the rows refer to the target, whose files are written; return the number of rows."""
+    if not files:
+        return 0
+    statement = (
+        update(Picture.__table__)  # type: ignore[arg-type]
+        .where(Picture.sha256 == bindparam("digest"))
+        .values(bytes=bindparam("content"), place_id=target)
+    )
+    rows = [{"digest": sha256, "content": b"" if target is not None else files[sha256]} for sha256 in sorted(files)]
+    with database.write() as session:
+        return session.connection().execute(statement, rows).rowcount
+
+
+def _clean(database: Database, target: int | None) -> Iterator[str]:
+    """Delete the files and rows of places that no thumbnail refers to any more; yield the URLs of unreachable ones."""
+    with database.read() as session:
+        old = [at for at in places(session) if at.id != target and not _holds(session, at)]
+    for at in old:
+        place = open_place(at.url)
+        try:
+            place.require(at.mark)
+            for page in place.listed():
+                place.delete_names([one.name for one in page])
+            place.release()
+        except PicturesUnavailable:
+            yield at.url
+        with database.write() as session:
+            if not _holds(session, at):  # another process may have written there meanwhile
+                session.execute(delete(PicturePlace).where(PicturePlace.id == at.id))
+
+
+def _holds(session: Session, at: PicturePlace) -> bool:
+    return session.scalar(select(Picture.sha256).where(Picture.place_id == at.id).limit(1)) is not None
