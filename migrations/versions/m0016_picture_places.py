@@ -3,7 +3,7 @@
 `picture.bytes` stays NOT NULL and is empty for a thumbnail elsewhere: making the column nullable would rewrite the
 table, and with it every thumbnail, on SQLite.
 
-Revision: 0016, after 0014.
+Revision: 0016, after 0015.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

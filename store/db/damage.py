@@ -56,11 +56,11 @@ def damaged_pictures(session: Session, digests: Collection[str] | None = None) -
         Picture.place_id,
     ).order_by(Picture.sha256)
     outside = Outside(session)
-    for row in _rows(session, query, digests):
-        if row.place_id is None:
-            yield row[0], _problem(row[0], row[1], row[2], row[3])
+    for digest, found, length, byte_count, place_id in _rows(session, query, digests):
+        if place_id is None:
+            yield digest, _problem(digest, found, length, byte_count)
         else:
-            yield from map(_problem_outside, outside.take(row.sha256, row.byte_count, row.place_id))
+            yield from map(_problem_outside, outside.take(digest, byte_count, place_id))
     yield from map(_problem_outside, outside.rest())
 
 

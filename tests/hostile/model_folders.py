@@ -45,6 +45,16 @@ def _decoy(folder: Path, name: str = "pytorch_model.bin") -> None:
     pickle_that_runs(folder / "1_Dense" / name)
 
 
+def _pickle_by_name(folder: Path) -> None:
+    edit(folder / "config.json", transformers_weights="pytorch_model.bin")
+    pickle_that_runs(folder / "pytorch_model.bin")
+
+
+def _pickled_shard(folder: Path) -> None:
+    _shards(folder, a="pytorch_model.bin")
+    pickle_that_runs(folder / "pytorch_model.bin")
+
+
 def _pickled_transformer(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
     pickle_that_runs(folder / "pytorch_model.bin")
@@ -120,14 +130,8 @@ HOSTILE: dict[str, Break] = {
     "pickle beside a decoy": _decoy,
     "pickle of another name": lambda folder: _decoy(folder, "model.pt"),
     "pickled transformer": _pickled_transformer,
-    "pickle by name": lambda folder: (
-        edit(folder / "config.json", transformers_weights="pytorch_model.bin"),
-        pickle_that_runs(folder / "pytorch_model.bin"),
-    )[0],
-    "shard as a pickle": lambda folder: (
-        _shards(folder, a="pytorch_model.bin"),
-        pickle_that_runs(folder / "pytorch_model.bin"),
-    )[0],
+    "pickle by name": _pickle_by_name,
+    "shard as a pickle": _pickled_shard,
     "shard outside": lambda folder: _shards(folder, a="../other.safetensors"),
     "missing shard": lambda folder: _shards(folder, a="other.safetensors", b="model-00002-of-00002.safetensors"),
     "code": _own_code,

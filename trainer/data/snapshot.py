@@ -91,19 +91,17 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
 
     # Reading and assigning happen in one transaction: with two trainers at once, the second reads the splits that the
     # first assigned, so the members of a group can't get different splits.
-    def write(session: Session) -> tuple[list[Member], dict[str, str], list[Pair], set[str]]:
+    def write(session: Session) -> tuple[list[Member], dict[str, str], list[Pair]]:
         lock_videos(session)
         members = members_of(split_videos(session), alike)
         set_groups(session, {member.video_id: member.group_id for member in members})
         given = assign_splits(session, assign(members), utc_now())
-        pairs = current_pairs(session)
+        return members, given, current_pairs(session)
 
+    members, given, pairs = database.transact(write)
     # Not in that transaction: other writers would wait while the thumbnails are read.
     with database.read() as session:
-        digests = {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted}
-        return members, given, pairs, unsound(session, digests)
-
-    members, given, pairs, damaged = database.transact(write)
+        damaged = unsound(session, {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted})
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
     selection = _taken(members, pairs, wanted, damaged)
     if not selection.examples:

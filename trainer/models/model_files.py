@@ -205,9 +205,9 @@ def _check_config(module: Path) -> None:
 
 
 def _is_known(model_type: object) -> bool:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415 (rarely needed; slow)
+    from transformers.models.auto import configuration_auto  # noqa: PLC0415 (rarely needed; slow)
 
-    return model_type in CONFIG_MAPPING_NAMES
+    return model_type in configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
 
 
 def _check_settings(path: Path) -> None:
