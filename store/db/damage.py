@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import LargeBinary, Row, Select, cast, func, select, union
+from sqlalchemy import LargeBinary, Select, cast, func, select, union
 from sqlalchemy.orm import Session
 
 from store.db.picture_files import Outside, ReadFile, listed_sizes
@@ -64,7 +64,7 @@ def damaged_pictures(session: Session, digests: Collection[str] | None = None) -
     yield from map(_problem_outside, outside.rest())
 
 
-def _rows(session: Session, query: Select[Any], digests: Collection[str] | None) -> Iterator[Row[Any]]:
+def _rows(session: Session, query: Select[Any], digests: Collection[str] | None) -> Iterator[Any]:
     if digests is None:
         yield from session.execute(query.execution_options(yield_per=64))
         return

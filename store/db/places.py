@@ -37,8 +37,8 @@ REQUEST_TIMEOUT = timedelta(seconds=20)
 RETRY_FOR = timedelta(seconds=30)
 """How long a request is tried again after a timeout, a lost connection, a 5xx or a SlowDown.
 
-With the last request, this is less than the minute for which other processes wait for the store's lock: a refresh checks
-thumbnails while it holds the lock."""
+With the last request, this is less than the minute for which other processes wait for the store's lock: a refresh
+checks thumbnails while it holds the lock."""
 
 _FILE = re.compile(r"[0-9a-f]{2}/((?P<whole>[0-9a-f]{64})|\.[0-9a-f]{64}\.[0-9a-f]{8}\.partial)")
 
