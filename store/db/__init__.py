@@ -6,7 +6,7 @@ from store.db.database import Database, open_database, rows_as_dicts
 from store.db.maintenance import Check, backup, check, clear_cache, vacuum
 from store.db.migrate import current_revision, head_revision
 from store.db.query import run_query
-from store.db.rows import insert, insert_for, insert_rows, update_rows
+from store.db.rows import batches, insert, insert_for, insert_rows, update_rows
 
 __all__ = [
     "Check",
@@ -14,6 +14,7 @@ __all__ = [
     "Database",
     "Showing",
     "backup",
+    "batches",
     "check",
     "clear_cache",
     "copy_store",

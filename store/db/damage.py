@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy import LargeBinary, cast, func, select, union
 from sqlalchemy.orm import Session
 
+from store.db.rows import batches
 from store.tables import Channel, Picture, Video, VideoVersion
 
 __all__ = ["DamagedPicture", "Showing", "damaged_pictures", "missing_pictures", "pictures_to_repair", "unsound"]
-
-_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,8 @@ def damaged_pictures(session: Session, digests: Collection[str] | None = None) -
             yield sha256, _problem(sha256, found, length, byte_count)
         return
     wanted = sorted(set(digests))
-    for start in range(0, len(wanted), _BATCH):
-        for sha256, found, length, byte_count in session.execute(
-            query.where(Picture.sha256.in_(wanted[start : start + _BATCH]))
-        ):
+    for batch in batches(wanted):
+        for sha256, found, length, byte_count in session.execute(query.where(Picture.sha256.in_(batch))):
             yield sha256, _problem(sha256, found, length, byte_count)
 
 

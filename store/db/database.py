@@ -28,9 +28,8 @@ from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, StoreError, StoreTooOld
 from store.urls import shown_url
 
-__all__ = ["DEFAULT_URL", "Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
+__all__ = ["Database", "advice_on_log", "mapped_errors", "open_database", "rows_as_dicts"]
 
-DEFAULT_URL = "sqlite:///thumbtune.db"
 BUSY_TIMEOUT_S = 60.0
 
 
@@ -133,9 +132,7 @@ class Database:
         return shown_url(self.url.render_as_string(hide_password=True))
 
 
-def open_database(
-    url: str = DEFAULT_URL, *, create: bool = True, read_only: bool = False, any_revision: bool = False
-) -> Database:
+def open_database(url: str, *, create: bool = True, read_only: bool = False, any_revision: bool = False) -> Database:
     """Open the store at `url`, and migrate it to the current schema.
 
     Args:

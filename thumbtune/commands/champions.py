@@ -20,10 +20,9 @@ def champions(app: App, as_json: bool) -> None:
     from store.training import scope_from_text  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from thumbtune.answers.stored import list_champions  # noqa: PLC0415
 
-    with app.open_database() as database:
-        names = channel_names(database)
-        with database.read() as session:
-            rows = list_champions(session)
+    with app.open_database() as database, database.read() as session:
+        names = channel_names(session)
+        rows = list_champions(session)
     if as_json:
         app.console.print_json({"champions": rows})
         return

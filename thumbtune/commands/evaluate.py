@@ -44,7 +44,8 @@ def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, a
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
         found = score(database, model, device, app.console, test=test)
-        names = channel_names(database)
+        with database.read() as session:
+            names = channel_names(session)
     rows = [
         (
             s.split,

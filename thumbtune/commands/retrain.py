@@ -93,7 +93,8 @@ def retrain(
         scopes = scopes_to_retrain(database, options["channels"])
         if output is not None and len(scopes) > 1:
             raise click.UsageError(f"--output takes one model, and {len(scopes)} are in use; name one with --channel.")
-        names = channel_names(database)
+        with database.read() as session:
+            names = channel_names(session)
         retrained = []
         for scope in scopes:
             inherited = inherited_settings(database, options, scope)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from store.training import channel_titles, count_test_looks, current_models, hide_run, recalls_of, scope_of
-from thumbtune.answers.stored import list_runs, run_details, with_values
+from store.training import count_test_looks, current_models, hide_run, recalls_of, scope_of
+from thumbtune.answers.stored import list_runs, run_details
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
 from thumbtune.commands.options import DEMO_MODEL, full_option, json_option, looks
 from thumbtune.console import Console, printable
-from thumbtune.scopes import scope_in_words
+from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.summary import run_in_words
 from trainer.settings import TrainSettings
 
@@ -57,9 +57,9 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
     app = ctx.find_object(App)
     assert app is not None
     with app.open_database() as database, database.read() as session:
-        rows = [with_values(row) for row in list_runs(session, sweep_id, hidden=with_hidden)]
+        rows = list_runs(session, sweep_id, hidden=with_hidden)
         looked = count_test_looks(session)
-        names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
+        names = channel_names(session)
     if as_json:
         app.console.print_json({"runs": rows, "test_looks": looked})
         return
@@ -135,7 +135,7 @@ def _share(value: float | None) -> str:
 
 
 def _sweep_line(row: dict[str, Any]) -> list[object]:
-    facts = {**row, **with_values(row)["settings"]}
+    facts = {**row, **row["settings"]}
     return [row["run_id"], row["status"], *(facts[name] for name in _OF_SWEEP)]
 
 
@@ -161,7 +161,7 @@ def _line(row: dict[str, Any]) -> list[object]:
 def _others(row: dict[str, Any]) -> str:
     """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
-    kept = with_values(row)["settings"]
+    kept = row["settings"]
     told = [
         f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
@@ -185,7 +185,7 @@ def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
     with app.open_database() as database, database.read() as session:
         found = run_details(session, run_id)
         recalls = recalls_of(session, run_id)
-        names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
+        names = channel_names(session)
         in_use = [one.scope for one in current_models(session) if one.run.id == run_id]
     facts, metrics, losses, wrong = found.facts, found.metrics, found.steps, found.errors
     if as_json:
