@@ -7,6 +7,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.console import printable
+from thumbtune.early import check_names
 from thumbtune.scopes import channel_names, scope_in_words
 
 __all__ = ["champions", "promote"]
@@ -67,13 +68,14 @@ def promote(app: App, run_id: int, reason: str, channels: tuple[str, ...], all_c
 
     The run must be done, and its model available; this is checked first.
     """
-    from trainer.runs import promote_run, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
-
     if not reason.strip():
         raise click.UsageError("--reason is empty; give a reason, or omit the option.")
     if channels and all_channels:
         raise click.UsageError("--channel and --all-channels exclude each other; give one of them.")
     with app.open_database() as database:
+        check_names(database, channels, str(run_id))
+        from trainer.runs import promote_run, scopes_to_retrain  # noqa: PLC0415
+
         scope = scopes_to_retrain(database, channels)[0] if channels else () if all_channels else None
         done = promote_run(database, run_id, reason, scope)
     if not done.changed:

@@ -17,6 +17,7 @@ from thumbtune.commands.options import (
     model_option,
     old_model,
 )
+from thumbtune.early import check_names
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.summary import meaning_of
 
@@ -41,6 +42,7 @@ def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, a
     recorded.
     """
     with app.open_database() as database:
+        check_names(database, model=model)
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
         found = score(database, model, device, app.console, test=test)

@@ -9,6 +9,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, channel_option, json_option, run_option
 from thumbtune.commands.training_options import NewFolder
+from thumbtune.early import check_names, check_output
 
 __all__ = ["export"]
 
@@ -51,8 +52,12 @@ def dataset(
         raise click.UsageError("--run and --snapshot exclude each other; give one of them.")
     if parquet and csv:
         raise click.UsageError("--parquet and --csv exclude each other; give one of them.")
+    from trainer.data import SPLIT_NAMES, check_export_folder  # noqa: PLC0415
+
     with app.open_database() as database:
-        from trainer.data import SPLIT_NAMES, export_dataset  # noqa: PLC0415 (loads datasets)
+        check_export_folder(folder, overwrite=overwrite)
+        check_names(database, channels, None if run_id is None else str(run_id))
+        from trainer.data import export_dataset  # noqa: PLC0415 (loads datasets)
 
         written = export_dataset(
             database,
@@ -89,6 +94,8 @@ def model(app: App, /, folder: Path, run_id: int | None, as_json: bool) -> None:
     The model has learnt from titles and thumbnails that belong to their creators: take care who gets DIR.
     """
     with app.open_database() as database:
+        check_output(folder)
+        check_names(database, model=None if run_id is None else str(run_id))
         from trainer.runs import export_model  # noqa: PLC0415 (loads torch)
 
         chosen = export_model(database, folder, run_id)

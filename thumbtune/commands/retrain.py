@@ -13,6 +13,7 @@ from thumbtune.commands.options import OldArgument, json_option, note_old_spelli
 from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
+from thumbtune.early import check_settings
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
@@ -84,7 +85,7 @@ def retrain(
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
         for scope in scopes_to_retrain(database, options["channels"]):
-            inherited_settings(database, options, scope)
+            check_settings(database, inherited_settings(database, options, scope).settings, output)
         synced = _sync(app, database, asked)
         if synced is not None and synced.stops_training:
             if as_json:

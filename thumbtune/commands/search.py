@@ -66,12 +66,12 @@ def search(
 
         picture = None if like is None else open_picture(database, like)
         check_names(database, channels, model)
-        from thumbtune.answers.modelled import Answerer, search_document  # noqa: PLC0415 (loads torch)
-
         if out is not None:
-            from trainer.publish import check_sheet_path  # noqa: PLC0415 (matplotlib)
+            from trainer.publish import check_sheet_path  # noqa: PLC0415 (Pillow)
 
             check_sheet_path(out)
+        from thumbtune.answers.modelled import Answerer, search_document  # noqa: PLC0415 (loads torch)
+
         answerer = Answerer(database, model, device, app.console, channels=channels)
         answer = answerer.search(str(text) if picture is None else picture, k, channels)
         found, library, used = answer.found, answer.library, answerer.used

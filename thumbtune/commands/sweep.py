@@ -13,6 +13,7 @@ from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
+from thumbtune.early import check_settings
 from trainer.settings import LARGEST_SEED, TrainSettings
 from trainer.sweep import Space, SweepSettings
 
@@ -155,6 +156,8 @@ def sweep(
         )
     settings = _settings(options, trials=trials, seeds=seeds, finalists=finalists, final_seeds=final_seeds)
     with app.open_database() as database:
+        if resume is None:
+            check_settings(database, settings.shared)
         from trainer.sweep import resume_sweep, run_sweep  # noqa: PLC0415 (loads torch)
 
         timeout_s = None if timeout is None else timeout * 60

@@ -13,10 +13,10 @@ from thumbtune.cli import App
 from thumbtune.commands.options import full_option, json_option, looks
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
-from thumbtune.early import check_names
+from thumbtune.early import check_settings
 from thumbtune.summary import meaning_of
 from trainer.errors import BadSetting
-from trainer.settings import MODEL_BESIDE_CHAMPION, READER, RECIPE, TrainSettings
+from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
@@ -57,7 +57,7 @@ def train(
         options |= _recipe(ctx)
     settings = TrainSettings(**options)
     with app.open_database() as database:
-        check_names(database, settings.channels, None if settings.model == READER else settings.model)
+        check_settings(database, settings, output)
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
         result = run_training(database, settings, output=output, progress=app.console, test=test)

@@ -18,6 +18,7 @@ from trainer.errors import DamagedModel
 from trainer.models.encoder import Encoder, Vectors, framed_source, load_clip, title_vectors
 from trainer.models.families import named_parameters
 from trainer.models.fingerprints import fingerprint, fingerprints
+from trainer.models.hub_names import cached_folder
 from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
 from trainer.models.titles import language_of, text_limit, token_counts
@@ -384,14 +385,7 @@ def _folder(name: str) -> Path | None:
     folder = local_folder(name)
     if folder is not None:
         return folder
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (a local folder does not need it)
-
-    full = name if "/" in name else f"sentence-transformers/{name}"
-    try:
-        return Path(snapshot_download(full, local_files_only=True))
-    except (OSError, ValueError):
-        # Not in the cache, or not a valid hub name.
-        return None
+    return cached_folder(name)
 
 
 def _version(distribution: str) -> str | None:

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
-from trainer.errors import DamagedModel, NoNetwork, UnknownModel
+from trainer.errors import DamagedModel
+from trainer.models.hub_names import hub_has, not_reachable
 from trainer.models.model_folders import model_folder
 from trainer.quiet import quiet_libraries
 
 __all__ = ["load_model"]
 
-logger = logging.getLogger(__name__)
-
-_HUB_TIMEOUT_S = 10.0
 _NAMES_SHOWN = 5
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -50,7 +40,7 @@ def load_model(name: str, device: str, *, option: str, text_only: bool = False) 
         DamagedModel: files are missing, unreadable or not in safetensors, or tensors are missing or unexpected.
     """
     folder = model_folder(name, option)
-    cached_only = folder is None and not _hub_has(name, option)
+    cached_only = folder is None and not hub_has(name, option)
     with _mapped(name, option), quiet_libraries(), _loading_reports() as reports:
         model = SentenceTransformer(
             name if folder is None else str(folder),
@@ -111,29 +101,6 @@ def _is_unused(key: str) -> bool:
     return "position_ids" in key or key.startswith("lm_head.")
 
 
-def _hub_has(name: str, option: str) -> bool:
-    """Whether the hub has the model; False if it can't be reached.
-
-    Asks once, with a short timeout. The libraries would retry for over a minute.
-
-    Raises:
-        UnknownModel: the hub does not have the model, or does not give access to it.
-    """
-    full = name if "/" in name else f"sentence-transformers/{name}"
-    try:
-        HfApi().model_info(full, timeout=_HUB_TIMEOUT_S)
-    except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
-        raise UnknownModel(
-            f"the hub has no model {full}, or gives no access to it; check the name, or give a folder with {option}"
-        ) from error
-    except Exception:
-        # Offline mode, a refused connection, a timeout and a DNS failure have different exception classes, which depend
-        # on the HTTP library of the installed hub client. The model may still be in the cache.
-        logger.info("the model hub can't be reached", exc_info=True)
-        return False
-    return True
-
-
 @contextmanager
 def _mapped(name: str, option: str) -> Iterator[None]:
     """Convert the model libraries' errors to `trainer.errors`."""
@@ -144,11 +111,7 @@ def _mapped(name: str, option: str) -> Iterator[None]:
     except Exception as error:
         # transformers raises OSError for a missing file, an unsafe format and an unreachable hub.
         if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) for cause in _causes(error)):
-            base = " or --title-model base" if option == "--title-model" else ""
-            raise NoNetwork(
-                f"{name} is not in the local cache and the model hub can't be reached; "
-                f"connect once to download it, or name a local folder with {option}{base}"
-            ) from error
+            raise not_reachable(name, option) from error
         raise DamagedModel(_damaged(name, error, option)) from error
 
 
