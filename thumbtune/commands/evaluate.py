@@ -52,7 +52,7 @@ def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, a
         (
             s.split,
             s.direction.replace("_", " "),
-            s.scope,
+            names.get(s.scope, s.scope),
             s.metric.name,
             s.metric.value,
             _interval(s.metric.low, s.metric.high),

@@ -201,7 +201,8 @@ def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
         return
     app.console.table(("fact", "value"), [(name, _short(value)) for name, value in facts.items()])
     if metrics:
-        app.console.table(tuple(metrics[0]), [tuple(row.values()) for row in metrics], title="metrics")
+        lines = [tuple({**row, "scope": names.get(row["scope"], row["scope"])}.values()) for row in metrics]
+        app.console.table(tuple(metrics[0]), lines, title="metrics")
     if losses:
         app.console.say(f"loss: {losses[0]['loss']:.4f} at step 1, {losses[-1]['loss']:.4f} at step {len(losses)}")
     for split, rows in wrong.items():

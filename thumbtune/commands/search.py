@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
 from thumbtune.early import check_names
+from thumbtune.scopes import channel_names
 from thumbtune.summary import trust_in
 
 if TYPE_CHECKING:
@@ -77,7 +79,9 @@ def search(
         found, library, used = answer.found, answer.library, answerer.used
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
         trust = trust_in(database, used.run_id, used.name)
-    _report(app.console, found, library, drawn)
+        with database.read() as session:
+            names = channel_names(session)
+    _report(app.console, found, library, names, drawn)
     app.console.note(trust)
     if as_json:
         document = search_document(answer, used, text, like)
@@ -153,7 +157,9 @@ def _url(video_id: str) -> str | None:
     return f"https://youtu.be/{video_id}"
 
 
-def _report(console: Console, found: list[Found], library: Library, drawn: Path | None) -> None:
+def _report(
+    console: Console, found: list[Found], library: Library, names: Mapping[str, str], drawn: Path | None
+) -> None:
     if library.left_out:
         n = len(library.left_out)
         console.note(
@@ -166,7 +172,7 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
         [
             rank,
             answer.pair.video_id,
-            *([answer.pair.channel_id] if several else []),
+            *([names.get(answer.pair.channel_id, answer.pair.channel_id)] if several else []),
             f"{answer.score:.3f}",
             answer.pair.title,
             _url(answer.pair.video_id),

@@ -40,6 +40,7 @@ __all__ = ["sync"]
     "Stored thumbnails change with the next --refresh.",
 )
 @click.option("--skip-busy", is_flag=True, help="Skip channels that another process, such as 'watch', is syncing.")
+@click.option("--wide", is_flag=True, help="Show every channel and every column on a terminal.")
 @json_option
 @click.pass_obj
 def sync(
@@ -51,6 +52,7 @@ def sync(
     min_duration: int | None,
     thumbnail: str | None,
     skip_busy: bool,
+    wide: bool,
     as_json: bool,
 ) -> int:
     """Bring channels' videos and thumbnails up to date.
@@ -72,7 +74,7 @@ def sync(
     options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
     asked = read_request(channels, file, app.config.values.get("channels", ()))
     with app.open_database(create=bool(asked.names)) as database:
-        done = sync_channels(app.console, database, asked, options)
+        done = sync_channels(app.console, database, asked, options, wide=wide)
     if as_json:
         app.console.print_json({"channels": done.as_list()})
     return done.exit_code
