@@ -206,12 +206,11 @@ def _tell(console: Console, reports: Sequence[SyncReport], pairs: Mapping[str, i
     if any(report.id is not None for report in reports):
         console.say(_meaning(reports, pairs))
     shown = list(reports)
-    if brief and len(reports) > _MOST_SHOWN:
-        # Those that a person has to look at come first.
-        shown.sort(key=lambda report: (report.exit_code == 0, not report.new, not report.changed))
-        del shown[_MOST_SHOWN:]
+    if brief:
+        # Those that failed come first.
+        shown = sorted(filter(_is_news, reports), key=lambda report: report.exit_code == 0)[:_MOST_SHOWN]
     _print_table(console, shown, brief=brief)
-    if len(shown) < len(reports):
+    if shown and len(shown) < len(reports):
         console.note(f"and {len(reports) - len(shown)} more channels; --wide or 'thumbtune channels' shows all")
     for report in shown:
         kept_out = [f"{count} {_reason(kind, count)}" for kind, count in report.not_pairs.items() if count]
@@ -227,6 +226,11 @@ def _tell(console: Console, reports: Sequence[SyncReport], pairs: Mapping[str, i
             console.note(f"note: {notice}")
         if report.error is not None:
             console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
+
+
+def _is_news(report: SyncReport) -> bool:
+    found = (report.new, report.changed, report.gone, report.pictures_fetched, report.pictures_failed)
+    return report.exit_code != 0 or any(found)
 
 
 def _print_table(console: Console, reports: Sequence[SyncReport], *, brief: bool) -> None:

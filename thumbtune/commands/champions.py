@@ -28,7 +28,7 @@ def champions(app: App, as_json: bool) -> None:
         app.console.print_json({"champions": rows})
         return
     if not rows:
-        app.console.say("no trained run is in use yet; run 'thumbtune train' first")
+        app.console.say("no trained run is in use; run 'thumbtune train', or 'thumbtune runs promote ID'")
         return
     app.console.table(
         ("run", "channels", "in use from", "until", "valid recall@1", "test recall@1", "reason"),

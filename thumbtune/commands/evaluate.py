@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ from thumbtune.commands.options import (
     full_option,
     json_option,
     looks,
+    model_in_words,
     model_option,
     old_model,
 )
@@ -54,21 +54,22 @@ def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, a
             s.direction.replace("_", " "),
             names.get(s.scope, s.scope),
             s.metric.name,
-            s.metric.value,
+            f"{s.metric.value:.3f}",
             _interval(s.metric.low, s.metric.high),
             s.metric.n,
         )
         for s in found.scores.scores
         if full or (s.scope == "all" and s.metric.name == "recall@1")
     ]
+    name = found.name if found.run_id is not None else model_in_words(found.name)
     held_out = next((s for split in ("test", "valid") for s in found.scores.scores if _is_main(s, split)), None)
     if held_out is not None:
-        n, name = held_out.metric.n, found.name if found.run_id is not None else PurePath(found.name).name
+        n = held_out.metric.n
         app.console.say(meaning_of(name, round(held_out.metric.value * n), n, held_out.split))
     app.console.table(
         ("split", "direction", "channels", "metric", "value", "95 % interval", "n"),
         rows,
-        title=f"{found.name} on snapshot {found.snapshot_id}",
+        title=f"{found.name} on snapshot {found.snapshot_id}" if full else None,
     )
     counted = ", ".join(f"{n} {split}" for split, n in found.rows.items())
     whose = scope_in_words(found.channels, names)

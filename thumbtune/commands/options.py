@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import click
@@ -20,6 +20,7 @@ __all__ = [
     "full_option",
     "json_option",
     "looks",
+    "model_in_words",
     "model_option",
     "note_old_spelling",
     "old_model",
@@ -138,6 +139,11 @@ def _named_model(ctx: click.Context, _: click.Parameter, value: str | None) -> s
 def resolved_model(name: str | None) -> str | None:
     """Return the folder of the small model that ships with thumbtune for `demo`; any other name stays."""
     return str(DEMO_MODEL) if name == "demo" else name
+
+
+def model_in_words(name: str) -> str:
+    """Return a model's name for a table: `demo`, a hub name without its owner, or the last part of a folder's path."""
+    return "demo" if name == str(DEMO_MODEL) else PurePath(name).name or name
 
 
 class OldArgument(click.Argument):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from store.training import count_test_looks, current_models, hide_run, recalls_o
 from thumbtune.answers.stored import list_runs, run_details
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
-from thumbtune.commands.options import DEMO_MODEL, full_option, json_option, looks
+from thumbtune.commands.options import full_option, json_option, looks, model_in_words
 from thumbtune.console import Console, printable
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.summary import run_in_words
@@ -124,7 +124,7 @@ def _short_line(row: dict[str, Any], names: dict[str, str]) -> list[object]:
         f"{row['run_id']} *" if row["in_use"] else str(row["run_id"]),
         str(row["started_at"])[:10],
         printable(scope_in_words(row["scope"], names), limit=12),
-        "demo" if row["base_model"] == str(DEMO_MODEL) else printable(PurePath(row["base_model"]).name, limit=13),
+        printable(model_in_words(row["base_model"]), limit=13),
         row["n_valid"],
         figures,
     ]
@@ -226,7 +226,7 @@ def _summarise(
     lines: list[tuple[str, object]] = [
         ("status", facts["status"]),
         ("started", facts["started_at"]),
-        ("base model", facts["base_model"]),
+        ("base model", model_in_words(facts["base_model"])),
         ("trained", facts["trained"]),
         ("channels", scope_in_words(scope_of(facts["settings"]), names)),
         ("in use for", "; ".join(scope_in_words(scope, names) for scope in in_use) or "nothing"),

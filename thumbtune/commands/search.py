@@ -167,11 +167,13 @@ def _report(
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
     several = len({pair.channel_id for pair in library.pairs}) > 1
-    columns = ["rank", "id", *(["channel"] if several else []), "score", "title", "url"]
+    # A terminal has no room for both: a URL does wherever an id is taken.
+    with_id = not console.on_terminal or any(_url(answer.pair.video_id) is None for answer in found)
+    columns = ["rank", *(["id"] if with_id else []), *(["channel"] if several else []), "score", "title", "url"]
     rows = [
         [
             rank,
-            answer.pair.video_id,
+            *([answer.pair.video_id] if with_id else []),
             *([names.get(answer.pair.channel_id, answer.pair.channel_id)] if several else []),
             f"{answer.score:.3f}",
             answer.pair.title,

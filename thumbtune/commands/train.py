@@ -92,11 +92,12 @@ def report(console: Console, result: TrainResult, *, full: bool = False) -> None
         n = result.examples[held_out]
         right, before = (round(scores[held_out]["recall@1"] * n) for scores in (tuned, base))
         console.say(meaning_of(f"run {result.run_id}", right, n, held_out, before))
-    share = 100 * result.trainable / result.total
-    console.say(
-        f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
-        f"on snapshot {result.snapshot_id}"
-    )
+    if full:
+        share = 100 * result.trainable / result.total
+        console.say(
+            f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
+            f"on snapshot {result.snapshot_id}"
+        )
     beside = None if result.champion is None else result.champion.table()
     rows = [
         (
