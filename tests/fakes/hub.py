@@ -1,7 +1,7 @@
-"""A stand-in for the Hugging Face Hub on loopback, with the endpoints that its Python library uses for a push.
+"""A stand-in for the Hugging Face Hub on loopback, with the endpoints that its Python library uses for push and download.
 
-Supports accounts, public and private repositories, small files in a commit, large files with the LFS protocol, and
-error responses. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
+Supports accounts, public and private repositories, small files in a commit, large files with the LFS protocol,
+downloads, and error responses. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 LARGE = (".safetensors", ".parquet")
 _FRONT = re.compile(r"^---\n(.*?)\n---\n", re.DOTALL)
@@ -75,7 +76,8 @@ _STEPS = (
     ("preupload", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/preupload/main")),
     ("tree", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/tree/main")),
     ("commit", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/commit/main")),
-    ("info", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)")),
+    ("info", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)(?:/revision/main)?")),
+    ("resolve", re.compile(r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/0{40}/(?P<file>.+)")),
     ("batch", re.compile(r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch")),
     ("blob", re.compile(r"/lfs/(?P<oid>[0-9a-f]{64})")),
 )
@@ -86,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        self._serve()
+
+    def do_HEAD(self) -> None:
         self._serve()
 
     def do_POST(self) -> None:
@@ -111,6 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             self._send(status, {"error": f"planned, to {self.headers.get('Authorization')}"})
+            return
+        if step == "resolve":
+            self._resolve(**parts)
             return
         if step != "blob" and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._send(401, {"error": "Invalid username or password."}, "Invalid credentials in Authorization header")
@@ -152,6 +160,17 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, {"error": "Repository not found"}
         files = [{"rfilename": file} for file in found.files]
         return 200, {"id": name, "private": found.private, "sha": "0" * 40, "siblings": files, "tags": []}
+
+    def _resolve(self, name: str, dataset: str | None, file: str) -> None:
+        """Send a file, or with HEAD what is known about it; anyone may read it."""
+        content = self.hub.repositories["dataset" if dataset else "model", name].files[unquote(file)]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
 
     def _create(self, body: bytes) -> Answer:
         wanted = json.loads(body)
