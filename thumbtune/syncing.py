@@ -94,7 +94,7 @@ channels_file_option = click.option(
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="A file of channels, one a line; # begins a comment.",
+    help="A file with one channel on each line; # starts a comment.",
 )
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub on loopback, with the endpoints that its Python library uses for push and download.
+"""A stand-in for the Hugging Face Hub on loopback: the endpoints that its library uses to push and to download.
 
 Supports accounts, public and private repositories, small files in a commit, large files with the LFS protocol,
 downloads, and error responses. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
@@ -74,7 +74,7 @@ _STEPS = (
     ("create", re.compile(r"/api/repos/create")),
     ("validate", re.compile(r"/api/validate-yaml")),
     ("preupload", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/preupload/main")),
-    ("tree", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/tree/main")),
+    ("tree", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/tree/(?:main|0{40})")),
     ("commit", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/commit/main")),
     ("info", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)(?:/revision/main)?")),
     ("resolve", re.compile(r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/0{40}/(?P<file>.+)")),

@@ -27,9 +27,10 @@ __all__ = ["channels"]
 @json_option
 @click.pass_context
 def channels(ctx: click.Context, as_json: bool) -> None:
-    """List the channels in the store, add, pause or remove some.
+    """List, add, pause and remove channels.
 
-    Pairs are the videos that can be trained on; units are the quota units of all syncs of the channel.
+    In the list, "pairs" is the number of videos that can be trained on, and "units" is the number of quota units that
+    all syncs of the channel have cost.
     """
     app = ctx.find_object(App)
     assert app is not None
@@ -41,7 +42,7 @@ def channels(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def list_(app: App, as_json: bool) -> None:
-    """List the channels in the store, as 'thumbtune channels' does."""
+    """List the channels in the store. 'thumbtune channels' does the same."""
     _list(app, as_json=as_json)
 
 
@@ -50,10 +51,10 @@ def list_(app: App, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
-    """Add the channels that a FILE names, one a line, or CHANNELs, to those that 'sync' and 'watch' keep up to date.
+    """Add channels to those that 'sync' and 'watch' keep up to date.
 
-    A channel that the store does not know yet costs a quota unit. A paused channel is resumed. Exit code 1 means that
-    some channel could not be added; the others are.
+    Name the channels, or a FILE with one channel on each line. A channel that is new to the store costs one quota unit.
+    A paused channel is resumed. Exit code 1 means that some channels could not be added; the others were.
     """
     from collector.sync import add_channels  # noqa: PLC0415 (aiohttp is slow to import)
     from store.youtube import pause_channel  # noqa: PLC0415
@@ -81,12 +82,15 @@ def _is_file(name: str) -> bool:
     return not name.startswith("@") and Path(name).is_file()
 
 
-@channels.command(short_help="Leave channels out of syncs that do not name them.")
+@channels.command(short_help="Stop syncing channels until they are resumed.")
 @click.argument("names", metavar="CHANNEL...", nargs=-1, required=True)
 @json_option
 @click.pass_obj
 def pause(app: App, names: tuple[str, ...], as_json: bool) -> None:
-    """Leave channels out of 'sync', 'retrain' and 'watch' unless they are named. Nothing is deleted."""
+    """Stop syncing channels until 'thumbtune channels resume'. Nothing is deleted.
+
+    'sync', 'retrain' and 'watch' skip a paused channel unless you name it.
+    """
     from store.types import utc_now  # noqa: PLC0415
 
     _set_paused(app, names, utc_now(), as_json=as_json)
@@ -175,9 +179,9 @@ def _list(app: App, *, as_json: bool) -> None:
 def remove(ctx: click.Context, channel: str, purge: bool, keep_runs: bool, yes: bool, as_json: bool) -> int:
     """Stop syncing a channel; with --purge, delete all data of it.
 
-    CHANNEL is as in 'thumbtune sync'. Without --purge, nothing is deleted: 'sync', 'retrain' and 'watch' leave the
-    channel out unless they name it, and its videos, thumbnails and history stay, also for training. 'thumbtune channels
-    resume' takes it back.
+    CHANNEL is as in 'thumbtune sync'. Without --purge, nothing is deleted: the channel is paused, as by
+    'thumbtune channels pause', and its videos, thumbnails and history stay in the store and are still used for
+    training.
 
     --purge deletes its videos, thumbnails, history, counts and cached vectors. The command lists what it deletes, and
     asks for confirmation. Training runs keep their settings, recalls and ranks, by video ids; without --keep-runs, they

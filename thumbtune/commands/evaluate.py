@@ -28,18 +28,19 @@ __all__ = ["evaluate"]
 
 
 @click.command()
-@model_option(default="the newest run that is done")
+@model_option(default="the newest finished run")
 @click.argument("old", cls=OldArgument, required=False, expose_value=False, callback=old_model("the argument"))
-@click.option("--test", is_flag=True, help="Score on the test split too; each look is counted in the store.")
+@click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
 @device_option()
 @full_option
 @json_option
 @click.pass_obj
 def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, as_json: bool) -> None:
-    """Score a run's model on its own snapshot, or any model on the newest snapshot of all channels.
+    """Measure how often a model picks the right title.
 
-    Nothing is written but a look at the test split. For a run, the output says whether the figures equal those
-    recorded.
+    A run's model is scored on the pairs of its own snapshot, any other model on the newest snapshot of all channels.
+    For a run, the output also says whether the figures equal the recorded ones. Except for looks at the test split,
+    nothing is recorded.
     """
     with app.open_database() as database:
         check_names(database, model=model)

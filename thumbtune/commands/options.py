@@ -58,7 +58,7 @@ json_option = click.option(
 )
 
 
-full_option = click.option("--full", is_flag=True, help="Show everything that is known, not only the summary.")
+full_option = click.option("--full", is_flag=True, help="Show all figures, not only the summary.")
 
 
 def looks(n: int) -> str:
@@ -77,7 +77,7 @@ def channel_option(default: str = "all channels") -> Callable[[F], F]:
         "channels",
         multiple=True,
         metavar="ID|@HANDLE",
-        help=f"Use only this channel's pairs (repeatable).  [default: {default}]",
+        help=f"Use only the pairs of this channel (repeatable).  [default: {default}]",
     )
 
 
@@ -97,7 +97,7 @@ def run_option(help_text: str) -> Callable[[F], F]:
     return click.option("--run", "run_id", type=int, metavar="N", help=help_text)
 
 
-def model_option(default: str = "the model in use") -> Callable[[F], F]:
+def model_option(default: str = "the current model") -> Callable[[F], F]:
     """Add `--model`, and `--run` as its old name.
 
     Args:
@@ -107,8 +107,8 @@ def model_option(default: str = "the model in use") -> Callable[[F], F]:
         "--model",
         metavar="RUN|NAME|DIR",
         callback=_named_model,
-        help=f"The model: a run's (N), a run's base model (N:base), a hub name, a folder, or demo, which ships "
-        f"with thumbtune.  [default: {default}]",
+        help=f"The model: N for run N's model, N:base for its base model, a Hugging Face Hub name, a folder, or demo "
+        f"for the small one that ships with thumbtune.  [default: {default}]",
     )
     old = click.option("--run", "old_run", hidden=True, expose_value=False, callback=old_model("--run"))
     return lambda command: described(old(command))

@@ -21,19 +21,19 @@ _public_option = click.option("--public", is_flag=True, help="Make a new reposit
 def push() -> None:
     """Push a run's model, or the dataset, to the Hugging Face Hub.
 
-    A new repository is private unless you use --public; an existing public one is refused unless you do. The token is
-    that of 'hf auth login', or HF_TOKEN.
+    A new repository is private unless you give --public. Without --public, nothing is pushed to an existing public
+    repository. The token is that of 'hf auth login', or HF_TOKEN.
     """
 
 
-@push.command(short_help="Push a snapshot, titles and thumbnails included.")
+@push.command(short_help="Push pairs with their thumbnails.")
 @_repo_argument
-@run_option("The snapshot that run N trained on.  [default: all current pairs]")
+@run_option("The pairs that run N was trained on.  [default: all current pairs]")
 @_public_option
 @json_option
 @click.pass_obj
 def dataset(app: App, /, public: bool, **options: Any) -> None:
-    """Push a snapshot, titles and thumbnails included, as REPO (OWNER/NAME, or NAME for your own account)."""
+    """Push pairs with their thumbnails to REPO (OWNER/NAME, or NAME for your own account)."""
     readers = "everyone" if public else "only people with access"
     app.console.note(f"the dataset contains titles and thumbnails that belong to their creators; {readers} can read it")
     _push(app, "dataset", "snapshot {}", public=public, **options)
@@ -41,12 +41,12 @@ def dataset(app: App, /, public: bool, **options: Any) -> None:
 
 @push.command(short_help="Push a run's whole model.")
 @_repo_argument
-@run_option("Run N's model.  [default: the champion's]")
+@run_option("Run N's model.  [default: the current model]")
 @_public_option
 @json_option
 @click.pass_obj
 def model(app: App, /, **options: Any) -> None:
-    """Push a run's whole model as REPO (OWNER/NAME, or NAME for your own account)."""
+    """Push a run's whole model to REPO (OWNER/NAME, or NAME for your own account)."""
     _push(app, "model", "run {}'s model", **options)
 
 

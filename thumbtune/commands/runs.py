@@ -46,11 +46,10 @@ _REMOVED = "(removed)"
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool, as_json: bool) -> None:
-    """List, show, compare and plot training runs, promote one, or hide one.
+    """List, show and compare training runs, and choose the current model.
 
-    In the list, * is a run in use; then follow the date, the channels and the base model, the number of valid
-    thumbnails, and the share of them whose title is ranked first: by the base model -> by the trained one, with its
-    95 % interval.
+    In the list, * marks a current model. "n valid" is the number of held-out thumbnails, and "recall@1" the share of
+    them for which the right title is ranked first: by the base model -> by the trained model, with its 95 % interval.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -107,9 +106,7 @@ def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) ->
             told = f"run {row['run_id']} {row['status']}: {row['error']}"
             console.say(printable(told, limit=79) if console.on_terminal else told)
     if console.on_terminal and any(row["error"] for row in rows):
-        console.note(
-            "'thumbtune runs show ID' shows an error whole, 'thumbtune runs hide ID' takes the run off this list"
-        )
+        console.note("'thumbtune runs show ID' shows the whole error; 'thumbtune runs hide ID' hides the run")
     if looked:
         console.say(looks(looked))
 
@@ -175,13 +172,17 @@ def _rounded(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-@runs.command(short_help="Show everything recorded about a run.")
+@runs.command(short_help="Show a run.")
 @click.argument("run_id", metavar="ID", type=int)
 @full_option
 @json_option
 @click.pass_obj
 def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
-    """Show run ID; with --full its settings, versions, metrics, losses, and the titles that it ranks wrong."""
+    """Show a summary of run ID.
+
+    --full shows its settings, library versions, metrics and losses, and the thumbnails for which it picks a wrong
+    title.
+    """
     with app.open_database() as database, database.read() as session:
         found = run_details(session, run_id)
         recalls = recalls_of(session, run_id)
@@ -242,13 +243,13 @@ def _summarise(
     console.note(f"'thumbtune runs show {facts['run_id']} --full' shows everything recorded")
 
 
-@runs.command(short_help="Take a run off the list.")
+@runs.command(short_help="Hide a run from the list.")
 @click.argument("run_id", metavar="ID", type=int)
-@click.option("--undo", is_flag=True, help="Put it back.")
+@click.option("--undo", is_flag=True, help="List the run again.")
 @json_option
 @click.pass_obj
 def hide(app: App, run_id: int, undo: bool, as_json: bool) -> None:
-    """Take run ID off the list of 'thumbtune runs', such as one that failed. Nothing is deleted."""
+    """Hide run ID, such as a failed one, from the list of 'thumbtune runs'. Nothing is deleted."""
     with app.open_database() as database, database.write() as session:
         hide_run(session, run_id, hidden=not undo)
     app.console.say(f"run {run_id} is {'listed again' if undo else 'hidden'}")
@@ -275,7 +276,8 @@ def _short(value: object) -> object:
 def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
     """Compare two runs' models on the thumbnails that both ranked; N:base is the base model as run N scored it.
 
-    Recall@1 by the exact McNemar test: only thumbnails that one model gets right and the other wrong count.
+    The difference in recall@1 is tested with the exact McNemar test, in which only the thumbnails count that one model
+    gets right and the other wrong.
     """
     from trainer.scoring import compare as look  # noqa: PLC0415 (loads SciPy)
 
@@ -333,10 +335,10 @@ def _tell(console: Console, found: Compared) -> None:
 @json_option
 @click.pass_obj
 def plot(app: App, out: Path, as_json: bool) -> None:
-    """Draw recall@1 of all finished runs but sweeps' trials over time, and the losses of the newest.
+    """Draw recall@1 of all finished runs over time, and the losses of the newest run.
 
-    Tuned models on valid and test with their 95 % intervals, their bases as dashed lines, a star on each run that is or
-    was the champion.
+    The plot shows the trained models on the valid and test splits with 95 % intervals, their base models as dashed
+    lines, and a star for each run that is or was the current model. A sweep's trials are left out.
     """
     from trainer.publish import plot_runs  # noqa: PLC0415 (loads NumPy)
 

@@ -26,7 +26,9 @@ __all__ = ["search"]
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--like", metavar="IMAGE", help="Search by a picture instead: a file, or the id of a video in the store.")
+@click.option(
+    "--like", metavar="IMAGE", help="Search by an image instead: a file, or the id or URL of a video in the store."
+)
 @click.option("--words", metavar="TEXT", help="Search for thumbnails on which all of these words were read.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of results.")
 @click.option(
@@ -50,11 +52,11 @@ def search(
     device: str,
     as_json: bool,
 ) -> None:
-    """Find the thumbnails that show TEXT, that are like IMAGE, or that have words on them.
+    """Find the thumbnails that show TEXT, look like IMAGE, or have certain words on them.
 
-    The library is every current pair in the store. Scores are cosine similarities: they rank the results of one
-    search, and are not comparable between searches. A video named by its id is not among the results. --words needs no
-    model: it looks in what the reader has read ('thumbtune train --with-reader' reads all thumbnails), newest first.
+    All current pairs in the store are searched. Scores are cosine similarities, which can't be compared between
+    searches. A video that is given with --like is not among its own results. --words needs no model: it searches the
+    words that 'thumbtune train --with-reader' has read on thumbnails, newest videos first.
     """
     if sum(given is not None for given in (text, like, words)) != 1:
         raise click.UsageError("give TEXT to search for, --like IMAGE, or --words TEXT: one of them.")

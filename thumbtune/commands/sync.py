@@ -30,14 +30,14 @@ __all__ = ["sync"]
     "--min-duration",
     type=click.IntRange(0, 604_800),
     metavar="SECONDS",
-    help="Shorter videos are shorts, which are not used for training. From there to 181, and at 180 and 181 by "
-    "default, the channel's list of Shorts decides; 0 counts Shorts, too. Kept for later syncs; 181 for a new channel.",
+    help="Videos shorter than this are Shorts, which are not used for training. Up to 181 s (by default, for 180 and "
+    "181 s), the channel's list of Shorts decides; 0 uses Shorts, too. Kept for later syncs; 181 for a new channel.",
 )
 @click.option(
     "--thumbnail",
     type=click.Choice(["high", "maxres", "standard", "medium", "default", "best"]),
-    help="The size to fetch; if it is missing, another size is used. Kept for later syncs; high for a new channel. "
-    "Stored thumbnails change with the next --refresh.",
+    help="The thumbnail size to fetch; if it is missing, another size is used. Kept for later syncs; high for a new "
+    "channel. Stored thumbnails are replaced by the next --refresh.",
 )
 @click.option("--skip-busy", is_flag=True, help="Skip channels that another process, such as 'watch', is syncing.")
 @click.option("--wide", is_flag=True, help="Show every channel and every column on a terminal.")
@@ -57,10 +57,10 @@ def sync(
 ) -> int:
     """Bring channels' videos and thumbnails up to date.
 
-    CHANNEL is a channel's id (UC...), its handle (@name) or its URL. Without CHANNEL, every channel in the store is
-    synced that is not paused. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units.
-    A handle is looked up again after 24 hours, for a unit: if it names another channel now, that one is synced, and a
-    note says so.
+    CHANNEL is a channel's id (UC...), its handle (@name) or its URL. Without CHANNEL, every channel in the store that
+    is not paused is synced. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units.
+    Every 24 hours, a handle is looked up again, which costs one unit. If it belongs to another channel now, that
+    channel is synced, with a note.
 
     The environment variable YOUTUBE_API_KEY holds the API key. Exit code 3 means that the sync stopped early (quota
     spent, interrupted, some thumbnails failed); everything so far is kept, and the next sync continues.

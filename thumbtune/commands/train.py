@@ -30,9 +30,9 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 @click.command()
 @training_options(defaults=True)
-@click.option("--test", is_flag=True, help="Score on the test split too; each look is counted in the store.")
+@click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
-@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
+@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
 @full_option
 @json_option
 @click.pass_context
@@ -41,13 +41,13 @@ def train(
 ) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
-    Each thumbnail and title goes through the model's towers only once: the resulting vectors are kept in the store, so
-    that later runs take seconds. A run keeps only the tensors that it trained; --output writes the whole
-    model as a folder that SentenceTransformer(DIR) loads.
+    Each thumbnail and title is encoded only once: the vectors are kept in the store, so later runs take seconds. A run
+    keeps only the tensors that it trained; --output writes the whole model to a folder that SentenceTransformer(DIR)
+    loads.
 
-    The default fits a map from titles to thumbnails in closed form, in milliseconds; --recipe trains as published.
-    While no trained model is in use, one that is better than its base model on held-out pairs comes into use. Later
-    ones come into use by 'thumbtune retrain' or 'thumbtune runs promote'.
+    By default, a linear map from titles to thumbnails is fitted in closed form, which takes milliseconds; --recipe
+    trains as published. The first trained model that is better than its base model on held-out pairs becomes the
+    current model, which 'search' and 'match' use. Later, 'thumbtune retrain' and 'thumbtune runs promote' change it.
     """
     app = ctx.find_object(App)
     assert app is not None
