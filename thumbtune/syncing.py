@@ -114,7 +114,7 @@ def channels_in(file: Path) -> list[str]:
     names = [re.split(r"(?:^|\s)#", line)[0].strip() for line in lines]
     found = [name for name in names if name]
     if not found:
-        raise click.UsageError(f"{file} names no channel; write one a line, such as @HANDLE.")
+        raise click.UsageError(f"{file} names no channel; write one on each line, such as @HANDLE.")
     return found
 
 

@@ -238,7 +238,7 @@ def _purge(app: App, channel: str, *, keep_runs: bool, yes: bool, as_json: bool)
             app.console.say(f"the channel is removed, but the file still holds traces of it: {error}")
             app.console.say("run 'thumbtune db vacuum' when no other process uses the store")
     if not database.is_sqlite:
-        app.console.say("PostgreSQL frees the space by itself; VACUUM FULL overwrites it (see docs/terms.md)")
+        app.console.say("PostgreSQL frees the space by itself; VACUUM FULL does it at once (see docs/terms.md)")
     if as_json:
         app.console.print_json({"removed": asdict(contents), "kept_runs": keep_runs, "rewritten": rewritten})
     return 0 if rewritten else 1

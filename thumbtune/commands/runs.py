@@ -302,7 +302,7 @@ def _tell(console: Console, found: Compared) -> None:
     sides = f"A = {found.a.name} ranked {found.a.ranked}, B = {found.b.name} {found.b.ranked}"
     console.say(f"{found.split}: {test.n} thumbnails in common ({sides})")
     if not found.same_pool:
-        console.say("the two runs ranked different sets of titles, so their ranks are not quite comparable")
+        console.say("the two runs ranked different sets of titles, so their ranks can't be compared exactly")
     hits_a, hits_b = test.both + test.only_a, test.both + test.only_b
     console.say(f"recall@1: A {hits_a / test.n:.3f}, B {hits_b / test.n:.3f}")
     console.say(f"right with A only: b = {test.only_a}; with B only: c = {test.only_b}; exact McNemar p = {test.p:.4g}")

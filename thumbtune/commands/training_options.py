@@ -66,8 +66,8 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--train",),
         {
             "metavar": "WHAT",
-            "help": "What to train: ridge (a linear map from titles to thumbnails, in closed form), projection, all, lora, "
-            "or a regular expression that matches parameter names.",
+            "help": "What to train: ridge (a linear map from titles to thumbnails, in closed form), projection, all, "
+            "lora, or a regular expression that matches parameter names.",
         },
     ),
     (
@@ -85,7 +85,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--title-model",),
         {
             "metavar": "NAME|DIR|base",
-            "help": "The model that compares titles for least-similar and hard, or base for the base model's text tower.",
+            "help": "The model that compares titles for least-similar and hard; base is the base model's text tower.",
         },
     ),
     (
@@ -93,7 +93,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--hard-max-similarity",),
         {
             "type": float,
-            "help": "With hard: the largest cosine similarity of a wrong title; more similar titles may be paraphrases.",
+            "help": "With hard: the largest cosine similarity of a wrong title; closer titles may be paraphrases.",
         },
     ),
     ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "How many times to go through the training pairs."}),
@@ -103,7 +103,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--lr",),
         {
             "type": float,
-            "help": "The learning rate at the start; it falls linearly to 0. By default, it follows the projections' size.",
+            "help": "The learning rate at the start; it falls linearly to 0. Default: by the projections' size.",
         },
     ),
     (
@@ -155,8 +155,8 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--text-model",),
         {
             "metavar": "NAME|DIR",
-            "help": "A sentence model that embeds titles instead of the base model; with the reader, the one that compares "
-            "words with titles.",
+            "help": "A sentence model that embeds titles instead of the base model; with the reader, the model that "
+            "compares words with titles.",
         },
     ),
     ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),
