@@ -180,6 +180,10 @@ def test_a_dataset_is_downloaded_from_the_hub_by_its_name(
     hub = FakeHub(repositories={("dataset", "creator/my-thumbs"): Repository("dataset", False, files)})
     with serving(hub):
         use_hub(monkeypatch, hub, tmp_path / "home")
+        # These are computed from HF_ENDPOINT and HF_HOME when the library is imported.
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
         assert counts(import_rows(database, open_source("creator/my-thumbs"))) == (3, 0, 0, 0)
         assert [row["title"] for row in pairs(database)] == ["Title 0", "Title 1", "Title 2"]
         with pytest.raises(ImportFailed, match="creator/nothing"):
