@@ -70,7 +70,7 @@ def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, a
     app.console.table(
         ("split", "direction", "channels", "metric", "value", "95 % interval", "n"),
         rows,
-        title=f"{found.name} on snapshot {found.snapshot_id}" if full else None,
+        title=f"{found.name} on snapshot {found.snapshot_id}" if full or not app.console.on_terminal else None,
     )
     counted = ", ".join(f"{n} {split}" for split, n in found.rows.items())
     whose = scope_in_words(found.channels, names)

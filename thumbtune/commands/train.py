@@ -92,7 +92,7 @@ def report(console: Console, result: TrainResult, *, full: bool = False) -> None
         n = result.examples[held_out]
         right, before = (round(scores[held_out]["recall@1"] * n) for scores in (tuned, base))
         console.say(meaning_of(f"run {result.run_id}", right, n, held_out, before))
-    if full:
+    if full or not console.on_terminal:
         share = 100 * result.trainable / result.total
         console.say(
             f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
