@@ -55,24 +55,24 @@ TRAINING_STACK = frozenset(
 
 # name -> location of its click command. A module is imported only when its command runs or its help is shown.
 COMMANDS = {
-    "channels": ("thumbtune.commands.channels:channels", "List the channels in the store, add, pause or remove some."),
-    "config": ("thumbtune.commands.config:config", "Show the settings in force, and where they are from."),
-    "db": ("thumbtune.commands.db:db", "Upgrade, check, back up or rewrite the store, or clear its cache."),
+    "channels": ("thumbtune.commands.channels:channels", "List, add, pause and remove channels."),
+    "config": ("thumbtune.commands.config:config", "Show the settings in effect, and where each is set."),
+    "db": ("thumbtune.commands.db:db", "Upgrade, check, copy, back up and restore the store."),
     "demo": ("thumbtune.commands.demo:demo", "Run the main commands on a stand-in channel: no key, no network."),
-    "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any other model."),
+    "evaluate": ("thumbtune.commands.evaluate:evaluate", "Measure how often a model picks the right title."),
     "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a new folder."),
     "import": ("thumbtune.commands.import_:import_", "Import thumbnails and titles from files; no API key is needed."),
     "match": ("thumbtune.commands.match:match", "Rank title ideas by how well they fit a thumbnail."),
     "push": ("thumbtune.commands.push:push", "Push a model or the dataset to the Hugging Face Hub."),
-    "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and promote the better model."),
-    "runs": ("thumbtune.commands.runs:runs", "List, show, compare and plot training runs; promote one."),
+    "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and use the better model."),
+    "runs": ("thumbtune.commands.runs:runs", "List, show and compare training runs; choose the current model."),
     "search": ("thumbtune.commands.search:search", "Find thumbnails by text, or by another image."),
     "sql": ("thumbtune.commands.sql:sql", "Run a read-only SQL query on the store."),
-    "sweep": ("thumbtune.commands.sweep:sweep", "Try many settings on cached features, and train the best."),
+    "sweep": ("thumbtune.commands.sweep:sweep", "Try many training settings, and train with the best."),
     "sync": ("thumbtune.commands.sync:sync", "Bring channels' videos and thumbnails up to date."),
     "train": ("thumbtune.commands.train:train", "Fine-tune a model on the store's pairs and record the run."),
-    "ui": ("thumbtune.commands.ui:ui", "Serve a web page: look, search, match, compare, promote."),
-    "watch": ("thumbtune.commands.watch:watch", "Sync channels on a schedule, and serve its status."),
+    "ui": ("thumbtune.commands.ui:ui", "Serve a web page to search, match titles and compare runs."),
+    "watch": ("thumbtune.commands.watch:watch", "Keep syncing on a schedule, with health and metrics endpoints."),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from store.db import Database
+    from sqlalchemy.orm import Session
 
 __all__ = ["channel_names", "scope_in_words"]
 
@@ -14,12 +14,11 @@ _NAMED = 2
 """The maximum number of channels that are named; for more, only their number is given."""
 
 
-def channel_names(database: Database) -> dict[str, str]:
+def channel_names(session: Session) -> dict[str, str]:
     """Return {channel id: handle} of all channels in the store; a channel without a handle has its id instead."""
     from store.training import channel_titles  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
-    with database.read() as session:
-        return {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
+    return {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
 
 
 def scope_in_words(scope: Sequence[str], names: Mapping[str, str]) -> str:

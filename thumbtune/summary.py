@@ -60,10 +60,12 @@ def trust_in(database: Database, run_id: int | None, name: str) -> str:
         return f"how far to trust this: {PurePath(name).name} was not measured on your thumbnails; {fits}"
     with database.read() as session:
         recalls = recalls_of(session, run_id)
-    scored = recalls.get("base" if name.endswith("base") else "tuned", {})
+    is_base = name.endswith("base")
+    who = f"the base model of run {run_id}" if is_base else name
+    scored = recalls.get("base" if is_base else "tuned", {})
     split = next((split for split in ("test", "valid") if split in scored), None)
     if split is None:
-        return f"how far to trust this: {name} was not measured on held-out thumbnails; {fits}"
+        return f"how far to trust this: {who} was not measured on held-out thumbnails; {fits}"
     found = scored[split]
-    right = f"{name} is right for {round(found.value * found.n)} of {found.n} {MEANING[split]}"
+    right = f"{who} is right for {round(found.value * found.n)} of {found.n} {MEANING[split]}"
     return f"how far to trust this: {right}; {fits}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ channels_file_option = click.option(
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="A file of channels, one a line; # begins a comment.",
+    help="A file with one channel on each line; # starts a comment.",
 )
 
 
@@ -114,7 +114,7 @@ def channels_in(file: Path) -> list[str]:
     names = [re.split(r"(?:^|\s)#", line)[0].strip() for line in lines]
     found = [name for name in names if name]
     if not found:
-        raise click.UsageError(f"{file} names no channel; write one a line, such as @HANDLE.")
+        raise click.UsageError(f"{file} names no channel; write one on each line, such as @HANDLE.")
     return found
 
 
@@ -124,7 +124,9 @@ def _parsed(channels: Sequence[str]) -> list[ChannelName]:
     return list(dict.fromkeys(parse_channel_name(channel) for channel in channels))
 
 
-def sync_channels(console: Console, database: Database, asked: Asked, options: SyncOptions) -> Synced:
+def sync_channels(
+    console: Console, database: Database, asked: Asked, options: SyncOptions, *, wide: bool = False
+) -> Synced:
     """Sync the named channels, or every channel in the store, and print the results.
 
     Args:
@@ -132,13 +134,14 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         database: the store.
         asked: see `read_request`.
         options: the options for every channel.
+        wide: print every channel and column on a terminal too.
 
     Raises:
         StoreError: the database failed.
         click.UsageError: there is nothing to sync.
     """
     from collector.sync import sync_channels as sync  # noqa: PLC0415
-    from store.youtube import followed_ids  # noqa: PLC0415
+    from store.youtube import followed_ids, summaries  # noqa: PLC0415
 
     names = asked.names
     if not names:
@@ -150,7 +153,11 @@ def sync_channels(console: Console, database: Database, asked: Asked, options: S
         reports = run_until_stopped(
             lambda stop: sync(database, names, asked.settings, options, progress=_Shown(bar), stop=stop)
         )
-    _tell(console, reports)
+    pairs: dict[str, int] = {}
+    if any(report.new or report.changed or report.gone for report in reports):
+        with database.read() as session:
+            pairs = {channel.id: channel.pairs for channel in summaries(session)}
+    _tell(console, reports, pairs, brief=console.on_terminal and not wide)
     synced = Synced(reports, len(names))
     if any(report.new for report in reports):
         console.next_step("thumbtune train")
@@ -167,34 +174,77 @@ _COLUMNS = {
 }
 """{column of the table: field of a report}."""
 _MAY_BE_ZERO = ("listed", "changed", "gone", "failed")
+"""Columns that a terminal of 80 columns shows only if they are not all zero."""
+_MOST_SHOWN = 6
+"""The maximum number of channels that a terminal shows, so that the summary stays on the screen."""
 
 
-def _tell(console: Console, reports: Sequence[SyncReport]) -> None:
-    rows = [
-        (report.handle or report.id, *(getattr(report, name) for name in _COLUMNS.values()), f"{report.seconds:.1f}")
-        for report in reports
-        if report.id is not None
+def _meaning(reports: Sequence[SyncReport], pairs: Mapping[str, int]) -> str:
+    """Summarise a sync in one line.
+
+    Args:
+        reports: the channels' reports.
+        pairs: {channel id: number of pairs}; empty if nothing changed.
+    """
+    done = [report for report in reports if report.exit_code in (0, 3)]
+    who = f"{len(done)} of {len(reports)} channels" if len(done) < len(reports) else f"{len(reports)} channels"
+    if len(reports) == 1:
+        who = reports[0].handle or reports[0].id or reports[0].name
+    new, changed, gone = (sum(getattr(report, name) for report in reports) for name in ("new", "changed", "gone"))
+    found = [
+        f"{new} new video{'s' * (new != 1)}" if new else "",
+        f"{changed} with a new title or thumbnail" if changed else "",
+        f"{gone} gone" if gone else "",
     ]
-    columns = ("channel", *_COLUMNS, "seconds")
-    if rows and console.on_terminal:
-        # A terminal of 80 columns has no room for columns that contain only zeros.
-        shown = [at for at, name in enumerate(columns) if name not in _MAY_BE_ZERO or any(row[at] for row in rows)]
-        console.table([columns[at] for at in shown], [[row[at] for at in shown] for row in rows])
-    elif rows:
-        console.table(columns, rows)
-    for report in reports:
+    if not any(found):
+        return f"{who}: nothing new"
+    n = sum(pairs.get(report.id or "", 0) for report in reports)
+    return f"{who}: {', '.join(filter(None, found))}; {n} pair{'s' * (n != 1)} of thumbnail and title to train on"
+
+
+def _tell(console: Console, reports: Sequence[SyncReport], pairs: Mapping[str, int], *, brief: bool) -> None:
+    if any(report.id is not None for report in reports):
+        console.say(_meaning(reports, pairs))
+    shown = list(reports)
+    if brief:
+        # Those that failed come first.
+        shown = sorted(filter(_is_news, reports), key=lambda report: report.exit_code == 0)[:_MOST_SHOWN]
+    _print_table(console, shown, brief=brief)
+    if shown and len(shown) < len(reports):
+        console.note(f"and {len(reports) - len(shown)} more channels; --wide or 'thumbtune channels' shows all")
+    for report in shown:
         kept_out = [f"{count} {_reason(kind, count)}" for kind, count in report.not_pairs.items() if count]
         if kept_out:
             console.say(f"{report.handle or report.id}: left out: {', '.join(kept_out)}")
+    for report in reports:
         if report.pictures_failed:
             console.note(
-                f"{report.pictures_failed} thumbnails failed; a later sync tries them again. "
-                "The table picture_failure has the reasons"
+                f"{report.handle or report.id}: {report.pictures_failed} thumbnails failed; the next sync tries them "
+                "again. The table picture_failure has the reasons"
             )
         for notice in report.notices:
             console.note(f"note: {notice}")
         if report.error is not None:
             console.error(f"{report.name}: {report.error}" if len(reports) > 1 else str(report.error))
+
+
+def _is_news(report: SyncReport) -> bool:
+    found = (report.new, report.changed, report.gone, report.pictures_fetched, report.pictures_failed)
+    return report.exit_code != 0 or any(found)
+
+
+def _print_table(console: Console, reports: Sequence[SyncReport], *, brief: bool) -> None:
+    columns = ("channel", *_COLUMNS, "seconds")
+    rows = [
+        (report.handle or report.id, *(getattr(report, name) for name in _COLUMNS.values()), f"{report.seconds:.1f}")
+        for report in reports
+        if report.id is not None
+    ]
+    kept = [
+        at for at, name in enumerate(columns) if not brief or name not in _MAY_BE_ZERO or any(row[at] for row in rows)
+    ]
+    if rows:
+        console.table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
 
 
 def _reason(kind: str, count: int) -> str:

@@ -23,7 +23,7 @@ Generated from `store/tables/` and `store/tables/views.py` by `make docs`; do no
 
 One SQLite file, or a PostgreSQL database, holds everything. Times are UTC: ISO-8601 text on SQLite, `timestamptz` on
 PostgreSQL. Thumbnails are rows in the table `picture`, keyed by the SHA-256 of their bytes. A video that disappears is
-marked, not deleted; `thumbtune channels remove` deletes all data of a channel.
+marked, not deleted; `thumbtune channels remove --purge` deletes all data of a channel.
 
 The **views** are the public interface for queries, and keep their columns. The tables may change between versions;
 `thumbtune db upgrade` (or the first command that writes) migrates them.

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from store.db import Database
 from store.files import move_synced
@@ -24,6 +22,7 @@ from trainer.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
 __all__ = [
     "can_save",
@@ -101,6 +100,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     Raises:
         CantSave: the file can't be written; nothing is left at `path`.
     """
+    from safetensors.torch import save_file  # noqa: PLC0415 (loads torch, which checks of folders do not need)
+
     with can_save(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -123,6 +124,8 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     Raises:
         RunUnusable: the file is missing, or differs from the file that the run wrote.
     """
+    from safetensors.torch import load_file  # noqa: PLC0415 (loads torch)
+
     try:
         if not path.is_file():
             raise RunUnusable(f"the run's tensors were not found at {path}; restore the file, or train again")

@@ -17,7 +17,7 @@ from store.db.picture_files import (
 )
 from store.db.places import place_url
 from store.db.query import run_query
-from store.db.rows import insert, insert_for, insert_rows, update_rows
+from store.db.rows import batches, insert, insert_for, insert_rows, update_rows
 
 __all__ = [
     "Check",
@@ -26,6 +26,7 @@ __all__ = [
     "Moved",
     "Showing",
     "backup",
+    "batches",
     "check",
     "clear_cache",
     "copy_store",

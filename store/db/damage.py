@@ -11,11 +11,11 @@ from sqlalchemy import LargeBinary, Select, cast, func, select, union
 from sqlalchemy.orm import Session
 
 from store.db.picture_files import Outside, ReadFile, listed_sizes
+from store.db.rows import batches
 from store.tables import Channel, Picture, Video, VideoVersion
 
 __all__ = ["DamagedPicture", "Showing", "damaged_pictures", "missing_pictures", "pictures_to_repair", "unsound"]
 
-_BATCH = 500
 _READ_WHOLE = 1000
 
 
@@ -69,8 +69,8 @@ def _rows(session: Session, query: Select[Any], digests: Collection[str] | None)
         yield from session.execute(query.execution_options(yield_per=64))
         return
     wanted = sorted(set(digests))
-    for start in range(0, len(wanted), _BATCH):
-        yield from session.execute(query.where(Picture.sha256.in_(wanted[start : start + _BATCH])))
+    for batch in batches(wanted):
+        yield from session.execute(query.where(Picture.sha256.in_(batch)))
 
 
 def _problem_outside(read: ReadFile) -> tuple[str, str | None]:

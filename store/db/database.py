@@ -32,7 +32,6 @@ from store.tables import PicturePlace
 from store.urls import shown_url
 
 __all__ = [
-    "DEFAULT_URL",
     "Database",
     "PicturesAt",
     "advice_on_log",
@@ -42,7 +41,6 @@ __all__ = [
     "rows_as_dicts",
 ]
 
-DEFAULT_URL = "sqlite:///thumbtune.db"
 BUSY_TIMEOUT_S = 60.0
 AWAY_S = 60.0
 """How long long work waits for a PostgreSQL server that is away."""
@@ -206,9 +204,7 @@ class Database:
         return shown_url(self.url.render_as_string(hide_password=True))
 
 
-def open_database(
-    url: str = DEFAULT_URL, *, create: bool = True, read_only: bool = False, any_revision: bool = False
-) -> Database:
+def open_database(url: str, *, create: bool = True, read_only: bool = False, any_revision: bool = False) -> Database:
     """Open the store at `url`, and migrate it to the current schema.
 
     Args:

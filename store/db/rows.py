@@ -1,8 +1,8 @@
-"""Inserts that skip or update existing rows, and writes of many rows with one statement."""
+"""Inserts that skip or update existing rows, writes of many rows with one statement, and batches of values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Dialect, Table, bindparam, or_, update
@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 from store.errors import StoreError
 from store.tables import Base
 
-__all__ = ["insert", "insert_for", "insert_rows", "update_rows"]
+__all__ = ["batches", "insert", "insert_for", "insert_rows", "update_rows"]
+
+_BOUND_VALUES = 500
+"""The number of values in one statement: old SQLite versions allow at most 999."""
+
+
+def batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split values into batches that every database accepts in one statement."""
+    return (values[start : start + _BOUND_VALUES] for start in range(0, len(values), _BOUND_VALUES))
 
 
 def insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert | Any:

@@ -65,8 +65,8 @@ class Channel(Base):
     paused_at: Mapped[datetime | None]
     """Since when `sync` and `watch` skip the channel unless they name it; NULL if they sync it."""
     removed_at: Mapped[datetime | None]
-    """When `channels remove` deleted the channel's data. The row then only remains, without title and handle, if
-    training runs refer to it. The next sync of the channel sets this to NULL."""
+    """When `channels remove --purge` deleted the channel's data. The row then only remains, without title and handle,
+    if training runs refer to it. The next sync of the channel sets this to NULL."""
 
 
 class PicturePlace(Base):

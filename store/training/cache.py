@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store.db import insert
+from store.db import batches, insert
 from store.tables import Feature, Tower
 
 __all__ = ["read_features", "write_features"]
-
-# Old SQLite versions limit the bound values in one statement to 999.
-_BATCH = 500
 
 
 def read_features(
@@ -30,11 +27,11 @@ def read_features(
         width: values per vector; rows of another length or with a wrong checksum are left out.
     """
     found: dict[str, bytes] = {}
-    for start in range(0, len(digests), _BATCH):
+    for batch in batches(digests):
         query = select(Feature.digest, Feature.vector, Feature.checksum).where(
             Feature.fingerprint == fingerprint,
             Feature.tower == tower,
-            Feature.digest.in_(digests[start : start + _BATCH]),
+            Feature.digest.in_(batch),
         )
         found |= {
             digest: vector

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Select, and_, column, func, or_, select, table, update
 from sqlalchemy.orm import Session
 
-from store.db import read_files
+from store.db import batches, read_files
 from store.errors import NotFound, PictureDamaged
 from store.tables import Channel, Video, VideoVersion
 from store.youtube import lock_videos, newest_complete
@@ -26,9 +26,6 @@ __all__ = [
     "set_groups",
     "split_videos",
 ]
-
-# Old SQLite versions limit the bound values in one statement to 999.
-_BATCH = 500
 
 # The public view defines what a pair is, so that SQL users and the trainer get the same pairs.
 _PAIRS = table("pairs", column("video_id"), column("title"), column("picture_sha256"))
@@ -115,7 +112,7 @@ def set_groups(session: Session, groups: Mapping[str, str]) -> None:
     """Write {video id: group id}; rows that do not change are not written."""
     lock_videos(session)
     known: dict[str, str | None] = {}
-    for ids in _batches(list(groups)):
+    for ids in batches(list(groups)):
         rows = session.execute(select(Video.id, Video.group_id).where(Video.id.in_(ids)))
         known.update((video, group) for video, group in rows)
     changed = [{"id": video, "group_id": group} for video, group in groups.items() if known.get(video) != group]
@@ -130,7 +127,7 @@ def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> 
     """
     lock_videos(session)
     for split in sorted(set(splits.values())):
-        for ids in _batches([video for video, wanted in splits.items() if wanted == split]):
+        for ids in batches([video for video, wanted in splits.items() if wanted == split]):
             session.execute(
                 update(Video)
                 .where(Video.id.in_(ids), Video.split.is_(None))
@@ -138,7 +135,7 @@ def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> 
                 .execution_options(synchronize_session=False)
             )
     given: dict[str, str] = {}
-    for ids in _batches(list(splits)):
+    for ids in batches(list(splits)):
         rows = session.execute(select(Video.id, Video.split).where(Video.id.in_(ids)))
         given.update({video: split for video, split in rows if split is not None})
     return given
@@ -169,7 +166,3 @@ def channel_titles(session: Session) -> dict[str, tuple[str | None, str]]:
     """Return {channel id: (handle, title)} of all channels that are not removed."""
     rows = session.execute(select(Channel.id, Channel.handle, Channel.title).where(Channel.removed_at.is_(None)))
     return {channel: (handle, title) for channel, handle, title in rows}
-
-
-def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))

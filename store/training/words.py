@@ -10,13 +10,10 @@ from datetime import datetime
 from sqlalchemy import column, select, table
 from sqlalchemy.orm import Session
 
-from store.db import insert
+from store.db import batches, insert
 from store.tables import ThumbnailWords
 
 __all__ = ["Worded", "WordsFound", "read_words_of", "thumbnails_with_words", "write_words"]
-
-# Old SQLite versions limit the bound values in one statement to 999.
-_BATCH = 500
 
 _PAIRS = table("pairs", *map(column, ("video_id", "channel_id", "title", "published_at", "thumbnail_text")))
 
@@ -24,9 +21,9 @@ _PAIRS = table("pairs", *map(column, ("video_id", "channel_id", "title", "publis
 def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict[str, str]:
     """Return {SHA-256 (hex) of the thumbnail: text} found by this reader, without thumbnails not yet read."""
     found: dict[str, str] = {}
-    for start in range(0, len(digests), _BATCH):
+    for batch in batches(digests):
         query = select(ThumbnailWords.picture_sha256, ThumbnailWords.text).where(
-            ThumbnailWords.reader == reader, ThumbnailWords.picture_sha256.in_(digests[start : start + _BATCH])
+            ThumbnailWords.reader == reader, ThumbnailWords.picture_sha256.in_(batch)
         )
         found.update((digest, text) for digest, text in session.execute(query))
     return found

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.orm import Session
 
-from store.db import insert
+from store.db import batches, insert
 from store.errors import AmbiguousHandle, NotFound
 from store.tables import Channel, SyncRun, Video
 from store.types import CLOCKS_DIFFER, LONG_AGO
@@ -230,8 +230,8 @@ def _update_videos(session: Session, channel_id: str, which: ColumnElement[bool]
     ids = session.scalars(
         select(Video.id).where(Video.channel_id == channel_id, which).order_by(Video.id).with_for_update(key_share=True)
     ).all()
-    for start in range(0, len(ids), 500):
-        session.execute(update(Video).where(Video.id.in_(ids[start : start + 500])).values(values))
+    for batch in batches(ids):
+        session.execute(update(Video).where(Video.id.in_(batch)).values(values))
 
 
 def save_listing_place(session: Session, channel_id: str, *, token: str, began_at: datetime | None) -> None:

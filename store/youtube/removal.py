@@ -7,7 +7,7 @@ titles, thumbnails and all other data from YouTube are deleted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.db import batches
 from store.errors import InUse, NotFound
 from store.tables import (
     Channel,
@@ -214,7 +215,7 @@ def _delete_pictures(session: Session, digests: Sequence[str]) -> dict[str, list
         exists().where(VideoVersion.picture_sha256 == Picture.sha256),
     )
     files: dict[str, list[str]] = {}
-    for batch in _batches(digests):
+    for batch in batches(digests):
         unused = (Picture.sha256.in_(batch), ~shown)
         outside = select(PicturePlace.url, Picture.sha256).join(PicturePlace, PicturePlace.id == Picture.place_id)
         for url, sha256 in session.execute(outside.where(*unused)):
@@ -226,27 +227,22 @@ def _delete_pictures(session: Session, digests: Sequence[str]) -> dict[str, list
 def _delete_features(session: Session, titles: Sequence[str], pictures: Sequence[str]) -> None:
     """Delete the cached vectors and OCR texts of titles and thumbnails that are no longer in the store."""
     left: set[str] = set()
-    for batch in _batches(titles):
+    for batch in batches(titles):
         for table in (Video, VideoVersion):
             left.update(session.scalars(select(table.title).where(table.title.in_(batch)).distinct()))
-    for batch in _batches(pictures):
+    for batch in batches(pictures):
         left.update(session.scalars(select(Picture.sha256).where(Picture.sha256.in_(batch))))
     gone = {
         "text": [hashlib.sha256(title.encode()).hexdigest() for title in titles if title not in left],
         "vision": [digest for digest in pictures if digest not in left],
     }
-    for batch in _batches(gone["vision"]):
+    for batch in batches(gone["vision"]):
         _delete(session, ThumbnailWords, ThumbnailWords.picture_sha256.in_(batch))
     for fingerprint, tower in session.execute(select(Feature.fingerprint, Feature.tower).distinct()).all():
-        for batch in _batches(gone[tower]):
+        for batch in batches(gone[tower]):
             _delete(
                 session, Feature, Feature.fingerprint == fingerprint, Feature.tower == tower, Feature.digest.in_(batch)
             )
-
-
-def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    # Old SQLite versions limit the bound values in one statement to 999.
-    return (values[start : start + 500] for start in range(0, len(values), 500))
 
 
 def _videos_of(channel_id: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, false, func, null, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.db import batches
 from store.tables import Channel, Video
 from store.types import before
 
@@ -30,8 +31,6 @@ SHORTS_LAST_S = 180
 """Maximum duration of a Short in seconds since 15 October 2024 (https://support.google.com/youtube/answer/15424877)."""
 LONGEST_SHORT_S = SHORTS_LAST_S + 1
 """Maximum duration of a Short in API responses, which may round up by a second."""
-
-_BATCH = 500
 
 
 def doubtful_durations(min_duration_s: int) -> range:
@@ -109,8 +108,8 @@ def record_membership(
         values |= {"in_shorts_list": in_list, "kind": "short" if in_list else "video"}
     if in_list is False:  # the thumbnail of a video that counts again may have changed
         values["picture_checked_at"] = case((Video.kind == "short", null()), else_=Video.picture_checked_at)
-    for start in range(0, len(found), _BATCH):
-        session.execute(update(Video).where(Video.id.in_(found[start : start + _BATCH])).values(values))
+    for batch in batches(found):
+        session.execute(update(Video).where(Video.id.in_(batch)).values(values))
     return len(found)
 
 

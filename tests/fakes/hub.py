@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on loopback, with the endpoints of its Python library for pushes and downloads.
 
-Supports accounts, public and private repositories, small files in a commit, large files with the LFS protocol, and
-error responses. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
+Supports accounts, public and private repositories, small files in a commit, large files with the LFS protocol,
+downloads, and error responses. Checked against huggingface_hub 2.4; API: https://huggingface.co/docs/hub/api.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 LARGE = (".safetensors", ".parquet")
 COMMIT = "0" * 40
@@ -76,8 +77,8 @@ _STEPS = (
     ("preupload", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/preupload/main")),
     ("tree", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/tree/[^/]+")),
     ("commit", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)/commit/main")),
-    ("info", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)(/revision/main)?")),
-    ("file", re.compile(r"/(?P<name>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")),
+    ("info", re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)(?:/revision/main)?")),
+    ("resolve", re.compile(r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")),
     ("batch", re.compile(r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch")),
     ("blob", re.compile(r"/lfs/(?P<oid>[0-9a-f]{64})")),
 )
@@ -121,11 +122,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._send(status, {"error": f"planned, to {self.headers.get('Authorization')}"})
             return
+        if step == "resolve":
+            self._resolve(**parts)
+            return
         if step != "blob" and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._send(401, {"error": "Invalid username or password."}, "Invalid credentials in Authorization header")
-            return
-        if step == "file":
-            self._send_file(**parts)
             return
         self._send(*getattr(self, f"_{step}")(body, **parts))
 
@@ -151,17 +152,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _send_file(self, name: str, file: str) -> None:
-        content = self.hub.repositories["model", name].files[file]
-        self.hub.asked.append(f"{self.command} {file}")
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{_digest(content)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
     def _unknown(self, body: bytes) -> Answer:
         return 501, {"error": f"unknown path {self.path}"}
 
@@ -175,6 +165,18 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, {"error": "Repository not found"}
         files = [{"rfilename": file} for file in found.files]
         return 200, {"id": name, "private": found.private, "sha": COMMIT, "siblings": files, "tags": []}
+
+    def _resolve(self, name: str, dataset: str | None, file: str) -> None:
+        """Send a file, or with HEAD what is known about it; anyone may read it."""
+        content = self.hub.repositories["dataset" if dataset else "model", name].files[unquote(file)]
+        self.hub.asked.append(f"{self.command} {file}")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{_digest(content)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
 
     def _create(self, body: bytes) -> Answer:
         wanted = json.loads(body)

@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_removed_channel_in_the_file(shell: Shell) -> None:
     assert sum(piece in after for piece in kept) > len(kept) / 2
     assert listed(shell) == ["@other"]
     assert shell.run("db", "check").returncode == 0
-    again = shell.run("channels", "remove", "@tests", "--yes")
+    again = shell.run("channels", "remove", "@tests", "--purge", "--yes")
     assert again.returncode == 1
     error_line(again)
     # What is known no more is asked for as if for the first time.
@@ -75,18 +75,28 @@ def test_nothing_is_left_of_a_removed_channel_in_the_file(shell: Shell) -> None:
 
 
 def test_without_a_person_to_ask_nothing_is_deleted(shell: Shell) -> None:
-    done = shell.run("channels", "remove", "@tests")
+    done = shell.run("channels", "remove", "@tests", "--purge")
     assert done.returncode == 2
     assert "60 videos" in done.stdout
     error_line(done)
     assert listed(shell) == ["@tests", "@other"]
 
 
+def test_without_purge_a_channel_is_no_longer_synced_and_keeps_its_data(shell: Shell) -> None:
+    done = shell.run("channels", "remove", "@tests", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["kept"]["videos"] == 60
+    rows = {row["handle"]: row for row in json.loads(shell.run("channels", "--json").stdout)["channels"]}
+    assert (rows["@tests"]["pairs"], rows["@tests"]["paused_at"] is None) == (60, False)
+    report, _ = shell.report()
+    assert report["handle"] == "@other"
+
+
 @pytest.mark.parametrize(("answer", "code"), [(b"n\n", 3), (b"y\n", 0)])
 def test_a_person_is_asked(shell: Shell, answer: bytes, code: int) -> None:
     main, side = pty.openpty()
     os.write(main, answer)
-    command = [sys.executable, "-m", "thumbtune", "--db", shell.url, "channels", "remove", "@tests"]
+    command = [sys.executable, "-m", "thumbtune", "--db", shell.url, "channels", "remove", "@tests", "--purge"]
     done = subprocess.run(command, env=shell.environment, stdin=side, capture_output=True, timeout=120, check=False)
     os.close(main)
     os.close(side)
@@ -98,7 +108,7 @@ def test_traces_that_a_reader_keeps_are_told(shell: Shell) -> None:
     reader = sqlite3.connect(file_of(shell))
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM video").fetchone()
-    done = shell.run("channels", "remove", "@tests", "--yes")
+    done = shell.run("channels", "remove", "@tests", "--purge", "--yes")
     assert done.returncode == 1
     assert "thumbtune db vacuum" in done.stdout
     assert listed(shell) == ["@other"]
@@ -109,7 +119,7 @@ def test_traces_that_a_reader_keeps_are_told(shell: Shell) -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("@nobody", 1), ("UC" + "x" * 22, 1), ("not a channel", 2)])
 def test_what_is_not_there_can_not_be_removed(shell: Shell, name: str, code: int) -> None:
-    done = shell.run("channels", "remove", name, "--yes")
+    done = shell.run("channels", "remove", name, "--purge", "--yes")
     assert done.returncode == code
     error_line(done)
 
@@ -118,7 +128,7 @@ def test_a_handle_of_two_channels_removes_neither(shell: Shell) -> None:
     with sqlite3.connect(file_of(shell)) as connection:
         connection.execute("UPDATE channel SET handle = '@Tests'")
         ids = [row[0] for row in connection.execute("SELECT id FROM channel")]
-    done = shell.run("channels", "remove", "@tests", "--yes")
+    done = shell.run("channels", "remove", "@tests", "--purge", "--yes")
     assert done.returncode == 2
     assert all(channel_id in error_line(done) for channel_id in ids)
     assert len(listed(shell)) == 2

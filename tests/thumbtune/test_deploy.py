@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from thumbtune.cli import COMMANDS, App, cli
 
@@ -19,6 +21,10 @@ DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "thumbtune-watch.service"
 CRON = DEPLOY / "thumbtune.cron"
 DOCKERFILE = DEPLOY / "Dockerfile"
+ALERTS = DEPLOY / "alerts.yml"
+DASHBOARD = DEPLOY / "grafana-dashboard.json"
+RULE = {"alert", "expr", "for", "labels", "annotations", "keep_firing_for"}
+"""The keys of an alerting rule: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/"""
 
 
 def parsed(arguments: list[str]) -> tuple[str, dict[str, object]]:
@@ -133,3 +139,43 @@ def test_the_image_holds_the_whole_project_and_runs_real_commands() -> None:
 def test_a_wrong_command_would_be_noticed() -> None:
     with pytest.raises(click.UsageError):
         parsed(["watch", "--evry", "6h"])
+
+
+def expressions() -> list[str]:
+    """The PromQL of the alerts and of the dashboard's panels."""
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    dashboard = json.loads(DASHBOARD.read_text())
+    return [
+        *(rule["expr"] for group in groups for rule in group["rules"]),
+        *(target["expr"] for panel in dashboard["panels"] for target in panel["targets"]),
+    ]
+
+
+def test_alerts_and_dashboard_use_metrics_that_the_service_has() -> None:
+    served = (ROOT / "collector" / "watch" / "metrics.py").read_text()
+    used = {name for expr in expressions() for name in re.findall(r"thumbtune_\w+", expr)}
+    assert used
+    assert [name for name in sorted(used) if f'"{re.sub("_total$", "", name)}"' not in served] == []
+
+
+def test_every_panel_and_alert_is_complete() -> None:
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"])
+        assert all({"alert", "expr", "annotations"} <= rule.keys() <= RULE for rule in group["rules"])
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(panel["title"] and panel["type"] and panel["gridPos"] and panel["targets"] for panel in panels)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_prometheus_takes_the_alerts_and_the_dashboards_expressions(tmp_path: Path) -> None:
+    rules = [{"record": f"thumbtune:{number}", "expr": expr} for number, expr in enumerate(expressions())]
+    recorded = tmp_path / "dashboard.yml"
+    recorded.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    broken = tmp_path / "broken.yml"
+    broken.write_text(ALERTS.read_text().replace("== 0", "== =", 1))
+    codes = [
+        subprocess.run(["promtool", "check", "rules", file], capture_output=True, timeout=60, check=False).returncode
+        for file in (ALERTS, recorded, broken)
+    ]
+    assert codes == [0, 0, 1]

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import close_session
 from PIL import Image
 
 from store.db import Database, rows_as_dicts
 from tests.collector.channels import channel
+from tests.fakes.hub import FakeHub, Repository, serving
 from tests.standin import StandIn
+from tests.trainer.test_hub import use_hub
 from thumbtune.importing import Imported, ImportFailed, import_rows, open_source
 
 
@@ -167,6 +170,25 @@ def test_a_dataset_in_the_hub_s_cache_is_links_to_files_beside_it(
         (folder / file.name).symlink_to(file)
     monkeypatch.setattr("thumbtune.importing.sources._downloaded", lambda _name: folder)
     assert counts(import_rows(database, open_source("me/thumbs"))) == (3, 0, 0, 0)
+
+
+def test_a_dataset_is_downloaded_from_the_hub_by_its_name(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = on_the_hub(tmp_path / "made")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.parquet")}
+    hub = FakeHub(repositories={("dataset", "creator/my-thumbs"): Repository("dataset", False, files)})
+    with serving(hub):
+        use_hub(monkeypatch, hub, tmp_path / "home")
+        # These are computed from HF_ENDPOINT and HF_HOME when the library is imported.
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        assert counts(import_rows(database, open_source("creator/my-thumbs"))) == (3, 0, 0, 0)
+        assert [row["title"] for row in pairs(database)] == ["Title 0", "Title 1", "Title 2"]
+        with pytest.raises(ImportFailed, match="creator/nothing"):
+            open_source("creator/nothing")
+        close_session()
 
 
 def test_a_name_that_the_hub_can_not_have_is_one_error() -> None:

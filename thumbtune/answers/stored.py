@@ -21,7 +21,8 @@ __all__ = ["RunDetails", "list_champions", "list_runs", "run_details", "with_val
 def list_runs(session: Session, sweep_id: int | None = None, *, hidden: bool = False) -> list[dict[str, Any]]:
     """Return the rows of `run_history`, oldest first: the trials of a sweep, or all runs except trials.
 
-    Each row also has `in_use`, and `scope`: the ids of the channels that it was trained on, empty for all.
+    JSON and times are parsed. Each row also has `in_use`, and `scope`: the ids of the channels that it was trained on,
+    empty for all.
 
     Args:
         session: any session.
@@ -41,8 +42,8 @@ def list_runs(session: Session, sweep_id: int | None = None, *, hidden: bool = F
     in_use = {one.run.id for one in current_models(session)}
     left_out = set() if hidden else hidden_runs(session)
     return [
-        {**row, "in_use": row["run_id"] in in_use, "scope": list(scope_of(with_values(row)["settings"]))}
-        for row in rows
+        {**row, "in_use": row["run_id"] in in_use, "scope": list(scope_of(row["settings"]))}
+        for row in map(with_values, rows)
         if row["run_id"] not in left_out
     ]
 

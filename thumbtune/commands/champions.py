@@ -7,28 +7,28 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.console import printable
+from thumbtune.early import check_names
 from thumbtune.scopes import channel_names, scope_in_words
 
 __all__ = ["champions", "promote"]
 
 
-@click.command(short_help="List every run that is or was the champion.")
+@click.command(short_help="List every run that is or was the current model.")
 @json_option
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
-    """List every run that is or was the champion: when, why, and its recall@1."""
+    """List every run that is or was the current model (the champion): when, why, and its recall@1."""
     from store.training import scope_from_text  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from thumbtune.answers.stored import list_champions  # noqa: PLC0415
 
-    with app.open_database() as database:
-        names = channel_names(database)
-        with database.read() as session:
-            rows = list_champions(session)
+    with app.open_database() as database, database.read() as session:
+        names = channel_names(session)
+        rows = list_champions(session)
     if as_json:
         app.console.print_json({"champions": rows})
         return
     if not rows:
-        app.console.say("no trained run is in use yet; run 'thumbtune train' first")
+        app.console.say("no trained run is in use; run 'thumbtune train', or 'thumbtune runs promote ID'")
         return
     app.console.table(
         ("run", "channels", "in use from", "until", "valid recall@1", "test recall@1", "reason"),
@@ -47,34 +47,35 @@ def champions(app: App, as_json: bool) -> None:
     )
 
 
-@click.command(short_help="Make a run the champion.")
+@click.command(short_help="Make a run the current model.")
 @click.argument("run_id", metavar="ID", type=int)
-@click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="Stored with the promotion.")
+@click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="The reason to record.")
 @click.option(
     "--channel",
     "channels",
     multiple=True,
     metavar="ID|@HANDLE",
-    help="Use it for this channel (repeatable).  [default: the channels that it was trained on]",
+    help="Use the model for this channel (repeatable).  [default: the channels that it was trained on]",
 )
-@click.option("--all-channels", is_flag=True, help="Use it for all channels.")
+@click.option("--all-channels", is_flag=True, help="Use the model for all channels.")
 @json_option
 @click.pass_obj
 def promote(app: App, run_id: int, reason: str, channels: tuple[str, ...], all_channels: bool, as_json: bool) -> None:
-    """Make run ID the champion: search, match, export and the next retraining then use its model.
+    """Make run ID the current model, which 'search', 'match', 'export' and the next retraining use.
 
-    There is one champion for each set of channels; others are not changed. Commands use the champion of the smallest
-    set that has all channels that they are asked about.
+    Each set of channels can have its own current model; those of other sets do not change. A command uses the current
+    model of the smallest set that contains all channels that the command is about.
 
-    The run must be done, and its model available; this is checked first.
+    The run must be finished, and its model must be available.
     """
-    from trainer.runs import promote_run, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
-
     if not reason.strip():
         raise click.UsageError("--reason is empty; give a reason, or omit the option.")
     if channels and all_channels:
         raise click.UsageError("--channel and --all-channels exclude each other; give one of them.")
     with app.open_database() as database:
+        check_names(database, channels, str(run_id))
+        from trainer.runs import promote_run, scopes_to_retrain  # noqa: PLC0415
+
         scope = scopes_to_retrain(database, channels)[0] if channels else () if all_channels else None
         done = promote_run(database, run_id, reason, scope)
     if not done.changed:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.options import json_option
+from thumbtune.commands.options import json_option, note_old_spelling
 from thumbtune.syncing import channels_in, read_request
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ __all__ = ["channels"]
 @json_option
 @click.pass_context
 def channels(ctx: click.Context, as_json: bool) -> None:
-    """List the channels in the store, add, pause or remove some.
+    """List, add, pause and remove channels.
 
-    Pairs are the videos that can be trained on; units are the quota units of all syncs of the channel.
+    In the list, "pairs" is the number of videos that can be trained on, and "units" is the number of quota units that
+    all syncs of the channel have cost.
     """
     app = ctx.find_object(App)
     assert app is not None
@@ -41,7 +42,7 @@ def channels(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def list_(app: App, as_json: bool) -> None:
-    """List the channels in the store, as 'thumbtune channels' does."""
+    """List the channels in the store. 'thumbtune channels' does the same."""
     _list(app, as_json=as_json)
 
 
@@ -50,10 +51,10 @@ def list_(app: App, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
-    """Add the channels that a FILE names, one a line, or CHANNELs, to those that 'sync' and 'watch' keep up to date.
+    """Add channels to those that 'sync' and 'watch' keep up to date.
 
-    A channel that the store does not know yet costs a quota unit. A paused channel is resumed. Exit code 1 means that
-    some channel could not be added; the others are.
+    Name the channels, or a FILE with one channel on each line. A channel that is new to the store costs one quota unit.
+    A paused channel is resumed. Exit code 1 means that some channels could not be added; the others were.
     """
     from collector.sync import add_channels  # noqa: PLC0415 (aiohttp is slow to import)
     from store.youtube import pause_channel  # noqa: PLC0415
@@ -81,12 +82,15 @@ def _is_file(name: str) -> bool:
     return not name.startswith("@") and Path(name).is_file()
 
 
-@channels.command(short_help="Leave channels out of syncs that do not name them.")
+@channels.command(short_help="Stop syncing channels until they are resumed.")
 @click.argument("names", metavar="CHANNEL...", nargs=-1, required=True)
 @json_option
 @click.pass_obj
 def pause(app: App, names: tuple[str, ...], as_json: bool) -> None:
-    """Leave channels out of 'sync', 'retrain' and 'watch' unless they are named. Nothing is deleted."""
+    """Stop syncing channels until 'thumbtune channels resume'. Nothing is deleted.
+
+    'sync', 'retrain' and 'watch' skip a paused channel unless you name it.
+    """
     from store.types import utc_now  # noqa: PLC0415
 
     _set_paused(app, names, utc_now(), as_json=as_json)
@@ -113,6 +117,23 @@ def _set_paused(app: App, names: tuple[str, ...], since: datetime | None, *, as_
         app.console.say(f"{done} {name}")
     if as_json:
         app.console.print_json({done: ids})
+
+
+def _stop_syncing(app: App, name: str, *, as_json: bool) -> None:
+    """Pause a channel, and say what stays in the store."""
+    from store.types import utc_now  # noqa: PLC0415
+    from store.youtube import contents_of, pause_channel  # noqa: PLC0415
+
+    with app.open_database() as database, database.write() as session:
+        kept = contents_of(session, _channel_id(session, name))
+        pause_channel(session, kept.channel_id, utc_now())
+    app.console.say(
+        f"{kept.handle or kept.channel_id} is no longer synced; its {kept.videos} videos, {kept.thumbnails} thumbnail "
+        f"files and {kept.syncs} syncs stay in the store"
+    )
+    app.console.note(f"to delete them: thumbtune channels remove {name} --purge")
+    if as_json:
+        app.console.print_json({"paused": [kept.channel_id], "kept": asdict(kept)})
 
 
 def _list(app: App, *, as_json: bool) -> None:
@@ -143,32 +164,48 @@ def _list(app: App, *, as_json: bool) -> None:
     )
 
 
-@channels.command(short_help="Delete all data of a channel.")
+@channels.command(short_help="Stop syncing a channel; with --purge, delete its data.")
 @click.argument("channel", metavar="CHANNEL")
-@click.option(
-    "--purge/--keep-data",
-    default=True,
-    help="Delete the channel's data, or only stop syncing it, as 'channels pause' does.  [default: purge]",
-)
+@click.option("--purge", is_flag=True, help="Delete all data of the channel.")
 @click.option(
     "--keep-runs",
     is_flag=True,
-    help="Keep the titles and thumbnails that training runs used, so that these can be scored and repeated.",
+    help="With --purge: keep the titles and thumbnails that training runs used, so that the runs can be scored and "
+    "repeated.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--yes", is_flag=True, help="With --purge: do not ask for confirmation.")
 @json_option
-@click.pass_obj
-def remove(app: App, channel: str, purge: bool, keep_runs: bool, yes: bool, as_json: bool) -> int:
-    """Delete all data of a channel: videos, thumbnails, history, counts, cached vectors.
+@click.pass_context
+def remove(ctx: click.Context, channel: str, purge: bool, keep_runs: bool, yes: bool, as_json: bool) -> int:
+    """Stop syncing a channel; with --purge, delete all data of it.
 
-    CHANNEL is as in 'thumbtune sync'. The command lists what it deletes, and asks for confirmation. Training runs keep
-    their settings, recalls and ranks, by video ids; without --keep-runs, they lose the channel's titles and thumbnails,
-    and can no longer be scored or repeated. Trained models, exports and backups are not touched; see docs/terms.md.
+    CHANNEL is as in 'thumbtune sync'. Without --purge, nothing is deleted: the channel is paused, as by
+    'thumbtune channels pause', and its videos, thumbnails and history stay in the store and are still used for
+    training.
+
+    --purge deletes its videos, thumbnails, history, counts and cached vectors. The command lists what it deletes, and
+    asks for confirmation. Training runs keep their settings, recalls and ranks, by video ids; without --keep-runs, they
+    lose the channel's titles and thumbnails, and can no longer be scored or repeated. Trained models, exports and
+    backups are not changed; see docs/terms.md.
 
     An SQLite file is then rewritten, so that no trace of the channel remains and the file shrinks: that needs as much
     free space as the store takes. If it was interrupted, run the command again, or 'thumbtune db vacuum'. Thumbnails in
     a folder or bucket (see docs/scale.md) are deleted there, except older versions that a bucket keeps by itself.
     """
+    app = ctx.find_object(App)
+    assert app is not None
+    if not purge and (yes or keep_runs):
+        # Before there was --purge, the command always deleted: what only makes sense with it still means it.
+        old = "channels remove --yes" if yes else "channels remove --keep-runs"
+        note_old_spelling(ctx, old, old.replace("remove", "remove --purge"))
+        purge = True
+    if not purge:
+        _stop_syncing(app, channel, as_json=as_json)
+        return 0
+    return _purge(app, channel, keep_runs=keep_runs, yes=yes, as_json=as_json)
+
+
+def _purge(app: App, channel: str, *, keep_runs: bool, yes: bool, as_json: bool) -> int:
     from store.db import delete_files, vacuum  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
     from store.processes import is_alive  # noqa: PLC0415
@@ -176,9 +213,6 @@ def remove(app: App, channel: str, purge: bool, keep_runs: bool, yes: bool, as_j
     from store.types import utc_now  # noqa: PLC0415
     from store.youtube import contents_of, remove_channel  # noqa: PLC0415
 
-    if not purge:
-        _set_paused(app, (channel,), utc_now(), as_json=as_json)
-        return 0
     with app.open_database(create=False) as database:
         with database.read() as session:
             contents = contents_of(session, _channel_id(session, channel))
@@ -211,7 +245,7 @@ def remove(app: App, channel: str, purge: bool, keep_runs: bool, yes: bool, as_j
             app.console.say(f"the channel is removed, but the file still holds traces of it: {error}")
             app.console.say("run 'thumbtune db vacuum' when no other process uses the store")
     if not database.is_sqlite:
-        app.console.say("PostgreSQL frees the space by itself; VACUUM FULL overwrites it (see docs/terms.md)")
+        app.console.say("PostgreSQL frees the space by itself; VACUUM FULL does it at once (see docs/terms.md)")
     if as_json:
         app.console.print_json({"removed": asdict(contents), "kept_runs": keep_runs, "rewritten": rewritten})
     return 0 if rewritten else 1

@@ -22,7 +22,7 @@ _VARIABLES = ("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "THUMBTUNE_MODELS", "HF
 @json_option
 @click.pass_obj
 def config(app: App, as_json: bool) -> None:
-    """Show the settings in force, and where each is from.
+    """Show the settings in effect, and where each is set.
 
     Settings are read from thumbtune.toml in the working folder and beside the store; options and environment variables
     take precedence. Keys: store, channels, model, thumbnail, min_duration, listen, pictures. docs/settings.md describes

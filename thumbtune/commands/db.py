@@ -23,7 +23,7 @@ __all__ = ["db"]
 
 @click.group()
 def db() -> None:
-    """Upgrade, check, back up or rewrite the store, or clear its cache."""
+    """Upgrade, check, copy, back up and restore the store."""
 
 
 @db.command()
@@ -32,7 +32,7 @@ def db() -> None:
 def upgrade(app: App, as_json: bool) -> None:
     """Create the store, or upgrade it to this version's schema.
 
-    Other commands upgrade the store before they first write; run this after an update to choose the moment.
+    Other commands upgrade the store before their first write. Run this after an update to upgrade at a time you choose.
     """
     from store.db import current_revision, head_revision  # noqa: PLC0415
 
@@ -178,17 +178,17 @@ def move_command(app: App, place: str, as_json: bool) -> int:
     return 1 if done.unsound else 0
 
 
-@db.command(short_help="Copy an SQLite store, and into a folder its models too.")
+@db.command(short_help="Back up an SQLite store and its trained models.")
 @click.argument("file", metavar="FILE|DIR", type=click.Path(path_type=str))
 @click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N backups in DIR.")
 @json_option
 @click.pass_obj
 def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
-    """Copy an SQLite store to the new FILE, or with its trained models into a new folder in DIR.
+    """Copy an SQLite store to the new FILE, or the store and its trained models to a new folder in DIR.
 
-    What is named is a DIR if it is a folder, ends with a slash, or --keep is given. The copy is consistent even during
-    a sync or a training run, and may be of a store that is not upgraded yet. 'thumbtune db restore' brings a folder
-    back. Back up a PostgreSQL store with pg_dump; see docs/service.md.
+    The argument is a DIR if it is an existing folder, ends with a slash, or --keep is given. The copy is consistent
+    even during a sync or a training run. The store does not have to be upgraded first. 'thumbtune db restore' restores
+    a backup from DIR. Back up a PostgreSQL store with pg_dump; see docs/service.md.
     """
     from store.db import backup as copy  # noqa: PLC0415
     from store.db import outside_files  # noqa: PLC0415
@@ -216,19 +216,20 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
         app.console.note(f"note: its thumbnails are in {outside} and not in the backup; back them up there")
 
 
-@db.command(short_help="Bring a store and its models back from a backup.")
+@db.command(short_help="Restore a store and its models from a backup.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @json_option
 @click.pass_obj
 def restore(app: App, folder: Path, as_json: bool) -> None:
-    """Bring a store and its models back from DIR, a backup that 'thumbtune db backup' made, or the newest one in DIR.
+    """Restore the store named by --db, and its models, from DIR.
 
-    The store named by --db gets the copy. It is refused if a store or models are there already: move them away first.
+    DIR is a backup that 'thumbtune db backup' made, or a folder of backups, of which the newest is used. Nothing is
+    overwritten: if the store or its models exist already, move them away first.
     """
     from thumbtune.backups import restore_from  # noqa: PLC0415
 
     done = restore_from(folder, app.db_url)
-    app.console.say(f"{done.folder}: the store and {done.models} models are back")
+    app.console.say(f"{done.folder}: restored the store and {done.models} models")
     if done.pictures:
         app.console.note(f"note: its thumbnails are not in the backup: set THUMBTUNE_PICTURES={done.pictures}")
     if as_json:
@@ -240,11 +241,11 @@ def restore(app: App, folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def copy_command(app: App, store: str, as_json: bool) -> None:
-    """Copy the store into the empty STORE, which is named as with --db: a file, or postgresql://USER@HOST/NAME.
+    """Copy the store to an empty STORE: a file, or postgresql://USER@HOST/NAME.
 
-    Everything is copied, and ids are kept. The copy is compared with the original at the end. An interrupted copy is
-    continued by the same command. Stop 'watch' and other commands that write to the store before, and use the copy
-    only once the command is done. Trained models stay where they are.
+    Everything is copied, and ids are kept. At the end, the copy is compared with the original. To continue an
+    interrupted copy, run the same command again. Before copying, stop 'watch' and other commands that write to the
+    store; use the copy only after the command is done. Trained models are not copied.
     """
     from store.db import copy_store, open_database, outside_files  # noqa: PLC0415
     from thumbtune.config import store_url  # noqa: PLC0415
@@ -270,8 +271,8 @@ def copy_command(app: App, store: str, as_json: bool) -> None:
 def clear_cache(app: App, as_json: bool) -> None:
     """Delete cached features: the vectors of thumbnails and titles from base models.
 
-    The next run computes again what it needs. Useful after trying models that are no longer used; the space in the
-    store is reused for later rows.
+    The next run computes the features that it needs again. This is useful after trying models that are no longer used;
+    later rows reuse the space in the store.
     """
     from store.db import clear_cache as clear  # noqa: PLC0415
 
@@ -283,7 +284,7 @@ def clear_cache(app: App, as_json: bool) -> None:
         app.console.say(f"{vectors:,} cached vectors deleted")
 
 
-@db.command(short_help="Rewrite an SQLite store without what was deleted.")
+@db.command(short_help="Rewrite an SQLite store to remove deleted data.")
 @json_option
 @click.pass_obj
 def vacuum(app: App, as_json: bool) -> None:

@@ -31,9 +31,14 @@ SERVED_STORE = "sqlite:///thumbtune-stand-in.db"
     "folder",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="An empty folder for the store and the models.  [default: thumbtune-demo, -2, -3, ...]",
+    help="An empty folder to write the store and the models to.  [default: thumbtune-demo, -2, -3, ...]",
 )
-@click.option("--ui", "page", is_flag=True, help="Serve the page on the demo's store at the end, until interrupted.")
+@click.option(
+    "--ui",
+    "page",
+    is_flag=True,
+    help="At the end, serve the web page of 'thumbtune ui' for the demo's store, until interrupted.",
+)
 @click.option("--serve", is_flag=True, help="Only run the server, until interrupted.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0 takes a free one.")
 @json_option

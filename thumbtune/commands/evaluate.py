@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +13,11 @@ from thumbtune.commands.options import (
     full_option,
     json_option,
     looks,
+    model_in_words,
     model_option,
     old_model,
 )
+from thumbtune.early import check_names
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.summary import meaning_of
 
@@ -27,45 +28,49 @@ __all__ = ["evaluate"]
 
 
 @click.command()
-@model_option(default="the newest run that is done")
+@model_option(default="the newest finished run")
 @click.argument("old", cls=OldArgument, required=False, expose_value=False, callback=old_model("the argument"))
-@click.option("--test", is_flag=True, help="Score on the test split too; each look is counted in the store.")
+@click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
 @device_option()
 @full_option
 @json_option
 @click.pass_obj
 def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, as_json: bool) -> None:
-    """Score a run's model on its own snapshot, or any model on the newest snapshot of all channels.
+    """Measure how often a model picks the right title.
 
-    Nothing is written but a look at the test split. For a run, the output says whether the figures equal those
-    recorded.
+    A run's model is scored on the pairs of its own snapshot, any other model on the newest snapshot of all channels.
+    For a run, the output also says whether the figures equal the recorded ones. Except for looks at the test split,
+    nothing is recorded.
     """
     with app.open_database() as database:
+        check_names(database, model=model)
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
         found = score(database, model, device, app.console, test=test)
-        names = channel_names(database)
+        with database.read() as session:
+            names = channel_names(session)
     rows = [
         (
             s.split,
             s.direction.replace("_", " "),
-            s.scope,
+            names.get(s.scope, s.scope),
             s.metric.name,
-            s.metric.value,
+            f"{s.metric.value:.3f}",
             _interval(s.metric.low, s.metric.high),
             s.metric.n,
         )
         for s in found.scores.scores
         if full or (s.scope == "all" and s.metric.name == "recall@1")
     ]
+    name = found.name if found.run_id is not None else model_in_words(found.name)
     held_out = next((s for split in ("test", "valid") for s in found.scores.scores if _is_main(s, split)), None)
     if held_out is not None:
-        n, name = held_out.metric.n, found.name if found.run_id is not None else PurePath(found.name).name
+        n = held_out.metric.n
         app.console.say(meaning_of(name, round(held_out.metric.value * n), n, held_out.split))
     app.console.table(
         ("split", "direction", "channels", "metric", "value", "95 % interval", "n"),
         rows,
-        title=f"{found.name} on snapshot {found.snapshot_id}",
+        title=f"{found.name} on snapshot {found.snapshot_id}" if full or not app.console.on_terminal else None,
     )
     counted = ", ".join(f"{n} {split}" for split, n in found.rows.items())
     whose = scope_in_words(found.channels, names)

@@ -9,6 +9,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, channel_option, json_option, run_option
 from thumbtune.commands.training_options import NewFolder
+from thumbtune.early import check_names, check_output
 
 __all__ = ["export"]
 
@@ -20,8 +21,10 @@ def export() -> None:
 
 @export.command(short_help="Write pairs with their thumbnails.")
 @click.argument("folder", metavar="DIR", type=NewFolder())
-@run_option("The snapshot that run N trained on.")
-@click.option("--snapshot", "snapshot_id", type=int, metavar="N", help="Snapshot N.  [default: all current pairs]")
+@run_option("The pairs that run N was trained on.")
+@click.option(
+    "--snapshot", "snapshot_id", type=int, metavar="N", help="The pairs of snapshot N.  [default: all current pairs]"
+)
 @channel_option()
 @click.option("--parquet", is_flag=True, help="Write one Parquet file per split instead of a DatasetDict.")
 @click.option("--csv", is_flag=True, help="Write one CSV file per split, and the thumbnails as files.")
@@ -42,17 +45,21 @@ def dataset(
 ) -> None:
     """Write pairs with their thumbnails to the new folder DIR.
 
-    The dataset is a Hugging Face DatasetDict: load_from_disk(DIR) reads it. Its splits are train, validation and test;
-    its columns are anchor (the thumbnail), positive, negative, then video_id, channel_id, channel, published_at, tags,
-    url, and thumbnail_text if words were read. For sentence-transformers, keep the first three. Titles and thumbnails
-    belong to their creators: take care who gets DIR.
+    The dataset is a Hugging Face DatasetDict, which load_from_disk(DIR) loads. Its splits are train, validation and
+    test. Its columns are anchor (the thumbnail), positive, negative, video_id, channel_id, channel, published_at, tags,
+    url, and thumbnail_text if words were read. To train with sentence-transformers, select the first three columns.
+    Titles and thumbnails belong to their creators, so be careful with whom you share DIR.
     """
     if run_id is not None and snapshot_id is not None:
         raise click.UsageError("--run and --snapshot exclude each other; give one of them.")
     if parquet and csv:
         raise click.UsageError("--parquet and --csv exclude each other; give one of them.")
+    from trainer.data import SPLIT_NAMES, check_export_folder  # noqa: PLC0415
+
     with app.open_database() as database:
-        from trainer.data import SPLIT_NAMES, export_dataset  # noqa: PLC0415 (loads datasets)
+        check_export_folder(folder, overwrite=overwrite)
+        check_names(database, channels, None if run_id is None else str(run_id))
+        from trainer.data import export_dataset  # noqa: PLC0415 (loads datasets)
 
         written = export_dataset(
             database,
@@ -80,15 +87,17 @@ def dataset(
 
 @export.command(short_help="Write a run's whole model.")
 @click.argument("folder", metavar="DIR", type=NewFolder())
-@run_option("Run N's model.  [default: the champion's]")
+@run_option("Run N's model.  [default: the current model]")
 @json_option
 @click.pass_obj
 def model(app: App, /, folder: Path, run_id: int | None, as_json: bool) -> None:
     """Write a run's whole model to the new folder DIR, which SentenceTransformer(DIR) loads.
 
-    The model has learnt from titles and thumbnails that belong to their creators: take care who gets DIR.
+    The model was trained on titles and thumbnails that belong to their creators, so be careful with whom you share DIR.
     """
     with app.open_database() as database:
+        check_output(folder)
+        check_names(database, model=None if run_id is None else str(run_id))
         from trainer.runs import export_model  # noqa: PLC0415 (loads torch)
 
         chosen = export_model(database, folder, run_id)

@@ -19,20 +19,20 @@ SHOWN = 10
 @click.option(
     "--channel",
     metavar="NAME",
-    help="The channel of rows that name none: an id, a handle or any name.  [default: the name of SOURCE]",
+    help="The channel of rows without a channel: an id, a handle or any name.  [default: the name of SOURCE]",
 )
 @json_option
 @click.pass_obj
 def import_(app: App, source: str, channel: str | None, as_json: bool) -> int:
     """Import thumbnails and titles from SOURCE; no API key is needed.
 
-    SOURCE is a folder with the thumbnails and videos.json, metadata.csv or metadata.jsonl; a CSV, JSON, JSON-lines or
-    Parquet file with a title and the path or URL of a thumbnail in each row; a folder that the datasets library saved;
-    or a dataset's name on the Hugging Face Hub (OWNER/NAME). An id, a date, a duration in seconds, tags and a channel
-    in each row are kept. docs/importing.md names the columns.
+    SOURCE is a folder with the thumbnails and videos.json, metadata.csv or metadata.jsonl; a CSV, JSON, JSON Lines or
+    Parquet file with a title and the path or URL of a thumbnail in each row; a folder saved by the datasets library; or
+    the name of a dataset on the Hugging Face Hub (OWNER/NAME). Rows may also have an id, a date, a duration in seconds,
+    tags and a channel. docs/importing.md lists the column names.
 
-    Importing again brings only what is new or changed. A row that can't be imported is named, and the others are
-    imported; exit code 3 says that there was one.
+    Importing the same source again only adds what is new or changed. Rows that can't be imported are reported, and the
+    others are imported; exit code 3 means that there were such rows.
     """
     from collector.settings import thumbnail_hosts_from  # noqa: PLC0415 (aiohttp is slow to import)
     from thumbtune.importing import import_rows, open_source  # noqa: PLC0415

@@ -31,7 +31,7 @@ MOST_TIES = 5
     "file",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="Read titles from this file too, one a line, UTF-8; - is standard input.",
+    help="Also read titles from this UTF-8 file, one on each line; - is standard input.",
 )
 @click.option("--image", "more", multiple=True, metavar="IMAGE", help="Another thumbnail for the titles (repeatable).")
 @model_option()
@@ -53,12 +53,13 @@ def match(
 ) -> None:
     """Rank title ideas by how well they fit a thumbnail.
 
-    IMAGE is a file, or the id of a video in the store; put -- before an id that begins with a dash. Without a TITLE,
-    or for a TITLE that is -, titles are read from standard input, one a line. "3 of 121" means: among the titles of
-    the store's 120 other pairs, two fit the thumbnail better. The probability is that of the title being the
-    thumbnail's own among those titles; "over folds" is its range over models that were each fitted without a fifth of
-    the videos. The titles that the thumbnail has now are shown for reference, marked `current`. With --image, several
-    thumbnails and titles are shown as a matrix.
+    IMAGE is a file, or the id or URL of a video in the store; put -- before an id that begins with a dash. Without a
+    TITLE, or if a TITLE is -, titles are read from standard input, one on each line.
+
+    The position "3 of 121" means that two of the titles of the 120 other pairs in the store fit the thumbnail better.
+    The probability is how likely the title is to be the thumbnail's own among all these titles; "over folds" is its
+    range over five models, each fitted without a fifth of the videos. The thumbnail's present titles are listed too,
+    marked "current". With --image, the thumbnails and titles are shown as a matrix.
     """
     ideas = _ideas(titles, file)
     images = list(dict.fromkeys((image, *more)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import click
@@ -20,6 +20,7 @@ __all__ = [
     "full_option",
     "json_option",
     "looks",
+    "model_in_words",
     "model_option",
     "note_old_spelling",
     "old_model",
@@ -57,7 +58,7 @@ json_option = click.option(
 )
 
 
-full_option = click.option("--full", is_flag=True, help="Show everything that is known, not only the summary.")
+full_option = click.option("--full", is_flag=True, help="Show all figures, not only the summary.")
 
 
 def looks(n: int) -> str:
@@ -76,7 +77,7 @@ def channel_option(default: str = "all channels") -> Callable[[F], F]:
         "channels",
         multiple=True,
         metavar="ID|@HANDLE",
-        help=f"Use only this channel's pairs (repeatable).  [default: {default}]",
+        help=f"Use only the pairs of this channel (repeatable).  [default: {default}]",
     )
 
 
@@ -96,7 +97,7 @@ def run_option(help_text: str) -> Callable[[F], F]:
     return click.option("--run", "run_id", type=int, metavar="N", help=help_text)
 
 
-def model_option(default: str = "the model in use") -> Callable[[F], F]:
+def model_option(default: str = "the current model") -> Callable[[F], F]:
     """Add `--model`, and `--run` as its old name.
 
     Args:
@@ -106,8 +107,8 @@ def model_option(default: str = "the model in use") -> Callable[[F], F]:
         "--model",
         metavar="RUN|NAME|DIR",
         callback=_named_model,
-        help=f"The model: a run's (N), a run's base model (N:base), a hub name, a folder, or demo, which ships "
-        f"with thumbtune.  [default: {default}]",
+        help=f"The model: N for run N's model, N:base for its base model, a Hugging Face Hub name, a folder, or demo "
+        f"for the small one that ships with thumbtune.  [default: {default}]",
     )
     old = click.option("--run", "old_run", hidden=True, expose_value=False, callback=old_model("--run"))
     return lambda command: described(old(command))
@@ -138,6 +139,11 @@ def _named_model(ctx: click.Context, _: click.Parameter, value: str | None) -> s
 def resolved_model(name: str | None) -> str | None:
     """Return the folder of the small model that ships with thumbtune for `demo`; any other name stays."""
     return str(DEMO_MODEL) if name == "demo" else name
+
+
+def model_in_words(name: str) -> str:
+    """Return a model's name for a table: `demo`, a hub name without its owner, or the last part of a folder's path."""
+    return "demo" if name == str(DEMO_MODEL) else PurePath(name).name or name
 
 
 class OldArgument(click.Argument):

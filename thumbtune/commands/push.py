@@ -9,6 +9,7 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, json_option, run_option
+from thumbtune.early import check_names
 
 __all__ = ["push"]
 
@@ -20,43 +21,41 @@ _public_option = click.option("--public", is_flag=True, help="Make a new reposit
 def push() -> None:
     """Push a run's model, or the dataset, to the Hugging Face Hub.
 
-    A new repository is private unless you use --public; an existing public one is refused unless you do. The token is
-    that of 'hf auth login', or HF_TOKEN.
+    A new repository is private unless you give --public. Without --public, nothing is pushed to an existing public
+    repository. The token is that of 'hf auth login', or HF_TOKEN.
     """
 
 
-@push.command(short_help="Push a snapshot, titles and thumbnails included.")
+@push.command(short_help="Push pairs with their thumbnails.")
 @_repo_argument
-@run_option("The snapshot that run N trained on.  [default: all current pairs]")
+@run_option("The pairs that run N was trained on.  [default: all current pairs]")
 @_public_option
 @json_option
 @click.pass_obj
 def dataset(app: App, /, public: bool, **options: Any) -> None:
-    """Push a snapshot, titles and thumbnails included, as REPO (OWNER/NAME, or NAME for your own account)."""
-    from trainer.publish import push_dataset  # noqa: PLC0415 (loads torch)
-
+    """Push pairs with their thumbnails to REPO (OWNER/NAME, or NAME for your own account)."""
     readers = "everyone" if public else "only people with access"
     app.console.note(f"the dataset contains titles and thumbnails that belong to their creators; {readers} can read it")
-    _push(app, push_dataset, "dataset", "snapshot {}", public=public, **options)
+    _push(app, "dataset", "snapshot {}", public=public, **options)
 
 
 @push.command(short_help="Push a run's whole model.")
 @_repo_argument
-@run_option("Run N's model.  [default: the champion's]")
+@run_option("Run N's model.  [default: the current model]")
 @_public_option
 @json_option
 @click.pass_obj
 def model(app: App, /, **options: Any) -> None:
-    """Push a run's whole model as REPO (OWNER/NAME, or NAME for your own account)."""
-    from trainer.publish import push_model  # noqa: PLC0415 (loads torch)
-
-    _push(app, push_model, "model", "run {}'s model", **options)
+    """Push a run's whole model to REPO (OWNER/NAME, or NAME for your own account)."""
+    _push(app, "model", "run {}'s model", **options)
 
 
-def _push(
-    app: App, send: Any, what: str, source: str, *, repo: str, run_id: int | None, public: bool, as_json: bool
-) -> None:
+def _push(app: App, what: str, source: str, *, repo: str, run_id: int | None, public: bool, as_json: bool) -> None:
     with app.open_database() as database:
+        check_names(database, model=None if run_id is None else str(run_id))
+        from trainer.publish import push_dataset, push_model  # noqa: PLC0415 (loads torch)
+
+        send = push_dataset if what == "dataset" else push_model
         done = send(database, repo, run_id, private=not public, progress=app.console)
     app.console.say(f"{source.format(done.source_id)}: {done.url} ({'private' if done.private else 'public'})")
     if public and done.private:

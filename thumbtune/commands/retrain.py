@@ -13,6 +13,7 @@ from thumbtune.commands.options import OldArgument, json_option, note_old_spelli
 from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
+from thumbtune.early import check_settings
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
@@ -37,12 +38,12 @@ def _note_channels(ctx: click.Context, _: click.Parameter, value: tuple[str, ...
     default=10,
     show_default=True,
     metavar="N",
-    help="Train only if at least N pairs are new: of new videos, or with a new title or thumbnail.",
+    help="Train only if at least N pairs belong to new videos, or have a new title or thumbnail.",
 )
-@click.option("--force", is_flag=True, help="Train even if fewer are new.")
+@click.option("--force", is_flag=True, help="Train even if fewer pairs are new.")
 @click.option("--no-sync", is_flag=True, help="Do not sync first.")
 @training_options(defaults=False)
-@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
+@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
 @json_option
 @click.pass_obj
 def retrain(
@@ -57,23 +58,23 @@ def retrain(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Sync, train if enough is new, and use the new model unless the old one is better.
+    """Sync, train if enough is new, and use the new model if it is better.
 
-    Made for cron: with nothing new it only reads the feed. Every channel in the store is synced; add a channel to
-    the store with 'thumbtune sync'.
+    This command is made for cron: if nothing is new, it only reads the feeds. It syncs every channel in the store that
+    is not paused; 'thumbtune sync' and 'thumbtune channels add' add channels.
 
-    Each set of channels that has a model of its own in use is retrained in turn, on its own channels; with --channel,
-    only this set. A model for fewer channels never replaces one for more, and fewer than 20 held-out pairs replace
-    nothing: 'thumbtune runs promote' decides by hand.
+    Each set of channels with a current model is retrained on its own channels; --channel restricts this to one set. A
+    model for fewer channels never replaces one for more channels. With fewer than 20 held-out pairs, the current model
+    stays; 'thumbtune runs promote' changes it by hand.
 
-    A setting that is not given is taken from the run in use, or is the default if there is none; --from and --device
-    are not carried over. Both models are compared on the same held-out pairs: the new one comes into use if it is
-    better. 'thumbtune runs champions' says which run was in use when, and why.
+    Settings that you do not give are those of the current model's run, or the defaults if there is none; --from and
+    --device are never inherited. Both models are compared on the same held-out pairs, and the better one becomes the
+    current model. 'thumbtune runs champions' lists these changes with their reasons.
 
-    A channel that YouTube no longer lists does not keep the others from training; the exit code is 1 then.
+    If YouTube no longer lists a channel, the others are still trained on, and the exit code is 1.
 
-    Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and training used what the store has;
-    or another process is training on this store and nothing was trained; or it was interrupted.
+    Exit code 3 means that the sync stopped early (quota spent, some thumbnails failed) and training used the pairs in
+    the store, that another process is training on this store, or that the command was interrupted.
     """
     from trainer.runs import inherited_settings, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.runs import retrain as run_retraining  # noqa: PLC0415
@@ -84,7 +85,7 @@ def retrain(
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
         for scope in scopes_to_retrain(database, options["channels"]):
-            inherited_settings(database, options, scope)
+            check_settings(database, inherited_settings(database, options, scope).settings, output)
         synced = _sync(app, database, asked)
         if synced is not None and synced.stops_training:
             if as_json:
@@ -93,7 +94,8 @@ def retrain(
         scopes = scopes_to_retrain(database, options["channels"])
         if output is not None and len(scopes) > 1:
             raise click.UsageError(f"--output takes one model, and {len(scopes)} are in use; name one with --channel.")
-        names = channel_names(database)
+        with database.read() as session:
+            names = channel_names(session)
         retrained = []
         for scope in scopes:
             inherited = inherited_settings(database, options, scope)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from store.training import channel_titles, count_test_looks, current_models, hide_run, recalls_of, scope_of
-from thumbtune.answers.stored import list_runs, run_details, with_values
+from store.training import count_test_looks, current_models, hide_run, recalls_of, scope_of
+from thumbtune.answers.stored import list_runs, run_details
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
-from thumbtune.commands.options import DEMO_MODEL, full_option, json_option, looks
+from thumbtune.commands.options import full_option, json_option, looks, model_in_words
 from thumbtune.console import Console, printable
-from thumbtune.scopes import scope_in_words
+from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.summary import run_in_words
 from trainer.settings import TrainSettings
 
@@ -46,20 +46,19 @@ _REMOVED = "(removed)"
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool, as_json: bool) -> None:
-    """List, show, compare and plot training runs, promote one, or hide one.
+    """List, show and compare training runs, and choose the current model.
 
-    In the list, * is a run in use; then follow the date, the channels and the base model, the number of valid
-    thumbnails, and the share of them whose title is ranked first: by the base model -> by the trained one, with its
-    95 % interval.
+    In the list, * marks a current model. "n valid" is the number of held-out thumbnails, and "recall@1" the share of
+    them for which the right title is ranked first: by the base model -> by the trained model, with its 95 % interval.
     """
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
     assert app is not None
     with app.open_database() as database, database.read() as session:
-        rows = [with_values(row) for row in list_runs(session, sweep_id, hidden=with_hidden)]
+        rows = list_runs(session, sweep_id, hidden=with_hidden)
         looked = count_test_looks(session)
-        names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
+        names = channel_names(session)
     if as_json:
         app.console.print_json({"runs": rows, "test_looks": looked})
         return
@@ -107,9 +106,7 @@ def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) ->
             told = f"run {row['run_id']} {row['status']}: {row['error']}"
             console.say(printable(told, limit=79) if console.on_terminal else told)
     if console.on_terminal and any(row["error"] for row in rows):
-        console.note(
-            "'thumbtune runs show ID' shows an error whole, 'thumbtune runs hide ID' takes the run off this list"
-        )
+        console.note("'thumbtune runs show ID' shows the whole error; 'thumbtune runs hide ID' hides the run")
     if looked:
         console.say(looks(looked))
 
@@ -124,7 +121,7 @@ def _short_line(row: dict[str, Any], names: dict[str, str]) -> list[object]:
         f"{row['run_id']} *" if row["in_use"] else str(row["run_id"]),
         str(row["started_at"])[:10],
         printable(scope_in_words(row["scope"], names), limit=12),
-        "demo" if row["base_model"] == str(DEMO_MODEL) else printable(PurePath(row["base_model"]).name, limit=13),
+        printable(model_in_words(row["base_model"]), limit=13),
         row["n_valid"],
         figures,
     ]
@@ -135,7 +132,7 @@ def _share(value: float | None) -> str:
 
 
 def _sweep_line(row: dict[str, Any]) -> list[object]:
-    facts = {**row, **with_values(row)["settings"]}
+    facts = {**row, **row["settings"]}
     return [row["run_id"], row["status"], *(facts[name] for name in _OF_SWEEP)]
 
 
@@ -161,7 +158,7 @@ def _line(row: dict[str, Any]) -> list[object]:
 def _others(row: dict[str, Any]) -> str:
     """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
-    kept = with_values(row)["settings"]
+    kept = row["settings"]
     told = [
         f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
@@ -175,17 +172,21 @@ def _rounded(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-@runs.command(short_help="Show everything recorded about a run.")
+@runs.command(short_help="Show a run.")
 @click.argument("run_id", metavar="ID", type=int)
 @full_option
 @json_option
 @click.pass_obj
 def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
-    """Show run ID; with --full its settings, versions, metrics, losses, and the titles that it ranks wrong."""
+    """Show a summary of run ID.
+
+    --full shows its settings, library versions, metrics and losses, and the thumbnails for which it picks a wrong
+    title.
+    """
     with app.open_database() as database, database.read() as session:
         found = run_details(session, run_id)
         recalls = recalls_of(session, run_id)
-        names = {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
+        names = channel_names(session)
         in_use = [one.scope for one in current_models(session) if one.run.id == run_id]
     facts, metrics, losses, wrong = found.facts, found.metrics, found.steps, found.errors
     if as_json:
@@ -201,7 +202,8 @@ def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
         return
     app.console.table(("fact", "value"), [(name, _short(value)) for name, value in facts.items()])
     if metrics:
-        app.console.table(tuple(metrics[0]), [tuple(row.values()) for row in metrics], title="metrics")
+        lines = [tuple({**row, "scope": names.get(row["scope"], row["scope"])}.values()) for row in metrics]
+        app.console.table(tuple(metrics[0]), lines, title="metrics")
     if losses:
         app.console.say(f"loss: {losses[0]['loss']:.4f} at step 1, {losses[-1]['loss']:.4f} at step {len(losses)}")
     for split, rows in wrong.items():
@@ -225,7 +227,7 @@ def _summarise(
     lines: list[tuple[str, object]] = [
         ("status", facts["status"]),
         ("started", facts["started_at"]),
-        ("base model", facts["base_model"]),
+        ("base model", model_in_words(facts["base_model"])),
         ("trained", facts["trained"]),
         ("channels", scope_in_words(scope_of(facts["settings"]), names)),
         ("in use for", "; ".join(scope_in_words(scope, names) for scope in in_use) or "nothing"),
@@ -241,13 +243,13 @@ def _summarise(
     console.note(f"'thumbtune runs show {facts['run_id']} --full' shows everything recorded")
 
 
-@runs.command(short_help="Take a run off the list.")
+@runs.command(short_help="Hide a run from the list.")
 @click.argument("run_id", metavar="ID", type=int)
-@click.option("--undo", is_flag=True, help="Put it back.")
+@click.option("--undo", is_flag=True, help="List the run again.")
 @json_option
 @click.pass_obj
 def hide(app: App, run_id: int, undo: bool, as_json: bool) -> None:
-    """Take run ID off the list of 'thumbtune runs', such as one that failed. Nothing is deleted."""
+    """Hide run ID, such as a failed one, from the list of 'thumbtune runs'. Nothing is deleted."""
     with app.open_database() as database, database.write() as session:
         hide_run(session, run_id, hidden=not undo)
     app.console.say(f"run {run_id} is {'listed again' if undo else 'hidden'}")
@@ -274,7 +276,8 @@ def _short(value: object) -> object:
 def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
     """Compare two runs' models on the thumbnails that both ranked; N:base is the base model as run N scored it.
 
-    Recall@1 by the exact McNemar test: only thumbnails that one model gets right and the other wrong count.
+    The difference in recall@1 is tested with the exact McNemar test, in which only the thumbnails count that one model
+    gets right and the other wrong.
     """
     from trainer.scoring import compare as look  # noqa: PLC0415 (loads SciPy)
 
@@ -299,7 +302,7 @@ def _tell(console: Console, found: Compared) -> None:
     sides = f"A = {found.a.name} ranked {found.a.ranked}, B = {found.b.name} {found.b.ranked}"
     console.say(f"{found.split}: {test.n} thumbnails in common ({sides})")
     if not found.same_pool:
-        console.say("the two runs ranked different sets of titles, so their ranks are not quite comparable")
+        console.say("the two runs ranked different sets of titles, so their ranks can't be compared exactly")
     hits_a, hits_b = test.both + test.only_a, test.both + test.only_b
     console.say(f"recall@1: A {hits_a / test.n:.3f}, B {hits_b / test.n:.3f}")
     console.say(f"right with A only: b = {test.only_a}; with B only: c = {test.only_b}; exact McNemar p = {test.p:.4g}")
@@ -332,10 +335,10 @@ def _tell(console: Console, found: Compared) -> None:
 @json_option
 @click.pass_obj
 def plot(app: App, out: Path, as_json: bool) -> None:
-    """Draw recall@1 of all finished runs but sweeps' trials over time, and the losses of the newest.
+    """Draw recall@1 of all finished runs over time, and the losses of the newest run.
 
-    Tuned models on valid and test with their 95 % intervals, their bases as dashed lines, a star on each run that is or
-    was the champion.
+    The plot shows the trained models on the valid and test splits with 95 % intervals, their base models as dashed
+    lines, and a star for each run that is or was the current model. A sweep's trials are left out.
     """
     from trainer.publish import plot_runs  # noqa: PLC0415 (loads NumPy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from thumbtune.cli import App
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
 from thumbtune.early import check_names
+from thumbtune.scopes import channel_names
 from thumbtune.summary import trust_in
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ __all__ = ["search"]
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--like", metavar="IMAGE", help="Search by a picture instead: a file, or the id of a video in the store.")
+@click.option(
+    "--like", metavar="IMAGE", help="Search by an image instead: a file, or the id or URL of a video in the store."
+)
 @click.option("--words", metavar="TEXT", help="Search for thumbnails on which all of these words were read.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of results.")
 @click.option(
@@ -48,11 +52,11 @@ def search(
     device: str,
     as_json: bool,
 ) -> None:
-    """Find the thumbnails that show TEXT, that are like IMAGE, or that have words on them.
+    """Find the thumbnails that show TEXT, look like IMAGE, or have certain words on them.
 
-    The library is every current pair in the store. Scores are cosine similarities: they rank the results of one
-    search, and are not comparable between searches. A video named by its id is not among the results. --words needs no
-    model: it looks in what the reader has read ('thumbtune train --with-reader' reads all thumbnails), newest first.
+    All current pairs in the store are searched. Scores are cosine similarities, which can't be compared between
+    searches. A video that is given with --like is not among its own results. --words needs no model: it searches the
+    words that 'thumbtune train --with-reader' has read on thumbnails, newest videos first.
     """
     if sum(given is not None for given in (text, like, words)) != 1:
         raise click.UsageError("give TEXT to search for, --like IMAGE, or --words TEXT: one of them.")
@@ -66,18 +70,20 @@ def search(
 
         picture = None if like is None else open_picture(database, like)
         check_names(database, channels, model)
-        from thumbtune.answers.modelled import Answerer, search_document  # noqa: PLC0415 (loads torch)
-
         if out is not None:
-            from trainer.publish import check_sheet_path  # noqa: PLC0415 (matplotlib)
+            from trainer.publish import check_sheet_path  # noqa: PLC0415 (Pillow)
 
             check_sheet_path(out)
+        from thumbtune.answers.modelled import Answerer, search_document  # noqa: PLC0415 (loads torch)
+
         answerer = Answerer(database, model, device, app.console, channels=channels)
         answer = answerer.search(str(text) if picture is None else picture, k, channels)
         found, library, used = answer.found, answer.library, answerer.used
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
         trust = trust_in(database, used.run_id, used.name)
-    _report(app.console, found, library, drawn)
+        with database.read() as session:
+            names = channel_names(session)
+    _report(app.console, found, library, names, drawn)
     app.console.note(trust)
     if as_json:
         document = search_document(answer, used, text, like)
@@ -153,7 +159,9 @@ def _url(video_id: str) -> str | None:
     return f"https://youtu.be/{video_id}"
 
 
-def _report(console: Console, found: list[Found], library: Library, drawn: Path | None) -> None:
+def _report(
+    console: Console, found: list[Found], library: Library, names: Mapping[str, str], drawn: Path | None
+) -> None:
     if library.left_out:
         n = len(library.left_out)
         console.note(
@@ -161,12 +169,14 @@ def _report(console: Console, found: list[Found], library: Library, drawn: Path 
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
     several = len({pair.channel_id for pair in library.pairs}) > 1
-    columns = ["rank", "id", *(["channel"] if several else []), "score", "title", "url"]
+    # A terminal has no room for both: a URL does wherever an id is taken.
+    with_id = not console.on_terminal or any(_url(answer.pair.video_id) is None for answer in found)
+    columns = ["rank", *(["id"] if with_id else []), *(["channel"] if several else []), "score", "title", "url"]
     rows = [
         [
             rank,
-            answer.pair.video_id,
-            *([answer.pair.channel_id] if several else []),
+            *([answer.pair.video_id] if with_id else []),
+            *([names.get(answer.pair.channel_id, answer.pair.channel_id)] if several else []),
             f"{answer.score:.3f}",
             answer.pair.title,
             _url(answer.pair.video_id),

@@ -39,8 +39,8 @@ class _TakesComments(click.Command):
 def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
     """Run QUERY on the store, read-only, and print its rows; '-' reads it from standard input.
 
-    The views pairs, sync_history, run_history, run_errors, champions and changes are made for this. Bytes are shown
-    by their length. --json prints a list with one object for each row.
+    The views pairs, sync_history, run_history, run_errors, champions and changes are made for queries; docs/store.md
+    describes them. Binary values are shown as their length. --json prints a list with one object for each row.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; give one of them.")

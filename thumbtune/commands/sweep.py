@@ -13,6 +13,7 @@ from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
+from thumbtune.early import check_settings
 from trainer.settings import LARGEST_SEED, TrainSettings
 from trainer.sweep import Space, SweepSettings
 
@@ -129,21 +130,22 @@ def sweep(
     as_json: bool,
     **options: Any,
 ) -> None:
-    r"""Try many settings on cached features, choose by valid recall@1 over seeds, and train the best.
+    """Try many settings on cached features, and train with the best.
 
-    SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is recorded as one run per seed; these runs are not
-    scored on the test split and keep no model. The best settings are run with more seeds; the best over all seeds are
-    trained once more, as 'thumbtune train' does, and compared. It comes into use if it is better on held-out pairs than
-    the model in use. The closed-form map has no use for the settings of training in steps.
+    SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Settings are compared by their recall@1 on the valid split,
+    averaged over seeds. Each trial is recorded as one run per seed; these runs are not scored on the test split and
+    keep no model. The best settings are run with more seeds. The best over all seeds are then used to train once more,
+    as 'thumbtune train' does; this model becomes the current one if it is better on held-out pairs. The closed-form
+    map (ridge) ignores the settings of training in steps.
 
-    Resume a stopped sweep with --resume. The ranking of sweep 1's trials, by SQL:
+    --resume continues a stopped sweep. This query ranks the trials of sweep 1:
 
     \b
     SELECT trial, count(*) AS runs, avg(valid_recall_at_1) AS mean,
            min(valid_recall_at_1) AS low, max(valid_recall_at_1) AS high
     FROM run_history WHERE sweep_id = 1 AND trial IS NOT NULL
     GROUP BY trial ORDER BY mean DESC
-    """
+    """  # noqa: D301 (click needs the character itself, which keeps the lines of the query)
     app = ctx.find_object(App)
     assert app is not None
     if timeout is not None and not timeout > 0:
@@ -155,6 +157,8 @@ def sweep(
         )
     settings = _settings(options, trials=trials, seeds=seeds, finalists=finalists, final_seeds=final_seeds)
     with app.open_database() as database:
+        if resume is None:
+            check_settings(database, settings.shared)
         from trainer.sweep import resume_sweep, run_sweep  # noqa: PLC0415 (loads torch)
 
         timeout_s = None if timeout is None else timeout * 60

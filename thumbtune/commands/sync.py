@@ -30,16 +30,17 @@ __all__ = ["sync"]
     "--min-duration",
     type=click.IntRange(0, 604_800),
     metavar="SECONDS",
-    help="Shorter videos are shorts, which are not used for training. From there to 181, and at 180 and 181 by "
-    "default, the channel's list of Shorts decides; 0 counts Shorts, too. Kept for later syncs; 181 for a new channel.",
+    help="Videos shorter than this are Shorts, which are not used for training. Up to 181 s (by default, for 180 and "
+    "181 s), the channel's list of Shorts decides; 0 uses Shorts, too. Kept for later syncs; 181 for a new channel.",
 )
 @click.option(
     "--thumbnail",
     type=click.Choice(["high", "maxres", "standard", "medium", "default", "best"]),
-    help="The size to fetch; if it is missing, another size is used. Kept for later syncs; high for a new channel. "
-    "Stored thumbnails change with the next --refresh.",
+    help="The thumbnail size to fetch; if it is missing, another size is used. Kept for later syncs; high for a new "
+    "channel. Stored thumbnails are replaced by the next --refresh.",
 )
 @click.option("--skip-busy", is_flag=True, help="Skip channels that another process, such as 'watch', is syncing.")
+@click.option("--wide", is_flag=True, help="Show every channel and every column on a terminal.")
 @json_option
 @click.pass_obj
 def sync(
@@ -51,14 +52,15 @@ def sync(
     min_duration: int | None,
     thumbnail: str | None,
     skip_busy: bool,
+    wide: bool,
     as_json: bool,
 ) -> int:
     """Bring channels' videos and thumbnails up to date.
 
-    CHANNEL is a channel's id (UC...), its handle (@name) or its URL. Without CHANNEL, every channel in the store is
-    synced that is not paused. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units.
-    A handle is looked up again after 24 hours, for a unit: if it names another channel now, that one is synced, and a
-    note says so.
+    CHANNEL is a channel's id (UC...), its handle (@name) or its URL. Without CHANNEL, every channel in the store that
+    is not paused is synced. Known videos are not read again: a sync that finds nothing new costs 0 to 2 quota units.
+    Every 24 hours, a handle is looked up again, which costs one unit. If it belongs to another channel now, that
+    channel is synced, with a note.
 
     The environment variable YOUTUBE_API_KEY holds the API key. Exit code 3 means that the sync stopped early (quota
     spent, interrupted, some thumbnails failed); everything so far is kept, and the next sync continues.
@@ -72,7 +74,7 @@ def sync(
     options = SyncOptions(mode, min_duration, thumbnail, alone_since=utc_now() if skip_busy else None)
     asked = read_request(channels, file, app.config.values.get("channels", ()))
     with app.open_database(create=bool(asked.names)) as database:
-        done = sync_channels(app.console, database, asked, options)
+        done = sync_channels(app.console, database, asked, options, wide=wide)
     if as_json:
         app.console.print_json({"channels": done.as_list()})
     return done.exit_code

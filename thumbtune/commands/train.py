@@ -13,10 +13,10 @@ from thumbtune.cli import App
 from thumbtune.commands.options import full_option, json_option, looks
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
-from thumbtune.early import check_names
+from thumbtune.early import check_settings
 from thumbtune.summary import meaning_of
 from trainer.errors import BadSetting
-from trainer.settings import MODEL_BESIDE_CHAMPION, READER, RECIPE, TrainSettings
+from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
@@ -30,9 +30,9 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 @click.command()
 @training_options(defaults=True)
-@click.option("--test", is_flag=True, help="Score on the test split too; each look is counted in the store.")
+@click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
-@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
+@click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
 @full_option
 @json_option
 @click.pass_context
@@ -41,13 +41,13 @@ def train(
 ) -> None:
     """Fine-tune a model on the store's pairs and record the run.
 
-    Each thumbnail and title goes through the model's towers only once: the resulting vectors are kept in the store, so
-    that later runs take seconds. A run keeps only the tensors that it trained; --output writes the whole
-    model as a folder that SentenceTransformer(DIR) loads.
+    Each thumbnail and title is encoded only once: the vectors are kept in the store, so later runs take seconds. A run
+    keeps only the tensors that it trained; --output writes the whole model to a folder that SentenceTransformer(DIR)
+    loads.
 
-    The default fits a map from titles to thumbnails in closed form, in milliseconds; --recipe trains as published.
-    While no trained model is in use, one that is better than its base model on held-out pairs comes into use. Later
-    ones come into use by 'thumbtune retrain' or 'thumbtune runs promote'.
+    By default, a linear map from titles to thumbnails is fitted in closed form, which takes milliseconds; --recipe
+    trains as published. The first trained model that is better than its base model on held-out pairs becomes the
+    current model, which 'search' and 'match' use. Later, 'thumbtune retrain' and 'thumbtune runs promote' change it.
     """
     app = ctx.find_object(App)
     assert app is not None
@@ -57,7 +57,7 @@ def train(
         options |= _recipe(ctx)
     settings = TrainSettings(**options)
     with app.open_database() as database:
-        check_names(database, settings.channels, None if settings.model == READER else settings.model)
+        check_settings(database, settings, output)
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
         result = run_training(database, settings, output=output, progress=app.console, test=test)
@@ -92,11 +92,12 @@ def report(console: Console, result: TrainResult, *, full: bool = False) -> None
         n = result.examples[held_out]
         right, before = (round(scores[held_out]["recall@1"] * n) for scores in (tuned, base))
         console.say(meaning_of(f"run {result.run_id}", right, n, held_out, before))
-    share = 100 * result.trainable / result.total
-    console.say(
-        f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
-        f"on snapshot {result.snapshot_id}"
-    )
+    if full or not console.on_terminal:
+        share = 100 * result.trainable / result.total
+        console.say(
+            f"run {result.run_id}: {result.trainable:,} of {result.total:,} parameters trained ({share:.2f} %), "
+            f"on snapshot {result.snapshot_id}"
+        )
     beside = None if result.champion is None else result.champion.table()
     rows = [
         (

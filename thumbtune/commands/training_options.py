@@ -47,7 +47,7 @@ class NewFolder(click.Path):
 
 _DEFAULTS = TrainSettings()
 
-_CHANNELS = {True: "all channels", False: "each set of channels that has a model in use"}
+_CHANNELS = {True: "all channels", False: "each set of channels with a current model"}
 """{whether the defaults are passed: what is trained on where no channel is named}."""
 
 # The field of `TrainSettings`, then what click takes.
@@ -57,8 +57,8 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--model",),
         {
             "metavar": "NAME|DIR",
-            "help": "The CLIP-style base model: a hub name or a folder; N:base is run N's; reader: the words "
-            "on thumbnails, compared with titles; demo: a small one that ships with thumbtune.",
+            "help": "The CLIP-style base model: a Hugging Face Hub name, a folder, N:base for run N's base model, demo "
+            "for the small one that ships with thumbtune, or reader to compare the words on thumbnails with titles.",
         },
     ),
     (
@@ -66,26 +66,26 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--train",),
         {
             "metavar": "WHAT",
-            "help": "ridge (a map from titles to thumbnails, in closed form), projection, all, lora, or a regular "
-            "expression over parameter names.",
+            "help": "What to train: ridge (a linear map from titles to thumbnails, in closed form), projection, all, "
+            "lora, or a regular expression that matches parameter names.",
         },
     ),
     (
         "start",
         ("--from",),
-        {"type": click.Choice(STARTS), "help": "Start from the base model, or from the champion."},
+        {"type": click.Choice(STARTS), "help": "Start from the base model, or from the current model (the champion)."},
     ),
     (
         "negatives",
         ("--negatives",),
-        {"type": click.Choice(STRATEGIES), "help": "How the negative title of each row is chosen."},
+        {"type": click.Choice(STRATEGIES), "help": "How a wrong title is chosen for each training pair."},
     ),
     (
         "title_model",
         ("--title-model",),
         {
             "metavar": "NAME|DIR|base",
-            "help": "The model that compares titles for least-similar and hard; base: the base model's own text tower.",
+            "help": "The model that compares titles for least-similar and hard; base is the base model's text tower.",
         },
     ),
     (
@@ -93,24 +93,28 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--hard-max-similarity",),
         {
             "type": float,
-            "help": "For hard: the largest cosine of a negative title; more similar titles may be paraphrases.",
+            "help": "With hard: the largest cosine similarity of a wrong title; closer titles may be paraphrases.",
         },
     ),
-    ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "Passes over the training split."}),
-    ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Rows in each step."}),
+    ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "How many times to go through the training pairs."}),
+    ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Pairs per training step."}),
     (
         "lr",
         ("--lr",),
         {
             "type": float,
-            "help": "Learning rate at the start; it falls linearly to 0. Default: by each projection's size.",
+            "help": "The learning rate at the start; it falls linearly to 0. Default: by the projections' size.",
         },
     ),
-    ("temperature", ("--temperature",), {"type": float, "help": "Divides the cosines in the loss."}),
+    (
+        "temperature",
+        ("--temperature",),
+        {"type": float, "help": "The temperature, by which the loss divides the cosine similarities."},
+    ),
     (
         "mask",
         ("--mask/--no-mask",),
-        {"help": "Leave a row's own title out of its in-batch candidates; --no-mask is the recipe's loss."},
+        {"help": "Do not count a pair's own title as a wrong one within a batch; --no-mask is the recipe's loss."},
     ),
     (
         "seed",
@@ -122,7 +126,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--precision",),
         {
             "type": click.Choice(PRECISIONS),
-            "help": "Precision of the frozen towers; auto: bf16 if the hardware supports it.",
+            "help": "The precision of the frozen towers; auto uses bf16 if the hardware supports it.",
         },
     ),
     (
@@ -130,7 +134,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--fit",),
         {
             "type": click.Choice(FITS),
-            "help": "How a wide thumbnail becomes a square: the model's own centre crop, or whole, padded or squashed.",
+            "help": "How a wide thumbnail becomes square: cropped at the centre, padded, or squashed.",
         },
     ),
     (
@@ -138,32 +142,36 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--bars",),
         {
             "type": click.Choice(BARS),
-            "help": "Cut the letterbox bars of 4:3 thumbnails off first; keep: leave them in a crop (the recipe).",
+            "help": "Whether to cut off the letterbox bars of 4:3 thumbnails first; the recipe keeps them.",
         },
     ),
     (
         "with_reader",
         ("--with-reader/--without-reader",),
-        {"help": "Add the words on thumbnails to the model: its cosine and the reader's, weighted on held-out folds."},
+        {"help": "Also compare the words on thumbnails with titles; their weight is fitted on held-out folds."},
     ),
     (
         "text_model",
         ("--text-model",),
         {
             "metavar": "NAME|DIR",
-            "help": "What embeds titles instead of the model; with the reader: by what it compares words with titles.",
+            "help": "A sentence model that embeds titles instead of the base model; with the reader, the model that "
+            "compares words with titles.",
         },
     ),
     ("lora_rank", ("--lora-rank",), {"type": UpTo(10_000), "help": "With --train lora: the adapters' rank."}),
     (
         "lora_alpha",
         ("--lora-alpha",),
-        {"type": float, "help": "With --train lora: the adapters' scale times the rank."},
+        {"type": float, "help": "With --train lora: the adapters' scale times their rank."},
     ),
     (
         "lora_targets",
         ("--lora-targets",),
-        {"metavar": "REGEX", "help": "With --train lora: the linear layers, by their full names."},
+        {
+            "metavar": "REGEX",
+            "help": "With --train lora: a regular expression that matches the full names of linear layers.",
+        },
     ),
 )
 

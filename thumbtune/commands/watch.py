@@ -80,7 +80,7 @@ def watch(
     listen: str,
     page: bool,
 ) -> int:
-    """Sync channels on a schedule until stopped.
+    """Keep syncing on a schedule, with health and metrics endpoints, until stopped.
 
     CHANNEL is as in 'thumbtune sync'. Without CHANNEL, every channel in the store is synced, including those added
     later. A failed sync is logged and retried before the interval ends; other channels are not affected. A channel

@@ -48,6 +48,9 @@ COLUMNS = {
     "tags": ("tags",),
 }
 
+_MEANT = {"title": "title", "picture": "thumbnail"}
+"""{required field: its name in messages}."""
+
 _OF_YOUTUBE = re.compile(
     r"/vi(?:_webp)?/([A-Za-z0-9_-]{11})/|(?:youtu\.be/|[?&]v=)([A-Za-z0-9_-]{11})(?![A-Za-z0-9_-])"
 )
@@ -115,13 +118,17 @@ def open_source(source: str) -> Source:
         return Source(name, _checked(_Place(name, path, path), _of_folder(path)))
     if path.is_file():
         if path.suffix.lower() not in TABLE_SUFFIXES:
-            raise ImportFailed(f"{source} is no table; give {', '.join(TABLE_SUFFIXES)}, a folder, or a dataset's name")
+            raise ImportFailed(
+                f"{source} can't be imported; name a file ending in {', '.join(TABLE_SUFFIXES)}, a folder, or a dataset"
+            )
         return Source(path.stem, _checked(_Place(path.stem, path.parent, path.parent), [path]))
     if _HUB_NAME.fullmatch(source):
         folder, name = _downloaded(source), source.replace("/", "-")
         # Its files are links to others beside it, in the hub's cache.
         return Source(name, _checked(_Place(name, folder, folder.parents[1]), _of_folder(folder)))
-    raise ImportFailed(f"{source} is neither a file, a folder nor a dataset's name (OWNER/NAME); check the path")
+    raise ImportFailed(
+        f"there is no file or folder {source}, and it is not the name of a dataset (OWNER/NAME); check the path"
+    )
 
 
 def _downloaded(name: str) -> Path:
@@ -149,7 +156,9 @@ def _of_folder(folder: Path) -> list[Path]:
         path for path in folder.rglob("*") if path.suffix.lower() in _NESTED_SUFFIXES and path.is_file()
     )
     if not tables:
-        raise ImportFailed(f"{folder} has none of {', '.join(LISTS)}, no Parquet or CSV file and no saved dataset")
+        raise ImportFailed(
+            f"{folder} contains no {', '.join(LISTS)}, no other table and no saved dataset; name another folder"
+        )
     return tables
 
 
@@ -167,16 +176,16 @@ def _checked(place: _Place, files: list[Path]) -> Iterator[Row | tuple[str, BadR
     rows = (row for file in files for row in _rows_of(place.folder, file))
     first = next(rows, None)
     if first is None:
-        raise ImportFailed(f"{files[0]} has no rows")
+        raise ImportFailed(f"{files[0]} has no rows; name another file")
     entry = first[1]
     if not isinstance(entry, Mapping):
-        raise ImportFailed(f"{files[0]} has to list objects, each with a title and a picture")
+        raise ImportFailed(f"{files[0]} must be a list of objects, each with a title and a thumbnail")
     from_list = files[0].name == "videos.json"
     for what in ("title",) if from_list else ("title", "picture"):
         if _column(entry, what) is None:
             raise ImportFailed(
-                f"{files[0]} has no {what} column: it has {', '.join(map(str, entry))}; name one of them "
-                f"{' or '.join(COLUMNS[what])}"
+                f"{files[0]} has no column with the {_MEANT[what]}, only {', '.join(map(str, entry))}; rename one to "
+                f"{COLUMNS[what][0]}"
             )
 
     def each() -> Iterator[Row | tuple[str, BadRow]]:
@@ -199,7 +208,7 @@ def _rows_of(folder: Path, file: Path) -> Iterator[tuple[str, Any, Path]]:
         for number, entry in enumerate(_entries(file), start=1):
             yield f"{name}, row {number}", entry, file.parent
     except (OSError, ValueError, csv.Error) as error:
-        raise ImportFailed(f"{file} can't be read ({error}); repair it") from error
+        raise ImportFailed(f"{file} can't be read ({error}); repair the file") from error
 
 
 def _entries(file: Path) -> Iterator[Any]:
@@ -209,7 +218,7 @@ def _entries(file: Path) -> Iterator[Any]:
     elif kind == ".json":
         entries = json.loads(file.read_text(encoding="utf-8-sig"))
         if not isinstance(entries, list):
-            raise ValueError("it has to be a list of objects")
+            raise ValueError("it must be a list of objects")
         yield from entries
     else:
         with file.open(encoding="utf-8-sig", newline="") as lines:
@@ -254,7 +263,7 @@ def _column(entry: Mapping[str, Any], what: str) -> str | None:
 
 def _row(where: str, entry: Any, base: Path, place: _Place) -> Row:
     if not isinstance(entry, Mapping):
-        raise BadRow(f"it is no object but {type(entry).__name__}")
+        raise BadRow(f"it must be an object, not {type(entry).__name__}")
     values = {what: None if (name := _column(entry, what)) is None else entry[name] for what in COLUMNS}
     title = values["title"]
     if not isinstance(title, str) or not title.strip():
@@ -264,7 +273,7 @@ def _row(where: str, entry: Any, base: Path, place: _Place) -> Row:
     if id_ is None and isinstance(picture, str) and (found := _OF_YOUTUBE.search(picture)):
         id_ = found[1] or found[2]
     if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"[\s/\\]", id_)):
-        raise BadRow(f"{id_[:70]!r} is no id: it has spaces or slashes, or is too long")
+        raise BadRow(f"the id {id_[:70]!r} has spaces or slashes, or is too long")
     return Row(
         where,
         title.strip(),
@@ -303,13 +312,13 @@ def _picture(value: Any, id_: str | None, base: Path, root: Path) -> Path | byte
             raise BadRow(f"thumbnails/{id_}.jpg is missing")
         return found
     if text is None:
-        raise BadRow("it has no picture")
+        raise BadRow("it has no thumbnail")
     if text.startswith(("http://", "https://")):
         return text
     file = base / text
     # The list may come from an untrusted source, so only files in the source's folder are read.
     if not file.resolve().is_relative_to(root.resolve()):
-        raise BadRow(f"{text} is outside of {root}")
+        raise BadRow(f"{text} is outside {root}")
     if not file.is_file():
         raise BadRow(f"{text} is missing")
     return file

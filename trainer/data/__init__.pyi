@@ -1,6 +1,7 @@
 from .channel_names import channel_id as channel_id
-from .export import SPLIT_NAMES as SPLIT_NAMES
 from .export import export_dataset as export_dataset
+from .export_folder import SPLIT_NAMES as SPLIT_NAMES
+from .export_folder import check_export_folder as check_export_folder
 from .framing import framed as framed
 from .framing import without_bars as without_bars
 from .likeness import alike_pictures as alike_pictures

@@ -27,23 +27,20 @@ from store.training import (
     texts_of,
     video_facts,
 )
-from trainer.artifacts import can_save, check_empty, whole_folder
+from trainer.artifacts import can_save, whole_folder
 from trainer.data import snapshot
 from trainer.data.channel_names import channel_id
+from trainer.data.export_folder import MARK, SPLIT_NAMES, check_export_folder
 from trainer.data.splits import SPLITS
-from trainer.errors import CantSave, NotEnoughPairs, RunUnusable
+from trainer.errors import NotEnoughPairs, RunUnusable
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
-__all__ = ["SPLIT_NAMES", "Exported", "Form", "export_dataset"]
+__all__ = ["Exported", "Form", "export_dataset"]
 
 _BATCH = 64
 Form = Literal["dataset", "parquet", "csv"]
-SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
-"""{split: its name in an export}, as the Hugging Face Hub expects."""
-_MARK = ".thumbtune-export"
-"""The file that tells an export from another folder with the same names in it."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +97,7 @@ def export_dataset(
         BadSetting: a channel is not in the store.
         NotEnoughPairs: there are no pairs to export.
     """
-    if not (overwrite and _is_export(folder)):
-        check_empty(folder)
+    check_export_folder(folder, overwrite=overwrite)
     with database.read() as session:
         known = channel_titles(session)
     wanted = tuple(channel_id(name, known) for name in channels)
@@ -133,7 +129,7 @@ def export_dataset(
 
 
 def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
-    (folder / _MARK).write_text("Written by 'thumbtune export dataset', which may replace this folder.\n")
+    (folder / MARK).write_text("Written by 'thumbtune export dataset', which may replace this folder.\n")
     if form == "dataset":
         _write_dataset_dict(folder, streams, features)
         return
@@ -142,17 +138,6 @@ def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: 
             _write_parquet(folder / f"{split}.parquet", stream, features)
         else:
             _write_csv(folder, split, stream, features)
-
-
-def _is_export(folder: Path) -> bool:
-    """Whether a folder contains only files of an export. No other folder may be overwritten."""
-    if not (folder / _MARK).is_file():
-        return False
-    written = {_MARK, "dataset_dict.json", "thumbnails", *SPLIT_NAMES.values()}
-    names = {path.stem if path.suffix in (".parquet", ".csv") else path.name for path in folder.iterdir()}
-    if not names <= written:
-        raise CantSave(f"{folder} contains files that an export does not write; use another folder")
-    return True
 
 
 def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:

@@ -10,6 +10,7 @@ from .families import named_parameters as named_parameters
 from .features import CachedEmbedder as CachedEmbedder
 from .features import Features as Features
 from .features import TitleFeatures as TitleFeatures
+from .hub_names import check_model as check_model
 from .lazy import Facts as Facts
 from .lazy import LazyModel as LazyModel
 from .lazy import TitleModel as TitleModel

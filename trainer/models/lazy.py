@@ -17,8 +17,7 @@ from trainer.errors import DamagedModel
 from trainer.models.encoder import Encoder, Vectors, framed_source, load_clip, title_vectors
 from trainer.models.families import named_parameters
 from trainer.models.fingerprints import fingerprint, fingerprints
-from trainer.models.model_files import FILES
-from trainer.models.model_folders import hub_name
+from trainer.models.hub_names import cached_folder
 from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
 from trainer.models.titles import language_of, text_limit, token_counts
@@ -383,13 +382,7 @@ def files_folder(name: str) -> Path | None:
     folder = local_folder(name)
     if folder is not None:
         return folder
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (a local folder does not need it)
-
-    try:
-        return Path(snapshot_download(hub_name(name), allow_patterns=list(FILES), local_files_only=True))
-    except (OSError, ValueError):
-        # Not in the cache, or not a valid hub name.
-        return None
+    return cached_folder(name)
 
 
 def _version(distribution: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,28 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
-from trainer.errors import DamagedModel, NoNetwork, UnknownModel, causes_of
+from trainer.errors import DamagedModel, causes_of
+from trainer.models.hub_names import hub_has, not_reachable
 from trainer.models.model_files import FILES, check_model_files
 from trainer.models.model_folders import hub_name, model_folder
 from trainer.quiet import quiet_libraries
 
 __all__ = ["load_model"]
 
-logger = logging.getLogger(__name__)
-
-_HUB_TIMEOUT_S = 10.0
 _NAMES_SHOWN = 5
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -129,44 +120,17 @@ def _from_hub(name: str, option: str) -> Path:
     Raises:
         UnknownModel, NoNetwork, DamagedModel: see `load_model`.
     """
-    full = hub_name(name)
-    cached_only = not _hub_has(full, option)
+    cached_only = not hub_has(name, option)
     try:
         with quiet_libraries():
-            folder = Path(snapshot_download(full, allow_patterns=list(FILES), local_files_only=cached_only))
+            folder = Path(snapshot_download(hub_name(name), allow_patterns=list(FILES), local_files_only=cached_only))
     except LocalEntryNotFoundError as error:
-        base = " or --title-model base" if option == "--title-model" else ""
-        raise NoNetwork(
-            f"{name} is not in the local cache and the model hub can't be reached; "
-            f"connect once to download it, or name a local folder with {option}{base}"
-        ) from error
+        raise not_reachable(name, option) from error
     except Exception as error:
         # Besides the errors of its HTTP library, the hub client raises ValueError and OSError.
         raise DamagedModel(_damaged(name, error, option)) from error
     check_model_files(folder, option, name=name)
     return folder
-
-
-def _hub_has(full: str, option: str) -> bool:
-    """Whether the hub has the model; False if it can't be reached.
-
-    Asks once, with a short timeout. The libraries would retry for over a minute.
-
-    Raises:
-        UnknownModel: the hub does not have the model, or does not give access to it.
-    """
-    try:
-        HfApi().model_info(full, timeout=_HUB_TIMEOUT_S)
-    except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
-        raise UnknownModel(
-            f"the hub has no model {full}, or denies access to it; check the name, or use a folder with {option}"
-        ) from error
-    except Exception:
-        # Offline mode, a refused connection, a timeout and a DNS failure have different exception classes, which depend
-        # on the HTTP library of the installed hub client. The model may still be in the cache.
-        logger.info("the model hub can't be reached", exc_info=True)
-        return False
-    return True
 
 
 @contextmanager

@@ -55,7 +55,8 @@ def check_sheet_path(path: Path) -> None:
     """Refuse a path that a sheet can't be written to, before work is spent on it.
 
     Raises:
-        BadSetting: its name does not end in `.png`, it is a folder, or its parent folder does not exist.
+        BadSetting: its name does not end in `.png`, it is a folder, its parent folder does not exist, or it can't be
+            written.
     """
     if path.suffix.lower() != ".png":
         raise BadSetting(f"--out {path} does not end in .png")
@@ -63,6 +64,8 @@ def check_sheet_path(path: Path) -> None:
         raise BadSetting(f"--out {path} is a folder; use a file name")
     if not path.absolute().parent.is_dir():
         raise BadSetting(f"--out {path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise BadSetting(f"--out {path} can't be written; name another file")
 
 
 def draw_sheet(

@@ -60,10 +60,11 @@ def open_in_use(
     progress = progress or Silent()
     run = parse_run(which) if which is not None else run_in_use(database, channels)
     if which is None and (run is None or run[1] == "base"):
-        of_run = "" if run is None else f" of run {run[0]}"
         progress.warn(
-            f"no trained model is in use for these channels, so the base model{of_run} is used; run 'thumbtune train' "
-            "to train a model"
+            f"nothing was trained yet, so this is the base model {DEFAULT_MODEL}; 'thumbtune train' trains a model"
+            if run is None
+            else f"no trained model is in use for these channels, so this is the base model of run {run[0]}; "
+            "'thumbtune runs' lists the trained models"
         )
     if which is None:
         which = DEFAULT_MODEL

@@ -105,7 +105,7 @@ def scopes_to_retrain(database: Database, channels: Sequence[str] = ()) -> list[
         scopes = [one.scope for one in current_models(session)]
         newest = None if scopes else newest_done_run(session)
     if newest is not None:  # a store from before champions existed
-        scopes = [tuple(newest.settings.get("channels") or ())]
+        scopes = [scope_of(newest.settings)]
     left = [(scope, tuple(channel for channel in scope if channel in known)) for scope in scopes]
     return list(dict.fromkeys(kept for scope, kept in left if kept or not scope)) or [()]
 
