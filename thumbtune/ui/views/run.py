@@ -12,7 +12,7 @@ from store.training import champion, get_run, mistakes
 from store.youtube import video_cards
 from thumbtune.answers.stored import RunDetails, run_details
 from thumbtune.ui.charts import loss_chart
-from thumbtune.ui.forms import one_of, whole
+from thumbtune.ui.forms import one_of, read_fields, whole
 from thumbtune.ui.model_process import ModelError
 from thumbtune.ui.site import SITE
 
@@ -100,8 +100,7 @@ async def promote(request: web.Request) -> web.Response:
     site, run_id = request.app[SITE], int(request.match_info["id"])
     if site.settings.read_only:
         raise web.HTTPForbidden(text="this page is read-only; start it without --read-only to promote runs")
-    sent = await request.post()
-    reason = str(sent.get("reason", "")).replace("\0", "").strip()[:_LONGEST_REASON]
+    reason = (await read_fields(request)).first("reason").replace("\0", "").strip()[:_LONGEST_REASON]
     if not reason:
         return await _ask(request, run_id, problem="say why; the reason is recorded with the promotion", status=400)
     try:
