@@ -90,13 +90,15 @@ def test_a_search_is_the_command_s(address: str, url: str) -> None:
         ids = [target.removeprefix("/video/") for target in parsed(page).links("/video/")]
         assert [i for i in ids if i != "UC1-003" or "like" not in query] == [row["video_id"] for row in told["results"]]
         assert figures(page) == [f"{row['score']:.3f}" for row in told["results"]]
-    only = answered(address, "/?q=red&channel=UC2")
-    told = command(url, "search", "red", "--channel", "@uc2")
+    only = answered(address, "/?like=UC1-003&channel=UC2")
+    told = command(url, "search", "--like", "UC1-003", "--channel", "@uc2")
     assert figures(only) == [f"{row['score']:.3f}" for row in told["results"]]
+    assert all("channel=UC2" in target for target in parsed(only).links("/?like="))
+    assert figures(answered(address, "/?q=red&channel=UC2&from=2024-01-03&to=2024-01-03")) != []
 
 
 def test_a_match_is_the_command_s(address: str, url: str) -> None:
-    told = command(url, "match", "UC1-003", *IDEAS)
+    told = command(url, "match", "UC1-003", *IDEAS, "--channel", "UC1")
     page = answered(address, "/match?" + urlencode([("v", "UC1-003"), *(("t", title) for title in IDEAS)]))
     rows = re.findall(r'<th scope="row"><bdi dir="auto">(.*?)</bdi>', page)
     assert [unescape(row) for row in rows] == [row["title"] for row in (*told["titles"], *told["current"])]
@@ -106,6 +108,8 @@ def test_a_match_is_the_command_s(address: str, url: str) -> None:
     assert page.count("chip best") == 1
     shared = next(str(have["href"]) for _, have in parsed(page).tags if "data-link" in have)
     assert figures(answered(address, shared)) == figures(page)
+    told = command(url, "match", "UC1-003", IDEAS[0])["titles"][0]
+    assert f"{told['stands']} of {told['of']}" in answered(address, f"{shared}&channel=all")
 
 
 def test_three_thumbnails_and_fifty_titles(address: str) -> None:
