@@ -38,7 +38,9 @@ def library_mark(session: Session) -> tuple[tuple[object, ...], tuple[object, ..
     return of_pairs, of_models
 
 
-def mistakes(session: Session, run_id: int, model: str, split: str, *, limit: int, skip: int) -> list[dict[str, Any]]:
+def mistakes(
+    session: Session, run_id: int, model: str, split: str, *, limit: int = 1 << 31, skip: int = 0
+) -> list[dict[str, Any]]:
     """Return the rows of `run_errors` of one model of a run on a split, worst first."""
     return rows_as_dicts(
         session,

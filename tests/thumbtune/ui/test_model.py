@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from store.db import open_database
-from store.training import champion, promote
+from store.training import champion, end_run, promote, start_run
 from tests.thumbtune.ui.serving import answered, fetch, page_process, parsed, serving
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -210,6 +210,26 @@ def test_promoting_needs_a_reason_and_is_recorded(address: str, url: str) -> Non
     assert (newest["run_id"], newest["reason"]) == (2, "better <here>")
     assert "better <here>" in parsed(fetch(address, "/runs")[1]).text
     assert fetch(address, "/runs/99/promote", "POST", b"reason=x", **kind)[0] in (404, 409)
+    assert "Take it into use" not in fetch(address, "/runs/2")[1]
+    assert '<a href="/runs/2">run 2</a>' in fetch(address, "/runs/1/promote")[1]
+    # A run for one channel takes no place from the one for all, and what was typed is there again after a refusal.
+    with open_database(url) as database, database.write() as session:
+        narrow = start_run(
+            session,
+            base_model="m",
+            trained="ridge",
+            seed=1,
+            settings={"channels": ["UC2"]},
+            packages={},
+            host="h",
+            pid=1,
+        )
+        end_run(session, narrow, "failed")
+    for path in (f"/runs/{narrow}", f"/runs/{narrow}/promote"):
+        assert "@uc2" in fetch(address, path)[1]
+        assert "run 2" not in fetch(address, path)[1]
+    status, text, _ = fetch(address, f"/runs/{narrow}/promote", "POST", b"reason=typed+%3Chere%3E", **kind)
+    assert (status, [have["value"] for have in parsed(text).all("input", name="reason")]) == (409, ["typed <here>"])
     answered(address, "/?q=red")
     with open_database(url) as database, database.write() as session:
         promote(session, 1, "back")

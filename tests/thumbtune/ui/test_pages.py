@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from collector.http import Listen
 from store.db import Database, open_database
 from store.tables import PictureFailure, SyncRun, Video
 from store.types import utc_now
+from store.youtube import pause_channel
 from tests.hostile.titles import TITLES
 from tests.store.builders import add_channel, add_video
 from tests.thumbtune.ui.serving import Client, parsed, serving
 from tests.trainer.tiny import draw
+from thumbtune.commands.watch import watch
+from thumbtune.ui.settings import PageSettings
 
 PATHS = ("/", "/match", "/runs", "/syncs")
 
@@ -156,6 +160,31 @@ async def test_syncs_units_and_failures(client: Client, filled: Database) -> Non
     assert "17" in page.text
     assert "word" not in page.text.replace("password", "")
     assert "/srv" not in page.text
+
+
+async def test_syncs_are_those_of_watch(filled: Database) -> None:
+    pytest.importorskip("prometheus_client")
+    defaults = {parameter.name: parameter.default for parameter in watch.params}
+    settings = PageSettings(str(filled.url), Listen("127.0.0.1", 0))
+    assert (settings.every, settings.units) == (timedelta(hours=int(defaults["every"][:-1])), defaults["units"])
+    now = utc_now()
+    with filled.write() as session:
+        pause_channel(session, "UC2", now)
+        for number in range(105):
+            add_video(session, f"failed-{number:03}", day=number, picture=None)
+            session.add(
+                PictureFailure(
+                    video_id=f"failed-{number:03}", url=None, reason="404", tries=1, first_failed_at=now,
+                    last_failed_at=now, next_try_at=now,
+                )
+            )  # fmt: skip
+    async with serving(str(filled.url), every=timedelta(hours=3), units=500) as client:
+        page = parsed((await client.get("/syncs")).text)
+    assert "105 thumbnails that failed" in page.text
+    assert "500 left of the 500" in page.text
+    assert "Every 3 hours" in page.text
+    assert "sync @uc1 now" in page.text
+    assert "sync @uc2" not in page.text
 
 
 @pytest.mark.parametrize("path", PATHS)
