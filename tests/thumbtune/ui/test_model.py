@@ -268,4 +268,5 @@ async def test_a_model_without_its_files_says_so(url: str, tmp_path: Path) -> No
             assert answer.status == 200
             assert "The model has no answer" in answer.text
             assert "nothing.safetensors" in answer.text
+            assert "<code>thumbtune train</code>" in answer.text
             assert str(tmp_path) not in answer.text
