@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from urllib.request import urlopen
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests_browser.conftest import Open, first_video, go, settled
 
@@ -97,6 +97,26 @@ def test_search_match_look_compare_and_promote(open_page: Open, address: str) ->
     newest = page.locator(".history li").first
     expect(newest).to_contain_text(f"Run {other}")
     expect(newest).to_contain_text("it looks <right> to me")
+
+
+def test_what_is_pasted_and_typed_during_a_ranking_stays(open_page: Open, address: str) -> None:
+    page = open_page("/")
+    video, other = first_video(page), str(page.locator(".card img").nth(4).get_attribute("src"))
+    content = page.request.get(other)
+    go(page, "/match")
+    held: list[Route] = []
+    page.route("**/match", lambda route: route.continue_() if held else held.append(route))
+    with page.expect_request("**/match"):
+        paste(page, newest_thumbnail(address))
+    paste(page, (base64.b64encode(content.body()).decode(), content.headers["content-type"]))
+    field = page.get_by_label("A video's id or address")
+    field.press_sequentially(video[:4])
+    held[0].continue_()
+    expect(page.locator("#pictures .one")).to_have_count(2)
+    assert field.input_value() == video[:4], "not sent before it is whole"
+    page.keyboard.type(video[4:])
+    page.keyboard.press("Enter")
+    expect(page.locator("#pictures .one")).to_have_count(3)
 
 
 def focused(page: Page) -> str:

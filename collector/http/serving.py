@@ -78,7 +78,7 @@ class Limits:
             has sent no request for longest; if all are being answered, it is closed at once.
         head_s: seconds from the start of a connection, or the end of the last response, to the end of the next
             request's head.
-        stalled_s: seconds that a response may wait for its reader.
+        stalled_s: seconds in which a client has to take some bytes of the response, as long as there are any.
     """
 
     connections: int = 256
@@ -107,7 +107,7 @@ class _Connections:
         """Close the connection that has sent no request for longest if there are too many; False if all are busy."""
         if len(self.open) < self.limits.connections:
             return True
-        idle = next((bounded for bounded in self.open.values() if not bounded.is_working), None)
+        idle = next((bounded for bounded in self.open.values() if bounded.is_idle), None)
         if idle is None:
             return False
         idle.abort()
@@ -121,13 +121,24 @@ class _Connections:
 
 
 class _Bounded(asyncio.Protocol):
+    """A connection that waits for a request's head, is worked for, or sends a response, with one timer for all.
+
+    A response is sent after its handler has ended, and only the transport knows how much of it is left.
+    """
+
     def __init__(self, inner: asyncio.Protocol, owner: _Connections) -> None:
         self._inner = inner
         self._owner = owner
         self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._stalled: asyncio.TimerHandle | None = None
-        self.is_working = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = 0
+        """Bytes of the response that were left when the timer was started; 0 if none were seen."""
+        self._is_working = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost if the connection is closed: no request is being answered, and no response sent."""
+        return not self._is_working and self._unsent() == 0
 
     def abort(self) -> None:
         """Close the connection now, and forget it."""
@@ -153,33 +164,44 @@ class _Bounded(asyncio.Protocol):
         return self._inner.eof_received() if self._transport is not None else None
 
     def connection_lost(self, error: Exception | None) -> None:
-        for timer in (self._deadline, self._stalled):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._owner.open.pop(self._transport, None)
             self._inner.connection_lost(error)
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()
-        self._stalled = self._end_in(self._owner.limits.stalled_s)
+        self._watch(self._unsent(), self._owner.limits.stalled_s)
 
     def resume_writing(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
         self._inner.resume_writing()
+        self._watch(max(1, self._unsent()), self._owner.limits.stalled_s)
 
     def working(self, *, yes: bool) -> None:
-        self.is_working = yes
+        self._is_working = yes
         if self._transport is not None and self._owner.open.pop(self._transport, None) is not None:
             self._owner.open[self._transport] = self  # at the end: the first one is idle for longest
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = None if yes else self._end_in(self._owner.limits.head_s)
+        self._watch(0, self._owner.limits.head_s)
 
-    def _end_in(self, seconds: float) -> asyncio.TimerHandle | None:
-        transport = self._transport
-        return None if transport is None else asyncio.get_running_loop().call_later(seconds, transport.abort)
+    def _unsent(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def _watch(self, left: int, seconds: float) -> None:
+        """Look in some seconds whether the client has done its part."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._left = left
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        unsent, seen = self._unsent(), self._left
+        if unsent and (not seen or unsent < seen):
+            self._watch(unsent, self._owner.limits.stalled_s)
+        elif seen and not unsent:
+            self._watch(0, self._owner.limits.head_s)  # the response has just been sent
+        elif unsent or not self._is_working:
+            self.abort()
 
 
 _CONNECTIONS: web.AppKey[_Connections] = web.AppKey("connections", _Connections)

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.db import rows_as_dicts
-from store.tables import Channel, Promotion, Rank, SyncRun, TrainingRun, Video, VideoVersion
+from store.tables import Channel, Promotion, Rank, Snapshot, SyncRun, TrainingRun, Video, VideoVersion
 
 __all__ = ["library_mark", "mistakes", "ranks_of_video"]
 
@@ -17,16 +17,20 @@ def library_mark(session: Session) -> tuple[tuple[object, ...], tuple[object, ..
     """Return two values: one that is another after pairs may have changed, one after the model in use may have changed.
 
     Reads a few rows, however large the store: pairs change only in syncs, each of which notes when it last wrote, and
-    when a channel is removed.
+    when a channel is removed. The channels also decide which model is in use: one for a part of them is not for all.
+    Snapshots count because a base model is calibrated on the newest one.
     """
+    channels = select(func.count(Channel.id), func.count(Channel.removed_at), func.max(Channel.removed_at))
     pairs = (
         select(func.count(SyncRun.id), func.max(SyncRun.id), func.max(SyncRun.seen_at)),
         select(func.max(VideoVersion.id)),
-        select(func.count(Channel.id), func.max(Channel.removed_at)),
+        channels,
     )
     models = (
         select(func.max(Promotion.id)),
         select(func.max(TrainingRun.id), func.max(TrainingRun.finished_at)),
+        select(func.max(Snapshot.id)),
+        channels,
     )
     of_pairs, of_models = (
         tuple(value for query in queries for value in session.execute(query).one()) for queries in (pairs, models)
@@ -34,7 +38,9 @@ def library_mark(session: Session) -> tuple[tuple[object, ...], tuple[object, ..
     return of_pairs, of_models
 
 
-def mistakes(session: Session, run_id: int, model: str, split: str, *, limit: int, skip: int) -> list[dict[str, Any]]:
+def mistakes(
+    session: Session, run_id: int, model: str, split: str, *, limit: int = 1 << 31, skip: int = 0
+) -> list[dict[str, Any]]:
     """Return the rows of `run_errors` of one model of a run on a split, worst first."""
     return rows_as_dicts(
         session,

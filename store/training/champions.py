@@ -15,7 +15,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from store.tables import Channel, Promotion, TrainingRun
-from store.training.runs import get_run
+from store.training.runs import get_run, newest_done_run
 from store.types import utc_now
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "champion_ids",
     "current_models",
     "fitting_champion",
+    "model_in_use",
     "promote",
     "replace_champion",
     "scope_from_text",
@@ -86,6 +87,27 @@ def champion(session: Session, channels: Iterable[str] = ()) -> TrainingRun | No
     """Return the run in use for these channels, see `fitting_champion`."""
     found = fitting_champion(session, channels)
     return None if found is None else found.run
+
+
+def model_in_use(session: Session, channels: Iterable[str] = ()) -> tuple[int, str] | None:
+    """Return the champion for these channels; without a champion, the base model of the newest run.
+
+    None before the first run that is done. In stores from before models were compared, the newest run itself is in use.
+
+    Args:
+        session: any session.
+        channels: ids; empty for all channels of the store.
+
+    Returns:
+        (run id, `tuned` or `base`).
+    """
+    in_use = champion(session, channels)
+    if in_use is not None:
+        return in_use.id, "tuned"
+    newest = newest_done_run(session)
+    if newest is None:
+        return None
+    return newest.id, "tuned" if newest.decision is None and not current_models(session) else "base"
 
 
 def champion_ids(session: Session) -> list[int]:

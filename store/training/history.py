@@ -40,7 +40,7 @@ class FinishedRun:
 
 
 def finished_runs(session: Session) -> list[FinishedRun]:
-    """Return all runs that are done and scored on `valid` or `test`, oldest first, without the trials of sweeps."""
+    """Return the runs that are done and scored on `valid` or `test`, oldest first, without trials and hidden runs."""
     query = (
         select(
             TrainingRun.id,
@@ -56,6 +56,7 @@ def finished_runs(session: Session) -> list[FinishedRun]:
         .where(
             TrainingRun.status == "done",
             TrainingRun.trial.is_(None),
+            TrainingRun.hidden_at.is_(None),
             Evaluation.model.in_(("base", "tuned")),
             Evaluation.scope == "all",
             Evaluation.split.in_(("valid", "test")),

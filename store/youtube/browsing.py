@@ -19,6 +19,7 @@ __all__ = [
     "Place",
     "VideoCard",
     "VideoPage",
+    "count_failures",
     "count_kinds",
     "failures",
     "filtered_ids",
@@ -200,6 +201,11 @@ def failures(session: Session, limit: int) -> list[Failure]:
         .limit(limit)
     )
     return [Failure(*row) for row in session.execute(query)]
+
+
+def count_failures(session: Session) -> int:
+    """Return the number of thumbnails that failed."""
+    return session.scalar(select(func.count()).select_from(PictureFailure)) or 0
 
 
 def recent_syncs(session: Session, limit: int) -> list[tuple[SyncRun, Channel]]:

@@ -78,18 +78,15 @@ class RunDetails:
         facts: the columns of its row, by name.
         metrics: in reading order: base before tuned, train before test, recall@1 before recall@10.
         steps: each optimiser step.
-        errors: {split: the thumbnails of `valid` and `test` whose own title the tuned model did not rank first, worst
-            first}; empty for `test` if it was not scored.
     """
 
     facts: dict[str, Any]
     metrics: list[dict[str, Any]]
     steps: list[dict[str, Any]]
-    errors: dict[str, list[dict[str, Any]]]
 
 
 def run_details(session: Session, run_id: int) -> RunDetails:
-    """Return everything recorded about a run.
+    """Return everything recorded about a run, except for the titles that it ranks wrong: see `mistakes`.
 
     Raises:
         NotFound: there is no such run.
@@ -100,18 +97,7 @@ def run_details(session: Session, run_id: int) -> RunDetails:
         for row in sorted(evaluations(session, run_id), key=_reading_order)
     ]
     losses = [_columns(row, "step", "epoch", "loss", "learning_rate") for row in steps(session, run_id)]
-    errors = {split: _errors(session, run_id, split) for split in ("valid", "test")}
-    return RunDetails(_facts(run), metrics, losses, errors)
-
-
-def _errors(session: Session, run_id: int, split: str) -> list[dict[str, Any]]:
-    return rows_as_dicts(
-        session,
-        "SELECT video_id, title, rank, score, top_video_id, top_title, top_score FROM run_errors "
-        "WHERE run_id = :run AND model = 'tuned' AND split = :split ORDER BY rank DESC, video_id",
-        run=run_id,
-        split=split,
-    )
+    return RunDetails(_facts(run), metrics, losses)
 
 
 def _reading_order(row: Evaluation) -> tuple[object, ...]:

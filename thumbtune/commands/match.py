@@ -68,11 +68,12 @@ def match(
 
         pictures = [open_picture(database, name) for name in images]
         check_names(database, channels, model)
-        from thumbtune.answers.modelled import Answerer, match_document  # noqa: PLC0415 (loads torch)
+        from thumbtune.answers.documents import match_document  # noqa: PLC0415
+        from thumbtune.answers.modelled import Answerer  # noqa: PLC0415 (loads torch)
 
-        answerer = Answerer(database, model, device, app.console, channels=channels)
+        answerer = Answerer(database, model, device, app.console)
         found = answerer.match(pictures, ideas, channels)
-        for title in answerer.used.embedder.cut_titles(list(dict.fromkeys(ideas))):
+        for title in answerer.used(channels).embedder.cut_titles(list(dict.fromkeys(ideas))):
             app.console.warn(f"the model does not read this title to its end: {title}")
         trust = trust_in(database, found.run_id, found.model)
     report(app.console, found)

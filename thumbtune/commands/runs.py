@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from store.training import count_test_looks, current_models, hide_run, recalls_of, scope_of
+from store.training import count_test_looks, current_models, hide_run, mistakes, recalls_of, scope_of
 from thumbtune.answers.stored import list_runs, run_details
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
@@ -185,10 +185,11 @@ def show(app: App, run_id: int, full: bool, as_json: bool) -> None:
     """
     with app.open_database() as database, database.read() as session:
         found = run_details(session, run_id)
+        wrong = {split: mistakes(session, run_id, "tuned", split) for split in ("valid", "test")}
         recalls = recalls_of(session, run_id)
         names = channel_names(session)
         in_use = [one.scope for one in current_models(session) if one.run.id == run_id]
-    facts, metrics, losses, wrong = found.facts, found.metrics, found.steps, found.errors
+    facts, metrics, losses = found.facts, found.metrics, found.steps
     if as_json:
         app.console.print_json(
             {**facts, "metrics": metrics, "steps": losses, **{f"{split}_errors": rows for split, rows in wrong.items()}}

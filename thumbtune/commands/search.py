@@ -74,11 +74,12 @@ def search(
             from trainer.publish import check_sheet_path  # noqa: PLC0415 (Pillow)
 
             check_sheet_path(out)
-        from thumbtune.answers.modelled import Answerer, search_document  # noqa: PLC0415 (loads torch)
+        from thumbtune.answers.documents import search_document  # noqa: PLC0415
+        from thumbtune.answers.modelled import Answerer  # noqa: PLC0415 (loads torch)
 
-        answerer = Answerer(database, model, device, app.console, channels=channels)
+        answerer = Answerer(database, model, device, app.console)
         answer = answerer.search(str(text) if picture is None else picture, k, channels)
-        found, library, used = answer.found, answer.library, answerer.used
+        found, library, used = answer.found, answer.library, answer.used
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
         trust = trust_in(database, used.run_id, used.name)
         with database.read() as session:
@@ -86,7 +87,7 @@ def search(
     _report(app.console, found, library, names, drawn)
     app.console.note(trust)
     if as_json:
-        document = search_document(answer, used, text, like)
+        document = search_document(answer, text, like)
         app.console.print_json({**document, "contact_sheet": None if drawn is None else str(drawn)})
 
 

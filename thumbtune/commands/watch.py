@@ -9,6 +9,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +110,7 @@ def watch(
         log.info("watching %s, each every %s", ", ".join(map(str, asked.names)) or "all channels of the store", every)
 
         async def work(stop: asyncio.Event) -> None:
-            async with _page(app) if page else nullcontext():
+            async with _page(app, rhythm.every, units) if page else nullcontext():
                 await Service(database, asked.names, asked.settings, options, stop=stop).run(_say_where)
 
         run_until_stopped(work, patience_s=PATIENCE_S)
@@ -116,12 +118,13 @@ def watch(
 
 
 @asynccontextmanager
-async def _page(app: App) -> AsyncIterator[None]:
+async def _page(app: App, every: timedelta, units: int) -> AsyncIterator[None]:
     """Serve the page meanwhile, in this process; the model has a process of its own."""
     from thumbtune.commands.ui import LISTEN, page_settings  # noqa: PLC0415
     from thumbtune.ui.server import serve_page  # noqa: PLC0415
 
-    async with serve_page(page_settings(app, LISTEN)) as address:
+    settings = replace(page_settings(app, LISTEN), every=every, units=units)
+    async with serve_page(settings) as address:
         log.info("serving the page on http://%s/", address, extra={"address": str(address)})
         yield
 

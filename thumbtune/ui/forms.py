@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from urllib.parse import parse_qsl
 
 from aiohttp import BodyPartReader, web
 
 from collector.errors import PictureError
 from thumbtune.ui.uploads import MAX_BYTES, Uploads
 
-__all__ = ["MAX_TITLES", "Sent", "day", "one_of", "read_form", "read_titles", "video_id", "whole"]
+__all__ = ["MAX_TITLES", "Sent", "day", "one_of", "read_fields", "read_form", "read_titles", "video_id", "whole"]
 
 MAX_TITLES = 50
 _LONGEST_TITLE = 500
-_READ_IN_S = 30.0
+FIELDS_IN_S = 10.0
+"""Seconds in which a form without files has to arrive. Anybody can send one to the login page."""
+PICTURES_IN_S = 30.0
+"""Seconds in which a form with pictures has to arrive."""
 _MOST_FILES = 3
 _MOST_PARTS = 40
 _FIELD_BYTES = 64 << 10
@@ -47,6 +53,22 @@ class Sent:
         return next(iter(self.all(name)), "")
 
 
+async def read_fields(request: web.Request) -> Sent:
+    """Read a form without files, of at most the application's `client_max_size`.
+
+    Raises:
+        web.HTTPRequestTimeout: the form does not arrive in time.
+        web.HTTPRequestEntityTooLarge: the form is too large.
+        web.HTTPUnsupportedMediaType: the request is not a URL-encoded form.
+        web.HTTPBadRequest: the form is truncated, has too many fields, or is not UTF-8.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise web.HTTPUnsupportedMediaType(text="send a form (application/x-www-form-urlencoded)")
+    async with _arriving(FIELDS_IN_S):
+        text = (await request.read()).decode("utf-8")
+        return Sent(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARTS))
+
+
 async def read_form(request: web.Request, uploads: Uploads) -> Sent:
     """Read a form with pictures.
 
@@ -58,12 +80,18 @@ async def read_form(request: web.Request, uploads: Uploads) -> Sent:
     """
     if request.content_type != "multipart/form-data":
         raise web.HTTPUnsupportedMediaType(text="send a form (multipart/form-data)")
+    async with _arriving(PICTURES_IN_S):
+        return await _read(request, uploads)
+
+
+@asynccontextmanager
+async def _arriving(seconds: float) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(_READ_IN_S):
-            return await _read(request, uploads)
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError as error:
-        raise web.HTTPRequestTimeout(text=f"the form did not arrive within {_READ_IN_S:.0f} s") from error
-    except ValueError as error:
+        raise web.HTTPRequestTimeout(text=f"the form did not arrive within {seconds:.0f} s") from error
+    except (ValueError, ConnectionError, web.RequestPayloadError) as error:
         raise web.HTTPBadRequest(text="the form can't be read; send it again") from error
 
 

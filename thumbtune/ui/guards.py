@@ -64,7 +64,7 @@ def _strange_origin(request: web.Request) -> str | None:
     if request.method in _SAFE:
         return None
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    own = origin is None or (origin != "null" and urlsplit(origin).netloc == request.headers.get("Host"))
+    own = origin is None or _netloc(origin) == request.headers.get("Host")
     if own and site in (None, "same-origin", "none"):
         return None
     return "only this server's own pages may send this"
@@ -72,14 +72,23 @@ def _strange_origin(request: web.Request) -> str | None:
 
 def is_logged_in(request: web.Request, settings: PageSettings) -> bool:
     """Whether the request has the login cookie; compared in constant time."""
-    return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), settings.cookie.encode())
+    # aiohttp decodes bytes that are not UTF-8 to surrogates.
+    given = request.cookies.get(COOKIE, "").encode("utf-8", "surrogateescape")
+    return hmac.compare_digest(given, settings.cookie.encode())
 
 
 def safe_next(target: str) -> str:
     """Return the path to go to after the login: only a path of this server is accepted, else `/`."""
-    parts = urlsplit(target)
-    own = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
+    own = target.startswith("/") and not target.startswith(("//", "/\\")) and _netloc(target) == ""
     return target if own and target.isprintable() else "/"
+
+
+def _netloc(url: str) -> str | None:
+    """Return a URL's host and port, empty if it has none; None if it can't be parsed."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -84,28 +84,28 @@ class _Child:
         return ask(question, blobs)
 
     def ask_search(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:
-        from thumbtune.answers.modelled import search_document  # noqa: PLC0415
+        from thumbtune.answers.documents import search_document  # noqa: PLC0415
 
-        answerer = self.answerer
         query = question["text"] if question["text"] is not None else self._picture(question["picture"], blobs)
         only = None if question["only"] is None else frozenset(question["only"])
-        found = answerer.search(query, question["k"], only=only)
-        return search_document(found, answerer.used, question["text"], None)
+        found = self.answerer.search(query, question["k"], question["channels"], only)
+        return search_document(found, question["text"], None)
 
     def ask_match(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:
-        from thumbtune.answers.modelled import thumbnail_document  # noqa: PLC0415
+        from thumbtune.answers.documents import thumbnail_document  # noqa: PLC0415
 
         pictures = [self._picture(named, blobs) for named in question["pictures"]]
-        found = self.answerer.match(pictures, question["titles"])
-        return {"columns": [thumbnail_document(matched) for matched in found.thumbnails]}
+        found = self.answerer.match(pictures, question["titles"], question["channels"])
+        columns = [thumbnail_document(matched) for matched in found.thumbnails]
+        return {"model": found.model, "run_id": found.run_id, "columns": columns}
 
     def ask_nearest(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:
-        from thumbtune.answers.modelled import found_document, thumbnail_document  # noqa: PLC0415
+        from thumbtune.answers.documents import found_document, thumbnail_document  # noqa: PLC0415
 
-        answerer = self.answerer
-        picture = self._picture(question["picture"], blobs)
-        found = answerer.nearest(picture, question["k"])
+        found = self.answerer.nearest(self._picture(question["picture"], blobs), question["k"])
         return {
+            "model": found.used.name,
+            "run_id": found.used.run_id,
             "thumbnails": found_document(found.thumbnails),
             "titles": found_document(found.titles),
             "own": thumbnail_document(found.own),
@@ -156,17 +156,16 @@ def main() -> None:
     while line := questions.readline():
         question, sizes = decoded(line)
         blobs = [questions.read(size) for size in sizes]
-        started = time.perf_counter()
         try:
             answer = child.answer(question, blobs)
         except ModuleNotFoundError as error:
-            send({"error": f"{error.name} is not installed; run pip install 'thumbtune[train]'", "kind": "Missing"})
+            send({"error": f"{error.name} is not installed; run pip install 'thumbtune[train]'"})
         except Exception as error:
             known = getattr(error, "exit_code", None) is not None
             text = str(error) if known else f"{type(error).__name__}: {error}; this is a bug, please report it"
-            send({"error": text, "kind": type(error).__name__})
+            send({"error": text})
         else:
-            send({"answer": answer, "seconds": time.perf_counter() - started})
+            send({"answer": answer})
 
 
 if __name__ == "__main__":

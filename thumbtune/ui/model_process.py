@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import make_url
+
 from thumbtune.ui.messages import decoded, encoded
 from thumbtune.ui.settings import PageSettings
 
@@ -23,19 +25,12 @@ _LONGEST_LINE = 64 << 20
 _MOST_WAITING = 32
 """The maximum number of questions that wait while another is answered."""
 _TOLD_APART = 4096
+_SECRETS = frozenset({"YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "THUMBTUNE_DB_FILE"})
+_PASSWORDS = frozenset({"PGPASSWORD", "PGPASSFILE"})
 
 
 class ModelError(Exception):
-    """The model can't answer this question.
-
-    Args:
-        text: the reason, and what to do.
-        kind: the name of the error's class in the model process.
-    """
-
-    def __init__(self, text: str, kind: str) -> None:
-        super().__init__(text)
-        self.kind = kind
+    """The model can't answer this question. The message has the form `what happened; what to do`."""
 
 
 class ModelDied(ModelError):
@@ -72,8 +67,6 @@ class ModelProcess:
         self._waiting = 0
         self._last_words = ""
         self.progress: Progressed | None = None
-        self.is_warm = False
-        """Whether the process has answered since it was started."""
         self._died: str | None = None
         """How the process ended, if it crashed and this has not been reported yet."""
 
@@ -91,7 +84,7 @@ class ModelProcess:
             ModelBusy: too many questions are waiting.
         """
         if self._waiting >= _MOST_WAITING:
-            raise ModelBusy("too many questions wait for the model; try again in a moment", "Busy")
+            raise ModelBusy("too many questions wait for the model; try again in a moment")
         self._waiting += 1
         try:
             async with self._one_at_a_time:
@@ -105,8 +98,7 @@ class ModelProcess:
                 except _Ended as ended:
                     raise ModelDied(
                         f"the model's process {ended} twice over this question; is there enough memory? "
-                        "The log of 'thumbtune -v ui' has more",
-                        "Died",
+                        "The log of 'thumbtune -v ui' has more"
                     ) from ended
         finally:
             self._waiting -= 1
@@ -135,14 +127,11 @@ class ModelProcess:
             if "progress" in message:
                 self.progress = Progressed(message["progress"], message["done"], message["total"])
             elif "error" in message:
-                raise ModelError(message["error"], message["kind"])
+                raise ModelError(message["error"])
             else:
-                self.is_warm = True
                 answer: dict[str, Any] = message["answer"]
-                answer["seconds"] = message["seconds"]
                 answer["restarted"], self._died = self._died, None
                 return answer
-        self.is_warm = False
         raise _Ended(_how_it_ended(await process.wait()))
 
     async def _started(self) -> asyncio.subprocess.Process:
@@ -150,17 +139,9 @@ class ModelProcess:
             return self._process
         if self._process is not None and self._process.returncode is not None:
             self._died = self._died or _how_it_ended(self._process.returncode)
-        # Passed in the environment, because the URL may contain a password and every user can read a process's
-        # arguments.
-        environment = {name: value for name, value in os.environ.items() if name != "YOUTUBE_API_KEY"}
-        environment["THUMBTUNE_DB"] = self._settings.db_url
-        if self._settings.model is not None:
-            environment["THUMBTUNE_UI_MODEL"] = self._settings.model
-        if self._settings.read_only:
-            environment["THUMBTUNE_UI_READ_ONLY"] = "1"
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
-            env=environment,
+            env=_environment(self._settings),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -179,7 +160,7 @@ class ModelProcess:
 
     async def stop(self) -> None:
         """End the process."""
-        process, self._process, self.is_warm = self._process, None, False
+        process, self._process = self._process, None
         if process is None:
             return
         if process.returncode is None:
@@ -188,6 +169,23 @@ class ModelProcess:
             await process.wait()
         if self._log is not None:
             self._log.cancel()
+
+
+def _environment(settings: PageSettings) -> dict[str, str]:
+    """Return the model process's environment: the server's, without the secrets that it does not need.
+
+    The store's URL is passed here, because it may contain a password and every user can read a process's arguments.
+    libpq's variables for passwords are kept for a PostgreSQL URL without one.
+    """
+    needs_password = settings.db_url.startswith("postgres") and make_url(settings.db_url).password is None
+    left_out = _SECRETS if needs_password else _SECRETS | _PASSWORDS
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    kept["THUMBTUNE_DB"] = settings.db_url
+    if settings.model is not None:
+        kept["THUMBTUNE_UI_MODEL"] = settings.model
+    if settings.read_only:
+        kept["THUMBTUNE_UI_READ_ONLY"] = "1"
+    return kept
 
 
 class _Ended(Exception):

@@ -11,7 +11,7 @@ from aiohttp import web
 from collector.http import Limits, Listen, note_work, serve_bounded
 from thumbtune.ui.guards import add_headers, guard
 from thumbtune.ui.settings import CantServe, PageSettings
-from thumbtune.ui.site import HERE, SITE, Site, show_errors
+from thumbtune.ui.site import SITE, Site, show_errors
 from thumbtune.ui.views import add_routes
 
 __all__ = ["make_application", "serve_page"]
@@ -33,7 +33,6 @@ def make_application(site: Site) -> web.Application:
     application[SITE] = site
     application.on_response_prepare.append(add_headers)
     application.router.add_get("/healthz", _healthz)
-    application.router.add_static("/static/", HERE / "static")
     add_routes(application)
     return application
 

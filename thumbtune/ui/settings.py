@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ class PageSettings:
         token: the token for the login; None: no login is required.
         read_only: whether changes to the store are refused.
         model: the model to ask, as in `--model`; None for the model in use.
+        every: the interval between syncs of `thumbtune watch`.
+        units: the API units that `thumbtune watch` may spend per day.
     """
 
     db_url: str = field(repr=False)
@@ -38,6 +41,8 @@ class PageSettings:
     token: str | None = field(default=None, repr=False)
     read_only: bool = False
     model: str | None = None
+    every: timedelta = timedelta(hours=6)
+    units: int = 9000
 
     @cached_property
     def hosts(self) -> frozenset[str]:

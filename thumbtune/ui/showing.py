@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["base_name", "moment", "number", "plain_title", "secrets_hidden", "video_link"]
+__all__ = ["base_name", "command_in", "moment", "number", "plain_title", "secrets_hidden", "video_link"]
 
 _KEPT = frozenset("\u061c\u200e\u200f")
 """Marks that Arabic and Hebrew titles need. In an element with its own direction, they don't affect other text."""
@@ -24,6 +24,7 @@ _PATH = re.compile(r"(?:file:/+|(?<![\w:/.~-])~?/)(?:[^\s/:;,'\"()<>]+/)+([^\s/:
 _WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\s\\:;,'\"()<>]+\\)*([^\s\\:;,'\"()<>]*)")
 _STORE_URL = re.compile(r"\b(sqlite|postgres(?:ql)?)(?:\+\w+)?://[^\s;,'\"()<>]*")
 _USER = re.compile(r"(\w+://)[^\s/@]+@")
+_COMMAND = re.compile(r"'(thumbtune [^']+)'|(pip install 'thumbtune\[[\w,]+\]')")
 _KEY = re.compile(r"\b(?:AIza[\w-]{20,}|hf_\w{20,})|((?:key|token)=)[^\s&;,]+")
 
 
@@ -61,6 +62,14 @@ def secrets_hidden(text: str, folders: Iterable[Path] = ()) -> str:
         text = text.replace(f"{folder}/", "").replace(folder, Path(folder).name)
     text = _WINDOWS_PATH.sub(r"\1", _PATH.sub(r"\1", text))
     return _KEY.sub(lambda found: f"{found[1] or ''}…", _USER.sub(r"\1", text))
+
+
+def command_in(text: str) -> str:
+    """Return the first command that a message names, to be shown for copying; empty if it names none."""
+    found = _COMMAND.search(text)
+    if found is not None:
+        return found[1] or found[2]
+    return "thumbtune train" if "train again" in text else ""
 
 
 def base_name(model: str) -> str:

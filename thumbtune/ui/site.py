@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from store.errors import NotAStore, NotFound, StoreError, StoreTooNew, StoreTooOld
 from thumbtune.ui.model_process import ModelError, ModelProcess, Progressed
 from thumbtune.ui.settings import PageSettings
-from thumbtune.ui.showing import base_name, moment, number, plain_title, secrets_hidden, video_link
+from thumbtune.ui.showing import base_name, command_in, moment, number, plain_title, secrets_hidden, video_link
 from thumbtune.ui.store_access import StoreAccess
 from thumbtune.ui.uploads import Uploads
 from thumbtune.ui.waiting import Questions
@@ -101,7 +101,13 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        plain=plain_title, moment=moment, number=number, base_name=base_name, hidden=secrets_hidden, youtube=video_link
+        plain=plain_title,
+        moment=moment,
+        number=number,
+        base_name=base_name,
+        hidden=secrets_hidden,
+        youtube=video_link,
+        command_in=command_in,
     )
     return made
 
@@ -112,7 +118,7 @@ _REMEDIES: tuple[tuple[type[StoreError], str, str], ...] = (
     (NotAStore, "This is not a store that can be read", "thumbtune db check"),
 )
 _NO_STORE = ("There is no store yet", "thumbtune sync @yourchannel")
-_LOCKED = ("The store can't be read now", "")
+_LOCKED = ("The store can't be read now", "thumbtune db check")
 
 
 @web.middleware

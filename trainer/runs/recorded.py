@@ -13,11 +13,10 @@ from store.tables import TrainingRun
 from store.training import (
     ExampleRow,
     add_test_look,
-    champion,
-    current_models,
     evaluations,
     get_run,
     load_examples,
+    model_in_use,
     newest_done_run,
     newest_snapshot,
     snapshot_info,
@@ -68,21 +67,9 @@ def run_settings(run: TrainingRun) -> TrainSettings:
 
 
 def run_in_use(database: Database, channels: Collection[str] = ()) -> tuple[int, str] | None:
-    """The champion for these channels (ids; empty for all); without a champion, the base model of the newest run.
-
-    None before the first run that is done. In stores from before models were compared, the newest run itself is in use.
-
-    Returns:
-        (run id, `tuned` or `base`).
-    """
+    """The model in use for these channels (ids; empty for all), see `store.training.model_in_use`."""
     with database.read() as session:
-        in_use = champion(session, channels)
-        if in_use is not None:
-            return in_use.id, "tuned"
-        newest, others = newest_done_run(session), current_models(session)
-    if newest is None:
-        return None
-    return newest.id, "tuned" if newest.decision is None and not others else "base"
+        return model_in_use(session, channels)
 
 
 def check_base(run: TrainingRun) -> None:

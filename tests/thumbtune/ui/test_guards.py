@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from thumbtune.ui.guards import HEADERS
 from thumbtune.ui.server import check_settings
 from thumbtune.ui.settings import CantServe, PageSettings, host_name
 
+FORM = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 PATHS = (
     "/",
     "/match",
@@ -90,6 +92,7 @@ async def test_names_that_are_allowed(filled: object, sqlite_url: str) -> None:
         ({"Origin": "OWN", "Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Origin": ""}, 403),
+        ({"Origin": "http://["}, 403),
     ],
 )
 async def test_only_its_own_pages_may_send_forms(client: Client, headers: dict[str, str], status: int) -> None:
@@ -127,6 +130,36 @@ async def test_a_token_opens_everything_and_nothing_is_open_without(filled: obje
         assert (await client.get("/runs")).status == 200
         forged = await client.get("/runs", cookies={"thumbtune": "0" * 64}, allow_redirects=False)
         assert forged.status == 303
+        for target, place in (("/runs?page=2", "/runs?page=2"), ("//[", "/"), ("//evil.example", "/"), ("/\\evil", "/"),
+                              ("https://evil.example/", "/"), ("http://[", "/"), ("", "/")):  # fmt: skip
+            assert (await client.get("/login", params={"next": target})).status == 200
+            sent = {"token": TOKEN, "next": target}
+            entered = await client.ask("POST", "/login", data=sent, allow_redirects=False)
+            assert (entered.status, entered.headers["Location"]) == (303, place)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: thumbtune=\xff\r\n", 303),
+        (b"GET /login?next=%ff//[ HTTP/1.1\r\nHost: localhost\r\n", 200),
+        (b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n", 415),
+        (FORM + b"Content-Length: 9\r\n\r\ntoken=%ff", 400),
+        (FORM + b"Content-Length: 4\r\nContent-Encoding: gzip\r\n\r\nabcd", 400),
+        (FORM + b"Content-Length: 150\r\n\r\n" + b"a=&" * 50, 400),
+        (FORM + b"Content-Length: 9\r\n\r\ntoken=", 408),
+    ],
+    ids=["cookie", "next", "type", "utf-8", "gzip", "fields", "half sent"],
+)
+async def test_requests_that_no_browser_sends(
+    filled: object, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes, status: int
+) -> None:
+    monkeypatch.setattr("thumbtune.ui.forms.FIELDS_IN_S", 0.2)
+    async with serving(sqlite_url, token=TOKEN) as client:
+        reader, writer = await asyncio.open_connection(client.address.host, client.address.port)
+        writer.write(request_bytes if b"\r\n\r\n" in request_bytes else request_bytes + b"\r\n")
+        assert int((await reader.readline()).split()[1]) == status
+        writer.close()
 
 
 def test_an_address_for_others_needs_a_token_and_a_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 from html import unescape
 from pathlib import Path
@@ -14,10 +15,11 @@ from collector.http import Limits
 from store.db import Database
 from tests.hostile.pictures import saved
 from tests.store.builders import add_channel, add_video
-from tests.thumbtune.ui.serving import Client, parsed, serving
+from tests.thumbtune.ui.serving import Client, serving
 from tests.trainer.tiny import draw
 from thumbtune.ui.uploads import MAX_BYTES, Uploads
 
+LARGE = 24 << 20
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -61,19 +63,57 @@ async def test_who_sends_no_whole_head_is_cut_off(filled: Database, beginning: b
     assert received.endswith(b"ok\n") == beginning.startswith(REQUEST)
 
 
-async def test_who_reads_no_answer_is_cut_off(sqlite_database: Database) -> None:
-    with sqlite_database.write() as session:
-        add_channel(session)
-        add_video(session, "large", day=1, picture=b"\xff" * (24 << 20))
+async def test_who_reads_no_answer_is_cut_off(sqlite_database: Database, large_picture: str) -> None:
     async with serving(str(sqlite_database.url), Limits(stalled_s=0.3)) as client:
-        text = (await client.get("/")).text
-        path = next(str(have["src"]) for have in parsed(text).all("img") if "/picture/" in str(have.get("src")))
         _, writer = await connect(client)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        writer.write(f"GET {large_picture} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         # The little that this end's buffers hold is received, unread; the rest is given up, and the connection with it.
         async with asyncio.timeout(60):
             with pytest.raises(ConnectionError):
                 await cut_off(writer)
+        writer.close()
+
+
+@pytest.fixture
+async def large_picture(sqlite_database: Database) -> str:
+    """The path of a picture that no socket's buffers can hold."""
+    content = b"\xff" * LARGE
+    with sqlite_database.write() as session:
+        add_channel(session)
+        add_video(session, "large", day=1, picture=content)
+    return f"/picture/{hashlib.sha256(content).hexdigest()}"
+
+
+async def test_who_reads_slowly_gets_the_whole_answer(sqlite_database: Database, large_picture: str) -> None:
+    """Reading takes several times as long as a pause may, and as the next head may."""
+    async with serving(str(sqlite_database.url), Limits(head_s=0.3, stalled_s=1.0)) as client:
+        reader, writer = await connect(client)
+        writer.write(f"GET {large_picture} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        received = 0
+        ends = asyncio.get_running_loop().time() + 2.5
+        while received < LARGE:
+            received += len(await reader.readexactly(min(LARGE // 30, LARGE - received)))
+            if asyncio.get_running_loop().time() < ends:
+                await asyncio.sleep(0.1)
+        writer.close()
+    assert received == LARGE
+
+
+async def test_who_is_sent_an_answer_does_not_make_room_for_others(
+    sqlite_database: Database, large_picture: str
+) -> None:
+    async with serving(str(sqlite_database.url), Limits(connections=2)) as client:
+        reader, writer = await connect(client)
+        writer.write(f"GET {large_picture} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(5):
+            other_reader, other = await connect(client)
+            other.write(REQUEST)
+            assert (await other_reader.readline()).startswith(b"HTTP/1.1 200")
+            other.close()
+        assert len(await reader.readexactly(LARGE)) == LARGE
         writer.close()
 
 

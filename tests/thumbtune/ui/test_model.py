@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from store.db import open_database
-from store.training import champion, promote
+from store.training import champion, end_run, promote, start_run
 from tests import forked
 from tests.thumbtune.ui.serving import answered, fetch, page_process, parsed, serving
 
@@ -91,13 +91,15 @@ def test_a_search_is_the_command_s(address: str, url: str) -> None:
         ids = [target.removeprefix("/video/") for target in parsed(page).links("/video/")]
         assert [i for i in ids if i != "UC1-003" or "like" not in query] == [row["video_id"] for row in told["results"]]
         assert figures(page) == [f"{row['score']:.3f}" for row in told["results"]]
-    only = answered(address, "/?q=red&channel=UC2")
-    told = command(url, "search", "red", "--channel", "@uc2")
+    only = answered(address, "/?like=UC1-003&channel=UC2")
+    told = command(url, "search", "--like", "UC1-003", "--channel", "@uc2")
     assert figures(only) == [f"{row['score']:.3f}" for row in told["results"]]
+    assert all("channel=UC2" in target for target in parsed(only).links("/?like="))
+    assert figures(answered(address, "/?q=red&channel=UC2&from=2024-01-03&to=2024-01-03")) != []
 
 
 def test_a_match_is_the_command_s(address: str, url: str) -> None:
-    told = command(url, "match", "UC1-003", *IDEAS)
+    told = command(url, "match", "UC1-003", *IDEAS, "--channel", "UC1")
     page = answered(address, "/match?" + urlencode([("v", "UC1-003"), *(("t", title) for title in IDEAS)]))
     rows = re.findall(r'<th scope="row"><bdi dir="auto">(.*?)</bdi>', page)
     assert [unescape(row) for row in rows] == [row["title"] for row in (*told["titles"], *told["current"])]
@@ -107,6 +109,8 @@ def test_a_match_is_the_command_s(address: str, url: str) -> None:
     assert page.count("chip best") == 1
     shared = next(str(have["href"]) for _, have in parsed(page).tags if "data-link" in have)
     assert figures(answered(address, shared)) == figures(page)
+    told = command(url, "match", "UC1-003", IDEAS[0])["titles"][0]
+    assert f"{told['stands']} of {told['of']}" in answered(address, f"{shared}&channel=all")
 
 
 def test_three_thumbnails_and_fifty_titles(address: str) -> None:
@@ -207,6 +211,26 @@ def test_promoting_needs_a_reason_and_is_recorded(address: str, url: str) -> Non
     assert (newest["run_id"], newest["reason"]) == (2, "better <here>")
     assert "better <here>" in parsed(fetch(address, "/runs")[1]).text
     assert fetch(address, "/runs/99/promote", "POST", b"reason=x", **kind)[0] in (404, 409)
+    assert "Take it into use" not in fetch(address, "/runs/2")[1]
+    assert '<a href="/runs/2">run 2</a>' in fetch(address, "/runs/1/promote")[1]
+    # A run for one channel takes no place from the one for all, and what was typed is there again after a refusal.
+    with open_database(url) as database, database.write() as session:
+        narrow = start_run(
+            session,
+            base_model="m",
+            trained="ridge",
+            seed=1,
+            settings={"channels": ["UC2"]},
+            packages={},
+            host="h",
+            pid=1,
+        )
+        end_run(session, narrow, "failed")
+    for path in (f"/runs/{narrow}", f"/runs/{narrow}/promote"):
+        assert "@uc2" in fetch(address, path)[1]
+        assert "run 2" not in fetch(address, path)[1]
+    status, text, _ = fetch(address, f"/runs/{narrow}/promote", "POST", b"reason=typed+%3Chere%3E", **kind)
+    assert (status, [have["value"] for have in parsed(text).all("input", name="reason")]) == (409, ["typed <here>"])
     answered(address, "/?q=red")
     with open_database(url) as database, database.write() as session:
         promote(session, 1, "back")
@@ -245,4 +269,5 @@ async def test_a_model_without_its_files_says_so(url: str, tmp_path: Path) -> No
             assert answer.status == 200
             assert "The model has no answer" in answer.text
             assert "nothing.safetensors" in answer.text
+            assert "<code>thumbtune train</code>" in answer.text
             assert str(tmp_path) not in answer.text

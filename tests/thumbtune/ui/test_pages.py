@@ -5,19 +5,26 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text as sql
 from sqlalchemy import update
 
+from collector.http import Listen
 from store.db import Database, open_database
 from store.tables import PictureFailure, SyncRun, Video
 from store.types import utc_now
+from store.youtube import pause_channel
 from tests.hostile.titles import TITLES
 from tests.store.builders import add_channel, add_video
 from tests.thumbtune.ui.serving import Client, parsed, serving
 from tests.trainer.tiny import draw
+from thumbtune.commands.watch import watch
+from thumbtune.ui.settings import PageSettings
 
 PATHS = ("/", "/match", "/runs", "/syncs")
 
@@ -158,15 +165,85 @@ async def test_syncs_units_and_failures(client: Client, filled: Database) -> Non
     assert "/srv" not in page.text
 
 
+async def test_syncs_are_those_of_watch(filled: Database) -> None:
+    pytest.importorskip("prometheus_client")
+    defaults = {parameter.name: parameter.default for parameter in watch.params}
+    settings = PageSettings(str(filled.url), Listen("127.0.0.1", 0))
+    assert (settings.every, settings.units) == (timedelta(hours=int(str(defaults["every"])[:-1])), defaults["units"])
+    now = utc_now()
+    with filled.write() as session:
+        pause_channel(session, "UC2", now)
+        for number in range(105):
+            add_video(session, f"failed-{number:03}", day=number, picture=None)
+            session.add(
+                PictureFailure(
+                    video_id=f"failed-{number:03}", url=None, reason="404", tries=1, first_failed_at=now,
+                    last_failed_at=now, next_try_at=now,
+                )
+            )  # fmt: skip
+    async with serving(str(filled.url), every=timedelta(hours=3), units=500) as client:
+        page = parsed((await client.get("/syncs")).text)
+    assert "105 thumbnails that failed" in page.text
+    assert "500 left of the 500" in page.text
+    assert "Every 3 hours" in page.text
+    assert "sync @uc1 now" in page.text
+    assert "sync @uc2" not in page.text
+
+
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_empty_store_says_what_to_do(sqlite_database: Database, path: str) -> None:
-    async with serving(str(sqlite_database.url)) as client:
+async def test_an_empty_store_says_what_to_do(database: Database, path: str) -> None:
+    async with serving(url_of(database)) as client:
         answer = await client.get(path)
     assert answer.status == 200
     if path in ("/", "/syncs"):
         assert "thumbtune sync @yourchannel" in answer.text
     if path == "/runs":
         assert "thumbtune train" in answer.text
+
+
+async def test_a_locked_and_a_newer_store_on_both_databases(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thumbtune.ui.store_access.ANSWERS_IN_S", 0.5)
+    with database.write() as session:
+        add_channel(session, "UC1")
+        add_video(session, "UC1-001", day=1, title="one", picture=draw("red", "bar", 1))
+    async with serving(url_of(database)) as client:
+        for path in ("/", "/video/UC1-001", "/match?v=UC1-001", "/runs", "/syncs"):
+            assert (await client.get(path)).status == 200
+        with locked(database):
+            answer = await client.get("/")
+            assert (answer.status, "thumbtune db check" in answer.text) == (503, True)
+            assert (await client.get("/healthz")).text == "ok\n"
+        monkeypatch.setattr("thumbtune.ui.store_access.ANSWERS_IN_S", 30.0)
+        assert (await client.get("/")).status == 200
+    with database.write() as session:
+        session.execute(sql("UPDATE alembic_version SET version_num = '9999'"))
+    async with serving(url_of(database)) as client:
+        answer = await client.get("/")
+    assert (answer.status, "pip install --upgrade thumbtune" in answer.text) == (503, True)
+
+
+def url_of(database: Database) -> str:
+    return database.url.render_as_string(hide_password=False)
+
+
+@contextmanager
+def locked(database: Database) -> Iterator[None]:
+    """Lock the whole store, as a repair by other programs may."""
+    if database.path is None:
+        with database.write() as session:
+            session.execute(sql("LOCK TABLE video, channel IN ACCESS EXCLUSIVE MODE"))
+            yield
+        return
+    database.close()
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize("path", [*PATHS[:1], *PATHS[2:], "/video/x", "/picture/" + "0" * 64])

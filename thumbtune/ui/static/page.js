@@ -11,11 +11,16 @@ function give(form, files) {
   const field = form.querySelector('input[type="file"]');
   const pictures = [...files].filter((file) => file.type.startsWith("image/"));
   if (!field || pictures.length === 0) return false;
-  const transfer = new DataTransfer();
-  (field.multiple ? pictures : pictures.slice(0, 1)).forEach((file) => transfer.items.add(file));
-  field.files = transfer.files;
+  // What was given before and is not ranked yet stays.
+  put(field, field.multiple ? [...field.files, ...pictures] : pictures.slice(0, 1));
   field.dispatchEvent(new Event("change", { bubbles: true }));
   return true;
+}
+
+function put(field, files) {
+  const transfer = new DataTransfer();
+  files.forEach((file) => transfer.items.add(file));
+  field.files = transfer.files;
 }
 
 function takePictures(form) {
@@ -42,6 +47,14 @@ async function pageOf(answer) {
 /** Rank anew whenever the form changes: one request at a time, the newest state last. */
 function rankLive(form) {
   let timer, busy = false, again = false;
+  const field = (name) => form.querySelector(`#pictures [name="${name}"]`);
+
+  /** What is sent: all of the form but an id that is still being typed. */
+  function sending() {
+    const data = new FormData(form), video = field("video");
+    if (video && video === document.activeElement && video.dataset.typing) data.delete("video");
+    return data;
+  }
 
   async function rank() {
     if (busy) { again = true; return; }
@@ -49,15 +62,17 @@ function rankLive(form) {
     again = false;
     let pause = 0;
     try {
-      const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+      const data = sending();
+      const answer = await fetch(form.action, { method: "POST", body: data });
       const page = await pageOf(answer);
       const results = page.getElementById("results");
       if (!results) {
         const problem = page.querySelector(".empty p");
         show(problem ? problem.textContent : "That can't be ranked.");
+        keepUnsent(data); // pictures that were refused are not sent again
       } else {
         document.getElementById("results").replaceWith(document.adoptNode(results));
-        replacePictures(page);
+        replacePictures(page, data);
         if (results.querySelector("[data-wait]")) { again = true; pause = AGAIN_MS; }
       }
     } catch {
@@ -75,18 +90,46 @@ function rankLive(form) {
     document.getElementById("results").replaceChildren(note);
   }
 
-  function replacePictures(page) {
+  const same = (one, other) => one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
+
+  function unsent(sent) {
+    const files = [...(field("file")?.files ?? [])];
+    return files.filter((file) => !sent.getAll("file").some((one) => same(one, file)));
+  }
+
+  function keepUnsent(sent) {
+    if (field("file")) put(field("file"), unsent(sent));
+  }
+
+  function replacePictures(page, sent) {
     const now = document.getElementById("pictures"), then = page.getElementById("pictures");
-    const chosen = (place) => [...place.querySelectorAll('[name="picture"]')].map((field) => field.value).join();
-    if (chosen(now) === chosen(then)) return;
+    // What was pasted, typed or ticked since the request is not in the answer: it stays, to be sent next.
+    const files = unsent(sent);
+    const typed = field("video")?.value ?? "";
+    const video = typed === sent.get("video") ? "" : typed;
+    const ticked = [...now.querySelectorAll('[name="remove"]:checked')].map((box) => box.value);
+    const chosen = (place) => [...place.querySelectorAll('[name="picture"]')].map((one) => one.value).join();
+    if (chosen(now) === chosen(then)) { keepUnsent(sent); return; }
     // The focus stays where the same field is again.
-    const name = now.contains(document.activeElement) ? document.activeElement.name : "";
+    const focused = now.contains(document.activeElement) ? document.activeElement : null;
     now.replaceWith(document.adoptNode(then));
-    if (name) (then.querySelector(`[name="${name}"]`) ?? document.getElementById("titles")).focus();
+    for (const box of then.querySelectorAll('[name="remove"]')) {
+      box.checked = ticked.includes(box.value) && !sent.getAll("remove").includes(box.value);
+    }
+    if (field("file")) put(field("file"), files);
+    if (field("video")) {
+      field("video").value = video;
+      if (video && focused?.dataset.typing) field("video").dataset.typing = "yes";
+    }
+    if (focused) (field(focused.name) ?? document.getElementById("titles")).focus();
   }
 
   form.addEventListener("submit", (event) => { event.preventDefault(); rank(); });
-  form.addEventListener("change", (event) => { if (event.target.name !== "titles") rank(); });
+  form.addEventListener("input", (event) => { if (event.target.name === "video") event.target.dataset.typing = "yes"; });
+  form.addEventListener("change", (event) => {
+    delete event.target.dataset.typing;
+    if (event.target.name !== "titles") rank();
+  });
   form.querySelector("textarea").addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(rank, PAUSE_MS);

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from thumbtune.ui.views import compare, library, login, match, pictures, run, runs, syncs, video
+from thumbtune.ui.views import compare, library, login, match, pictures, run, runs, static, syncs, video
 
 __all__ = ["add_routes"]
 
@@ -23,5 +23,6 @@ def add_routes(application: web.Application) -> None:
     get("/syncs", syncs.show)
     get("/picture/{sha256}", pictures.stored)
     get("/upload/{name}", pictures.uploaded)
+    get("/static/{name}", static.show)
     get("/login", login.show)
     post("/login", login.log_in)

@@ -49,5 +49,6 @@ async def show(request: web.Request) -> web.Response:
         won=[change for change in flipped[:_MOST_SHOWN] if change["rank_b"] == 1],
         lost=[change for change in flipped[:_MOST_SHOWN] if change["rank_a"] == 1],
         flipped=len(flipped),
+        most_shown=_MOST_SHOWN,
         pictures=pictures,
     )

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
-from multidict import MultiMapping
+from multidict import MultiDict, MultiMapping
 from sqlalchemy.orm import Session
 
 from store.training import channel_titles
 from store.youtube import LibraryFilter, Place, VideoCard, filtered_ids, library_page, video_cards
 from thumbtune.ui.forms import day, one_of, read_form, video_id, whole
 from thumbtune.ui.site import SITE, Modelled, Site
-from thumbtune.ui.views.trust import Trust, how_far_to_trust
+from thumbtune.ui.views.trust import how_far_to_trust
 
 __all__ = ["show", "upload"]
 
@@ -45,20 +45,23 @@ def _asked(query: MultiMapping[str]) -> _Asked:
     text = query.get("q", "").strip()[:500].replace("\0", "").encode("utf-8", "ignore").decode()
     like = video_id(query.get("like", ""))
     upload = query.get("u")
-    wanted = LibraryFilter(
+    return _Asked(
+        text=text or None,
+        like=None if text else like,
+        upload=None if text or like else upload,
+        wanted=_wanted(query),
+        k=whole(query.get("k"), PAGE, 1, MOST_FOUND),
+        after=_place(query.get("after", "")),
+    )
+
+
+def _wanted(query: MultiMapping[str]) -> LibraryFilter:
+    return LibraryFilter(
         channel_id=video_id(query.get("channel", "")),
         kind=one_of(query.get("kind"), KINDS),
         split=one_of(query.get("split"), SPLITS),
         first=day(query.get("from")),
         last=day(query.get("to")),
-    )
-    return _Asked(
-        text=text or None,
-        like=None if text else like,
-        upload=None if text or like else upload,
-        wanted=wanted,
-        k=whole(query.get("k"), PAGE, 1, MOST_FOUND),
-        after=_place(query.get("after", "")),
     )
 
 
@@ -105,26 +108,31 @@ async def show(request: web.Request) -> web.Response:
 
 async def _show_found(request: web.Request, site: Site, asked: _Asked) -> web.Response:
     upload = None if asked.upload is None else site.uploads.get(asked.upload)
-    filtered = asked.wanted != LibraryFilter()
+    # The model searches one channel by itself, with the model that is in use for it.
+    filtered = asked.wanted != LibraryFilter(channel_id=asked.wanted.channel_id)
 
-    def read(session: Session) -> tuple[list[str] | None, dict[str, tuple[str | None, str]], Trust]:
+    def read(session: Session) -> tuple[list[str] | None, dict[str, tuple[str | None, str]]]:
         only = sorted(filtered_ids(session, asked.wanted)) if filtered else None
-        return only, channel_titles(session), how_far_to_trust(session)
+        return only, channel_titles(session)
 
-    only, channels, trust = await site.store.read(read)
-    modelled, tiles = Modelled(), list[dict[str, Any]]()
+    only, channels = await site.store.read(read)
+    modelled, tiles, trust = Modelled(), list[dict[str, Any]](), None
     if asked.upload is None or upload is not None:
         question = {
             "ask": "search",
             "text": asked.text,
             "picture": {"video": asked.like, "blob": 0},
             "k": asked.k,
+            "channels": [] if asked.wanted.channel_id is None else [asked.wanted.channel_id],
             "only": only,
         }
         modelled = await site.ask(question, [] if upload is None else [upload.content])
     if modelled.answer is not None:
-        results = modelled.answer["results"]
-        cards = await site.store.read(lambda session: video_cards(session, [row["video_id"] for row in results]))
+        answer, results = modelled.answer, modelled.answer["results"]
+        ids = [row["video_id"] for row in results]
+        cards, trust = await site.store.read(
+            lambda session: (video_cards(session, ids), how_far_to_trust(session, answer))
+        )
         tiles = [
             {"card": cards[row["video_id"]], "score": row["score"], "rank": row["rank"]}
             for row in results
@@ -150,29 +158,34 @@ def _link(request: web.Request, **changed: str) -> str:
 
 
 def _values(asked: _Asked, channels: dict[str, tuple[str | None, str]]) -> dict[str, Any]:
-    wanted = asked.wanted
     return {
         "active": "library",
         "asked": asked,
         "channels": {channel: handle or title for channel, (handle, title) in channels.items()},
-        "filters": {
-            "channel": wanted.channel_id or "",
-            "kind": wanted.kind or "",
-            "split": wanted.split or "",
-            "from": wanted.first or "",
-            "to": wanted.last or "",
-        },
-        "filtered": wanted != LibraryFilter(),
+        "filters": _filters(asked.wanted),
+        "filtered": asked.wanted != LibraryFilter(),
         "kinds": KINDS,
         "splits": SPLITS,
         "first_page": asked.after is None,
     }
 
 
+def _filters(wanted: LibraryFilter) -> dict[str, str]:
+    """Return the filters as they are in a query; empty for any."""
+    return {
+        "channel": wanted.channel_id or "",
+        "kind": wanted.kind or "",
+        "split": wanted.split or "",
+        "from": "" if wanted.first is None else wanted.first.isoformat(),
+        "to": "" if wanted.last is None else wanted.last.isoformat(),
+    }
+
+
 async def upload(request: web.Request) -> web.Response:
-    """POST /search: a picture to search by."""
+    """POST /search: a picture to search by, and filters."""
     site = request.app[SITE]
     sent = await read_form(request, site.uploads)
     if not sent.uploads:
         raise web.HTTPBadRequest(text="; ".join(sent.problems) or "there was no picture; choose a file first")
-    raise web.HTTPSeeOther("/?" + urlencode({"u": sent.uploads[0]}))
+    filters = {name: value for name, value in _filters(_wanted(MultiDict(sent.fields))).items() if value}
+    raise web.HTTPSeeOther("/?" + urlencode({"u": sent.uploads[0], **filters}))

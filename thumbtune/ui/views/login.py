@@ -6,6 +6,7 @@ import hmac
 
 from aiohttp import web
 
+from thumbtune.ui.forms import read_fields
 from thumbtune.ui.guards import COOKIE, safe_next
 from thumbtune.ui.site import SITE
 
@@ -22,8 +23,8 @@ async def show(request: web.Request) -> web.Response:
 async def log_in(request: web.Request) -> web.Response:
     """POST /login: the token, in a form."""
     settings = request.app[SITE].settings
-    sent = await request.post()
-    token, target = str(sent.get("token", "")), safe_next(str(sent.get("next", "/")))
+    sent = await read_fields(request)
+    token, target = sent.first("token"), safe_next(sent.first("next"))
     expected = settings.token or ""
     if not hmac.compare_digest(token.strip().encode(), expected.encode()) or not expected:
         return _form(request, target, wrong=True)

@@ -8,16 +8,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
-from sqlalchemy.orm import Session
 
+from store.training import channel_titles
 from store.youtube import VideoCard, video_cards
-from thumbtune.ui.forms import MAX_TITLES, Sent, read_form, read_titles, video_id
+from thumbtune.ui.forms import MAX_TITLES, Sent, one_of, read_form, read_titles, video_id
 from thumbtune.ui.site import SITE, Modelled, Site
-from thumbtune.ui.views.trust import how_far_to_trust
+from thumbtune.ui.views.trust import Trust, how_far_to_trust
 
 __all__ = ["CELL_COLUMNS", "rank", "show"]
 
 MAX_PICTURES = 3
+_ALL = "all"
 _LONGEST_LINK = 12_000
 """In bytes. With the rest of the request's first line, it must stay within the server's limit."""
 
@@ -52,17 +53,34 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Chosen:
+    """What to match.
+
+    Args:
+        channel: with whose titles to compare: a channel's id, `all`, or empty for the channel of the videos.
+        channels: {id: name} of the store's channels.
+    """
+
     pictures: list[_Picture]
     titles: list[str]
     problems: list[str]
+    channel: str
+    channels: dict[str, str]
+
+    @property
+    def compared(self) -> str | None:
+        """The id of the channel whose titles to compare with; None for all channels."""
+        if self.channel:
+            return None if self.channel == _ALL else self.channel
+        own = {None if picture.card is None else picture.card.channel_id for picture in self.pictures}
+        return own.pop() if len(own) == 1 else None
 
 
 async def show(request: web.Request) -> web.Response:
-    """GET /match: `v` for each video, `t` for each title."""
+    """GET /match: `v` for each video, `t` for each title, and `channel`."""
     site, query = request.app[SITE], request.query
     keys = [f"v:{wanted}" for text in query.getall("v", []) if (wanted := video_id(text)) is not None]
     keys += [f"u:{name}" for name in query.getall("u", [])]
-    chosen = await _choose(site, keys, "\n".join(query.getall("t", [])), [])
+    chosen = await _choose(site, keys, "\n".join(query.getall("t", [])), query.get("channel", ""), [])
     return await _answer(request, site, chosen)
 
 
@@ -71,7 +89,8 @@ async def rank(request: web.Request) -> web.Response:
     site = request.app[SITE]
     sent = await read_form(request, site.uploads)
     problems = list(sent.problems)
-    chosen = await _choose(site, _keys(sent, problems), sent.first("titles"), problems)
+    keys = _keys(sent, problems)
+    chosen = await _choose(site, keys, sent.first("titles"), sent.first("channel"), problems)
     return await _answer(request, site, chosen)
 
 
@@ -89,7 +108,7 @@ def _keys(sent: Sent, problems: list[str]) -> list[str]:
     return keys + [f"u:{name}" for name in sent.uploads]
 
 
-async def _choose(site: Site, keys: Sequence[str], text: str, problems: list[str]) -> _Chosen:
+async def _choose(site: Site, keys: Sequence[str], text: str, channel: str, problems: list[str]) -> _Chosen:
     keys = list(dict.fromkeys(keys))
     if len(keys) > MAX_PICTURES:
         problems.append(f"only {MAX_PICTURES} thumbnails can be matched at a time; the first ones are used")
@@ -97,7 +116,8 @@ async def _choose(site: Site, keys: Sequence[str], text: str, problems: list[str
     if left_out:
         problems.append(f"only {MAX_TITLES} titles can be matched at a time; {left_out} were left out")
     ids = [key[2:] for key in keys if key.startswith("v:") and video_id(key[2:]) == key[2:]]
-    cards = await site.store.read(lambda session: video_cards(session, ids))
+    cards, known = await site.store.read(lambda session: (video_cards(session, ids), channel_titles(session)))
+    channels = {name: handle or title for name, (handle, title) in known.items()}
     pictures: list[_Picture] = []
     for key in keys[:MAX_PICTURES]:
         card, upload = cards.get(key[2:]), site.uploads.get(key[2:])
@@ -109,23 +129,28 @@ async def _choose(site: Site, keys: Sequence[str], text: str, problems: list[str
             pictures.append(_Picture(key, f"/upload/{key[2:]}", "your picture", upload.content))
         else:
             problems.append("a picture that was sent is no longer remembered; choose it again")
-    return _Chosen(pictures, titles, problems)
+    return _Chosen(pictures, titles, problems, one_of(channel, (_ALL, *channels)) or "", channels)
 
 
 async def _answer(request: web.Request, site: Site, chosen: _Chosen) -> web.Response:
-    def read(session: Session) -> Any:
-        return how_far_to_trust(session)
-
-    trust = await site.store.read(read)
     modelled = Modelled()
+    trust: Trust | None = None
     if chosen.pictures and chosen.titles:
         blobs = [picture.content for picture in chosen.pictures if picture.content is not None]
-        question = {"ask": "match", "titles": chosen.titles, "pictures": _named(chosen.pictures)}
+        question = {
+            "ask": "match",
+            "titles": chosen.titles,
+            "pictures": _named(chosen.pictures),
+            "channels": [] if chosen.compared is None else [chosen.compared],
+        }
         modelled = await site.ask(question, blobs)
         here = _link(chosen, with_uploads=True)
         if modelled.progress is not None and request.method == "POST" and here is not None:
             # Only a GET request can be reloaded.
             raise web.HTTPSeeOther(here)
+    if modelled.answer is not None:
+        answer = modelled.answer
+        trust = await site.store.read(lambda session: how_far_to_trust(session, answer))
     return site.page(
         request,
         "match.html",
@@ -193,5 +218,6 @@ def _link(chosen: _Chosen, *, with_uploads: bool = False) -> str | None:
     """
     is_whole = chosen.pictures and chosen.titles and (with_uploads or all(picture.card for picture in chosen.pictures))
     named = [picture.key.split(":", 1) for picture in chosen.pictures] + [["t", title] for title in chosen.titles]
+    named += [["channel", chosen.channel]] if chosen.channel else []
     link = "/match?" + urlencode([(name, value) for name, value in named])
     return link if is_whole and len(link) <= _LONGEST_LINK else None

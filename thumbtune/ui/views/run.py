@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 from aiohttp import web
 from sqlalchemy.orm import Session
 
-from store.training import champion, get_run, mistakes
-from store.youtube import video_cards
+from store.tables import TrainingRun
+from store.training import Champion, channel_titles, current_models, get_run, mistakes, scope_of
 from thumbtune.answers.stored import RunDetails, run_details
+from thumbtune.scopes import scope_in_words
 from thumbtune.ui.charts import loss_chart
-from thumbtune.ui.forms import one_of, whole
+from thumbtune.ui.forms import one_of, read_fields, whole
 from thumbtune.ui.model_process import ModelError
 from thumbtune.ui.site import SITE
 
@@ -33,13 +34,13 @@ async def show(request: web.Request) -> web.Response:
     split = one_of(query.get("split"), _SPLITS) or "valid"
     page = whole(query.get("page"), 1, 1, 10_000)
 
-    def read(session: Session) -> tuple[RunDetails, list[dict[str, Any]], dict[str, Any], bool]:
+    def read(session: Session) -> tuple[RunDetails, list[dict[str, Any]], list[Champion], dict[str, str]]:
         wrong = mistakes(session, run_id, model, split, limit=PAGE + 1, skip=(page - 1) * PAGE)
-        winners = video_cards(session, [row["top_video_id"] for row in wrong])
-        in_use = champion(session)
-        return run_details(session, run_id), wrong, winners, in_use is not None and in_use.id == run_id
+        in_use = [one for one in current_models(session) if one.run.id == run_id]
+        return run_details(session, run_id), wrong, in_use, _channel_names(session)
 
-    details, wrong, winners, in_use = await site.store.read(read)
+    details, wrong, in_use, names = await site.store.read(read)
+    scope = scope_of(details.facts["settings"])
     following = {"model": model, "split": split, "page": page + 1}
     return site.page(
         request,
@@ -51,14 +52,19 @@ async def show(request: web.Request) -> web.Response:
         metrics=_metrics(details.metrics),
         loss=loss_chart([(step["epoch"], step["loss"]) for step in details.steps]),
         wrong=wrong[:PAGE],
-        winners=winners,
         next_page=f"/runs/{run_id}?{urlencode(following)}#mistakes" if len(wrong) > PAGE else None,
         model=model,
         split=split,
         models=_MODELS,
         splits=_SPLITS,
-        in_use=in_use,
+        in_use=[scope_in_words(one.scope, names) for one in in_use],
+        channels=scope_in_words(scope, names),
+        can_be_promoted=not site.settings.read_only and all(one.scope != scope for one in in_use),
     )
+
+
+def _channel_names(session: Session) -> dict[str, str]:
+    return {channel: handle or channel for channel, (handle, _) in channel_titles(session).items()}
 
 
 def _metrics(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -83,15 +89,28 @@ async def ask_to_promote(request: web.Request) -> web.Response:
     return await _ask(request, int(request.match_info["id"]))
 
 
-async def _ask(request: web.Request, run_id: int, *, problem: str | None = None, status: int = 200) -> web.Response:
+async def _ask(
+    request: web.Request, run_id: int, *, reason: str = "", problem: str | None = None, status: int = 200
+) -> web.Response:
     site = request.app[SITE]
 
-    def read(session: Session) -> tuple[Any, Any]:
-        return get_run(session, run_id), champion(session)
+    def read(session: Session) -> tuple[TrainingRun, str, Champion | None]:
+        run = get_run(session, run_id)
+        scope = scope_of(run.settings)
+        replaced = next((one for one in current_models(session) if one.scope == scope), None)
+        return run, scope_in_words(scope, _channel_names(session)), replaced
 
-    run, now = await site.store.read(read)
+    run, channels, now = await site.store.read(read)
     return site.page(
-        request, "promote.html", status=status, active="runs", run=run, champion=now, problem=problem, reason=""
+        request,
+        "promote.html",
+        status=status,
+        active="runs",
+        run=run,
+        channels=channels,
+        replaced=None if now is None else now.run.id,
+        problem=problem,
+        reason=reason,
     )
 
 
@@ -100,12 +119,11 @@ async def promote(request: web.Request) -> web.Response:
     site, run_id = request.app[SITE], int(request.match_info["id"])
     if site.settings.read_only:
         raise web.HTTPForbidden(text="this page is read-only; start it without --read-only to promote runs")
-    sent = await request.post()
-    reason = str(sent.get("reason", "")).replace("\0", "").strip()[:_LONGEST_REASON]
+    reason = (await read_fields(request)).first("reason").replace("\0", "").strip()[:_LONGEST_REASON]
     if not reason:
         return await _ask(request, run_id, problem="say why; the reason is recorded with the promotion", status=400)
     try:
         await site.model.ask({"ask": "promote", "run_id": run_id, "reason": reason})
     except ModelError as error:
-        return await _ask(request, run_id, problem=site.hidden(str(error)), status=409)
+        return await _ask(request, run_id, reason=reason, problem=site.hidden(str(error)), status=409)
     raise web.HTTPSeeOther("/runs#history")

@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy.orm import Session
 
 from store.training import champion_ids, finished_runs
-from thumbtune.answers.stored import list_champions, list_runs, with_values
+from thumbtune.answers.stored import list_champions, list_runs
 from thumbtune.ui.charts import RecallChart, recall_chart
 from thumbtune.ui.forms import whole
 from thumbtune.ui.site import SITE
@@ -24,7 +24,7 @@ async def show(request: web.Request) -> web.Response:
     page = whole(request.query.get("page"), 1, 1, 100_000)
 
     def read(session: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]], RecallChart | None]:
-        rows = [with_values(row) for row in reversed(list_runs(session))]
+        rows = list(reversed(list_runs(session)))
         chart = recall_chart(finished_runs(session), champion_ids(session))
         return rows, list_champions(session)[::-1], chart
 

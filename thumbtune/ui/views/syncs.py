@@ -15,6 +15,7 @@ from store.youtube import (
     ChannelSummary,
     Failure,
     LastSync,
+    count_failures,
     count_kinds,
     failures,
     last_syncs,
@@ -28,10 +29,6 @@ from thumbtune.ui.site import SITE
 
 __all__ = ["show"]
 
-EVERY = timedelta(hours=6)
-"""The default interval of `thumbtune watch`."""
-UNITS_A_DAY = 10_000
-"""The daily quota of a YouTube API key: https://developers.google.com/youtube/v3/determine_quota_cost."""
 _SYNCS = 25
 _FAILURES = 100
 _KINDS = ("video", "short", "live", "upcoming", "unknown", "private", "gone")
@@ -43,6 +40,7 @@ class _Collected:
     kinds: dict[str, dict[str, int]]
     syncs: list[Any]
     failed: list[Failure]
+    n_failed: int
     units: int
     last: dict[str, LastSync]
 
@@ -57,6 +55,7 @@ async def show(request: web.Request) -> web.Response:
             count_kinds(session),
             recent_syncs(session, _SYNCS),
             failures(session, _FAILURES),
+            count_failures(session),
             units_spent(session, quota_day(now)),
             last_syncs(session),
         )
@@ -69,17 +68,17 @@ async def show(request: web.Request) -> web.Response:
         found=found,
         kinds=[kind for kind in _KINDS if any(counts.get(kind) for counts in found.kinds.values())],
         handles={channel.id: channel.handle or channel.title for channel in found.channels},
-        units_a_day=UNITS_A_DAY,
-        units_left=max(0, UNITS_A_DAY - found.units),
+        units_a_day=site.settings.units,
+        units_left=max(0, site.settings.units - found.units),
         quota_renews=next_quota_day(now),
-        every_h=EVERY // timedelta(hours=1),
-        due=_due(found, now),
+        every_h=f"{site.settings.every / timedelta(hours=1):g}",
+        due=_due(found, site.settings.every, now),
         now=now,
     )
 
 
-def _due(found: _Collected, now: datetime) -> list[tuple[str, datetime | None]] | None:
-    """Return when `watch` would sync each channel, by its own schedule; a time of None means now.
+def _due(found: _Collected, every: timedelta, now: datetime) -> list[tuple[str, datetime | None]] | None:
+    """Return when `watch` would sync each channel that is not paused, by its own schedule; a time of None means now.
 
     Returns None if the extra that `watch` needs is not installed.
     """
@@ -87,9 +86,11 @@ def _due(found: _Collected, now: datetime) -> list[tuple[str, datetime | None]] 
         from collector.watch import Rhythm, Turn, due_at  # noqa: PLC0415 (an extra)
     except ModuleNotFoundError:
         return None
-    rhythm = Rhythm(EVERY, socket.gethostname())
+    rhythm = Rhythm(every, socket.gethostname())
     turns = []
     for channel in found.channels:
+        if channel.paused_at is not None:
+            continue
         last = found.last.get(channel.id, LastSync())
         at = due_at(rhythm, Turn(channel.id, last.done_at, last.failed_at, last.failures), now)
         turns.append((channel.handle or channel.title, None if at <= now else at))

@@ -8,7 +8,7 @@ from aiohttp import web
 from sqlalchemy.orm import Session
 
 from store.training import ranks_of_video
-from store.youtube import VideoPage, video_cards, video_page
+from store.youtube import VideoCard, VideoPage, video_cards, video_page
 from thumbtune.ui.forms import video_id
 from thumbtune.ui.site import SITE, Modelled
 from thumbtune.ui.views.trust import Trust, how_far_to_trust
@@ -25,16 +25,21 @@ async def show(request: web.Request) -> web.Response:
     if wanted is None or wanted != request.match_info["id"]:
         raise web.HTTPNotFound
 
-    def read(session: Session) -> tuple[VideoPage, list[dict[str, Any]], Trust]:
-        return video_page(session, wanted), ranks_of_video(session, wanted, _RANKS), how_far_to_trust(session)
+    def read(session: Session) -> tuple[VideoPage, list[dict[str, Any]]]:
+        return video_page(session, wanted), ranks_of_video(session, wanted, _RANKS)
 
-    found, ranks, trust = await site.store.read(read)
-    modelled, cards = Modelled(), {}
+    found, ranks = await site.store.read(read)
+    modelled = Modelled()
+    cards: dict[str, VideoCard] = {}
+    trust: Trust | None = None
     if found.video.picture_sha256 is not None:
         modelled = await site.ask({"ask": "nearest", "picture": {"video": wanted}, "k": _NEAREST})
     if modelled.answer is not None:
-        ids = [row["video_id"] for row in (*modelled.answer["thumbnails"], *modelled.answer["titles"])]
-        cards = await site.store.read(lambda session: video_cards(session, ids))
+        answer = modelled.answer
+        ids = [row["video_id"] for row in (*answer["thumbnails"], *answer["titles"])]
+        cards, trust = await site.store.read(
+            lambda session: (video_cards(session, ids), how_far_to_trust(session, answer))
+        )
     return site.page(
         request,
         "video.html",
