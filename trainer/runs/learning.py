@@ -50,7 +50,7 @@ def open_learner(
     if settings.with_reader:
         raise BadSetting(
             f"--with-reader weighs models that are trained on cached features, and --train {settings.train!r} runs the "
-            "whole model; use --train projection or ridge"
+            "whole model; use --train cca, ridge or projection"
         )
     if changed and in_use is not None:
         encoder = load_run_model(run.database, in_use.id, device=settings.device)
