@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from trainer.errors import BadSetting
@@ -13,6 +13,7 @@ from trainer.errors import BadSetting
 __all__ = [
     "BARS",
     "CCA",
+    "CHOSEN",
     "CLOSED_FORM",
     "DEFAULT_MODEL",
     "DEFAULT_TEXT_MODEL",
@@ -32,6 +33,7 @@ __all__ = [
     "Precision",
     "Strategy",
     "TrainSettings",
+    "with_chosen",
 ]
 
 Strategy = Literal["least-similar", "hard", "random", "none"]
@@ -61,6 +63,8 @@ CCA = "cca"
 """The value of `train` for the closed-form maps of `trainer.fitting.cca`."""
 RIDGE = "ridge"
 """The value of `train` for the closed-form map of `trainer.fitting.ridge`."""
+CHOSEN = "chosen"
+"""The key, in a run's recorded settings, of what was chosen where the settings left it open."""
 CLOSED_FORM = (CCA, RIDGE)
 """The values of `train` that fit projections in closed form, without steps."""
 
@@ -96,8 +100,9 @@ class TrainSettings:
         hard_max_similarity: the largest cosine similarity of a `hard` negative; more similar titles may be paraphrases.
         mask: exclude a row's own title from its candidates where another row contributes it; False is the recipe's
             loss.
-        temperature: divides the cosines in the loss; above 0.
-        epochs: passes over the training split, at least 1.
+        temperature: divides the cosines in the loss; above 0. None: chosen like the epochs, else the recipe's.
+        epochs: passes over the training split, at least 1. None: for projections, chosen on held-out folds of the
+            training rows, see `trainer.fitting.choosing`; else the recipe's.
         batch_size: rows per step, at least 2 (in-batch negatives need a second row).
         lr: AdamW's initial learning rate, which decreases linearly to 0. None: 1e-4, but for projections the rate that
             changes their outputs as much as 1e-4 changes those of a ViT-L/14, see `rate_for`.
@@ -126,8 +131,8 @@ class TrainSettings:
     title_model: str = DEFAULT_TITLE_MODEL
     hard_max_similarity: float = 0.9
     mask: bool = True
-    temperature: float = 0.05
-    epochs: int = 2
+    temperature: float | None = None
+    epochs: int | None = None
     batch_size: int = 16
     lr: float | None = None
     seed: int = 42
@@ -177,7 +182,7 @@ class TrainSettings:
             raise BadSetting("--train is empty; use projection, all, or an expression for parameter names")
 
     def _check_numbers(self) -> None:
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise BadSetting(f"epochs {self.epochs!r} is too few; use 1 or more")
         if self.batch_size < 2:
             raise BadSetting(f"batch size {self.batch_size!r} is too small; use 2 or more")
@@ -186,7 +191,7 @@ class TrainSettings:
         # Seeds above LARGEST_SEED are valid: a sweep counts up to them, and old stores contain them.
         if not 0 <= self.seed < 2**32:
             raise BadSetting(f"seed {self.seed!r} is out of range; use 0 to {LARGEST_SEED}")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
+        if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature > 0):
             raise BadSetting(f"temperature {self.temperature!r} is out of range; use a number above 0")
         if self.lora_rank < 1:
             raise BadSetting(f"LoRA rank {self.lora_rank!r} is too small; use 1 or more")
@@ -194,6 +199,21 @@ class TrainSettings:
             raise BadSetting(f"LoRA alpha {self.lora_alpha!r} is out of range; use a number above 0")
         if not -1 <= self.hard_max_similarity <= 1:
             raise BadSetting(f"hard_max_similarity {self.hard_max_similarity!r} is out of range; use -1 to 1")
+
+    def steps(self) -> tuple[int, float]:
+        """Return epochs and temperature; the recipe's where they are None."""
+        epochs: int = RECIPE["epochs"] if self.epochs is None else self.epochs
+        temperature: float = RECIPE["temperature"] if self.temperature is None else self.temperature
+        return epochs, temperature
+
+    def steps_are_given(self) -> bool:
+        """Whether the run trains in steps, and nothing about them is left open."""
+        return self.train not in CLOSED_FORM and None not in (self.epochs, self.temperature)
+
+    def with_recipe_steps(self) -> TrainSettings:
+        """Return the settings with the values of `steps`."""
+        epochs, temperature = self.steps()
+        return replace(self, epochs=epochs, temperature=temperature)
 
     def compares_titles(self) -> bool:
         """Whether the title model chooses the negatives."""
@@ -242,3 +262,8 @@ class TrainSettings:
         known: dict[str, Any] = {"bars": "keep"}
         known |= {field.name: kept[field.name] for field in fields(cls) if field.name in kept}
         return cls(**{**known, "channels": tuple(known.get("channels", ()))})
+
+
+def with_chosen(settings: TrainSettings, chosen: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings with the epochs and the temperature that were chosen, if they were."""
+    return replace(settings, **{name: chosen[name] for name in ("epochs", "temperature") if name in chosen})

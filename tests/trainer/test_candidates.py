@@ -32,8 +32,8 @@ def fitter(what: str) -> Fitter:
     return Fitter(HEADS, (TEXT,) if what == "ridge" else (VISUAL, TEXT), TrainSettings(train=what), "cpu")
 
 
-def recall(candidate: Candidate, *, within_fold: bool = False) -> float:
-    return float((held_out_ranks(candidate, GROUPS, repeats=2, within_fold=within_fold) == 1).mean())
+def recall(candidate: Candidate) -> float:
+    return float((held_out_ranks(candidate, GROUPS, repeats=2) == 1).mean())
 
 
 @pytest.mark.parametrize("what", ["cca", "ridge"])
@@ -49,11 +49,10 @@ def test_where_nothing_can_be_learnt_the_figure_is_chance(what: str) -> None:
     assert recall(Candidate(pairs, HEADS, fitter(what), Beside(pairs.pictures, pairs.titles))) < 0.05
 
 
-def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat_and_fewer_titles_are_easier() -> None:
+def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat() -> None:
     candidate = Candidate(rows(agree=True), HEADS)
     ranks = held_out_ranks(candidate, GROUPS, repeats=2)
     assert (ranks[0] == ranks[1]).all()
-    assert recall(candidate, within_fold=True) > recall(candidate)
 
 
 def test_the_one_that_knows_decides() -> None:

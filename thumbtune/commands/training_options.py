@@ -96,7 +96,14 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
             "help": "For hard: the largest cosine of a negative title; more similar titles may be paraphrases.",
         },
     ),
-    ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "Passes over the training split."}),
+    (
+        "epochs",
+        ("--epochs",),
+        {
+            "type": UpTo(1_000_000),
+            "help": "Passes over the training split. Default: chosen on held-out folds for projections, else 2.",
+        },
+    ),
     ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Rows in each step."}),
     (
         "lr",
@@ -106,7 +113,11 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
             "help": "Learning rate at the start; it falls linearly to 0. Default: by each projection's size.",
         },
     ),
-    ("temperature", ("--temperature",), {"type": float, "help": "Divides the cosines in the loss."}),
+    (
+        "temperature",
+        ("--temperature",),
+        {"type": float, "help": "Divides the cosines in the loss. Default: chosen like the epochs, else 0.05."},
+    ),
     (
         "mask",
         ("--mask/--no-mask",),

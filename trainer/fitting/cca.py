@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.fitting.ridge import unit
-from trainer.scoring import Rows, candidate_ranks, folds
+from trainer.scoring import Rows, both_ways, folds
 
 __all__ = ["GRID", "Cca", "Strength", "choose_strength"]
 
@@ -107,15 +107,9 @@ def choose_strength(
     totals, untrained = np.zeros(len(grid)), 0.0
     for fold in folds(groups):
         cca, held_out = Cca(pictures[fold.fit], titles[fold.fit]), fold.held_out
-        untrained += _reciprocal(pictures, titles, held_out, labels)
+        untrained += both_ways(pictures, titles, held_out, labels)
         for at, strength in enumerate(grid):
             of_pictures, of_titles = cca.maps(strength)
-            totals[at] += _reciprocal(unit(pictures @ of_pictures), unit(titles @ of_titles), held_out, labels)
+            totals[at] += both_ways(unit(pictures @ of_pictures), unit(titles @ of_titles), held_out, labels)
     best = int(totals.argmax())
     return grid[best] if totals[best] > untrained else None
-
-
-def _reciprocal(pictures: Matrix, titles: Matrix, rows: Rows, labels: Rows) -> float:
-    """The sum over both directions of the reciprocal ranks of these rows."""
-    sides = (pictures, titles), (titles, pictures)
-    return sum(float((1.0 / candidate_ranks(one[rows], other, rows, labels)).sum()) for one, other in sides)

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.fitting.cca import Cca, Strength, choose_strength
-from trainer.fitting.projections import PooledTriplets, fit_heads
+from trainer.fitting.choosing import choose_steps
+from trainer.fitting.projections import PooledTriplets, fit_heads, part_of
 from trainer.fitting.ridge import choose_penalty, fit_ridge
 from trainer.fitting.steps import Step
 from trainer.fitting.threads import one_thread
@@ -22,13 +23,15 @@ from trainer.models import Heads
 from trainer.scoring import Fold, Weights, fit_weights, folds
 from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
-__all__ = ["Fitter", "fit_beside_reader", "part_of"]
+__all__ = ["Fitter", "fit_beside_reader"]
 
 Vectors = NDArray[np.float32]
 UNCHANGED = Strength(math.inf, 1)
 """The strength with which the projections stay as they are."""
 _MOST_ROWS = 2000
 """Maximum number of rows for fitting the weights: enough for two numbers, and the cost grows quadratically."""
+_MOST_TO_TRY = 1000
+"""Maximum number of rows for choosing epochs and temperature, which takes about as long as training four times."""
 _MOST_TO_CHOOSE = 5000
 """Maximum number of rows for choosing the strength of a closed form, because memory grows quadratically."""
 
@@ -67,16 +70,36 @@ class Fitter:
         """
         if not self.names:
             return self.start
-        if self.settings.train in CLOSED_FORM:
-            with one_thread():
-                return self._closed_form(rows, self.settled(rows, groups).strength or UNCHANGED)
-        return fit_heads(self.start, rows, self.names, self.settings, device=self.device, on_step=on_step)
+        with one_thread():
+            settled = self.settled(rows, groups)
+            if self.settings.train in CLOSED_FORM:
+                return self._closed_form(rows, settled.strength or UNCHANGED)
+            return fit_heads(self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step)
 
     def settled(self, rows: PooledTriplets, groups: Sequence[str]) -> Fitter:
-        """Return a fitter with the strength that these rows choose, so that folds of them are fitted much faster."""
-        if self.names and self.settings.train in CLOSED_FORM and self.strength is None:
-            return replace(self, strength=self._strength(rows, groups))
-        return self
+        """Return a fitter with what these rows choose, so that folds of them are fitted much faster.
+
+        For a closed form, that is the strength; for steps, epochs and temperature, unless the settings have them.
+        """
+        if not self.names:
+            return self
+        with one_thread():
+            if self.settings.train in CLOSED_FORM:
+                return replace(self, strength=self._strength(rows, groups)) if self.strength is None else self
+            if self.settings.steps_are_given():
+                return self
+            rows, groups, _ = _sample(rows, groups, _MOST_TO_TRY, self.settings.seed)
+            chosen = choose_steps(self.start, rows, self.names, self.settings, groups, device=self.device)
+            return replace(self, settings=chosen)
+
+    def chosen(self) -> dict[str, float | None]:
+        """Return {name: value} of what `settled` chose, for the run's record; a penalty of None changes nothing."""
+        if self.settings.train not in CLOSED_FORM:
+            return {"epochs": self.settings.epochs, "temperature": self.settings.temperature}
+        if self.strength is None or self.strength == UNCHANGED:
+            return {"penalty": None}
+        chosen = {"penalty": self.strength.penalty, "prior": self.strength.prior}
+        return chosen if self.settings.train == CCA else {"penalty": self.strength.penalty}
 
     def _strength(self, rows: PooledTriplets, groups: Sequence[str]) -> Strength:
         rows, groups, _ = _sample(rows, groups, _MOST_TO_CHOOSE, self.settings.seed)
@@ -108,12 +131,6 @@ def _then(projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
     """A projection followed by a map, scaled to the size of the projection, which has no effect on cosines."""
     changed = torch.from_numpy(found).T @ projection.double()
     return (changed * (projection.double().norm() / changed.norm().clamp_min(1e-30))).float()
-
-
-def part_of(rows: PooledTriplets, chosen: NDArray[np.intp]) -> PooledTriplets:
-    """Return the rows with the numbers `chosen`."""
-    negative = None if rows.negative is None else rows.negative[chosen]
-    return replace(rows, anchor=rows.anchor[chosen], positive=rows.positive[chosen], negative=negative)
 
 
 def _sample(

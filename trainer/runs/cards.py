@@ -19,7 +19,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
-from trainer.settings import TrainSettings
+from trainer.settings import CHOSEN, RECIPE, TrainSettings
 
 __all__ = ["hub_name", "model_card", "public_name", "snapshot_lines"]
 
@@ -274,8 +274,8 @@ def snapshot_lines(info: SnapshotInfo, span: SnapshotSpan) -> list[str]:
 
 
 def _training(run: TrainingRun) -> list[str]:
-    given = run.settings
-    temperature = given.get("temperature", 0.05)
+    given = {**run.settings, **run.settings.get(CHOSEN, {})}
+    temperature = given.get("temperature") or RECIPE["temperature"]
     masked = " A row's own title is left out of its candidates where another row brings it in." * bool(
         given.get("mask")
     )

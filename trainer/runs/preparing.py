@@ -15,6 +15,7 @@ from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import Pooled, chosen_names
 from trainer.models import (
     TEXT,
+    VISUAL,
     Facts,
     Features,
     LazyModel,

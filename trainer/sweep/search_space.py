@@ -115,8 +115,8 @@ def _ways_to_train(text: str) -> Choices:
 class Space:
     """The settings that a sweep may try. Default ranges are wide, because the best settings differ between channels.
 
-    A point of a closed form (`train="cca"` or `"ridge"`) only has values for `train`, `fit` and `with_reader`: the other
-    settings only affect training in steps.
+    A point of a closed form only has values for `train`, `fit` and `with_reader`: the other settings only affect
+    training in steps.
 
     Args:
         train, fit, with_reader, lr, epochs, batch_size, negatives, temperature: as in `TrainSettings`.
