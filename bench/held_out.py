@@ -3,9 +3,9 @@
     python -m bench.held_out [--channel DIR ...] [--drawn] [--repeats 3]
 
 Syncs each channel from a stand-in server into a separate store. Its rows of the train and valid splits are divided into
-five folds, several times. Models that were fitted without a row's group rank the titles for its thumbnail (`match`), and the
-thumbnails for its title (`search`). The test split is never used. The candidates are those of all train and valid rows;
-for `in fold`, only the titles of the fold, a fifth as many. Also prints the seconds of each stage.
+five folds, several times. Models that were fitted without a row's group rank the titles for its thumbnail (`match`) and
+the thumbnails for its title (`search`). The test split is never used. The candidates are those of all train and valid
+rows; for `in fold`, only the titles of the fold, a fifth as many. Also prints the seconds of each stage.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from trainer.data import Selection, StoredPictures, select_pairs
 from trainer.fitting.candidates import Beside, Candidate
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.learners import Pooled, triplets
+from trainer.fitting.threads import one_thread
 from trainer.models import TEXT, VISUAL
 from trainer.models.reader import ReaderModel, open_model
 from trainer.models.reading import RapidReader, read_words
@@ -104,7 +105,6 @@ def measure(database: Database, name: str, repeats: int, seconds: dict[str, floa
         "demo encoder, ridge": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu")),
         "demo encoder, CCA": Candidate(of_base, heads, Fitter(heads, BOTH, closed, "cpu")),
         "reader": Candidate(of_reader, own),
-        "reader, projection": Candidate(of_reader, own, Fitter(own, BOTH, steps, "cpu")),
         "reader, ridge": Candidate(of_reader, own, Fitter(own, (TEXT,), settings, "cpu")),
         "reader, CCA": Candidate(of_reader, own, Fitter(own, BOTH, closed, "cpu")),
         "demo encoder with reader": Candidate(of_base, heads, None, beside),
@@ -120,7 +120,8 @@ def measure(database: Database, name: str, repeats: int, seconds: dict[str, floa
     first, _, _ = ranks_of(candidates["demo encoder"], groups, repeats)
     for model, candidate in candidates.items():
         begun = time.process_time()
-        ranks, backwards, inside = ranks_of(candidate, groups, repeats)
+        with one_thread():
+            ranks, backwards, inside = ranks_of(candidate, groups, repeats)
         took, change = time.process_time() - begun, paired(first, ranks, groups)
         print(
             f"| {model} | {recall(ranks)} | {(ranks <= 5).mean():.3f} | {change.difference:+.3f} "
