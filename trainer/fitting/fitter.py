@@ -98,8 +98,7 @@ class Fitter:
             return {"epochs": self.settings.epochs, "temperature": self.settings.temperature}
         if self.strength is None or self.strength == UNCHANGED:
             return {"penalty": None}
-        chosen = {"penalty": self.strength.penalty, "prior": self.strength.prior}
-        return chosen if self.settings.train == CCA else {"penalty": self.strength.penalty}
+        return {"penalty": self.strength.penalty, "prior": self.strength.prior}
 
     def _strength(self, rows: PooledTriplets, groups: Sequence[str]) -> Strength:
         rows, groups, _ = _sample(rows, groups, _MOST_TO_CHOOSE, self.settings.seed)
@@ -130,7 +129,8 @@ def _projected(heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64],
 def _then(projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
     """A projection followed by a map, scaled to the size of the projection, which has no effect on cosines."""
     changed = torch.from_numpy(found).T @ projection.double()
-    return (changed * (projection.double().norm() / changed.norm().clamp_min(1e-30))).float()
+    scale = float(projection.double().norm() / changed.norm().clamp_min(1e-30))
+    return (changed * scale).float()
 
 
 def _sample(
