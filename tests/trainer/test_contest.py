@@ -132,7 +132,7 @@ def publish_posters(database: Database, numbers: range) -> None:
             add_video(session, f"v{number:03}", day=number, title=title, picture=poster(*drawn[number]))
 
 
-@pytest.mark.parametrize("what", [{"train": "ridge"}, LEARNT], ids=["ridge", "projection"])
+@pytest.mark.parametrize("what", [{"train": "cca"}, LEARNT], ids=["cca", "projection"])
 def test_a_champion_loses_to_the_same_settings_on_more_pairs_only(
     sqlite_database: Database, make: Make, what: dict[str, Any]
 ) -> None:

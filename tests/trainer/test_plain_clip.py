@@ -21,6 +21,7 @@ from trainer.models.plain_clip import PlainClip
 from trainer.models.towers import Towers
 from trainer.quiet import quiet_libraries
 
+PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
 TITLES = ["red circle 3", "A fox, 3 Füchse & 狐's  DEN", "https://example.com/a.png", "", "many words " * 60]
 
 
@@ -29,9 +30,26 @@ def towers(folder: Path) -> Towers:
         return Towers(load_encoder(str(folder), "cpu").model, "cpu")
 
 
-@pytest.mark.parametrize("which", ["tiny", "demo"])
-def test_the_vectors_are_those_of_the_libraries(tiny_clip: Path, which: str) -> None:
-    folder = tiny_clip if which == "tiny" else ENCODER
+def as_first_published(clip: Path, folder: Path) -> Path:
+    """A copy whose preprocessing is written as in OpenAI's first CLIPs, with one number for each size."""
+    shutil.copytree(clip, folder)
+    (written,) = (folder / name for name in PREPROCESSING if (folder / name).is_file())
+    about = json.loads(written.read_text())
+    about = about.get("image_processor", about)
+    written.unlink()
+    old = {name: about[name] for name in ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std")}
+    old |= {"resample": 3, "size": about["size"]["shortest_edge"], "crop_size": about["crop_size"]["height"]}
+    old["feature_extractor_type"] = "CLIPFeatureExtractor"
+    (folder / PREPROCESSING[0]).write_text(json.dumps(old))
+    return folder
+
+
+@pytest.mark.parametrize("which", ["tiny", "demo", "old"])
+def test_the_vectors_are_those_of_the_libraries(tiny_clip: Path, tmp_path: Path, which: str) -> None:
+    if which == "old":
+        folder = as_first_published(tiny_clip, tmp_path / "old")
+    else:
+        folder = tiny_clip if which == "tiny" else ENCODER
     plain, library = PlainClip.at(folder), towers(folder)
     assert plain is not None
     assert plain.agrees(library)

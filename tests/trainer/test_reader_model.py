@@ -113,7 +113,7 @@ def test_what_was_read_is_not_read_again_and_other_words_are_another_model(worde
         embedded(model_embedder(worded, ReaderModel(worded, "cpu", reader=Never())), worded)
 
 
-@pytest.mark.parametrize("what", ["projection", "ridge"])
+@pytest.mark.parametrize("what", ["projection", "cca"])
 def test_a_model_beside_the_reader_is_as_good_as_the_reader_on_words(
     worded: Database, tiny_clip: Path, what: str
 ) -> None:
@@ -129,22 +129,23 @@ def test_a_model_beside_the_reader_is_as_good_as_the_reader_on_words(
 
 
 def test_on_pictures_without_words_the_model_decides_as_if_it_were_alone(pictures: Database, tiny_clip: Path) -> None:
-    alone = train(pictures, settings(tiny_clip, train="ridge"))
-    beside = train(pictures, settings(tiny_clip, train="ridge", with_reader=True))
+    alone = train(pictures, settings(tiny_clip, train="cca"))
+    beside = train(pictures, settings(tiny_clip, train="cca", with_reader=True))
     assert hits(pictures, beside.run_id, "tuned") == hits(pictures, alone.run_id, "tuned")
     assert beside.reader is not None
     assert beside.reader.table()["train"]["recall@1"] == 0
 
 
-def test_ridge_learns_and_gives_the_same_model_however_it_is_had(
-    pictures: Database, tiny_clip: Path, tmp_path: Path
+@pytest.mark.parametrize("what", ["cca", "ridge"])
+def test_a_closed_form_learns_and_gives_the_same_model_however_it_is_had(
+    pictures: Database, tiny_clip: Path, tmp_path: Path, what: str
 ) -> None:
-    run = train(pictures, settings(tiny_clip, train="ridge", title_model="no such model"))
+    run = train(pictures, settings(tiny_clip, train=what, title_model="no such model"))
     assert hits(pictures, run.run_id, "tuned") >= hits(pictures, run.run_id, "base")
     export_model(pictures, tmp_path / "model", run.run_id)
     exported = open_in_use(pictures, str(tmp_path / "model"), "cpu").embedder
     assert np.allclose(embedded(exported, pictures), embedded(embedder_of(pictures, run.run_id), pictures), atol=1e-5)
-    again = train(pictures, settings(tiny_clip, train="ridge", seed=7))
+    again = train(pictures, settings(tiny_clip, train=what, seed=7))
     one, two = (artifact(pictures, run_id) for run_id in (run.run_id, again.run_id))
     assert all(one[name].equal(two[name]) for name in one), "there is nothing random in it"
 

@@ -27,7 +27,7 @@ from trainer.sweep.search_space import Choices, Range, parse
         ("epochs", "1:10", Range(1, 10)),
         ("batch_size", "8,16,8", Choices((8, 16))),
         ("negatives", "none, hard", Choices(("none", "hard"))),
-        ("train", "ridge, projection", Choices(("ridge", "projection"))),
+        ("train", "cca, ridge,projection", Choices(("cca", "ridge", "projection"))),
         ("train", "text_projection.{1,2}", Choices(("text_projection.{1,2}",))),
         ("fit", "squash,crop", Choices(("squash", "crop"))),
         ("with_reader", "no,yes", Choices((False, True))),
@@ -111,7 +111,7 @@ def test_the_closed_form_map_has_no_settings_of_steps() -> None:
     assert (settings.epochs, settings.lr, settings.without_effect()) == (
         5,
         None,
-        TrainSettings(epochs=5).without_effect(),
+        TrainSettings(epochs=5, train="ridge").without_effect(),
     )
     assert space.point(settings.as_dict()) == {"train": "ridge", "fit": "squash", "with_reader": True}
 

@@ -341,7 +341,7 @@ def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Data
     assert len(set.union(*found.values())) == 3
 
 
-ALL_WAYS = {"train": "ridge,projection", "fit": "crop,squash", "with_reader": "no,yes", "negatives": "none"}
+ALL_WAYS = {"train": "cca,projection", "fit": "crop,squash", "with_reader": "no,yes", "negatives": "none"}
 
 
 def test_a_sweep_that_needs_the_reader_says_how_to_install_it(

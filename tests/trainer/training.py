@@ -25,9 +25,8 @@ __all__ = ["artifact", "train_in_use", "embedded_plainly", "losses", "new_pairs"
 
 def settings(folder: Path, **other: Any) -> TrainSettings:
     """Return settings that train a tiny CLIP quickly."""
-    return TrainSettings(
-        **{"model": str(folder), "train": "projection", "title_model": "base", "lr": 1e-2, "device": "cpu", **other}
-    )
+    quick = {"train": "projection", "title_model": "base", "lr": 1e-2, "epochs": 2, "temperature": 0.05}
+    return TrainSettings(**{"model": str(folder), "device": "cpu", **quick, **other})
 
 
 def train_in_use(database: Database, chosen: TrainSettings, **other: Any) -> TrainResult:

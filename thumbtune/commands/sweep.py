@@ -62,8 +62,8 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
     default=_SPACE["train"],
     show_default=True,
     metavar="SPACE",
-    help="What to train: ridge (a map from titles to thumbnails, in closed form), projection (both projections, in "
-    "steps), or a regular expression over the projections' names.",
+    help="What to train: cca (both projections, in closed form), ridge (a map from titles to thumbnails, in closed "
+    "form), projection (both projections, in steps), or a regular expression over the projections' names.",
 )
 @click.option("--fit", default=_SPACE["fit"], show_default=True, metavar="SPACE", help="Crop modes to try.")
 @click.option(
@@ -135,8 +135,8 @@ def sweep(
     SPACE is LOW:HIGH, one VALUE, or VALUE,VALUE,... Settings are compared by their recall@1 on the valid split,
     averaged over seeds. Each trial is recorded as one run per seed; these runs are not scored on the test split and
     keep no model. The best settings are run with more seeds. The best over all seeds are then used to train once more,
-    as 'thumbtune train' does; this model becomes the current one if it is better on held-out pairs. The closed-form
-    map (ridge) ignores the settings of training in steps.
+    as 'thumbtune train' does; this model becomes the current one if it is better on held-out pairs. The closed forms
+    (cca and ridge) ignore the settings of training in steps.
 
     --resume continues a stopped sweep. This query ranks the trials of sweep 1:
 

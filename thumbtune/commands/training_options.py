@@ -66,8 +66,9 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--train",),
         {
             "metavar": "WHAT",
-            "help": "What to train: ridge (a linear map from titles to thumbnails, in closed form), projection, all, "
-            "lora, or a regular expression that matches parameter names.",
+            "help": "What to train: cca (both projections, in closed form), ridge (a linear map from titles to "
+            "thumbnails, in closed form), projection (both, in steps), all, lora, or a regular expression that matches "
+            "parameter names.",
         },
     ),
     (
@@ -96,7 +97,15 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
             "help": "With hard: the largest cosine similarity of a wrong title; closer titles may be paraphrases.",
         },
     ),
-    ("epochs", ("--epochs",), {"type": UpTo(1_000_000), "help": "How many times to go through the training pairs."}),
+    (
+        "epochs",
+        ("--epochs",),
+        {
+            "type": UpTo(1_000_000),
+            "help": "How many times to go through the training pairs. Default: chosen on held-out folds for "
+            "projections, else 2.",
+        },
+    ),
     ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Pairs per training step."}),
     (
         "lr",
@@ -109,7 +118,11 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "temperature",
         ("--temperature",),
-        {"type": float, "help": "The temperature, by which the loss divides the cosine similarities."},
+        {
+            "type": float,
+            "help": "The temperature, by which the loss divides the cosine similarities. Default: chosen like the "
+            "epochs, else 0.05.",
+        },
     ),
     (
         "mask",

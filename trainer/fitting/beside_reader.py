@@ -104,13 +104,17 @@ class WithReaderLearner:
         self._learner, self._read, self._heads = learner, read, heads
         self._weights = Weights(0.5, 0.5, 1.0)
 
+    def settle(self, rows: Triplets) -> dict[str, float | None]:
+        """Choose what the settings leave open. See `HeadsLearner.settle`."""
+        return self._learner.settle(rows)
+
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train the projections, then fit the weights."""
         self._learner.fit(rows, on_step)
         read, said = self._reader_vectors(rows.pictures, rows.titles)
         pooled, groups = self._learner.pooled.triplets(rows), self._learner.groups_of(rows)
         with one_thread():
-            self._weights = fit_beside_reader(self._learner.fitter, pooled, groups, read, said)
+            self._weights = fit_beside_reader(self._learner.settled, pooled, groups, read, said)
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
         """Return model and reader as a `Candidate`, to be fitted on folds of these rows."""

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.fitting.fitter import Fitter, fit_beside_reader, part_of
-from trainer.fitting.projections import PooledTriplets
+from trainer.fitting.fitter import Fitter, fit_beside_reader
+from trainer.fitting.projections import PooledTriplets, part_of
 from trainer.fitting.threads import one_thread
 from trainer.models import Heads
 from trainer.scoring import Fold, Rows, Weights, candidate_ranks, out_of_fold, side_by_side
@@ -79,29 +79,22 @@ class Candidate:
         return side_by_side(pictures, read, weights), side_by_side(titles, said, weights)
 
 
-def held_out_ranks(
-    candidate: Candidate, groups: Sequence[str], *, repeats: int = 3, within_fold: bool = False
-) -> NDArray[np.int64]:
+def held_out_ranks(candidate: Candidate, groups: Sequence[str], *, repeats: int = 3) -> NDArray[np.int64]:
     """Rank each row's title with a model that was fitted without the row's group: (repeats, n) int.
 
     Args:
         candidate: the model.
         groups: the group of each row.
         repeats: number of times that the rows are divided into folds.
-        within_fold: rank only among the titles of the fold, not among the titles of all rows, which is easier.
 
     Raises:
         ValueError: there are fewer than two groups.
     """
     with one_thread():
-        return out_of_fold(groups, partial(_ranks, candidate, groups, within_fold), repeats=repeats)
+        return out_of_fold(groups, partial(_ranks, candidate, groups), repeats=repeats)
 
 
-def _ranks(candidate: Candidate, groups: Sequence[str], within_fold: bool, fold: Fold) -> NDArray[np.int64]:
+def _ranks(candidate: Candidate, groups: Sequence[str], fold: Fold) -> NDArray[np.int64]:
     pictures, titles = candidate.vectors(candidate.fitted(groups, fold.fit))
     labels = candidate.rows.labels[candidate.rows.positive].astype(np.intp)
-    if within_fold:
-        return candidate_ranks(
-            pictures[fold.held_out], titles[fold.held_out], np.arange(len(fold.held_out)), labels[fold.held_out]
-        )
     return candidate_ranks(pictures[fold.held_out], titles, fold.held_out, labels)

@@ -77,7 +77,7 @@ def fit_full_model(
             model=encoder.model,
             args=_arguments(folder, encoder.device, settings),
             train_dataset=Dataset.from_dict(columns),
-            loss=RankingLoss(encoder.model, 1 / settings.temperature, settings.mask),
+            loss=RankingLoss(encoder.model, 1 / settings.steps()[1], settings.mask),
             data_collator=cast(Any, _Collator(encoder.model, rows, source)),
             callbacks=[_Recorder(on_step)],
         )
@@ -91,7 +91,7 @@ def fit_full_model(
 def _arguments(folder: str, device: str, settings: TrainSettings) -> SentenceTransformerTrainingArguments:
     arguments = SentenceTransformerTrainingArguments(
         output_dir=folder,
-        num_train_epochs=settings.epochs,
+        num_train_epochs=settings.steps()[0],
         per_device_train_batch_size=settings.batch_size,
         learning_rate=_RATE if settings.lr is None else settings.lr,
         lr_scheduler_type="linear",

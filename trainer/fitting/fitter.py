@@ -5,6 +5,7 @@ Pure functions. Settings are chosen, and models are judged, by fitting again on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,19 +13,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.fitting.projections import PooledTriplets, fit_heads
+from trainer.fitting.cca import Cca, Strength, choose_strength
+from trainer.fitting.choosing import choose_steps
+from trainer.fitting.projections import PooledTriplets, fit_heads, part_of
 from trainer.fitting.ridge import choose_penalty, fit_ridge
 from trainer.fitting.steps import Step
 from trainer.fitting.threads import one_thread
 from trainer.models import Heads
 from trainer.scoring import Fold, Weights, fit_weights, folds
-from trainer.settings import RIDGE, TrainSettings
+from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
-__all__ = ["Fitter", "fit_beside_reader", "part_of"]
+__all__ = ["Fitter", "fit_beside_reader"]
 
 Vectors = NDArray[np.float32]
+UNCHANGED = Strength(math.inf, 1)
+"""The strength with which the projections stay as they are."""
 _MOST_ROWS = 2000
 """Maximum number of rows for fitting the weights: enough for two numbers, and the cost grows quadratically."""
+_MOST_TO_TRY = 1000
+"""Maximum number of rows for choosing epochs and temperature, which takes about as long as training four times."""
+_MOST_TO_CHOOSE = 5000
+"""Maximum number of rows for choosing the strength of a closed form, because memory grows quadratically."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +45,15 @@ class Fitter:
         names: parameter names of the projections to train; empty: no projection is trained.
         settings: the run's settings.
         device: `cpu`, `cuda` or `mps`.
-        penalty: the penalty of the ridge map; 0 for no map; None: it is chosen for the rows of each fit.
+        strength: the regularisation of a closed form, `UNCHANGED` for none at all; None: it is chosen for the rows of
+            each fit.
     """
 
     start: Heads
     names: Sequence[str]
     settings: TrainSettings
     device: str
-    penalty: float | None = None
+    strength: Strength | None = None
 
     @classmethod
     def none(cls, heads: Heads) -> Fitter:
@@ -55,26 +65,59 @@ class Fitter:
 
         Args:
             rows: the rows.
-            groups: the group of each row. A ridge map's penalty is chosen on held-out groups.
-            on_step: called after each step; never for a ridge map, which is fitted in closed form.
+            groups: the group of each row. The strength of a closed form is chosen on held-out groups.
+            on_step: called after each step; never for a closed form.
         """
         if not self.names:
             return self.start
-        if self.settings.train == RIDGE:
-            with one_thread():
-                penalty = self._penalty(rows, groups) if self.penalty is None else self.penalty
-                return _ridge(self.start, rows, penalty)
-        return fit_heads(self.start, rows, self.names, self.settings, device=self.device, on_step=on_step)
+        with one_thread():
+            settled = self.settled(rows, groups)
+            if self.settings.train in CLOSED_FORM:
+                return self._closed_form(rows, settled.strength or UNCHANGED)
+            return fit_heads(self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step)
 
     def settled(self, rows: PooledTriplets, groups: Sequence[str]) -> Fitter:
-        """Return a fitter with the penalty that these rows choose, so that folds of them are fitted much faster."""
-        if self.names and self.settings.train == RIDGE and self.penalty is None:
-            return replace(self, penalty=self._penalty(rows, groups))
-        return self
+        """Return a fitter with what these rows choose, so that folds of them are fitted much faster.
 
-    def _penalty(self, rows: PooledTriplets, groups: Sequence[str]) -> float:
+        For a closed form, that is the strength; for steps, epochs and temperature, unless the settings have them.
+        """
+        if not self.names:
+            return self
+        with one_thread():
+            if self.settings.train in CLOSED_FORM:
+                return replace(self, strength=self._strength(rows, groups)) if self.strength is None else self
+            if self.settings.steps_are_given():
+                return self
+            rows, groups, _ = _sample(rows, groups, _MOST_TO_TRY, self.settings.seed)
+            chosen = choose_steps(self.start, rows, self.names, self.settings, groups, device=self.device)
+            return replace(self, settings=chosen)
+
+    def chosen(self) -> dict[str, float | None]:
+        """Return {name: value} of what `settled` chose, for the run's record; a penalty of None changes nothing."""
+        if self.settings.train not in CLOSED_FORM:
+            return {"epochs": self.settings.epochs, "temperature": self.settings.temperature}
+        if self.strength is None or self.strength == UNCHANGED:
+            return {"penalty": None}
+        return {"penalty": self.strength.penalty, "prior": self.strength.prior}
+
+    def _strength(self, rows: PooledTriplets, groups: Sequence[str]) -> Strength:
+        rows, groups, _ = _sample(rows, groups, _MOST_TO_CHOOSE, self.settings.seed)
         labels = rows.labels[rows.positive].astype(np.intp)
-        return choose_penalty(*_projected(self.start, rows), groups, labels).penalty or 0.0
+        pictures, titles = _projected(self.start, rows)
+        if self.settings.train == CCA:
+            return choose_strength(pictures, titles, groups, labels) or UNCHANGED
+        penalty = choose_penalty(pictures, titles, groups, labels).penalty
+        return UNCHANGED if penalty is None else Strength(penalty, 1)
+
+    def _closed_form(self, rows: PooledTriplets, strength: Strength) -> Heads:
+        """Apply the maps that these rows give after the projections."""
+        if strength == UNCHANGED:
+            return self.start
+        pictures, titles = _projected(self.start, rows)
+        if self.settings.train == CCA:
+            of_pictures, of_titles = Cca(pictures, titles).maps(strength)
+            return Heads(_then(self.start.visual, of_pictures), _then(self.start.text, of_titles))
+        return replace(self.start, text=_then(self.start.text, fit_ridge(titles, pictures, strength.penalty)))
 
 
 def _projected(heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -83,19 +126,22 @@ def _projected(heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64],
     return pictures, heads.titles(rows.titles[rows.positive]).astype(np.float64)
 
 
-def _ridge(start: Heads, rows: PooledTriplets, penalty: float) -> Heads:
-    """Apply the ridge map from titles to thumbnails after the title projection; no change with a penalty of 0."""
-    if not penalty:
-        return start
-    pictures, titles = _projected(start, rows)
-    found = torch.from_numpy(fit_ridge(titles, pictures, penalty))
-    return replace(start, text=(found.T @ start.text.double()).float())
+def _then(projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
+    """A projection followed by a map, scaled to the size of the projection, which has no effect on cosines."""
+    changed = torch.from_numpy(found).T @ projection.double()
+    scale = float(projection.double().norm() / changed.norm().clamp_min(1e-30))
+    return (changed * scale).float()
 
 
-def part_of(rows: PooledTriplets, chosen: NDArray[np.intp]) -> PooledTriplets:
-    """Return the rows with the numbers `chosen`."""
-    negative = None if rows.negative is None else rows.negative[chosen]
-    return replace(rows, anchor=rows.anchor[chosen], positive=rows.positive[chosen], negative=negative)
+def _sample(
+    rows: PooledTriplets, groups: Sequence[str], most: int, seed: int
+) -> tuple[PooledTriplets, Sequence[str], NDArray[np.intp]]:
+    """At most `most` rows, their groups, and their numbers."""
+    n = len(rows.anchor)
+    if n <= most:
+        return rows, groups, np.arange(n)
+    kept = np.sort(np.random.default_rng(seed).permutation(n)[:most])
+    return part_of(rows, kept), [groups[row] for row in kept], kept
 
 
 def fit_beside_reader(
@@ -110,11 +156,7 @@ def fit_beside_reader(
         read: (n, e) float32 of length 1, the reader's vectors of the rows' thumbnails.
         said: (n, e) float32 of length 1, the reader's vectors of the rows' titles.
     """
-    n = len(rows.anchor)
-    kept = np.arange(n)
-    if n > _MOST_ROWS:
-        kept = np.sort(np.random.default_rng(fitter.settings.seed).permutation(n)[:_MOST_ROWS])
-        rows, groups = part_of(rows, kept), [groups[int(row)] for row in kept]
+    rows, groups, kept = _sample(rows, groups, _MOST_ROWS, fitter.settings.seed)
     labels = rows.labels[rows.positive]
     fitter = fitter.settled(rows, groups)
     parts = [_held_out(fitter, rows, groups, fold) for fold in folds(groups)]

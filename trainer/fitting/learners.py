@@ -20,7 +20,7 @@ from trainer.fitting.steps import Step, Triplets
 from trainer.models import Heads, LazyModel, Vectors, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Rows, Scores, score_vectors
-from trainer.settings import TrainSettings
+from trainer.settings import CLOSED_FORM, TrainSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -102,6 +102,9 @@ class Learner(Protocol):
     trainable: int
     """Number of parameters that are trained."""
 
+    def settle(self, rows: Triplets) -> dict[str, float | None]:
+        """Choose what the settings leave open. Return {name: value} of what was chosen."""
+
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train."""
 
@@ -140,13 +143,22 @@ class HeadsLearner:
         sizes = dict(model.facts.parameters)
         self.total = sum(sizes.values())
         self.trainable = sum(sizes[name] for name in names)
-        self.pooled, self.fitter = pooled, Fitter(heads, names, settings, model.device)
+        self.pooled, self.settings, self.fitter = pooled, settings, Fitter(heads, names, settings, model.device)
+        self.settled = self.fitter
         self.device = model.device
         self._model, self._names, self._groups, self._heads = model, names, groups, heads
 
+    def settle(self, rows: Triplets) -> dict[str, float | None]:
+        """Choose what the settings leave open, on folds of these rows. Return {name: value} of what was chosen."""
+        self.settled = self.fitter.settled(self.pooled.triplets(rows), self.groups_of(rows))
+        if self.settings.train not in CLOSED_FORM:
+            # To choose epochs again for each fold would take minutes. A closed form's strength takes milliseconds.
+            self.fitter = self.settled
+        return {} if self.settings.steps_are_given() else self.settled.chosen()
+
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train."""
-        self._heads = self.fitter.fit(self.pooled.triplets(rows), self.groups_of(rows), on_step)
+        self._heads = self.settled.fit(self.pooled.triplets(rows), self.groups_of(rows), on_step)
 
     def groups_of(self, rows: Triplets) -> list[str]:
         """Return the group of each row."""

@@ -8,7 +8,7 @@ loop does what the trainer of sentence-transformers does on the whole model: the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from trainer.fitting.threads import one_thread
 from trainer.models import TEXT, VISUAL, Heads
 from trainer.settings import TrainSettings
 
-__all__ = ["PooledTriplets", "fit_heads"]
+__all__ = ["PooledTriplets", "fit_heads", "part_of"]
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -50,6 +50,12 @@ class PooledTriplets:
     anchor: Rows
     positive: Rows
     negative: Rows | None
+
+
+def part_of(rows: PooledTriplets, chosen: Rows) -> PooledTriplets:
+    """Return the rows with the numbers `chosen`."""
+    negative = None if rows.negative is None else rows.negative[chosen]
+    return replace(rows, anchor=rows.anchor[chosen], positive=rows.positive[chosen], negative=negative)
 
 
 def rate_for(weights: Tensor) -> float:
@@ -99,12 +105,13 @@ def fit_heads(
         fused=device != "mps",
     )
     per_epoch = -(-len(rows.anchor) // settings.batch_size)
-    total = per_epoch * settings.epochs
+    epochs, temperature = settings.steps()
+    total = per_epoch * epochs
     with one_thread():
-        for number, batch in enumerate(_batches(len(rows.anchor), settings)):
+        for number, batch in enumerate(_batches(len(rows.anchor), epochs, settings)):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * ((total - number) / total)
-            loss = _batch_loss(pooled, batch.to(device), weights, settings)
+            loss = _batch_loss(pooled, batch.to(device), weights, 1 / temperature, settings.mask)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trained, _MAX_NORM)
@@ -113,9 +120,9 @@ def fit_heads(
     return Heads(*(weights[name].detach().cpu() for name in (VISUAL, TEXT)))
 
 
-def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
+def _batches(n: int, epochs: int, settings: TrainSettings) -> Iterator[Tensor]:
     """Yield the row numbers of each step's batch."""
-    for epoch in range(settings.epochs):
+    for epoch in range(epochs):
         yield from torch.split(epoch_order(n, settings.seed, epoch), settings.batch_size)
 
 
@@ -137,9 +144,9 @@ class _Pooled:
         return cls(pictures, titles, labels, anchor, positive, negative)
 
 
-def _batch_loss(pooled: _Pooled, batch: Tensor, weights: dict[str, Tensor], settings: TrainSettings) -> Tensor:
+def _batch_loss(pooled: _Pooled, batch: Tensor, weights: dict[str, Tensor], scale: float, mask: bool) -> Tensor:
     own = pooled.positive[batch]
     candidates = own if pooled.negative is None else torch.cat([own, pooled.negative[batch]])
-    masked = equal_titles(pooled.labels[own], pooled.labels[candidates]) if settings.mask else None
+    masked = equal_titles(pooled.labels[own], pooled.labels[candidates]) if mask else None
     anchors = pooled.pictures[pooled.anchor[batch]] @ weights[VISUAL].T
-    return ranking_loss(anchors, pooled.titles[candidates] @ weights[TEXT].T, 1 / settings.temperature, masked)
+    return ranking_loss(anchors, pooled.titles[candidates] @ weights[TEXT].T, scale, masked)

@@ -52,6 +52,10 @@ class WholeLearner:
         self.total = sum(size for size, _ in sizes)
         self.trainable = sum(size for size, trained in sizes if trained)
 
+    def settle(self, rows: Triplets) -> dict[str, float | None]:
+        """Nothing is chosen: a training of a whole model takes too long to repeat."""
+        return {}
+
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train. Adapters are merged afterwards, so that the scored model equals the model that is loaded later."""
         fit_full_model(self._encoder, rows, self._source, self._settings, on_step)

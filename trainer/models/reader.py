@@ -123,7 +123,7 @@ class ReaderModel(LazyModel):
         """
         raise NotAClip(
             "the reader is not a sentence-transformers model: it has no vision tower to train, and can't be exported; "
-            "train it with --train projection or ridge, and use it with 'thumbtune search' and 'match'"
+            "train it with --train cca, ridge or projection, and use it with 'thumbtune search' and 'match'"
         )
 
     def encoded_pictures(

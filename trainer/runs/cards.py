@@ -21,7 +21,7 @@ from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
 from trainer.data import SPLIT_NAMES, SPLITS
 from trainer.runs.licences import licence_of
-from trainer.settings import RIDGE, TrainSettings
+from trainer.settings import CCA, CHOSEN, CLOSED_FORM, RECIPE, RIDGE, TrainSettings
 
 __all__ = ["dataset_card", "hub_name", "model_card", "public_name"]
 
@@ -82,7 +82,8 @@ def model_card(database: Database, run_id: int, name: str = PLACEHOLDER) -> str:
         fit=_framing(run),
         snapshot=_described(info, span) if info and span else "Not recorded.",
         ridge=run.trained == RIDGE,
-        temperature=f"{run.settings.get('temperature', 0.05):g}",
+        cca=run.trained == CCA,
+        temperature=f"{_given(run).get('temperature') or RECIPE['temperature']:g}",
         mask=bool(run.settings.get("mask")),
         training=[(label, _cell(value)) for label, value in _training(run) if value not in (None, "")],
         licensed=("the base model" if full is None else f"[{full}](https://huggingface.co/{full})")
@@ -195,9 +196,14 @@ def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
     return "\n\n".join(paragraphs)
 
 
+def _given(run: TrainingRun) -> dict[str, Any]:
+    """The run's settings, with those that were chosen on held-out folds."""
+    return {**run.settings, **run.settings.get(CHOSEN, {})}
+
+
 def _training(run: TrainingRun) -> list[tuple[str, Any]]:
     """The rows of the table of settings; a row without a value is left out."""
-    given, hard = run.settings, run.settings.get("negatives") == "hard"
+    given, hard = _given(run), run.settings.get("negatives") == "hard"
     rows: list[tuple[str, Any]] = [
         ("base model", _linked(run.base_model)),
         ("fingerprint of the base model", f"`{run.base_fingerprint}`"),
@@ -210,7 +216,7 @@ def _training(run: TrainingRun) -> list[tuple[str, Any]]:
         ("device", run.device),
         ("versions", ", ".join(f"{p} {v}" for p, v in run.packages.items() if p in _VERSIONS)),
     ]
-    if run.trained != RIDGE:
+    if run.trained not in CLOSED_FORM:
         rows += [
             ("titles compared by", _title_model(run)),
             ("highest similarity of a negative", given.get("hard_max_similarity") if hard else None),

@@ -19,7 +19,7 @@ from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
 from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, precision_here, run_settings
-from trainer.settings import READER, TrainSettings
+from trainer.settings import CHOSEN, READER, TrainSettings, with_chosen
 
 __all__ = ["cached_learner", "goes_on", "open_again", "open_learner"]
 
@@ -50,7 +50,7 @@ def open_learner(
     if settings.with_reader:
         raise BadSetting(
             f"--with-reader requires a model that is trained on cached features, and --train {settings.train!r} trains "
-            "the whole model; use --train projection or ridge"
+            "the whole model; use --train cca, ridge or projection"
         )
     if changed and in_use is not None:
         encoder = load_run_model(run.database, in_use.id, device=settings.device)
@@ -70,7 +70,7 @@ def open_again(
     Raises:
         RunUnusable, ModelUnavailable: the run's base model can't be loaded, or has changed.
     """
-    settings = run_settings(recorded)
+    settings = with_chosen(run_settings(recorded), recorded.settings.get(CHOSEN, {}))
     if goes_on(settings):
         return None
     base = base_of(database, recorded, device)

@@ -15,6 +15,7 @@ from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import Pooled, chosen_names
 from trainer.models import (
     TEXT,
+    VISUAL,
     Facts,
     Features,
     LazyModel,
@@ -29,7 +30,7 @@ from trainer.models import (
 from trainer.progress import Progress
 from trainer.runs.recorded import check_base, run_settings
 from trainer.scoring import parse_run
-from trainer.settings import DEFAULT_TEXT_MODEL, READER, RIDGE, TrainSettings
+from trainer.settings import CCA, CLOSED_FORM, DEFAULT_TEXT_MODEL, READER, RIDGE, TrainSettings
 
 __all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters", "resolved"]
 
@@ -91,8 +92,9 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     if settings.reads() or text_model != DEFAULT_TEXT_MODEL:
         text_model = _from_anywhere(text_model, "--text-model")
     precision: Any = pick_precision(settings.precision, device)
-    # The ridge map is fitted on the pairs alone. Its negatives only serve exports of the snapshot.
-    negatives: Any = "random" if settings.train == RIDGE and settings.compares_titles() else settings.negatives
+    # Closed forms are fitted on the pairs alone. Their negatives only serve exports of the snapshot.
+    unused = settings.train in CLOSED_FORM and settings.compares_titles()
+    negatives: Any = "random" if unused else settings.negatives
     chosen = replace(settings, model=model, title_model=title_model, text_model=text_model, negatives=negatives)
     return replace(chosen, precision=precision, channels=channels), device
 
@@ -142,6 +144,8 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
     names = [name for name, _ in facts.parameters]
     if settings.train == RIDGE:
         return [TEXT]
+    if settings.train == CCA:
+        return [VISUAL, TEXT]
     if settings.train != "lora":
         return chosen_names(names, settings.train)
     # Use peft's layer names: without the module's `0.model.` and the parameter's `.weight`.

@@ -45,7 +45,7 @@ from trainer.runs.promotion import Decision, by_hand
 from trainer.runs.readable import find_unread
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.scoring import Scores
-from trainer.settings import RIDGE, TrainSettings
+from trainer.settings import CHOSEN, CLOSED_FORM, TrainSettings, with_chosen
 
 __all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
 
@@ -256,8 +256,13 @@ def _decide(run: Run, learner: Learner, chosen: Selection, before: Before, after
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> list[Step]:
     rows = triplets(prepared.rows, mined=run.settings.negatives != "none")
-    closed_form = run.settings.train == RIDGE
-    total = None if closed_form else -(-len(rows.titles) // run.settings.batch_size) * run.settings.epochs
+    with run.progress.phase("Choosing settings on held-out folds"):
+        chosen = learner.settle(rows)
+    if chosen:
+        run.note(settings={**run.settings.as_dict(), CHOSEN: chosen})
+    settings = with_chosen(run.settings, chosen)
+    per_epoch = -(-len(rows.titles) // settings.batch_size)
+    total = None if settings.train in CLOSED_FORM else per_epoch * settings.steps()[0]
     steps: list[Step] = []
     with run.progress.phase("Training", total) as count:
 

@@ -9,6 +9,7 @@ from .comparing import parse_run as parse_run
 from .cross_validation import Fold as Fold
 from .cross_validation import Paired as Paired
 from .cross_validation import Rows as Rows
+from .cross_validation import both_ways as both_ways
 from .cross_validation import candidate_ranks as candidate_ranks
 from .cross_validation import folds as folds
 from .cross_validation import out_of_fold as out_of_fold

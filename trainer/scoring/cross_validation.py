@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainer.data import numbers_of
 
-__all__ = ["FOLDS", "Fold", "Paired", "candidate_ranks", "folds", "out_of_fold", "paired"]
+__all__ = ["FOLDS", "Fold", "Paired", "both_ways", "candidate_ranks", "folds", "out_of_fold", "paired"]
 
 Vectors = NDArray[np.floating]
 Rows = NDArray[np.intp]
@@ -81,6 +81,19 @@ def candidate_ranks(pictures: Vectors, titles: Vectors, own: Rows, labels: Rows)
     slack = 1e-6 if scores.dtype == np.float32 else 1e-12
     ranks: NDArray[np.int64] = 1 + (rivals & (scores >= mine[:, None] - slack)).sum(axis=1)
     return ranks
+
+
+def both_ways(pictures: Vectors, titles: Vectors, rows: Rows, labels: Rows) -> float:
+    """Return the sum of the reciprocal ranks of some rows, thumbnail to title and title to thumbnail.
+
+    Args:
+        pictures: (n, d) vectors of all thumbnails, of length 1.
+        titles: (n, d) vectors of all titles, of length 1.
+        rows: the rows to rank.
+        labels: (n,) int, equal for equal titles.
+    """
+    sides = (pictures, titles), (titles, pictures)
+    return sum(float((1.0 / candidate_ranks(one[rows], other, rows, labels)).sum()) for one, other in sides)
 
 
 def out_of_fold(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer.errors import BadSetting
-from trainer.settings import FITS, RIDGE, STRATEGIES, TrainSettings
+from trainer.settings import CCA, CLOSED_FORM, FITS, STRATEGIES, TrainSettings
 
 __all__ = ["Choices", "Dimension", "Point", "Range", "Space", "SweepSettings", "Value", "parse"]
 
@@ -19,7 +19,7 @@ Point = Mapping[str, Any]
 
 _FOR_ALL = ("train", "fit", "with_reader")
 _OF_STEPS = ("lr", "epochs", "batch_size", "negatives", "temperature")
-"""The settings that have no effect on the closed-form map."""
+"""The settings that have no effect on closed forms."""
 _WHOLE = ("epochs", "batch_size")
 _WORDS: Mapping[str, Mapping[str, Value]] = {
     "fit": {name: name for name in FITS},
@@ -106,17 +106,17 @@ def parse(name: str, text: str) -> Dimension:
 
 
 def _ways_to_train(text: str) -> Choices:
-    """Parse `ridge,projection` as two ways to train, and other text as one: regular expressions may contain commas."""
+    """Parse `cca,projection` as two ways to train, and other text as one: regular expressions may contain commas."""
     parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    return Choices(parts if set(parts) <= {RIDGE, "projection"} else (text,))
+    return Choices(parts if set(parts) <= {*CLOSED_FORM, "projection"} else (text,))
 
 
 @dataclass(frozen=True)
 class Space:
     """The settings that a sweep may try. Default ranges are wide, because the best settings differ between channels.
 
-    A point of the closed-form map (`train="ridge"`) only has values for `train`, `fit` and `with_reader`: the other
-    settings only affect training in steps.
+    A point of a closed form only has values for `train`, `fit` and `with_reader`: the other settings only affect
+    training in steps.
 
     Args:
         train, fit, with_reader, lr, epochs, batch_size, negatives, temperature: as in `TrainSettings`.
@@ -125,7 +125,7 @@ class Space:
         BadSetting: a value is out of the setting's range.
     """
 
-    train: Choices = Choices((RIDGE, "projection"))
+    train: Choices = Choices((*CLOSED_FORM, "projection"))
     fit: Choices = Choices(("crop", "squash"))
     with_reader: Choices = Choices((False, True))
     lr: Dimension = Range(1e-5, 1e-2)
@@ -190,9 +190,9 @@ class Space:
         dimensions = {name: dimension.values() for name, dimension in self.dimensions().items()}
         return [[(way,), *(dimensions[name] for name in self.names(way)[1:])] for way in self.train.of]
 
-    def names(self, train: Value = RIDGE) -> Sequence[str]:
+    def names(self, train: Value = CCA) -> Sequence[str]:
         """The settings that have an effect with this way to train; by default, with every way to train."""
-        return _FOR_ALL if train == RIDGE else (*_FOR_ALL, *_OF_STEPS)
+        return _FOR_ALL if train in CLOSED_FORM else (*_FOR_ALL, *_OF_STEPS)
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return a run's settings as a point of this space."""
@@ -200,8 +200,8 @@ class Space:
 
     def applied(self, shared: TrainSettings, point: Point) -> TrainSettings:
         """Combine the point's settings with the shared settings."""
-        if point["train"] == RIDGE:
-            # As in `resolved`: negatives have no effect on the map, and random negatives need no title model.
+        if point["train"] in CLOSED_FORM:
+            # As in `resolved`: negatives have no effect on closed forms, and random negatives need no title model.
             return replace(shared, **point, negatives="random")
         return replace(shared, **point)
 

@@ -21,7 +21,7 @@ from trainer.models import Heads, LazyModel, open_model
 from trainer.progress import Progress, Silent
 from trainer.runs import cached_learner, encode, known_at_start, mine
 from trainer.scoring import Scores, require_apart
-from trainer.settings import READER, RIDGE, Fit, TrainSettings
+from trainer.settings import CLOSED_FORM, READER, Fit, TrainSettings
 from trainer.sweep.search_space import Space
 
 __all__ = ["Trials", "require_projections"]
@@ -34,7 +34,7 @@ def require_projections(model: LazyModel, settings: TrainSettings) -> None:
         BadSetting: other parameters would be trained.
     """
     why = "a sweep trains projections on cached features"
-    if settings.train == RIDGE:
+    if settings.train in CLOSED_FORM:
         return
     if settings.train == "lora":
         raise BadSetting(f"--train 'lora' trains the towers, but {why}; use --train projection")
@@ -114,7 +114,7 @@ class Trials:
             reader = open_model(self.database, READER, self.device, text_model=self.settings.text_model)
             read = encode(self.database, reader, self.chosen, self.settings, self.progress)
             self._reader = read, reader.facts.heads
-        if space.train.of != (RIDGE,):
+        if not set(space.train.of) <= set(CLOSED_FORM):
             for strategy in space.negatives.values() or ():
                 if strategy != "random":
                     self._rows(replace(self.settings, negatives=strategy))  # type: ignore[arg-type]

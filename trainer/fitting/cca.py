@@ -1,0 +1,115 @@
+"""Regularised canonical correlation analysis of thumbnails and titles, in closed form. Pure functions on float64.
+
+For n rows with thumbnail vectors X and title vectors Y, with a penalty p > 0 and a prior of 0 or 1, let
+
+    Cxx = X'X/n + p I,   Cyy = Y'Y/n + p I,   Cxy = X'Y/n + prior p I
+
+and let U S V' be the singular value decomposition of Cxx^-1/2 Cxy Cyy^-1/2. The maps are Cxx^-1/2 U S^1.5 for
+thumbnails and Cyy^-1/2 V S^1.5 for titles: both are whitened, rotated to their canonical directions, and each direction
+is weighted by its correlation S (Gong et al., A Multi-View Embedding Space, 2014, https://arxiv.org/abs/1212.4522).
+
+With a prior of 1, the penalty is worth rows whose thumbnail and title vectors are equal, so a large penalty gives the
+base model. With a prior of 0, the maps only use what the rows show, for a base model that knows little about a channel.
+Both sides are whitened, so no thumbnail or title is near all others, and both directions of search improve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.fitting.ridge import unit
+from trainer.scoring import Rows, both_ways, folds
+
+__all__ = ["GRID", "Cca", "Strength", "choose_strength"]
+
+Matrix = NDArray[np.float64]
+
+_POWER = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How strongly the maps are regularised: see the module.
+
+    Args:
+        penalty: above 0, for vectors of length 1.
+        prior: 1: towards the base model; 0: towards no relation.
+    """
+
+    penalty: float
+    prior: int
+
+
+GRID: tuple[Strength, ...] = (
+    *(Strength(10.0**exponent, 1) for exponent in (1, 0, -1, -2, -3, -4)),
+    *(Strength(float(10**exponent), 0) for exponent in (-1.0, -2.0, -2.5, -3.0, -3.5, -4.0)),
+)
+"""The strengths to choose from; the first ones hardly change the base model."""
+
+
+class Cca:
+    """Statistics of the rows that give the maps for any strength.
+
+    Args:
+        pictures: (n, d) the thumbnails' vectors, at least one row.
+        titles: (n, d) the titles' vectors.
+    """
+
+    def __init__(self, pictures: Matrix, titles: Matrix) -> None:
+        n, width = pictures.shape
+        # The rows span at most 2 n dimensions. In the others, the maps are known: see `maps`.
+        self._span = None if 2 * n >= width else np.linalg.qr(np.vstack([pictures, titles]).T)[0]
+        if self._span is not None:
+            pictures, titles = pictures @ self._span, titles @ self._span
+        self._pictures, self._titles = (np.linalg.eigh(side.T @ side / n) for side in (pictures, titles))
+        self._cross = pictures.T @ titles / n
+
+    def maps(self, strength: Strength) -> tuple[Matrix, Matrix]:
+        """Return the maps of thumbnails and titles, two (d, d) matrices. Apply them as `vectors @ map`."""
+        penalty, prior = strength.penalty, strength.prior
+        pictures, titles = (_whitening(*side, penalty) for side in (self._pictures, self._titles))
+        common = pictures @ (self._cross + prior * penalty * np.eye(len(self._cross))) @ titles
+        squares, left = np.linalg.eigh(common @ common.T)
+        correlations = np.sqrt(np.maximum(squares, 0.0))
+        # V S = common' U, so V is not computed.
+        found = pictures @ (left * correlations**_POWER), titles @ common.T @ (left * correlations ** (_POWER - 1))
+        if self._span is None:
+            return found
+        # Outside of the span, both whitenings are I / sqrt(penalty), and all correlations are equal to the prior.
+        span, width = self._span, len(self._span)
+        rest = prior / np.sqrt(penalty) * (np.eye(width) - span @ span.T)
+        return span @ found[0] @ span.T + rest, span @ found[1] @ span.T + rest
+
+
+def _whitening(values: Matrix, vectors: Matrix, penalty: float) -> Matrix:
+    return np.asarray((vectors / np.sqrt(np.maximum(values, 0.0) + penalty)) @ vectors.T)
+
+
+def choose_strength(
+    pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows, grid: Sequence[Strength] = GRID
+) -> Strength | None:
+    """Choose the strength with the best mean reciprocal rank of held-out rows, both directions, in five grouped folds.
+
+    Args:
+        pictures: (n, d) vectors of the thumbnails, of length 1.
+        titles: (n, d) vectors of the titles, of length 1.
+        groups: n group labels. A group is held out as a whole.
+        labels: (n,) numbers that are equal for equal titles.
+        grid: the strengths to choose from. In a tie, the first is chosen.
+
+    Returns:
+        The strength; None if none is better than the vectors as they are, or if there are fewer than two groups.
+    """
+    totals, untrained = np.zeros(len(grid)), 0.0
+    for fold in folds(groups):
+        cca, held_out = Cca(pictures[fold.fit], titles[fold.fit]), fold.held_out
+        untrained += both_ways(pictures, titles, held_out, labels)
+        for at, strength in enumerate(grid):
+            of_pictures, of_titles = cca.maps(strength)
+            totals[at] += both_ways(unit(pictures @ of_pictures), unit(titles @ of_titles), held_out, labels)
+    best = int(totals.argmax())
+    return grid[best] if totals[best] > untrained else None
