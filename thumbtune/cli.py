@@ -59,6 +59,7 @@ COMMANDS = {
     "config": ("thumbtune.commands.config:config", "Show the settings in force, and where they are from."),
     "db": ("thumbtune.commands.db:db", "Upgrade, check, back up or rewrite the store, or clear its cache."),
     "demo": ("thumbtune.commands.demo:demo", "Run the main commands on a stand-in channel: no key, no network."),
+    "encode": ("thumbtune.commands.encode:encode", "Encode thumbnails and titles ahead, here or on a Ray cluster."),
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Score a run's model, or any other model."),
     "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a new folder."),
     "import": ("thumbtune.commands.import_:import_", "Import thumbnails and titles from files; no API key is needed."),

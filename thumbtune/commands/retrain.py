@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import OldArgument, json_option, note_old_spelling
 from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
@@ -43,6 +44,7 @@ def _note_channels(ctx: click.Context, _: click.Parameter, value: tuple[str, ...
 @click.option("--no-sync", is_flag=True, help="Do not sync first.")
 @training_options(defaults=False)
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to this new folder.")
+@engine_options
 @json_option
 @click.pass_obj
 def retrain(
@@ -75,11 +77,12 @@ def retrain(
     Exit code 3: the sync stopped early (quota spent, some thumbnails failed) and training used what the store has;
     or another process is training on this store and nothing was trained; or it was interrupted.
     """
-    from trainer.runs import inherited_settings, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from trainer.runs import inherited_settings, new_pairs, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.runs import retrain as run_retraining  # noqa: PLC0415
 
     if no_sync and to_sync:
         raise click.UsageError("--no-sync excludes channels to sync; use --channel to choose what to train on.")
+    engine = engine_of(options)
     asked = None if no_sync or not (to_sync or _any_to_sync(app)) else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
@@ -98,6 +101,8 @@ def retrain(
         for scope in scopes:
             inherited = inherited_settings(database, options, scope)
             least = 0 if force else min_new
+            if new_pairs(database, inherited.settings.channels).total >= least:
+                encode_first(app, database, engine, [inherited.settings])
             done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=app.console)
             if len(scopes) > 1:
                 app.console.say(f"{scope_in_words(scope, names)}:")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
 from thumbtune.early import check_names
@@ -33,6 +34,7 @@ __all__ = ["search"]
 @model_option()
 @channel_option()
 @device_option()
+@engine_options
 @json_option
 @click.pass_obj
 def search(
@@ -47,6 +49,7 @@ def search(
     channels: tuple[str, ...],
     device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the thumbnails that show TEXT, that are like IMAGE, or that have words on them.
 
@@ -54,6 +57,7 @@ def search(
     search, and are not comparable between searches. A video named by its id is not among the results. --words needs no
     model: it looks in what the reader has read ('thumbtune train --with-reader' reads all thumbnails), newest first.
     """
+    engine = engine_of(options)
     if sum(given is not None for given in (text, like, words)) != 1:
         raise click.UsageError("give TEXT to search for, --like IMAGE, or --words TEXT: one of them.")
     if words is not None:
@@ -72,6 +76,10 @@ def search(
             from trainer.publish import check_sheet_path  # noqa: PLC0415 (matplotlib)
 
             check_sheet_path(out)
+        if engine.name == "ray":
+            from trainer.runs import settings_to_use  # noqa: PLC0415
+
+            encode_first(app, database, engine, settings_to_use(database, model, device, channels))
         answerer = Answerer(database, model, device, app.console, channels=channels)
         answer = answerer.search(str(text) if picture is None else picture, k, channels)
         found, library, used = answer.found, answer.library, answerer.used

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from trainer.errors import BadSetting
-from trainer.settings import TrainSettings
+from trainer.settings import Fit, TrainSettings
 from trainer.sweep.search_space import Space
 
 __all__ = ["SweepSettings"]
@@ -54,6 +54,14 @@ class SweepSettings:
     def all_seeds(self) -> list[int]:
         """The seeds of a finalist."""
         return [(self.shared.seed + number) % 2**32 for number in range(self.seeds + self.final_seeds)]
+
+    def to_encode(self) -> list[TrainSettings]:
+        """The settings that cover all vectors of the trials: each crop mode, with the reader only if all trials use it.
+
+        Where only some trials use the reader, the sweep reads the thumbnails itself, if the reader is installed.
+        """
+        read = self.space.with_reader.of == (True,)
+        return [replace(self.shared, fit=cast(Fit, fit), with_reader=read) for fit in self.space.fit.of]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, for the store."""
