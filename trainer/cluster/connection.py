@@ -16,7 +16,7 @@ from trainer.errors import ClusterUnavailable
 if TYPE_CHECKING:
     from trainer.cluster.filling import Encoding
 
-__all__ = ["check_nodes", "connected"]
+__all__ = ["check_nodes", "connected", "versions", "why_not"]
 
 _CONNECT_S = 5.0
 _CHECK_S = 120.0
@@ -89,7 +89,7 @@ def check_nodes(ray: Any, encoding: Encoding) -> None:
             f"the store is the file {encoding.file}, which other machines ({', '.join(sorted(others))}) can't share; "
             "use PostgreSQL ('thumbtune db copy'), or --engine local"
         )
-    probe = ray.remote(num_cpus=0, max_retries=0)(_why_not)
+    probe = ray.remote(num_cpus=0, max_retries=0)(why_not)
     asked = {
         probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
             versions(), encoding
@@ -111,7 +111,7 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def _why_not(wanted: dict[str, str], encoding: Encoding) -> str:
+def why_not(wanted: dict[str, str], encoding: Encoding) -> str:
     """Return why this machine can't encode; empty if it can. Runs on each machine of the cluster."""
     here = versions()
     different = [
