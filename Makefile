@@ -8,7 +8,7 @@ PIP_INSTALL := install --quiet --disable-pip-version-check
 FAST := not slow and not postgres and not processes
 
 .PHONY: help install install-lowest lock lock-check demo demo-channel test test-browser test-fast test-lowest lint \
-	types imports docs docs-check wheel-check sbom bench reliability check clean
+	types imports docs docs-check wheel-check sbom bench reliability scale check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FU
 
 reliability: $(INSTALLED) ## Do the damage that thumbtune promises to outlive, and print what came of it; takes a while
 	$(BIN)/python -m bench.reliability
+
+scale: $(INSTALLED) ## Do in small what is promised for many machines and many pairs; under 15 minutes
+	$(BIN)/python -m bench.scale
 
 check: lint types imports docs-check lock-check test test-lowest wheel-check ## All that CI runs, but the demo
 

@@ -19,17 +19,18 @@ __all__ = ["REAL_CHANNEL", "channel_of_pairs", "sync", "write_table"]
 REAL_CHANNEL = Path(__file__).resolve().parents[2] / "shared" / "channel"
 
 
-def channel_of_pairs(pairs: int, folder: Path | None = None) -> Catalogue:
+def channel_of_pairs(pairs: int, folder: Path | None = None, *, drawn: bool = False) -> Catalogue:
     """Return a channel of exactly `pairs` ordinary videos, the oldest of the source.
 
     Args:
         pairs: number of videos.
         folder: a folder with `videos.json` and `thumbnails/`; None: the real channel if available, else the drawn one.
+        drawn: use the drawn channel, which has as many videos as wanted.
 
     Raises:
         SystemExit: the source has fewer videos.
     """
-    if folder is None and REAL_CHANNEL.is_dir():
+    if folder is None and not drawn and REAL_CHANNEL.is_dir():
         folder = REAL_CHANNEL
     catalogue = drawn_channel(pairs) if folder is None else load_folder(folder)
     # Shorts and the premiere are not pairs. `public` excludes private and deleted videos.

@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,9 +39,9 @@ PARTS = {
 """The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 
 
-def run(name: str, *, quick: bool) -> list[Row]:
+def run(name: str, *, quick: bool, parts: Mapping[str, str] = PARTS) -> list[Row]:
     """Run one part in a temporary folder; return its rows."""
-    module, _, function = PARTS[name].partition(":")
+    module, _, function = parts[name].partition(":")
     part: Callable[..., list[Row]] = getattr(importlib.import_module(f"bench.{module}"), function)
     started = time.monotonic()
     print(f"{name} ...", file=sys.stderr, flush=True)
@@ -53,16 +53,16 @@ def run(name: str, *, quick: bool) -> list[Row]:
     return rows
 
 
-def main() -> int:
+def main(parts: Mapping[str, str] = PARTS, description: str | None = __doc__) -> int:
     """Run all parts, or the requested parts, and print their rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=PARTS, help="run only this part (can be repeated)")
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=parts, help="run only this part (can be repeated)")
     parser.add_argument(
         "--quick", action="store_true", help="small channels, few repetitions: checks that all parts run"
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
     arguments = parser.parse_args()
-    rows = [row for name in arguments.only or PARTS for row in run(name, quick=arguments.quick)]
+    rows = [row for name in arguments.only or parts for row in run(name, quick=arguments.quick, parts=parts)]
     print(json.dumps([asdict(row) for row in rows], indent=1) if arguments.json else table(rows))
     return 1 if any(row.kept is False for row in rows) else 0
 

@@ -59,6 +59,7 @@ COMMANDS = {
     "config": ("thumbtune.commands.config:config", "Show the settings in effect, and where each is set."),
     "db": ("thumbtune.commands.db:db", "Upgrade, check, copy, back up and restore the store."),
     "demo": ("thumbtune.commands.demo:demo", "Run the main commands on a stand-in channel: no key, no network."),
+    "encode": ("thumbtune.commands.encode:encode", "Encode thumbnails and titles ahead, here or on a Ray cluster."),
     "evaluate": ("thumbtune.commands.evaluate:evaluate", "Measure how often a model picks the right title."),
     "export": ("thumbtune.commands.export:export", "Write the dataset, or a run's model, to a new folder."),
     "import": ("thumbtune.commands.import_:import_", "Import thumbnails and titles from files; no API key is needed."),

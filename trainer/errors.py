@@ -20,6 +20,8 @@ TrainerError                   the root: anything that the trainer can't do
 │   ├── BadRepository          the name is not a valid repository name
 │   ├── PublicRepository       the repository is public, but a private one was requested
 │   └── HubUnreachable         there is no network, or the hub did not answer in time
+├── ClusterUnavailable         Ray is not installed, or its cluster can't be reached or used
+├── EncodingFailed             a worker of a cluster could not encode
 └── TrainingInterrupted        a signal stopped the run; it is recorded as `interrupted`, or had already finished
 """
 
@@ -33,8 +35,10 @@ __all__ = [
     "BadRepository",
     "BadSetting",
     "CantSave",
+    "ClusterUnavailable",
     "DamagedModel",
     "Diverged",
+    "EncodingFailed",
     "HubUnreachable",
     "ModelUnavailable",
     "NoNetwork",
@@ -139,6 +143,14 @@ class PublicRepository(PushFailed):
 
 class HubUnreachable(PushFailed):
     """The hub can't be reached, or does not answer in time."""
+
+
+class ClusterUnavailable(TrainerError):
+    """Ray is not installed, or there is no cluster at the address, or one of its machines can't do the work."""
+
+
+class EncodingFailed(TrainerError):
+    """A worker of a cluster could not encode. Vectors that were written stay in the cache."""
 
 
 class TrainingInterrupted(TrainerError):

@@ -1,7 +1,7 @@
 """Data that training reads and writes: pairs, snapshots, runs, sweeps, champions, cached vectors."""
 
 from store.training.browsing import library_mark, mistakes, ranks_of_video
-from store.training.cache import read_features, write_features
+from store.training.cache import cached_digests, read_features, write_features
 from store.training.champions import (
     Champion,
     Scope,
@@ -100,6 +100,7 @@ __all__ = [
     "add_test_look",
     "add_trial_runs",
     "assign_splits",
+    "cached_digests",
     "champion",
     "champion_ids",
     "current_models",

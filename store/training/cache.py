@@ -5,13 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.db import batches, insert
 from store.tables import Feature, Tower
 
-__all__ = ["read_features", "write_features"]
+__all__ = ["cached_digests", "read_features", "write_features"]
 
 
 def read_features(
@@ -38,6 +38,23 @@ def read_features(
             for digest, vector, checksum in session.execute(query)
             if len(vector) == 4 * width and zlib.crc32(vector) == checksum
         }
+    return found
+
+
+def cached_digests(session: Session, fingerprint: str, tower: Tower, digests: Sequence[str], width: int) -> set[str]:
+    """Return the digests that have a cached vector of this width. Checksums are not compared.
+
+    The arguments are those of `read_features`.
+    """
+    found: set[str] = set()
+    for batch in batches(digests):
+        query = select(Feature.digest).where(
+            Feature.fingerprint == fingerprint,
+            Feature.tower == tower,
+            Feature.digest.in_(batch),
+            func.length(Feature.vector) == 4 * width,
+        )
+        found.update(session.scalars(query))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import OldArgument, json_option, note_old_spelling
 from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
@@ -44,6 +45,7 @@ def _note_channels(ctx: click.Context, _: click.Parameter, value: tuple[str, ...
 @click.option("--no-sync", is_flag=True, help="Do not sync first.")
 @training_options(defaults=False)
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
+@engine_options
 @json_option
 @click.pass_obj
 def retrain(
@@ -81,6 +83,7 @@ def retrain(
 
     if no_sync and to_sync:
         raise click.UsageError("--no-sync excludes channels to sync; use --channel to choose what to train on.")
+    engine = engine_of(options)
     asked = None if no_sync or not (to_sync or _any_to_sync(app)) else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
@@ -100,6 +103,8 @@ def retrain(
         for scope in scopes:
             inherited = inherited_settings(database, options, scope)
             least = 0 if force else min_new
+            if engine.name == "ray" and _count_new(database, inherited) >= least:
+                encode_first(app, database, engine, [inherited.settings])
             done = run_retraining(database, inherited.settings, min_new=least, output=output, progress=app.console)
             if len(scopes) > 1:
                 app.console.say(f"{scope_in_words(scope, names)}:")
@@ -108,6 +113,13 @@ def retrain(
     if as_json:
         app.console.print_json(_document(synced, min_new, retrained))
     return 0 if synced is None else synced.exit_code
+
+
+def _count_new(database: Database, inherited: Inherited) -> int:
+    from trainer.runs import new_pairs  # noqa: PLC0415
+
+    with database.read() as session:
+        return new_pairs(session, inherited.settings.channels).total
 
 
 def _any_to_sync(app: App) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from thumbtune.cli import App
+from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import channel_option, device_option, json_option, model_option
 from thumbtune.console import Console
 from thumbtune.early import check_names
@@ -37,6 +38,7 @@ __all__ = ["search"]
 @model_option()
 @channel_option()
 @device_option()
+@engine_options
 @json_option
 @click.pass_obj
 def search(
@@ -51,6 +53,7 @@ def search(
     channels: tuple[str, ...],
     device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the thumbnails that show TEXT, look like IMAGE, or have certain words on them.
 
@@ -58,6 +61,7 @@ def search(
     searches. A video that is given with --like is not among its own results. --words needs no model: it searches the
     words that 'thumbtune train --with-reader' has read on thumbnails, newest videos first.
     """
+    engine = engine_of(options)
     if sum(given is not None for given in (text, like, words)) != 1:
         raise click.UsageError("give TEXT to search for, --like IMAGE, or --words TEXT: one of them.")
     if words is not None:
@@ -77,6 +81,10 @@ def search(
         from thumbtune.answers.documents import search_document  # noqa: PLC0415
         from thumbtune.answers.modelled import Answerer  # noqa: PLC0415 (loads torch)
 
+        if engine.name == "ray":
+            from trainer.runs import settings_to_use  # noqa: PLC0415
+
+            encode_first(app, database, engine, settings_to_use(database, model, device, channels))
         answerer = Answerer(database, model, device, app.console)
         answer = answerer.search(str(text) if picture is None else picture, k, channels)
         found, library, used = answer.found, answer.library, answer.used

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
+from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import json_option
 from thumbtune.commands.training_options import UpTo, training_options
 from thumbtune.console import Console
@@ -115,6 +116,7 @@ _RESUMED = ("resume", "trials", "timeout", "as_json")
         "lora_targets",
     ),
 )
+@engine_options
 @json_option
 @click.pass_context
 def sweep(
@@ -155,6 +157,7 @@ def sweep(
         raise click.UsageError(
             "--resume uses the sweep's own settings; it can only be combined with --trials and --timeout."
         )
+    engine = engine_of(options)
     settings = _settings(options, trials=trials, seeds=seeds, finalists=finalists, final_seeds=final_seeds)
     with app.open_database() as database:
         if resume is None:
@@ -162,6 +165,7 @@ def sweep(
         from trainer.sweep import resume_sweep, run_sweep  # noqa: PLC0415 (loads torch)
 
         timeout_s = None if timeout is None else timeout * 60
+        encode_first(app, database, engine, settings.to_encode())
         if resume is None:
             result = run_sweep(database, settings, timeout_s=timeout_s, progress=app.console)
         else:

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from thumbtune.cli import App
+from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import full_option, json_option, looks
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
@@ -33,6 +34,7 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 @click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
+@engine_options
 @full_option
 @json_option
 @click.pass_context
@@ -55,9 +57,11 @@ def train(
         raise BadSetting(MODEL_BESIDE_CHAMPION)
     if recipe:
         options |= _recipe(ctx)
+    engine = engine_of(options)
     settings = TrainSettings(**options)
     with app.open_database() as database:
         check_settings(database, settings, output)
+        encode_first(app, database, engine, [settings])
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
         result = run_training(database, settings, output=output, progress=app.console, test=test)

@@ -8,15 +8,16 @@ by batch, so an interrupted encoding continues where it stopped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.db import Database
 from store.tables import Tower
-from store.training import read_features, write_features
+from store.training import cached_digests, read_features, write_features
 from trainer.data import PictureSource, batches
 from trainer.models.lazy import LazyModel, TitleModel
 from trainer.models.projections import Heads
@@ -61,16 +62,58 @@ class Features:
             count: receives the number of thumbnails done.
             keep: write new vectors to the cache.
         """
-        cache = _Cache(self.database, self._key("vision"), "vision", self.model.facts.heads.visual.shape[1], keep)
-        return cache.filled(digests, lambda missing: self._encoded_pictures(missing, source, keep), count)
+        return self._cache("vision", keep=keep).filled(
+            digests, lambda missing: self._encoded_pictures(missing, source, keep), count
+        )
 
     def titles(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Return the pooled vectors of titles, (n, text width) float32. The arguments are as in `pictures`."""
-        cache = _Cache(self.database, self._key("text"), "text", self.model.facts.heads.text.shape[1], keep)
         by_digest = {_digest(title): title for title in titles}
-        return cache.filled(
+        return self._cache("text", keep=keep).filled(
             [_digest(title) for title in titles], lambda missing: self._encoded_titles(missing, by_digest, keep), count
         )
+
+    def missing(self, tower: Tower, inputs: Iterable[str]) -> list[list[str]]:
+        """Return the inputs that are not in the cache, in the batches in which `pictures` or `titles` encodes them.
+
+        Vectors may differ by rounding between batches of other compositions, so they are the same on any machine.
+
+        Args:
+            tower: `vision` for digests of thumbnails, `text` for titles.
+            inputs: digests or titles.
+        """
+        by_digest = {(_digest(each) if tower == "text" else each): each for each in inputs}
+        with self.database.read() as session:
+            known = cached_digests(session, self._key(tower), tower, list(by_digest), self._width(tower))
+        wanted = [digest for digest in by_digest if digest not in known]
+        if tower == "text":
+            wanted = _by_length(wanted, by_digest)
+        return [[by_digest[digest] for digest in batch] for batch in batches(wanted, BATCH)]
+
+    def fill(self, tower: Tower, wanted: Sequence[Sequence[str]], source: PictureSource, count: Count) -> None:
+        """Encode inputs and write their vectors to the cache, without keeping them in memory.
+
+        Args:
+            tower: `vision` or `text`.
+            wanted: the result of `missing`.
+            source: loads the thumbnails.
+            count: receives the number of inputs done.
+        """
+        inputs = [each for batch in wanted for each in batch]
+        if tower == "vision":
+            encoded = self._encoded_pictures(inputs, source, True)
+        else:
+            by_digest = {_digest(title): title for title in inputs}
+            encoded = self._encoded_titles(list(by_digest), by_digest, True)
+        cache = self._cache(tower, keep=True)
+        for batch, vectors in encoded:
+            cache.write(batch, vectors)
+            count(len(batch))
+
+    def put_pictures(self, digests: Sequence[str], prepared: Any) -> None:
+        """Encode thumbnails that `LazyModel.prepared` has prepared, and write their vectors to the cache."""
+        vectors = self.model.pooled(prepared, self.precision)
+        self._cache("vision", keep=True).write(digests, vectors)
 
     def cut_titles(self, titles: Sequence[str], *, keep: bool = True) -> list[str]:
         """Return the titles that the model truncates because they have too many tokens, in the same order."""
@@ -97,6 +140,13 @@ class Features:
         cache = _Cache(self.database, key, "text", 1, keep)
         return cache.filled([_digest(title) for title in titles], encode, uncounted)[:, 0]
 
+    def _cache(self, tower: Tower, *, keep: bool) -> _Cache:
+        return _Cache(self.database, self._key(tower), tower, self._width(tower), keep)
+
+    def _width(self, tower: Tower) -> int:
+        heads = self.model.facts.heads
+        return int((heads.visual if tower == "vision" else heads.text).shape[1])
+
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts
         parts = [facts.vision, self.fit] if tower == "vision" else [facts.text]
@@ -110,8 +160,7 @@ class Features:
         return zip(batches(digests, BATCH), found, strict=True)
 
     def _encoded_titles(self, digests: Sequence[str], titles: Mapping[str, str], keep: bool) -> Encoded:
-        # Batches of titles of similar length need less padding.
-        by_length = sorted(digests, key=lambda digest: len(titles[digest]))
+        by_length = _by_length(digests, titles)
         found = self.model.encoded_titles([titles[digest] for digest in by_length], self.precision, keep=keep)
         return zip(batches(by_length, BATCH), found, strict=True)
 
@@ -195,7 +244,7 @@ class _Cache:
             for digest, vector in zip(batch, vectors, strict=True):
                 table.put(rows[digest], vector)
             # Saved after each batch, so that an interruption loses little: encoding takes far longer than saving.
-            self._write({digest: vector.astype("<f4").tobytes() for digest, vector in zip(batch, vectors, strict=True)})
+            self.write(batch, vectors)
             count(len(batch))
         return table.take([rows[digest] for digest in digests])
 
@@ -210,9 +259,16 @@ class _Cache:
                 known |= found.keys()
         return known
 
-    def _write(self, vectors: Mapping[str, bytes]) -> None:
+    def write(self, digests: Sequence[str], vectors: Vectors) -> None:
+        """Save vectors in the cache, if they are to be kept and the store can be written."""
         if self.keep and not self.database.unwritable:
-            self.database.transact(lambda session: write_features(session, self.fingerprint, self.tower, vectors))
+            rows = {digest: vector.astype("<f4").tobytes() for digest, vector in zip(digests, vectors, strict=True)}
+            self.database.transact(lambda session: write_features(session, self.fingerprint, self.tower, rows))
+
+
+def _by_length(digests: Iterable[str], titles: Mapping[str, str]) -> list[str]:
+    """Sort by the titles' lengths, because batches of titles of similar length need less padding."""
+    return sorted(digests, key=lambda digest: len(titles[digest]))
 
 
 def _digest(title: str) -> str:

@@ -185,11 +185,24 @@ class LazyModel:
         if plain is not None:
             seen = framed_source(source, self._fit, self._bars, plain.frame).load(digests)
             return iter([plain.pictures(seen)])
-        encoder = self.encoder()
-        towers, shown = Towers(encoder.model, encoder.device, precision), encoder.framed(source)
+        self.encoder()
         # Decoding and resizing the next batches overlaps with the forward pass.
-        prepared = prefetched(lambda batch: towers.prepared_pictures(shown.load(batch)), batches(digests, BATCH))
-        return map(towers.pooled_pictures, prepared)
+        prepared = prefetched(lambda batch: self.prepared(batch, source), batches(digests, BATCH))
+        return (self.pooled(batch, precision) for batch in prepared)
+
+    def prepared(self, digests: Sequence[str], source: PictureSource) -> Any:
+        """Decode and preprocess thumbnails: the input of `pooled`, which can be pickled. Needs no weights."""
+        encoder = self.encoder()
+        return Towers(encoder.model, encoder.device).prepared_pictures(encoder.framed(source).load(digests))
+
+    def pooled(self, prepared: Any, precision: str) -> Vectors:
+        """Run the vision tower on the result of `prepared`: (n, vision width) float32."""
+        encoder = self.encoder()
+        return Towers(encoder.model, encoder.device, precision).pooled_pictures(prepared)
+
+    def drop_weights(self) -> None:
+        """Free the memory of the weights. From then on, the model can only prepare thumbnails."""
+        self.encoder().model.to("meta")
 
     def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Run the text tower on titles, in batches of `BATCH`. Yields pooled vectors, (n, text width) float32 each."""

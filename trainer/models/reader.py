@@ -131,13 +131,24 @@ class ReaderModel(LazyModel):
     ) -> Iterator[Vectors]:
         """Read thumbnails and embed their words, always in fp32. Yields (n, d) float32 of length 1 for each batch."""
         for batch in batches(digests, BATCH):
-            words = read_words(self._database, self._reader, batch, source, uncounted, keep=keep)
-            vectors = np.zeros((len(batch), self._texts.width + 1), np.float32)
-            worded = [row for row, digest in enumerate(batch) if words[digest]]
-            if worded:
-                vectors[worded, :-1] = self._texts.vectors([words[batch[row]] for row in worded], uncounted)
-            vectors[[row for row, digest in enumerate(batch) if not words[digest]], -1] = 1
-            yield vectors
+            yield self.pooled(self.prepared(batch, source, keep=keep), precision)
+
+    def prepared(self, digests: Sequence[str], source: PictureSource, *, keep: bool = True) -> list[str]:
+        """Read the words on thumbnails, and keep them in the store if `keep`."""
+        words = read_words(self._database, self._reader, digests, source, uncounted, keep=keep)
+        return [words[digest] for digest in digests]
+
+    def pooled(self, prepared: list[str], precision: str) -> Vectors:
+        """Embed the words on thumbnails, always in fp32: (n, d) float32 of length 1."""
+        vectors = np.zeros((len(prepared), self._texts.width + 1), np.float32)
+        worded = [row for row, words in enumerate(prepared) if words]
+        if worded:
+            vectors[worded, :-1] = self._texts.vectors([prepared[row] for row in worded], uncounted)
+        vectors[[row for row, words in enumerate(prepared) if not words], -1] = 1
+        return vectors
+
+    def drop_weights(self) -> None:
+        """Do nothing: reading words needs no weights of the sentence model, which is not loaded for it."""
 
     def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Embed titles, always in fp32. Yields (n, d) float32 of length 1 for each batch."""

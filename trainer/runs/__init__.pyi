@@ -2,6 +2,10 @@ from .calibrating import Calibrated as Calibrated
 from .calibrating import calibration_of as calibration_of
 from .cards import dataset_card as dataset_card
 from .cards import model_card as model_card
+from .encoding import Encoded as Encoded
+from .encoding import Engine as Engine
+from .encoding import encode_pairs as encode_pairs
+from .encoding import settings_to_use as settings_to_use
 from .heartbeat import signs_of_life as signs_of_life
 from .in_use import InUse as InUse
 from .in_use import open_in_use as open_in_use
@@ -18,6 +22,7 @@ from .recorded import export_model as export_model
 from .retraining import Inherited as Inherited
 from .retraining import Retrained as Retrained
 from .retraining import inherited_settings as inherited_settings
+from .retraining import new_pairs as new_pairs
 from .retraining import promote_run as promote_run
 from .retraining import retrain as retrain
 from .retraining import scopes_to_retrain as scopes_to_retrain

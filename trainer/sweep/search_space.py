@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from trainer.errors import BadSetting
-from trainer.settings import CCA, CLOSED_FORM, FITS, STRATEGIES, TrainSettings
+from trainer.settings import CCA, CLOSED_FORM, FITS, STRATEGIES, Fit, TrainSettings
 
 __all__ = ["Choices", "Dimension", "Point", "Range", "Space", "SweepSettings", "Value", "parse"]
 
@@ -247,6 +247,14 @@ class SweepSettings:
     def all_seeds(self) -> list[int]:
         """The seeds of a finalist."""
         return [(self.shared.seed + number) % 2**32 for number in range(self.seeds + self.final_seeds)]
+
+    def to_encode(self) -> list[TrainSettings]:
+        """The settings that cover all vectors of the trials: each crop mode, with the reader only if all trials use it.
+
+        Where only some trials use the reader, the sweep reads the thumbnails itself, if the reader is installed.
+        """
+        read = self.space.with_reader.of == (True,)
+        return [replace(self.shared, fit=cast(Fit, fit), with_reader=read) for fit in self.space.fit.of]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, for the store."""

@@ -1,0 +1,22 @@
+"""Test what thumbtune promises for many machines and many pairs, small, on one machine.
+
+    python -m bench.scale [--quick] [--only encode] [--json]
+
+Prints one table, as `bench.reliability` does. The exit code is 1 if a promise is broken. Takes less than 15 minutes on
+two idle cores.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bench.reliability import main
+
+__all__ = ["PARTS"]
+
+PARTS = {"encode": "scale_encoding:encode"}
+"""The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(PARTS, __doc__))

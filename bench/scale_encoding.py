@@ -1,0 +1,208 @@
+"""Encode on Ray: rates beside this process, bytes through the command, and machines that are lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pgserver
+from sqlalchemy import delete, select
+
+from bench.channels import channel_of_pairs, sync
+from bench.models import model_folder
+from bench.reliability_lab import Row
+from store.db import Database, open_database
+from store.tables import Feature
+from thumbtune.demo.session import ENCODER
+from thumbtune.standin.server import StandIn
+from trainer.runs import Engine, encode_pairs
+from trainer.settings import TrainSettings
+
+__all__ = ["encode"]
+
+Vectors = dict[tuple[str, str, str], bytes]
+
+
+def encode(folder: Path, *, quick: bool = False) -> list[Row]:
+    """Return the rows of this part."""
+    with _postgres(folder) as url, open_database(url) as database:
+        return [
+            *_rates(database, folder, quick=quick),
+            _through_the_command(database, quick=quick),
+            _lost(database, quick),
+        ]
+
+
+@contextmanager
+def _postgres(folder: Path) -> Iterator[str]:
+    server = pgserver.get_server(folder / "postgres", cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+def _rates(database: Database, folder: Path, *, quick: bool) -> list[Row]:
+    n = 64 if quick else 1_000
+    _fill(database, n)
+    name = "vit-b-32-one-layer" if quick else "vit-b-32"
+    settings = TrainSettings(model=str(model_folder(name, folder)))
+    seconds = {"this process": _timed(database, settings, Engine())}
+    expected = vectors(database)
+    equal = True
+    for actors in (1,) if quick else (1, 2, 4):
+        seconds[f"Ray, {actors}"] = _timed(database, settings, Engine("ray", None, actors))
+        equal = equal and vectors(database) == expected
+    told = ", ".join(f"{where}: {n / took:.1f}" for where, took in seconds.items())
+    cores = os.cpu_count()
+    return [
+        Row(
+            "Ray computes the vectors of this process, bit for bit",
+            f"{n} thumbnails, {name}",
+            len(seconds),
+            f"{equal}",
+            equal,
+        ),
+        Row("thumbnails/s, with the start of Ray", f"{n} thumbnails, {name}, {cores} cores", 1, told, None),
+    ]
+
+
+def _timed(database: Database, settings: TrainSettings, engine: Engine) -> float:
+    forget(database)
+    started = time.perf_counter()
+    encode_pairs(database, settings, engine)
+    return time.perf_counter() - started
+
+
+def _through_the_command(database: Database, *, quick: bool) -> Row:
+    """Count the bytes between the command and the cluster, through a proxy before the port of Ray's client."""
+    passed = {}
+    port = _free_port()
+    head = [sys.executable, "-m", "ray.scripts.scripts"]
+    started = ["start", "--head", f"--port={_free_port()}", f"--ray-client-server-port={port}", "--num-cpus=2"]
+    subprocess.run([*head, *started, "--include-dashboard=false"], check=True, capture_output=True)
+    try:
+        for n in (32, 64) if quick else (500, 2_000):
+            _fill(database, n)
+            forget(database)
+            with closing(_Proxy(port)) as proxy:
+                settings = TrainSettings(model=str(ENCODER))
+                encode_pairs(database, settings, Engine("ray", f"ray://127.0.0.1:{proxy.port}", 1))
+                passed[n] = proxy.passed
+    finally:
+        subprocess.run([*head, "stop", "--force"], check=False, capture_output=True)
+    few, many = sorted(passed)
+    pictures = 30_000 * (many - few)
+    result = ", ".join(f"{n:,} thumbnails: {size:,} bytes" for n, size in passed.items())
+    return Row(
+        "no thumbnail goes through the command",
+        "ray://, through a counting proxy",
+        2,
+        result,
+        passed[many] - passed[few] < pictures / 20,
+    )
+
+
+class _Proxy:
+    """Passes TCP connections on to a port of this machine, and counts the bytes of both directions."""
+
+    def __init__(self, target: int) -> None:
+        self.passed = 0
+        self._target = target
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65_536):
+                self.passed += len(data)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            source.close()
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+def _lost(database: Database, quick: bool) -> Row:
+    """End a machine of the cluster at random moments, and compare all vectors with those of this process."""
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+    times = 1 if quick else 10
+    _fill(database, 128 if quick else 1_000)
+    settings = TrainSettings(model=str(ENCODER))
+    _timed(database, settings, Engine())
+    expected = vectors(database)
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    moments, good = random.Random(0), 0
+    try:
+        engine = Engine("ray", cluster.address, 2)
+        node = cluster.add_node(num_cpus=2)
+        whole = _timed(database, settings, engine)
+        for _ in range(times):
+            ending = threading.Timer(
+                moments.uniform(0.2, 0.9) * whole, cluster.remove_node, (node,), {"allow_graceful": False}
+            )
+            forget(database)
+            ending.start()
+            encode_pairs(database, settings, engine)
+            ending.cancel()
+            ending.join()
+            good += vectors(database) == expected
+            node = cluster.add_node(num_cpus=2)
+    finally:
+        cluster.shutdown()
+    return Row(
+        "a lost machine costs its batches, and nothing else",
+        f"{len(expected):,} vectors, one of two nodes killed at a random moment",
+        times,
+        f"all vectors there, none wrong: {good} of {times}",
+        good == times,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _fill(database: Database, n: int) -> None:
+    """Sync a drawn channel of `n` ordinary videos; a longer one later adds to it."""
+    catalogue = channel_of_pairs(n, drawn=True)
+    with StandIn(catalogue) as server:
+        sync(catalogue, server, database.url.render_as_string(hide_password=False))
+
+
+def forget(database: Database) -> None:
+    """Empty the cache of vectors."""
+    with database.write() as session:
+        session.execute(delete(Feature))
+
+
+def vectors(database: Database) -> Vectors:
+    """Return all cached vectors: {(fingerprint, tower, digest): bytes}."""
+    with database.read() as session:
+        rows = session.execute(select(Feature.fingerprint, Feature.tower, Feature.digest, Feature.vector))
+        return {(fingerprint, tower, digest): vector for fingerprint, tower, digest, vector in rows}

@@ -1,0 +1,143 @@
+"""Encoding on a Ray cluster: real nodes as processes of this machine, and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from store.db import Database, open_database
+from store.tables import Feature, Picture
+from tests.trainer.tiny import fill
+from trainer.cluster import Encoding, connected
+from trainer.cluster.connection import check_nodes, versions, why_not
+from trainer.errors import ClusterUnavailable, EncodingFailed, NotEnoughPairs
+from trainer.runs import Engine, encode_pairs
+from trainer.settings import TrainSettings
+
+PASSWORD = "a-word-that-no-log-shows"
+
+
+def vectors(database: Database) -> dict[tuple[str, str, str], bytes]:
+    with database.read() as session:
+        rows = session.execute(select(Feature.fingerprint, Feature.tower, Feature.digest, Feature.vector))
+        return {(fingerprint, tower, digest): vector for fingerprint, tower, digest, vector in rows}
+
+
+def forget(database: Database) -> None:
+    with database.write() as session:
+        session.execute(delete(Feature))
+
+
+def encoding(database: Database, model: Path, **changes: Any) -> Encoding:
+    return replace(Encoding.of(database, TrainSettings(model=str(model)), "cpu"), **changes)
+
+
+def test_local_encoding_fills_the_cache_once(filled: Database, tiny_clip: Path) -> None:
+    settings = TrainSettings(model=str(tiny_clip))
+    first = encode_pairs(filled, settings)
+    assert (first.thumbnails, first.titles, first.new) == (40, 40, 80)
+    found = vectors(filled)
+    assert encode_pairs(filled, settings).new == 0
+    gone = next(key for key in found if key[1] == "vision")
+    with filled.write() as session:
+        session.execute(delete(Feature).where(Feature.digest == gone[2]))
+    assert encode_pairs(filled, settings).new == 1
+    assert vectors(filled).keys() == found.keys()
+
+
+def test_a_store_without_pairs_has_nothing_to_encode(sqlite_database: Database, tiny_clip: Path) -> None:
+    with pytest.raises(NotEnoughPairs):
+        encode_pairs(sqlite_database, TrainSettings(model=str(tiny_clip)))
+
+
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ClusterUnavailable, match=r"thumbtune\[ray\]"), connected(None):
+        pass
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:{port}", "127.0.0.1:{port}", "ray://", "127.0.0.1:no"])
+def test_no_cluster_at_an_address_is_said_at_once(address: str) -> None:
+    with socket.socket() as free:  # bound, and nothing listens
+        free.bind(("127.0.0.1", 0))
+        named = address.format(port=free.getsockname()[1])
+        with pytest.raises(ClusterUnavailable, match="no Ray cluster"), connected(named):
+            pass
+
+
+def test_a_machine_with_other_versions_is_refused(filled: Database, tiny_clip: Path) -> None:
+    there = versions() | {"torch": "0.1"}
+    assert "torch" in why_not(there, encoding(filled, tiny_clip))
+    assert why_not(versions(), encoding(filled, tiny_clip)) == ""
+
+
+def test_a_machine_without_the_store_or_the_model_is_refused(filled: Database, tiny_clip: Path, tmp_path: Path) -> None:
+    elsewhere = encoding(filled, tiny_clip, url="postgresql://user:" + PASSWORD + "@127.0.0.1:9/none")
+    reason = why_not(versions(), elsewhere)
+    assert "127.0.0.1" in reason
+    assert PASSWORD not in reason + repr(elsewhere)
+    assert "nowhere" in why_not(versions(), encoding(filled, tmp_path / "nowhere"))
+
+
+def test_a_sqlite_file_is_not_shared_with_other_machines(filled: Database, tiny_clip: Path) -> None:
+    hosts = [{"Alive": True, "NodeManagerHostname": name} for name in (socket.gethostname(), "other")]
+    with pytest.raises(ClusterUnavailable, match="other"):
+        check_nodes(SimpleNamespace(nodes=lambda: hosts), encoding(filled, tiny_clip))
+
+
+class Nodes:
+    """A cluster of processes on this machine."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        self.engine = Engine("ray", self.cluster.address, 1)
+
+    def logs(self) -> str:
+        folder = Path(self.cluster.head_node.get_session_dir_path())
+        return "\n".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    pytest.importorskip("ray", reason="needs thumbtune[ray]")
+    found = Nodes()
+    yield found
+    found.cluster.shutdown()
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Database]:
+    """A PostgreSQL store whose URL has a password, which a server on a Unix socket does not ask for."""
+    with open_database(postgres_url) as database:
+        yield replace(database, url=database.url.set(password=PASSWORD))
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_cluster_computes_the_same_vectors_as_this_process(postgres: Database, tiny_clip: Path, nodes: Nodes) -> None:
+    settings = TrainSettings(model=str(tiny_clip))
+    fill(postgres, 70)
+    encode_pairs(postgres, settings)
+    local = vectors(postgres)
+    forget(postgres)
+    assert encode_pairs(postgres, settings, nodes.engine).new == len(local)
+    assert vectors(postgres) == local
+    assert encode_pairs(postgres, settings, nodes.engine).new == 0
+
+    # An error of a worker is one line.
+    forget(postgres)
+    with postgres.write() as session:
+        session.execute(update(Picture).values(bytes=b"no picture"))
+    with pytest.raises(EncodingFailed, match="db check"):
+        encode_pairs(postgres, settings, nodes.engine)
+    assert PASSWORD not in nodes.logs()

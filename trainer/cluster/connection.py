@@ -1,0 +1,130 @@
+"""Connect to a Ray cluster, and check that its machines can do the work, before any work is sent to them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from store.errors import StoreError
+from trainer.errors import ClusterUnavailable
+
+if TYPE_CHECKING:
+    from trainer.cluster.filling import Encoding
+
+__all__ = ["check_nodes", "connected", "versions", "why_not"]
+
+_CONNECT_S = 5.0
+_CHECK_S = 120.0
+_PACKAGES = ("thumbtune", "pillow", "sentence-transformers", "tokenizers", "torch", "transformers")
+"""Vectors are cached under a key that does not contain these packages' versions, so they must be equal everywhere."""
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Connect to a cluster, or start Ray on this machine; yield the module `ray`.
+
+    Args:
+        address: `ray://HOST:PORT`, or `HOST:PORT` of the cluster's head; None for the cluster of the environment
+            variable `RAY_ADDRESS` and, without it, for this machine alone.
+
+    Raises:
+        ClusterUnavailable: Ray is not installed, or there is no cluster of this version at the address.
+    """
+    # The trainer does not go online by itself: Ray reports its use otherwise.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # noqa: PLC0415 (an optional package)
+    except ImportError as error:
+        raise ClusterUnavailable("Ray is not installed; install thumbtune[ray], or use --engine local") from error
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None and address != "auto":
+        _require_open(address)
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterUnavailable(
+            f"can't connect to Ray at {address or 'this machine'} ({_first_line(error)})"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _require_open(address: str) -> None:
+    """Check that something listens at an address, because Ray itself waits for a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        host, port = port, "10001"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ClusterUnavailable(
+            f"there is no Ray cluster at {address} ({_first_line(error)}); check --ray-address or RAY_ADDRESS"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def check_nodes(ray: Any, encoding: Encoding) -> None:
+    """Check that each machine of the cluster has the same packages, and can read the store and the model.
+
+    Raises:
+        ClusterUnavailable: a machine can't do the work; the message names it and says why.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if encoding.file is not None and (
+        others := {node["NodeManagerHostname"] for node in nodes} - {socket.gethostname()}
+    ):
+        raise ClusterUnavailable(
+            f"the store is the file {encoding.file}, which other machines ({', '.join(sorted(others))}) can't share; "
+            "use PostgreSQL ('thumbtune db copy'), or --engine local"
+        )
+    probe = ray.remote(num_cpus=0, max_retries=0)(why_not)
+    asked = {
+        probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            versions(), encoding
+        ): node["NodeManagerHostname"]
+        for node in nodes
+    }
+    done, late = ray.wait(list(asked), num_returns=len(asked), timeout=_CHECK_S)
+    for task in [*late, *done]:
+        try:
+            reason = "it did not answer" if task in late else ray.get(task)
+        except ray.exceptions.RayError as error:
+            reason = _first_line(getattr(error, "cause", None) or error)
+        if reason:
+            raise ClusterUnavailable(f"the machine {asked[task]} of the Ray cluster can't be used: {reason}")
+
+
+def versions() -> dict[str, str]:
+    """Return {package: version} of the packages that must be equal on all machines."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def why_not(wanted: dict[str, str], encoding: Encoding) -> str:
+    """Return why this machine can't encode; empty if it can. Runs on each machine of the cluster."""
+    here = versions()
+    different = [
+        f"{name} {here[name]} instead of {version}" for name, version in wanted.items() if here[name] != version
+    ]
+    if different:
+        return f"it has {', '.join(different)}"
+    from trainer.errors import TrainerError  # noqa: PLC0415
+    from trainer.models import model_folder  # noqa: PLC0415
+
+    try:
+        with encoding.open() as database, database.read():
+            model_folder(encoding.settings.model, "--model")
+    except (StoreError, TrainerError) as error:
+        return str(error)
+    return ""
