@@ -32,6 +32,7 @@ PARTS = {
     "damaged": "reliability_damage:damaged",
     "processes": "reliability_processes:processes",
     "large": "reliability_large:large",
+    "models": "reliability_models:models",
 }
 """The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 

@@ -207,7 +207,7 @@ def _check_config(module: Path) -> None:
 def _is_known(model_type: object) -> bool:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415 (rarely needed; slow)
 
-    return model_type in CONFIG_MAPPING_NAMES
+    return isinstance(model_type, str) and model_type in CONFIG_MAPPING_NAMES
 
 
 def _check_settings(path: Path) -> None:
