@@ -2,7 +2,7 @@
 
     python -m bench.page [--videos 20000] [--titles 10] [--queries 20] [--model FOLDER | vit-b-32]
 
-Syncs a channel of that many videos, all with thumbnails and titles of their own, and serves the page on it. The model is
+Syncs a channel of that many videos, with distinct thumbnails and titles, and serves the page on it. The model is
 the demo's unless another is named: `vit-b-32` has the true size and random weights. Nothing is trained. Each question
 differs from the others, as while a title is edited: one of the titles is new. The time is from a request on loopback to
 the end of the whole page.

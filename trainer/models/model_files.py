@@ -207,7 +207,8 @@ def _check_config(module: Path) -> None:
 def _is_known(model_type: object) -> bool:
     from transformers.models.auto import configuration_auto  # noqa: PLC0415 (rarely needed; slow)
 
-    return model_type in configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+    names = configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+    return isinstance(model_type, str) and model_type in names
 
 
 def _check_settings(path: Path) -> None:
