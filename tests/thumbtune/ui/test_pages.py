@@ -85,6 +85,7 @@ async def test_filters_by_channel_kind_split_and_date(client: Client, filled: Da
         assert (await client.get(strange)).status == 200
 
 
+@pytest.mark.processes  # of the model, which the page of a video asks
 async def test_a_video_with_its_versions(client: Client, filled: Database) -> None:
     answer = await client.get("/video/UC1-005")
     assert answer.status == 200
@@ -203,6 +204,7 @@ async def test_an_empty_store_says_what_to_do(database: Database, path: str) -> 
         assert "thumbtune train" in answer.text
 
 
+@pytest.mark.processes  # of the model, which the page of a video asks
 async def test_a_locked_and_a_newer_store_on_both_databases(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
