@@ -3,8 +3,9 @@
     python -m bench.page [--videos 20000] [--titles 10] [--queries 20] [--model FOLDER | vit-b-32]
 
 Syncs a channel of that many videos, all with pictures and titles of their own, and serves the page on it. The model is
-the demo's unless another is named: `vit-b-32` has the true size and random weights. Nothing is trained. Each question differs from the others, as while a title is
-edited: one of the titles is new. The time is from a request on loopback to the end of the whole page.
+the demo's unless another is named: `vit-b-32` has the true size and random weights. Nothing is trained. Each question
+differs from the others, as while a title is edited: one of the titles is new. The time is from a request on loopback to
+the end of the whole page.
 """
 
 from __future__ import annotations
