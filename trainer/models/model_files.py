@@ -67,7 +67,7 @@ def check_model_files(folder: Path, option: str, *, name: str | None = None) -> 
     """
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UnknownModel(
-            f"{name or folder} holds no model (neither config.json nor modules.json); name another with {option}"
+            f"{name or folder} contains no model (no config.json or modules.json); use another folder with {option}"
         )
     try:
         _require_inside(folder, folder)
