@@ -1,10 +1,11 @@
 """The page on a large channel, once its model is warm: a search by text, and titles matched with a thumbnail.
 
-    python -m bench.page [--videos 20000] [--titles 10] [--queries 20] [--model FOLDER]
+    python -m bench.page [--videos 20000] [--titles 10] [--queries 20] [--model FOLDER | vit-b-32]
 
-Syncs a channel of that many videos, all with pictures and titles of their own, and serves the page on it. The model is
-the demo's unless another is named; nothing is trained. Each question differs from the others, as while a title is
-edited: one of the titles is new. The time is from a request on loopback to the end of the whole page.
+Syncs a channel of that many videos, with distinct thumbnails and titles, and serves the page on it. The model is
+the demo's unless another is named: `vit-b-32` has the true size and random weights. Nothing is trained. Each question
+differs from the others, as while a title is edited: one of the titles is new. The time is from a request on loopback to
+the end of the whole page.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=20_000)
     parser.add_argument("--titles", type=int, default=10)
     parser.add_argument("--queries", type=int, default=20)
-    parser.add_argument("--model", help="a folder or hub name; the demo's encoder by default")
+    parser.add_argument("--model", help="a folder, or a size of bench.models; the demo's encoder by default")
     add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +76,12 @@ def main() -> None:
         catalogue = large_channel(arguments.videos)
         with StandIn(catalogue) as server:
             sync(catalogue, server, store)
-        spent = asyncio.run(measure(store, arguments.model, arguments.titles, arguments.queries))
+        # The model libraries take seconds to import, and only this needs them here.
+        from bench.models import SIZES, model_folder  # noqa: PLC0415
+
+        is_size = arguments.model in SIZES
+        model = str(model_folder(arguments.model, Path(folder))) if is_size else arguments.model
+        spent = asyncio.run(measure(store, model, arguments.titles, arguments.queries))
     named = "the demo's encoder" if arguments.model is None else Path(arguments.model).name
     what = {
         "search": f"the page: search of {arguments.videos:,} thumbnails by text, {named}",

@@ -35,6 +35,7 @@ PARTS = {
     "signals": "reliability_signals:signals",
     "away": "reliability_shared:away",
     "shared": "reliability_shared:shared",
+    "models": "reliability_models:models",
 }
 """The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 

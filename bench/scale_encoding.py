@@ -24,8 +24,8 @@ from store.db import Database, open_database
 from store.tables import Feature
 from thumbtune.demo.session import ENCODER
 from thumbtune.standin.server import StandIn
-from trainer.runs import Engine, encode_pairs
-from trainer.settings import TrainSettings
+from trainer.runs import encode_pairs
+from trainer.settings import Engine, TrainSettings
 
 __all__ = ["encode"]
 

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 __all__ = ["check_names", "check_output", "check_settings"]
 
 
-def check_names(database: Database, channels: Sequence[str] = (), model: str | None = None) -> None:
+def check_names(
+    database: Database, channels: Sequence[str] = (), model: str | None = None, *, run_id: int | None = None
+) -> None:
     """Check that channels are in the store, and that a model exists.
 
     Args:
         database: the store.
         channels: ids or handles.
         model: the value of `--model`; None for the model in use.
+        run_id: the value of `--run`; None if it was not given.
 
     Raises:
         BadSetting: a channel is not in the store.
@@ -32,12 +35,13 @@ def check_names(database: Database, channels: Sequence[str] = (), model: str | N
     from trainer.scoring import parse_run  # noqa: PLC0415
 
     run = None if model is None else parse_run(model)
+    wanted = run_id if run is None else run[0]
     with database.read() as session:
         known = channel_titles(session) if channels else {}
         for name in channels:
             channel_id(name, known)
-        if run is not None:
-            get_run(session, run[0])
+        if wanted is not None:
+            get_run(session, wanted)
     # The name `base` without a run is an error that each command explains itself.
     if model is not None and model.strip() and model != "base" and run is None:
         check_model(model, "--model", takes="N (run N's model), N:base (what it started from)")

@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_TEXT_MODEL",
     "DEFAULT_TITLE_MODEL",
     "DEVICES",
+    "Engine",
     "FITS",
     "LARGEST_SEED",
     "MODEL_BESIDE_CHAMPION",
@@ -82,6 +83,21 @@ RECIPE: Mapping[str, Any] = {
     "with_reader": False,
 }
 """The exact settings of the published recipe, as fields of `TrainSettings`."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the towers run.
+
+    Args:
+        name: `local` for this process, or `ray`.
+        address: the Ray cluster's; see `trainer.cluster.connected`.
+        actors: the number of workers that run a tower; None to use the whole cluster.
+    """
+
+    name: Literal["local", "ray"] = "local"
+    address: str | None = None
+    actors: int | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def test_channels_from_a_file_are_added_paused_and_resumed(shell: Shell, tmp_pat
     assert synced(shell, "@other") == ["@other"], "who names it, syncs it"
     assert shell.run("channels", "resume", "@other").returncode == 0
     assert synced(shell) == ["@tests", "@other"]
-    assert shell.run("channels", "remove", "@tests", "--keep-data").returncode == 0
+    assert shell.run("channels", "remove", "@tests").returncode == 0
     assert synced(shell) == ["@other"]
     listed = json.loads(shell.run("channels", "list", "--json").stdout)["channels"]
     assert [(row["handle"], row["paused_at"] is None) for row in listed] == [("@tests", False), ("@other", True)]

@@ -369,7 +369,7 @@ def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
 
 
 def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
-    assert shell.run("runs", "champions").stdout == "no trained run is in use yet; run 'thumbtune train' first\n"
+    assert shell.run("runs", "champions").stdout.startswith("no trained run is in use")
     shell.run("sync", "@tests")
     for seed in ("1", "2"):
         shell.run("train", *shell.model, "--train", "projection", "--lr", "1e-12", "--seed", seed)

@@ -19,8 +19,8 @@ from tests.trainer.tiny import fill
 from trainer.cluster import Encoding, connected
 from trainer.cluster.connection import check_nodes, versions, why_not
 from trainer.errors import ClusterUnavailable, EncodingFailed, NotEnoughPairs
-from trainer.runs import Engine, encode_pairs
-from trainer.settings import TrainSettings
+from trainer.runs import encode_pairs
+from trainer.settings import Engine, TrainSettings
 
 PASSWORD = "a-word-that-no-log-shows"
 

@@ -20,11 +20,14 @@ from trainer.library import (
     Library,
     Matched,
     Matches,
+    Prepared,
     QueryPicture,
     all_pairs,
+    ideas_in,
     load_library,
-    match_titles,
+    match_prepared,
     picture_vector,
+    prepare,
     resolve_channels,
     search,
     searchable,
@@ -39,6 +42,8 @@ __all__ = ["Answerer", "Nearest", "Searched"]
 
 _MOST_SHOWN = 64
 """The maximum number of query pictures whose matching stored thumbnails are cached."""
+_MOST_PREPARED = 16
+"""The maximum number of thumbnails whose comparison with the stored titles is kept: about 2 MB each for 20,000."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class _Opened:
         self.calibrated: tuple[Calibrated | None, str | None] | None = None
         self.versions: Remembering | None = None
         self.libraries: dict[frozenset[str], Library] = {}
+        self.prepared: dict[object, Prepared] = {}
 
 
 class Answerer:
@@ -199,20 +205,12 @@ class Answerer:
     def _match(self, pictures: Sequence[QueryPicture], titles: Sequence[str], channels: Sequence[str] = ()) -> Matches:
         wanted = resolve_channels(self._database, channels)
         opened = self._opened(wanted)
+        times = ideas_in(titles)
         with quiet_libraries():
-            pairs, (calibrated, reason) = self._all_pairs(), self._calibration(opened)
+            calibrated, reason = self._calibration(opened)
+            versions = self._versions(opened, calibrated)
             found = [
-                match_titles(
-                    self._versions(opened, calibrated),
-                    picture,
-                    titles,
-                    pairs,
-                    channels=wanted,
-                    database=self._database,
-                    calibrated=calibrated,
-                    shown=self._showing(picture),
-                    progress=self._progress,
-                )
+                match_prepared(versions, self._prepared(opened, versions, picture, wanted), times, calibrated)
                 for picture in pictures
             ]
         calibration = None if calibrated is None else calibrated.calibration
@@ -225,6 +223,7 @@ class Answerer:
             self._pairs, self._shown = None, {}
             for opened in self._models.values():
                 opened.libraries.clear()
+                opened.prepared.clear()
         if models != self._mark[1]:
             self._models = {}
         self._mark = (pairs, models)
@@ -267,6 +266,25 @@ class Answerer:
             folds = () if calibrated is None else calibrated.folds
             opened.versions = Remembering(opened.uncached.embedder, folds)
         return opened.versions
+
+    def _prepared(
+        self, opened: _Opened, versions: Remembering, picture: QueryPicture, channels: frozenset[str]
+    ) -> Prepared:
+        """The stored titles' scores for a thumbnail, which stay the same while ideas are edited."""
+        key = (picture.digest, picture.video_id, picture.title, channels)
+        if key not in opened.prepared:
+            if len(opened.prepared) >= _MOST_PREPARED:
+                opened.prepared.clear()
+            opened.prepared[key] = prepare(
+                versions,
+                picture,
+                self._all_pairs(),
+                channels=channels,
+                database=self._database,
+                shown=self._showing(picture),
+                progress=self._progress,
+            )
+        return replace(opened.prepared[key], name=picture.name)
 
     def _showing(self, picture: QueryPicture) -> frozenset[str]:
         """The digests of stored thumbnails that show the same as the picture, even if their bytes differ."""

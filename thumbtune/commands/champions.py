@@ -73,7 +73,7 @@ def promote(app: App, run_id: int, reason: str, channels: tuple[str, ...], all_c
     if channels and all_channels:
         raise click.UsageError("--channel and --all-channels exclude each other; give one of them.")
     with app.open_database() as database:
-        check_names(database, channels, str(run_id))
+        check_names(database, channels, run_id=run_id)
         from trainer.runs import promote_run, scopes_to_retrain  # noqa: PLC0415
 
         scope = scopes_to_retrain(database, channels)[0] if channels else () if all_channels else None

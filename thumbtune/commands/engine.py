@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from thumbtune.cli import App
+from trainer.settings import Engine
 
 if TYPE_CHECKING:
     from store.db import Database
-    from trainer.runs import Engine
     from trainer.settings import TrainSettings
 
 __all__ = ["encode_first", "engine_of", "engine_options"]
@@ -47,8 +47,6 @@ def engine_of(options: dict[str, Any]) -> Engine:
     Raises:
         click.UsageError: an option of Ray was given without `--engine ray`.
     """
-    from trainer.runs import Engine  # noqa: PLC0415 (SQLAlchemy is slow to import)
-
     name, address, actors = options.pop("engine"), options.pop("ray_address"), options.pop("actors")
     for option, value in (("--ray-address", address), ("--actors", actors)):
         if value is not None and name != "ray":

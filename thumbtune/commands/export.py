@@ -58,7 +58,7 @@ def dataset(
 
     with app.open_database() as database:
         check_export_folder(folder, overwrite=overwrite)
-        check_names(database, channels, None if run_id is None else str(run_id))
+        check_names(database, channels, run_id=run_id)
         from trainer.data import export_dataset  # noqa: PLC0415 (loads datasets)
 
         written = export_dataset(
@@ -97,7 +97,7 @@ def model(app: App, /, folder: Path, run_id: int | None, as_json: bool) -> None:
     """
     with app.open_database() as database:
         check_output(folder)
-        check_names(database, model=None if run_id is None else str(run_id))
+        check_names(database, run_id=run_id)
         from trainer.runs import export_model  # noqa: PLC0415 (loads torch)
 
         chosen = export_model(database, folder, run_id)

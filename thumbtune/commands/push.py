@@ -52,7 +52,7 @@ def model(app: App, /, **options: Any) -> None:
 
 def _push(app: App, what: str, source: str, *, repo: str, run_id: int | None, public: bool, as_json: bool) -> None:
     with app.open_database() as database:
-        check_names(database, model=None if run_id is None else str(run_id))
+        check_names(database, run_id=run_id)
         from trainer.publish import push_dataset, push_model  # noqa: PLC0415 (loads torch)
 
         send = push_dataset if what == "dataset" else push_model

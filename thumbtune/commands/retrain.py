@@ -14,7 +14,7 @@ from thumbtune.commands.options import OldArgument, json_option, note_old_spelli
 from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
-from thumbtune.early import check_settings
+from thumbtune.early import check_output, check_settings
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.syncing import Asked, Synced, read_request, sync_channels
 
@@ -65,7 +65,7 @@ def retrain(
     This command is made for cron: if nothing is new, it only reads the feeds. It syncs every channel in the store that
     is not paused; 'thumbtune sync' and 'thumbtune channels add' add channels.
 
-    Each set of channels with a current model is retrained on its own channels; --channel restricts this to one set. A
+    Each set of channels with a current model is retrained on its own channels; with --channel, only the named set is. A
     model for fewer channels never replaces one for more channels. With fewer than 20 held-out pairs, the current model
     stays; 'thumbtune runs promote' changes it by hand.
 
@@ -87,8 +87,12 @@ def retrain(
     asked = None if no_sync or not (to_sync or _any_to_sync(app)) else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
         # Before the sync too, so that a wrong option costs no quota.
+        check_output(output)
         for scope in scopes_to_retrain(database, options["channels"]):
-            check_settings(database, inherited_settings(database, options, scope).settings, output)
+            settings = inherited_settings(database, options, scope).settings
+            # An inherited model is only needed if there is something to train.
+            if options["model"] is not None:
+                check_settings(database, settings)
         synced = _sync(app, database, asked)
         if synced is not None and synced.stops_training:
             if as_json:

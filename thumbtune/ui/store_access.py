@@ -38,6 +38,9 @@ class StoreAccess:
         self._opening = asyncio.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="page-store")
         self._free = asyncio.Semaphore(_THREADS)
+        self._running = 0
+        self._left: list[Database] = []
+        """Forgotten databases that calls may still use."""
 
     async def read(self, function: Callable[[Session], T]) -> T:
         """Return a function's result for one consistent state of the store.
@@ -59,20 +62,42 @@ class StoreAccess:
     async def _opened(self) -> Database:
         async with self._opening:
             if self._database is None:
-                self._database = await self._in_thread(lambda: open_database(self._url, create=False, read_only=True))
-            elif (path := self._database.path) is not None and not path.exists():
+                # If the request gives up, the next one gets the store that this call opens.
+                call = asyncio.ensure_future(
+                    self._in_thread(lambda: open_database(self._url, create=False, read_only=True))
+                )
+                call.add_done_callback(self._keep)
+                return await asyncio.shield(call)
+            if (path := self._database.path) is not None and not path.exists():
                 self.forget()
                 raise DatabaseUnavailable(
                     f"there is no store at {path}; run 'thumbtune sync CHANNEL' first, or name the store with --db"
                 )
             return self._database
 
+    def _keep(self, call: asyncio.Future[Database]) -> None:
+        if call.cancelled() or call.exception() is not None:
+            return
+        self.forget()
+        self._database = call.result()
+
     async def _in_thread(self, call: Callable[[], T]) -> T:
         await self._free.acquire()
         # The waiting request may give up, but the thread is free only when the call has ended.
         done = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        done.add_done_callback(lambda _: self._free.release())
+        self._running += 1
+        done.add_done_callback(lambda _: self._ended())
         return await asyncio.shield(done)
+
+    def _ended(self) -> None:
+        self._running -= 1
+        self._free.release()
+        self._close_left()
+
+    def _close_left(self) -> None:
+        # A connection that is in use would not be closed with its database, but left open.
+        while self._left and not self._running:
+            self._left.pop().close()
 
     @property
     def folder(self) -> Path | None:
@@ -87,12 +112,16 @@ class StoreAccess:
     def forget(self) -> None:
         """Close the store; the next request opens it again."""
         if self._database is not None:
-            self._database.close()
+            self._left.append(self._database)
             self._database = None
+            self._close_left()
 
     def close(self) -> None:
         """Close the store for good; calls that still wait for a locked store are abandoned."""
         self.forget()
+        for database in self._left:
+            database.close()
+        self._left.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -10,8 +10,12 @@ from .library import text_vector as text_vector
 from .match import Matched as Matched
 from .match import Matches as Matches
 from .match import Placed as Placed
+from .match import Prepared as Prepared
 from .match import Versions as Versions
+from .match import ideas_in as ideas_in
+from .match import match_prepared as match_prepared
 from .match import match_titles as match_titles
+from .match import prepare as prepare
 from .match import titles_in as titles_in
 from .query_picture import QueryPicture as QueryPicture
 from .query_picture import open_picture as open_picture

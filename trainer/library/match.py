@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.db import Database
 from store.training import Pair
@@ -20,7 +21,18 @@ from trainer.progress import Progress, Silent, uncounted
 from trainer.runs import Calibrated
 from trainer.scoring import Calibration, Probability, probability, side_by_side
 
-__all__ = ["Matched", "Matches", "Placed", "Versions", "match_titles", "titles_in"]
+__all__ = [
+    "Matched",
+    "Matches",
+    "Placed",
+    "Prepared",
+    "Versions",
+    "ideas_in",
+    "match_prepared",
+    "match_titles",
+    "prepare",
+    "titles_in",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +166,62 @@ def titles_in(content: bytes, name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A thumbnail and the titles that ideas for it are ranked among; the same for all ideas.
+
+    Args:
+        name: the thumbnail, as the user named it.
+        queries: its (d,) vector by the model, then by each fold's version.
+        stored: {title: column of `scores`} of the compared titles and the current ones.
+        scores: (v, n) cosines of these titles by each version.
+        rivals: columns of the titles that ideas are ranked among, as often as they occur.
+        rival_scores: (v, r) their cosines.
+        current: {current title: ids of the videos that show the thumbnail with it}.
+        words: see `Matched`.
+    """
+
+    name: str
+    queries: list[Vectors]
+    stored: dict[str, int]
+    scores: NDArray[np.float64]
+    rivals: NDArray[np.intp]
+    rival_scores: NDArray[np.float64]
+    current: dict[str, tuple[str, ...]]
+    words: str | None
+
+
+def prepare(
+    versions: Versions,
+    picture: QueryPicture,
+    pairs: Sequence[Pair],
+    *,
+    database: Database,
+    shown: frozenset[str],
+    channels: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Prepared:
+    """Score the store's titles for a thumbnail. The arguments and errors are those of `match_titles`."""
+    shown |= {picture.digest}
+    others = [
+        pair.title
+        for pair in pairs
+        if pair.picture_sha256 not in shown
+        and pair.video_id != picture.video_id
+        and (not channels or pair.channel_id in channels)
+    ]
+    current = _current(pairs, picture, shown)
+    # Pictures that are not in the store are not cached in it.
+    keep = picture.video_id is not None
+    queries = [vectors[0] for vectors in versions.pictures([picture.digest], picture, keep)]
+    known = list(dict.fromkeys([*others, *current]))
+    stored = {title: column for column, title in enumerate(known)}
+    scores = _scores(versions, queries, known, progress or Silent(), keep=True)
+    rivals = np.array([stored[title] for title in others], dtype=np.intp)
+    words = _words(database, picture, keep)
+    return Prepared(picture.name, queries, stored, scores, rivals, scores[:, rivals], current, words)
+
+
 def match_titles(
     versions: Versions,
     picture: QueryPicture,
@@ -183,40 +251,61 @@ def match_titles(
         BadSetting: there are no titles, or a title is not Unicode text.
         RunUnusable: the model's vectors can't be compared.
     """
+    times = ideas_in(titles)
+    prepared = prepare(versions, picture, pairs, database=database, shown=shown, channels=channels, progress=progress)
+    return match_prepared(versions, prepared, times, calibrated, progress)
+
+
+def ideas_in(titles: Sequence[str]) -> Counter[str]:
+    """Return {title: how often it is given}, in the order given, without blank titles.
+
+    Raises:
+        BadSetting: there are no titles, or a title is not Unicode text.
+    """
     times = Counter(title.strip() for title in titles if title.strip())
     if not times:
         raise BadSetting("no titles were given; give titles after IMAGE, or a file with --titles")
     for title in times:
         require_unicode(title)
-    shown |= {picture.digest}
-    others = [
-        pair.title
-        for pair in pairs
-        if pair.picture_sha256 not in shown
-        and pair.video_id != picture.video_id
-        and (not channels or pair.channel_id in channels)
-    ]
-    mine = _current(pairs, picture, shown)
-    # Pictures that are not in the store are not cached in it.
-    keep = picture.video_id is not None
-    queries = [vectors[0] for vectors in versions.pictures([picture.digest], picture, keep)]
-    scores = _scores(versions, queries, list(times), [*others, *mine], progress or Silent())
-    rivals = np.array([[of[title] for title in others] for of in scores])
+    return times
+
+
+def match_prepared(
+    versions: Versions,
+    prepared: Prepared,
+    times: Mapping[str, int],
+    calibrated: Calibrated | None = None,
+    progress: Progress | None = None,
+) -> Matched:
+    """Rank ideas for a thumbnail whose comparison is prepared, see `match_titles`.
+
+    Args:
+        versions: the model, and its versions without each fold.
+        prepared: the thumbnail.
+        times: see `ideas_in`.
+        calibrated: converts scores to probabilities; None for no probabilities.
+        progress: receives each distinct title.
+    """
+    # A stored title that is also an idea is embedded as a stored title.
+    new = {title: column for column, title in enumerate(title for title in times if title not in prepared.stored)}
+    scores = _scores(versions, prepared.queries, list(new), progress or Silent(), keep=False)
+    rivals = prepared.rival_scores
 
     def placed(title: str, count: int, videos: tuple[str, ...] = ()) -> Placed:
+        known = prepared.stored.get(title)
+        own = scores[:, new[title]] if known is None else prepared.scores[:, known]
         stands, chance = None, None
-        if others:
-            stands = int((rivals[0] > scores[0][title]).sum()) + 1
-        if others and calibrated is not None:
+        if rivals.shape[1]:
+            stands = int((rivals[0] > own[0]).sum()) + 1
+        if rivals.shape[1] and calibrated is not None:
             # A title that another video has does not compete with itself.
-            rest = rivals[:, [other != title for other in others]]
-            chance = probability(calibrated.calibration, [of[title] for of in scores], list(rest))
-        return Placed(title, scores[0][title], stands, count, videos, chance)
+            rest = rivals if known is None else rivals[:, prepared.rivals != known]
+            chance = probability(calibrated.calibration, own.tolist(), list(rest))
+        return Placed(title, float(own[0]), stands, count, videos, chance)
 
     ideas = [placed(title, n) for title, n in times.items()]
-    current = [placed(title, 1, videos) for title, videos in mine.items()]
-    words = _words(database, picture, keep)
-    return Matched(picture.name, _best_first(ideas), _best_first(current), len(others), words)
+    current = [placed(title, 1, videos) for title, videos in prepared.current.items()]
+    return Matched(prepared.name, _best_first(ideas), _best_first(current), rivals.shape[1], prepared.words)
 
 
 def _words(database: Database, picture: QueryPicture, keep: bool) -> str | None:
@@ -243,17 +332,11 @@ def _current(pairs: Sequence[Pair], picture: QueryPicture, shown: frozenset[str]
 
 
 def _scores(
-    versions: Versions, queries: Sequence[Vectors], ideas: Sequence[str], stored: Sequence[str], progress: Progress
-) -> list[dict[str, float]]:
-    """{title: cosine similarity} by each version. A stored title that is also an idea is embedded as a stored title."""
-    known = list(dict.fromkeys(stored))
-    seen = frozenset(known)
-    new = [title for title in ideas if title not in seen]
-    scores: list[dict[str, float]] = [{} for _ in queries]
-    with progress.phase("Embedding titles", len(known) + len(new)) as count:
-        for titles, keep in ((known, True), (new, False)):
-            if titles:
-                said = versions.titles(titles, count, keep)
-                for found, query, vectors in zip(scores, queries, said, strict=True):
-                    found.update(zip(titles, cosines(query, vectors).tolist(), strict=True))
-    return scores
+    versions: Versions, queries: Sequence[Vectors], titles: Sequence[str], progress: Progress, *, keep: bool
+) -> NDArray[np.float64]:
+    """(v, n) cosine similarities of titles to the thumbnail by each version."""
+    if not titles:
+        return np.empty((len(queries), 0))
+    with progress.phase("Embedding titles", len(titles)) as count:
+        said = versions.titles(titles, count, keep)
+    return np.stack([cosines(query, vectors) for query, vectors in zip(queries, said, strict=True)])

@@ -67,7 +67,7 @@ def check_model_files(folder: Path, option: str, *, name: str | None = None) -> 
     """
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise UnknownModel(
-            f"{name or folder} holds no model (neither config.json nor modules.json); name another with {option}"
+            f"{name or folder} contains no model (no config.json or modules.json); use another folder with {option}"
         )
     try:
         _require_inside(folder, folder)
@@ -207,7 +207,8 @@ def _check_config(module: Path) -> None:
 def _is_known(model_type: object) -> bool:
     from transformers.models.auto import configuration_auto  # noqa: PLC0415 (rarely needed; slow)
 
-    return model_type in configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+    names = configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+    return isinstance(model_type, str) and model_type in names
 
 
 def _check_settings(path: Path) -> None:

@@ -3,7 +3,6 @@ from .calibrating import calibration_of as calibration_of
 from .cards import dataset_card as dataset_card
 from .cards import model_card as model_card
 from .encoding import Encoded as Encoded
-from .encoding import Engine as Engine
 from .encoding import encode_pairs as encode_pairs
 from .encoding import settings_to_use as settings_to_use
 from .heartbeat import signs_of_life as signs_of_life

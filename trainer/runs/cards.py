@@ -220,7 +220,7 @@ def _training(run: TrainingRun) -> list[tuple[str, Any]]:
         rows += [
             ("titles compared by", _title_model(run)),
             ("highest similarity of a negative", given.get("hard_max_similarity") if hard else None),
-            ("epochs", given.get("epochs")),
+            ("epochs", given.get("epochs") or RECIPE["epochs"]),
             ("batch size", given.get("batch_size")),
             ("learning rate", given.get("lr")),
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from store.db import Database
 from store.tables import Tower
@@ -18,24 +17,9 @@ from trainer.quiet import quiet_libraries
 from trainer.runs.preparing import resolved
 from trainer.runs.recorded import precision_here, run_in_use, run_settings
 from trainer.scoring import parse_run
-from trainer.settings import CLOSED_FORM, DEFAULT_MODEL, TrainSettings
+from trainer.settings import CLOSED_FORM, DEFAULT_MODEL, Engine, TrainSettings
 
-__all__ = ["Encoded", "Engine", "encode_pairs", "settings_to_use"]
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where the towers run.
-
-    Args:
-        name: `local` for this process, or `ray`.
-        address: the Ray cluster's; see `trainer.cluster.connected`.
-        actors: the number of workers that run a tower; None to use the whole cluster.
-    """
-
-    name: Literal["local", "ray"] = "local"
-    address: str | None = None
-    actors: int | None = None
+__all__ = ["Encoded", "encode_pairs", "settings_to_use"]
 
 
 @dataclass(frozen=True)

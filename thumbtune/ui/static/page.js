@@ -112,6 +112,7 @@ function rankLive(form) {
     if (chosen(now) === chosen(then)) { keepUnsent(sent); return; }
     // The focus stays where the same field is again.
     const focused = now.contains(document.activeElement) ? document.activeElement : null;
+    const typing = focused?.dataset.typing; // browsers may say `change` of a field that is taken away
     now.replaceWith(document.adoptNode(then));
     for (const box of then.querySelectorAll('[name="remove"]')) {
       box.checked = ticked.includes(box.value) && !sent.getAll("remove").includes(box.value);
@@ -119,7 +120,7 @@ function rankLive(form) {
     if (field("file")) put(field("file"), files);
     if (field("video")) {
       field("video").value = video;
-      if (video && focused?.dataset.typing) field("video").dataset.typing = "yes";
+      if (video && typing) field("video").dataset.typing = typing;
     }
     if (focused) (field(focused.name) ?? document.getElementById("titles")).focus();
   }
