@@ -33,6 +33,7 @@ def counting(url: str = "sqlite:///x") -> ModelProcess:
     return ModelProcess(PageSettings(url, Listen("127.0.0.1", 0)), [sys.executable, "-c", COUNTS])
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("kept_s", "number"), [(600.0, 1), (0.0, 3)])
 async def test_an_answer_that_nobody_collects_expires(kept_s: float, number: int) -> None:
     model = counting()
@@ -48,6 +49,7 @@ async def test_an_answer_that_nobody_collects_expires(kept_s: float, number: int
         await model.stop()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("url", "kept"),
     [("sqlite:///x", set()), ("postgresql+psycopg://me:word@host/x", set()),
