@@ -116,7 +116,7 @@ class TrainSettings:
         hard_max_similarity: the largest cosine similarity of a `hard` negative; more similar titles may be paraphrases.
         mask: exclude a row's own title from its candidates where another row contributes it; False is the recipe's
             loss.
-        temperature: divides the cosines in the loss; above 0. None: chosen like the epochs, else the recipe's.
+        temperature: divides the cosines in the loss; above 0. None: chosen with the epochs, else the recipe's.
         epochs: passes over the training split, at least 1. None: for projections, chosen on held-out folds of the
             training rows, see `trainer.fitting.choosing`; else the recipe's.
         batch_size: rows per step, at least 2 (in-batch negatives need a second row).
@@ -223,8 +223,8 @@ class TrainSettings:
         return epochs, temperature
 
     def steps_are_given(self) -> bool:
-        """Whether the run trains in steps, and nothing about them is left open."""
-        return self.train not in CLOSED_FORM and None not in (self.epochs, self.temperature)
+        """Whether the run trains in steps, and their number is given; then the temperature is given or the default."""
+        return self.train not in CLOSED_FORM and self.epochs is not None
 
     def with_recipe_steps(self) -> TrainSettings:
         """Return the settings with the values of `steps`."""

@@ -195,7 +195,7 @@ def test_what_a_person_reads(shell: Shell) -> None:
     )
     same = shell.run("retrain", "--min-new", "1", "--no-sync", "--device", "cpu")
     assert "settings that were not given: those of run 1\n" in same.stdout
-    assert "run 2: 512 of " in same.stdout
+    assert "run 2: 1,024 of " in same.stdout
     table = [line.split() for line in same.stdout.splitlines() if line.startswith(("split", "train", "valid", "test"))]
     assert "current model's" in same.stdout
     assert [row[0] for row in table if row[3] == "-"] == ["train"], "it is scored on what is held out"

@@ -120,7 +120,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         ("--temperature",),
         {
             "type": float,
-            "help": "The temperature, by which the loss divides the cosine similarities. Default: chosen like the "
+            "help": "The temperature, by which the loss divides the cosine similarities. Default: chosen with the "
             "epochs, else 0.05.",
         },
     ),

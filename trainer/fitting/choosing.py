@@ -29,7 +29,7 @@ def choose_steps(
     *,
     device: str,
 ) -> TrainSettings:
-    """Choose the epochs and the temperature that the settings leave open.
+    """Choose the epochs and, if it is not given, the temperature.
 
     The criterion is the mean reciprocal rank of held-out rows in both directions, in three grouped folds. The epochs
     are doubled until it no longer improves, at most up to `MOST_EPOCHS`; then other temperatures are tried with them.
@@ -39,14 +39,14 @@ def choose_steps(
         start: the initial projections.
         rows: the training rows.
         names: parameter names of the projections to train.
-        settings: the other settings, and what is not left open.
+        settings: the other settings, without epochs.
         groups: the group of each row. A group is held out as a whole.
         device: `cpu`, `cuda` or `mps`.
 
     Returns:
         The settings with both values; with the recipe's if there are fewer than two groups.
     """
-    epochs, temperature = settings.epochs, settings.temperature
+    temperature = settings.temperature
     cut = folds(groups, _FOLDS)
     if not cut:
         return settings.with_recipe_steps()
@@ -64,9 +64,9 @@ def choose_steps(
         return total
 
     warmth = temperature or _FIRST
-    passes = epochs or _FEWEST
+    passes = _FEWEST
     best = score(passes, warmth)
-    while epochs is None and passes < MOST_EPOCHS:
+    while passes < MOST_EPOCHS:
         found = score(passes * 2, warmth)
         if found <= best:
             break

@@ -79,7 +79,7 @@ class Fitter:
     def settled(self, rows: PooledTriplets, groups: Sequence[str]) -> Fitter:
         """Return a fitter with what these rows choose, so that folds of them are fitted much faster.
 
-        For a closed form, that is the strength; for steps, epochs and temperature, unless the settings have them.
+        For a closed form, that is the strength; for steps, epochs and temperature, unless the settings have epochs.
         """
         if not self.names:
             return self
@@ -95,7 +95,7 @@ class Fitter:
     def chosen(self) -> dict[str, float | None]:
         """Return {name: value} of what `settled` chose, for the run's record; a penalty of None changes nothing."""
         if self.settings.train not in CLOSED_FORM:
-            return {"epochs": self.settings.epochs, "temperature": self.settings.temperature}
+            return dict(zip(("epochs", "temperature"), self.settings.steps(), strict=True))
         if self.strength is None or self.strength == UNCHANGED:
             return {"penalty": None}
         return {"penalty": self.strength.penalty, "prior": self.strength.prior}
