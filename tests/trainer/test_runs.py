@@ -70,6 +70,7 @@ def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
                 "model": str(tiny_clip),
                 "train": "projection",
                 "title_model": "base",
+                "epochs": 2,
                 "lr": 1e-2,
                 "device": "cpu",
                 **other,

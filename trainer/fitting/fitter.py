@@ -20,7 +20,7 @@ from trainer.fitting.ridge import choose_penalty, fit_ridge
 from trainer.fitting.steps import Step
 from trainer.fitting.threads import one_thread
 from trainer.models import Heads
-from trainer.scoring import Fold, Weights, fit_weights, folds
+from trainer.scoring import Fold, Weights, collapsed, fit_weights, folds, spread
 from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
 __all__ = ["Fitter", "fit_beside_reader"]
@@ -105,9 +105,14 @@ class Fitter:
         labels = rows.labels[rows.positive].astype(np.intp)
         pictures, titles = _projected(self.start, rows)
         if self.settings.train == CCA:
-            return choose_strength(pictures, titles, groups, labels) or UNCHANGED
-        penalty = choose_penalty(pictures, titles, groups, labels).penalty
-        return UNCHANGED if penalty is None else Strength(penalty, 1)
+            found = choose_strength(pictures, titles, groups, labels) or UNCHANGED
+        else:
+            penalty = choose_penalty(pictures, titles, groups, labels).penalty
+            found = UNCHANGED if penalty is None else Strength(penalty, 1)
+        # Embeddings that a map moves close to each other rank right in float64, and not after rounding.
+        after = _projected(self._closed_form(rows, found), rows)
+        apart = not collapsed((spread(pictures), spread(titles)), (spread(after[0]), spread(after[1])))
+        return found if apart else UNCHANGED
 
     def _closed_form(self, rows: PooledTriplets, strength: Strength) -> Heads:
         """Apply the maps that these rows give after the projections."""

@@ -17,6 +17,8 @@ from .cross_validation import paired as paired
 from .fusion import Weights as Weights
 from .fusion import fit_weights as fit_weights
 from .fusion import side_by_side as side_by_side
+from .metrics import collapsed as collapsed
+from .metrics import spread as spread
 from .metrics import why_unusable as why_unusable
 from .scoring import Scores as Scores
 from .scoring import require_apart as require_apart
