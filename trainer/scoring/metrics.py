@@ -196,7 +196,7 @@ def why_unusable(vectors: Vectors) -> str | None:
     return None
 
 
-def spread(vectors: Vectors) -> float:
+def spread(vectors: Vectors | NDArray[np.float64]) -> float:
     """Return the largest distance of (n, d) vectors from the first vector; 0 for fewer than two vectors."""
     if len(vectors) < 2:
         return 0.0
