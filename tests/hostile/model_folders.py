@@ -45,16 +45,6 @@ def _decoy(folder: Path, name: str = "pytorch_model.bin") -> None:
     pickle_that_runs(folder / "1_Dense" / name)
 
 
-def _pickle_by_name(folder: Path) -> None:
-    edit(folder / "config.json", transformers_weights="pytorch_model.bin")
-    pickle_that_runs(folder / "pytorch_model.bin")
-
-
-def _pickled_shard(folder: Path) -> None:
-    _shards(folder, a="pytorch_model.bin")
-    pickle_that_runs(folder / "pytorch_model.bin")
-
-
 def _pickled_transformer(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
     pickle_that_runs(folder / "pytorch_model.bin")
@@ -109,9 +99,20 @@ def _shards(folder: Path, **weight_map: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
+def _pickle_by_name(folder: Path) -> None:
+    edit(folder / "config.json", transformers_weights="pytorch_model.bin")
+    pickle_that_runs(folder / "pytorch_model.bin")
+
+
+def _pickled_shard(folder: Path) -> None:
+    _shards(folder, a="pytorch_model.bin")
+    pickle_that_runs(folder / "pytorch_model.bin")
+
+
 SETTINGS = "sentence_bert_config.json"
 
 HOSTILE: dict[str, Break] = {
+    "no modules": lambda folder: _write(folder / "modules.json", "[]"),
     "module of another package": lambda folder: edit_module(folder, 1, type=EVIL),
     "module of its own": lambda folder: edit_module(folder, 1, type="os.system"),
     "function of sentence-transformers": lambda folder: edit_module(
@@ -163,7 +164,7 @@ HOSTILE: dict[str, Break] = {
         audio_tokenizer={"audio_tokenizer_name_or_path": "evil/audio", "audio_tokenizer_class": "DacModel"},
     ),
     "endless configuration": lambda folder: _endless(folder / "config.json"),
-    "deep configuration": lambda folder: _deep(folder / "config.json"),
+    "deep configuration": lambda folder: _write(folder / "config.json", "[" * 100_000),
 }
 
 
@@ -172,5 +173,5 @@ def _endless(path: Path) -> None:
         file.truncate(3 * 2**30)
 
 
-def _deep(path: Path) -> None:
-    path.write_text("[" * 100_000)
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)

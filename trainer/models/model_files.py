@@ -97,8 +97,8 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
         yield "Transformer", folder
     try:
         found = [(module["type"], module["path"]) for module in json.loads(_read(listed))]
-        if not all(isinstance(part, str) for module in found for part in module):
-            raise TypeError("the type and path of a module are text")
+        if not found or not all(isinstance(part, str) for module in found for part in module):
+            raise TypeError("a model has modules, and the type and path of each are text")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _Refused("can't be loaded: modules.json is not a list of modules; copy the whole model") from error
     for kind, path in found:
