@@ -106,7 +106,7 @@ bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FU
 reliability: $(INSTALLED) ## Do the damage that thumbtune promises to outlive, and print what came of it; takes a while
 	$(BIN)/python -m bench.reliability
 
-scale: $(INSTALLED) ## Do in small what is promised for many machines and many pairs; under 15 minutes
+scale: $(INSTALLED) ## Test what is promised for many machines, on a small scale
 	$(BIN)/python -m bench.scale
 
 check: lint types imports docs-check lock-check test test-lowest wheel-check ## All that CI runs, but the demo

@@ -1,9 +1,8 @@
-"""Test what thumbtune promises for many machines and many pairs, small, on one machine.
+"""Test what thumbtune promises for many machines and many pairs, on a small scale, on one machine.
 
     python -m bench.scale [--quick] [--only encode] [--json]
 
-Prints one table, as `bench.reliability` does. The exit code is 1 if a promise is broken. Takes less than 15 minutes on
-two idle cores.
+Prints one table, as `bench.reliability` does. The exit code is 1 if a promise is broken.
 """
 
 from __future__ import annotations

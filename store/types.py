@@ -1,9 +1,11 @@
-"""Column types shared by the tables, limits of stored values, and the comparison of stored times and ids."""
+"""Column types shared by the tables, limits of stored values, comparison of stored times and ids, and progress."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,12 +20,17 @@ __all__ = [
     "LONG_AGO",
     "MAX_PICTURE_PIXELS",
     "PICTURE_FORMATS",
+    "Phase",
     "UtcDateTime",
     "before",
     "can_be_id",
     "json_type",
+    "unshown",
     "utc_now",
 ]
+
+Phase = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Shows what is done: called with a description and a number of items, it yields a function that counts them."""
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 """The largest expected difference between the clocks of two machines. A time further in the future is wrong."""
@@ -110,3 +117,8 @@ def before(column: InstrumentedAttribute[Any], moment: datetime, now: datetime) 
 def can_be_id(number: int) -> bool:
     """Whether a row can have this id. The databases fail on larger numbers instead of finding no row."""
     return 1 <= number <= _LARGEST_ID
+
+
+def unshown(_description: str, _total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """A `Phase` that shows nothing."""
+    return nullcontext(lambda _n: None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -21,11 +21,9 @@ from sqlalchemy.types import String
 from store.db.database import Database
 from store.errors import StoreError
 from store.tables import Base
+from store.types import Phase, unshown
 
 __all__ = ["copy_store"]
-
-Phase = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows what is done: called with a description and the number of rows, it gives a function that counts them."""
 
 Key = Sequence[Any]
 """The values of a row's primary key."""
@@ -35,7 +33,7 @@ _BYTES = 16 << 20
 """The most of a batch: rows, and bytes of thumbnails and vectors."""
 
 
-def copy_store(source: Database, target: Database, phase: Phase | None = None) -> dict[str, int]:
+def copy_store(source: Database, target: Database, phase: Phase = unshown) -> dict[str, int]:
     """Copy all rows of `source` to `target`, then compare both row by row.
 
     `target` is empty, or has part of a copy of the same store, which is completed. What is written to `source`
@@ -55,16 +53,15 @@ def copy_store(source: Database, target: Database, phase: Phase | None = None) -
     """
     if source.url == target.url or (source.path and target.path and source.path.samefile(target.path)):
         raise StoreError(f"{target} is the store itself; name another one to copy to")
-    shown = phase or (lambda _description, _total: nullcontext(lambda _n: None))
     copied: dict[str, int] = {}
     with source.read() as session:
         tables = Base.metadata.sorted_tables
         for table in tables:
-            copied[table.name] = _copy_table(session, target, table, shown)
+            copied[table.name] = _copy_table(session, target, table, phase)
         with target.write() as writing:
             _set_sequences(writing, tables)
         for table in tables:
-            with shown(f"Comparing {table.name}", copied[table.name]) as count, target.read() as other:
+            with phase(f"Comparing {table.name}", copied[table.name]) as count, target.read() as other:
                 if _digest(session, table, count) != _digest(other, table, lambda _n: None):
                     raise StoreError(
                         f"the copy's table {table.name} differs from the original's: the store was changed since an "
@@ -73,7 +70,7 @@ def copy_store(source: Database, target: Database, phase: Phase | None = None) -
     return copied
 
 
-def _copy_table(session: Session, target: Database, table: Table, shown: Phase) -> int:
+def _copy_table(session: Session, target: Database, table: Table, phase: Phase) -> int:
     """Copy the rows after the last one that the target has; return the table's number of rows."""
     total = _count(session, table)
     with target.read() as other:
@@ -85,7 +82,7 @@ def _copy_table(session: Session, target: Database, table: Table, shown: Phase) 
             f"{target} has {there} rows in {table.name}, which are not the first ones of the store to copy; "
             "name an empty store"
         )
-    with shown(f"Copying {table.name}", total) as count:
+    with phase(f"Copying {table.name}", total) as count:
         count(there)
         with closing(_batches(session, _select(session, table, after=last))) as batches:
             for batch in batches:

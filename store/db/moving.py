@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Row, bindparam, delete, func, select, update
@@ -15,15 +14,13 @@ from store.db.picture_files import places, read_files, use_place
 from store.db.places import open_place
 from store.errors import PicturesUnavailable
 from store.tables import Picture, PicturePlace
+from store.types import Phase, unshown
 
 __all__ = ["Moved", "move_pictures"]
 
 _ROWS = 500
 _BYTES = 16 << 20
 """The most of a batch: rows, and bytes of thumbnails."""
-
-Phase = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows what is done: called with a description and the number of thumbnails, it gives a function that counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Moved:
     kept: tuple[str, ...]
 
 
-def move_pictures(database: Database, url: str | None, phase: Phase | None = None) -> Moved:
+def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -> Moved:
     """Move all thumbnails to a place; new ones go there from the start of the move on.
 
     Each batch is written to the new place before its rows change, so that every thumbnail can be read at any time.
@@ -68,17 +65,13 @@ def move_pictures(database: Database, url: str | None, phase: Phase | None = Non
         total = outside if target is None else total - outside
     unsound: list[str] = []
     moved = 0
-    with (phase or _silent)(f"Moving thumbnails to {url or 'the database'}", total) as count:
+    with phase(f"Moving thumbnails to {url or 'the database'}", total) as count:
         for batch in _batches(database, elsewhere):
             files, damaged = _sound_files(database, batch, target)
             unsound += damaged
             moved += _move(database, target, files)
             count(len(batch))
     return Moved(moved, tuple(unsound), tuple(_clean(database, target)))
-
-
-def _silent(_description: str, _total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda _n: None)
 
 
 def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[list[Row[str, int, int | None]]]:

@@ -10,13 +10,13 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from sqlalchemy import LargeBinary, cast, delete, exists, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from store.db.database import Database, PicturesAt
 from store.db.places import Listed, open_place, place_url
+from store.db.rows import batches
 from store.errors import BadPicturesUrl, PicturesUnavailable
 from store.tables import Picture, PicturePlace
 
@@ -35,8 +35,6 @@ __all__ = [
     "require_place",
     "use_place",
 ]
-
-T = TypeVar("T")
 
 _BATCH = 500
 _BYTES = 16 << 20
@@ -64,7 +62,7 @@ def read_files(session: Session, digests: Iterable[str]) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     outside: dict[int, list[str]] = {}
-    for batch in _batches(sorted(set(digests))):
+    for batch in batches(sorted(set(digests))):
         # Cast, because SQLite may hold damaged bytes as text.
         query = select(Picture.sha256, cast(Picture.bytes, LargeBinary), Picture.place_id)
         for sha256, content, place_id in session.execute(query.where(Picture.sha256.in_(batch))):
@@ -180,7 +178,7 @@ def delete_files(database: Database, files: Mapping[str, Collection[str]]) -> No
         PicturesUnavailable: the folder or bucket can't be written now.
     """
     for url, digests in files.items():
-        for batch in _batches(sorted(digests)):
+        for batch in batches(sorted(digests)):
             with database.read() as session:
                 known = set(session.scalars(select(Picture.sha256).where(Picture.sha256.in_(batch))))
             open_place(url).delete_many(set(batch) - known)
@@ -191,7 +189,7 @@ def orphans(session: Session, at: PicturePlace) -> Iterator[list[Listed]]:
     place = open_place(at.url)
     place.require(at.mark)
     for page in place.listed():
-        for batch in _batches(page):
+        for batch in batches(page):
             digests = [one.sha256 for one in batch]
             query = select(Picture.sha256).where(Picture.sha256.in_(digests), Picture.place_id == at.id)
             known = set(session.scalars(query))
@@ -289,8 +287,3 @@ def use_place(database: Database, url: str | None) -> Database:
     with database.write() as session:
         session.execute(update(PicturePlace).values(is_current=PicturePlace.id == id_))
     return replace(database, pictures=PicturesAt(id_, url, mark))
-
-
-def _batches(values: list[T]) -> Iterator[list[T]]:
-    # Old SQLite versions limit the bound values in one statement to 999.
-    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Dialect, Table, bindparam, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,11 +14,13 @@ from store.tables import Base
 
 __all__ = ["batches", "insert", "insert_for", "insert_rows", "update_rows"]
 
+T = TypeVar("T")
+
 _BOUND_VALUES = 500
 """The number of values in one statement: old SQLite versions allow at most 999."""
 
 
-def batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Split values into batches that every database accepts in one statement."""
     return (values[start : start + _BOUND_VALUES] for start in range(0, len(values), _BOUND_VALUES))
 

@@ -64,6 +64,16 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
         pass
 
 
+@pytest.mark.parametrize("url", [f"postgresql://me:{PASSWORD}@host/x", f"postgresql://host/x?password={PASSWORD}"])
+@pytest.mark.parametrize("option", ["", "--db="])
+def test_a_password_on_the_command_line_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, option: str) -> None:
+    """Ray shows the command line as the job's entry point, in its dashboard and logs."""
+    monkeypatch.setattr(sys, "orig_argv", ["thumbtune", option + url, "encode"])
+    with pytest.raises(ClusterUnavailable, match="THUMBTUNE_DB") as raised, connected(None):
+        pass
+    assert PASSWORD not in str(raised.value)
+
+
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:{port}", "127.0.0.1:{port}", "ray://", "127.0.0.1:no"])
 def test_no_cluster_at_an_address_is_said_at_once(address: str) -> None:
     with socket.socket() as free:  # bound, and nothing listens

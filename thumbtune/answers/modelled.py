@@ -34,7 +34,7 @@ from trainer.library import (
     text_vector,
 )
 from trainer.models import Vectors
-from trainer.progress import Progress, Silent
+from trainer.progress import Progress, Silent, uncounted
 from trainer.quiet import quiet_libraries
 from trainer.runs import Calibrated, InUse, calibration_of, open_in_use
 
@@ -173,7 +173,7 @@ class Answerer:
         opened = self._opened(frozenset())
         with quiet_libraries():
             pairs = self._all_pairs()
-            vectors = opened.used.embedder.title_vectors([pair.title for pair in pairs], lambda _n: None)
+            vectors = opened.used.embedder.title_vectors([pair.title for pair in pairs], uncounted)
             vector = self._query_vector(opened, picture)
         titles = search(Library(pairs, vectors, []), vector, k, without=picture.video_id)
         own = self._match([picture], [str(picture.title)]).thumbnails[0]

@@ -6,11 +6,13 @@ import importlib.metadata
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from store.errors import StoreError
+from store.urls import shown_url
 from trainer.errors import ClusterUnavailable
 
 if TYPE_CHECKING:
@@ -33,8 +35,14 @@ def connected(address: str | None) -> Iterator[Any]:
             variable `RAY_ADDRESS` and, without it, for this machine alone.
 
     Raises:
-        ClusterUnavailable: Ray is not installed, or there is no cluster of this version at the address.
+        ClusterUnavailable: Ray is not installed, there is no cluster of this version at the address, or a password is
+            on the command line.
     """
+    if any("://" in word and shown_url(word) != word for word in sys.orig_argv):
+        raise ClusterUnavailable(
+            "a password is on the command line, which Ray shows as the job's entry point; name the store with "
+            "THUMBTUNE_DB or THUMBTUNE_DB_FILE instead"
+        )
     # The trainer does not go online by itself: Ray reports its use otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from store.db import Database, open_database
 from store.errors import StoreError
@@ -21,11 +21,11 @@ from trainer.cluster.models import features_of, inputs_of
 from trainer.data import StoredPictures
 from trainer.errors import EncodingFailed, TrainerError
 from trainer.models import Features
+from trainer.progress import uncounted
 from trainer.settings import TrainSettings
 
 __all__ = ["Encoding", "fill_on_ray"]
 
-T = TypeVar("T")
 Row = dict[str, Any]
 
 _ROWS_PER_BLOCK = 8
@@ -43,14 +43,12 @@ class Encoding:
         url: the store's URL, with its password, which `repr` and so Ray's logs do not show.
         settings: resolved settings of a run.
         device: the device of the workers: `cpu` or `cuda`.
-        channels: ids of the channels whose pairs are encoded; empty for all.
         file: the store's file; None on PostgreSQL.
     """
 
     url: str = field(repr=False)
     settings: TrainSettings
     device: str
-    channels: tuple[str, ...]
     file: Path | None
 
     @classmethod
@@ -58,14 +56,14 @@ class Encoding:
         """Describe the encoding of the current pairs of a store."""
         file = None if database.path is None else database.path.absolute()
         url = database.url if file is None else database.url.set(database=str(file))
-        return cls(url.render_as_string(hide_password=False), settings, device, settings.channels, file)
+        return cls(url.render_as_string(hide_password=False), settings, device, file)
 
     def open(self) -> Database:
         """Open the store."""
         return open_database(self.url, create=False)
 
 
-def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callable[[int, int], None]) -> None:
+def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callable[[int], None]) -> None:
     """Encode the current pairs' thumbnails and titles that are not in the cache, on a Ray cluster.
 
     Args:
@@ -73,7 +71,7 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
         encoding: what to encode.
         actors: the number of workers that run the towers; None for one for each GPU or, on processors, for each pair of
             cores.
-        count: receives (done, all) from time to time.
+        count: receives the number of inputs just completed, from time to time.
 
     Raises:
         ClusterUnavailable: a machine can't be used.
@@ -82,11 +80,14 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
     check_nodes(ray, encoding)
     lost: BaseException | None = None
     for _ in range(_ATTEMPTS):
+        counted = 0
         job = ray.remote(num_cpus=0, max_concurrency=2)(_Job).remote(encoding, actors)
         running = job.run.remote()
         try:
             while not ray.wait([running], timeout=_POLL_S)[0]:
-                count(*ray.get(job.progress.remote()))
+                done = ray.get(job.done.remote())
+                count(done - counted)
+                counted = done
             reason = ray.get(running)
             if reason:
                 raise EncodingFailed(reason)
@@ -114,11 +115,10 @@ class _Job:
         self._encoding = encoding
         self._actors = actors
         self._done = 0
-        self._all = 0
 
-    def progress(self) -> tuple[int, int]:
-        """Return the number of inputs that are encoded, and of all that are to be."""
-        return self._done, self._all
+    def done(self) -> int:
+        """Return the number of inputs that are encoded."""
+        return self._done
 
     def run(self) -> str:
         """Encode everything. Return why that failed; empty if it is done."""
@@ -127,14 +127,14 @@ class _Job:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         try:
+            # Listed here, not by the command, so that no ids go through it, and again after a lost job.
             with self._encoding.open() as database:
-                digests, titles = inputs_of(database, self._encoding.channels)
+                digests, titles = inputs_of(database, self._encoding.settings.channels)
                 models = features_of(database, self._encoding.settings, self._encoding.device)
                 work: list[tuple[int, Tower, list[list[str]]]] = []
                 for which, features in enumerate(models):
                     work.append((which, "vision", features.missing("vision", digests)))
                     work.append((which, "text", features.missing("text", titles)))
-            self._all = sum(len(batch) for *_, batches in work for batch in batches)
             for which, tower, batches in work:
                 for row in self._rows(ray, which, tower, batches):
                     if row["failed"]:
@@ -234,7 +234,7 @@ class _EncodeTitles(_Worker):
     def __call__(self, row: Row) -> Row:
         batch = pickle.loads(row["inputs"])  # noqa: S301 (made by the job)
         done = {"n": len(batch), "failed": ""}
-        return done | _tried(lambda: self.features.fill("text", [batch], self.source, _silent))
+        return done | _tried(lambda: self.features.fill("text", [batch], self.source, uncounted))
 
 
 def _tried(work: Callable[[], Row | None]) -> Row:
@@ -243,7 +243,3 @@ def _tried(work: Callable[[], Row | None]) -> Row:
         return work() or {}
     except (StoreError, TrainerError) as error:
         return {"failed": str(error)}
-
-
-def _silent(_n: int) -> None:
-    pass

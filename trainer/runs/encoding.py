@@ -72,14 +72,7 @@ def encode_pairs(
         new = sum(len(batch) for *_, batches in wanted for batch in batches)
         if new and engine.name == "ray":
             with connected(engine.address) as ray, progress.phase("Encoding on Ray", new) as count:
-                before = 0
-
-                def counted(done: int, _all: int) -> None:
-                    nonlocal before
-                    count(max(0, done - before))
-                    before = max(before, done)
-
-                fill_on_ray(ray, Encoding.of(database, settings, device), engine.actors, counted)
+                fill_on_ray(ray, Encoding.of(database, settings, device), engine.actors, count)
         elif new:
             with progress.phase("Encoding", new) as count:
                 for features, tower, batches in wanted:
