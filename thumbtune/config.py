@@ -55,7 +55,7 @@ class Config:
         of_model = {"model": given["model"]} if "model" in given else {}
         of_sync = {name: given[name] for name in ("thumbnail", "min_duration") if name in given}
         of_watch = {"listen": given["listen"]} if "listen" in given else {}
-        return {"train": of_model, "sweep": of_model, "sync": of_sync, "watch": of_watch}
+        return {"train": of_model, "sweep": of_model, "encode": of_model, "sync": of_sync, "watch": of_watch}
 
 
 def read_config(given: str | None, environment: Mapping[str, str], folder: Path) -> Config:

@@ -17,6 +17,7 @@ from datetime import date, datetime
 from typing import Literal, TextIO
 
 from thumbtune.interrupts import raise_if_told
+from thumbtune.wrapping import terminal_width, wrapped
 
 __all__ = ["Console", "Progress", "printable"]
 
@@ -74,7 +75,7 @@ class Console:
         """Write one line of the command's result."""
         if self.json_wanted and self.verbosity < 0:
             return
-        print(printable(text), file=self.err if self.json_wanted else self.out)
+        _write(text, self.err if self.json_wanted else self.out)
 
     @property
     def on_terminal(self) -> bool:
@@ -89,11 +90,11 @@ class Console:
     def note(self, text: str) -> None:
         """Write one line about the work to stderr, unless quiet."""
         if self.verbosity >= 0:
-            print(printable(text), file=self.err)
+            _write(text, self.err)
 
     def error(self, text: str) -> None:
         """Write the one-line message that says why the command failed."""
-        print(f"error: {printable(text)}", file=self.err)
+        _write(f"error: {text}", self.err)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
         """Write a table of results as aligned columns without a grid. Numbers are right-aligned.
@@ -107,7 +108,7 @@ class Console:
         names = [printable(column) for column in columns]
         cells = [[_shown(cell) for cell in row] for row in rows]
         if title:
-            print(printable(title), file=stream)
+            _write(title, stream)
         for line in _lines_of_table(names, cells, stream):
             print(line, file=stream)
 
@@ -138,6 +139,12 @@ class Console:
         self.note(f"note: {text}")
 
 
+def _write(text: str, stream: TextIO) -> None:
+    """Write one safe line, which a terminal shows as several if it is too long."""
+    for line in wrapped(printable(text), terminal_width(stream)):
+        print(line, file=stream)
+
+
 def _plain(value: object) -> object:
     if isinstance(value, datetime | date):
         return value.isoformat()
@@ -163,8 +170,6 @@ GAP = 2
 """The number of terminal cells between two columns."""
 SHORTEST_CUT = 16
 """The minimum width of a cut column of prose, in terminal cells."""
-UNBOUNDED = 1_000_000
-"""The width of a pipe."""
 
 
 def _may_be_cut(name: str) -> bool:
@@ -178,26 +183,47 @@ def _lines_of_table(names: Sequence[str], cells: Sequence[Sequence[str]], stream
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    # Values in a table of names and values are not cut: the terminal wraps them.
-    width = RichConsole(file=stream).width if stream.isatty() and len(names) > 2 else UNBOUNDED
+    width = terminal_width(stream)
     natural = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
-    least = (min(w, SHORTEST_CUT) if _may_be_cut(name) else w for name, w in zip(names, natural, strict=True))
-    fits = sum(least) + GAP * (len(names) - 1) <= width
-    table = Table(box=None, show_header=fits, pad_edge=False, padding=(0, GAP, 0, 0))
-    if fits:
-        for i, name in enumerate(names):
-            justify: Literal["left", "right"] = "right" if _is_numeric(row[i] for row in cells) else "left"
-            table.add_column(Text(name), justify=justify, no_wrap=not _may_be_cut(name))
-        rows: Iterable[Sequence[str]] = cells
-    else:
-        width = UNBOUNDED
-        rows = [pair for row in cells for pair in (("", ""), *zip(names, row, strict=True))][1:]
-    for row in rows:
+    # Values in a table of names and values are not cut.
+    is_of_facts = len(names) == 2
+    least = (
+        min(w, SHORTEST_CUT) if _may_be_cut(name) and not is_of_facts else w
+        for name, w in zip(names, natural, strict=True)
+    )
+    if sum(least) + GAP * (len(names) - 1) > width:
+        yield from _facts((names, *cells) if is_of_facts else _upright(names, cells), width)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for i, name in enumerate(names):
+        justify: Literal["left", "right"] = "right" if _is_numeric(row[i] for row in cells) else "left"
+        table.add_column(Text(name), justify=justify, no_wrap=not _may_be_cut(name))
+    for row in cells:
         table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     drawing = RichConsole(file=io.StringIO(), width=width, color_system=None)
     with drawing.capture() as captured:
         drawing.print(table)
-    return (line.rstrip() for line in captured.get().splitlines())
+    yield from (line.rstrip() for line in captured.get().splitlines())
+
+
+def _upright(names: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """Each row as lines of a column's name and its value, with an empty line between rows."""
+    for number, row in enumerate(cells):
+        if number:
+            yield ("", "")
+        yield from zip(names, row, strict=True)
+
+
+def _facts(rows: Iterable[Sequence[str]], width: int) -> Iterator[str]:
+    """Lines of a name and its value; a value that is too long continues below its beginning."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    shown = list(rows)
+    left = max(cell_len(name) for name, _ in shown) + GAP
+    for name, value in shown:
+        first, *more = wrapped(value, max(width - left, SHORTEST_CUT))
+        yield f"{name}{' ' * (left - cell_len(name))}{first}".rstrip()
+        yield from (" " * left + line for line in more)
 
 
 def _floats(cell: str) -> bool:
@@ -240,20 +266,30 @@ class _PlainProgress(Progress):
 def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Progress]:
     from rich.console import Console as RichConsole  # noqa: PLC0415 (only when one is drawn)
     from rich.markup import escape  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeElapsedColumn  # noqa: PLC0415
     from rich.progress import Progress as RichProgress  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    class Counted(MofNCompleteColumn):
+        """How many items are done, of how many if that is known; nothing for work without items."""
+
+        def render(self, task: Task) -> Text:
+            if task.fields["uncounted"]:
+                return Text("")
+            return super().render(task) if task.total is not None else Text(f"{task.completed:.0f}")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), Counted(), TimeElapsedColumn())
     with RichProgress(*columns, console=RichConsole(file=stream)) as drawn:
-        task = drawn.add_task(escape(printable(description)), total=total)
+        task = drawn.add_task(escape(printable(description)), total=total, uncounted=total is None)
 
         class Bar(Progress):
             def advance(self, n: int = 1) -> None:
-                drawn.advance(task, n)
+                drawn.update(task, advance=n, uncounted=False)
 
             def update(self, *, total: int | None = None, description: str | None = None) -> None:
                 shown = None if description is None else escape(printable(description))
-                drawn.update(task, total=total, description=shown)
+                counted = {} if total is None else {"uncounted": False}
+                drawn.update(task, total=total, description=shown, **counted)
 
         yield Bar()
         # Complete the bar at the end: items that were not counted are done too.

@@ -14,7 +14,12 @@ __all__ = ["check_names", "check_output", "check_settings"]
 
 
 def check_names(
-    database: Database, channels: Sequence[str] = (), model: str | None = None, *, run_id: int | None = None
+    database: Database,
+    channels: Sequence[str] = (),
+    model: str | None = None,
+    *,
+    run_id: int | None = None,
+    untrained: str | None = None,
 ) -> None:
     """Check that channels are in the store, and that a model exists.
 
@@ -22,26 +27,32 @@ def check_names(
         database: the store.
         channels: ids or handles.
         model: the value of `--model`; None for the model in use.
-        run_id: the value of `--run`; None if it was not given.
+        run_id: the value of `--run`, for a command that does not open the run's model; None if it was not given.
+        untrained: the base model before any training, for a command that opens the model in use; None for others.
 
     Raises:
         BadSetting: a channel is not in the store.
         NotFound: there is no such run.
         ModelUnavailable: there is no such folder, cached model or model on the hub.
     """
-    from store.training import channel_titles, get_run  # noqa: PLC0415 (SQLAlchemy is slow to import)
+    from store.training import channel_titles, get_run, model_in_use  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.data import channel_id  # noqa: PLC0415
     from trainer.models import check_model  # noqa: PLC0415
     from trainer.scoring import parse_run  # noqa: PLC0415
 
     run = None if model is None else parse_run(model)
-    wanted = run_id if run is None else run[0]
     with database.read() as session:
         known = channel_titles(session) if channels else {}
-        for name in channels:
-            channel_id(name, known)
-        if wanted is not None:
-            get_run(session, wanted)
+        ids = [channel_id(name, known) for name in channels]
+        if run_id is not None:
+            get_run(session, run_id)
+        if model is None and untrained is not None:
+            run = model_in_use(session, ids)
+            model = untrained if run is None else None
+        base = None if run is None else get_run(session, run[0]).base_model
+    # A folder that is missing is an error that each command explains itself.
+    if base is not None and not Path(base).is_absolute():
+        check_model(base, "'thumbtune train --model'")
     # The name `base` without a run is an error that each command explains itself.
     if model is not None and model.strip() and model != "base" and run is None:
         check_model(model, "--model", takes="N (run N's model), N:base (what it started from)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,13 +50,13 @@ def trust_in(database: Database, run_id: int | None, name: str) -> str:
     Args:
         database: the store.
         run_id: the run that the model or base model belongs to; None for another model.
-        name: `run N`, `run N, base`, or the model's name.
+        name: `run N`, `run N, base`, or the model's name in words.
     """
     from store.training import recalls_of  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     fits = "a high score says that a title fits, not that it gets clicks"
     if run_id is None:
-        return f"how far to trust this: {PurePath(name).name} was not measured on your thumbnails; {fits}"
+        return f"how far to trust this: {name} was not measured on your thumbnails; {fits}"
     with database.read() as session:
         recalls = recalls_of(session, run_id)
     is_base = name.endswith("base")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from store.db import Database
 from store.errors import StoreError
-from store.training import Pair, library_mark, model_in_use
+from store.training import Pair, library_mark
 from thumbtune.answers.remembering import Remembering
 from trainer.data import showing
 from trainer.errors import TrainerError
@@ -37,6 +37,7 @@ from trainer.models import Vectors
 from trainer.progress import Progress, Silent, uncounted
 from trainer.quiet import quiet_libraries
 from trainer.runs import Calibrated, InUse, calibration_of, open_in_use
+from trainer.settings import DEFAULT_MODEL
 
 __all__ = ["Answerer", "Nearest", "Searched"]
 
@@ -91,7 +92,7 @@ class Answerer:
         model: as for `open_in_use`; None for the model in use for the channels of a question.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: receives each phase.
-        untrained: the model to use if no run is done and no model is named; None: as `open_in_use` does.
+        untrained: the base model before any training if no model is named: a folder or a hub name.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Answerer:
         device: str = "auto",
         progress: Progress | None = None,
         *,
-        untrained: str | None = None,
+        untrained: str = DEFAULT_MODEL,
     ) -> None:
         self._database = database
         self._model = model
@@ -230,16 +231,12 @@ class Answerer:
 
     def _opened(self, channels: frozenset[str]) -> _Opened:
         if channels not in self._models:
-            found = open_in_use(self._database, self._named(channels), self._device, self._progress, channels)
+            found = open_in_use(
+                self._database, self._model, self._device, self._progress, channels, untrained=self._untrained
+            )
             same = (opened for opened in self._models.values() if opened.used.name == found.name)
             self._models[channels] = next(same, None) or _Opened(found)
         return self._models[channels]
-
-    def _named(self, channels: frozenset[str]) -> str | None:
-        if self._model is not None or self._untrained is None:
-            return self._model
-        with self._database.read() as session:
-            return self._untrained if model_in_use(session, channels) is None else None
 
     def _query_vector(self, opened: _Opened, query: str | QueryPicture) -> Vectors:
         embedder = opened.used.embedder

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.options import channel_option, device_option, json_option, model_option
+from thumbtune.commands.options import (
+    channel_option,
+    device_option,
+    json_option,
+    model_in_words,
+    model_option,
+    untrained_model,
+)
 from thumbtune.console import Console
 from thumbtune.early import check_names
 from thumbtune.summary import trust_in
@@ -67,15 +74,15 @@ def match(
         from trainer.library import open_picture  # noqa: PLC0415
 
         pictures = [open_picture(database, name) for name in images]
-        check_names(database, channels, model)
+        check_names(database, channels, model, untrained=untrained_model(app))
         from thumbtune.answers.documents import match_document  # noqa: PLC0415
         from thumbtune.answers.modelled import Answerer  # noqa: PLC0415 (loads torch)
 
-        answerer = Answerer(database, model, device, app.console)
+        answerer = Answerer(database, model, device, app.console, untrained=untrained_model(app))
         found = answerer.match(pictures, ideas, channels)
         for title in answerer.used(channels).embedder.cut_titles(list(dict.fromkeys(ideas))):
             app.console.warn(f"the model does not read this title to its end: {title}")
-        trust = trust_in(database, found.run_id, found.model)
+        trust = trust_in(database, found.run_id, model_in_words(found.model))
     report(app.console, found)
     app.console.note(trust)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from thumbtune.cli import App
-from trainer.settings import DEVICES
+from trainer.settings import DEFAULT_MODEL, DEVICES
 
 __all__ = [
     "DEMO_MODEL",
@@ -26,6 +26,7 @@ __all__ = [
     "old_model",
     "resolved_model",
     "run_option",
+    "untrained_model",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -139,6 +140,11 @@ def _named_model(ctx: click.Context, _: click.Parameter, value: str | None) -> s
 def resolved_model(name: str | None) -> str | None:
     """Return the folder of the small model that ships with thumbtune for `demo`; any other name stays."""
     return str(DEMO_MODEL) if name == "demo" else name
+
+
+def untrained_model(app: App) -> str:
+    """Return the base model before any training: that of thumbtune.toml, or else the default of `train`."""
+    return resolved_model(app.config.values.get("model")) or DEFAULT_MODEL
 
 
 def model_in_words(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
-from thumbtune.commands.options import OldArgument, json_option, note_old_spelling
+from thumbtune.commands.options import OldArgument, json_option, note_old_spelling, resolved_model
 from thumbtune.commands.train import document, outcome, report
 from thumbtune.commands.training_options import NewFolder, training_options
 from thumbtune.console import Console
@@ -78,8 +78,8 @@ def retrain(
     Exit code 3 means that the sync stopped early (quota spent, some thumbnails failed) and training used the pairs in
     the store, that another process is training on this store, or that the command was interrupted.
     """
-    from trainer.runs import inherited_settings, scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from trainer.runs import retrain as run_retraining  # noqa: PLC0415
+    from trainer.runs import scopes_to_retrain  # noqa: PLC0415 (SQLAlchemy is slow to import)
 
     if no_sync and to_sync:
         raise click.UsageError("--no-sync excludes channels to sync; use --channel to choose what to train on.")
@@ -89,7 +89,7 @@ def retrain(
         # Before the sync too, so that a wrong option costs no quota.
         check_output(output)
         for scope in scopes_to_retrain(database, options["channels"]):
-            settings = inherited_settings(database, options, scope).settings
+            settings = _inherited(app, database, options, scope).settings
             # An inherited model is only needed if there is something to train.
             if options["model"] is not None:
                 check_settings(database, settings)
@@ -105,7 +105,7 @@ def retrain(
             names = channel_names(session)
         retrained = []
         for scope in scopes:
-            inherited = inherited_settings(database, options, scope)
+            inherited = _inherited(app, database, options, scope)
             least = 0 if force else min_new
             if engine.name == "ray" and _count_new(database, inherited) >= least:
                 encode_first(app, database, engine, [inherited.settings])
@@ -117,6 +117,17 @@ def retrain(
     if as_json:
         app.console.print_json(_document(synced, min_new, retrained))
     return 0 if synced is None else synced.exit_code
+
+
+def _inherited(app: App, database: Database, options: Mapping[str, Any], scope: tuple[str, ...]) -> Inherited:
+    """The settings of the run in use; without one, those given, and the model of thumbtune.toml."""
+    from trainer.runs import inherited_settings  # noqa: PLC0415
+
+    found = inherited_settings(database, options, scope)
+    of_file = resolved_model(app.config.values.get("model"))
+    if found.run_id is not None or of_file is None or options["model"] is not None or options["start"] == "champion":
+        return found
+    return inherited_settings(database, {**options, "model": of_file}, scope)
 
 
 def _count_new(database: Database, inherited: Inherited) -> int:

@@ -11,7 +11,14 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
-from thumbtune.commands.options import channel_option, device_option, json_option, model_option
+from thumbtune.commands.options import (
+    channel_option,
+    device_option,
+    json_option,
+    model_in_words,
+    model_option,
+    untrained_model,
+)
 from thumbtune.console import Console
 from thumbtune.early import check_names
 from thumbtune.scopes import channel_names
@@ -73,7 +80,7 @@ def search(
         from trainer.library import open_picture  # noqa: PLC0415
 
         picture = None if like is None else open_picture(database, like)
-        check_names(database, channels, model)
+        check_names(database, channels, model, untrained=untrained_model(app))
         if out is not None:
             from trainer.publish import check_sheet_path  # noqa: PLC0415 (Pillow)
 
@@ -84,12 +91,13 @@ def search(
         if engine.name == "ray":
             from trainer.runs import settings_to_use  # noqa: PLC0415
 
-            encode_first(app, database, engine, settings_to_use(database, model, device, channels))
-        answerer = Answerer(database, model, device, app.console)
+            of_model = settings_to_use(database, model, device, channels, untrained_model(app))
+            encode_first(app, database, engine, of_model)
+        answerer = Answerer(database, model, device, app.console, untrained=untrained_model(app))
         answer = answerer.search(str(text) if picture is None else picture, k, channels)
         found, library, used = answer.found, answer.library, answer.used
         drawn = None if out is None else _draw(app.console, database, found, text, picture, used, out)
-        trust = trust_in(database, used.run_id, used.name)
+        trust = trust_in(database, used.run_id, model_in_words(used.name))
         with database.read() as session:
             names = channel_names(session)
     _report(app.console, found, library, names, drawn)

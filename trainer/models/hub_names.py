@@ -75,8 +75,8 @@ def hub_has(name: str, option: str) -> bool:
 
 def not_reachable(name: str, option: str) -> NoNetwork:
     """Return the error for a model that is not in the cache while the hub can't be reached."""
-    base = " or --title-model base" if option == "--title-model" else ""
+    other = {"--title-model": " or --title-model base", "--model": ", or --model demo to try without it"}
     return NoNetwork(
         f"{name} is not in the local cache and the model hub can't be reached; "
-        f"connect to the network to download it, or use a local folder with {option}{base}"
+        f"connect to the network to download it, or use a local folder with {option}{other.get(option, '')}"
     )

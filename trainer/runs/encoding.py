@@ -81,7 +81,11 @@ def encode_pairs(
 
 
 def settings_to_use(
-    database: Database, which: str | None, device: str, channels: Sequence[str] = ()
+    database: Database,
+    which: str | None,
+    device: str,
+    channels: Sequence[str] = (),
+    untrained: str = DEFAULT_MODEL,
 ) -> list[TrainSettings]:
     """Return the settings with which a model in use, or a named model, encodes the store's pairs.
 
@@ -92,6 +96,7 @@ def settings_to_use(
         which: as for `open_in_use`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         channels: ids or handles; empty for all.
+        untrained: as for `open_in_use`.
 
     Raises:
         BadSetting: a channel is not in the store, or the device is not available.
@@ -102,7 +107,7 @@ def settings_to_use(
     ids = tuple(channel_id(name, known) for name in channels)
     found = parse_run(which) if which is not None else run_in_use(database, ids)
     if found is None:
-        return [TrainSettings(model=which or DEFAULT_MODEL, device=device, channels=ids)]
+        return [TrainSettings(model=which or untrained, device=device, channels=ids)]
     with database.read() as session:
         run = get_run(session, found[0])
     settings = run_settings(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from store.db import Database
 from trainer.models import Embedder
@@ -39,17 +40,20 @@ def open_in_use(
     device: str = "auto",
     progress: Progress | None = None,
     channels: Collection[str] = (),
+    *,
+    untrained: str = DEFAULT_MODEL,
 ) -> InUse:
     """Open the model in use, or the named model.
 
     Args:
         database: the store.
         which: `N`, `N:base`, a folder or a hub name. None for the champion of the narrowest scope that contains all of
-            `channels`; if there is no champion, the base model of the newest run; before any training, the default base
-            model.
+            `channels`; if there is no champion, the base model of the newest run; before any training,
+            `untrained`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: receives the loading phase, and a warning if a base model is used because no trained run is in use.
         channels: ids of the queried channels; empty for all.
+        untrained: the base model before any training: a folder or a hub name.
 
     Raises:
         NotFound: there is no such run.
@@ -60,14 +64,15 @@ def open_in_use(
     progress = progress or Silent()
     run = parse_run(which) if which is not None else run_in_use(database, channels)
     if which is None and (run is None or run[1] == "base"):
+        name = "" if Path(untrained).is_absolute() else f" {untrained}"
         progress.warn(
-            f"nothing was trained yet, so this is the base model {DEFAULT_MODEL}; 'thumbtune train' trains a model"
+            f"nothing was trained yet, so this is the base model{name}; 'thumbtune train' trains a model"
             if run is None
             else f"no trained model is in use for these channels, so this is the base model of run {run[0]}; "
             "'thumbtune runs' lists the trained models"
         )
     if which is None:
-        which = DEFAULT_MODEL
+        which = untrained
     with quiet_libraries(), progress.phase("Opening the model"):
         if run is None:
             model = named_model(database, str(which), device)

@@ -215,7 +215,7 @@ def _select(run: Run) -> Selection:
 def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
     """Open the base model, encode the examples and mine the negatives."""
     settings = run.settings
-    with run.timed("load"), run.progress.phase(f"Opening {settings.model}"):
+    with run.timed("load"), run.progress.phase("Opening the base model"):
         run.note(base_fingerprint=model.facts.fingerprint)
         names_to_train(model.facts, settings)  # raises if the expression matches nothing
         for text in settings.without_effect():

@@ -121,7 +121,7 @@ class Trials:
 
     def _opened(self, space: Space, fit: Fit) -> _Base:
         settings = replace(self.settings, fit=fit)
-        with self.progress.phase(f"Opening {settings.model}"):
+        with self.progress.phase("Opening the base model"):
             model = open_model(
                 self.database,
                 settings.model,
