@@ -49,7 +49,10 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     """
     key = environment.get("YOUTUBE_API_KEY", "").strip() or _key_in_file(environment)
     if not key:
-        raise MissingKey("YOUTUBE_API_KEY is not set; create an API key in the Google Cloud console and set it")
+        raise MissingKey(
+            "YOUTUBE_API_KEY is not set; create an API key in the Google Cloud console and set it, or use "
+            "'thumbtune import', which needs no key"
+        )
     if not (key.isascii() and key.isprintable()) or " " in key:
         # The message omits the value, because it may contain a valid key.
         raise BadSetting("YOUTUBE_API_KEY contains a space or an invalid character; copy the key again")
@@ -62,15 +65,18 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
 
 def _key_in_file(environment: Mapping[str, str]) -> str:
-    """The key in the file that YOUTUBE_API_KEY_FILE names: a secret of Docker or systemd. Empty without one."""
+    """The key in the file that YOUTUBE_API_KEY_FILE names: a secret of Docker or systemd. Empty if it is not set."""
     name = environment.get("YOUTUBE_API_KEY_FILE", "")
     if not name:
         return ""
     try:
-        return Path(name).read_text(encoding="utf-8").strip()
+        key = Path(name).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadSetting(f"YOUTUBE_API_KEY_FILE: {name} can't be read ({reason}); check the file") from error
+    if not key:
+        raise BadSetting(f"YOUTUBE_API_KEY_FILE: {name} is empty; write the API key to it")
+    return key
 
 
 def thumbnail_hosts_from(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -66,32 +66,33 @@ def restore_from(folder: Path, url: str) -> Backup:
     """Restore a store and its models.
 
     Args:
-        folder: a backup, or a folder of backups, of which the newest is restored.
+        folder: a backup; a folder of backups, of which the newest is restored; or a copy of a store alone, a file.
         url: the SQLite URL of the restored store.
 
     Raises:
         StoreError: there is no backup; the store is on PostgreSQL; or a file or folder exists at a target path.
         DatabaseUnavailable: the copy can't be written.
     """
-    source = folder if (folder / STORE).is_file() else next(reversed(_ours(folder)), folder)
-    if not (source / STORE).is_file():
+    source = folder if folder.is_file() or (folder / STORE).is_file() else next(reversed(_ours(folder)), folder)
+    copy = source if source.is_file() else source / STORE
+    if not copy.is_file():
         raise StoreError(f"{folder} has no backup; name a folder that 'thumbtune db backup DIR' made")
     store = _path_of(url)
     for taken in (store, store.with_name(f"{store.name}-wal"), store.with_name(f"{store.name}-shm")):
         if taken.exists():
             raise StoreError(f"{taken} exists already; move it away, or restore to another --db")
     # Detect a damaged or foreign file before it is copied.
-    with open_database(f"sqlite:///{source / STORE}", read_only=True, any_revision=True) as database:
+    with open_database(f"sqlite:///{copy}", read_only=True, any_revision=True) as database:
         pictures = outside_files(database)
     models = _models_beside(store)
-    if models.is_dir() and any(models.iterdir()):
+    if source.is_dir() and models.is_dir() and any(models.iterdir()):
         raise StoreError(f"{models} has files already; move them away")
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
-        number = _copy_models(source / MODELS, models)
+        number = _copy_models(source / MODELS, models) if source.is_dir() else 0
         with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=store.parent) as scratch:
             whole = Path(scratch) / STORE
-            shutil.copy2(source / STORE, whole)
+            shutil.copy2(copy, whole)
             whole.rename(store)
     except OSError as error:
         raise DatabaseUnavailable(f"{store} can't be written ({error.strerror or error}); name another") from error

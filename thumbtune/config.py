@@ -130,10 +130,13 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def _secret(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        value = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadConfig(f"THUMBTUNE_DB_FILE: {file} can't be read ({reason}); check the file") from error
+    if not value:
+        raise BadConfig(f"THUMBTUNE_DB_FILE: {file} is empty; write the store's URL to it")
+    return value
 
 
 def _read(file: Path) -> dict[str, Any]:

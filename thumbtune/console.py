@@ -295,4 +295,5 @@ def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Prog
         # Complete the bar at the end: items that were not counted are done too.
         shown = drawn.tasks[0]
         end = shown.completed if shown.total is None else shown.total
-        drawn.update(task, total=end or 1, completed=end or 1)
+        counted = {} if end else {"uncounted": True}
+        drawn.update(task, total=end or 1, completed=end or 1, **counted)

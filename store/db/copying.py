@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -61,7 +61,7 @@ def copy_store(source: Database, target: Database, phase: Phase = unshown) -> di
         with target.write() as writing:
             _set_sequences(writing, tables)
         for table in tables:
-            with phase(f"Comparing {table.name}", copied[table.name]) as count, target.read() as other:
+            with _shown(phase, "Comparing", table, copied[table.name]) as count, target.read() as other:
                 if _digest(session, table, count) != _digest(other, table, lambda _n: None):
                     raise StoreError(
                         f"the copy's table {table.name} differs from the original's: the store was changed since an "
@@ -82,7 +82,7 @@ def _copy_table(session: Session, target: Database, table: Table, phase: Phase) 
             f"{target} has {there} rows in {table.name}, which are not the first ones of the store to copy; "
             "name an empty store"
         )
-    with phase(f"Copying {table.name}", total) as count:
+    with _shown(phase, "Copying", table, total) as count:
         count(there)
         with closing(_batches(session, _select(session, table, after=last))) as batches:
             for batch in batches:
@@ -90,6 +90,11 @@ def _copy_table(session: Session, target: Database, table: Table, phase: Phase) 
                     writing.connection().execute(insert(table), [dict(row._mapping) for row in batch])
                 count(len(batch))
     return total
+
+
+def _shown(phase: Phase, work: str, table: Table, rows: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A phase; none is shown for a table without rows."""
+    return (phase if rows else unshown)(f"{work} {table.name}", rows)
 
 
 def _newest_key(session: Session, table: Table) -> Select[Any]:

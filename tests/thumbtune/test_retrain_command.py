@@ -174,7 +174,7 @@ def test_every_week_of_a_channel(shell: Shell, clip: Path) -> None:
     assert found["new_pairs"]["total"] == 10
     assert (found["settings_from_run"], found["run"]["champion_run_id"]) == (1, 1)
     assert found["champion_run_id"] == (2 if found["promoted"] else 1)
-    assert "the champion (run 1)" in found["reason"]
+    assert "the current model (run 1)" in found["reason"]
     assert Path("whole/model.safetensors").is_file()
     settings = [run["settings"] for run in shell.run("runs", "--json").document()["runs"]]
     assert [(s["lr"], s["seed"], s["model"]) for s in settings] == [(0.01, 42, str(clip)), (0.01, 7, str(clip))]
@@ -217,7 +217,7 @@ def test_a_model_that_is_worse_is_told_of_and_left(shell: Shell) -> None:
     assert done.returncode == 0
     last = done.stdout.splitlines()[-1]
     assert last.startswith("run 2 stays in use: valid recall@1 ")
-    assert "the champion (run 2) " in last
+    assert "the current model (run 2) " in last
     assert last.endswith("; to take run 3 into use: thumbtune runs promote 3")
     assert shell.champions() == [1, 2]
 
@@ -375,8 +375,8 @@ def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
         shell.run("train", *shell.model, "--train", "projection", "--lr", "1e-12", "--seed", seed)
     shell.run("runs", "promote", "1", "--reason", "to begin with")
     done = shell.run("runs", "promote", "2", "--reason", "it reads\x1b[31m better")
-    assert (done.returncode, done.stdout) == (0, "run 2 is now in use instead of run 1\n")
-    assert shell.run("runs", "promote", "2").stdout == "run 2 is already in use\n"
+    assert (done.returncode, done.stdout) == (0, "run 2 is now the current model of all channels instead of run 1\n")
+    assert shell.run("runs", "promote", "2").stdout == "run 2 is already the current model of all channels\n"
     back = shell.run("runs", "promote", "1", "--json").document()
     assert back == {"run_id": 1, "replaced_run_id": 2, "changed": True}
     assert [run["in_use"] for run in shell.run("runs", "--json").document()["runs"]] == [True, False]

@@ -128,7 +128,7 @@ def test_a_worse_model_does_not_come_into_use_and_is_not_tried_again(filled: Dat
     assert done.result.decision is not None
     assert not done.result.decision.promote
     assert (done.result.promoted, done.champion_id, in_use(filled)) == (False, 1, 1)
-    assert "the champion (run 1)" in done.result.decision.reason
+    assert "the current model (run 1)" in done.result.decision.reason
     again = retrain(filled, settings_for(**UNTOUCHED))
     assert (again.new.total, again.result, again.champion_id) == (0, None, 1)
 
@@ -201,7 +201,7 @@ def test_what_the_champion_was_trained_on_does_not_speak_for_it(
         model: [row.rank for video, row in rows.items() if video not in held_out[:4]] for model, rows in ranked.items()
     }
     new, old = (sum(rank == 1 for rank in told[model]) / len(told[model]) for model in ("tuned", "champion"))
-    assert f"valid recall@1 {new:.3f}, the champion (run 1) {old:.3f}" in done.result.decision.reason
+    assert f"valid recall@1 {new:.3f}, the current model (run 1) {old:.3f}" in done.result.decision.reason
 
 
 def test_what_was_trained_on_before_a_run_went_on_counts_too(filled: Database, settings_for: Make) -> None:
@@ -222,7 +222,7 @@ def test_what_was_trained_on_before_a_run_went_on_counts_too(filled: Database, s
     assert done.result.decision is not None
     assert (done.result.promoted, done.champion_id) == (False, 2)
     assert done.result.decision.reason.startswith(
-        "the champion (run 2) was trained on the title or thumbnail of each of"
+        "the current model (run 2) was trained on the title or thumbnail of each of"
     )
     assert any(
         "its metrics and those of this run, which continues from it, are too high" in text
@@ -359,7 +359,7 @@ def test_a_champion_that_is_lost_is_not_replaced(
     assert done.result is not None
     assert (done.result.promoted, done.champion_id) == (False, 1)
     assert done.result.decision is not None
-    assert "the champion (run 1) can't be loaded, so the two were not compared: " in done.result.decision.reason
+    assert "the current model (run 1) can't be loaded, so the two were not compared: " in done.result.decision.reason
     assert any("the champion, run 1, can't be scored" in text for text in done.result.warnings)
 
 
@@ -374,7 +374,7 @@ def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
     done = retrain(filled, settings_for(), min_new=0)
     assert done.result is not None
     assert done.result.decision is not None
-    assert "the champion (run 1) could not be scored this time" in done.result.decision.reason
+    assert "the current model (run 1) could not be scored this time" in done.result.decision.reason
     assert done.champion_id == 1
 
 
@@ -391,7 +391,7 @@ def test_a_champion_of_the_meantime_stays(database: Database, settings_for: Make
     assert done.result is not None
     assert done.result.decision is not None
     assert done.result.decision.promote
-    assert "the champion (run 1)" in done.result.decision.reason, "what was scored is what is told"
+    assert "the current model (run 1)" in done.result.decision.reason, "what was scored is what is told"
     assert (done.result.promoted, done.champion_id) == (False, 2)
     with database.read() as session:
         assert champion_ids(session) == [1, 2]

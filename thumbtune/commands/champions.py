@@ -38,13 +38,17 @@ def champions(app: App, as_json: bool) -> None:
                 scope_in_words(scope_from_text(row["scope"]), names),
                 row["promoted_at"],
                 row["replaced_at"] or "now",
-                row["valid_recall_at_1"],
-                row["test_recall_at_1"],
+                _in_short(row["valid_recall_at_1"]),
+                _in_short(row["test_recall_at_1"]),
                 printable(row["reason"], limit=160),
             )
             for row in rows
         ],
     )
+
+
+def _in_short(recall: float | None) -> str | None:
+    return None if recall is None else f"{recall:.3f}"
 
 
 @click.command(short_help="Make a run the current model.")
@@ -74,15 +78,20 @@ def promote(app: App, run_id: int, reason: str, channels: tuple[str, ...], all_c
         raise click.UsageError("--channel and --all-channels exclude each other; give one of them.")
     with app.open_database() as database:
         check_names(database, channels, run_id=run_id)
+        from store.training import get_run, scope_of  # noqa: PLC0415
         from trainer.runs import promote_run, scopes_to_retrain  # noqa: PLC0415
 
         scope = scopes_to_retrain(database, channels)[0] if channels else () if all_channels else None
         done = promote_run(database, run_id, reason, scope)
+        with database.read() as session:
+            its_own = scope_of(get_run(session, run_id).settings)
+            whose = scope_in_words(its_own if scope is None else scope, channel_names(session))
+    whose = "all channels" if whose == "all" else whose
     if not done.changed:
-        app.console.say(f"run {run_id} is already in use")
+        app.console.say(f"run {run_id} is already the current model of {whose}")
     elif done.replaced is None:
-        app.console.say(f"run {run_id} is now in use; it is the first")
+        app.console.say(f"run {run_id} is now the current model of {whose}, which had none")
     else:
-        app.console.say(f"run {run_id} is now in use instead of run {done.replaced}")
+        app.console.say(f"run {run_id} is now the current model of {whose} instead of run {done.replaced}")
     if as_json:
         app.console.print_json({"run_id": run_id, "replaced_run_id": done.replaced, "changed": done.changed})

@@ -59,6 +59,9 @@ def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
     from collector.sync import add_channels  # noqa: PLC0415 (aiohttp is slow to import)
     from store.youtube import pause_channel  # noqa: PLC0415
 
+    missing = next((name for name in names if name.endswith((".txt", ".csv")) and not _is_file(name)), None)
+    if missing is not None:
+        raise click.UsageError(f"there is no file {missing}; name channels, or a file with one on each line.")
     each = [name for given in names for name in (channels_in(Path(given)) if _is_file(given) else [given])]
     asked = read_request(each)
     with app.open_database(create=True) as database:
@@ -159,7 +162,7 @@ def _list(app: App, *, as_json: bool) -> None:
                 row.last_status if row.paused_at is None else "paused",
                 row.units,
             )
-            for row in found
+            for row in sorted(found, key=lambda row: (row.handle or row.id).casefold())
         ],
     )
 

@@ -204,9 +204,9 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
         else:
             done = backup_into(database, place, keep)
             document = {"folder": str(done.folder), "models": done.models, "deleted": list(map(str, done.deleted))}
-            told = f"{done.folder}: the store and {done.models} models"
+            told = f"{done.folder}: the store and {_counted(done.models, 'model')}"
             if done.deleted:
-                told += f"; {len(done.deleted)} older backups deleted"
+                told += f"; {_counted(len(done.deleted), 'older backup')} deleted"
         outside = outside_files(database)
     if as_json:
         app.console.print_json(document)
@@ -216,12 +216,16 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
         app.console.note(f"note: its thumbnails are in {outside} and not in the backup; back them up there")
 
 
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
 @db.command(short_help="Restore a store and its models from a backup.")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", metavar="DIR|FILE", type=click.Path(path_type=Path, exists=True))
 @json_option
 @click.pass_obj
 def restore(app: App, folder: Path, as_json: bool) -> None:
-    """Restore the store named by --db, and its models, from DIR.
+    """Restore the store named by --db, and its models, from DIR, or the store alone from FILE.
 
     DIR is a backup that 'thumbtune db backup' made, or a folder of backups, of which the newest is used. Nothing is
     overwritten: if the store or its models exist already, move them away first.
@@ -229,7 +233,7 @@ def restore(app: App, folder: Path, as_json: bool) -> None:
     from thumbtune.backups import restore_from  # noqa: PLC0415
 
     done = restore_from(folder, app.db_url)
-    app.console.say(f"{done.folder}: restored the store and {done.models} models")
+    app.console.say(f"{done.folder}: restored the store and {_counted(done.models, 'model')}")
     if done.pictures:
         app.console.note(f"note: its thumbnails are not in the backup: set THUMBTUNE_PICTURES={done.pictures}")
     if as_json:

@@ -80,11 +80,11 @@ def search(
         from trainer.library import open_picture  # noqa: PLC0415
 
         picture = None if like is None else open_picture(database, like)
-        check_names(database, channels, model, untrained=untrained_model(app))
         if out is not None:
             from trainer.publish import check_sheet_path  # noqa: PLC0415 (Pillow)
 
             check_sheet_path(out)
+        check_names(database, channels, model, untrained=untrained_model(app))
         from thumbtune.answers.documents import search_document  # noqa: PLC0415
         from thumbtune.answers.modelled import Answerer  # noqa: PLC0415 (loads torch)
 
@@ -188,7 +188,15 @@ def _report(
     several = len({pair.channel_id for pair in library.pairs}) > 1
     # A terminal has no room for both: a URL does wherever an id is taken.
     with_id = not console.on_terminal or any(_url(answer.pair.video_id) is None for answer in found)
-    columns = ["rank", *(["id"] if with_id else []), *(["channel"] if several else []), "score", "title", "url"]
+    with_url = any(_url(answer.pair.video_id) for answer in found) or not console.on_terminal
+    columns = [
+        "rank",
+        *(["id"] if with_id else []),
+        *(["channel"] if several else []),
+        "score",
+        "title",
+        *(["url"] if with_url else []),
+    ]
     rows = [
         [
             rank,
@@ -196,7 +204,7 @@ def _report(
             *([names.get(answer.pair.channel_id, answer.pair.channel_id)] if several else []),
             f"{answer.score:.3f}",
             answer.pair.title,
-            _url(answer.pair.video_id),
+            *([_url(answer.pair.video_id)] if with_url else []),
         ]
         for rank, answer in enumerate(found, start=1)
     ]

@@ -149,7 +149,7 @@ def _beside(result: TrainResult) -> str:
     other, own = result.champion.table(), result.tuned.table()
     parts = [f"{split} {own[split]['recall@1']:.3f} against {other[split]['recall@1']:.3f}" for split in other]
     return (
-        f"recall@1 against the champion's (run {result.champion_id}) on the same rows: {', '.join(parts)}; "
+        f"recall@1 against the current model's (run {result.champion_id}) on the same rows: {', '.join(parts)}; "
         f"to take this one into use: thumbtune runs promote {result.run_id}"
     )
 

@@ -183,7 +183,7 @@ class _Import:
             if isinstance(outcome, FailedPicture):
                 self._done.bad.append((one.row.where, f"its picture {outcome.reason}"))
             elif known is not None and known.channel_id != one.channel_id:
-                self._done.bad.append((one.row.where, f"the video {one.id} is another channel's"))
+                self._done.bad.append((one.row.where, f"the video {one.id} belongs to another channel of the store"))
             elif isinstance(outcome, UnchangedPicture) and known is not None and _is_same(known, one):
                 self._done.unchanged += 1
             else:

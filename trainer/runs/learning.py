@@ -125,7 +125,7 @@ def _beside_reader(
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
     if in_use.base_fingerprint != base.facts.fingerprint:
         raise RunUnusable(
-            f"{base.name} is not the base model of the champion, run {in_use.id} (its fingerprint differs); "
+            f"{base.name} is not the base model of the current model, run {in_use.id} (its fingerprint differs); "
             "restore the old model, or use --from base"
         )
     require_no_adapters(in_use)  # also checked before the work began, but another champion may have come into use since
