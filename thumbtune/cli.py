@@ -271,7 +271,10 @@ def _db_first(arguments: list[str]) -> list[str]:
     words = iter(arguments[:end])
     for word in words:
         if word == "--db":
-            first += [word, *([value] if (value := next(words, None)) is not None else [])]
+            value = next(words, None)
+            if value is None:
+                raise click.UsageError("--db needs a store, such as --db mystore.db.")
+            first += [word, value]
         elif word.startswith("--db="):
             first.append(word)
         else:

@@ -280,7 +280,7 @@ def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Prog
 
     columns = (TextColumn("{task.description}"), BarColumn(), Counted(), TimeElapsedColumn())
     with RichProgress(*columns, console=RichConsole(file=stream)) as drawn:
-        task = drawn.add_task(escape(printable(description)), total=total, uncounted=total is None)
+        task = drawn.add_task(escape(printable(description)), total=total, uncounted=not total)
 
         class Bar(Progress):
             def advance(self, n: int = 1) -> None:
@@ -288,7 +288,7 @@ def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Prog
 
             def update(self, *, total: int | None = None, description: str | None = None) -> None:
                 shown = None if description is None else escape(printable(description))
-                counted = {} if total is None else {"uncounted": False}
+                counted = {"uncounted": False} if total else {}
                 drawn.update(task, total=total, description=shown, **counted)
 
         yield Bar()

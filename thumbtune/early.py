@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from store.db import Database
     from trainer.settings import TrainSettings
 
-__all__ = ["check_names", "check_output", "check_settings"]
+__all__ = ["check_any_run", "check_names", "check_output", "check_settings"]
 
 
 def check_names(
@@ -82,6 +82,20 @@ def check_settings(database: Database, settings: TrainSettings, output: Path | N
     # The closed forms have no use for negatives, see `trainer.runs.preparing`.
     if settings.train not in CLOSED_FORM and settings.compares_titles() and settings.title_model != "base":
         check_model(settings.title_model, "--title-model")
+
+
+def check_any_run(database: Database) -> None:
+    """Check that there is a run that is done.
+
+    Raises:
+        RunUnusable: there is none.
+    """
+    from store.training import newest_done_run  # noqa: PLC0415
+    from trainer.errors import RunUnusable  # noqa: PLC0415
+
+    with database.read() as session:
+        if newest_done_run(session) is None:
+            raise RunUnusable("there are no finished runs; run 'thumbtune train' first")
 
 
 def check_output(folder: Path | None) -> None:

@@ -52,6 +52,9 @@ def test_a_backup_brings_back_the_store_and_its_models(tmp_path: Path, monkeypat
         restore_from(tmp_path / "backups", url)
     with pytest.raises(StoreError, match="has files already"):
         restore_from(tmp_path / "backups", f"sqlite:///{tmp_path / 'two' / 'other.db'}")
+    copy = f"sqlite:///{tmp_path / 'four' / 'copy.db'}"
+    assert restore_from(third.folder / "thumbtune.db", copy).models == 0
+    open_database(copy, create=False).close()
     with pytest.raises(StoreError, match="has no backup"):
         restore_from(tmp_path / "two", f"sqlite:///{tmp_path / 'three.db'}")
 

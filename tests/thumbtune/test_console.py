@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -150,3 +151,40 @@ def test_progress_off_a_terminal_is_a_few_lines_however_much_there_is() -> None:
         for _ in range(20_000):
             progress.advance()
     assert len(err.getvalue().splitlines()) == 11
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_terminal_breaks_no_word_and_no_quoted_command(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    told = (
+        f"狐 was not measured; run 'thumbtune db check --repair', {'or look at the next word ' * 5}https://{'x' * 130}"
+    )
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        Console(out=io.StringIO(), err=stream).error(told)
+    lines = terminal.getvalue().splitlines()
+    assert " ".join(lines) == pipe.getvalue().rstrip("\n") == f"error: {told}"
+    assert all(cell_len(line) <= width for line in lines[:-1])
+    assert any("'thumbtune db check --repair'," in line for line in lines)
+
+
+def test_facts_continue_below_their_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    Console(out=terminal, err=io.StringIO()).table(("fact", "value"), [("decision", "a reason " * 8), ("n", 5)])
+    _, first, second, *_, last = terminal.getvalue().splitlines()
+    assert first.startswith("decision  a reason")
+    assert second.startswith(f"{' ' * 10}a reason")
+    assert last == "n         5"
+
+
+@pytest.mark.parametrize("total", [None, 0])
+@pytest.mark.parametrize("fails", [True, False])
+def test_work_without_items_shows_no_count(total: int | None, fails: bool) -> None:
+    stream = Terminal()
+    with suppress(ValueError), Console(out=io.StringIO(), err=stream).progress("Opening", total=total):
+        if fails:
+            raise ValueError
+    assert "Opening" in stream.getvalue()
+    assert "?" not in stream.getvalue()
+    assert "1/1" not in stream.getvalue()

@@ -43,6 +43,11 @@ WRONG = {
     "retrain --no-sync --model WRONG": 1,
     "sweep --model WRONG": 1,
     "runs promote 7": 1,
+    "search text": 1,
+    "match video000000 Title": 1,
+    "evaluate": 1,
+    "export model new": 1,
+    "push model me/mine": 1,
 }
 """{command: exit code}"""
 

@@ -17,7 +17,7 @@ from thumbtune.commands.options import (
     model_option,
     old_model,
 )
-from thumbtune.early import check_names
+from thumbtune.early import check_any_run, check_names
 from thumbtune.scopes import channel_names, scope_in_words
 from thumbtune.summary import meaning_of
 
@@ -38,12 +38,14 @@ __all__ = ["evaluate"]
 def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, as_json: bool) -> None:
     """Measure how often a model picks the right title.
 
-    A run's model is scored on the pairs of its own snapshot, any other model on the newest snapshot of all channels.
-    For a run, the output also says whether the figures equal the recorded ones. Except for looks at the test split,
-    nothing is recorded.
+    A run's model is scored on the pairs of its own snapshot, any other model on the newest snapshot of all channels,
+    which is made if there is none. For a run, the output also says whether the figures equal the recorded ones. Except
+    for looks at the test split, no figure is recorded.
     """
     with app.open_database() as database:
         check_names(database, model=model)
+        if model is None:
+            check_any_run(database)
         from trainer.runs import evaluate as score  # noqa: PLC0415 (loads torch)
 
         found = score(database, model, device, app.console, test=test)

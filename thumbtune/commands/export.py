@@ -9,7 +9,7 @@ import click
 from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, channel_option, json_option, run_option
 from thumbtune.commands.training_options import NewFolder
-from thumbtune.early import check_names, check_output
+from thumbtune.early import check_any_run, check_names, check_output
 
 __all__ = ["export"]
 
@@ -98,6 +98,8 @@ def model(app: App, /, folder: Path, run_id: int | None, as_json: bool) -> None:
     with app.open_database() as database:
         check_output(folder)
         check_names(database, run_id=run_id)
+        if run_id is None:
+            check_any_run(database)
         from trainer.runs import export_model  # noqa: PLC0415 (loads torch)
 
         chosen = export_model(database, folder, run_id)

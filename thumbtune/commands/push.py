@@ -9,7 +9,7 @@ import click
 
 from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, json_option, run_option
-from thumbtune.early import check_names
+from thumbtune.early import check_any_run, check_names
 
 __all__ = ["push"]
 
@@ -53,6 +53,8 @@ def model(app: App, /, **options: Any) -> None:
 def _push(app: App, what: str, source: str, *, repo: str, run_id: int | None, public: bool, as_json: bool) -> None:
     with app.open_database() as database:
         check_names(database, run_id=run_id)
+        if what == "model" and run_id is None:
+            check_any_run(database)
         from trainer.publish import push_dataset, push_model  # noqa: PLC0415 (loads torch)
 
         send = push_dataset if what == "dataset" else push_model

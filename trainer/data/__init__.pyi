@@ -1,4 +1,5 @@
 from .channel_names import channel_id as channel_id
+from .export import current_snapshot as current_snapshot
 from .export import export_dataset as export_dataset
 from .export_folder import SPLIT_NAMES as SPLIT_NAMES
 from .export_folder import check_export_folder as check_export_folder

@@ -176,6 +176,23 @@ def _chosen(database: Database, run_id: int | None, channels: tuple[str, ...], p
         if found is None:
             raise RunUnusable(f"run {run_id} has no snapshot; use another run")
         return found
+    return current_snapshot(database, channels, progress)
+
+
+def current_snapshot(database: Database, channels: tuple[str, ...], progress: Progress) -> int:
+    """Return the newest snapshot if it has all current pairs, else a new one with random negatives.
+
+    If the store is read-only, the newest snapshot is returned with a note.
+
+    Args:
+        database: the store.
+        channels: ids of the channels; empty for all channels.
+        progress: receives the note.
+
+    Raises:
+        NotEnoughPairs: there are no pairs.
+        DatabaseUnavailable: the store is read-only, and has no snapshot.
+    """
     with database.read() as session:
         newest = newest_snapshot(session)
         had = [] if newest is None else load_examples(session, newest)
@@ -184,7 +201,7 @@ def _chosen(database: Database, run_id: int | None, channels: tuple[str, ...], p
     except DatabaseUnavailable:
         if newest is None or not database.unwritable:
             raise
-        progress.warn(f"the store is read-only, so its newest snapshot ({newest}) is exported")
+        progress.warn(f"the store is read-only, so its newest snapshot ({newest}) is used")
         return newest
     if newest is not None and _pairs(had) == _pairs(selection.examples):
         return newest

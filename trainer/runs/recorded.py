@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm import Session
+
 from store.db import Database
 from store.tables import TrainingRun
 from store.training import (
@@ -22,8 +24,8 @@ from store.training import (
     snapshot_info,
 )
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
-from trainer.data import StoredPictures
-from trainer.errors import BadSetting, DamagedModel, NotEnoughPairs, RunUnusable, UnknownModel
+from trainer.data import StoredPictures, current_snapshot
+from trainer.errors import BadSetting, DamagedModel, RunUnusable, UnknownModel
 from trainer.fitting import WithReader, weights_in, without_weights
 from trainer.models import (
     CachedEmbedder,
@@ -305,7 +307,7 @@ def evaluate(
 ) -> Evaluated:
     """Score a run's model on its own snapshot, or any other model on the newest snapshot of all channels.
 
-    Writes only the feature cache and the count of looks at the test split.
+    Writes only the feature cache, the count of looks at the test split, and a snapshot if none has all channels.
 
     Args:
         database: the store.
@@ -317,20 +319,21 @@ def evaluate(
     Raises:
         NotFound, RunUnusable, ModelUnavailable: see `load_run_model`.
         BadSetting: see `named_model`.
-        NotEnoughPairs: there is no snapshot yet.
+        NotEnoughPairs: there are no pairs.
     """
     progress = progress or Silent()
     which = parse_run(what) if what is not None else _newest(database)
     with quiet_libraries():
         embedder: Embedder
+        snapshot_id, examples = _examples(database, which[0] if which else None, progress)
         if which is None:
             embedder = model_embedder(database, named_model(database, str(what), device))
         else:
             embedder = embedder_of(database, *which, device=device)
-        snapshot_id, examples = _examples(database, which[0] if which else None)
         examples = [row for row in examples if test or row.split != "test"]
         name = str(what) if which is None else f"run {which[0]}" + (", base" if which[1] == "base" else "")
-        scores = score_examples(embedder, examples, StoredPictures(database), progress, name)
+        shown = "the model" if Path(name).is_absolute() else name
+        scores = score_examples(embedder, examples, StoredPictures(database), progress, shown)
     matches = None if which is None else _equals_recorded(database, *which, scores)
     with database.read() as session:
         channels = tuple(snapshot_info(session, snapshot_id).settings.get("channels") or ())
@@ -350,15 +353,20 @@ def _newest(database: Database) -> tuple[int, str]:
     return run.id, "tuned"
 
 
-def _examples(database: Database, run_id: int | None) -> tuple[int, list[ExampleRow]]:
+def _examples(database: Database, run_id: int | None, progress: Progress) -> tuple[int, list[ExampleRow]]:
     with database.read() as session:
-        if run_id is None:
-            snapshot_id = newest_snapshot(session, all_channels=True)
-        else:
-            snapshot_id = get_run(session, run_id).snapshot_id
-        if snapshot_id is None:
-            raise NotEnoughPairs("there is no snapshot to score on; run 'thumbtune train' first")
+        snapshot_id = _of_all_channels(session) if run_id is None else get_run(session, run_id).snapshot_id
+    if snapshot_id is None:
+        if run_id is not None:
+            raise RunUnusable(f"run {run_id} has no snapshot; use another run")
+        snapshot_id = current_snapshot(database, (), progress)
+    with database.read() as session:
         return snapshot_id, load_examples(session, snapshot_id)
+
+
+def _of_all_channels(session: Session) -> int | None:
+    found = newest_snapshot(session, all_channels=True)
+    return None if found is None or snapshot_info(session, found).settings.get("channels") else found
 
 
 def _equals_recorded(database: Database, run_id: int, model: str, scores: Scores) -> bool:
