@@ -75,7 +75,8 @@ class Limits:
 
     Attributes:
         connections: the most open connections of all clients together. A further one takes the place of the one that
-            has sent no request for longest; if all are being answered, it is closed at once.
+            has sent no request for longest; if there is none, of the one that has been reading its response for
+            longest. If all wait for their responses, the further one is closed at once.
         head_s: seconds from the start of a connection, or the end of the last response, to the end of the next
             request's head.
         stalled_s: seconds in which a client has to take some bytes of the response, as long as there are any.
@@ -104,13 +105,14 @@ class _Connections:
         return _Bounded(self._inner(), self)
 
     def make_room(self) -> bool:
-        """Close the connection that has sent no request for longest if there are too many; False if all are busy."""
+        """Close a connection whose client is to act, if there are too many; False if all wait for the server."""
         if len(self.open) < self.limits.connections:
             return True
-        idle = next((bounded for bounded in self.open.values() if bounded.is_idle), None)
-        if idle is None:
+        waiting = [bounded for bounded in self.open.values() if not bounded.is_working]
+        if not waiting:
             return False
-        idle.abort()
+        # `open` is in the order of the last change: the first one has waited for longest. `min` takes the first.
+        min(waiting, key=lambda bounded: bounded.unsent > 0).abort()
         return True
 
     def working(self, transport: asyncio.BaseTransport | None, *, yes: bool) -> None:
@@ -133,12 +135,13 @@ class _Bounded(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._left = 0
         """Bytes of the response that were left when the timer was started; 0 if none were seen."""
-        self._is_working = False
+        self.is_working = False
+        """Whether a request is being answered."""
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing is lost if the connection is closed: no request is being answered, and no response sent."""
-        return not self._is_working and self._unsent() == 0
+    def unsent(self) -> int:
+        """Bytes of the response that the client has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close the connection now, and forget it."""
@@ -172,20 +175,17 @@ class _Bounded(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()
-        self._watch(self._unsent(), self._owner.limits.stalled_s)
+        self._watch(self.unsent, self._owner.limits.stalled_s)
 
     def resume_writing(self) -> None:
         self._inner.resume_writing()
-        self._watch(max(1, self._unsent()), self._owner.limits.stalled_s)
+        self._watch(max(1, self.unsent), self._owner.limits.stalled_s)
 
     def working(self, *, yes: bool) -> None:
-        self._is_working = yes
+        self.is_working = yes
         if self._transport is not None and self._owner.open.pop(self._transport, None) is not None:
             self._owner.open[self._transport] = self  # at the end: the first one is idle for longest
         self._watch(0, self._owner.limits.head_s)
-
-    def _unsent(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def _watch(self, left: int, seconds: float) -> None:
         """Look in some seconds whether the client has done its part."""
@@ -195,12 +195,12 @@ class _Bounded(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        unsent, seen = self._unsent(), self._left
+        unsent, seen = self.unsent, self._left
         if unsent and (not seen or unsent < seen):
             self._watch(unsent, self._owner.limits.stalled_s)
         elif seen and not unsent:
             self._watch(0, self._owner.limits.head_s)  # the response has just been sent
-        elif unsent or not self._is_working:
+        elif unsent or not self.is_working:
             self.abort()
 
 
