@@ -9,11 +9,14 @@ from playwright.sync_api import Page, Route, expect
 
 from tests_browser.conftest import Open, first_video, go, settled
 
-PASTE = """([bytes, type]) => {
+GIVE = """([bytes, type, how]) => {
     const content = Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
-    const clipboardData = new DataTransfer();
-    clipboardData.items.add(new File([content], "pasted", {type}));
-    document.dispatchEvent(new ClipboardEvent("paste", {clipboardData, cancelable: true, bubbles: true}));
+    const files = new DataTransfer();
+    files.items.add(new File([content], "given", {type}));
+    const always = {cancelable: true, bubbles: true};
+    document.dispatchEvent(how === "paste"
+        ? new ClipboardEvent("paste", {clipboardData: files, ...always})
+        : new DragEvent("drop", {dataTransfer: files, ...always}));
 }"""
 
 
@@ -25,10 +28,10 @@ def newest_thumbnail(address: str) -> tuple[str, str]:
         return base64.b64encode(answer.read()).decode(), answer.headers["Content-Type"]
 
 
-def paste(page: Page, picture: tuple[str, str]) -> None:
-    """Paste a picture, as from another program, once the page's script listens."""
+def paste(page: Page, picture: tuple[str, str], how: str = "paste") -> None:
+    """Paste a picture, as from another program, or drop it; once the page's script listens."""
     expect(page.locator("html.scripted")).to_be_attached()
-    page.evaluate(PASTE, list(picture))
+    page.evaluate(GIVE, [*picture, how])
 
 
 def match_five_titles(page: Page, thumbnail: tuple[str, str], own_title: str) -> None:
@@ -65,6 +68,11 @@ def test_search_match_look_compare_and_promote(open_page: Open, address: str) ->
     settled(page)
     expect(page.get_by_alt_text("The picture that you sent")).to_be_visible()
     assert page.locator(".card").count() > 10
+    pasted = page.url
+    paste(page, thumbnail, "drop")
+    page.wait_for_url(lambda url: url != pasted)
+    settled(page)
+    expect(page.get_by_alt_text("The picture that you sent")).to_be_visible()
 
     page.get_by_role("link", name="Match", exact=True).click()
     match_five_titles(page, thumbnail, title)
