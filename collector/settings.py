@@ -69,7 +69,7 @@ def _key_in_file(environment: Mapping[str, str]) -> str:
     try:
         return Path(name).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadSetting(f"YOUTUBE_API_KEY_FILE: {name} can't be read ({reason}); check the file") from error
 
 

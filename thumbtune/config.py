@@ -150,6 +150,6 @@ def _read(file: Path) -> dict[str, Any]:
             raise BadConfig(f"{file} has the unknown setting {key!r}; it takes {', '.join(KEYS)}")
         names = value if isinstance(value, list) else []
         if type(value) is not KEYS[key] or not all(isinstance(name, str) for name in names):
-            kind = {str: "a text", int: "a whole number", list: "a list of texts"}[KEYS[key]]
+            kind = {str: "a string", int: "a whole number", list: "a list of strings"}[KEYS[key]]
             raise BadConfig(f"{file}: {key} is {value!r}; write {kind}")
     return found

@@ -126,7 +126,7 @@ def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPict
     except (*DECODER_ERRORS, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"can't be decoded ({error})") from error
     if size != (header.width, header.height):
-        raise PictureError("can't be decoded (the headers contradict each other)")
+        raise PictureError("can't be decoded (its headers are inconsistent)")
     return CheckedPicture(hashlib.sha256(data).hexdigest(), f"image/{header.format.lower()}", *size)
 
 

@@ -81,7 +81,7 @@ class Metrics:
         )
         self._recall = Gauge(
             "thumbtune_model_recall_at_1",
-            "Share of test thumbnails whose own title the model in use ranks first, as its run found it.",
+            "Share of test thumbnails for which the model in use ranks the right title first, as measured by its run.",
             ["scope", "run"],
             registry=registry,
         )

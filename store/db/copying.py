@@ -75,15 +75,15 @@ def _copy_table(session: Session, target: Database, table: Table, phase: Phase) 
     total = _count(session, table)
     with target.read() as other:
         last: Key | None = other.execute(_newest_key(other, table)).first()
-        there = _count(other, table)
+        n_copied = _count(other, table)
     before = 0 if last is None else _count(session, table, up_to=last)
-    if there != before:
+    if n_copied != before:
         raise StoreError(
-            f"{target} has {there} rows in {table.name}, which are not the first ones of the store to copy; "
+            f"{target} has {n_copied} rows in {table.name} that are not the first rows of the store to copy; "
             "name an empty store"
         )
     with phase(f"Copying {table.name}", total) as count:
-        count(there)
+        count(n_copied)
         with closing(_batches(session, _select(session, table, after=last))) as batches:
             for batch in batches:
                 with target.write() as writing:

@@ -43,7 +43,7 @@ def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -
 
     Each batch is written to the new place before its rows change, so that every thumbnail can be read at any time.
     Files in the old place are deleted once no row refers to them. Files that the new place already has are not written
-    again if they come from another place, so that a folder that was moved by other means can be taken into use.
+    again if they come from another place, so that a folder that was moved by other means can be put into use.
 
     Args:
         database: an open store.

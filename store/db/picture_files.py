@@ -217,12 +217,12 @@ def expect_pictures(database: Database, given: str, *, read_only: bool = False) 
     """Check that the store's thumbnails are where the user says, and return the store.
 
     The store remembers where they are, so that a command without the setting fails instead of missing them. A store
-    without thumbnails takes the place into use.
+    without thumbnails puts the place into use.
 
     Args:
         database: an open store.
         given: the value of THUMBTUNE_PICTURES.
-        read_only: do not take the place into use.
+        read_only: do not put the place into use.
 
     Raises:
         BadPicturesUrl: the value is invalid, or the thumbnails are elsewhere.

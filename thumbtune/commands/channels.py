@@ -51,7 +51,7 @@ def list_(app: App, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
-    """Add channels to those that 'sync' and 'watch' keep up to date.
+    """Add channels, which 'sync' and 'watch' will then keep up to date.
 
     Name the channels, or a FILE with one channel on each line. A channel that is new to the store costs one quota unit.
     A paused channel is resumed. Exit code 1 means that some channels could not be added; the others were.

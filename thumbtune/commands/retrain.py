@@ -1,4 +1,4 @@
-"""`thumbtune retrain`: sync, train if enough is new, and take the better model into use."""
+"""`thumbtune retrain`: sync, train if enough is new, and put the better model into use."""
 
 from __future__ import annotations
 

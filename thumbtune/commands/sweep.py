@@ -210,7 +210,7 @@ def _report(console: Console, result: SweepResult) -> None:
     if result.in_use:
         console.say(f"run {result.run_id} is in use now{why}")
     else:
-        by_hand = f"to take it into use: thumbtune runs promote {result.run_id}"
+        by_hand = f"to put it into use: thumbtune runs promote {result.run_id}"
         console.say(f"run {result.run_id} is not in use{why}; {by_hand}")
 
 

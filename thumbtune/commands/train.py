@@ -150,7 +150,7 @@ def _beside(result: TrainResult) -> str:
     parts = [f"{split} {own[split]['recall@1']:.3f} against {other[split]['recall@1']:.3f}" for split in other]
     return (
         f"recall@1 against the champion's (run {result.champion_id}) on the same rows: {', '.join(parts)}; "
-        f"to take this one into use: thumbtune runs promote {result.run_id}"
+        f"to put this one into use: thumbtune runs promote {result.run_id}"
     )
 
 
@@ -165,7 +165,7 @@ def outcome(result: TrainResult, champion_id: int | None) -> str:
     why = "" if decision is None else f": {decision.reason}"
     if result.promoted:
         return f"run {run_id} is in use now{why}"
-    by_hand = f"to take run {run_id} into use: thumbtune runs promote {run_id}"
+    by_hand = f"to put run {run_id} into use: thumbtune runs promote {run_id}"
     if decision is not None and not decision.promote:
         stays = "the base model" if champion_id is None else f"run {champion_id}"
         return f"{stays} stays in use{why}; {by_hand}"

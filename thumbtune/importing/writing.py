@@ -181,9 +181,9 @@ class _Import:
         for one, outcome in zip(wanted, found, strict=True):
             known = stored.get(one.id)
             if isinstance(outcome, FailedPicture):
-                self._done.bad.append((one.row.where, f"its picture {outcome.reason}"))
+                self._done.bad.append((one.row.where, f"its thumbnail {outcome.reason}"))
             elif known is not None and known.channel_id != one.channel_id:
-                self._done.bad.append((one.row.where, f"the video {one.id} is another channel's"))
+                self._done.bad.append((one.row.where, f"the video {one.id} belongs to another channel"))
             elif isinstance(outcome, UnchangedPicture) and known is not None and _is_same(known, one):
                 self._done.unchanged += 1
             else:

@@ -1,4 +1,4 @@
-"""Retrain when enough pairs are new, and take the better model into use. Runs on a schedule, so it is cheap when idle.
+"""Retrain when enough pairs are new, and put the better model into use. Runs on a schedule, so it is cheap when idle.
 
 No heavy library is imported until there are pairs to train on.
 """
@@ -176,7 +176,7 @@ def retrain(
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> Retrained:
-    """Train if enough pairs are new, and take the new model into use if it is better than the one in use.
+    """Train if enough pairs are new, and put the new model into use if it is better than the one in use.
 
     Too few new pairs are not an error. The run's end and its promotion are one transaction: if the process is killed,
     the champion is unchanged and the pairs stay new.
@@ -230,7 +230,7 @@ class _TooFewError(Exception):
 
 
 def promote_run(database: Database, run_id: int, reason: str, scope: Scope | None = None) -> Promoted:
-    """Take a run's model into use manually, after checking that it can be loaded.
+    """Put a run's model into use manually, after checking that it can be loaded.
 
     Args:
         database: the store.

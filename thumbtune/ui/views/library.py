@@ -186,6 +186,6 @@ async def upload(request: web.Request) -> web.Response:
     site = request.app[SITE]
     sent = await read_form(request, site.uploads)
     if not sent.uploads:
-        raise web.HTTPBadRequest(text="; ".join(sent.problems) or "there was no picture; choose a file first")
+        raise web.HTTPBadRequest(text="; ".join(sent.problems) or "no picture was sent; choose a file first")
     filters = {name: value for name, value in _filters(_wanted(MultiDict(sent.fields))).items() if value}
     raise web.HTTPSeeOther("/?" + urlencode({"u": sent.uploads[0], **filters}))

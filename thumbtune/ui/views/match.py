@@ -102,7 +102,7 @@ def _keys(sent: Sent, problems: list[str]) -> list[str]:
             continue
         wanted = video_id(text)
         if wanted is None:
-            problems.append(f"{text[:60]!r} is neither a video's id nor its address")
+            problems.append(f"{text[:60]!r} is neither a video's id nor its URL")
         else:
             keys.append(f"v:{wanted}")
     return keys + [f"u:{name}" for name in sent.uploads]
@@ -128,7 +128,7 @@ async def _choose(site: Site, keys: Sequence[str], text: str, channel: str, prob
         elif upload is not None:
             pictures.append(_Picture(key, f"/upload/{key[2:]}", "your picture", upload.content))
         else:
-            problems.append("a picture that was sent is no longer remembered; choose it again")
+            problems.append("an uploaded picture is no longer in memory; choose it again")
     return _Chosen(pictures, titles, problems, one_of(channel, (_ALL, *channels)) or "", channels)
 
 
