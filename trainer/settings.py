@@ -248,22 +248,22 @@ class TrainSettings:
     def without_effect(self) -> list[str]:
         """One sentence for each changed setting that has no effect in combination with the others."""
         default = TrainSettings()
-        told = [
+        sentences = [
             f"--{field.replace('_', '-')} has no effect without --train lora"
             for field in ("lora_rank", "lora_alpha", "lora_targets")
             if self.train != "lora" and getattr(self, field) != getattr(default, field)
         ]
-        told += [
+        sentences += [
             f"--{field.replace('_', '-')} has no effect with --train {self.train}"
             for field in ("epochs", "batch_size", "lr", "temperature", "hard_max_similarity")
             if self.train in CLOSED_FORM and getattr(self, field) != getattr(default, field)
         ]
         closed_form = self.train in CLOSED_FORM
         if not closed_form and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
-            told.append("--hard-max-similarity has no effect without --negatives hard")
+            sentences.append("--hard-max-similarity has no effect without --negatives hard")
         if self.bars == "keep" and self.fit != "crop":
-            told.append(f"--bars keep has no effect with --fit {self.fit}")
-        return told
+            sentences.append(f"--bars keep has no effect with --fit {self.fit}")
+        return sentences
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, for the store."""

@@ -117,7 +117,7 @@ class Metrics:
         self._last_success.labels(channel).set(when.timestamp())
 
     def describe(self, handles: Mapping[str, str | None], models: Sequence[ModelInUse], now: datetime) -> None:
-        """Set the channels' handles, and the models in use; what was said of others before is dropped."""
+        """Set the channels' handles and the models in use; other channels and models are removed."""
         for gauge in (self._channel_info, self._recall, self._age):
             gauge.clear()
         for channel, handle in handles.items():

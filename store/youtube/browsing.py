@@ -1,4 +1,4 @@
-"""What a page shows of the collected videos: pages of a library, one video with its history, failed thumbnails."""
+"""Queries of the page about collected data: the library, a video with its history, failed thumbnails, syncs."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def filtered_ids(session: Session, library_filter: LibraryFilter) -> frozenset[s
 
 
 def video_cards(session: Session, ids: Iterable[str]) -> dict[str, VideoCard]:
-    """Return {id: card} of those of at most a few hundred videos that are in the store."""
+    """Return {id: card} for at most a few hundred ids, without ids that are not in the store."""
     rows = session.execute(select(*_CARD).where(Video.id.in_(list(ids))))
     return {row[0]: VideoCard(*row) for row in rows}
 
@@ -165,7 +165,7 @@ def video_page(session: Session, video_id: str) -> VideoPage:
 
 
 def picture_file(session: Session, sha256: str) -> tuple[bytes, str] | None:
-    """Return a stored thumbnail's bytes and MIME type; None if there is none with this digest."""
+    """Return a stored thumbnail's bytes and MIME type; None if no thumbnail has this digest."""
     mime = session.scalar(select(Picture.mime).where(Picture.sha256 == sha256))
     content = None if mime is None else read_files(session, [sha256]).get(sha256)
     return None if mime is None or content is None else (content, mime)
@@ -185,7 +185,7 @@ def count_kinds(session: Session) -> dict[str, dict[str, int]]:
 
 
 def failures(session: Session, limit: int) -> list[Failure]:
-    """Return the thumbnails that failed, those that are tried next first."""
+    """Return the thumbnails that failed, in the order in which they are tried again."""
     query = (
         select(
             Video.id,

@@ -200,18 +200,18 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
         if not into_folder:
             size = copy(database, place)
             document: dict[str, object] = {"file": str(place), "bytes": size}
-            told = f"{place}: {size:,} bytes"
+            summary = f"{place}: {size:,} bytes"
         else:
             done = backup_into(database, place, keep)
             document = {"folder": str(done.folder), "models": done.models, "deleted": list(map(str, done.deleted))}
-            told = f"{done.folder}: the store and {done.models} models"
+            summary = f"{done.folder}: the store and {done.models} models"
             if done.deleted:
-                told += f"; {len(done.deleted)} older backups deleted"
+                summary += f"; {len(done.deleted)} older backups deleted"
         outside = outside_files(database)
     if as_json:
         app.console.print_json(document)
     else:
-        app.console.say(told)
+        app.console.say(summary)
     if outside:
         app.console.note(f"note: its thumbnails are in {outside} and not in the backup; back them up there")
 

@@ -103,8 +103,8 @@ def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) ->
     """Write a line for each run that failed (on a terminal its beginning), and how often test was looked at."""
     for row in rows:
         if row["error"]:
-            told = f"run {row['run_id']} {row['status']}: {row['error']}"
-            console.say(printable(told, limit=79) if console.on_terminal else told)
+            line = f"run {row['run_id']} {row['status']}: {row['error']}"
+            console.say(printable(line, limit=79) if console.on_terminal else line)
     if console.on_terminal and any(row["error"] for row in rows):
         console.note("'thumbtune runs show ID' shows the whole error; 'thumbtune runs hide ID' hides the run")
     if looked:
@@ -159,12 +159,12 @@ def _others(row: dict[str, Any]) -> str:
     """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
     kept = row["settings"]
-    told = [
+    differing = [
         f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
         if name not in ("model", "title_model", "train", "channels", "device") and kept.get(name, default) != default
     ]
-    return ", ".join([*told, *([f"sweep {row['sweep_id']}"] if row["sweep_id"] else [])])
+    return ", ".join([*differing, *([f"sweep {row['sweep_id']}"] if row["sweep_id"] else [])])
 
 
 def _rounded(value: object) -> object:

@@ -107,9 +107,9 @@ def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as
     with app.open_database() as database:
         from trainer.library import resolve_channels  # noqa: PLC0415
 
-        wanted = resolve_channels(database, channels)
+        channel_ids = resolve_channels(database, channels)
         with database.read() as session:
-            found = thumbnails_with_words(session, words, wanted)
+            found = thumbnails_with_words(session, words, channel_ids)
     shown = found.matching[:k]
     rows = [(video.video_id, video.text, video.title, _url(video.video_id)) for video in shown]
     if rows:

@@ -135,12 +135,12 @@ def _downloaded(name: str) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 (slow to import)
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
-    wanted = [f"*{suffix}" for suffix in (*TABLE_SUFFIXES, *IMAGE_SUFFIXES, ".arrow")]
+    patterns = [f"*{suffix}" for suffix in (*TABLE_SUFFIXES, *IMAGE_SUFFIXES, ".arrow")]
     try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=wanted))
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
     except (HfHubHTTPError, OSError, ValueError) as error:  # ValueError: the hub has no such names
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImportFailed(f"there is no folder {name}, and the dataset can't be downloaded ({told})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImportFailed(f"there is no folder {name}, and the dataset can't be downloaded ({reason})") from error
 
 
 def _of_folder(folder: Path) -> list[Path]:

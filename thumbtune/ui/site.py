@@ -93,14 +93,14 @@ SITE: web.AppKey[Site] = web.AppKey("site", Site)
 
 
 def _templates() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(
+    environment.filters.update(
         plain=plain_title,
         moment=moment,
         number=number,
@@ -109,7 +109,7 @@ def _templates() -> Environment:
         youtube=video_link,
         command_in=command_in,
     )
-    return made
+    return environment
 
 
 _REMEDIES: tuple[tuple[type[StoreError], str, str], ...] = (

@@ -95,13 +95,13 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
         except ray.exceptions.ActorDiedError as error:
             lost = error  # what it has written stays: the next job encodes only what is missing
         except ray.exceptions.RayError as error:
-            raise EncodingFailed(_told(error)) from error
+            raise EncodingFailed(_one_line(error)) from error
         finally:
             ray.kill(job)
     raise EncodingFailed(f"Ray lost the machine of the job {_ATTEMPTS} times; run the command again") from lost
 
 
-def _told(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     """Describe an error of Ray in one line."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]
@@ -156,20 +156,20 @@ class _Job:
         ]
         found = ray.data.from_arrow(blocks)
         n, each = self._workers(ray)
-        told = {"fn_constructor_args": (self._encoding, which)}
+        constructor = {"fn_constructor_args": (self._encoding, which)}
         if tower == "vision":
             cores = {key: value for key, value in each.items() if key != "num_gpus"}
-            found = found.map(_Prepare, concurrency=(1, n["prepare"]), **cores, **told)
-            found = found.map(_Encode, concurrency=n["encode"], **each, **told)
+            found = found.map(_Prepare, concurrency=(1, n["prepare"]), **cores, **constructor)
+            found = found.map(_Encode, concurrency=n["encode"], **each, **constructor)
         else:
-            found = found.map(_EncodeTitles, concurrency=n["encode"], **each, **told)
+            found = found.map(_EncodeTitles, concurrency=n["encode"], **each, **constructor)
         rows: Iterator[Row] = found.iter_rows()
         return rows
 
     def _workers(self, ray: Any) -> tuple[dict[str, int], dict[str, float]]:
         """Return how many workers of each kind to start, and what each takes of the cluster."""
-        here = ray.cluster_resources()
-        cores, gpus = max(1, int(here.get("CPU", 1))), int(here.get("GPU", 0))
+        resources = ray.cluster_resources()
+        cores, gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
         encode = self._actors or (max(1, gpus) if self._encoding.device == "cuda" else max(1, cores // 2))
         prepare = max(1, cores - encode)
         # Together they take no more than there is, however many were asked for: a worker that gets no place waits for

@@ -135,7 +135,7 @@ def _check_module(kind: str, module: Path, shown: str) -> None:
     activation = _settings(module / "config.json").get("activation_function") if kind == "Dense" else None
     if activation is not None and not (isinstance(activation, str) and _ACTIVATION.fullmatch(activation)):
         raise _Refused(
-            f"has a layer with the activation {str(activation)[:80]!r}, which is not part of torch; choose another model"
+            f"has a layer with the activation {str(activation)[:80]!r}, which torch does not have; choose another model"
         )
     if kind not in _WITHOUT_WEIGHTS:
         _require_weights(module, shown, sharded=kind in _TRANSFORMERS)
@@ -157,7 +157,8 @@ def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
         raise _Refused("lacks shards of its weights (model.safetensors.index.json); copy the whole model")
     if module.is_dir() and any(path.suffix in _PICKLES for path in module.iterdir()):
         raise _Refused(
-            f"has only pickled weights, which can run code when loaded ({shown!r} is missing); convert them to safetensors"
+            f"has only pickled weights, which can run code when loaded ({shown!r} is missing); "
+            "convert them to safetensors"
         )
     raise _Refused(f"has no weights in safetensors ({shown!r} is missing); copy or convert the whole model")
 

@@ -64,18 +64,18 @@ def encode_pairs(
         raise NotEnoughPairs("the store has no pairs of these channels; run 'thumbtune sync' first")
     with quiet_libraries():
         inputs: dict[Tower, list[str]] = {"vision": digests, "text": titles}
-        wanted = [
+        to_encode = [
             (features, tower, features.missing(tower, inputs[tower]))
             for features in features_of(database, settings, device)
             for tower in inputs
         ]
-        new = sum(len(batch) for *_, batches in wanted for batch in batches)
+        new = sum(len(batch) for *_, batches in to_encode for batch in batches)
         if new and engine.name == "ray":
             with connected(engine.address) as ray, progress.phase("Encoding on Ray", new) as count:
                 fill_on_ray(ray, Encoding.of(database, settings, device), engine.actors, count)
         elif new:
             with progress.phase("Encoding", new) as count:
-                for features, tower, batches in wanted:
+                for features, tower, batches in to_encode:
                     features.fill(tower, batches, StoredPictures(database), count)
     return Encoded(len(digests), len(titles), new)
 

@@ -351,5 +351,5 @@ def _reason(error: Exception) -> str:
     if ran_out_of_memory(error):
         return "out of memory"
     # For CantSave, quote the system's error: the advice in our message is for a run that is not done yet.
-    told = error.__cause__ or error if isinstance(error, CantSave) else error
-    return " ".join(str(told).split()) or type(told).__name__
+    cause = error.__cause__ or error if isinstance(error, CantSave) else error
+    return " ".join(str(cause).split()) or type(cause).__name__
