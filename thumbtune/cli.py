@@ -114,7 +114,7 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, _db_first(args))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. It is not an error if the reader of its output has gone."""
+        """Run the command. A closed output pipe is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

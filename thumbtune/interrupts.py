@@ -28,7 +28,7 @@ _pipe: list[int] = []
 
 
 def exit_at_once() -> None:
-    """Let both signals exit the process with `STOPPED_EARLY`, while no work could be lost: before it, and after it."""
+    """Make both signals exit the process with `STOPPED_EARLY`, before and after the work, when nothing can be lost."""
     _handle(_exit)
 
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AT_ONCE_S = 2.0
-"""Seconds that the current work may take after a second signal."""
+"""Seconds that the current work may still take after a second signal."""
 
 
 def run_until_stopped(

@@ -48,7 +48,7 @@ Bars = Literal["cut", "keep"]
 BARS: tuple[Bars, ...] = ("cut", "keep")
 STARTS = ("base", "champion")
 MODEL_BESIDE_CHAMPION = "--from champion continues from the model in use; leave out --model, or use --from base"
-"""The error for a model that is named for a run that continues from the champion."""
+"""The error if `--model` is given for a run that continues from the champion."""
 
 LARGEST_SEED = 2_000_000_000
 """The largest seed a user may give. A sweep counts up from it, and must stay within PostgreSQL's `integer`."""
@@ -92,7 +92,7 @@ class Engine:
     Args:
         name: `local` for this process, or `ray`.
         address: the Ray cluster's; see `trainer.cluster.connected`.
-        actors: the number of workers that run a tower; None to use the whole cluster.
+        actors: the number of workers that run the towers; None: by the cluster's size.
     """
 
     name: Literal["local", "ray"] = "local"

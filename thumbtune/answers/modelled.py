@@ -66,7 +66,7 @@ class Nearest:
 
 
 class _Opened:
-    """A model that was opened, and what has been computed with it.
+    """An open model, with cached results.
 
     Args:
         used: the model.

@@ -195,7 +195,7 @@ def remove(ctx: click.Context, channel: str, purge: bool, keep_runs: bool, yes: 
     app = ctx.find_object(App)
     assert app is not None
     if not purge and (yes or keep_runs):
-        # Before there was --purge, the command always deleted: what only makes sense with it still means it.
+        # Before --purge existed, the command always deleted, so options that only make sense with --purge imply it.
         old = "channels remove --yes" if yes else "channels remove --keep-runs"
         note_old_spelling(ctx, old, old.replace("remove", "remove --purge"))
         purge = True

@@ -30,7 +30,7 @@ _OF_SWEEP = ("trial", "seed", "lr", "epochs", "batch_size", "negatives", "temper
 _SHOWN_CHANGES = 20
 _SHOWN_ERRORS = 10
 _REMOVED = "(removed)"
-"""In place of a title of a channel that was removed."""
+"""Shown instead of the title of a video whose channel was removed."""
 
 
 @click.group(invoke_without_command=True)
@@ -100,7 +100,7 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
 
 
 def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) -> None:
-    """Write a line for each run that failed (on a terminal its beginning), and how often test was looked at."""
+    """Write a line for each failed run (cut on a terminal), and how often the test split was scored."""
     for row in rows:
         if row["error"]:
             line = f"run {row['run_id']} {row['status']}: {row['error']}"
@@ -112,7 +112,7 @@ def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) ->
 
 
 def _short_line(row: dict[str, Any], names: dict[str, str]) -> list[object]:
-    """A run's line that fits a terminal of 80 columns."""
+    """Return a run's row of the table for a terminal of 80 columns."""
     base, tuned = row["base_valid_recall_at_1"], row["valid_recall_at_1"]
     low, high = row["valid_recall_at_1_low"], row["valid_recall_at_1_high"]
     interval = "" if low is None else f" ({low:.2f}-{high:.2f})"
@@ -168,7 +168,7 @@ def _others(row: dict[str, Any]) -> str:
 
 
 def _rounded(value: object) -> object:
-    """A number with as many digits as a table's own."""
+    """Format a number with as many digits as in a table."""
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
@@ -224,7 +224,7 @@ def _summarise(
     in_use: Sequence[Sequence[str]],
     wrong: dict[str, list[dict[str, Any]]],
 ) -> None:
-    """Print what most people ask of a run, in at most 15 lines with the one before."""
+    """Print a summary of a run, in at most 15 lines including the line before it."""
     lines: list[tuple[str, object]] = [
         ("status", facts["status"]),
         ("started", facts["started_at"]),

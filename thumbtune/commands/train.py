@@ -89,7 +89,7 @@ def _recipe(ctx: click.Context) -> Mapping[str, Any]:
 
 
 def report(console: Console, result: TrainResult, *, full: bool = False) -> None:
-    """Print what a run's results mean, the results, and where its model is."""
+    """Print a summary of a run's results, the results, and the path of its model."""
     base, tuned, low_high = result.base.table(), result.tuned.table(), result.tuned.intervals()
     held_out = next((split for split in ("test", "valid") if split in tuned), None)
     if held_out is not None:
@@ -108,7 +108,7 @@ def report(console: Console, result: TrainResult, *, full: bool = False) -> None
             split,
             result.examples[split],
             f"{base[split]['recall@1']:.3f}",
-            # The champion may have been trained on these rows: it is scored on those that are held out.
+            # The champion may have been trained on train rows, so it is only scored on held-out splits.
             *([] if beside is None else [f"{beside[split]['recall@1']:.3f}" if split in beside else None]),
             f"{tuned[split]['recall@1']:.3f}",
             f"{low_high[split]['recall@1'][0]:.3f} to {low_high[split]['recall@1'][1]:.3f}",

@@ -124,7 +124,7 @@ def open_source(source: str) -> Source:
         return Source(path.stem, _checked(_Place(path.stem, path.parent, path.parent), [path]))
     if _HUB_NAME.fullmatch(source):
         folder, name = _downloaded(source), source.replace("/", "-")
-        # Its files are links to others beside it, in the hub's cache.
+        # In the hub's cache, the files are links to another folder beside it.
         return Source(name, _checked(_Place(name, folder, folder.parents[1]), _of_folder(folder)))
     raise ImportFailed(
         f"there is no file or folder {source}, and it is not the name of a dataset (OWNER/NAME); check the path"
@@ -164,7 +164,7 @@ def _of_folder(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a source's files are: the source's name, its folder, and the folder that no file may be outside of."""
+    """The location of a source's files: its name, its folder, and the folder that must contain all files."""
 
     name: str
     folder: Path

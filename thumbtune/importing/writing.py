@@ -328,7 +328,7 @@ def _read(one: _Import, known: Any) -> PictureOutcome:
 
 
 def _details(one: _Import, minimum: int, known: Any) -> VideoDetails:
-    """Return the row's details; what the row does not have stays as it is stored."""
+    """Return the row's details; values that the row does not have keep the stored value."""
     given = one.row.duration_s
     kind: Kind = "video"
     duration = duration_from(one.id) if given is None else given

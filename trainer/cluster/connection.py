@@ -43,7 +43,7 @@ def connected(address: str | None) -> Iterator[Any]:
             "a password is on the command line, which Ray shows as the job's entry point; name the store with "
             "THUMBTUNE_DB or THUMBTUNE_DB_FILE instead"
         )
-    # The trainer does not go online by itself: Ray reports its use otherwise.
+    # By default, Ray reports its usage, but the trainer must not go online by itself.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # noqa: PLC0415 (an optional package)

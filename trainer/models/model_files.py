@@ -1,7 +1,7 @@
 """Check the files of a model before a library opens them: they may come from strangers.
 
-A model's folder is data. These checks refuse what would make the libraries run code, unpickle weights, leave the folder
-or ask the hub for another repository, whatever the installed versions of the libraries do themselves.
+These checks refuse everything that would make the libraries run code, unpickle weights, read files outside the folder,
+or request another repository from the hub. They do not rely on checks of the installed libraries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WITH_WEIGHTS = frozenset({"CNN", "Dense", "LSTM", "LayerNorm", "StaticEmbedding
 _TRANSFORMERS = frozenset({"CLIPModel", "Transformer"})
 _ROUTERS = frozenset({"Asym", "Router"})
 _MODULE = re.compile(r"sentence_transformers\.(?:[a-z_]+\.)*([A-Za-z]+)")
-"""The class of a module. `sentence_transformers.SentenceTransformer` is no module: it would load a model in a folder
+"""The class of a module. `sentence_transformers.SentenceTransformer` is not accepted: it would load a model in a folder
 without the settings that refuse pickles."""
 
 _ACTIVATION = re.compile(r"torch\.nn\.(?:modules\.[a-z]+\.)?[A-Za-z0-9]+")
@@ -43,11 +43,11 @@ of `trust_remote_code` and `use_safetensors` have no effect, because `load_model
 _ELSEWHERE = ("cache_dir", "model_name_or_path", "processor_name", "tokenizer_name_or_path")
 _MOST_BYTES = 16 * 2**20
 _MOST_NESTED = 4
-"""Routers in routers."""
+"""The maximum depth of routers in routers."""
 
 
 class _Refused(Exception):
-    """The message completes `FOLDER ...`, and says what to do."""
+    """The model is refused. The message continues the name of the folder, and says what to do."""
 
 
 def check_model_files(folder: Path, option: str, *, name: str | None = None) -> None:
@@ -144,7 +144,7 @@ def _check_module(kind: str, module: Path, shown: str) -> None:
 def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
     """Require `model.safetensors`, or the shards of `model.safetensors.index.json`: the names that are always read.
 
-    sentence-transformers reads `pytorch_model.bin` if a file of that name is missing, whatever else there is.
+    If these files are missing, sentence-transformers reads `pytorch_model.bin`, whatever other files exist.
     """
     if (module / "model.safetensors").is_file():
         return

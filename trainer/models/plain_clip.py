@@ -106,7 +106,7 @@ class PlainClip:
         """Whether the vectors agree with those of the libraries, for pictures and titles that reveal differences."""
         try:
             picture_vectors, title_vectors = self.pictures(_PICTURES), self.titles(_TITLES)
-        except Exception:  # whatever is unusual about the files: the tokenizers library raises no class of its own
+        except Exception:  # the tokenizers library has no error class of its own
             return False
         pictures = [towers.pooled_pictures(towers.prepared_pictures([image])) for image in _PICTURES]
         titles = [towers.pooled_titles(towers.prepared_titles([title])) for title in _TITLES]
@@ -179,7 +179,7 @@ def _size(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _sized(about: Mapping[str, Any], *names: str) -> Any:
-    """A size of the settings: the first CLIPs have one number for it, as transformers' `get_size_dict` knows."""
+    """Return a size from the settings. Early CLIP models have a single number, as in transformers' `get_size_dict`."""
     size = about.get("crop_size" if "height" in names else "size")
     return dict.fromkeys(names, size) if isinstance(size, int) else size
 

@@ -15,7 +15,7 @@ from PIL import ImageFont
 __all__ = ["BOLD", "MISSING", "REGULAR", "Fonts", "clean", "fonts_for", "installed_fonts", "sized"]
 
 MISSING = "\N{WHITE SQUARE}"
-"""Drawn for a character that the chosen font lacks."""
+"""Drawn instead of a character that the chosen font lacks."""
 
 _OURS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 REGULAR = _OURS / "DejaVuSans.ttf"

@@ -187,7 +187,7 @@ def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, aske
     columns = np.concatenate([others, asked])
     cosines = (pictures @ titles[columns].T).astype(np.float64)
     rivals = labels[asked][:, None] != labels[columns][None, :]
-    # The last columns are the rows' own titles. Each is only for its own row, so it is no row's rival.
+    # The last columns are the rows' own titles. Each is only compared with its own row, so it is not a rival.
     rivals[:, len(others) :] = False
     return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
 

@@ -24,11 +24,11 @@ __all__ = ["Encoded", "encode_pairs", "settings_to_use"]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the cache has now for the current pairs.
+    """The state of the cache for the current pairs.
 
     Args:
         thumbnails, titles: the numbers of distinct thumbnails and titles.
-        new: how many vectors were missing, over both towers and the reader.
+        new: the number of vectors that were missing, of both towers and the reader.
     """
 
     thumbnails: int
@@ -45,8 +45,8 @@ def encode_pairs(
 
     Args:
         database: the store, writable.
-        settings: the settings of the run that will use the vectors: model, text model, reader, crop mode, bars,
-            precision, device and channels matter.
+        settings: the settings of the run that will use the vectors. Only model, text model, reader, crop mode, bars,
+            precision, device and channels have an effect.
         engine: where the towers run; None for this process.
         progress: receives the phases.
 
@@ -85,7 +85,7 @@ def settings_to_use(
 ) -> list[TrainSettings]:
     """Return the settings with which a model in use, or a named model, encodes the store's pairs.
 
-    Empty for a run that trained the towers themselves: no vector of its base model is of use to it.
+    Empty for a run that trained the towers, because it can't use vectors of its base model.
 
     Args:
         database: the store.
