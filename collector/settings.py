@@ -65,7 +65,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
 
 def _key_in_file(environment: Mapping[str, str]) -> str:
-    """The key in the file that YOUTUBE_API_KEY_FILE names: a secret of Docker or systemd. Empty if it is not set."""
+    """The key in the file that YOUTUBE_API_KEY_FILE names, such as a secret of Docker or systemd; else empty."""
     name = environment.get("YOUTUBE_API_KEY_FILE", "")
     if not name:
         return ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, TextIO
 
-from thumbtune.interrupts import raise_if_told
+from thumbtune.interrupts import raise_if_received
 from thumbtune.wrapping import terminal_width, wrapped
 
 __all__ = ["Console", "Progress", "printable"]
@@ -129,7 +129,7 @@ class Console:
         with self.progress(description, total) as bar:
 
             def advance(n: int) -> None:
-                raise_if_told()
+                raise_if_received()
                 bar.advance(n)
 
             yield advance
@@ -288,12 +288,14 @@ def _drawn(stream: TextIO, description: str, total: int | None) -> Iterator[Prog
 
             def update(self, *, total: int | None = None, description: str | None = None) -> None:
                 shown = None if description is None else escape(printable(description))
-                counted = {"uncounted": False} if total else {}
-                drawn.update(task, total=total, description=shown, **counted)
+                drawn.update(task, total=total, description=shown)
+                if total:
+                    drawn.update(task, uncounted=False)
 
         yield Bar()
         # Complete the bar at the end: items that were not counted are done too.
         shown = drawn.tasks[0]
         end = shown.completed if shown.total is None else shown.total
-        counted = {} if end else {"uncounted": True}
-        drawn.update(task, total=end or 1, completed=end or 1, **counted)
+        if not end:
+            drawn.update(task, uncounted=True)
+        drawn.update(task, total=end or 1, completed=end or 1)

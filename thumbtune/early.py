@@ -55,7 +55,7 @@ def check_names(
         check_model(base, "'thumbtune train --model'")
     # The name `base` without a run is an error that each command explains itself.
     if model is not None and model.strip() and model != "base" and run is None:
-        check_model(model, "--model", takes="N (run N's model), N:base (what it started from)")
+        check_model(model, "--model", takes="N (run N's model), N:base (run N's base model)")
 
 
 def check_settings(database: Database, settings: TrainSettings, output: Path | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -156,9 +157,7 @@ def test_progress_off_a_terminal_is_a_few_lines_however_much_there_is() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_terminal_breaks_no_word_and_no_quoted_command(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    told = (
-        f"狐 was not measured; run 'thumbtune db check --repair', {'or look at the next word ' * 5}https://{'x' * 130}"
-    )
+    told = f"狐 can't be read; run 'thumbtune db check --repair', {'or see the next word ' * 5}https://{'x' * 130}"
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):
         Console(out=io.StringIO(), err=stream).error(told)
@@ -174,7 +173,7 @@ def test_facts_continue_below_their_beginning(monkeypatch: pytest.MonkeyPatch) -
     Console(out=terminal, err=io.StringIO()).table(("fact", "value"), [("decision", "a reason " * 8), ("n", 5)])
     _, first, second, *_, last = terminal.getvalue().splitlines()
     assert first.startswith("decision  a reason")
-    assert second.startswith(f"{' ' * 10}a reason")
+    assert second.startswith(f"{' ' * 10}reason a reason")
     assert last == "n         5"
 
 
@@ -186,5 +185,4 @@ def test_work_without_items_shows_no_count(total: int | None, fails: bool) -> No
         if fails:
             raise ValueError
     assert "Opening" in stream.getvalue()
-    assert "?" not in stream.getvalue()
-    assert "1/1" not in stream.getvalue()
+    assert not re.search(r"\d/[\d?]", stream.getvalue())

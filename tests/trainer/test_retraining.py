@@ -360,7 +360,7 @@ def test_a_champion_that_is_lost_is_not_replaced(
     assert (done.result.promoted, done.champion_id) == (False, 1)
     assert done.result.decision is not None
     assert "the current model (run 1) can't be loaded, so the two were not compared: " in done.result.decision.reason
-    assert any("the champion, run 1, can't be scored" in text for text in done.result.warnings)
+    assert any("the current model, run 1, can't be scored" in text for text in done.result.warnings)
 
 
 def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
