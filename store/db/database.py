@@ -268,7 +268,7 @@ def _parse(url: str) -> URL:
     except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
         raise BadDatabaseUrl(
             f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME, or name a "
-            "file ending in .db or a folder"
+            "file ending in .db, or a folder ending in /"
         ) from error
     if "@" in (parsed.host or ""):
         raise BadDatabaseUrl("the password in the database URL contains an @; write it as %40")
