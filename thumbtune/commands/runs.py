@@ -57,13 +57,15 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
     assert app is not None
     with app.open_database() as database, database.read() as session:
         rows = list_runs(session, sweep_id, hidden=with_hidden)
+        all_hidden = not rows and bool(list_runs(session, sweep_id, hidden=True))
         looked = count_test_looks(session)
         names = channel_names(session)
     if as_json:
         app.console.print_json({"runs": rows, "test_looks": looked})
         return
     if not rows:
-        app.console.say("there are no runs yet; run 'thumbtune train' first")
+        hidden = "all runs are hidden; 'thumbtune runs --all' lists them"
+        app.console.say(hidden if all_hidden else "there are no runs yet; run 'thumbtune train' first")
         return
     if sweep_id is not None:
         app.console.table(("run", "status", *_OF_SWEEP), [_sweep_line(row) for row in rows])
