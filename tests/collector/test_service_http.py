@@ -18,7 +18,7 @@ from yarl import URL
 from collector.errors import BadSetting, CantListen
 from collector.http import Listen, parse_listen
 from collector.watch import Service
-from collector.watch.loop_lag import KEPT_TICKS, TICK_S, LoopLag
+from collector.watch.metrics import KEPT_TICKS, TICK_S, LoopLag
 from store.db import Database
 from tests.collector.channels import channel, sync_runs
 from tests.collector.watching import Clock, answering, service, values
