@@ -131,8 +131,8 @@ async def test_slow_readers_make_room_when_they_hold_all_connections(
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await slow[0][0].readexactly(LARGE)
         assert len(await slow[2][0].readexactly(LARGE)) == LARGE, "only the one that has read for longest is closed"
-        for _, one in [*slow, (reader, writer)]:
-            one.close()
+        for _, opened in [*slow, (reader, writer)]:
+            opened.close()
 
 
 async def test_so_many_connections_and_no_more(filled: Database) -> None:
