@@ -148,14 +148,13 @@ def test_a_sentence_model_gives_the_vectors_of_the_libraries(sqlite_database: Da
     assert (sum(counted), quick.is_loaded) == (len(texts), False)
 
     library = load_model(model, "cpu", option="--text-model", text_only=True)
-    for number, (name, values) in enumerate(
-        (
-            ("config.json", {"num_attention_heads": 6}),
-            ("config.json", {"num_hidden_layers": 5}),
-            ("config.json", {"layer_norm_eps": None}),
-            ("sentence_bert_config.json", {"max_seq_length": 128}),
-        )
-    ):
+    changes: tuple[tuple[str, dict[str, object]], ...] = (
+        ("config.json", {"num_attention_heads": 6}),
+        ("config.json", {"num_hidden_layers": 5}),
+        ("config.json", {"layer_norm_eps": None}),
+        ("sentence_bert_config.json", {"max_seq_length": 128}),
+    )
+    for number, (name, values) in enumerate(changes):
         other = PlainBert.at(linked(Path(model), tmp_path / str(number), name, values))
         assert other is not None
         assert not other.agrees(library)
