@@ -22,6 +22,8 @@ from bench.results import Result, Target, add_json_option, say, show
 from store.db import open_database
 from tests.trainer.tiny import draw, fill
 from thumbtune.demo.session import ENCODER
+from trainer.models.reader import _place
+from trainer.settings import DEFAULT_TEXT_MODEL, READER
 
 TITLES = ("a red circle at sea", "a navy bar at night", "zebra")
 RECIPE = "import sys; from sentence_transformers import SentenceTransformer as S; S(sys.argv[1]).encode(['a red cat'])"
@@ -57,12 +59,13 @@ def measure(name: str, model: Path, folder: Path, repeats: int) -> list[Result]:
     queries = {"search": [*thumbtune, "search", "a red cat"], "match": [*thumbtune, "match", str(cover), *TITLES]}
     say(f"{name}: training")
     processor_seconds(train, environment)
-    results, recipe = [], [processor_seconds([sys.executable, "-c", RECIPE, str(model)], environment)]
+    of_recipe = [sys.executable, "-c", RECIPE, _place(DEFAULT_TEXT_MODEL) if name == READER else str(model)]
+    results, recipe = [], [processor_seconds(of_recipe, environment)]
     for query, command in queries.items():
         first = processor_seconds(command, environment)
         spent = []
         for _ in range(repeats):
-            recipe.append(processor_seconds([sys.executable, "-c", RECIPE, str(model)], environment))
+            recipe.append(processor_seconds(of_recipe, environment))
             spent.append(processor_seconds(command, environment))
         results.append(
             Result(
@@ -90,7 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        models = {"demo encoder": ENCODER}
+        models = {"demo encoder": ENCODER, READER: Path(READER)}
         models |= {size: model_folder(size, arguments.models or folder) for size in arguments.sizes}
         results = [row for name, model in models.items() for row in measure(name, model, folder, arguments.repeats)]
     environment = dict(os.environ)

@@ -1,8 +1,9 @@
-"""A CLIP's towers without the model libraries: the same vectors as theirs, only where that was seen, and no imports."""
+"""CLIP and BERT without the model libraries: the same vectors as theirs, only where that was seen, and no imports."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,14 @@ from store.db import Database
 from tests.trainer.tiny import fill, load_encoder
 from thumbtune.demo.session import ENCODER
 from trainer.data import StoredPictures
-from trainer.models import Features, open_model
+from trainer.models import Features, TitleModel, open_model
+from trainer.models.loading import load_model
+from trainer.models.plain_bert import PlainBert
 from trainer.models.plain_clip import PlainClip
+from trainer.models.reader import _place
 from trainer.models.towers import Towers
 from trainer.quiet import quiet_libraries
+from trainer.settings import DEFAULT_TEXT_MODEL, READER
 
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
 TITLES = ["red circle 3", "A fox, 3 Füchse & 狐's  DEN", "https://example.com/a.png", "", "many words " * 60]
@@ -123,13 +128,50 @@ print(sorted(heavy))
 """
 
 
+def linked(model: Path, folder: Path, name: str, values: dict[str, object]) -> Path:
+    """A copy of a model by links, with changed values in one of its JSON files."""
+    shutil.copytree(model, folder, copy_function=os.symlink)
+    about = json.loads((folder / name).read_text())
+    (folder / name).unlink()
+    (folder / name).write_text(json.dumps({**about, **values}))
+    return folder
+
+
+def test_a_sentence_model_gives_the_vectors_of_the_libraries(sqlite_database: Database, tmp_path: Path) -> None:
+    model, texts = _place(DEFAULT_TEXT_MODEL), [*TITLES, "many words " * 300, "ﬁne\u0130 \x00"]
+    slow = TitleModel(sqlite_database, model, "cpu")
+    assert slow.width == 384
+    expected = slow.vectors(texts, lambda _n: None)
+    counted: list[int] = []
+    quick = TitleModel(sqlite_database, model, "cpu")
+    np.testing.assert_allclose(quick.vectors(texts, counted.append, keep=False), expected, atol=1e-5)
+    assert (sum(counted), quick.is_loaded) == (len(texts), False)
+
+    library = load_model(model, "cpu", option="--text-model", text_only=True)
+    changes: tuple[tuple[str, dict[str, object]], ...] = (
+        ("config.json", {"num_attention_heads": 6}),
+        ("config.json", {"num_hidden_layers": 5}),
+        ("config.json", {"layer_norm_eps": None}),
+        ("sentence_bert_config.json", {"max_seq_length": 128}),
+    )
+    for number, (name, values) in enumerate(changes):
+        other = PlainBert.at(linked(Path(model), tmp_path / str(number), name, values))
+        assert other is not None
+        assert not other.agrees(library)
+    assert PlainBert.at(tmp_path) is None
+    assert PlainBert.at(linked(Path(model), tmp_path / "other", "config.json", {"hidden_act": "relu"})) is None
+
+
 @pytest.mark.processes
-def test_a_second_search_imports_no_model_library(migrated_sqlite_url: str, tiny_clip: Path) -> None:
+@pytest.mark.parametrize("name", ["clip", READER])
+def test_a_second_search_imports_no_model_library(migrated_sqlite_url: str, tiny_clip: Path, name: str) -> None:
     from store.db import open_database  # noqa: PLC0415
+
+    model = name if name == READER else str(tiny_clip)
 
     with open_database(migrated_sqlite_url) as database:
         fill(database, 6)
-    command = [sys.executable, "-c", QUERY, migrated_sqlite_url, str(tiny_clip)]
+    command = [sys.executable, "-c", QUERY, migrated_sqlite_url, model]
     told = [subprocess.run(command, capture_output=True, check=True, text=True).stdout for _ in range(2)]
     assert "sentence_transformers" in told[0]
     assert told[1] == "[]\n"

@@ -15,12 +15,14 @@ from store.tables import Picture, Video
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import fill
 from tests.trainer.training import artifact, ranks, settings, train_in_use, vectors
+from trainer.data import select_pairs
 from trainer.errors import BadSetting, NotAClip, RunUnusable
 from trainer.fitting.beside_reader import WEIGHTS
 from trainer.library import load_library, search, searchable, text_vector
 from trainer.models.encoder import Embedder
 from trainer.models.reader import ReaderModel
 from trainer.runs.in_use import open_in_use
+from trainer.runs.readable import find_unread_words
 from trainer.runs.recorded import embedder_of, evaluate, export_model, model_embedder
 from trainer.runs.training import train
 from trainer.settings import READER, TrainSettings
@@ -134,6 +136,32 @@ def test_on_pictures_without_words_the_model_decides_as_if_it_were_alone(picture
     assert hits(pictures, beside.run_id, "tuned") == hits(pictures, alone.run_id, "tuned")
     assert beside.reader is not None
     assert beside.reader.table()["train"]["recall@1"] == 0
+    assert [text for text in beside.warnings if "40 of 40 thumbnails" in text]
+    assert not [text for text in alone.warnings if "thumbnails" in text]
+
+
+@pytest.mark.parametrize(
+    ("titles", "told"),
+    [
+        (["Café life in New York, part 2", "Ten more cats"], None),
+        (["狐狸的冒险", "东京塔 Tokyo"], None),
+        (["プログラミング講座", "狐の冒険とラーメン"], "scripts"),
+        (["مغامرة الثعلب", "رحلة البحر 3"], "scripts"),
+        (["Çılgın köpek ve güneş", "Yağmurlu bir gün"], "accents"),
+        (["12 + 7", "!!!"], None),
+    ],
+)
+def test_letters_that_the_ocr_does_not_know_are_told_by_the_titles(
+    sqlite_database: Database, titles: list[str], told: str | None
+) -> None:
+    with sqlite_database.write() as session:
+        add_channel(session)
+        for day, title in enumerate(titles):
+            add_video(session, f"v{day}", day=day, title=title, picture=poster(title[:day]))
+    chosen = select_pairs(sqlite_database)
+    found = find_unread_words(sqlite_database, chosen, TrainSettings(model=READER))
+    assert len(found) == (told is not None)
+    assert all(str(told) in text for text in found)
 
 
 @pytest.mark.parametrize("what", ["cca", "ridge"])

@@ -56,11 +56,13 @@ def demo(
         other = "--dir" if folder else "--json" if as_json else "--ui"
         raise click.UsageError(f"--serve and {other} exclude each other; give one of them.")
     from thumbtune.demo.channel import drawn_channel  # noqa: PLC0415
-    from thumbtune.demo.session import Session, hold_back, new_folder, tell, training_options  # noqa: PLC0415
+    from thumbtune.demo.session import DRAWN, Session, hold_back, new_folder, tell, training_options  # noqa: PLC0415
     from thumbtune.standin.folder import load_folder  # noqa: PLC0415
     from thumbtune.standin.server import StandIn  # noqa: PLC0415
 
     catalogue = load_folder(channel_dir) if channel_dir else drawn_channel()
+    if channel_dir and training_options(channel_dir) == DRAWN:
+        app.console.note("note: the words on the thumbnails are not read; run pip install 'thumbtune[reader]'")
     if serve:
         with StandIn(catalogue, port=port) as server:
             _serve(app, server, catalogue.handle, training_options(channel_dir))

@@ -47,7 +47,7 @@ def train(
     keeps only the tensors that it trained; --output writes the whole model to a folder that SentenceTransformer(DIR)
     loads.
 
-    By default, a linear map from titles to thumbnails is fitted in closed form, which takes milliseconds; --recipe
+    By default, both projections are fitted in closed form, which takes a second for some hundred pairs; --recipe
     trains as published. The first trained model that is better than its base model on held-out pairs becomes the
     current model, which 'search' and 'match' use. Later, 'thumbtune retrain' and 'thumbtune runs promote' change it.
     """

@@ -179,9 +179,10 @@ def require_trainable(selection: Selection) -> list[str]:
     total = len(selection.examples)
     if len({example.group_id for example in train}) < 2:
         if len(train) >= 2:
-            same = "titles" if len({normalised(row.title) for row in train}) == 1 else "titles or thumbnails"
+            equal = len({normalised(row.title) for row in train}) == 1
+            same = "equal titles" if equal else "equal or almost equal titles or thumbnails"
             raise NotEnoughPairs(
-                f"all {len(train)} training pairs have equal {same}, so they can't be distinguished; "
+                f"all {len(train)} training pairs have {same}, so they can't be distinguished; "
                 "sync more videos, or another channel"
             )
         raise NotEnoughPairs(

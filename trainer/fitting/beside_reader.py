@@ -100,7 +100,7 @@ class WithReaderLearner:
     """
 
     def __init__(self, learner: HeadsLearner, read: Pooled, heads: Heads) -> None:
-        self.total, self.trainable = learner.total + 2, learner.trainable + 2
+        self.total, self.trainable, self.chooses = learner.total + 2, learner.trainable + 2, learner.chooses
         self._learner, self._read, self._heads = learner, read, heads
         self._weights = Weights(0.5, 0.5, 1.0)
 

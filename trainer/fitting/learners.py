@@ -101,6 +101,8 @@ class Learner(Protocol):
     """Number of parameters of the whole model."""
     trainable: int
     """Number of parameters that are trained."""
+    chooses: bool
+    """Whether `settle` chooses anything."""
 
     def settle(self, rows: Triplets) -> dict[str, float | None]:
         """Choose what the settings leave open. Return {name: value} of what was chosen."""
@@ -144,7 +146,7 @@ class HeadsLearner:
         self.total = sum(sizes.values())
         self.trainable = sum(sizes[name] for name in names)
         self.pooled, self.settings, self.fitter = pooled, settings, Fitter(heads, names, settings, model.device)
-        self.settled = self.fitter
+        self.settled, self.chooses = self.fitter, not settings.steps_are_given()
         self.device = model.device
         self._model, self._names, self._groups, self._heads = model, names, groups, heads
 
@@ -154,7 +156,7 @@ class HeadsLearner:
         if self.settings.train not in CLOSED_FORM:
             # To choose epochs again for each fold would take minutes. A closed form's strength takes milliseconds.
             self.fitter = self.settled
-        return {} if self.settings.steps_are_given() else self.settled.chosen()
+        return self.settled.chosen() if self.chooses else {}
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train."""

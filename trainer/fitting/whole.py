@@ -37,7 +37,7 @@ class WholeLearner:
     def __init__(
         self, encoder: Encoder, changed: Mapping[str, Tensor], source: PictureSource, settings: TrainSettings
     ) -> None:
-        self._encoder, self._source, self._settings = encoder, source, settings
+        self._encoder, self._source, self._settings, self.chooses = encoder, source, settings, False
         # Adapters start with random weights, which must not depend on previous random numbers.
         set_seed(settings.seed)
         self._adapters: Adapters | None = None

@@ -18,6 +18,7 @@ from trainer.models.encoder import Encoder, Vectors, framed_source, load_clip, t
 from trainer.models.families import named_parameters
 from trainer.models.fingerprints import fingerprint, fingerprints
 from trainer.models.hub_names import cached_folder
+from trainer.models.plain_bert import PlainBert
 from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
 from trainer.models.titles import language_of, text_limit, token_counts
@@ -228,24 +229,16 @@ class LazyModel:
             return None
         if (self.device, precision) != ("cpu", "fp32") or not 0 < n <= BATCH:
             return None
-        with self._database.read() as session:
-            row = read_known_model(session, _plain_key(files))
         folder = files_folder(self.name)
-        return PlainClip.at(folder) if folder is not None and row is not None and row.facts.get("agrees") else None
+        return PlainClip.at(folder) if folder is not None and _agreed(self._database, files) else None
 
     def _compare_with_plain(self, model: SentenceTransformer) -> None:
         """Compare the vectors of `PlainClip` with those of the libraries, once for each digest of the files."""
         files, folder = self._files(), files_folder(self.name)
-        if self.device != "cpu" or self._changed is not None or self._text_model is not None:
+        if self.device != "cpu" or self._changed is not None or self._text_model is not None or folder is None:
             return
-        if self._database.unwritable or not files or not folder:
-            return
-        with self._database.read() as session:
-            if read_known_model(session, _plain_key(files)) is not None:
-                return
         plain = PlainClip.at(folder)
-        agrees = plain is not None and plain.agrees(Towers(model, "cpu"))
-        _remember(self._database, _plain_key(files), ModelFacts("", {"agrees": agrees}, None))
+        _compare_once(self._database, files, lambda: plain is not None and plain.agrees(Towers(model, "cpu")))
 
     def _load(self) -> tuple[Encoder, Facts]:
         if self._loaded is None:
@@ -295,18 +288,40 @@ class TitleModel:
         return self._known[0]
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._loaded is not None
+
+    @property
     def width(self) -> int:
         """Number of dimensions of a vector. Raises the same errors as `fingerprint`."""
         return self._known[1]
 
-    def vectors(self, titles: list[str], count: Callable[[int], None]) -> Any:
+    def vectors(self, titles: list[str], count: Callable[[int], None], *, keep: bool = True) -> Any:
         """Embed titles: (n, d) float32 of length 1.
+
+        Args:
+            titles: the titles.
+            count: receives the number of embedded titles.
+            keep: whether the vectors will be cached. If not, `PlainBert` may compute a few of them, which differ by
+                rounding.
 
         Raises:
             ModelUnavailable: the model can't be loaded.
             DamagedModel: the model's files have changed since its fingerprint was read.
         """
-        return title_vectors(self._load(), titles, count)
+        plain = None if keep or self._loaded is not None or len(titles) > BATCH else self._plain()
+        if plain is None:
+            return title_vectors(self._load(), titles, count)
+        count(len(titles))
+        return plain.vectors(titles)
+
+    def _plain(self) -> PlainBert | None:
+        """The model as a `PlainBert`, if its vectors agree with those of the libraries; else None."""
+        files, folder = self._files(), files_folder(self.name)
+        if self._device != "cpu" or files is None or folder is None:
+            return None
+        return PlainBert.at(folder) if _agreed(self._database, files) else None
 
     @cached_property
     def _known(self) -> tuple[str, int]:
@@ -326,7 +341,12 @@ class TitleModel:
     def _read(self) -> SentenceTransformer:
         from trainer.models.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
 
-        return load_model(self.name, self._device, option=self._option, text_only=True)
+        model = load_model(self.name, self._device, option=self._option, text_only=True)
+        folder = files_folder(self.name)
+        if self._device == "cpu" and folder is not None:
+            plain = PlainBert.at(folder)
+            _compare_once(self._database, self._files(), lambda: plain is not None and plain.agrees(model))
+        return model
 
     def _load(self) -> SentenceTransformer:
         known, _width = self._known
@@ -345,6 +365,23 @@ class TitleModel:
 
 def _plain_key(files: str) -> str:
     return hashlib.sha256(f"{files} plain".encode()).hexdigest()
+
+
+def _agreed(database: Database, files: str) -> bool:
+    """Whether the plain model and the libraries gave the same vectors for these files. False if not compared yet."""
+    with database.read() as session:
+        row = read_known_model(session, _plain_key(files))
+    return row is not None and bool(row.facts.get("agrees"))
+
+
+def _compare_once(database: Database, files: str | None, agrees: Callable[[], bool]) -> None:
+    """Save the result of a comparison with the libraries, once for each digest of the files."""
+    if database.unwritable or files is None:
+        return
+    with database.read() as session:
+        if read_known_model(session, _plain_key(files)) is not None:
+            return
+    _remember(database, _plain_key(files), ModelFacts("", {"agrees": agrees()}, None))
 
 
 def _remember(database: Database, files: str, facts: ModelFacts) -> None:

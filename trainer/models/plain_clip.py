@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn.functional import conv2d, gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import conv2d, gelu
 
 from trainer.models.encoder import as_text
+from trainer.models.plain_layers import Weights, attended, few_threads, linear_layer, normed, same
 from trainer.models.towers import Towers
 
 __all__ = ["PlainClip"]
@@ -79,19 +79,19 @@ class PlainClip:
         about = self._tower("vision")
         size = int(about["patch_size"])
         picture_vectors = torch.stack([self._prepared(image) for image in images])
-        with self._weights("vision_model") as weights, torch.no_grad():
+        with self._weights("vision_model") as weights, torch.no_grad(), few_threads(about):
             patches = conv2d(picture_vectors, weights("embeddings.patch_embedding.weight"), stride=size).flatten(2).mT
             first = weights("embeddings.class_embedding").expand(len(images), 1, -1)
             x = torch.cat([first, patches], dim=1) + weights("embeddings.position_embedding.weight")
-            x = _normed(x, weights, "pre_layrnorm", about)
+            x = normed(x, weights, "pre_layrnorm", about)
             x = _layers(x, weights, about, causal=False)
-            return _float32(_normed(x[:, 0], weights, "post_layernorm", about))
+            return _float32(normed(x[:, 0], weights, "post_layernorm", about))
 
     def titles(self, titles: Sequence[str]) -> Vectors:
         """Run the text tower on titles: (n, width) float32, before the projection. Raises the errors of `pictures`."""
         about = self._tower("text")
         parts = [self._tokens(as_text(title)) for title in titles]
-        with self._weights("text_model") as weights, torch.no_grad():
+        with self._weights("text_model") as weights, torch.no_grad(), few_threads(about):
             # One title at a time, so that padding and its mask are not needed.
             return np.concatenate([_float32(self._text(tokens, weights, about)) for tokens in parts])
 
@@ -110,13 +110,13 @@ class PlainClip:
             return False
         pictures = [towers.pooled_pictures(towers.prepared_pictures([image])) for image in _PICTURES]
         titles = [towers.pooled_titles(towers.prepared_titles([title])) for title in _TITLES]
-        return _same(picture_vectors, np.concatenate(pictures)) and _same(title_vectors, np.concatenate(titles))
+        return same(picture_vectors, np.concatenate(pictures)) and same(title_vectors, np.concatenate(titles))
 
-    def _text(self, tokens: list[int], weights: _Weights, about: Mapping[str, Any]) -> Tensor:
+    def _text(self, tokens: list[int], weights: Weights, about: Mapping[str, Any]) -> Tensor:
         numbers = torch.tensor(tokens)
         x = weights("embeddings.token_embedding.weight")[numbers]
         x = (x + weights("embeddings.position_embedding.weight")[: len(tokens)])[None]
-        x = _normed(_layers(x, weights, about, causal=True), weights, "final_layer_norm", about)
+        x = normed(_layers(x, weights, about, causal=True), weights, "final_layer_norm", about)
         end = int(about.get("eos_token_id", _LEGACY_END))
         return x[:, int(numbers.argmax()) if end == _LEGACY_END else tokens.index(end)]
 
@@ -125,8 +125,8 @@ class PlainClip:
         known = {"vision": _VISION, "text": _TEXT}[name]
         return {**known, **self.config[f"{name}_config"]}
 
-    def _weights(self, tower: str) -> _Weights:
-        return _Weights(self.folder / "model.safetensors", tower)
+    def _weights(self, tower: str) -> Weights:
+        return Weights(self.folder / "model.safetensors", f"{tower}.")
 
     def token_counts(self, titles: Sequence[str]) -> list[int]:
         """Return the number of tokens of each title before truncation. Raises the errors of `pictures`."""
@@ -195,55 +195,20 @@ def _preprocessing(folder: Path) -> Mapping[str, Any]:
     raise ValueError("the folder has no preprocessing settings")
 
 
-class _Weights:
-    """A tower's tensors. Each is read from the file when it is used."""
-
-    def __init__(self, path: Path, tower: str) -> None:
-        self._file: Any = safe_open(str(path), "pt")
-        self._tower = tower
-
-    def __enter__(self) -> _Weights:
-        self._open = self._file.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
-
-    def __call__(self, name: str) -> Tensor:
-        tensor: Tensor = self._open.get_tensor(f"{self._tower}.{name}")
-        return tensor.float()
-
-
-def _layers(x: Tensor, weights: _Weights, about: Mapping[str, Any], *, causal: bool) -> Tensor:
+def _layers(x: Tensor, weights: Weights, about: Mapping[str, Any], *, causal: bool) -> Tensor:
     """Apply the transformer's blocks to (n, length, width)."""
     act = _ACTIVATIONS[about["hidden_act"]]
     for number in range(int(about["num_hidden_layers"])):
         at = f"encoder.layers.{number}"
-        y = _normed(x, weights, f"{at}.layer_norm1", about)
-        heads = int(about["num_attention_heads"])
-        query, key, value = (
-            _linear(y, weights, f"{at}.self_attn.{part}_proj").reshape(*x.shape[:2], heads, -1).transpose(1, 2)
-            for part in "qkv"
-        )
-        y = scaled_dot_product_attention(query, key, value, is_causal=causal).transpose(1, 2).flatten(-2)
-        x = x + _linear(y, weights, f"{at}.self_attn.out_proj")
-        y = _normed(x, weights, f"{at}.layer_norm2", about)
-        x = x + _linear(act(_linear(y, weights, f"{at}.mlp.fc1")), weights, f"{at}.mlp.fc2")
+        y = normed(x, weights, f"{at}.layer_norm1", about)
+        query, key, value = (f"{at}.self_attn.{part}_proj" for part in "qkv")
+        y = attended(y, weights, (query, key, value), int(about["num_attention_heads"]), causal=causal)
+        x = x + linear_layer(y, weights, f"{at}.self_attn.out_proj")
+        y = normed(x, weights, f"{at}.layer_norm2", about)
+        x = x + linear_layer(act(linear_layer(y, weights, f"{at}.mlp.fc1")), weights, f"{at}.mlp.fc2")
     return x
-
-
-def _linear(x: Tensor, weights: _Weights, name: str) -> Tensor:
-    return linear(x, weights(f"{name}.weight"), weights(f"{name}.bias"))
-
-
-def _normed(x: Tensor, weights: _Weights, name: str, about: Mapping[str, Any]) -> Tensor:
-    return layer_norm(x, x.shape[-1:], weights(f"{name}.weight"), weights(f"{name}.bias"), about["layer_norm_eps"])
 
 
 def _float32(x: Tensor) -> Vectors:
     found: Vectors = x.numpy()
     return found
-
-
-def _same(one: Vectors, other: Vectors) -> bool:
-    return one.shape == other.shape and bool(np.abs(one - other).max() <= 1e-4 * max(1.0, float(np.abs(other).max())))

@@ -131,7 +131,7 @@ class ReaderModel(LazyModel):
     ) -> Iterator[Vectors]:
         """Read thumbnails and embed their words, always in fp32. Yields (n, d) float32 of length 1 for each batch."""
         for batch in batches(digests, BATCH):
-            yield self.pooled(self.prepared(batch, source, keep=keep), precision)
+            yield self._of_words(self.prepared(batch, source, keep=keep), keep=keep)
 
     def prepared(self, digests: Sequence[str], source: PictureSource, *, keep: bool = True) -> list[str]:
         """Read the words on thumbnails, and keep them in the store if `keep`."""
@@ -140,10 +140,13 @@ class ReaderModel(LazyModel):
 
     def pooled(self, prepared: list[str], precision: str) -> Vectors:
         """Embed the words on thumbnails, always in fp32: (n, d) float32 of length 1."""
+        return self._of_words(prepared, keep=True)
+
+    def _of_words(self, prepared: list[str], *, keep: bool) -> Vectors:
         vectors = np.zeros((len(prepared), self._texts.width + 1), np.float32)
         worded = [row for row, words in enumerate(prepared) if words]
         if worded:
-            vectors[worded, :-1] = self._texts.vectors([prepared[row] for row in worded], uncounted)
+            vectors[worded, :-1] = self._texts.vectors([prepared[row] for row in worded], uncounted, keep=keep)
         vectors[[row for row, words in enumerate(prepared) if not words], -1] = 1
         return vectors
 
@@ -153,7 +156,7 @@ class ReaderModel(LazyModel):
     def encoded_titles(self, titles: Sequence[str], precision: str, *, keep: bool) -> Iterator[Vectors]:
         """Embed titles, always in fp32. Yields (n, d) float32 of length 1 for each batch."""
         for batch in batches(titles, BATCH):
-            yield np.pad(self._texts.vectors(list(batch), uncounted), ((0, 0), (0, 1)))
+            yield np.pad(self._texts.vectors(list(batch), uncounted, keep=keep), ((0, 0), (0, 1)))
 
 
 def _place(text_model: str) -> str:

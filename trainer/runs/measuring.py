@@ -20,7 +20,7 @@ from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
 
-__all__ = ["After", "Before", "measure_after", "measure_before"]
+__all__ = ["After", "Before", "measure_after", "measure_before", "warn_if_worse"]
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def measure_after(run: Run, learner: Learner, prepared: Prepared, before: Before
     with run.timed("evaluate"):
         tuned = learner.score(before.rows, run.progress)
         require_apart(before.base, tuned)
-        _warn_if_worse(run, before.base, tuned)
         reader = learner.score_reader(before.rows) if isinstance(learner, WithReaderLearner) else None
     return After(tuned, reader, _count_look(run, prepared.snapshot_id, tuned))
 
 
-def _warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
+def warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
+    """Warn if the trained model is worse on the valid split than the base model."""
     before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
     if before is not None and after is not None and after < before:
         run.warn(

@@ -39,10 +39,10 @@ from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs.contest import Measured, compare_with_use
 from trainer.runs.learning import goes_on, open_learner
-from trainer.runs.measuring import After, Before, measure_after, measure_before
+from trainer.runs.measuring import After, Before, measure_after, measure_before, warn_if_worse
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
 from trainer.runs.promotion import Decision, by_hand
-from trainer.runs.readable import find_unread
+from trainer.runs.readable import find_unread, find_unread_words
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.scoring import Scores
 from trainer.settings import CHOSEN, CLOSED_FORM, TrainSettings, with_chosen
@@ -179,6 +179,9 @@ def _train(
     after = measure_after(run, learner, prepared, before)
     _record(run, before, after)
     decision = _decide(run, learner, chosen, before, after) if before.in_use is None or compete else None
+    if decision is None or not decision.promote:
+        # A small valid split says less than the folds that found the model better.
+        warn_if_worse(run, before.base, after.tuned)
     promoted = _end(run, before.in_use, decision)
     if output is not None:
         # Written last, so that the run keeps its trained tensors if the folder can't be written.
@@ -238,6 +241,9 @@ def _learn(
     with run.timed("load"):
         learner = open_learner(run, model, chosen, prepared, before.in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
+        if run.settings.reads():
+            for text in find_unread_words(run.database, chosen, run.settings):
+                run.warn(text)
     with run.timed("fit"):
         return learner, _fit(run, learner, prepared)
 
@@ -256,9 +262,10 @@ def _decide(run: Run, learner: Learner, chosen: Selection, before: Before, after
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> list[Step]:
     rows = triplets(prepared.rows, mined=run.settings.negatives != "none")
-    with run.progress.phase("Choosing settings on held-out folds"):
-        chosen = learner.settle(rows)
-    if chosen:
+    chosen: dict[str, float | None] = {}
+    if learner.chooses:
+        with run.progress.phase("Choosing settings on held-out folds"):
+            chosen = learner.settle(rows)
         run.note(settings={**run.settings.as_dict(), CHOSEN: chosen})
     settings = with_chosen(run.settings, chosen)
     per_epoch = -(-len(rows.titles) // settings.batch_size)
