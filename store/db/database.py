@@ -91,8 +91,11 @@ class Database:
             # PostgreSQL's default shows each statement the latest commits; SQLite keeps one state for the transaction.
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
         session = Session(engine, expire_on_commit=False, info={_READS: self.engine})
-        with self.unchanged(), mapped_errors(self.url), session:
-            yield session
+        with self.unchanged(), mapped_errors(self.url):
+            try:
+                yield session
+            finally:
+                _close(session)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -224,6 +227,15 @@ class Database:
 
     def __str__(self) -> str:
         return shown_url(self.url.render_as_string(hide_password=True))
+
+
+def _close(session: Session) -> None:
+    """Close a session that only read. If its rollback loses the connection, nothing is lost."""
+    try:
+        session.close()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
 
 
 def _until_not_lost(call: Callable[[], T], leave: Callable[[], object] = lambda: None) -> T:
