@@ -29,7 +29,7 @@ from store.db.new_file import make_file
 from store.db.read_only import mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.tables import PicturePlace
-from store.urls import shown_url
+from store.urls import shown_message, shown_url
 
 __all__ = [
     "Database",
@@ -533,7 +533,7 @@ _POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
 def _mapped(error: BaseException | None, url: URL) -> StoreError:
     text = str(error)
     where = shown_url(url.render_as_string(hide_password=True))
-    first_line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
+    first_line = shown_message(next((line.strip() for line in text.splitlines() if line.strip()), "no message"))
     if url.get_backend_name() == "sqlite":
         described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
         for needle, kind, advice in _SQLITE_ERRORS:
