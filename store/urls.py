@@ -1,4 +1,4 @@
-"""URLs as messages and logs may show them: without passwords."""
+"""Remove passwords from URLs before they are shown in messages and logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = frozenset(
         "user",
     }
 )
-"""Query parameters whose values are shown. Those of others are not: a misspelled `password` is still a password, and
+"""Query parameters whose values are shown. All other values are hidden: a misspelled `password` is still a password, and
 `options` may set one."""
 _PLAIN = re.compile(r"[\w.,/-]*")
 """Values that are shown: without separators, after which a password may follow."""

@@ -1,7 +1,7 @@
 """Serves an application within bounds on connections and slow clients.
 
-aiohttp bounds heads and bodies by size, but waits for either without end: as many half-open connections as the process
-may have files would stop the whole service.
+aiohttp limits the size of heads and bodies, but waits for them without a time limit. Half-open connections could use up
+all file descriptors of the process.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Listen:
 
     @property
     def is_any(self) -> bool:
-        """Whether the address stands for all of the machine's addresses."""
+        """Whether the address means all addresses of the machine."""
         try:
             return ipaddress.ip_address(self.host).is_unspecified
         except ValueError:
@@ -82,15 +82,15 @@ def parse_listen(text: str) -> Listen:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take.
+    """The limits for clients.
 
     Attributes:
-        connections: the most open connections of all clients together. A further one takes the place of the one that
-            has sent no request for longest; if there is none, of the one that has been reading its response for
-            longest. If all wait for their responses, the further one is closed at once.
+        connections: the most open connections of all clients together. A new connection replaces the connection that
+            has sent no request for longest, or else the one that has been reading its response for longest. If all
+            connections wait for their responses, the new one is closed at once.
         head_s: seconds from the start of a connection, or the end of the last response, to the end of the next
             request's head.
-        stalled_s: seconds in which a client has to take some bytes of the response, as long as there are any.
+        stalled_s: seconds in which a client must read at least some bytes of a response that is being sent.
     """
 
     connections: int = 256
@@ -99,10 +99,10 @@ class Limits:
 
 
 class _Connections:
-    """Makes the protocol of each connection: `inner`'s, within limits.
+    """Creates the protocol of each connection, which enforces the limits on aiohttp's protocol.
 
     Args:
-        inner: makes aiohttp's protocol.
+        inner: creates aiohttp's protocol.
         limits: the limits.
     """
 
@@ -116,7 +116,7 @@ class _Connections:
         return _Bounded(self._inner(), self)
 
     def make_room(self) -> bool:
-        """Close a connection whose client is to act, if there are too many; False if all wait for the server."""
+        """Close a connection that waits for its client, if there are too many; False if all wait for the server."""
         if len(self.open) < self.limits.connections:
             return True
         waiting = [bounded for bounded in self.open.values() if not bounded.is_working]
@@ -127,16 +127,16 @@ class _Connections:
         return True
 
     def working(self, transport: asyncio.BaseTransport | None, *, yes: bool) -> None:
-        """Note that a request is being answered, or that it was."""
+        """Record whether the connection's request is being answered."""
         bounded = None if transport is None else self.open.get(transport)
         if bounded is not None:
             bounded.working(yes=yes)
 
 
 class _Bounded(asyncio.Protocol):
-    """A connection that waits for a request's head, is worked for, or sends a response, with one timer for all.
+    """A connection that waits for a request's head, waits for its handler, or sends a response. One timer serves all.
 
-    A response is sent after its handler has ended, and only the transport knows how much of it is left.
+    A response is still being sent when its handler has ended, and only the transport knows how much is left.
     """
 
     def __init__(self, inner: asyncio.Protocol, owner: _Connections) -> None:
@@ -145,7 +145,7 @@ class _Bounded(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._left = 0
-        """Bytes of the response that were left when the timer was started; 0 if none were seen."""
+        """Bytes of the response that were left when the timer was started; 0 if there were none."""
         self.is_working = False
         """Whether a request is being answered."""
 
@@ -199,7 +199,7 @@ class _Bounded(asyncio.Protocol):
         self._watch(0, self._owner.limits.head_s)
 
     def _watch(self, left: int, seconds: float) -> None:
-        """Look in some seconds whether the client has done its part."""
+        """Check after some seconds whether the client has sent or read what it must."""
         if self._timer is not None:
             self._timer.cancel()
         self._left = left
@@ -220,7 +220,7 @@ _CONNECTIONS: web.AppKey[_Connections] = web.AppKey("connections", _Connections)
 
 @web.middleware
 async def note_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the connection that its request's head has come, and when the next one may begin.
+    """Tell the connection that its request's head has arrived, and when the next request may begin.
 
     The first middleware of an application that `serve_bounded` serves.
     """
@@ -243,7 +243,7 @@ async def serve_bounded(
     Args:
         application: its first middleware is `note_work`.
         listen: the address to listen on.
-        limits: what clients may take.
+        limits: the limits for clients.
         options: for `aiohttp.web.AppRunner`.
 
     Raises:
