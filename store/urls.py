@@ -19,8 +19,8 @@ _SHOWN = frozenset(
         "user",
     }
 )
-"""Query parameters whose values are shown. All other values are hidden: a misspelled `password` is still a password, and
-`options` may set one."""
+"""Query parameters whose values are shown. All others are hidden: a misspelled `password` is still a password,
+and `options` may set one."""
 _PLAIN = re.compile(r"[\w.,/-]*")
 """Values that are shown: without separators, after which a password may follow."""
 
