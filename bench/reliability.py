@@ -36,6 +36,11 @@ PARTS = {
     "away": "reliability_shared:away",
     "shared": "reliability_shared:shared",
     "models": "reliability_models:models",
+    "half-open": "reliability_unlucky:half_open",
+    "clock": "reliability_unlucky:clock",
+    "synced": "reliability_unlucky:synced",
+    "permissions": "reliability_unlucky:permissions",
+    "hostile": "reliability_tests:hostile",
 }
 """The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 

@@ -21,7 +21,7 @@ from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER
 from thumbtune.standin.server import StandIn
 
-__all__ = ["COMMANDS", "ON_SQLITE", "away", "shared", "use_at_once"]
+__all__ = ["COMMANDS", "MODEL", "ON_SQLITE", "away", "filled", "shared", "start", "use_at_once"]
 
 PAIRS = 60
 MODEL = ("--model", str(ENCODER), "--device", "cpu")
@@ -39,16 +39,16 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )
 ON_SQLITE: tuple[tuple[str, ...], ...] = (("db", "backup", "copy-{number}.db"), ("db", "vacuum"))
 WATCH = ("watch", "--listen", "127.0.0.1:0", "--every", "1m")
-REFUSALS = re.compile(r"is training on this store now|another process is using the store|is in use already")
+REFUSALS = re.compile(r"is training on this store|another process is using the store|is in use already")
 """Of what commands refuse while others work."""
 AWAY_S = 3.0
 
 
 def use_at_once(shell: Shell, folder: Path, commands: tuple[tuple[str, ...], ...]) -> list[str]:
     """Run commands at once in a folder, beside `watch`; return the violations of the guarantee."""
-    watch = _start(shell, folder, WATCH)
+    watch = start(shell, folder, WATCH)
     started = [
-        (words[:2], _start(shell, folder, tuple(word.format(number=number) for word in words)))
+        (words[:2], start(shell, folder, tuple(word.format(number=number) for word in words)))
         for number, words in enumerate(commands)
     ]
     wrong = []
@@ -66,7 +66,8 @@ def use_at_once(shell: Shell, folder: Path, commands: tuple[tuple[str, ...], ...
     return [*wrong, *(f"a run is {status}" for status in left)]
 
 
-def _start(shell: Shell, folder: Path, words: tuple[str, ...]) -> subprocess.Popen[str]:
+def start(shell: Shell, folder: Path, words: tuple[str, ...]) -> subprocess.Popen[str]:
+    """Start a command in a folder, whose models are below it."""
     # Output goes to files: a pipe that nobody reads would stop a command.
     return subprocess.Popen(
         shell.command(*words),
@@ -85,7 +86,7 @@ def shared(folder: Path, *, quick: bool) -> list[Row]:
     with StandIn(drawn_channel(PAIRS)) as server, _postgres() as (postgres, _):
         for name, url in (("SQLite", sqlite_url(folder, "shared")), ("PostgreSQL", postgres)):
             commands = (*COMMANDS, *ON_SQLITE) if name == "SQLite" else COMMANDS
-            shell = _filled(Shell.of(url, server), server.catalogues[0].handle, folder / name)
+            shell = filled(Shell.of(url, server), server.catalogues[0].handle, folder / name)
             started, wrong = time.monotonic(), list[str]()
             for number in range(rounds):
                 (folder / name / str(number)).mkdir()
@@ -103,11 +104,11 @@ def shared(folder: Path, *, quick: bool) -> list[Row]:
     return rows
 
 
-def _filled(shell: Shell, handle: str, folder: Path) -> Shell:
+def filled(shell: Shell, handle: str, folder: Path) -> Shell:
     """Sync the channel, and train a first run, which is promoted and retrained."""
     folder.mkdir()
     for words in (("sync", handle), COMMANDS[0]):
-        done = ended(_start(shell, folder, words))
+        done = ended(start(shell, folder, words))
         if done.code != 0:
             raise SystemExit(f"{words}: {done.err}")
     return shell
@@ -154,10 +155,10 @@ def away(folder: Path, *, quick: bool) -> list[Row]:
     }
     times, wrong = 1 if quick else 5, []
     with StandIn(drawn_channel(PAIRS)) as server, _postgres() as (url, go_away):
-        shell = _filled(Shell.of(url, server), server.catalogues[0].handle, folder / "filled")
+        shell = filled(Shell.of(url, server), server.catalogues[0].handle, folder / "filled")
         for name, (words, is_at_work) in [*work.items()] * times:
             before = read_store(url, partial(_rows, is_at_work))
-            process = _start(shell, folder, words)
+            process = start(shell, folder, words)
             with open_database(url) as database:
                 wait_until(lambda: process.poll() is not None or _rows(is_at_work, database) > before)  # noqa: B023
             if process.poll() is not None:

@@ -19,8 +19,8 @@ __all__ = ["MOMENTS", "SIGNALS", "WORK", "fill", "interrupt_at", "interrupt_work
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n WHERE x < 5000"
-MOMENTS = ("click", "store.db", "exit")
-"""When `interrupt_at` sends the signal: when a module is imported, or when the interpreter ends."""
+MOMENTS = ("click", "store.db", "exec", "exit")
+"""When `interrupt_at` sends the signal: when a module is imported, there in an `exec`, or when the interpreter ends."""
 AT_A_MOMENT = """
 import atexit, runpy, signal, sys
 number, moment = int(sys.argv.pop(1)), sys.argv.pop(1)
@@ -28,6 +28,8 @@ class Finder:
     def find_spec(name, *_):
         if name == moment:
             signal.raise_signal(number)
+        if (name, moment) == ("store.db", "exec"):
+            exec("signal.raise_signal(number)")
 sys.meta_path.insert(0, Finder)
 if moment == "exit":
     atexit.register(signal.raise_signal, number)
@@ -92,8 +94,9 @@ def interrupt_work(url: str, folder: Path, name: str, number: signal.Signals) ->
 
 def interrupt_at(moment: str, number: signal.Signals, folder: Path) -> list[str]:
     """Send a signal to a command at one of `MOMENTS`; return the violations of the guarantee."""
+    (folder / "at_a_moment.py").write_text(AT_A_MOMENT)
     process = subprocess.Popen(
-        [sys.executable, "-c", AT_A_MOMENT, str(int(number)), moment, "channels"],
+        [sys.executable, "-m", "at_a_moment", str(int(number)), moment, "channels"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

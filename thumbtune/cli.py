@@ -201,6 +201,8 @@ def main(arguments: list[str] | None = None) -> None:
     code = _run(arguments, debug="--debug" in arguments)
     interrupts.exit_at_once()
     _nobody_reads()
+    # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
+    exec("")  # noqa: S102
     sys.exit(code)
 
 

@@ -26,7 +26,8 @@ _SPECIAL = (
     *("::/3", "4000::/2", "8000::/1"),  # everything but 2000::/3: special, or not assigned (RFC 4291)
     *("2001::/23", "2001:db8::/32", "3fff::/20"),
 )
-"""Blocks that are not globally reachable, multicast and reserved blocks. From IANA's registries of special addresses:
+"""Blocks that are not globally reachable, multicast and reserved blocks. From IANA's registries of special addresses,
+as of 2025-10-09, compared with several tables derived from them:
 https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry"""
 _REACHABLE = (
     *("192.0.0.9/32", "192.0.0.10/32"),

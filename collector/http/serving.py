@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,11 +16,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from collector.errors import BadSetting, CantListen
 
 __all__ = ["Limits", "Listen", "note_work", "parse_listen", "serve_bounded"]
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a log record is not about a malformed request: aiohttp would log a traceback for each."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+logger = logging.getLogger(__name__)
+logger.addFilter(_is_ours)
 
 OPEN_FOR_S = 1.0
 """Seconds to wait for open requests at shutdown."""
@@ -238,7 +249,8 @@ async def serve_bounded(
     Raises:
         CantListen: the address is not available.
     """
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=OPEN_FOR_S, **options)
+    options = {"access_log": None, "handle_signals": False, "logger": logger, **options}
+    runner = web.AppRunner(application, shutdown_timeout=OPEN_FOR_S, **options)
     connections = application[_CONNECTIONS] = _Connections(lambda: _protocol(runner), limits or Limits())
     await runner.setup()
     try:

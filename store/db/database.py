@@ -18,17 +18,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url, select, text
+from sqlalchemy import Connection, Dialect, Engine, Result, create_engine, event, make_url, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.pool import NullPool
 
 from store.db.migrate import bring_up_to_date, require_current
 from store.db.sqlite_file import make_file, mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.tables import PicturePlace
-from store.urls import shown_url
+from store.urls import shown_message, shown_url
 
 __all__ = [
     "Database",
@@ -46,6 +46,9 @@ AWAY_S = 60.0
 RETRY_S = 1.0
 
 T = TypeVar("T")
+
+_READS = "reads"
+"""The key in a session's `info` under which `Database.read` names its engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,12 @@ class Database:
         if not self.is_sqlite:
             # PostgreSQL's default shows each statement the latest commits; SQLite keeps one state for the transaction.
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with self.unchanged(), mapped_errors(self.url), Session(engine, expire_on_commit=False) as session:
-            yield session
+        session = Session(engine, expire_on_commit=False, info={_READS: self.engine})
+        with self.unchanged(), mapped_errors(self.url):
+            try:
+                yield session
+            finally:
+                _close(session)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -140,20 +147,22 @@ class Database:
         Raises:
             StoreError: as `write`.
         """
-        deadline = time.monotonic() + AWAY_S
-        while True:
-            try:
-                with self.write() as session:
-                    return work(session)
-            except ServerLost:
-                if time.monotonic() >= deadline:
-                    raise
+
+        def write() -> T:
+            with self.write() as session:
+                return work(session)
+
+        return _until_not_lost(write)
 
     @contextmanager
     def patient(self) -> Iterator[None]:
         """Within the block, wait up to `AWAY_S` for a PostgreSQL server that restarts or can't be reached.
 
-        For long work that would otherwise be lost. Has no effect on SQLite, which has no server.
+        A statement in a session of `read` that loses its connection is executed again. What the session read before is
+        then of an earlier state of the store.
+
+        For long work that would otherwise be lost, and which reads rows that don't change: snapshots, vectors and
+        thumbnails by digest. Has no effect on SQLite, which has no server.
         """
         if self.is_sqlite:
             yield
@@ -169,11 +178,27 @@ class Database:
                     if time.monotonic() >= deadline or over.wait(RETRY_S):
                         raise
 
+        def execute(state: ORMExecuteState) -> Result[Any] | None:
+            if state.session.info.get(_READS) is not self.engine:
+                return None
+
+            def invoke() -> Result[Any]:
+                with mapped_errors(self.url):
+                    return state.invoke_statement()
+
+            def leave() -> None:
+                state.session.expunge_all()  # a rollback would expire the objects that the caller has
+                state.session.rollback()
+
+            return _until_not_lost(invoke, leave)
+
         event.listen(self.engine, "do_connect", connect)
+        event.listen(Session, "do_orm_execute", execute)
         try:
             yield
         finally:
             over.set()
+            event.remove(Session, "do_orm_execute", execute)
             event.remove(self.engine, "do_connect", connect)
 
     def __enter__(self) -> Self:
@@ -201,6 +226,30 @@ class Database:
 
     def __str__(self) -> str:
         return shown_url(self.url.render_as_string(hide_password=True))
+
+
+def _close(session: Session) -> None:
+    """Close a session that only read. If its rollback loses the connection, nothing is lost."""
+    try:
+        session.close()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+
+
+def _until_not_lost(call: Callable[[], T], leave: Callable[[], object] = lambda: None) -> T:
+    """Call a function until it does not lose the connection to PostgreSQL, for up to `AWAY_S`.
+
+    `leave` is called after each loss, before the next call.
+    """
+    deadline = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return call()
+        except ServerLost:
+            if time.monotonic() >= deadline:
+                raise
+            leave()
 
 
 def open_database(url: str, *, create: bool = True, read_only: bool = False, any_revision: bool = False) -> Database:
@@ -484,7 +533,7 @@ _POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
 def _mapped(error: BaseException | None, url: URL) -> StoreError:
     text = str(error)
     where = shown_url(url.render_as_string(hide_password=True))
-    first_line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
+    first_line = shown_message(next((line.strip() for line in text.splitlines() if line.strip()), "no message"))
     if url.get_backend_name() == "sqlite":
         described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
         for needle, kind, advice in _SQLITE_ERRORS:

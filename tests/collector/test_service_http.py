@@ -266,3 +266,16 @@ async def test_half_open_connections_take_no_one_s_place(sqlite_database: Databa
         assert psutil.Process().num_fds() - before < 300 + 100, "the server holds at most 64 of them"
         for writer in opened:
             writer.close()
+
+
+async def test_malformed_requests_are_answered_and_not_logged(
+    sqlite_database: Database, server: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch, stop = listening(sqlite_database, server, "@tests")
+    async with answering(watch, stop) as address:
+        for head in (b"GET /healthz HTTP/1.1", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1", b"\x16\x03\x01"):
+            reader, writer = await asyncio.open_connection(URL(address).host, URL(address).port)
+            writer.write(head + b"\r\n\r\n")
+            assert (await reader.read()).split()[1:2] == [b"400"]
+            writer.close()
+    assert "Traceback" not in caplog.text

@@ -29,6 +29,11 @@ WRONG = [
     "host=127.0.0.1 port=1 password={}",
     "mysql://u:{}@127.0.0.1/x",
     "sqlite://u:{}@/x",
+    "postgresql://u:{}/x",
+    "user=u pwd={}",
+    "postgresql://127.0.0.1:1/x?user=u:{}",
+    "postgresql://127.0.0.1:1/x?options=-capp.password%3D{}",
+    "postgresql://127.0.0.1:1/x?host=h;password={}",
 ]
 
 

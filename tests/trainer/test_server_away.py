@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, make_url, select, text
 
 from store.db import Database, open_database
+from store.db.database import _engine
 from store.errors import DatabaseUnavailable
-from store.tables import Evaluation, TrainingStep
+from store.tables import Evaluation, TrainingRun, TrainingStep
 from store.training import add_steps, get_run, start_run
 from tests.trainer.tiny import fill
 from tests.trainer.training import settings
@@ -68,11 +72,91 @@ class AwayIn:
         pass
 
 
+class LosingFromTheStart:
+    """Progress that makes a proxy lose connections from the first phase on."""
+
+    def __init__(self, proxy: LosingProxy) -> None:
+        self._proxy = proxy
+
+    @contextmanager
+    def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        self._proxy.losing = True
+        yield lambda _n: None
+
+    def warn(self, text: str) -> None:
+        pass
+
+
 @pytest.fixture
 def server(postgres_server: str, postgres: Database) -> Iterator[Server]:
     server = Server(postgres_server, postgres)
     yield server
     server.come_back()
+
+
+class LosingProxy:
+    """Forwards TCP connections to a Unix socket.
+
+    While `losing`, it closes the n-th connection with its message `5 + n` of the client, or a later one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path, self.lost, self.losing = path, 0, False
+        self._threads: list[threading.Thread] = []
+        self._ends: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._start(self._accept)
+
+    def _start(self, call: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=call, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def close(self) -> None:
+        for end in (self._listening, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for end in (self._listening, *self._ends):
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            for number in range(10_000):
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._path)
+                self._ends += (client, server)
+                self._start(self._forward, client, server, 5 + number)
+                self._start(self._forward, server, client, None)
+
+    def _forward(self, source: socket.socket, target: socket.socket, kept: int | None) -> None:
+        with suppress(OSError):
+            for number in itertools.count():
+                message = source.recv(1 << 20)
+                if not message or (self.losing and kept is not None and number >= kept):
+                    self.lost += bool(message)
+                    break
+                target.sendall(message)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def losing(
+    postgres_server: str, migrated_postgres_url: str, postgres: Database
+) -> Iterator[tuple[Database, LosingProxy]]:
+    folder = make_url(postgres_server).query.get("host", "")
+    if not str(folder).startswith("/"):
+        pytest.skip("needs a server on a Unix socket")
+    proxy = LosingProxy(f"{folder}/.s.PGSQL.5432")
+    url = make_url(migrated_postgres_url).set(host="127.0.0.1", port=proxy.port, query={})
+    opened = replace(postgres, engine=_engine(url.set(drivername="postgresql+psycopg"), read_only=False))
+    yield opened, proxy
+    opened.close()
+    proxy.close()
 
 
 def test_a_lost_transaction_is_repeated_whole(postgres: Database, server: Server) -> None:
@@ -96,6 +180,42 @@ def test_without_patience_a_server_that_is_away_is_an_error_at_once(postgres: Da
     server.go()
     with pytest.raises(DatabaseUnavailable):
         postgres.transact(lambda session: session.execute(text("SELECT 1")))
+
+
+def test_a_lost_read_is_repeated_and_keeps_what_was_read(postgres: Database, server: Server) -> None:
+    with postgres.write() as session:
+        run_id = start_run(session, **RUN)
+    with postgres.patient(), postgres.read() as session:
+        before = get_run(session, run_id)
+        server.end_connections()
+        count = session.scalar(select(func.count()).select_from(TrainingRun))
+        server.end_connections()
+        after = get_run(session, run_id)
+        server.end_connections()  # the rollback at the end is lost
+    assert (count, before.seed, after.seed) == (1, 1, 1)
+
+
+def test_without_patience_a_lost_read_is_an_error(postgres: Database, server: Server) -> None:
+    with pytest.raises(DatabaseUnavailable), postgres.read() as session:  # noqa: PT012 (the loss is in the session)
+        session.execute(text("SELECT 1"))
+        server.end_connections()
+        session.execute(text("SELECT 1"))
+
+
+def test_a_run_outlives_connections_that_are_lost_at_many_statements(
+    postgres: Database,
+    losing: tuple[Database, LosingProxy],
+    tmp_path: Path,
+    tiny_clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database, proxy = losing
+    monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path))
+    fill(postgres, 40)
+    result = train(database, settings(tiny_clip), progress=LosingFromTheStart(proxy))
+    with postgres.read() as session:
+        assert get_run(session, result.run_id).status == "done"
+    assert proxy.lost > 5
 
 
 def test_a_run_outlives_a_server_that_is_away_after_its_training(
