@@ -19,9 +19,9 @@ from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
 from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, precision_here, run_settings
-from trainer.settings import CHOSEN, READER, TrainSettings, with_chosen
+from trainer.settings import CHOSEN, CLOSED_FORM, READER, TrainSettings, with_chosen
 
-__all__ = ["cached_learner", "goes_on", "open_again", "open_learner"]
+__all__ = ["cached_learner", "goes_on", "open_again", "open_learner", "require_processes"]
 
 
 def goes_on(settings: TrainSettings) -> bool:
@@ -41,6 +41,8 @@ def open_learner(
         RunUnusable: the run continues from a champion whose tensors can't be loaded.
     """
     settings = run.settings
+    if run.processes is not None:
+        require_processes(settings, len(run.processes.members), _only_projections(model, settings))
     changed = _champions_tensors(run.database, in_use, model) if goes_on(settings) and in_use is not None else {}
     learner = cached_learner(model, settings, prepared.rows, prepared.pooled, changed)
     if learner is not None and not settings.with_reader:
@@ -57,9 +59,34 @@ def open_learner(
         encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
     else:
         encoder = model.encoder()
-    from trainer.fitting import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
+    from trainer.fitting import WholeLearner, fit_full_model  # noqa: PLC0415 (heavy; cached features need none of it)
 
-    return WholeLearner(encoder, changed, encoder.framed(StoredPictures(run.database)), settings)
+    fit = fit_full_model if run.processes is None else run.processes.fit
+    return WholeLearner(encoder, changed, encoder.framed(StoredPictures(run.database)), settings, fit)
+
+
+def require_processes(settings: TrainSettings, processes: int, projections: Sequence[str] = ()) -> None:
+    """Refuse what several processes don't do together.
+
+    Args:
+        settings: the run's settings.
+        processes: the number of processes.
+        projections: the names of the projections to train, if nothing else is trained, and they are known.
+
+    Raises:
+        BadSetting: only projections are trained, which takes seconds in one process; or there are more processes than
+            rows in a batch.
+    """
+    if settings.batch_size < processes:
+        raise BadSetting(
+            f"--batch-size {settings.batch_size} is the number of pairs for all {processes} processes together; use "
+            f"{processes} or more"
+        )
+    if projections or settings.train in ("projection", *CLOSED_FORM):
+        raise BadSetting(
+            f"--train {settings.train} trains projections on cached vectors, in one process; leave out torchrun, or "
+            "use --train all, lora or an expression that matches other parameters"
+        )
 
 
 def open_again(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sqlalchemy.orm import Session
@@ -33,6 +33,9 @@ from trainer.runs.heartbeat import signs_of_life
 from trainer.runs.provenance import git_commit, package_versions
 from trainer.settings import TrainSettings
 
+if TYPE_CHECKING:
+    from trainer.cluster import Processes
+
 __all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded"]
 
 logger = logging.getLogger(__name__)
@@ -51,6 +54,8 @@ class Run:
     id: int
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    processes: Processes | None = None
+    """The processes that train the whole model together; None for this process alone."""
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
