@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from unittest.mock import ANY
+from typing import Any
 
 import psutil
 import pytest
 import torch
-from sqlalchemy import select
+from sqlalchemy import select, update
+from torch.distributed import HashStore
 
 from store.db import Database
-from store.tables import TrainingRun
+from store.tables import Picture, TrainingRun
+from tests import forked
 from tests.trainer import on_ranks
 from tests.trainer.on_ranks import CASES, train_cases
 from tests.trainer.training import artifact, losses, settings
 from trainer.artifacts import models_dir
+from trainer.cluster.processes import require_same
+from trainer.errors import BadSetting
 from trainer.runs import train
+from trainer.runs.learning import require_processes
+from trainer.settings import Place, TrainSettings
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -58,45 +68,58 @@ def test_two_processes_compute_what_one_does(both: list[dict[str, on_ranks.Train
     assert all(torch.equal(tensor, ranks[1].weights[name]) for name, tensor in ranks[0].weights.items())
 
 
-class Started:
-    """`thumbtune train` in two processes."""
+def command(database: Database, model: Path, *options: str) -> list[str]:
+    chosen = ["--model", str(model), "--title-model", "base", "--device", "cpu", "--batch-size", "32", *options]
+    return ["-m", "thumbtune", "--db", str(database.path), "train", *chosen]
 
-    def __init__(self, database: Database, model: Path, *options: str) -> None:
-        chosen = ("--model", str(model), "--title-model", "base", "--device", "cpu", "--batch-size", "32", *options)
-        self.database = database
-        self.group = subprocess.Popen(
-            [*TORCHRUN, "2", "-m", "thumbtune", "--db", str(database.path), "train", *chosen],
+
+def runs(database: Database) -> list[TrainingRun]:
+    with database.read() as session:
+        return list(session.scalars(select(TrainingRun)))
+
+
+def training(database: Database, process: subprocess.Popen[Any]) -> TrainingRun:
+    """Wait until a run trains."""
+    while not (found := runs(database)) or found[0].parameters_trainable is None:
+        assert process.poll() is None, process.communicate()
+        os.sched_yield()
+    return found[0]
+
+
+def errors(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith(("error: ", "Traceback"))]
+
+
+def start_ranks(arguments: list[str], worlds: Sequence[int] = (2, 2)) -> list[forked.Popen]:
+    """Start a command in processes as torchrun does, without its own process: it takes them as long to import."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        forked.Popen(
+            [sys.executable, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)},
             text=True,
         )
+        for rank, world in enumerate(worlds)
+    ]
 
-    def end(self) -> tuple[int, str, list[str]]:
-        """Return the exit code, and what the processes said on stdout and as errors."""
-        out, err = self.group.communicate(timeout=120)
-        return self.group.returncode, out, [line for line in err.splitlines() if line.startswith("error: ")]
 
-    def run(self) -> TrainingRun | None:
-        with self.database.read() as session:
-            return session.scalars(select(TrainingRun)).one_or_none()
-
-    def kill_first_or_second(self, rank: int) -> None:
-        """Kill a process as soon as the run trains."""
-        while (run := self.run()) is None or run.parameters_trainable is None:
-            assert self.group.poll() is None, self.end()
-            os.sched_yield()
-        ranks = {int(child.environ()["RANK"]): child for child in psutil.Process(self.group.pid).children()}
-        assert ranks[0].pid == run.pid
-        ranks[rank].kill()
+def ends(ranks: Sequence[subprocess.Popen[Any]]) -> list[tuple[int, str, list[str]]]:
+    """Return each process's exit code, its results, and its errors."""
+    said = [process.communicate(timeout=120) for process in ranks]
+    return [(process.returncode, out, errors(err)) for process, (out, err) in zip(ranks, said, strict=True)]
 
 
 def test_two_processes_record_one_run_that_equals_one_processs(filled: Database, tiny_clip: Path) -> None:
-    two = Started(filled, tiny_clip, "--train", "all", "--epochs", "2", "--json")
-    code, out, errors = two.end()
-    assert (code, errors) == (0, [])
-    result = json.loads(out)
+    ranks = start_ranks(command(filled, tiny_clip, "--train", "all", "--json"))
+    (code, out, told), other = ends(ranks)
+    assert (code, told, other) == (0, [], (0, "", []))
     alone = train(filled, settings(tiny_clip, train="all", epochs=2, batch_size=32, lr=1e-4))
-    assert (result["run_id"], alone.run_id) == (1, 2)
+    assert (json.loads(out)["run_id"], alone.run_id) == (1, 2)
     assert losses(filled, 1) == pytest.approx(losses(filled, 2), abs=1e-5)
     kept = [artifact(filled, run_id) for run_id in (1, 2)]
     assert kept[0].keys() == kept[1].keys()
@@ -107,18 +130,64 @@ def test_two_processes_record_one_run_that_equals_one_processs(filled: Database,
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_run_as_failed(filled: Database, tiny_clip: Path, rank: int) -> None:
-    two = Started(filled, tiny_clip, "--train", "all", "--epochs", "100000")
-    two.kill_first_or_second(rank)
-    code, out, errors = two.end()
-    assert (code, out, len(errors)) == (1, "", 1)
-    run = two.run()
-    assert run is not None
+    arguments = command(filled, tiny_clip, "--train", "all", "--epochs", "100000")
+    group = subprocess.Popen([*TORCHRUN, "2", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = training(filled, group).pid
+    ranks = {int(child.environ()["RANK"]): child for child in psutil.Process(group.pid).children()}
+    assert ranks[0].pid == first
+    ranks[rank].kill()
+    out, err = group.communicate(timeout=120)
+    assert (group.returncode, out) == (1, "")
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+    (run,) = runs(filled)
     assert (run.status, run.finished_at is None) == ("failed", False)
     assert run.error is not None
     assert "processes" in run.error
 
 
-def test_projections_are_not_trained_in_several_processes(filled: Database, tiny_clip: Path) -> None:
-    two = Started(filled, tiny_clip, "--train", "cca")
-    assert two.end()[1:] == ("", [ANY])
-    assert two.run() is None
+def test_a_signal_to_all_processes_interrupts_the_run(filled: Database, tiny_clip: Path) -> None:
+    ranks = start_ranks(command(filled, tiny_clip, "--train", "all", "--epochs", "100000"))
+    training(filled, ranks[0])
+    for process in reversed(ranks):
+        process.send_signal(signal.SIGTERM)
+    assert [(code, len(told)) for code, _, told in ends(ranks)] == [(3, 1), (1, 0)]
+    assert [run.status for run in runs(filled)] == ["interrupted"]
+
+
+def test_an_error_of_another_process_fails_the_run(filled: Database, tiny_clip: Path) -> None:
+    """The second process is started for a model that is trained by the first only."""
+    ranks = start_ranks(command(filled, tiny_clip, "--train", "all", "--epochs", "100000"))
+    training(filled, ranks[0])
+    with filled.write() as session:
+        session.execute(update(Picture).values(bytes=b"no picture"))
+    found = ends(ranks)
+    assert [code for code, _, _ in found] == [1, 1]
+    assert [run.status for run in runs(filled)] == ["failed"]
+    assert any("db check" in line for _, _, told in found for line in told)
+
+
+@pytest.mark.parametrize("options", [["--train", "cca"], ["--train", "_projection"]])
+def test_what_processes_cant_share_is_refused_once(filled: Database, tiny_clip: Path, options: list[str]) -> None:
+    (code, out, told), other = ends(start_ranks(command(filled, tiny_clip, "--train", "all", *options)))
+    assert (code, out, len(told), other) == (2, "", 1, (1, "", []))
+    assert "done" not in [run.status for run in runs(filled)]
+
+
+@pytest.mark.parametrize("other", ["3", None])
+def test_processes_that_do_not_agree_or_are_missing_are_refused(other: str | None) -> None:
+    store = HashStore()
+    if other is not None:
+        store.set("processes of 1", other)
+    with pytest.raises(BadSetting):
+        require_same(store, Place(0, 2, 0), timedelta(seconds=0.1))
+
+
+def test_a_batch_has_a_row_for_each_process() -> None:
+    require_processes(TrainSettings(train="all", batch_size=3), 3)
+    with pytest.raises(BadSetting, match="--batch-size 3"):
+        require_processes(TrainSettings(train="all", batch_size=3), 4)
+
+
+def test_torchrun_starts_no_other_command(filled: Database) -> None:
+    (code, _, told), *_ = ends(start_ranks(["-m", "thumbtune", "--db", str(filled.path), "retrain", "--no-sync"]))
+    assert (code, len(told)) == (2, 1)

@@ -194,22 +194,43 @@ def _meet(place: Place) -> distributed.Store:
     wait = timedelta(seconds=_ARRIVE_S)
     try:
         found, *_ = next(rendezvous("env://", place.rank, place.processes, timeout=wait))
-        store = distributed.PrefixStore("thumbtune", found)
+    except (distributed.DistError, RuntimeError, ValueError) as error:
+        raise _missing(place, wait) from error
+    store = distributed.PrefixStore("thumbtune", found)
+    require_same(store, place, wait)
+    return store
+
+
+def require_same(store: distributed.Store, place: Place, wait: timedelta) -> None:
+    """Check that all processes have started, and agree on their number.
+
+    Args:
+        store: a store that the processes share.
+        place: this process's place among them.
+        wait: how long to wait for the others.
+
+    Raises:
+        BadSetting: a process is missing, or was started with another number.
+    """
+    try:
         store.set(f"processes of {place.rank}", str(place.processes))
         store.wait([f"processes of {rank}" for rank in range(place.processes)], wait)
-    except (distributed.DistError, RuntimeError, ValueError) as error:
-        raise BadSetting(
-            f"not all of the {place.processes} processes that WORLD_SIZE names started within {_ARRIVE_S:.0f} s; start "
-            "them with torchrun"
-        ) from error
-    others = {rank: int(store.get(f"processes of {rank}")) for rank in range(place.processes)}
-    different = next((rank for rank, n in others.items() if n != place.processes), None)
-    if different is not None:
-        raise BadSetting(
-            f"process {different} was started as one of {others[different]} processes, and process {place.rank} as one "
-            f"of {place.processes}; start all with the same numbers"
-        )
-    return store
+        others = [int(store.get(f"processes of {rank}")) for rank in range(place.processes)]
+    except (distributed.DistError, RuntimeError) as error:
+        raise _missing(place, wait) from error
+    for rank, n in enumerate(others):
+        if n != place.processes:
+            raise BadSetting(
+                f"process {rank} was started as one of {n} processes, and process {place.rank} as one of "
+                f"{place.processes}; start all with the same numbers"
+            )
+
+
+def _missing(place: Place, wait: timedelta) -> BadSetting:
+    return BadSetting(
+        f"not all of the {place.processes} processes started within {wait.total_seconds():.0f} s; start them with "
+        "torchrun, and with the same numbers on each machine"
+    )
 
 
 def follow(place: Place, device: str, open_store: Callable[..., Database]) -> int:
