@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_TITLE_MODEL",
     "DEVICES",
     "Engine",
+    "FEATURES_IN_MEMORY",
     "FITS",
     "LARGEST_SEED",
     "MODEL_BESIDE_CHAMPION",
@@ -69,6 +70,9 @@ CHOSEN = "chosen"
 """The key, in a run's recorded settings, of what was chosen where the settings left it open."""
 CLOSED_FORM = (CCA, RIDGE)
 """The values of `train` that fit projections in closed form, without steps."""
+
+FEATURES_IN_MEMORY = 2 * 10**9
+"""The most bytes of cached vectors that a run holds in memory. More are read from files; results are the same."""
 
 
 RECIPE: Mapping[str, Any] = {

@@ -14,12 +14,12 @@ from click.core import ParameterSource
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import full_option, json_option, looks
-from thumbtune.commands.training_options import NewFolder, training_options
+from thumbtune.commands.training_options import NewFolder, Size, training_options
 from thumbtune.console import Console
 from thumbtune.early import check_settings
 from thumbtune.summary import meaning_of
 from trainer.errors import BadSetting
-from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, Place, TrainSettings
+from trainer.settings import FEATURES_IN_MEMORY, MODEL_BESIDE_CHAMPION, RECIPE, Place, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.runs import TrainResult
@@ -36,12 +36,28 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 @click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
+@click.option(
+    "--features-in-memory",
+    type=Size(),
+    default=FEATURES_IN_MEMORY,
+    show_default="2GB",
+    help="The most memory for encoded thumbnails and titles; more are read from a file next to the trained models.",
+)
 @engine_options
 @full_option
 @json_option
 @click.pass_context
 def train(
-    ctx: click.Context, /, *, as_json: bool, test: bool, full: bool, recipe: bool, output: Path | None, **options: Any
+    ctx: click.Context,
+    /,
+    *,
+    as_json: bool,
+    test: bool,
+    full: bool,
+    recipe: bool,
+    output: Path | None,
+    features_in_memory: int,
+    **options: Any,
 ) -> int:
     """Fine-tune a model on the store's pairs and record the run.
 
@@ -77,7 +93,15 @@ def train(
         encode_first(app, database, engine, [settings])
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
-        result = run_training(database, settings, output=output, progress=app.console, test=test, processes=processes)
+        result = run_training(
+            database,
+            settings,
+            output=output,
+            progress=app.console,
+            test=test,
+            processes=processes,
+            features_in_memory=features_in_memory,
+        )
     report(app.console, result, full=full)
     if result.champion is not None:
         app.console.say(_beside(result))

@@ -19,7 +19,7 @@ from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
 from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, precision_here, run_settings
-from trainer.settings import CHOSEN, CLOSED_FORM, READER, TrainSettings, with_chosen
+from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, READER, TrainSettings, with_chosen
 
 __all__ = ["cached_learner", "goes_on", "open_again", "open_learner", "require_processes"]
 
@@ -48,7 +48,7 @@ def open_learner(
     if learner is not None and not settings.with_reader:
         return learner
     if learner is not None:
-        return _beside_reader(run.database, learner, chosen, settings, run.progress)
+        return _beside_reader(run.database, learner, chosen, settings, run.progress, in_memory=run.features_in_memory)
     if settings.with_reader:
         raise BadSetting(
             f"--with-reader requires a model that is trained on cached features, and --train {settings.train!r} trains "
@@ -143,10 +143,17 @@ def cached_learner(
 
 
 def _beside_reader(
-    database: Database, learner: HeadsLearner, chosen: Selection, settings: TrainSettings, progress: Progress
+    database: Database,
+    learner: HeadsLearner,
+    chosen: Selection,
+    settings: TrainSettings,
+    progress: Progress,
+    *,
+    in_memory: int = FEATURES_IN_MEMORY,
 ) -> WithReaderLearner:
     reader = open_model(database, READER, learner.device, text_model=settings.text_model)
-    return WithReaderLearner(learner, encode(database, reader, chosen, settings, progress), reader.facts.heads)
+    read = encode(database, reader, chosen, settings, progress, in_memory=in_memory)
+    return WithReaderLearner(learner, read, reader.facts.heads)
 
 
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:

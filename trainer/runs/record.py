@@ -31,7 +31,7 @@ from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.progress import Progress
 from trainer.runs.heartbeat import signs_of_life
 from trainer.runs.provenance import git_commit, package_versions
-from trainer.settings import TrainSettings
+from trainer.settings import FEATURES_IN_MEMORY, TrainSettings
 
 if TYPE_CHECKING:
     from trainer.cluster import Processes
@@ -56,6 +56,8 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     processes: Processes | None = None
     """The processes that train the whole model together; None for this process alone."""
+    features_in_memory: int = FEATURES_IN_MEMORY
+    """See `trainer.settings`."""
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

@@ -47,7 +47,7 @@ from trainer.runs.promotion import Decision, by_hand
 from trainer.runs.readable import find_unread
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.scoring import Scores
-from trainer.settings import CHOSEN, CLOSED_FORM, TrainSettings, with_chosen
+from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, TrainSettings, with_chosen
 
 if TYPE_CHECKING:
     from trainer.cluster import Processes
@@ -111,6 +111,7 @@ def train(
     test: bool = False,
     guard: Callable[[Session], None] | None = None,
     processes: Processes | None = None,
+    features_in_memory: int = FEATURES_IN_MEMORY,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record the run.
 
@@ -131,6 +132,7 @@ def train(
         test: also score all models on the test split, which the store counts.
         guard: checks the store in the transaction that starts the run, while no other run can start; it may raise.
         processes: the processes that train the whole model together, of which this is the first; None for one process.
+        features_in_memory: the most bytes of cached vectors to hold in memory; the rest is read from files.
 
     Raises:
         AlreadyTraining: raised by `guard`, like any other error of `guard`; no run was started.
@@ -169,7 +171,9 @@ def train(
             # A mistyped expression should not start a run, if the names are known without loading the model.
             names_to_train(model.remembered, settings)
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
-        run = Run(database, settings, progress or Silent(), run_id, processes=processes)
+        run = Run(
+            database, settings, progress or Silent(), run_id, processes=processes, features_in_memory=features_in_memory
+        )
         with recorded(run), nullcontext() if processes is None else processes.watched(run_id):
             return _train(run, model, current, output, compete=compete, test=test)
 
@@ -230,7 +234,7 @@ def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
         for text in settings.without_effect():
             run.warn(text)
     with run.timed("encode"):
-        pooled = encode(run.database, model, chosen, settings, run.progress)
+        pooled = encode(run.database, model, chosen, settings, run.progress, in_memory=run.features_in_memory)
         unread = find_unread(run.database, model, chosen, settings)
         for text in unread.warnings:
             run.warn(text)
