@@ -20,13 +20,15 @@ from sqlalchemy import select, update
 from torch.distributed import HashStore
 
 from store.db import Database
+from store.processes import this_process
 from store.tables import Picture, TrainingRun
+from store.training import this_machine
 from tests import forked
 from tests.trainer import on_ranks
 from tests.trainer.on_ranks import CASES, train_cases
 from tests.trainer.training import artifact, losses, settings
 from trainer.artifacts import models_dir
-from trainer.cluster.processes import require_same
+from trainer.cluster.processes import Group, _Process, require_same
 from trainer.errors import BadSetting
 from trainer.runs import train
 from trainer.runs.learning import require_processes
@@ -183,9 +185,10 @@ def test_processes_that_do_not_agree_or_are_missing_are_refused(other: str | Non
 
 
 def test_a_batch_has_a_row_for_each_process() -> None:
-    require_processes(TrainSettings(train="all", batch_size=3), 3)
+    member = _Process(this_machine(), *this_process())
+    require_processes(TrainSettings(train="all", batch_size=3), Group([member] * 3))
     with pytest.raises(BadSetting, match="--batch-size 3"):
-        require_processes(TrainSettings(train="all", batch_size=3), 4)
+        require_processes(TrainSettings(train="all", batch_size=3), Group([member] * 4))
 
 
 def test_torchrun_starts_no_other_command(filled: Database) -> None:

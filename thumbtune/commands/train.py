@@ -22,6 +22,7 @@ from trainer.errors import BadSetting
 from trainer.settings import FEATURES_IN_MEMORY, MODEL_BESIDE_CHAMPION, RECIPE, Place, TrainSettings
 
 if TYPE_CHECKING:
+    from trainer.cluster import Processes
     from trainer.runs import TrainResult
     from trainer.scoring import Scores
 
@@ -83,12 +84,16 @@ def train(
 
         return follow(place, settings.device, app.open_database)
     with ExitStack() as open_until:
-        processes = None
+        processes: Processes | None = None
         if place is not None:
             from trainer.cluster import joined  # noqa: PLC0415 (loads torch)
 
             processes = open_until.enter_context(joined(place, settings.device))
         database = open_until.enter_context(app.open_database())
+        if engine.name == "ray":
+            from trainer.cluster import RayProcesses  # noqa: PLC0415 (loads torch)
+
+            processes = RayProcesses(database, engine)
         check_settings(database, settings, output)
         encode_first(app, database, engine, [settings])
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)

@@ -33,7 +33,7 @@ class UpTo(click.types.IntParamType):
         return self._range.convert(value, param, ctx)
 
 
-class Size(click.ParamType[int]):
+class Size(click.types.IntParamType):
     """A number of bytes, as `2GB`, `500MB`, `64kB` or `1000000`; units are powers of 1,000."""
 
     name = "size"

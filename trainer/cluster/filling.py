@@ -24,7 +24,7 @@ from trainer.models import Features
 from trainer.progress import uncounted
 from trainer.settings import TrainSettings
 
-__all__ = ["Encoding", "fill_on_ray"]
+__all__ = ["Encoding", "fill_on_ray", "told"]
 
 Row = dict[str, Any]
 
@@ -95,13 +95,13 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
         except ray.exceptions.ActorDiedError as error:
             lost = error  # what it has written stays: the next job encodes only what is missing
         except ray.exceptions.RayError as error:
-            raise EncodingFailed(_told(error)) from error
+            raise EncodingFailed(told(error)) from error
         finally:
             ray.kill(job)
     raise EncodingFailed(f"Ray lost the machine of the job {_ATTEMPTS} times; run the command again") from lost
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """Describe an error of Ray in one line."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]

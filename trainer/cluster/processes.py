@@ -10,10 +10,10 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -26,12 +26,12 @@ from store.types import utc_now
 from trainer.artifacts import put_tensors
 from trainer.data import PictureSource, StoredPictures
 from trainer.errors import BadSetting, ProcessLost
-from trainer.fitting import Step, Triplets, WholeLearner
+from trainer.fitting import FitModel, Step, Triplets, WholeLearner, fit_full_model
 from trainer.models import Encoder, named_parameters, open_model, pick_device
 from trainer.quiet import quiet_libraries
 from trainer.settings import Place, TrainSettings
 
-__all__ = ["Job", "Processes", "follow", "joined"]
+__all__ = ["Job", "Processes", "follow", "joined", "require_same"]
 
 _ARRIVE_S = 60.0
 """Seconds that processes may start after each other."""
@@ -87,27 +87,61 @@ class _Process:
         return has_ended(self.host, self.pid, utc_now(), self.start) is True
 
 
+class Processes(Protocol):
+    """Processes that train a whole model together, as the one that records the run sees them."""
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+
+    @property
+    def refuses_projections(self) -> bool:
+        """Whether a training of projections alone, which needs one process, is an error."""
+
+    def fitting(self, changed: Mapping[str, Tensor]) -> FitModel:
+        """Return a function that trains a model in these processes.
+
+        Args:
+            changed: parameters that differ from the base model at the start.
+        """
+
+    def watched(self, run_id: int) -> AbstractContextManager[None]:
+        """Report a lost process as the reason why the block failed.
+
+        Raises:
+            ProcessLost: a process was lost.
+        """
+
+
 @dataclass(frozen=True)
-class Processes:
-    """The processes of a group. All methods are those of the first process."""
+class Group:
+    """The processes that torchrun started. All methods are those of the first process."""
 
     members: Sequence[_Process]
+    refuses_projections = True
 
-    def fit(
-        self,
-        encoder: Encoder,
-        rows: Triplets,
-        source: PictureSource,
-        settings: TrainSettings,
-        on_step: Callable[[Step], None],
-    ) -> None:
-        """Train `encoder.model` in place, together with the other processes. See `fit_full_model`."""
-        from trainer.fitting import fit_full_model  # noqa: PLC0415 (heavy)
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+        return len(self.members)
 
-        distributed.broadcast_object_list([Job(settings, rows)], src=0)
-        fit_full_model(encoder, rows, source, settings, on_step)
-        # The others end now, and this process is not to notice.
-        distributed.destroy_process_group()
+    def fitting(self, _changed: Mapping[str, Tensor]) -> FitModel:
+        """Return a function like `fit_full_model`, which trains together with the other processes."""
+
+        def fit(
+            encoder: Encoder,
+            rows: Triplets,
+            source: PictureSource,
+            settings: TrainSettings,
+            on_step: Callable[[Step], None],
+        ) -> None:
+            # The others get the weights of this process when the training starts.
+            distributed.broadcast_object_list([Job(settings, rows)], src=0)
+            fit_full_model(encoder, rows, source, settings, on_step)
+            # The others end now, and this process is not to notice.
+            distributed.destroy_process_group()
+
+        return fit
 
     @contextmanager
     def watched(self, run_id: int) -> Iterator[None]:
@@ -154,7 +188,7 @@ def _ignore_signals() -> None:
 
 
 @contextmanager
-def joined(place: Place, device: str) -> Iterator[Processes]:
+def joined(place: Place, device: str) -> Iterator[Group]:
     """Join the group of processes that torchrun started.
 
     Args:
@@ -181,7 +215,7 @@ def joined(place: Place, device: str) -> Iterator[Processes]:
     try:
         members: list[Any] = [None] * place.processes
         distributed.all_gather_object(members, _Process(this_machine(), *this_process()))
-        yield Processes(members)
+        yield Group(members)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -20,6 +21,9 @@ from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_
 from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, precision_here, run_settings
 from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, READER, TrainSettings, with_chosen
+
+if TYPE_CHECKING:
+    from trainer.cluster import Processes
 
 __all__ = ["cached_learner", "goes_on", "open_again", "open_learner", "require_processes"]
 
@@ -42,7 +46,7 @@ def open_learner(
     """
     settings = run.settings
     if run.processes is not None:
-        require_processes(settings, len(run.processes.members), _only_projections(model, settings))
+        require_processes(settings, run.processes, _only_projections(model, settings))
     changed = _champions_tensors(run.database, in_use, model) if goes_on(settings) and in_use is not None else {}
     learner = cached_learner(model, settings, prepared.rows, prepared.pooled, changed)
     if learner is not None and not settings.with_reader:
@@ -61,31 +65,32 @@ def open_learner(
         encoder = model.encoder()
     from trainer.fitting import WholeLearner, fit_full_model  # noqa: PLC0415 (heavy; cached features need none of it)
 
-    fit = fit_full_model if run.processes is None else run.processes.fit
+    fit = fit_full_model if run.processes is None else run.processes.fitting(changed)
     return WholeLearner(encoder, changed, encoder.framed(StoredPictures(run.database)), settings, fit)
 
 
-def require_processes(settings: TrainSettings, processes: int, projections: Sequence[str] = ()) -> None:
+def require_processes(settings: TrainSettings, processes: Processes, projections: Sequence[str] = ()) -> None:
     """Refuse what several processes don't do together.
 
     Args:
         settings: the run's settings.
-        processes: the number of processes.
+        processes: the processes.
         projections: the names of the projections to train, if nothing else is trained, and they are known.
 
     Raises:
-        BadSetting: only projections are trained, which takes seconds in one process; or there are more processes than
-            rows in a batch.
+        BadSetting: only projections are trained, and the processes were started for nothing; or there are more
+            processes than rows in a batch.
     """
-    if settings.batch_size < processes:
-        raise BadSetting(
-            f"--batch-size {settings.batch_size} is the number of pairs for all {processes} processes together; use "
-            f"{processes} or more"
-        )
-    if projections or settings.train in ("projection", *CLOSED_FORM):
+    only_projections = projections or settings.train in ("projection", *CLOSED_FORM)
+    if only_projections and processes.refuses_projections:
         raise BadSetting(
             f"--train {settings.train} trains projections on cached vectors, in one process; leave out torchrun, or "
             "use --train all, lora or an expression that matches other parameters"
+        )
+    if not only_projections and settings.batch_size < processes.count:
+        raise BadSetting(
+            f"--batch-size {settings.batch_size} is the number of pairs for all {processes.count} processes together; "
+            f"use {processes.count} or more"
         )
 
 

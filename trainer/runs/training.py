@@ -131,7 +131,7 @@ def train(
             champion covers more channels. Without a champion, the run is always compared with the base model.
         test: also score all models on the test split, which the store counts.
         guard: checks the store in the transaction that starts the run, while no other run can start; it may raise.
-        processes: the processes that train the whole model together, of which this is the first; None for one process.
+        processes: the processes that train a whole model together; None for this process alone.
         features_in_memory: the most bytes of cached vectors to hold in memory; the rest is read from files.
 
     Raises:
@@ -146,7 +146,7 @@ def train(
     """
     settings, device = resolved(database, settings)
     if processes is not None:
-        require_processes(settings, len(processes.members))
+        require_processes(settings, processes)
     # Report problems with the output folders before the work is done.
     if output is not None:
         if settings.reads():
