@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,11 +172,15 @@ def test_a_cluster_trains_what_this_process_does(postgres: Database, tiny_clip: 
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=1e-5, rtol=0)
 
+    killed: list[int] = []
+
     def kill(_step: Step) -> None:
-        for process in psutil.Process().children(recursive=True):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                process.kill()
-                return
+        for process in [] if killed else psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.append(process.pid)
+                    return
 
     # A killed process ends the training with one line.
     names = ["red circle", "blue square", "green bar"]
