@@ -62,14 +62,14 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
 
 def _key_in_file(environment: Mapping[str, str]) -> str:
-    """The key in the file that YOUTUBE_API_KEY_FILE names: a secret of Docker or systemd. Empty without one."""
+    """The key in the file that YOUTUBE_API_KEY_FILE names, such as a secret of Docker or systemd; else empty."""
     name = environment.get("YOUTUBE_API_KEY_FILE", "")
     if not name:
         return ""
     try:
         return Path(name).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadSetting(f"YOUTUBE_API_KEY_FILE: {name} can't be read ({reason}); check the file") from error
 
 

@@ -155,7 +155,7 @@ class Service:
         """Channel ids by names whose id only YouTube knows (`/user/NAME`), so that each is looked up once."""
         self._all_failing = False
         self._quota_spent_on: date | None = None
-        self._pause_told: date | None = None
+        self._pause_logged: date | None = None
         retraining = options.retraining
         self._child = (
             None
@@ -187,7 +187,7 @@ class Service:
                     await self._work()
 
     async def _work(self) -> None:
-        ending = asyncio.create_task(self._end_child_when_told())
+        ending = asyncio.create_task(self._end_child_when_stopped())
         try:
             while not self._stop.is_set():
                 await self._step()
@@ -198,7 +198,7 @@ class Service:
                 self._child.kill()
         log.info("stopped cleanly")
 
-    async def _end_child_when_told(self) -> None:
+    async def _end_child_when_stopped(self) -> None:
         """Stop the child process when `stop` is set, concurrently with the sync in progress."""
         await self._stop.wait()
         log.info("stopping: finishing the work in progress")
@@ -281,8 +281,8 @@ class Service:
         today = quota_day(plan.at)
         paused = plan.units_left <= 0 or self._quota_spent_on == today
         self.metrics.paused.set(int(paused))
-        if paused and self._pause_told != today:
-            self._pause_told = today
+        if paused and self._pause_logged != today:
+            self._pause_logged = today
             until = next_quota_day(plan.at).isoformat()
             what = f"the {self._options.units} daily units are" if plan.units_left <= 0 else "the daily quota is"
             log.warning("%s used up; no syncs until %s", what, until, extra={"until": until})

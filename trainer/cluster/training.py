@@ -19,7 +19,7 @@ from store.db import Database
 from store.errors import StoreError
 from trainer.artifacts import put_tensors
 from trainer.cluster.connection import check_nodes, connected
-from trainer.cluster.filling import Encoding, told
+from trainer.cluster.filling import Encoding, one_line
 from trainer.cluster.processes import Job
 from trainer.data import PictureSource
 from trainer.errors import ProcessLost, TrainerError
@@ -97,7 +97,7 @@ class RayProcesses:
                 reason = ray.get(running)
                 failed, tensors = ray.get(box.result.remote())
             except ray.exceptions.RayError as error:
-                reason, failed, tensors = told(error), "", None
+                reason, failed, tensors = one_line(error), "", None
             finally:
                 ray.kill(started)
         if tensors is None:
@@ -159,7 +159,7 @@ class _Started:
             try:
                 trainer.fit()
             except TrainingFailedError as error:
-                return told(error)
+                return one_line(error)
         return ""
 
 

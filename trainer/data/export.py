@@ -100,13 +100,13 @@ def export_dataset(
     check_export_folder(folder, overwrite=overwrite)
     with database.read() as session:
         known = channel_titles(session)
-    wanted = tuple(channel_id(name, known) for name in channels)
+    channel_ids = tuple(channel_id(name, known) for name in channels)
     progress = progress or Silent()
-    chosen = snapshot_id or _chosen(database, run_id, wanted, progress)
+    chosen = snapshot_id or _chosen(database, run_id, channel_ids, progress)
     with database.read() as session:
         examples = load_examples(session, chosen)
         titles = {row.position: row.title for row in examples}
-        rows = [row for row in examples if not wanted or row.channel_id in wanted]
+        rows = [row for row in examples if not channel_ids or row.channel_id in channel_ids]
         read = texts_of(session).keys() & {row.picture_sha256 for row in rows}
     if not rows:
         raise NotEnoughPairs(f"snapshot {chosen} has no pairs of {', '.join(channels)}")
@@ -157,14 +157,14 @@ def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form
 
 def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
     """Give a random title of its split to each row without a negative, or whose negative is not among the rows."""
-    there = {row.position: index for index, row in enumerate(rows)}
-    if all(row.negative_position in there for row in rows):
+    index_of = {row.position: index for index, row in enumerate(rows)}
+    if all(row.negative_position in index_of for row in rows):
         return rows
     again = [replace(row, position=index, negative_position=None) for index, row in enumerate(rows)]
     mined = snapshot.mine_negatives(snapshot.Selection(again, {}, ()), TrainSettings(negatives="random"), _never)
     positions = [None if new.negative_position is None else rows[new.negative_position].position for new in mined]
     return [
-        row if row.negative_position in there else replace(row, negative_position=position)
+        row if row.negative_position in index_of else replace(row, negative_position=position)
         for row, position in zip(rows, positions, strict=True)
     ]
 

@@ -58,20 +58,20 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> dict[str, S
     Returns:
         {digest: (18, 32, 3) uint8}, without thumbnails that can't be decoded or are not in the store.
     """
-    wanted = sorted(set(digests))
+    requested = sorted(set(digests))
     with database.read() as session:
-        found = _read(session, wanted)
-    for batch in batches([digest for digest in wanted if digest not in found], _BATCH):
-        made: dict[str, Sketch] = {}
+        found = _read(session, requested)
+    for batch in batches([digest for digest in requested if digest not in found], _BATCH):
+        sketches: dict[str, Sketch] = {}
         with database.read() as session:
             for digest in batch:
                 image = _stored(session, digest)
                 if image is not None:
-                    made[digest] = _sketch(image)
-        found |= made
+                    sketches[digest] = _sketch(image)
+        found |= sketches
         try:
             with database.write() as session:
-                write_features(session, SKETCHES, "vision", {digest: made[digest].tobytes() for digest in made})
+                write_features(session, SKETCHES, "vision", {digest: sketches[digest].tobytes() for digest in sketches})
         except StoreError:
             logger.debug("sketches could not be saved", exc_info=True)
     return found
