@@ -43,7 +43,7 @@ def run(clock: Clock, *, train: str, pairs: int, batch_size: int, budget: float,
                 n = min(_AT_ONCE, pairs - start)
                 file.put(start, generator.standard_normal((n, file.shape[1]), dtype=np.float32))
     numbers = np.arange(pairs)
-    rows = PooledTriplets(*files, numbers, numbers, numbers, generator.permutation(numbers))
+    rows = PooledTriplets(files[0], files[1], numbers, numbers, numbers, generator.permutation(numbers))
     torch.manual_seed(0)
     heads = Heads(*(torch.randn(SPACE, width) * 0.03 for width in WIDTHS))
     settings = TrainSettings(train=train, epochs=1, batch_size=batch_size)

@@ -30,7 +30,7 @@ def drawn(n: int, width: int) -> Vectors:
 
 
 def in_file(folder: Path, vectors: Vectors, budget: int) -> VectorFile:
-    found = VectorFile(folder, *vectors.shape, budget)
+    found = VectorFile(folder, len(vectors), vectors.shape[1], budget)
     for start in range(0, len(vectors), 7):
         found.put(start, vectors[start : start + 7])
     return found
@@ -61,9 +61,8 @@ def test_steps_on_files_are_those_on_arrays_bit_for_bit(tmp_path: Path, mined: b
     """Both read the same batches in the same order, and a batch's computation does not depend on where it was."""
     rows = triplets(mined=mined)
     budget = 2 * 4 * 40 * 50  # parts of 48 rows or fewer
-    there = replace(
-        rows, pictures=in_file(tmp_path, rows.pictures, budget), titles=in_file(tmp_path, rows.titles, budget)
-    )
+    pictures, titles = (in_file(tmp_path, np.asarray(each), budget) for each in (rows.pictures, rows.titles))
+    there = replace(rows, pictures=pictures, titles=titles)
     fitter = Fitter(
         Heads(torch.from_numpy(drawn(8, 24)), torch.from_numpy(drawn(8, 16))),
         ["0.model.visual_projection.weight", "0.model.text_projection.weight"],

@@ -27,7 +27,8 @@ def engine_options(command: F) -> F:
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Where to encode thumbnails and titles: in this process, or on a Ray cluster (thumbtune[ray]).",
+        help="Where to encode thumbnails and titles, and where 'train' trains whole models: in this process, or on a "
+        "Ray cluster (thumbtune[ray]).",
     )
     address = click.option(
         "--ray-address",

@@ -122,7 +122,11 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
             "projections, else 2.",
         },
     ),
-    ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Pairs per training step."}),
+    (
+        "batch_size",
+        ("--batch-size",),
+        {"type": UpTo(1_000_000), "help": "Pairs per training step, over all processes."},
+    ),
     (
         "lr",
         ("--lr",),

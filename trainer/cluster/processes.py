@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import psutil
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from store.db import Database
 from store.processes import this_process
@@ -221,7 +222,7 @@ def joined(place: Place, device: str) -> Iterator[Group]:
             distributed.destroy_process_group()
 
 
-def _meet(place: Place) -> distributed.Store:
+def _meet(place: Place) -> Store:
     """Wait until all processes have started."""
     from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
@@ -230,12 +231,12 @@ def _meet(place: Place) -> distributed.Store:
         found, *_ = next(rendezvous("env://", place.rank, place.processes, timeout=wait))
     except (distributed.DistError, RuntimeError, ValueError) as error:
         raise _missing(place, wait) from error
-    store = distributed.PrefixStore("thumbtune", found)
+    store = PrefixStore("thumbtune", found)
     require_same(store, place, wait)
     return store
 
 
-def require_same(store: distributed.Store, place: Place, wait: timedelta) -> None:
+def require_same(store: Store, place: Place, wait: timedelta) -> None:
     """Check that all processes have started, and agree on their number.
 
     Args:

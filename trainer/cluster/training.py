@@ -22,7 +22,7 @@ from trainer.cluster.connection import check_nodes, connected
 from trainer.cluster.filling import Encoding, one_line
 from trainer.cluster.processes import Job
 from trainer.data import PictureSource
-from trainer.errors import ProcessLost, TrainerError
+from trainer.errors import ClusterUnavailable, ProcessLost, TrainerError
 from trainer.fitting import FitModel, Step, Triplets
 from trainer.models import Encoder, named_parameters, pick_device
 from trainer.quiet import quiet_libraries
@@ -84,10 +84,10 @@ class RayProcesses:
         encoding = Encoding.of(self.database, job.settings, device)
         with connected(self.engine.address) as ray:
             check_nodes(ray, encoding)
-            processes = self.engine.actors or _processes(ray, device)
+            processes, each = _resources(ray, self.engine.actors, job.settings.batch_size, device)
             box = ray.remote(num_cpus=0)(_Box).remote()
             started = ray.remote(num_cpus=0)(_Started).remote()
-            running = started.run.remote(job, encoding, box, processes)
+            running = started.run.remote(job, encoding, box, processes, each)
             try:
                 while not ray.wait([running], timeout=_POLL_S)[0]:
                     for step in ray.get(box.steps.remote()):
@@ -106,11 +106,23 @@ class RayProcesses:
         return found
 
 
-def _processes(ray: Any, device: str) -> int:
-    """Return how many processes to start: one for each GPU or, on processors, for each machine."""
+def _resources(ray: Any, given: int | None, batch_size: int, device: str) -> tuple[int, dict[str, float]]:
+    """Return how many processes to start, and what each takes of the cluster: together no more than there is.
+
+    By default, one for each GPU or, on processors, for each machine. Ray waits for ever for what a cluster does not
+    have.
+
+    Raises:
+        ClusterUnavailable: there are fewer GPUs than `given`.
+    """
+    here = ray.cluster_resources()
     if device == "cuda":
-        return max(1, int(ray.cluster_resources().get("GPU", 0)))
-    return max(1, sum(node["Alive"] for node in ray.nodes()))
+        gpus = int(here.get("GPU", 0))
+        if gpus < (given or 1):
+            raise ClusterUnavailable(f"the Ray cluster has {gpus} GPUs; use a smaller --actors, or --device cpu")
+        return given or min(gpus, batch_size), {"CPU": 0, "GPU": 1}
+    processes = given or min(sum(node["Alive"] for node in ray.nodes()), batch_size)
+    return processes, {"CPU": min(1.0, int(100 * here.get("CPU", 1) / processes) / 100)}
 
 
 class _Box:
@@ -142,7 +154,7 @@ class _Box:
 class _Started:
     """Runs Ray Train. An actor on the cluster, because Ray Train does not run in a client of `ray://`."""
 
-    def run(self, job: Job, encoding: Encoding, box: Any, processes: int) -> str:
+    def run(self, job: Job, encoding: Encoding, box: Any, processes: int, each: dict[str, float]) -> str:
         """Train. Return why that failed; empty if it is done."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError  # noqa: PLC0415 (optional)
         from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415
@@ -152,7 +164,7 @@ class _Started:
             trainer = TorchTrainer(
                 _share,
                 train_loop_config={"job": job, "encoding": encoding, "box": box},
-                scaling_config=ScalingConfig(num_workers=processes, use_gpu=on_gpu),
+                scaling_config=ScalingConfig(num_workers=processes, use_gpu=on_gpu, resources_per_worker=each),
                 torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
                 run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=0)),
             )

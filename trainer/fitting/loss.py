@@ -94,6 +94,8 @@ class RankingLoss(nn.Module):
                 process group, only of this process's share of the batch, see `trainer.fitting.shares`.
             labels: (b, 1 or 2) int64, the labels of each row's title and of its negative, of the whole batch.
         """
+        anchors: Tensor
+        titles: list[Tensor]
         anchors, *titles = (self.model(features)["sentence_embedding"] for features in sentence_features)
         processes = count_processes()
         share = own_share(len(labels))
@@ -105,8 +107,8 @@ class RankingLoss(nn.Module):
         if processes == 1:
             return ranking_loss(anchors, candidates, self.scale, masked)
         # Every process waits for the gradients of all trained parameters, also of those that the loss does not reach.
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        nothing = (sum(parameter.reshape(-1)[0] for parameter in trained) + anchors.sum() + candidates.sum()) * 0
+        trained = [parameter.reshape(-1)[:1] for parameter in self.model.parameters() if parameter.requires_grad]
+        nothing = (torch.cat(trained).sum() + anchors.sum() + candidates.sum()) * 0
         if not len(share):
             return nothing
         mean = ranking_loss(anchors[: len(share)], candidates, self.scale, masked, share.start)
