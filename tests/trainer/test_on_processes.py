@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 from sqlalchemy import select, update
-from torch.distributed.distributed_c10d import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from store.db import Database
 from store.processes import this_process
