@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from store.db import Database
 from store.training import evaluations
 from tests.trainer.training import artifact, losses, settings
+from thumbtune.commands.training_options import Size
 from trainer.fitting import Step
 from trainer.fitting.cca import Cca, Strength
 from trainer.fitting.fitter import Fitter
@@ -102,3 +104,16 @@ def test_a_run_on_files_is_the_same_run(filled: Database, tiny_clip: Path, what:
     with filled.read() as session:
         scores = [{(row.model, row.split, row.metric): row.value for row in evaluations(session, run)} for run in runs]
     assert all(scores[1][key] == value for key, value in scores[0].items())
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2 * 10**9), ("500 mb", 5 * 10**8), ("1.5k", 1500), ("4096", 4096), ("0", 0)]
+)
+def test_sizes_are_read_with_units(text: str, size: int) -> None:
+    assert Size().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "2GiB", "1e9", "two"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Size().convert(text, None, None)
