@@ -60,6 +60,7 @@ SCRIPTS = (
     Script("cold_start", quick=("--sizes", "--repeats", "1"), models=True),
     Script("page", quick=("--videos", "300", "--queries", "3")),
     Script("mining_rows", quick=("--titles", "2000", "--beyond", "0")),
+    Script("big_projection", ("--batch-size", "256"), ("--pairs", "2000", "--train", "ridge"), full=True),
     Script("sweeping", quick=("--pairs", "24", "--trials", "5"), models=True),
     Script("retraining", (*LARGE, "--rounds", "1"), (*LARGE, "--pairs", "24", "--rounds", "1"), models=True, full=True),
     Script("encoding", (*LARGE, "--repeats", "2"), (*LARGE, "--pairs", "24", "--repeats", "1"), models=True, full=True),

@@ -22,6 +22,7 @@ TrainerError                   base class
 │   └── HubUnreachable         there is no network, or the hub did not answer in time
 ├── ClusterUnavailable         Ray is not installed, or its cluster can't be reached or used
 ├── EncodingFailed             a worker of a cluster could not encode
+├── ProcessLost                a process of a training on several processes has ended
 └── TrainingInterrupted        a signal stopped the run; it is recorded as `interrupted`, or had already finished
 """
 
@@ -45,6 +46,7 @@ __all__ = [
     "NoToken",
     "NotAClip",
     "NotEnoughPairs",
+    "ProcessLost",
     "PublicRepository",
     "PushFailed",
     "ReaderMissing",
@@ -151,6 +153,10 @@ class ClusterUnavailable(TrainerError):
 
 class EncodingFailed(TrainerError):
     """A worker of a cluster could not encode. Vectors that were written stay in the cache."""
+
+
+class ProcessLost(TrainerError):
+    """A process of a training on several processes has ended. The run is recorded as failed."""
 
 
 class TrainingInterrupted(TrainerError):

@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_TITLE_MODEL",
     "DEVICES",
     "Engine",
+    "FEATURES_IN_MEMORY",
     "FITS",
     "LARGEST_SEED",
     "MODEL_BESIDE_CHAMPION",
@@ -31,6 +32,7 @@ __all__ = [
     "STRATEGIES",
     "Bars",
     "Fit",
+    "Place",
     "Precision",
     "Strategy",
     "TrainSettings",
@@ -69,6 +71,9 @@ CHOSEN = "chosen"
 CLOSED_FORM = (CCA, RIDGE)
 """The values of `train` that fit projections in closed form, without steps."""
 
+FEATURES_IN_MEMORY = 2 * 10**9
+"""The most bytes of cached vectors that a run holds in memory. More are read from files; results are the same."""
+
 
 RECIPE: Mapping[str, Any] = {
     "train": "projection",
@@ -101,6 +106,35 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The place of this process among those that torchrun started.
+
+    Args:
+        rank: its number; 0 is the first process, which records the run.
+        processes: the number of processes, at least 2.
+        local: its number on this machine.
+    """
+
+    rank: int
+    processes: int
+    local: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Place | None:
+        """Read the variables that torchrun sets; None for a process that it did not start, or started alone."""
+        names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        if any(not environment.get(name) for name in names):
+            return None
+        try:
+            place = cls(
+                int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_RANK") or 0)
+            )
+        except ValueError as error:
+            raise BadSetting("RANK, WORLD_SIZE and LOCAL_RANK must be numbers; start with torchrun") from error
+        return None if place.processes < 2 else place
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """All settings of a run. `RECIPE` has the published recipe's values where they differ from the defaults.
 
@@ -119,7 +153,7 @@ class TrainSettings:
         temperature: divides the cosines in the loss; above 0. None: chosen with the epochs, else the recipe's.
         epochs: passes over the training split, at least 1. None: for projections, chosen on held-out folds of the
             training rows, see `trainer.fitting.choosing`; else the recipe's.
-        batch_size: rows per step, at least 2 (in-batch negatives need a second row).
+        batch_size: rows per step, at least 2 (in-batch negatives need a second row); over all processes together.
         lr: AdamW's initial learning rate, which decreases linearly to 0. None: 1e-4, but for projections the rate that
             changes their outputs as much as 1e-4 changes those of a ViT-L/14, see `rate_for`.
         seed: for the batch order, randomly initialized weights and `random` negatives. The splits don't depend on it.

@@ -24,6 +24,7 @@ __all__ = [
     "end_run",
     "end_run_at_work",
     "evaluations",
+    "fail_runs_of",
     "get_run",
     "hidden_runs",
     "hide_run",
@@ -65,6 +66,28 @@ def end_run_at_work(session: Session, run_id: int, status: str, **columns: Any) 
     session.execute(still.values(**_end(run, status), **columns))
     session.refresh(run)
     return run.status
+
+
+def fail_runs_of(session: Session, host: str, pid: int, process_start: int | None, error: str) -> int:
+    """Close the runs of a process that has ended without closing them, as `failed`; return how many.
+
+    Args:
+        session: a write transaction.
+        host: the process's machine, as its runs have it.
+        pid: its id.
+        process_start: its start.
+        error: the reason.
+    """
+    query = select(TrainingRun.id).where(
+        TrainingRun.status == "running",
+        TrainingRun.host == host,
+        TrainingRun.pid == pid,
+        TrainingRun.process_start == process_start,
+    )
+    found = session.scalars(query).all()
+    for run_id in found:
+        end_run_at_work(session, run_id, "failed", error=error)
+    return len(found)
 
 
 def _end(run: TrainingRun, status: str) -> dict[str, Any]:

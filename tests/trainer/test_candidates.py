@@ -46,7 +46,8 @@ def test_what_can_be_learnt_holds_on_rows_that_were_held_out(what: str) -> None:
 def test_where_nothing_can_be_learnt_the_figure_is_chance(what: str) -> None:
     pairs = rows(agree=False)
     assert recall(Candidate(pairs, HEADS, fitter(what))) < 0.05
-    assert recall(Candidate(pairs, HEADS, fitter(what), Beside(pairs.pictures, pairs.titles))) < 0.05
+    beside = Beside(np.asarray(pairs.pictures), np.asarray(pairs.titles))
+    assert recall(Candidate(pairs, HEADS, fitter(what), beside)) < 0.05
 
 
 def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat() -> None:
@@ -57,7 +58,7 @@ def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat() -> None:
 
 def test_the_one_that_knows_decides() -> None:
     known, unknown = rows(agree=True), rows(agree=False)
-    right = Beside(known.titles, known.titles)
+    right = Beside(np.asarray(known.titles), np.asarray(known.titles))
     assert recall(Candidate(unknown, HEADS, None, right)) > 0.95
-    wordless = Beside(np.zeros_like(known.pictures), known.titles)
+    wordless = Beside(np.zeros_like(known.pictures), np.asarray(known.titles))
     assert recall(Candidate(known, HEADS, None, wordless)) == recall(Candidate(known, HEADS))

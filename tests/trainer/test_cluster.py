@@ -5,21 +5,28 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
+import torch
 from sqlalchemy import delete, select, update
 
 from store.db import Database, open_database
 from store.tables import Feature, Picture
+from store.training import current_pairs
 from tests.trainer.tiny import fill
-from trainer.cluster import Encoding, connected
+from tests.trainer.training import artifact, losses, settings
+from trainer.cluster import Encoding, RayProcesses, connected
 from trainer.cluster.connection import check_nodes, versions, why_not
-from trainer.errors import ClusterUnavailable, EncodingFailed, NotEnoughPairs
-from trainer.runs import encode_pairs
+from trainer.cluster.processes import Job
+from trainer.errors import ClusterUnavailable, EncodingFailed, NotEnoughPairs, ProcessLost
+from trainer.fitting import Step, Triplets
+from trainer.runs import encode_pairs, train
 from trainer.settings import Engine, TrainSettings
 
 PASSWORD = "a-word-that-no-log-shows"
@@ -151,3 +158,36 @@ def test_a_cluster_computes_the_same_vectors_as_this_process(postgres: Database,
     with pytest.raises(EncodingFailed, match="db check"):
         encode_pairs(postgres, settings, nodes.engine)
     assert PASSWORD not in nodes.logs()
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_cluster_trains_what_this_process_does(postgres: Database, tiny_clip: Path, nodes: Nodes) -> None:
+    fill(postgres, 40)
+    wanted = settings(tiny_clip, train="all", batch_size=32, lr=1e-4)
+    two = RayProcesses(postgres, replace(nodes.engine, actors=2))
+    found = [train(postgres, wanted, processes=each).run_id for each in (None, two)]
+    assert losses(postgres, found[1]) == pytest.approx(losses(postgres, found[0]), abs=1e-5)
+    first, second = (artifact(postgres, run) for run in found)
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=1e-5, rtol=0)
+
+    killed: list[int] = []
+
+    def kill(_step: Step) -> None:
+        for process in [] if killed else psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+
+    # A killed process ends the training with one line.
+    names = ["red circle", "blue square", "green bar"]
+    with postgres.read() as session:
+        digests = [pair.picture_sha256 for pair in current_pairs(session)][:3]
+    job = Job(replace(wanted, epochs=100_000), Triplets(digests, names, None))
+    with pytest.raises(ProcessLost) as raised:
+        two._trained(job, kill)
+    assert "\n" not in str(raised.value)
+    assert PASSWORD not in str(raised.value) + nodes.logs()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from thumbtune.cli import App
-from trainer.settings import Engine
+from trainer.settings import Engine, Place
 
 if TYPE_CHECKING:
     from store.db import Database
@@ -26,7 +27,8 @@ def engine_options(command: F) -> F:
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Where to encode thumbnails and titles: in this process, or on a Ray cluster (thumbtune[ray]).",
+        help="Where to encode thumbnails and titles, and where 'train' trains whole models: in this process, or on a "
+        "Ray cluster (thumbtune[ray]).",
     )
     address = click.option(
         "--ray-address",
@@ -41,16 +43,24 @@ def engine_options(command: F) -> F:
     return engine(address(actors(command)))
 
 
-def engine_of(options: dict[str, Any]) -> Engine:
+def engine_of(options: dict[str, Any], place: Place | None = None) -> Engine:
     """Take the engine's options out of a command's options.
 
+    Args:
+        options: the command's options, which are changed.
+        place: the place of this process in a group, for a command that torchrun may start.
+
     Raises:
-        click.UsageError: an option of Ray was given without `--engine ray`.
+        click.UsageError: an option of Ray was given without `--engine ray`, or torchrun has started the command.
     """
+    if place != Place.of(os.environ):
+        raise click.UsageError("torchrun can only start 'thumbtune train'; leave it out.")
     name, address, actors = options.pop("engine"), options.pop("ray_address"), options.pop("actors")
     for option, value in (("--ray-address", address), ("--actors", actors)):
         if value is not None and name != "ray":
             raise click.UsageError(f"{option} has no effect without --engine ray.")
+    if place is not None and name == "ray":
+        raise click.UsageError("--engine ray starts the processes itself; leave out torchrun.")
     return Engine(name, address, actors)
 
 

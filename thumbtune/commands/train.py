@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +14,15 @@ from click.core import ParameterSource
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import full_option, json_option, looks
-from thumbtune.commands.training_options import NewFolder, training_options
+from thumbtune.commands.training_options import NewFolder, Size, training_options
 from thumbtune.console import Console
 from thumbtune.early import check_settings
 from thumbtune.summary import meaning_of
 from trainer.errors import BadSetting
-from trainer.settings import MODEL_BESIDE_CHAMPION, RECIPE, TrainSettings
+from trainer.settings import FEATURES_IN_MEMORY, MODEL_BESIDE_CHAMPION, RECIPE, Place, TrainSettings
 
 if TYPE_CHECKING:
+    from trainer.cluster import Processes
     from trainer.runs import TrainResult
     from trainer.scoring import Scores
 
@@ -34,13 +37,29 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 @click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
+@click.option(
+    "--features-in-memory",
+    type=Size(),
+    default=FEATURES_IN_MEMORY,
+    show_default="2GB",
+    help="The most memory for encoded thumbnails and titles; more are read from a file next to the trained models.",
+)
 @engine_options
 @full_option
 @json_option
 @click.pass_context
 def train(
-    ctx: click.Context, /, *, as_json: bool, test: bool, full: bool, recipe: bool, output: Path | None, **options: Any
-) -> None:
+    ctx: click.Context,
+    /,
+    *,
+    as_json: bool,
+    test: bool,
+    full: bool,
+    recipe: bool,
+    output: Path | None,
+    features_in_memory: int,
+    **options: Any,
+) -> int:
     """Fine-tune a model on the store's pairs and record the run.
 
     Each thumbnail and title is encoded only once: the vectors are kept in the store, so later runs take seconds. A run
@@ -57,14 +76,37 @@ def train(
         raise BadSetting(MODEL_BESIDE_CHAMPION)
     if recipe:
         options |= _recipe(ctx)
-    engine = engine_of(options)
+    place = Place.of(os.environ)
+    engine = engine_of(options, place)
     settings = TrainSettings(**options)
-    with app.open_database() as database:
+    if place is not None and place.rank > 0:
+        from trainer.cluster import follow  # noqa: PLC0415 (loads torch)
+
+        return follow(place, settings.device, app.open_database)
+    with ExitStack() as open_until:
+        processes: Processes | None = None
+        if place is not None:
+            from trainer.cluster import joined  # noqa: PLC0415 (loads torch)
+
+            processes = open_until.enter_context(joined(place, settings.device))
+        database = open_until.enter_context(app.open_database())
+        if engine.name == "ray":
+            from trainer.cluster import RayProcesses  # noqa: PLC0415 (loads torch)
+
+            processes = RayProcesses(database, engine)
         check_settings(database, settings, output)
         encode_first(app, database, engine, [settings])
         from trainer.runs import train as run_training  # noqa: PLC0415 (loads torch)
 
-        result = run_training(database, settings, output=output, progress=app.console, test=test)
+        result = run_training(
+            database,
+            settings,
+            output=output,
+            progress=app.console,
+            test=test,
+            processes=processes,
+            features_in_memory=features_in_memory,
+        )
     report(app.console, result, full=full)
     if result.champion is not None:
         app.console.say(_beside(result))
@@ -73,6 +115,7 @@ def train(
     app.console.next_step('thumbtune search "what the thumbnail shows"')
     if as_json:
         app.console.print_json(document(result))
+    return 0
 
 
 def _recipe(ctx: click.Context) -> Mapping[str, Any]:

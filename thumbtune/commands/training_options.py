@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ import click
 from thumbtune.commands.options import channel_option, device_option, resolved_model
 from trainer.settings import BARS, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
 
-__all__ = ["NewFolder", "UpTo", "training_options"]
+__all__ = ["NewFolder", "Size", "UpTo", "training_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +31,21 @@ class UpTo(click.types.IntParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read the number, or fail as click does."""
         return self._range.convert(value, param, ctx)
+
+
+class Size(click.types.IntParamType):
+    """A number of bytes, as `2GB`, `500MB`, `64kB` or `1000000`; units are powers of 1,000."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the size, or fail as click does."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*([kmgt]?)b?", str(value).strip().lower())
+        if found is None:
+            self.fail(f"{value!r} is not a size; use a number of bytes, or one such as 2GB or 500MB.", param, ctx)
+        return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))
 
 
 class NewFolder(click.Path):
@@ -106,7 +122,11 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
             "projections, else 2.",
         },
     ),
-    ("batch_size", ("--batch-size",), {"type": UpTo(1_000_000), "help": "Pairs per training step."}),
+    (
+        "batch_size",
+        ("--batch-size",),
+        {"type": UpTo(1_000_000), "help": "Pairs per training step, over all processes."},
+    ),
     (
         "lr",
         ("--lr",),

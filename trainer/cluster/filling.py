@@ -23,7 +23,7 @@ from trainer.models import Features
 from trainer.progress import uncounted
 from trainer.settings import TrainSettings
 
-__all__ = ["Encoding", "fill_on_ray"]
+__all__ = ["Encoding", "fill_on_ray", "one_line"]
 
 Row = dict[str, Any]
 
@@ -93,13 +93,13 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
         except ray.exceptions.ActorDiedError as error:
             lost = error  # vectors that were written stay, so the next job only encodes missing vectors
         except ray.exceptions.RayError as error:
-            raise EncodingFailed(_one_line(error)) from error
+            raise EncodingFailed(one_line(error)) from error
         finally:
             ray.kill(job)
     raise EncodingFailed(f"Ray lost the machine of the job {_ATTEMPTS} times; run the command again") from lost
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Describe an error of Ray in one line."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]

@@ -6,6 +6,7 @@ from .beside_reader import without_weights as without_weights
 from .candidates import Candidate as Candidate
 from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks
+from .fit import fit_full_model as fit_full_model
 from .learners import HeadsLearner as HeadsLearner
 from .learners import Learner as Learner
 from .learners import Pooled as Pooled
@@ -15,4 +16,5 @@ from .steps import Step as Step
 from .steps import Triplets as Triplets
 from .steps import chosen_names as chosen_names
 from .threads import one_thread as one_thread
+from .whole import FitModel as FitModel
 from .whole import WholeLearner as WholeLearner

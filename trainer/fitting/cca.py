@@ -15,7 +15,7 @@ Both sides are whitened, so no thumbnail or title is near all others, and both d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,8 +65,25 @@ class Cca:
         self._span = None if 2 * n >= width else np.linalg.qr(np.vstack([pictures, titles]).T)[0]
         if self._span is not None:
             pictures, titles = pictures @ self._span, titles @ self._span
-        self._pictures, self._titles = (np.linalg.eigh(side.T @ side / n) for side in (pictures, titles))
-        self._cross = pictures.T @ titles / n
+        self._take(n, pictures.T @ pictures, titles.T @ titles, pictures.T @ titles)
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterable[tuple[Matrix, Matrix]]) -> Cca:
+        """Return the statistics of rows that come in blocks of (thumbnails, titles), at least (d + 1) / 2 rows."""
+        n, sums = 0, [np.zeros((1, 1)) for _ in range(3)]
+        for pictures, titles in blocks:
+            n += len(pictures)
+            sums[0] = sums[0] + pictures.T @ pictures
+            sums[1] = sums[1] + titles.T @ titles
+            sums[2] = sums[2] + pictures.T @ titles
+        found = cls.__new__(cls)
+        found._span = None
+        found._take(n, *sums)
+        return found
+
+    def _take(self, n: int, pictures: Matrix, titles: Matrix, cross: Matrix) -> None:
+        self._pictures, self._titles = (np.linalg.eigh(side / n) for side in (pictures, titles))
+        self._cross = cross / n
 
     def maps(self, strength: Strength) -> tuple[Matrix, Matrix]:
         """Return the maps of thumbnails and titles, two (d, d) matrices. Apply them as `vectors @ map`."""

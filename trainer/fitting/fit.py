@@ -21,6 +21,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from trainer.data import PictureSource
 from trainer.fitting.loss import RankingLoss, title_labels
+from trainer.fitting.shares import count_processes, own_rows
 from trainer.fitting.steps import Step, Triplets, chosen_names, epoch_order
 from trainer.models import Encoder, as_text, named_parameters
 from trainer.quiet import quiet_libraries
@@ -60,6 +61,9 @@ def fit_full_model(
 
     Trains the parameters that require gradients (see `choose_parameters`), with the optimiser of the original recipe:
     AdamW, linear decay without warm-up, gradients clipped at norm 1. `trainer.fitting.loss` has the loss.
+
+    In a process group of torch, all processes call this with the same arguments. Each computes its share of every
+    batch, and all end with the same weights. They start with those of the first process.
     """
     columns: dict[str, list[int]] = {"anchor": list(range(len(rows.titles)))}
     columns["positive"] = columns["anchor"]
@@ -107,10 +111,16 @@ def _arguments(folder: str, device: str, settings: TrainSettings) -> SentenceTra
         disable_tqdm=True,
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
+        # A step runs the model three times. Searching for unused parameters, or copying buffers from the first process,
+        # in each of these runs breaks the gradients of the others. `RankingLoss` leaves no parameter unused.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
     )
     # With several devices, the library would divide each batch, and there would be fewer in-batch negatives.
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
+    # In a process group, the library leaves out the last batch if it is smaller, because shares could be missing.
+    arguments.dataloader_drop_last = False
     return arguments
 
 
@@ -133,7 +143,11 @@ class _EpochOrder(Sampler[int]):
 
 
 class _SeededBatches(DefaultBatchSampler):
-    """Batches in the order of `_EpochOrder`. The trainer's documented hook for batches; it calls `set_epoch`."""
+    """Batches in the order of `_EpochOrder`. The trainer's documented hook for batches; it calls `set_epoch`.
+
+    In a process group, the library deals batches to the processes in turn. Each batch comes once for each process, so
+    that all get it; the collator takes the process's share.
+    """
 
     def __init__(self, dataset: Dataset, **options: Any) -> None:
         self._order = _EpochOrder(len(dataset), options["seed"])
@@ -143,10 +157,20 @@ class _SeededBatches(DefaultBatchSampler):
         super().set_epoch(epoch)
         self._order.set_epoch(epoch)
 
+    def __len__(self) -> int:
+        return super().__len__() * count_processes()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield from [batch] * count_processes()
+
 
 @dataclass
 class _Collator:
-    """Converts row numbers to model inputs: loads the batch's thumbnails and titles, and preprocesses them."""
+    """Converts a batch's row numbers to model inputs of this process's share: loads and preprocesses it.
+
+    The labels are those of the whole batch.
+    """
 
     model: SentenceTransformer
     rows: Triplets
@@ -159,15 +183,16 @@ class _Collator:
         self._labels = title_labels(titles, self.rows.groups_of_titles())
 
     def __call__(self, features: list[dict[str, int]]) -> dict[str, Any]:
-        numbers = [feature["anchor"] for feature in features]
+        batch = [feature["anchor"] for feature in features]
+        numbers = [batch[row] for row in own_rows(len(batch))]
         columns: dict[str, list[Any]] = {
             "anchor": list(self.source.load([self.rows.pictures[row] for row in numbers])),
             "positive": [as_text(self.rows.titles[row]) for row in numbers],
         }
-        labels = [[self._labels[self.rows.titles[row]] for row in numbers]]
+        labels = [[self._labels[self.rows.titles[row]] for row in batch]]
         if self.rows.negatives is not None:
             columns["negative"] = [as_text(self.rows.negatives[row]) for row in numbers]
-            labels.append([self._labels[self.rows.negatives[row]] for row in numbers])
+            labels.append([self._labels[self.rows.negatives[row]] for row in batch])
         inputs = {
             f"{column}_{key}": value
             for column, values in columns.items()

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from trainer.fitting.cca import Cca, Strength, choose_strength
 from trainer.fitting.choosing import choose_steps
-from trainer.fitting.projections import PooledTriplets, fit_heads, part_of
-from trainer.fitting.ridge import choose_penalty, fit_ridge
+from trainer.fitting.projections import PooledTriplets, fit_heads, in_memory, part_of
+from trainer.fitting.ridge import Ridge, choose_penalty
 from trainer.fitting.steps import Step
 from trainer.fitting.threads import one_thread
 from trainer.models import Heads
@@ -28,6 +28,8 @@ __all__ = ["Fitter", "fit_beside_reader"]
 Vectors = NDArray[np.float32]
 UNCHANGED = Strength(math.inf, 1)
 """The strength with which the projections stay as they are."""
+_BLOCK_ROWS = 1 << 14
+"""Number of rows whose sums are computed at a time: more rows are never in memory at once for a closed form."""
 _MOST_ROWS = 2000
 """Maximum number of rows for fitting the weights: enough for two numbers, and the cost grows quadratically."""
 _MOST_TO_TRY = 1000
@@ -118,11 +120,17 @@ class Fitter:
         """Apply the maps that these rows give after the projections."""
         if strength == UNCHANGED:
             return self.start
-        pictures, titles = _projected(self.start, rows)
+        blocks = list(range(0, len(rows.anchor), _BLOCK_ROWS))
+        parts = (
+            _projected(self.start, part_of(rows, np.arange(len(rows.anchor))[at : at + _BLOCK_ROWS])) for at in blocks
+        )
         if self.settings.train == CCA:
-            of_pictures, of_titles = Cca(pictures, titles).maps(strength)
+            cca = Cca(*next(parts)) if len(blocks) == 1 else Cca.of_blocks(parts)
+            of_pictures, of_titles = cca.maps(strength)
             return Heads(_then(self.start.visual, of_pictures), _then(self.start.text, of_titles))
-        return replace(self.start, text=_then(self.start.text, fit_ridge(titles, pictures, strength.penalty)))
+        turned = ((titles, pictures) for pictures, titles in parts)
+        ridge = Ridge(*next(turned)) if len(blocks) == 1 else Ridge.of_blocks(turned)
+        return replace(self.start, text=_then(self.start.text, ridge.map(strength.penalty)))
 
 
 def _projected(heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -144,9 +152,9 @@ def _sample(
     """At most `most` rows, their groups, and their numbers."""
     n = len(rows.anchor)
     if n <= most:
-        return rows, groups, np.arange(n)
+        return in_memory(rows), groups, np.arange(n)
     kept = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-    return part_of(rows, kept), [groups[row] for row in kept], kept
+    return in_memory(part_of(rows, kept)), [groups[row] for row in kept], kept
 
 
 def fit_beside_reader(

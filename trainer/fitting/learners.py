@@ -17,7 +17,7 @@ from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import title_labels
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import Step, Triplets
-from trainer.models import Heads, LazyModel, Vectors, named_parameters
+from trainer.models import Heads, LazyModel, VectorFile, Vectors, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Rows, Scores, score_vectors
 from trainer.settings import CLOSED_FORM, TrainSettings
@@ -27,20 +27,22 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadsLearner", "Learner", "Pooled", "triplets"]
 
+_BLOCK_ROWS = 1 << 14
+
 
 @dataclass(frozen=True)
 class Pooled:
     """The pooled vectors of all thumbnails and titles of a snapshot.
 
     Args:
-        pictures: (n, vision width) float32, of the thumbnails.
-        titles: (m, text width) float32.
+        pictures: (n, vision width) float32, of the thumbnails; in a file if they do not fit in memory.
+        titles: (m, text width) float32; as `pictures`.
         picture_rows: {digest: row in `pictures`}.
         title_rows: {title: row in `titles`}.
     """
 
-    pictures: Vectors
-    titles: Vectors
+    pictures: Vectors | VectorFile
+    titles: Vectors | VectorFile
     picture_rows: Mapping[str, int]
     title_rows: Mapping[str, int]
 
@@ -75,10 +77,14 @@ class Pooled:
         return np.array([self.title_rows[title] for title in titles], dtype=np.intp)
 
 
-def _projected(project: Callable[[Vectors], Vectors], features: Vectors, rows: NDArray[np.intp]) -> Vectors:
-    """Project each distinct row once."""
+def _projected(
+    project: Callable[[Vectors], Vectors], features: Vectors | VectorFile, rows: NDArray[np.intp]
+) -> Vectors:
+    """Project each distinct row once, a block of rows at a time."""
     needed, back = np.unique(rows, return_inverse=True)
-    return project(features if len(needed) == len(features) else features[needed])[back]
+    # A projection works on blocks of 4,096 rows, so that it gives the same bits for blocks of a multiple of that.
+    blocks = range(0, max(1, len(needed)), _BLOCK_ROWS)
+    return np.concatenate([project(features[needed[start : start + _BLOCK_ROWS]]) for start in blocks])[back]
 
 
 def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from trainer.data import normalised
+from trainer.fitting.shares import all_gather_with_grad, count_processes, own_share
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -36,37 +37,42 @@ def title_labels(titles: Sequence[str], groups: Mapping[str, str] | None = None)
     return {title: numbers.setdefault(key, len(numbers)) for title, key in keys.items()}
 
 
-def equal_titles(own: Tensor, candidates: Tensor) -> Tensor:
+def equal_titles(own: Tensor, candidates: Tensor, first: int = 0) -> Tensor:
     """Return which candidates repeat a row's own title: (b, c) bool.
 
     Args:
         own: (b,) int64, the label of each row's title.
-        candidates: (c,) int64, the label of each candidate. The first b are the rows' own titles, in order.
+        candidates: (c,) int64, the label of each candidate.
+        first: the number of the first row's own title among the candidates. Those of the other rows follow, in order.
     """
     equal = own[:, None] == candidates[None, :]
     rows = torch.arange(len(own), device=own.device)
-    equal[rows, rows] = False
+    equal[rows, rows + first] = False
     return equal
 
 
-def ranking_loss(anchors: Tensor, candidates: Tensor, scale: float, masked: Tensor | None) -> Tensor:
+def ranking_loss(anchors: Tensor, candidates: Tensor, scale: float, masked: Tensor | None, first: int = 0) -> Tensor:
     """Return the mean over the rows of -log softmax(scale * cosine) at the row's own title.
 
     Args:
         anchors: (b, d) embeddings of the thumbnails, of any length.
-        candidates: (c, d) embeddings of the titles: first the b rows' own titles, in order, then the negatives.
+        candidates: (c, d) embeddings of the titles: the batch's own titles, in order, then the negatives.
         scale: 1 / temperature.
         masked: (b, c) bool, the candidates to exclude; None to exclude no candidate.
+        first: the number of the first row's own title among the candidates.
     """
     scores = normalize(anchors, dim=1) @ normalize(candidates, dim=1).T * scale
     if masked is not None:
         scores = scores.masked_fill(masked, -torch.inf)
     # Computed as in the library. It is accurate for losses near 0.
-    return cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    return cross_entropy(scores, torch.arange(first, first + len(scores), device=scores.device))
 
 
 class RankingLoss(nn.Module):
     """`ranking_loss` of a whole model, with the interface of losses in sentence-transformers.
+
+    In a process group, each process embeds its share of the batch, and the titles of all shares are the candidates.
+    The library averages the gradients of the processes; their mean is the gradient of the whole batch's loss.
 
     Args:
         model: the model, which embeds thumbnails and titles.
@@ -81,12 +87,29 @@ class RankingLoss(nn.Module):
         self.mask = mask
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Return the loss of one batch.
+        """Return the loss of one batch; in a process group, a loss whose mean over the processes is that loss.
 
         Args:
-            sentence_features: model inputs of the anchors, the positives and, with mined negatives, the negatives.
-            labels: (b, 1 or 2) int64, the labels of each row's title and of its negative.
+            sentence_features: model inputs of the anchors, the positives and, with mined negatives, the negatives. In a
+                process group, only of this process's share of the batch, see `trainer.fitting.shares`.
+            labels: (b, 1 or 2) int64, the labels of each row's title and of its negative, of the whole batch.
         """
+        anchors: Tensor
+        titles: list[Tensor]
         anchors, *titles = (self.model(features)["sentence_embedding"] for features in sentence_features)
-        masked = equal_titles(labels[:, 0], labels.T.flatten()) if self.mask else None
-        return ranking_loss(anchors, torch.cat(titles), self.scale, masked)
+        processes = count_processes()
+        share = own_share(len(labels))
+        if processes > 1:
+            titles = [all_gather_with_grad(column)[: len(labels)] for column in titles]
+        candidates = torch.cat(titles)
+        own = labels[share.start : share.stop, 0]
+        masked = equal_titles(own, labels.T.flatten(), share.start) if self.mask else None
+        if processes == 1:
+            return ranking_loss(anchors, candidates, self.scale, masked)
+        # Every process waits for the gradients of all trained parameters, also of those that the loss does not reach.
+        trained = [parameter.reshape(-1)[:1] for parameter in self.model.parameters() if parameter.requires_grad]
+        nothing = (torch.cat(trained).sum() + anchors.sum() + candidates.sum()) * 0
+        if not len(share):
+            return nothing
+        mean = ranking_loss(anchors[: len(share)], candidates, self.scale, masked, share.start)
+        return mean * (len(share) * processes / len(labels)) + nothing

@@ -19,10 +19,10 @@ from torch import Tensor
 from trainer.fitting.loss import equal_titles, ranking_loss
 from trainer.fitting.steps import Step, epoch_order
 from trainer.fitting.threads import one_thread
-from trainer.models import TEXT, VISUAL, Heads
+from trainer.models import TEXT, VISUAL, Heads, VectorFile
 from trainer.settings import TrainSettings
 
-__all__ = ["PooledTriplets", "fit_heads", "part_of"]
+__all__ = ["PooledTriplets", "fit_heads", "in_memory", "part_of"]
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -37,15 +37,16 @@ class PooledTriplets:
     """The rows to train on, as numbers of pooled vectors.
 
     Args:
-        pictures: (n, vision width) float32, the pooled vectors of the thumbnails.
+        pictures: (n, vision width) float32, the pooled vectors of the thumbnails; both in files if they do not fit in
+            memory.
         titles: (m, text width) float32, the pooled vectors of the titles.
         labels: (m,) int64, equal for titles that are not negatives of each other, see `title_labels`.
         anchor, positive: (k,) int, the numbers of each row's thumbnail and title.
         negative: (k,) int, the number of each row's negative title; None: only the batch's other titles are negatives.
     """
 
-    pictures: Vectors
-    titles: Vectors
+    pictures: Vectors | VectorFile
+    titles: Vectors | VectorFile
     labels: NDArray[np.int64]
     anchor: Rows
     positive: Rows
@@ -56,6 +57,23 @@ def part_of(rows: PooledTriplets, chosen: Rows) -> PooledTriplets:
     """Return the rows with the numbers `chosen`."""
     negative = None if rows.negative is None else rows.negative[chosen]
     return replace(rows, anchor=rows.anchor[chosen], positive=rows.positive[chosen], negative=negative)
+
+
+def in_memory(rows: PooledTriplets) -> PooledTriplets:
+    """Return the same rows with vectors in memory: if they are in files, only those that the rows need."""
+    if not isinstance(rows.pictures, VectorFile) and not isinstance(rows.titles, VectorFile):
+        return rows
+    n = len(rows.anchor)
+    said = rows.positive if rows.negative is None else np.concatenate([rows.positive, rows.negative])
+    (pictures, anchor), (titles, at) = (np.unique(numbers, return_inverse=True) for numbers in (rows.anchor, said))
+    return PooledTriplets(
+        rows.pictures[pictures],
+        rows.titles[titles],
+        rows.labels[titles],
+        anchor,
+        at[:n],
+        None if rows.negative is None else at[n:],
+    )
 
 
 def rate_for(weights: Tensor) -> float:
@@ -97,7 +115,6 @@ def fit_heads(
     weights = {name: tensor.detach().clone().to(device) for name, tensor in heads.tensors().items()}
     # In the order of the model's parameters, because the gradient norm is summed in this order.
     trained = [weights[name].requires_grad_() for name in (VISUAL, TEXT) if name in names]
-    pooled = _Pooled.on(device, rows)
     rates = [rate_for(tensor) if settings.lr is None else settings.lr for tensor in trained]
     optimiser = torch.optim.AdamW(
         [{"params": [tensor], "lr": rate} for tensor, rate in zip(trained, rates, strict=True)],
@@ -108,7 +125,7 @@ def fit_heads(
     epochs, temperature = settings.steps()
     total = per_epoch * epochs
     with one_thread():
-        for number, batch in enumerate(_batches(len(rows.anchor), epochs, settings)):
+        for number, (pooled, batch) in enumerate(_batches(rows, epochs, settings, device)):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * ((total - number) / total)
             loss = _batch_loss(pooled, batch.to(device), weights, 1 / temperature, settings.mask)
@@ -120,10 +137,34 @@ def fit_heads(
     return Heads(*(weights[name].detach().cpu() for name in (VISUAL, TEXT)))
 
 
-def _batches(n: int, epochs: int, settings: TrainSettings) -> Iterator[Tensor]:
-    """Yield the row numbers of each step's batch."""
+def _batches(
+    rows: PooledTriplets, epochs: int, settings: TrainSettings, device: str
+) -> Iterator[tuple[_Pooled, Tensor]]:
+    """Yield vectors, and the numbers of the rows among them of each step's batch.
+
+    Vectors in files are read for many batches at once, in the order of the file. The batches are the same.
+    """
+    at_once = _rows_at_once(rows, settings.batch_size)
+    everything = _Pooled.on(device, rows) if at_once is None else None
     for epoch in range(epochs):
-        yield from torch.split(epoch_order(n, settings.seed, epoch), settings.batch_size)
+        order = epoch_order(len(rows.anchor), settings.seed, epoch)
+        if at_once is None:
+            assert everything is not None
+            yield from ((everything, batch) for batch in torch.split(order, settings.batch_size))
+            continue
+        for part in torch.split(order, at_once):
+            pooled = _Pooled.on(device, in_memory(part_of(rows, part.numpy())))
+            yield from ((pooled, batch) for batch in torch.split(torch.arange(len(part)), settings.batch_size))
+
+
+def _rows_at_once(rows: PooledTriplets, batch_size: int) -> int | None:
+    """How many rows to read from files at once, whole batches; None for vectors in memory."""
+    pictures, titles = rows.pictures, rows.titles
+    if not isinstance(pictures, VectorFile) or not isinstance(titles, VectorFile):
+        return None
+    row_bytes = 4 * (pictures.shape[1] + titles.shape[1] * (1 if rows.negative is None else 2))
+    # The last part is still in use while the next one is read.
+    return max(1, pictures.budget // 2 // row_bytes // batch_size) * batch_size
 
 
 @dataclass(frozen=True)
@@ -138,6 +179,8 @@ class _Pooled:
     @classmethod
     def on(cls, device: str, rows: PooledTriplets) -> _Pooled:
         """Move everything to the device once."""
+        assert not isinstance(rows.pictures, VectorFile)
+        assert not isinstance(rows.titles, VectorFile)
         negative = None if rows.negative is None else torch.from_numpy(rows.negative).to(device)
         arrays: list[NDArray[Any]] = [rows.pictures, rows.titles, rows.labels, rows.anchor, rows.positive]
         pictures, titles, labels, anchor, positive = (torch.from_numpy(array).to(device) for array in arrays)

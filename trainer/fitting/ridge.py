@@ -15,7 +15,7 @@ demo channel the gain is half as large.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +47,26 @@ class Ridge:
             # The penalty is on M - I, so the map is fitted to the residual `target - source`.
             self._wanted = (lengths / n)[:, None] * (left.T @ (target - source))
         else:
-            values, self._vectors = np.linalg.eigh(source.T @ source / n)
-            self._values = np.maximum(values, 0.0)
-            self._wanted = self._vectors.T @ (source.T @ (target - source) / n)
+            self._take(n, source.T @ source, source.T @ (target - source))
         self._width = width
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterable[tuple[Matrix, Matrix]]) -> Ridge:
+        """Return the decomposition of at least d rows that come in blocks of (source, target)."""
+        n, squares, residuals = 0, np.zeros((1, 1)), np.zeros((1, 1))
+        for source, target in blocks:
+            n += len(source)
+            squares = squares + source.T @ source
+            residuals = residuals + source.T @ (target - source)
+        found = cls.__new__(cls)
+        found._take(n, squares, residuals)
+        found._width = len(squares)
+        return found
+
+    def _take(self, n: int, squares: Matrix, residuals: Matrix) -> None:
+        values, self._vectors = np.linalg.eigh(squares / n)
+        self._values = np.maximum(values, 0.0)
+        self._wanted = self._vectors.T @ (residuals / n)
 
     def project(self, vectors: Matrix) -> Matrix:
         """Return the coordinates of (m, d) vectors in the decomposition. `mapped` needs them, for any penalty."""

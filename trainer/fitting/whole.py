@@ -18,7 +18,10 @@ from trainer.progress import Progress
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
 
-__all__ = ["WholeLearner"]
+__all__ = ["FitModel", "WholeLearner"]
+
+FitModel = Callable[[Encoder, Triplets, PictureSource, TrainSettings, Callable[[Step], None]], None]
+"""Trains `encoder.model` in place; has the arguments of `fit_full_model`."""
 
 
 class WholeLearner:
@@ -29,15 +32,22 @@ class WholeLearner:
         changed: parameters that already differ from the base model.
         source: loads the thumbnails.
         settings: the run's settings.
+        fit: trains the model, in this process or in several.
 
     Raises:
         BadSetting: the settings match no parameter or layer.
     """
 
     def __init__(
-        self, encoder: Encoder, changed: Mapping[str, Tensor], source: PictureSource, settings: TrainSettings
+        self,
+        encoder: Encoder,
+        changed: Mapping[str, Tensor],
+        source: PictureSource,
+        settings: TrainSettings,
+        fit: FitModel = fit_full_model,
     ) -> None:
-        self._encoder, self._source, self._settings, self.chooses = encoder, source, settings, False
+        self._encoder, self._source, self._settings, self._fit = encoder, source, settings, fit
+        self.chooses = False
         # Adapters start with random weights, which must not depend on previous random numbers.
         set_seed(settings.seed)
         self._adapters: Adapters | None = None
@@ -58,7 +68,7 @@ class WholeLearner:
 
     def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
         """Train. Adapters are merged afterwards, so that the scored model equals the model that is loaded later."""
-        fit_full_model(self._encoder, rows, self._source, self._settings, on_step)
+        self._fit(self._encoder, rows, self._source, self._settings, on_step)
         wanted = set(self._kept)
         self._tensors |= {
             name: parameter.detach().cpu().clone()

@@ -22,3 +22,4 @@ from .reader import open_model as open_model
 from .reading import RapidReader as RapidReader
 from .reading import read_words as read_words
 from .towers import pick_precision as pick_precision
+from .vector_files import VectorFile as VectorFile

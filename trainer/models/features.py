@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from trainer.models.lazy import LazyModel, TitleModel
 from trainer.models.projections import Heads
 from trainer.models.titles import is_mostly_foreign
 from trainer.models.towers import BATCH
+from trainer.models.vector_files import VectorFile
 from trainer.progress import uncounted
 from trainer.settings import Bars, Fit
 
@@ -52,6 +54,26 @@ class Features:
     precision: str
     fit: Fit
     bars: Bars = "cut"
+
+    def to_file(
+        self, tower: Tower, inputs: Sequence[str], source: PictureSource, count: Count, *, folder: Path, budget: int
+    ) -> VectorFile:
+        """Write the pooled vectors of distinct thumbnails or titles to a file, encoding those that are not cached.
+
+        Args:
+            tower: `vision` for digests of thumbnails, `text` for titles.
+            inputs: the digests or titles. Row i of the file is the vector of input i.
+            source: loads the thumbnails that are not in the cache.
+            count: receives the number of inputs done.
+            folder: where the file is.
+            budget: see `VectorFile`.
+        """
+        missing = self.missing(tower, inputs)
+        count(len(inputs) - sum(map(len, missing)))
+        self.fill(tower, missing, source, count)
+        return self._cache(tower, keep=True).to_file(
+            [_digest(each) for each in inputs] if tower == "text" else inputs, folder, budget
+        )
 
     def pictures(self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True) -> Vectors:
         """Return the pooled vectors of thumbnails, (n, vision width) float32.
@@ -247,6 +269,16 @@ class _Cache:
             self.write(batch, vectors)
             count(len(batch))
         return table.take([rows[digest] for digest in digests])
+
+    def to_file(self, digests: Sequence[str], folder: Path, budget: int) -> VectorFile:
+        """Copy the vectors of distinct digests, which are all in the cache, to a file, in the same order."""
+        found = VectorFile(folder, len(digests), self.width, budget)
+        with self.database.read() as session:
+            for number, batch in enumerate(batches(list(digests), _READ)):
+                of_batch = read_features(session, self.fingerprint, self.tower, batch, self.width)
+                vectors = np.stack([np.frombuffer(of_batch[digest], "<f4") for digest in batch])
+                found.put(number * _READ, vectors)
+        return found
 
     def _read(self, rows: Mapping[str, int], table: _Table) -> set[str]:
         """Copy the cached vectors into the table. Return their digests."""

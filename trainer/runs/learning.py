@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -19,9 +20,12 @@ from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
 from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, precision_here, run_settings
-from trainer.settings import CHOSEN, READER, TrainSettings, with_chosen
+from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, READER, TrainSettings, with_chosen
 
-__all__ = ["cached_learner", "goes_on", "open_again", "open_learner"]
+if TYPE_CHECKING:
+    from trainer.cluster import Processes
+
+__all__ = ["cached_learner", "goes_on", "open_again", "open_learner", "require_processes"]
 
 
 def goes_on(settings: TrainSettings) -> bool:
@@ -41,12 +45,14 @@ def open_learner(
         RunUnusable: the run continues from a champion whose tensors can't be loaded.
     """
     settings = run.settings
+    if run.processes is not None:
+        require_processes(settings, run.processes, _only_projections(model, settings))
     changed = _champions_tensors(run.database, in_use, model) if goes_on(settings) and in_use is not None else {}
     learner = cached_learner(model, settings, prepared.rows, prepared.pooled, changed)
     if learner is not None and not settings.with_reader:
         return learner
     if learner is not None:
-        return _beside_reader(run.database, learner, chosen, settings, run.progress)
+        return _beside_reader(run.database, learner, chosen, settings, run.progress, in_memory=run.features_in_memory)
     if settings.with_reader:
         raise BadSetting(
             f"--with-reader requires a model that is trained on cached features, and --train {settings.train!r} trains "
@@ -57,9 +63,35 @@ def open_learner(
         encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
     else:
         encoder = model.encoder()
-    from trainer.fitting import WholeLearner  # noqa: PLC0415 (heavy, and a run on cached features needs none of it)
+    from trainer.fitting import WholeLearner, fit_full_model  # noqa: PLC0415 (heavy; cached features need none of it)
 
-    return WholeLearner(encoder, changed, encoder.framed(StoredPictures(run.database)), settings)
+    fit = fit_full_model if run.processes is None else run.processes.fitting(changed)
+    return WholeLearner(encoder, changed, encoder.framed(StoredPictures(run.database)), settings, fit)
+
+
+def require_processes(settings: TrainSettings, processes: Processes, projections: Sequence[str] = ()) -> None:
+    """Refuse what several processes don't do together.
+
+    Args:
+        settings: the run's settings.
+        processes: the processes.
+        projections: the names of the projections to train, if nothing else is trained, and they are known.
+
+    Raises:
+        BadSetting: only projections are trained, and the processes were started for nothing; or there are more
+            processes than rows in a batch.
+    """
+    only_projections = projections or settings.train in ("projection", *CLOSED_FORM)
+    if only_projections and processes.refuses_projections:
+        raise BadSetting(
+            f"--train {settings.train} trains projections on cached vectors, in one process; leave out torchrun, or "
+            "use --train all, lora or an expression that matches other parameters"
+        )
+    if not only_projections and settings.batch_size < processes.count:
+        raise BadSetting(
+            f"--batch-size {settings.batch_size} is the number of pairs for all {processes.count} processes together; "
+            f"use {processes.count} or more"
+        )
 
 
 def open_again(
@@ -116,10 +148,17 @@ def cached_learner(
 
 
 def _beside_reader(
-    database: Database, learner: HeadsLearner, chosen: Selection, settings: TrainSettings, progress: Progress
+    database: Database,
+    learner: HeadsLearner,
+    chosen: Selection,
+    settings: TrainSettings,
+    progress: Progress,
+    *,
+    in_memory: int = FEATURES_IN_MEMORY,
 ) -> WithReaderLearner:
     reader = open_model(database, READER, learner.device, text_model=settings.text_model)
-    return WithReaderLearner(learner, encode(database, reader, chosen, settings, progress), reader.facts.heads)
+    read = encode(database, reader, chosen, settings, progress, in_memory=in_memory)
+    return WithReaderLearner(learner, read, reader.facts.heads)
 
 
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 from store.db import Database
 from store.tables import TrainingRun
 from store.training import ExampleRow, champion, channel_titles, get_run
+from trainer.artifacts import models_dir
 from trainer.data import Selection, StoredPictures, channel_id, mine_negatives, positions_of, write_snapshot
 from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import Pooled, chosen_names
@@ -30,7 +31,15 @@ from trainer.models import (
 from trainer.progress import Progress
 from trainer.runs.recorded import check_base, run_settings
 from trainer.scoring import parse_run
-from trainer.settings import CCA, CLOSED_FORM, DEFAULT_TEXT_MODEL, READER, RIDGE, TrainSettings
+from trainer.settings import (
+    CCA,
+    CLOSED_FORM,
+    DEFAULT_TEXT_MODEL,
+    FEATURES_IN_MEMORY,
+    READER,
+    RIDGE,
+    TrainSettings,
+)
 
 __all__ = ["Prepared", "encode", "mine", "names_to_train", "require_no_adapters", "resolved"]
 
@@ -163,16 +172,42 @@ def names_to_train(facts: Facts, settings: TrainSettings) -> list[str]:
 
 
 def encode(
-    database: Database, model: LazyModel, chosen: Selection, settings: TrainSettings, progress: Progress
+    database: Database,
+    model: LazyModel,
+    chosen: Selection,
+    settings: TrainSettings,
+    progress: Progress,
+    *,
+    in_memory: int = FEATURES_IN_MEMORY,
 ) -> Pooled:
-    """Load the features of all selected examples into memory, and encode those that are not cached."""
+    """Load the features of all selected examples, and encode those that are not cached.
+
+    Args:
+        database: the store.
+        model: the model whose towers encode.
+        chosen: the examples.
+        settings: precision, crop mode and bars.
+        progress: receives the phases.
+        in_memory: the most bytes of features to hold in memory. More are written to files in the models' folder.
+    """
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})
+    heads, source = model.facts.heads, StoredPictures(database)
+    in_files = 4 * (len(digests) * heads.visual.shape[1] + len(titles) * heads.text.shape[1]) > in_memory
+    folder = models_dir(database)
     with progress.phase("Encoding thumbnails", len(digests)) as count:
-        pictures = features.pictures(digests, StoredPictures(database), count)
+        pictures = (
+            features.to_file("vision", digests, source, count, folder=folder, budget=in_memory)
+            if in_files
+            else features.pictures(digests, source, count)
+        )
     with progress.phase("Encoding titles", len(titles)) as count:
-        texts = features.titles(titles, count)
+        texts = (
+            features.to_file("text", titles, source, count, folder=folder, budget=in_memory)
+            if in_files
+            else features.titles(titles, count)
+        )
     return Pooled(pictures, texts, positions_of(digests), positions_of(titles))
 
 

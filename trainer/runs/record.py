@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sqlalchemy.orm import Session
@@ -32,7 +32,10 @@ from store.training import (
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.progress import Progress
 from trainer.runs.provenance import git_commit, package_versions
-from trainer.settings import TrainSettings
+from trainer.settings import FEATURES_IN_MEMORY, TrainSettings
+
+if TYPE_CHECKING:
+    from trainer.cluster import Processes
 
 __all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded", "signs_of_life"]
 
@@ -52,6 +55,10 @@ class Run:
     id: int
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    processes: Processes | None = None
+    """The processes that train the whole model together; None for this process alone."""
+    features_in_memory: int = FEATURES_IN_MEMORY
+    """See `trainer.settings`."""
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

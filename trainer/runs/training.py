@@ -7,8 +7,10 @@ import secrets
 import shlex
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
@@ -38,14 +40,17 @@ from trainer.models import LazyModel, open_model
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs.contest import Measured, compare_with_use
-from trainer.runs.learning import goes_on, open_learner
+from trainer.runs.learning import goes_on, open_learner, require_processes
 from trainer.runs.measuring import After, Before, measure_after, measure_before, warn_if_worse
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
 from trainer.runs.promotion import Decision, by_hand
 from trainer.runs.readable import find_unread, find_unread_words
 from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
 from trainer.scoring import Scores
-from trainer.settings import CHOSEN, CLOSED_FORM, TrainSettings, with_chosen
+from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, TrainSettings, with_chosen
+
+if TYPE_CHECKING:
+    from trainer.cluster import Processes
 
 __all__ = ["ONE_AT_A_TIME", "TrainResult", "train"]
 
@@ -105,6 +110,8 @@ def train(
     compete: bool = False,
     test: bool = False,
     guard: Callable[[Session], None] | None = None,
+    processes: Processes | None = None,
+    features_in_memory: int = FEATURES_IN_MEMORY,
 ) -> TrainResult:
     """Fine-tune a model on the store's pairs and record the run.
 
@@ -124,6 +131,8 @@ def train(
             champion covers more channels. Without a champion, the run is always compared with the base model.
         test: also score all models on the test split, which the store counts.
         guard: checks the store in the transaction that starts the run, while no other run can start; it may raise.
+        processes: the processes that train a whole model together; None for this process alone.
+        features_in_memory: the most bytes of cached vectors to hold in memory; the rest is read from files.
 
     Raises:
         AlreadyTraining: raised by `guard`, like any other error of `guard`; no run was started.
@@ -136,6 +145,8 @@ def train(
         StoreError: the store failed.
     """
     settings, device = resolved(database, settings)
+    if processes is not None:
+        require_processes(settings, processes)
     # Report problems with the output folders before the work is done.
     if output is not None:
         if settings.reads():
@@ -160,8 +171,10 @@ def train(
             # A mistyped expression should not start a run, if the names are known without loading the model.
             names_to_train(model.remembered, settings)
         run_id = begin(database, settings, device, output, guard=guard, sweep_id=sweep_id)
-        run = Run(database, settings, progress or Silent(), run_id)
-        with recorded(run):
+        run = Run(
+            database, settings, progress or Silent(), run_id, processes=processes, features_in_memory=features_in_memory
+        )
+        with recorded(run), nullcontext() if processes is None else processes.watched(run_id):
             return _train(run, model, current, output, compete=compete, test=test)
 
 
@@ -224,7 +237,7 @@ def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
         for text in settings.without_effect():
             run.warn(text)
     with run.timed("encode"):
-        pooled = encode(run.database, model, chosen, settings, run.progress)
+        pooled = encode(run.database, model, chosen, settings, run.progress, in_memory=run.features_in_memory)
         unread = find_unread(run.database, model, chosen, settings)
         for text in unread.warnings:
             run.warn(text)

@@ -1,0 +1,324 @@
+"""Train the whole model in several processes that torchrun started, one of which records the run.
+
+All processes run the same command. The first one does everything that one process does, and the others wait for it to
+reach the training (`follow`), compute their shares of each batch, and end. If a process is lost, the others fail: the
+first process records the run as failed; if it is the one that was lost, another process records that.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+import psutil
+import torch
+from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from store.db import Database
+from store.processes import this_process
+from store.training import fail_runs_of, has_ended, this_machine
+from store.types import utc_now
+from trainer.artifacts import put_tensors
+from trainer.data import PictureSource, StoredPictures
+from trainer.errors import BadSetting, ProcessLost
+from trainer.fitting import FitModel, Step, Triplets, WholeLearner, fit_full_model
+from trainer.models import Encoder, named_parameters, open_model, pick_device
+from trainer.quiet import quiet_libraries
+from trainer.settings import Place, TrainSettings
+
+__all__ = ["Job", "Processes", "follow", "joined", "require_same"]
+
+_ARRIVE_S = 60.0
+"""Seconds that processes may start after each other."""
+_PATIENCE = timedelta(days=7)
+"""How long a process waits for another one: the first one may encode for days before it trains. A process that ends
+closes its connections, so the others do not wait for it."""
+_RECORD_S = 20.0
+"""Seconds that the first process has for recording the run's end. torchrun kills after 30 s."""
+_SIGNAL_S = 1.0
+"""Seconds after a lost connection in which a signal to all processes may arrive, and be its reason."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training of the whole model, as it is sent to other processes.
+
+    Args:
+        settings: resolved settings.
+        rows: the rows to train on.
+        changed: parameters that already differ from the base model, in a process that gets its weights from no other.
+    """
+
+    settings: TrainSettings
+    rows: Triplets
+    changed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def learner(self, database: Database) -> WholeLearner:
+        """Load the model, ready for `fit`."""
+        settings = self.settings
+        model = open_model(
+            database,
+            settings.model,
+            pick_device(settings.device),
+            text_model=settings.text_model_of_base(),
+            fit=settings.fit,
+            bars=settings.bars,
+        )
+        encoder = model.encoder()
+        put_tensors(named_parameters(encoder.model), self.changed, "the run's file")
+        return WholeLearner(encoder, self.changed, encoder.framed(StoredPictures(database)), settings)
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A process of the group, as the store identifies it."""
+
+    host: str
+    pid: int
+    start: int | None
+
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended; False for one of another machine."""
+        return has_ended(self.host, self.pid, utc_now(), self.start) is True
+
+
+class Processes(Protocol):
+    """Processes that train a whole model together, as the one that records the run sees them."""
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+
+    @property
+    def refuses_projections(self) -> bool:
+        """Whether a training of projections alone, which needs one process, is an error."""
+
+    def fitting(self, changed: Mapping[str, Tensor]) -> FitModel:
+        """Return a function that trains a model in these processes.
+
+        Args:
+            changed: parameters that differ from the base model at the start.
+        """
+
+    def watched(self, run_id: int) -> AbstractContextManager[None]:
+        """Report a lost process as the reason why the block failed.
+
+        Raises:
+            ProcessLost: a process was lost.
+        """
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that torchrun started. All methods are those of the first process."""
+
+    members: Sequence[_Process]
+    refuses_projections = True
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+        return len(self.members)
+
+    def fitting(self, _changed: Mapping[str, Tensor]) -> FitModel:
+        """Return a function like `fit_full_model`, which trains together with the other processes."""
+
+        def fit(
+            encoder: Encoder,
+            rows: Triplets,
+            source: PictureSource,
+            settings: TrainSettings,
+            on_step: Callable[[Step], None],
+        ) -> None:
+            # The others get the weights of this process when the training starts.
+            distributed.broadcast_object_list([Job(settings, rows)], src=0)
+            fit_full_model(encoder, rows, source, settings, on_step)
+            # The others end now, and this process is not to notice.
+            distributed.destroy_process_group()
+
+        return fit
+
+    @contextmanager
+    def watched(self, run_id: int) -> Iterator[None]:
+        """Report a lost process as the reason why the block failed, or was stopped: torchrun stops the others.
+
+        Raises:
+            ProcessLost: a process of the group has ended.
+        """
+        try:
+            with _signal_first():
+                yield
+        except (KeyboardInterrupt, RuntimeError) as error:
+            _ignore_signals()
+            lost = [rank for rank, member in enumerate(self.members) if rank and member.has_ended()]
+            if not lost and (isinstance(error, KeyboardInterrupt) or not _is_connection(error)):
+                raise
+            which = f"process {lost[0]}" if lost else "a process"
+            raise ProcessLost(
+                f"run {run_id} failed because {which} of its {len(self.members)} processes ended (an error of its own, "
+                "or killed); run the command again"
+            ) from error
+
+
+def _is_connection(error: BaseException) -> bool:
+    """Whether the error is one of a connection between processes; gloo has no exception type for it."""
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+@contextmanager
+def _signal_first() -> Iterator[None]:
+    """If a signal to all processes ended another process first, and so a connection, let the signal be the reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _is_connection(error):
+            time.sleep(_SIGNAL_S)
+        raise
+
+
+def _ignore_signals() -> None:
+    """Ignore the signals that follow a failure, because torchrun sends one to stop the process that records it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def joined(place: Place, device: str) -> Iterator[Group]:
+    """Join the group of processes that torchrun started.
+
+    Args:
+        place: this process's place in it.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        BadSetting: the processes do not agree on their number, some did not start, or there are not enough GPUs.
+    """
+    backend = "gloo"
+    if pick_device(device) == "cuda":
+        if place.local >= torch.cuda.device_count():
+            raise BadSetting(
+                f"process {place.local + 1} of this machine has no GPU of its own ({torch.cuda.device_count()} found); "
+                "use a smaller --nproc-per-node, or --device cpu"
+            )
+        torch.cuda.set_device(place.local)
+        backend = "nccl"
+    with quiet_libraries():
+        store = _meet(place)
+        distributed.init_process_group(
+            backend, store=store, rank=place.rank, world_size=place.processes, timeout=_PATIENCE
+        )
+    try:
+        members: list[Any] = [None] * place.processes
+        distributed.all_gather_object(members, _Process(this_machine(), *this_process()))
+        yield Group(members)
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _meet(place: Place) -> Store:
+    """Wait until all processes have started."""
+    from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
+
+    wait = timedelta(seconds=_ARRIVE_S)
+    try:
+        found, *_ = next(rendezvous("env://", place.rank, place.processes, timeout=wait))
+    except (distributed.DistError, RuntimeError, ValueError) as error:
+        raise _missing(place, wait) from error
+    store = PrefixStore("thumbtune", found)
+    require_same(store, place, wait)
+    return store
+
+
+def require_same(store: Store, place: Place, wait: timedelta) -> None:
+    """Check that all processes have started, and agree on their number.
+
+    Args:
+        store: a store that the processes share.
+        place: this process's place among them.
+        wait: how long to wait for the others.
+
+    Raises:
+        BadSetting: a process is missing, or was started with another number.
+    """
+    try:
+        store.set(f"processes of {place.rank}", str(place.processes))
+        store.wait([f"processes of {rank}" for rank in range(place.processes)], wait)
+        others = [int(store.get(f"processes of {rank}")) for rank in range(place.processes)]
+    except (distributed.DistError, RuntimeError) as error:
+        raise _missing(place, wait) from error
+    for rank, n in enumerate(others):
+        if n != place.processes:
+            raise BadSetting(
+                f"process {rank} was started as one of {n} processes, and process {place.rank} as one of "
+                f"{place.processes}; start all with the same numbers"
+            )
+
+
+def _missing(place: Place, wait: timedelta) -> BadSetting:
+    return BadSetting(
+        f"not all of the {place.processes} processes started within {wait.total_seconds():.0f} s; start them with "
+        "torchrun, and with the same numbers on each machine"
+    )
+
+
+def follow(place: Place, device: str, open_store: Callable[..., Database]) -> int:
+    """Do what a process that is not the first one does: wait for the training, and compute a share of each batch.
+
+    Args:
+        place: this process's place in the group.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        open_store: opens the store, with the argument `read_only`.
+
+    Returns:
+        The exit code: 0; 1 if the first process has failed, or was interrupted, and says why.
+
+    Raises:
+        ProcessLost: the first process has ended without recording the run's end; the run is recorded as failed.
+        BadSetting: see `joined`.
+        TrainerError, StoreError: this process could not do its share.
+    """
+    with joined(place, device) as group:
+        first = group.members[0]
+        try:
+            received: list[Any] = [None]
+            distributed.broadcast_object_list(received, src=0)
+            with quiet_libraries(), open_store(read_only=True) as database:
+                received[0].learner(database).fit(received[0].rows, lambda _step: None)
+            return 0
+        except BaseException as error:
+            _ignore_signals()
+            distributed.destroy_process_group()  # so that the first process fails, too
+            _wait_for_end(first)
+            if _mark_failed(first, place, open_store):
+                raise ProcessLost(
+                    f"the first of the {place.processes} processes was killed; its run is recorded as failed"
+                ) from error
+            if isinstance(error, KeyboardInterrupt) or _is_connection(error):
+                return 1
+            raise
+
+
+def _wait_for_end(first: _Process) -> None:
+    """Wait for the first process of this machine: it records how the run ended."""
+    try:
+        process = psutil.Process(first.pid)
+        if first.host == this_machine() and not first.has_ended():
+            process.wait(_RECORD_S)
+    except (psutil.NoSuchProcess, psutil.TimeoutExpired):
+        return
+
+
+def _mark_failed(first: _Process, place: Place, open_store: Callable[..., Database]) -> bool:
+    """Record that the run of the first process has failed, if it was killed. Only the second process does that."""
+    if place.rank != 1 or not first.has_ended():
+        return False
+    with open_store(read_only=False) as database:
+        reason = f"the first of its {place.processes} processes was killed"
+        return database.transact(lambda session: fail_runs_of(session, first.host, first.pid, first.start, reason)) > 0
