@@ -267,7 +267,7 @@ class Service:
         self._all_failing = bool(turns) and all(turn.failures for turn in turns)
         self.metrics.paused.set(int(any(self._paused(key, plan) for key in self._all_keys())))
         if not all(map(_is_id, taken)):  # two names may be of one channel, so names are looked up in turn
-            taken.update(channel for channel in plan.names if not _is_id(channel))
+            taken.update(c for c, name in plan.names.items() if not _is_id(c) or str(name) in taken)
         due = {turn.channel: self._due_at(turn, plan) for turn in turns if turn.channel not in taken}
         now = {channel: at for channel, at in due.items() if at <= plan.at}
         await self._retrain(plan.at, idle=not now and not self._running)
@@ -278,7 +278,7 @@ class Service:
         seconds = max(min(pause, LONGEST_WAIT).total_seconds(), 0.001)
         if self._running:
             await self._one_ends(seconds)
-        else:
+        elif not taken:  # else the plan lacks what ended while it was read
             await self._wait(self._stop, seconds)
 
     def _due_at(self, turn: Turn, plan: _Plan) -> datetime:
