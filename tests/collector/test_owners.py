@@ -128,8 +128,8 @@ async def test_a_channel_that_hangs_holds_up_no_other(postgres_store: Database) 
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
         stop.set()
-        server.release()
         await asyncio.wait_for(task, 30)
+        server.release()
     with postgres_store.read() as session:
         hung = set(session.scalars(select(SyncRun.status).where(SyncRun.channel_id == hangs.channel_id)))
     assert hung == {"interrupted"}
