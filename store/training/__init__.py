@@ -15,7 +15,7 @@ from store.training.champions import (
     scope_from_text,
     scope_of,
 )
-from store.training.facts import VideoFacts, texts_of, video_facts
+from store.training.facts import VideoFacts, any_texts, texts_of, video_facts
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
 from store.training.known_models import ModelFacts, read_known_model, write_known_model
 from store.training.liveness import say_alive
@@ -58,8 +58,11 @@ from store.training.snapshots import (
     ExampleRow,
     SnapshotInfo,
     SnapshotSpan,
+    every_negative,
+    example_batches,
     load_examples,
     newest_snapshot,
+    pairs_of_snapshot,
     save_snapshot,
     snapshot_info,
     snapshot_span,
@@ -109,6 +112,10 @@ __all__ = [
     "scope_of",
     "Champion",
     "VideoFacts",
+    "any_texts",
+    "every_negative",
+    "example_batches",
+    "pairs_of_snapshot",
     "texts_of",
     "video_facts",
     "Scope",

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store.tables import Channel, ThumbnailWords, Video
+from store.tables import Channel, SnapshotExample, ThumbnailWords, Video, VideoVersion
 
-__all__ = ["VideoFacts", "texts_of", "video_facts"]
+__all__ = ["VideoFacts", "any_texts", "texts_of", "video_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,17 @@ def _tags(item: dict[str, Any] | None) -> tuple[str, ...]:
     snippet = (item or {}).get("snippet")
     tags = snippet.get("tags") if isinstance(snippet, dict) else None
     return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+
+
+def any_texts(session: Session, snapshot_id: int) -> bool:
+    """Whether words were read on any thumbnail of a snapshot."""
+    query = (
+        select(SnapshotExample.position)
+        .join(VideoVersion, VideoVersion.id == SnapshotExample.version_id)
+        .join(ThumbnailWords, ThumbnailWords.picture_sha256 == VideoVersion.picture_sha256)
+        .where(SnapshotExample.snapshot_id == snapshot_id)
+    )
+    return session.execute(query.limit(1)).first() is not None
 
 
 def texts_of(session: Session, digests: Collection[str] | None = None) -> dict[str, str]:

@@ -114,7 +114,8 @@ def postgres_store(migrated_postgres_url: str) -> Iterator[Database]:
 async def test_a_channel_that_hangs_holds_up_no_other(postgres_store: Database) -> None:
     catalogues = [small(f"c{number:02d}") for number in range(30)]
     hangs = catalogues[0]
-    hang = Fault("hang", path="/youtube/v3/playlistItems", query={"playlistId": hangs.uploads_playlist_id})
+    playlist = {"playlistId": hangs.uploads_playlist_id}
+    hang = Fault("hang", path="/youtube/v3/playlistItems", query=playlist, delay_s=60)
     async with StandIn(*catalogues, faults=Faults([hang], most_in_a_row=None)) as server:
         stop = asyncio.Event()
         names = [parse_channel_name(catalogue.channel_id) for catalogue in catalogues]
