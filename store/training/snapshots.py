@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+_INSERTED_AT_ONCE = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class ExampleRow:
     """One example of a snapshot, with the title and thumbnail of its version."""
@@ -107,8 +110,9 @@ def save_snapshot(
         if known is None:
             raise
         return known, False
-    if examples:
-        session.execute(insert(SnapshotExample), [_as_row(row.id, example) for example in examples])
+    for start in range(0, len(examples), _INSERTED_AT_ONCE):
+        some = examples[start : start + _INSERTED_AT_ONCE]
+        session.execute(insert(SnapshotExample), [_as_row(row.id, example) for example in some])
     return row.id, True
 
 

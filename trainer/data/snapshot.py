@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ Vectors = NDArray[np.float32]
 HELD_OUT_ELSEWHERE = "group_in_more_held_out_split"
 PICTURE_PENDING = "picture_pending"
 PICTURE_DAMAGED = "picture_damaged"
+_DIGESTED_AT_ONCE = 10_000
 _REMEDIES = {PICTURE_DAMAGED: "; run 'thumbtune db check --repair' to fetch such thumbnails again"}
 
 
@@ -255,9 +256,24 @@ def write_snapshot(
         kept["hard_max_similarity"] = settings.hard_max_similarity
     if settings.negatives == "random":
         kept["seed"] = settings.seed
-    described = [(row.video_id, row.version_id, row.group_id, row.split, row.negative_position) for row in rows]
     # The fingerprint identifies the title model. Its name does not: the same name can refer to another model later.
     told = {key: value for key, value in kept.items() if key != "title_model"}
-    canonical = json.dumps({"settings": told, "examples": described}, sort_keys=True, separators=(",", ":"))
-    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+    fingerprint = _fingerprint(rows, told)
     return database.transact(lambda session: save_snapshot(session, fingerprint, kept, selection.excluded, rows))
+
+
+def _fingerprint(rows: Sequence[ExampleRow], settings: Mapping[str, Any]) -> str:
+    """SHA-256 over the JSON document {"examples": [...], "settings": {...}}, which is never in memory as a whole."""
+    digest = hashlib.sha256(b'{"examples":[')
+    for start in range(0, len(rows), _DIGESTED_AT_ONCE):
+        batch = [
+            (row.video_id, row.version_id, row.group_id, row.split, row.negative_position)
+            for row in rows[start : start + _DIGESTED_AT_ONCE]
+        ]
+        digest.update((("," if start else "") + _canonical(batch)[1:-1]).encode())
+    digest.update(('],"settings":' + _canonical(settings) + "}").encode())
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
