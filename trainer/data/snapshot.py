@@ -83,12 +83,13 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         known = channel_titles(session)
     wanted = tuple(channel_id(name, known) for name in channels)
     with database.read() as session:
-        pictures = {video.picture_sha256 for video in split_videos(session)} - {None}
+        pictures = {video.picture_sha256 for video in split_videos(session) if video.picture_sha256 is not None}
     # Done before the write transaction, because other writers wait for that one. Thumbnails that are added in between
     # are compared for the next snapshot.
-    remember_sketches(database, (str(picture) for picture in pictures))
+    remember_sketches(database, pictures)
     with database.read() as session:
-        alike = alike_pictures(session, (str(picture) for picture in pictures))
+        alike = alike_pictures(session, pictures)
+    del pictures  # 100 bytes each
 
     # Reading and assigning happen in one transaction: with two trainers at once, the second reads the splits that the
     # first assigned, so the members of a group can't get different splits.
