@@ -30,7 +30,7 @@ from trainer.data import negatives
 from trainer.data.channel_names import channel_id
 from trainer.data.likeness import alike_pictures, remember_sketches
 from trainer.data.splits import SPLITS, Member, assign, left_out, members_of, normalised
-from trainer.errors import NotEnoughPairs
+from trainer.errors import BadSetting, NotEnoughPairs
 from trainer.settings import TrainSettings
 
 __all__ = ["Selection", "mine_negatives", "require_trainable", "select_pairs", "write_snapshot"]
@@ -216,8 +216,17 @@ def mine_negatives(
         selection: the examples.
         settings: the strategy and its parameters.
         embed: returns (n, d) float32 vectors of n titles. Only strategies that compare titles call it.
+
+    Raises:
+        BadSetting: a split has more titles than `least-similar` can compare in reasonable time.
     """
     rows = list(selection.examples)
+    largest = max(selection.counts().values())
+    if settings.negatives == "least-similar" and largest > negatives.LEAST_SIMILAR_UP_TO:
+        raise BadSetting(
+            f"least-similar negatives would compare each of {largest:,} titles with all others, which takes hours; "
+            f"the most is {negatives.LEAST_SIMILAR_UP_TO:,}: use --negatives hard or random, or fewer channels"
+        )
     if settings.negatives == "none":
         return rows
     for split in SPLITS:

@@ -97,7 +97,7 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
         if stem != text:
             stems[text] = stem
             parts[stem].add(number or "1")
-        elif number is None:
+        else:
             unnumbered.add(text)
     for stem in parts.keys() & unnumbered:
         parts[stem].add("1")  # a title without a number counts as part 1
@@ -140,8 +140,20 @@ _ROMAN = {
 }
 
 
+class _OnlyWords(dict[int, str]):
+    """A table for `str.translate`, filled on demand: characters that are not part of words become spaces."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = char if char in _MEANT or _is_word(char) else " "
+        return self[code]
+
+
+_ONLY_WORDS = _OnlyWords()
+
+
 def _words(text: str) -> str:
-    return " ".join("".join(char if char in _MEANT or _is_word(char) else " " for char in text).split())
+    return " ".join(text.translate(_ONLY_WORDS).split())
 
 
 def _is_word(char: str) -> bool:
