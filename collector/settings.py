@@ -115,14 +115,14 @@ def _keys_in(text: str) -> dict[str, str]:
 
 
 def _text_in(environment: Mapping[str, str], variable: str) -> str:
-    """The text of the file that a variable names, such as a secret of Docker or systemd. Empty without the variable."""
+    """The text of the file that a variable names, such as a secret of Docker or systemd; else empty."""
     name = environment.get(variable, "")
     if not name:
         return ""
     try:
         return Path(name).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadSetting(f"{variable}: {name} can't be read ({reason}); check the file") from error
 
 

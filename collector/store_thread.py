@@ -63,7 +63,7 @@ class StoreThread:
     async def keep(self, outcomes: Sequence[PictureOutcome]) -> list[PictureOutcome]:
         """Write fetched thumbnails to the store's folder or bucket, if it has one; see `store.youtube.keep_files`.
 
-        Not on the thread of the transactions, which need not wait for it.
+        Runs on another thread than the transactions, so that they do not wait for it.
 
         Raises:
             PicturesUnavailable: the folder or bucket can't be written now.

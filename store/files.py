@@ -1,4 +1,4 @@
-"""Files that survive a power cut, and that are no wider open than others."""
+"""Move files so that they survive a power cut, and restrict their permissions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["move_synced", "narrow"]
 
 
 def move_synced(whole: Path, target: Path) -> None:
-    """Give a complete file or folder its name, in one step that survives a power cut.
+    """Rename a complete file or folder in one step that survives a power cut.
 
-    Its content is synced to the disk before the move, and the target's folder after it: a file system may write a
-    name before the content that it stands for, and a commit that refers to the name would outlive both. See fsync(2).
+    The content is synced to the disk before the move, and the target's folder after it. Otherwise, the file system may
+    write the name before the content, and a committed row could refer to a file that is lost. See fsync(2).
 
     Raises:
         OSError: it can't be synced or moved.
@@ -39,7 +39,7 @@ def _sync(path: Path) -> None:
 
 
 def narrow(path: Path, like: Path) -> None:
-    """Take permissions from `path` that `like` does not give, before a copy of its content is written there.
+    """Remove permissions from `path` that `like` does not have, before a copy of its content is written to `path`.
 
     The group's permissions are also taken if the groups differ. The owner keeps reading and writing.
     """

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Phase = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows what is done: called with a description and a number of items, it yields a function that counts them."""
+"""Shows progress: called with a description and a number of items, it yields a function that counts them."""
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 """The largest expected difference between the clocks of two machines. A time further in the future is wrong."""

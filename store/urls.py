@@ -1,4 +1,4 @@
-"""URLs as messages and logs may show them: without passwords."""
+"""Remove passwords from URLs before they are shown in messages and logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = frozenset(
         "user",
     }
 )
-"""Query parameters whose values are shown. Those of others are not: a misspelled `password` is still a password."""
+"""Query parameters whose values are shown. All other values are hidden: a misspelled `password` is still a password."""
 
 _PARAMETER = re.compile(r"([^?&=]*)=([^&]*)")
 _WORD = re.compile(r"(\w*pass\w*\s*=\s*)\S+", re.IGNORECASE)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,16 +58,25 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return _demo(folder, "--channel", str(CHANNEL))
 
 
-@pytest.fixture(scope="session")
-def address(store: str) -> Iterator[str]:
-    """The page on that store."""
+@contextmanager
+def serving(store: str, *options: str) -> Iterator[str]:
+    """Serve the page on a store; yields its address."""
     command = [sys.executable, "-m", "thumbtune", "--db", store, "ui", "--no-browser", "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         found = re.search(r"http://[\d.:]+", process.stdout.readline())
         assert found is not None
-        yield found[0]
-        process.terminate()
+        try:
+            yield found[0]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def address(store: str) -> Iterator[str]:
+    """The page on that store."""
+    with serving(store) as address:
+        yield address
 
 
 Open = Callable[..., Page]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
-from tests_browser.conftest import SHOTS, Open, first_video, go
+from tests_browser.conftest import SHOTS, Open, first_video, go, serving
 
 WIDTHS = (360, 768, 1440)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -52,12 +53,60 @@ def test_no_page_violates_a_rule_of_accessibility(open_page: Open) -> None:
     found: list[str] = []
     for name, path in paths(page).items():
         go(page, path)
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme)
-            result = Axe().run(page)
-            for violation in result.response["violations"]:
-                nodes = "; ".join(node["html"][:120] for node in violation["nodes"][:3])
-                found.append(f"{name} {scheme} {violation['id']}: {violation['help']}: {nodes}")
+        found += violations(page, name)
+    assert found == [], "\n".join(found)
+
+
+def violations(page: Page, name: str) -> list[str]:
+    """What axe finds on the page, in light and dark."""
+    found: list[str] = []
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        for violation in Axe().run(page).response["violations"]:
+            nodes = "; ".join(node["html"][:120] for node in violation["nodes"][:3])
+            found.append(f"{name} {scheme} {violation['id']}: {violation['help']}: {nodes}")
+    return found
+
+
+def test_login_and_problems_are_accessible_and_fit(browser: Browser, tmp_path: Path) -> None:
+    """The pages that have nothing to show: without the token, without a store, without the video or run."""
+    token = tmp_path / "token"
+    token.write_text("open sesame, please")
+    token.chmod(0o600)
+    found: list[str] = []
+
+    def check(page: Page, name: str) -> None:
+        found.extend(violations(page, name))
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                found.append(f"{name} is too wide at {width}")
+            found.extend(f"{name} at {width}: {overlap}" for overlap in page.evaluate(OVERLAPS))
+
+    with serving(f"sqlite:///{tmp_path / 'new.db'}", "--token-file", str(token)) as address:
+        page = browser.new_context(base_url=address, reduced_motion="reduce").new_page()
+        page.goto("/runs")
+        check(page, "login")
+        page.get_by_label("Token").fill("open barley")
+        page.keyboard.press("Enter")
+        page.get_by_role("alert").wait_for()
+        check(page, "wrong token")
+        page.get_by_label("Token").fill("open sesame, please")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/runs")
+        for path in (
+            "/",
+            "/match",
+            "/runs",
+            "/syncs",
+            "/video/dQw4w9WgXcQ",
+            "/runs/7",
+            "/nowhere",
+            "/?q=" + "wide" * 99,
+        ):
+            page.goto(path)
+            check(page, path)
+        page.context.close()
     assert found == [], "\n".join(found)
 
 

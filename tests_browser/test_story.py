@@ -9,11 +9,14 @@ from playwright.sync_api import Page, Route, expect
 
 from tests_browser.conftest import Open, first_video, go, settled
 
-PASTE = """([bytes, type]) => {
+GIVE = """([bytes, type, how]) => {
     const content = Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
-    const clipboardData = new DataTransfer();
-    clipboardData.items.add(new File([content], "pasted", {type}));
-    document.dispatchEvent(new ClipboardEvent("paste", {clipboardData, cancelable: true, bubbles: true}));
+    const files = new DataTransfer();
+    files.items.add(new File([content], "given", {type}));
+    const always = {cancelable: true, bubbles: true};
+    document.dispatchEvent(how === "paste"
+        ? new ClipboardEvent("paste", {clipboardData: files, ...always})
+        : new DragEvent("drop", {dataTransfer: files, ...always}));
 }"""
 
 
@@ -25,17 +28,17 @@ def newest_thumbnail(address: str) -> tuple[str, str]:
         return base64.b64encode(answer.read()).decode(), answer.headers["Content-Type"]
 
 
-def paste(page: Page, picture: tuple[str, str]) -> None:
-    """Paste a picture, as from another program, once the page's script listens."""
+def paste(page: Page, picture: tuple[str, str], how: str = "paste") -> None:
+    """Paste a picture, as from another program, or drop it; once the page's script listens."""
     expect(page.locator("html.scripted")).to_be_attached()
-    page.evaluate(PASTE, list(picture))
+    page.evaluate(GIVE, [*picture, how])
 
 
 def match_five_titles(page: Page, thumbnail: tuple[str, str], own_title: str) -> None:
     """Paste a thumbnail, type five titles, and see its own become the best while it is typed."""
     paste(page, thumbnail)
     expect(page.locator("#pictures .one")).to_have_count(1)
-    titles = page.get_by_label("Titles, one a line")
+    titles = page.get_by_label("Titles, one per line")
     titles.fill("first idea\nsecond idea\nthird idea\nfourth idea\nfifth idea")
     expect(page.locator(".matrix tbody tr:not(.current)")).to_have_count(5)
     assert page.locator("tr:has(td.best) th").inner_text().endswith("idea")
@@ -65,6 +68,11 @@ def test_search_match_look_compare_and_promote(open_page: Open, address: str) ->
     settled(page)
     expect(page.get_by_alt_text("The picture that you sent")).to_be_visible()
     assert page.locator(".card").count() > 10
+    pasted = page.url
+    paste(page, thumbnail, "drop")
+    page.wait_for_url(lambda url: url != pasted)
+    settled(page)
+    expect(page.get_by_alt_text("The picture that you sent")).to_be_visible()
 
     page.get_by_role("link", name="Match", exact=True).click()
     match_five_titles(page, thumbnail, title)
@@ -90,9 +98,9 @@ def test_search_match_look_compare_and_promote(open_page: Open, address: str) ->
     go(page, "/runs")
     other = "1" if page.locator("tr.in-use").inner_text().startswith("2") else "2"
     page.locator(f"table a[href='/runs/{other}']").click()
-    page.get_by_role("link", name="Take it into use").click()
-    page.get_by_label("Why?").fill("it looks <right> to me")
-    page.get_by_role("button", name="Take it into use").click()
+    page.get_by_role("link", name="Put it into use").click()
+    page.get_by_label("Reason").fill("it looks <right> to me")
+    page.get_by_role("button", name="Put it into use").click()
     page.wait_for_url("**/runs#history")
     newest = page.locator(".history li").first
     expect(newest).to_contain_text(f"Run {other}")
@@ -109,7 +117,7 @@ def test_what_is_pasted_and_typed_during_a_ranking_stays(open_page: Open, addres
     with page.expect_request("**/match"):
         paste(page, newest_thumbnail(address))
     paste(page, (base64.b64encode(content.body()).decode(), content.headers["content-type"]))
-    field = page.get_by_label("A video's id or address")
+    field = page.get_by_label("Video id or URL")
     field.press_sequentially(video[:4])
     held[0].continue_()
     expect(page.locator("#pictures .one")).to_have_count(2)
@@ -185,7 +193,7 @@ def test_the_same_with_the_keyboard_alone(open_page: Open) -> None:
     if page.locator("tr.in-use").inner_text().startswith("2"):
         other = "1"
     go(page, f"/runs/{other}")
-    tab_to(page, "Take it into use")
+    tab_to(page, "Put it into use")
     page.keyboard.press("Enter")
     page.wait_for_url("**/promote")
     tab_to(page, "reason")
@@ -201,7 +209,7 @@ def test_without_scripts(open_page: Open, tmp_path: object) -> None:
     page.get_by_role("button", name="Search").first.click()
     page.locator(".card meter").first.wait_for(timeout=120_000)  # the page loads itself again until then
     page.get_by_role("link", name="Match", exact=True).click()
-    page.get_by_label("Titles, one a line").fill("one idea\nanother idea")
+    page.get_by_label("Titles, one per line").fill("one idea\nanother idea")
     source = page.request.get("/").text().split('src="/picture/')[1][:64]
     content = page.request.get(f"/picture/{source}").body()
     page.get_by_label("Or pictures of your own").set_input_files(
@@ -209,7 +217,7 @@ def test_without_scripts(open_page: Open, tmp_path: object) -> None:
     )
     page.get_by_role("button", name="Rank").click()
     expect(page.locator(".matrix tbody tr:not(.current)")).to_have_count(2, timeout=60_000)
-    assert page.get_by_label("Titles, one a line").input_value() == "one idea\nanother idea"
+    assert page.get_by_label("Titles, one per line").input_value() == "one idea\nanother idea"
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("button", name="Compare").click()
     page.get_by_text("Exact McNemar test").wait_for(timeout=120_000)

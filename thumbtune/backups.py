@@ -77,9 +77,9 @@ def restore_from(folder: Path, url: str) -> Backup:
     if not (source / STORE).is_file():
         raise StoreError(f"{folder} has no backup; name a folder that 'thumbtune db backup DIR' made")
     store = _path_of(url)
-    for taken in (store, store.with_name(f"{store.name}-wal"), store.with_name(f"{store.name}-shm")):
-        if taken.exists():
-            raise StoreError(f"{taken} exists already; move it away, or restore to another --db")
+    for existing in (store, store.with_name(f"{store.name}-wal"), store.with_name(f"{store.name}-shm")):
+        if existing.exists():
+            raise StoreError(f"{existing} exists already; move it away, or restore to another --db")
     # Detect a damaged or foreign file before it is copied.
     with open_database(f"sqlite:///{source / STORE}", read_only=True, any_revision=True) as database:
         pictures = outside_files(database)

@@ -114,7 +114,7 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, _db_first(args))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. It is not an error if the reader of its output has gone."""
+        """Run the command. A closed output pipe is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -317,7 +317,7 @@ def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
     code = getattr(error, "exit_code", None)
     if code is not None:
         return str(error), int(code)
-    if interrupts.was_told():  # a library reported the signal's exception as an error of its own
+    if interrupts.was_received():  # a library reported the signal's exception as an error of its own
         return INTERRUPTED, STOPPED_EARLY
     full = _disk_error(error)
     if full is not None:

@@ -72,19 +72,19 @@ def read_config(given: str | None, environment: Mapping[str, str], folder: Path)
     Raises:
         BadConfig: a file can't be read, or has an unknown key or a value of the wrong type.
     """
-    here = _read(folder / CONFIG_FILE)
+    in_folder = _read(folder / CONFIG_FILE)
     if given is not None:
         store, source = store_url(given), "--db or THUMBTUNE_DB"
     elif environment.get("THUMBTUNE_DB_FILE"):
         store, source = store_url(_secret(Path(environment["THUMBTUNE_DB_FILE"]))), "THUMBTUNE_DB_FILE"
-    elif "store" in here:
-        store, source = store_url(here["store"], folder), str(folder / CONFIG_FILE)
+    elif "store" in in_folder:
+        store, source = store_url(in_folder["store"], folder), str(folder / CONFIG_FILE)
     else:
         store, source = DEFAULT_STORE, "default"
     beside = _beside(store, folder)
-    there = {} if beside is None else _read(beside)
-    values = {**there, **here}
-    sources = {**{key: str(beside) for key in there}, **{key: str(folder / CONFIG_FILE) for key in here}}
+    beside_store = {} if beside is None else _read(beside)
+    values = {**beside_store, **in_folder}
+    sources = {**{key: str(beside) for key in beside_store}, **{key: str(folder / CONFIG_FILE) for key in in_folder}}
     if environment.get("THUMBTUNE_PICTURES"):
         values["pictures"], sources["pictures"] = environment["THUMBTUNE_PICTURES"], "THUMBTUNE_PICTURES"
     return Config(store, {key: value for key, value in values.items() if key != "store"}, {**sources, "store": source})
@@ -150,6 +150,6 @@ def _read(file: Path) -> dict[str, Any]:
             raise BadConfig(f"{file} has the unknown setting {key!r}; it takes {', '.join(KEYS)}")
         names = value if isinstance(value, list) else []
         if type(value) is not KEYS[key] or not all(isinstance(name, str) for name in names):
-            kind = {str: "a text", int: "a whole number", list: "a list of texts"}[KEYS[key]]
+            kind = {str: "a string", int: "a whole number", list: "a list of strings"}[KEYS[key]]
             raise BadConfig(f"{file}: {key} is {value!r}; write {kind}")
     return found

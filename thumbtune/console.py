@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, TextIO
 
-from thumbtune.interrupts import raise_if_told
+from thumbtune.interrupts import raise_if_received
 
 __all__ = ["Console", "Progress", "printable"]
 
@@ -128,7 +128,7 @@ class Console:
         with self.progress(description, total) as bar:
 
             def advance(n: int) -> None:
-                raise_if_told()
+                raise_if_received()
                 bar.advance(n)
 
             yield advance

@@ -35,16 +35,16 @@ def check_names(
     from trainer.scoring import parse_run  # noqa: PLC0415
 
     run = None if model is None else parse_run(model)
-    wanted = run_id if run is None else run[0]
+    run_to_find = run_id if run is None else run[0]
     with database.read() as session:
         known = channel_titles(session) if channels else {}
         for name in channels:
             channel_id(name, known)
-        if wanted is not None:
-            get_run(session, wanted)
+        if run_to_find is not None:
+            get_run(session, run_to_find)
     # The name `base` without a run is an error that each command explains itself.
     if model is not None and model.strip() and model != "base" and run is None:
-        check_model(model, "--model", takes="N (run N's model), N:base (what it started from)")
+        check_model(model, "--model", takes="N (run N's model), N:base (run N's base model)")
 
 
 def check_settings(database: Database, settings: TrainSettings, output: Path | None = None) -> None:

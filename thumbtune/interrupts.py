@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["INTERRUPTED", "STOPPED_EARLY", "exit_at_once", "install", "raise_if_told", "was_told"]
+__all__ = ["INTERRUPTED", "STOPPED_EARLY", "exit_at_once", "install", "raise_if_received", "was_received"]
 
 STOPPED_EARLY = 3
 """The exit code of a command that a signal or a spent quota ended; the next run continues its work."""
@@ -23,12 +23,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STUCK_S = 8.0
 """Seconds that a call of a C library may keep Python from handling a signal: service managers kill after 10 s."""
 
-_told: list[int] = []
+_received: list[int] = []
 _pipe: list[int] = []
 
 
 def exit_at_once() -> None:
-    """Let both signals exit the process with `STOPPED_EARLY`, while no work could be lost: before it, and after it."""
+    """Make both signals exit the process with `STOPPED_EARLY`, before and after the work, when nothing can be lost."""
     _handle(_exit)
 
 
@@ -38,18 +38,18 @@ def install() -> None:
     _watch_for_stuck_calls()
 
 
-def was_told() -> bool:
+def was_received() -> bool:
     """Whether a signal was received."""
-    return bool(_told)
+    return bool(_received)
 
 
-def raise_if_told() -> None:
+def raise_if_received() -> None:
     """Raise the exception again if it was lost: Python ignores what a signal raises inside a destructor.
 
     Raises:
         KeyboardInterrupt: a signal was received.
     """
-    if _told:
+    if _received:
         raise KeyboardInterrupt
 
 
@@ -59,7 +59,7 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    _told.append(number)
+    _received.append(number)
     raise KeyboardInterrupt
 
 
@@ -89,11 +89,11 @@ def _watch_for_stuck_calls() -> None:
 def _exit_if_stuck(pipe: int) -> None:
     while number := os.read(pipe, 1):
         if number[0] in SIGNALS:
-            timer = threading.Timer(STUCK_S, _exit_unless_told)
+            timer = threading.Timer(STUCK_S, _exit_unless_handled)
             timer.daemon = True
             timer.start()
 
 
-def _exit_unless_told() -> None:
-    if not _told and signal.getsignal(signal.SIGINT) is _stop:
+def _exit_unless_handled() -> None:
+    if not _received and signal.getsignal(signal.SIGINT) is _stop:
         _exit(0, None)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AT_ONCE_S = 2.0
-"""Seconds that the current work may take after a second signal."""
+"""Seconds that the current work may still take after a second signal."""
 
 
 def run_until_stopped(
@@ -65,7 +65,7 @@ class _Stopping:
         assert task is not None
         for number in SIGNALS:
             try:
-                loop.add_signal_handler(number, self._told, stop, task)
+                loop.add_signal_handler(number, self._on_signal, stop, task)
             except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
                 break
         try:
@@ -77,7 +77,7 @@ class _Stopping:
         finally:
             self._restore(loop)
 
-    def _told(self, stop: asyncio.Event, task: asyncio.Task[Any]) -> None:
+    def _on_signal(self, stop: asyncio.Event, task: asyncio.Task[Any]) -> None:
         if not stop.is_set():
             stop.set()
             if self._patience_s is not None:

@@ -207,7 +207,7 @@ def _tell(console: Console, reports: Sequence[SyncReport], pairs: Mapping[str, i
         console.say(_meaning(reports, pairs))
     shown = list(reports)
     if brief:
-        # Those that failed come first.
+        # Failed channels come first.
         shown = sorted(filter(_is_news, reports), key=lambda report: report.exit_code == 0)[:_MOST_SHOWN]
     _print_table(console, shown, brief=brief)
     if shown and len(shown) < len(reports):

@@ -267,10 +267,10 @@ def real_folder(folder: Path) -> Path:
     Raises:
         CantSave: the link is circular.
     """
-    try:
-        return folder.resolve()
-    except RuntimeError as error:
-        raise CantSave(f"{folder} is a circular link; use another folder") from error
+    real = Path(os.path.realpath(folder))  # Path.resolve raises for a circular link up to Python 3.12 only
+    if real.is_symlink():
+        raise CantSave(f"{folder} is a circular link; use another folder")
+    return real
 
 
 def _workshop(folder: Path) -> Path:

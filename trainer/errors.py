@@ -1,7 +1,7 @@
 """Errors of the trainer.
 
-TrainerError                   the root: anything that the trainer can't do
-├── BadSetting                 an invalid setting, or an invalid file of pictures or titles; quoted
+TrainerError                   base class
+├── BadSetting                 a setting, or a file of pictures or titles, is invalid; the message quotes it
 ├── NotEnoughPairs             the store has too few pairs, or too few distinct pairs, to train or score on
 ├── ModelUnavailable           a model can't be loaded
 │   ├── UnknownModel           no folder and no model on the hub has this name
@@ -160,7 +160,7 @@ class TrainingInterrupted(TrainerError):
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, then its cause or context, then theirs."""
+    """Yield an error and the chain of its causes and contexts."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -48,7 +48,7 @@ Bars = Literal["cut", "keep"]
 BARS: tuple[Bars, ...] = ("cut", "keep")
 STARTS = ("base", "champion")
 MODEL_BESIDE_CHAMPION = "--from champion continues from the model in use; leave out --model, or use --from base"
-"""The error for a model that is named for a run that continues from the champion."""
+"""The error if `--model` is given for a run that continues from the champion."""
 
 LARGEST_SEED = 2_000_000_000
 """The largest seed a user may give. A sweep counts up from it, and must stay within PostgreSQL's `integer`."""
@@ -92,7 +92,7 @@ class Engine:
     Args:
         name: `local` for this process, or `ray`.
         address: the Ray cluster's; see `trainer.cluster.connected`.
-        actors: the number of workers that run a tower; None to use the whole cluster.
+        actors: the number of workers that run the towers; None: by the cluster's size.
     """
 
     name: Literal["local", "ray"] = "local"
@@ -248,22 +248,22 @@ class TrainSettings:
     def without_effect(self) -> list[str]:
         """One sentence for each changed setting that has no effect in combination with the others."""
         default = TrainSettings()
-        told = [
+        sentences = [
             f"--{field.replace('_', '-')} has no effect without --train lora"
             for field in ("lora_rank", "lora_alpha", "lora_targets")
             if self.train != "lora" and getattr(self, field) != getattr(default, field)
         ]
-        told += [
+        sentences += [
             f"--{field.replace('_', '-')} has no effect with --train {self.train}"
             for field in ("epochs", "batch_size", "lr", "temperature", "hard_max_similarity")
             if self.train in CLOSED_FORM and getattr(self, field) != getattr(default, field)
         ]
         closed_form = self.train in CLOSED_FORM
         if not closed_form and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
-            told.append("--hard-max-similarity has no effect without --negatives hard")
+            sentences.append("--hard-max-similarity has no effect without --negatives hard")
         if self.bars == "keep" and self.fit != "crop":
-            told.append(f"--bars keep has no effect with --fit {self.fit}")
-        return told
+            sentences.append(f"--bars keep has no effect with --fit {self.fit}")
+        return sentences
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, for the store."""

@@ -1,7 +1,7 @@
 """Serves an application within bounds on connections and slow clients.
 
-aiohttp bounds heads and bodies by size, but waits for either without end: as many half-open connections as the process
-may have files would stop the whole service.
+aiohttp limits the size of heads and bodies, but waits for them without a time limit. Half-open connections could use up
+all file descriptors of the process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Listen:
 
     @property
     def is_any(self) -> bool:
-        """Whether the address stands for all of the machine's addresses."""
+        """Whether the address means all addresses of the machine."""
         try:
             return ipaddress.ip_address(self.host).is_unspecified
         except ValueError:
@@ -71,14 +71,15 @@ def parse_listen(text: str) -> Listen:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take.
+    """The limits for clients.
 
     Attributes:
-        connections: the most open connections of all clients together. A further one takes the place of the one that
-            has sent no request for longest; if all are being answered, it is closed at once.
+        connections: the most open connections of all clients together. A new connection replaces the connection that
+            has sent no request for longest, or else the one that has been reading its response for longest. If all
+            connections wait for their responses, the new one is closed at once.
         head_s: seconds from the start of a connection, or the end of the last response, to the end of the next
             request's head.
-        stalled_s: seconds in which a client has to take some bytes of the response, as long as there are any.
+        stalled_s: seconds in which a client must read at least some bytes of a response that is being sent.
     """
 
     connections: int = 256
@@ -87,10 +88,10 @@ class Limits:
 
 
 class _Connections:
-    """Makes the protocol of each connection: `inner`'s, within limits.
+    """Creates the protocol of each connection, which enforces the limits on aiohttp's protocol.
 
     Args:
-        inner: makes aiohttp's protocol.
+        inner: creates aiohttp's protocol.
         limits: the limits.
     """
 
@@ -104,26 +105,27 @@ class _Connections:
         return _Bounded(self._inner(), self)
 
     def make_room(self) -> bool:
-        """Close the connection that has sent no request for longest if there are too many; False if all are busy."""
+        """Close a connection that waits for its client, if there are too many; False if all wait for the server."""
         if len(self.open) < self.limits.connections:
             return True
-        idle = next((bounded for bounded in self.open.values() if bounded.is_idle), None)
-        if idle is None:
+        waiting = [bounded for bounded in self.open.values() if not bounded.is_working]
+        if not waiting:
             return False
-        idle.abort()
+        # `open` is in the order of the last change: the first one has waited for longest. `min` takes the first.
+        min(waiting, key=lambda bounded: bounded.unsent > 0).abort()
         return True
 
     def working(self, transport: asyncio.BaseTransport | None, *, yes: bool) -> None:
-        """Note that a request is being answered, or that it was."""
+        """Record whether the connection's request is being answered."""
         bounded = None if transport is None else self.open.get(transport)
         if bounded is not None:
             bounded.working(yes=yes)
 
 
 class _Bounded(asyncio.Protocol):
-    """A connection that waits for a request's head, is worked for, or sends a response, with one timer for all.
+    """A connection that waits for a request's head, waits for its handler, or sends a response. One timer serves all.
 
-    A response is sent after its handler has ended, and only the transport knows how much of it is left.
+    A response is still being sent when its handler has ended, and only the transport knows how much is left.
     """
 
     def __init__(self, inner: asyncio.Protocol, owner: _Connections) -> None:
@@ -132,13 +134,14 @@ class _Bounded(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._left = 0
-        """Bytes of the response that were left when the timer was started; 0 if none were seen."""
-        self._is_working = False
+        """Bytes of the response that were left when the timer was started; 0 if there were none."""
+        self.is_working = False
+        """Whether a request is being answered."""
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing is lost if the connection is closed: no request is being answered, and no response sent."""
-        return not self._is_working and self._unsent() == 0
+    def unsent(self) -> int:
+        """Bytes of the response that the client has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close the connection now, and forget it."""
@@ -172,35 +175,32 @@ class _Bounded(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()
-        self._watch(self._unsent(), self._owner.limits.stalled_s)
+        self._watch(self.unsent, self._owner.limits.stalled_s)
 
     def resume_writing(self) -> None:
         self._inner.resume_writing()
-        self._watch(max(1, self._unsent()), self._owner.limits.stalled_s)
+        self._watch(max(1, self.unsent), self._owner.limits.stalled_s)
 
     def working(self, *, yes: bool) -> None:
-        self._is_working = yes
+        self.is_working = yes
         if self._transport is not None and self._owner.open.pop(self._transport, None) is not None:
             self._owner.open[self._transport] = self  # at the end: the first one is idle for longest
         self._watch(0, self._owner.limits.head_s)
 
-    def _unsent(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
     def _watch(self, left: int, seconds: float) -> None:
-        """Look in some seconds whether the client has done its part."""
+        """Check after some seconds whether the client has sent or read what it must."""
         if self._timer is not None:
             self._timer.cancel()
         self._left = left
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        unsent, seen = self._unsent(), self._left
+        unsent, seen = self.unsent, self._left
         if unsent and (not seen or unsent < seen):
             self._watch(unsent, self._owner.limits.stalled_s)
         elif seen and not unsent:
             self._watch(0, self._owner.limits.head_s)  # the response has just been sent
-        elif unsent or not self._is_working:
+        elif unsent or not self.is_working:
             self.abort()
 
 
@@ -209,7 +209,7 @@ _CONNECTIONS: web.AppKey[_Connections] = web.AppKey("connections", _Connections)
 
 @web.middleware
 async def note_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the connection that its request's head has come, and when the next one may begin.
+    """Tell the connection that its request's head has arrived, and when the next request may begin.
 
     The first middleware of an application that `serve_bounded` serves.
     """
@@ -232,7 +232,7 @@ async def serve_bounded(
     Args:
         application: its first middleware is `note_work`.
         listen: the address to listen on.
-        limits: what clients may take.
+        limits: the limits for clients.
         options: for `aiohttp.web.AppRunner`.
 
     Raises:

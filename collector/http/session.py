@@ -128,7 +128,7 @@ class _Turn:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The slowest body to accept: at least `least` bytes, or its end, in each `seconds`."""
+    """The slowest body to accept: each period of `seconds` must bring `least` bytes or the end of the body."""
 
     seconds: float = 10.0
     least: int = 8 << 10
@@ -139,7 +139,7 @@ class _Body:
 
     Args:
         content: the response's stream.
-        pace: the slowest to accept.
+        pace: the slowest body to accept.
     """
 
     def __init__(self, content: aiohttp.StreamReader, pace: Pace) -> None:
@@ -147,7 +147,7 @@ class _Body:
         self.restart()
 
     def restart(self) -> None:
-        """Start to measure the pace anew, after a wait that was not the server's."""
+        """Restart the measurement, after a wait that the server did not cause."""
         self._until, self._size = asyncio.get_running_loop().time() + self._pace.seconds, 0
 
     async def read(self) -> bytes:

@@ -79,16 +79,16 @@ async def sync_channels(
 async def add_channels(
     database: Database, names: Sequence[ChannelName], settings: Settings, *, http: Http | None = None
 ) -> list[str | CollectorError]:
-    """Put channels into the store without syncing them: their descriptions, for a unit each that is not known yet.
+    """Add channels to the store without syncing them. The description of each new channel costs one unit.
 
     Args:
         database: an open store.
         names: see `parse_channel_name`.
-        settings: key and addresses.
-        http: a session with other pauses than the default's; not yet entered.
+        settings: the API key and URLs.
+        http: a session that has not been entered; default: a new `Http`.
 
     Returns:
-        For each name the channel's id, or why it was not added.
+        For each name, the channel's id or the error for which it was not added.
 
     Raises:
         StoreError: the database failed.

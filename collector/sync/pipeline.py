@@ -174,8 +174,8 @@ class _Pipeline:
             yield ids
         async for listing in self._work.listings():
             async with aclosing(list_uploads(run, listing)) as pages:
-                async for wanted in pages:
-                    yield wanted
+                async for batch in pages:
+                    yield batch
         if self._work.feed_ids:
             yield await self._missed_ids()
         if self._work.whole_since is not None and run.error is None:
@@ -203,7 +203,7 @@ class _Pipeline:
         """The videos that are in the feed, but in no listing."""
         run, now = self._run, self._run.clients.now()
         channel = await run.clients.store.read(get_channel, run.channel_id)
-        _, wanted = await run.write(
+        _, missed = await run.write(
             add_from_feed,
             lambda added: SyncCounts(new=added[0]),
             run.channel_id,
@@ -212,7 +212,7 @@ class _Pipeline:
             listed_at=channel.listed_at,
             asked_since=now - FEED_ASKED_AGAIN_AFTER,
         )
-        return wanted
+        return missed
 
     async def _unseen_ids(self, after: str) -> list[str]:
         run, since = self._run, self._work.whole_since

@@ -71,7 +71,7 @@ class LargeDecoder:
 
     def _run(self, command: list[str], data: bytes) -> tuple[int, str]:
         try:
-            # Its own process group, because Ctrl-C is meant for the sync and must not count as a decoding error.
+            # In a process group of its own: Ctrl-C must stop the sync and not count as a decoding error.
             child = subprocess.Popen(  # noqa: S603 (our own script)
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
             )
@@ -126,7 +126,7 @@ def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPict
     except (*DECODER_ERRORS, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"can't be decoded ({error})") from error
     if size != (header.width, header.height):
-        raise PictureError("can't be decoded (the headers contradict each other)")
+        raise PictureError("can't be decoded (its headers are inconsistent)")
     return CheckedPicture(hashlib.sha256(data).hexdigest(), f"image/{header.format.lower()}", *size)
 
 

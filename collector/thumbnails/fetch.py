@@ -72,8 +72,8 @@ def candidates(thumbnails: Mapping[str, Any], preferred: str) -> list[Candidate]
 
     Returns at most `MOST_CANDIDATES`, and skips URLs longer than `LONGEST_URL`.
     """
-    wanted = SIZES[0] if preferred == "best" else preferred
-    place = SIZES.index(wanted)
+    first = SIZES[0] if preferred == "best" else preferred
+    place = SIZES.index(first)
     order = [*SIZES[place:], *reversed(SIZES[:place])]
     found: dict[str, Candidate] = {}
     for size in [*order, *sorted(thumbnails.keys() - set(SIZES))]:
@@ -247,14 +247,14 @@ class Thumbnails:
         headers = _conditions(job) if url == job.url else ()
         place = url
         for _ in range(MAX_REDIRECTS + 1):
-            whose = whose_host(place, self._extra_hosts)
-            if whose is None:
+            chosen_by = whose_host(place, self._extra_hosts)
+            if chosen_by is None:
                 raise PictureError(
                     f"{_host(place)} is not an allowed thumbnail host (see THUMBTUNE_THUMBNAIL_HOSTS)", url=url
                 )
             try:
                 # A host that the user chose may have any address.
-                request = Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=whose != "chosen")
+                request = Request(place, headers=headers, max_bytes=MAX_BYTES, public_only=chosen_by != "chosen")
                 got = await self._ask(request)
             except TransientError as error:
                 raise PictureError(str(error), url=url) from error

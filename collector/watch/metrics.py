@@ -81,7 +81,7 @@ class Metrics:
         )
         self._recall = Gauge(
             "thumbtune_model_recall_at_1",
-            "Share of test thumbnails whose own title the model in use ranks first, as its run found it.",
+            "Share of test thumbnails for which the model in use ranks the right title first, as measured by its run.",
             ["scope", "run"],
             registry=registry,
         )
@@ -117,7 +117,7 @@ class Metrics:
         self._last_success.labels(channel).set(when.timestamp())
 
     def describe(self, handles: Mapping[str, str | None], models: Sequence[ModelInUse], now: datetime) -> None:
-        """Set the channels' handles, and the models in use; what was said of others before is dropped."""
+        """Set the channels' handles and the models in use; other channels and models are removed."""
         for gauge in (self._channel_info, self._recall, self._age):
             gauge.clear()
         for channel, handle in handles.items():

@@ -194,7 +194,7 @@ class Service:
         self._salt = os.urandom(8) if self._at_once > 1 else None
         self._keys = {channel: settings.of_channel(channel).key_fingerprint for channel in settings.keys}
         self._quota_spent_on: dict[str, date] = {}
-        self._pause_told: dict[str, date] = {}
+        self._pause_logged: dict[str, date] = {}
         retraining = options.retraining
         self._child = (
             None
@@ -226,7 +226,7 @@ class Service:
                     await self._work()
 
     async def _work(self) -> None:
-        ending = asyncio.create_task(self._end_child_when_told())
+        ending = asyncio.create_task(self._end_child_when_stopped())
         try:
             while not self._stop.is_set():
                 await self._step()
@@ -242,7 +242,7 @@ class Service:
                 self._child.kill()
         log.info("stopped cleanly")
 
-    async def _end_child_when_told(self) -> None:
+    async def _end_child_when_stopped(self) -> None:
         """Stop the child process when `stop` is set, concurrently with the sync in progress."""
         await self._stop.wait()
         log.info("stopping: finishing the work in progress")
@@ -373,8 +373,8 @@ class Service:
         """Whether the day's units of a key are used up."""
         today = quota_day(plan.at)
         paused = plan.units_left[key] <= 0 or self._quota_spent_on.get(key) == today
-        if paused and self._pause_told.get(key) != today:
-            self._pause_told[key] = today
+        if paused and self._pause_logged.get(key) != today:
+            self._pause_logged[key] = today
             until = next_quota_day(plan.at).isoformat()
             what = f"the {self._options.units} daily units" if plan.units_left[key] <= 0 else "the daily quota"
             verb = "are" if plan.units_left[key] <= 0 else "is"

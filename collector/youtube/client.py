@@ -135,9 +135,9 @@ class YouTube:
             ("id", ",".join(ids)),
             ("maxResults", str(BATCH)),
         )
-        wanted = set(ids)
+        requested = set(ids)
         found = await self._call("videos", parameters, parse_videos)
-        return list({video.id: video for video in found if video.id in wanted}.values())
+        return list({video.id: video for video in found if video.id in requested}.values())
 
     async def _call(self, method: str, parameters: tuple[tuple[str, str], ...], parse: Callable[[JsonObject], T]) -> T:
         """Call a list method. A call that is cancelled during a request counts as one unit.

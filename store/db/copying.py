@@ -1,8 +1,8 @@
 """Copy a whole store into another one, on the same or the other database: SQLite to PostgreSQL and back.
 
-Rows keep their ids. They are copied table by table, in the order of their primary keys, so that a copy that was stopped
-can be continued where it ended. Text keys are ordered by code points on both databases: PostgreSQL's own order depends
-on the server's locale.
+Rows keep their ids. They are copied table by table, in the order of their primary keys, so that an interrupted copy can
+be continued. Text keys are ordered by code points on both databases, because PostgreSQL's own order depends on the
+server's locale.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Key = Sequence[Any]
 
 _ROWS = 1000
 _BYTES = 16 << 20
-"""The most of a batch: rows, and bytes of thumbnails and vectors."""
+"""The maximum size of a batch, in rows and in bytes of thumbnails and vectors."""
 
 
 def copy_store(source: Database, target: Database, phase: Phase = unshown) -> dict[str, int]:
     """Copy all rows of `source` to `target`, then compare both row by row.
 
-    `target` is empty, or has part of a copy of the same store, which is completed. What is written to `source`
-    meanwhile is not copied.
+    `target` is empty, or has part of a copy of the same store, which is completed. Changes to `source` during the copy
+    are not copied.
 
     Args:
         source: the store to copy.
@@ -48,8 +48,8 @@ def copy_store(source: Database, target: Database, phase: Phase = unshown) -> di
         {table: number of rows}.
 
     Raises:
-        StoreError: `target` is `source`, has rows that `source` has not, or differs from it in the end; or a database
-            failed. What was copied so far is kept.
+        StoreError: `target` is `source`, has rows that `source` does not have, or differs from it in the end; or a
+            database failed. Rows that were copied stay.
     """
     if source.url == target.url or (source.path and target.path and source.path.samefile(target.path)):
         raise StoreError(f"{target} is the store itself; name another one to copy to")
@@ -75,15 +75,15 @@ def _copy_table(session: Session, target: Database, table: Table, phase: Phase) 
     total = _count(session, table)
     with target.read() as other:
         last: Key | None = other.execute(_newest_key(other, table)).first()
-        there = _count(other, table)
+        n_copied = _count(other, table)
     before = 0 if last is None else _count(session, table, up_to=last)
-    if there != before:
+    if n_copied != before:
         raise StoreError(
-            f"{target} has {there} rows in {table.name}, which are not the first ones of the store to copy; "
+            f"{target} has {n_copied} rows in {table.name} that are not the first rows of the store to copy; "
             "name an empty store"
         )
     with phase(f"Copying {table.name}", total) as count:
-        count(there)
+        count(n_copied)
         with closing(_batches(session, _select(session, table, after=last))) as batches:
             for batch in batches:
                 with target.write() as writing:
@@ -101,7 +101,7 @@ def _keys(session: Session, table: Table) -> list[Any]:
 
 
 def _ordered(session: Session, column: Column[Any]) -> Any:
-    """A column in the order that both databases share."""
+    """A column with the sort order that both databases share."""
     on_postgres = session.get_bind().dialect.name == "postgresql"
     return column.collate("C") if on_postgres and isinstance(column.type, String) else column
 
@@ -138,7 +138,7 @@ def _batches(session: Session, found: Select[Any]) -> Generator[list[Row[Any]], 
 
 
 def _set_sequences(session: Session, tables: Sequence[Table]) -> None:
-    """Let PostgreSQL count on from the copied ids; SQLite does so by itself."""
+    """Make PostgreSQL's sequences continue after the copied ids; SQLite needs nothing."""
     if session.get_bind().dialect.name != "postgresql":
         return
     for table in tables:

@@ -44,8 +44,8 @@ class DamagedPicture:
 def damaged_pictures(session: Session, digests: Collection[str] | None = None) -> Iterator[tuple[str, str | None]]:
     """Yield (digest, problem or None) of every stored thumbnail, or only of the given digests.
 
-    The database hashes the bytes, one thumbnail at a time. Thumbnails elsewhere are read and hashed here. Digests that
-    are not stored are skipped.
+    The database hashes its own thumbnails, one at a time. Thumbnails outside the database are read and hashed here.
+    Digests that are not stored are skipped.
     """
     content = cast(Picture.bytes, LargeBinary)  # SQLite may hold damaged bytes as text
     query = select(
@@ -68,8 +68,8 @@ def _rows(session: Session, query: Select[Any], digests: Collection[str] | None)
     if digests is None:
         yield from session.execute(query.execution_options(yield_per=64))
         return
-    wanted = sorted(set(digests))
-    for batch in batches(wanted):
+    requested = sorted(set(digests))
+    for batch in batches(requested):
         yield from session.execute(query.where(Picture.sha256.in_(batch)))
 
 
@@ -92,8 +92,8 @@ def _problem(sha256: str, found: bytes, length: int, byte_count: int) -> str | N
 def unsound(session: Session, digests: Collection[str]) -> set[str]:
     """The given digests whose thumbnail is damaged or missing.
 
-    If more than `_READ_WHOLE` of them are outside the database, only the sizes of those are compared, by listing the
-    place: reading a million thumbnails would take hours.
+    If more than `_READ_WHOLE` of the thumbnails are outside the database, their contents are not read. Only their sizes
+    are compared, by listing the place, because reading a million thumbnails would take hours.
     """
     if (sizes := listed_sizes(session, digests, more_than=_READ_WHOLE)) is None:
         sound = {sha256 for sha256, problem in damaged_pictures(session, digests) if problem is None}

@@ -43,7 +43,7 @@ __all__ = [
 
 BUSY_TIMEOUT_S = 60.0
 AWAY_S = 60.0
-"""How long long work waits for a PostgreSQL server that is away."""
+"""How long `Database.patient` waits for a PostgreSQL server, in seconds."""
 RETRY_S = 1.0
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PicturesAt:
-    """The `picture_place` that takes new thumbnails."""
+    """The `picture_place` to which new thumbnails are written."""
 
     id: int
     url: str
@@ -74,7 +74,7 @@ class Database:
     unwritable: str = ""
     """Why a SQLite store can't be written; empty if it can."""
     pictures: PicturesAt | None = None
-    """Where new thumbnails go; None: into the database. As it was when the store was opened."""
+    """Where new thumbnails are written, as of the opening of the store; None: into the database."""
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -152,9 +152,9 @@ class Database:
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """Within the block, wait up to `AWAY_S` for a PostgreSQL server that restarts, or can't be reached for a while.
+        """Within the block, wait up to `AWAY_S` for a PostgreSQL server that restarts or can't be reached.
 
-        For long work, of which much would be lost. A SQLite store needs no server.
+        For long work that would otherwise be lost. Has no effect on SQLite, which has no server.
         """
         if self.is_sqlite:
             yield
@@ -377,15 +377,15 @@ _STEPS_BETWEEN_SIGNALS = 100_000
 
 
 def _let_signals_in() -> int:
-    """SQLite's progress handler: Python runs a signal's handler when it is called, whose exception ends the statement.
+    """SQLite's progress handler. Python runs pending signal handlers in it, and their exceptions end the statement.
 
-    Without it, a signal would wait until the statement ends, which for a recursive query may be never.
+    Without it, a signal would only be handled when the statement ends, which may be never for a recursive query.
     """
     return 0
 
 
 def raise_interrupt(error: BaseException | None) -> None:
-    """Raise the exception of a signal's handler again that SQLite reported as an error of its own.
+    """Raise a signal handler's exception again if SQLite converted it to an error of its own.
 
     Raises:
         KeyboardInterrupt: a signal ended the statement, in the progress handler or in `_sha256`.

@@ -40,7 +40,7 @@ class Check:
     problems: tuple[str, ...]
     detail: str = ""
     digests: tuple[str, ...] = ()
-    """Those of the damaged and lost thumbnails."""
+    """The digests of damaged and lost thumbnails."""
 
 
 def check(database: Database) -> Iterator[Check]:
@@ -119,7 +119,7 @@ def backup(database: Database, target: Path) -> int:
     if not target.parent.is_dir():
         raise DatabaseUnavailable(f"the folder {target.parent} does not exist; create it first")
     try:
-        # A folder, because SQLite creates a journal beside the copy, which is not to stay either.
+        # In a temporary folder, because SQLite creates a journal beside the copy, which must be deleted too.
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent) as scratch:
             partial = Path(scratch, "copy")
             partial.touch()
@@ -149,7 +149,7 @@ def _copy(source: Path, target: Path) -> None:
         closing(sqlite3.connect(read_only_uri(source), uri=True)) as original,
         closing(sqlite3.connect(target)) as copy,
     ):
-        # One state of the store, although it is copied in steps: between them Python handles signals.
+        # A transaction, so that all steps copy the same state. Between steps, Python handles signals.
         original.execute("BEGIN")
         original.execute("SELECT 1 FROM sqlite_schema").fetchone()
         try:

@@ -74,15 +74,15 @@ def bring_up_to_date(engine: Engine, *, create: bool = True, target: str = "head
     """
     with engine.connect() as connection:
         revision = _checked_revision(connection)
-    wanted = head_revision() if target == "head" else target
-    if revision == wanted:
+    target_revision = head_revision() if target == "head" else target
+    if revision == target_revision:
         return
     if revision is None and not create:
         raise DatabaseUnavailable("the database is empty; run 'thumbtune sync CHANNEL' first")
     with _exclusive(engine) as connection:
         # Another process may have migrated while this process waited for the lock; Alembic reads the revision again.
         _checked_revision(connection)
-        command.upgrade(alembic_config(connection), wanted)
+        command.upgrade(alembic_config(connection), target_revision)
 
 
 def _checked_revision(connection: Connection) -> str | None:

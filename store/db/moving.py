@@ -1,4 +1,4 @@
-"""Move all thumbnails into the database, a folder or a bucket. A killed move is continued by the same call."""
+"""Move all thumbnails into the database, a folder or a bucket. The same call continues an interrupted move."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Moved", "move_pictures"]
 
 _ROWS = 500
 _BYTES = 16 << 20
-"""The most of a batch: rows, and bytes of thumbnails."""
+"""The maximum size of a batch, in rows and in bytes of thumbnails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Moved:
     Attributes:
         moved: number of thumbnails.
         unsound: digests of damaged or missing thumbnails, which stay where they are.
-        kept: URLs of places whose files could not be deleted, because they are not reachable or not this store's.
+        kept: URLs of places whose files could not be deleted, because the place can't be reached or belongs to another
+            store.
     """
 
     moved: int
@@ -39,11 +40,11 @@ class Moved:
 
 
 def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -> Moved:
-    """Move all thumbnails to a place; new ones go there from the start of the move on.
+    """Move all thumbnails to a place; new thumbnails go there as soon as the move starts.
 
     Each batch is written to the new place before its rows change, so that every thumbnail can be read at any time.
     Files in the old place are deleted once no row refers to them. Files that the new place already has are not written
-    again if they come from another place, so that a folder that was moved by other means can be taken into use.
+    again if they come from another place, so that a folder that was moved by other means can be put into use.
 
     Args:
         database: an open store.
@@ -59,9 +60,9 @@ def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -
     elsewhere = Picture.place_id.is_not(None) if target is None else Picture.place_id.is_distinct_from(target)
     with database.read() as session:
         # Counted by indexes: SQLite would read each thumbnail to find its place.
-        there = select(func.count()).where(Picture.place_id == target if target else Picture.place_id.is_not(None))
+        query = select(func.count()).where(Picture.place_id == target if target else Picture.place_id.is_not(None))
         total = session.scalar(select(func.count()).select_from(Picture)) or 0
-        outside = session.scalar(there) or 0
+        outside = session.scalar(query) or 0
         total = outside if target is None else total - outside
     unsound: list[str] = []
     moved = 0
@@ -75,7 +76,7 @@ def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -
 
 
 def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[list[Row[str, int, int | None]]]:
-    """Yield (digest, size, place) of the thumbnails that are elsewhere, each once, in the order of digests."""
+    """Yield (digest, size, place) of the thumbnails to move, each once, in the order of digests."""
     after = ""
     query = select(Picture.sha256, Picture.byte_count, Picture.place_id).where(elsewhere).order_by(Picture.sha256)
     while True:
@@ -104,8 +105,8 @@ def _sound_files(
             at = session.get_one(PicturePlace, target)
             outside = [row.sha256 for row in batch if row.place_id is not None]
             found = _verified(open_place(at.url).get_many(outside, at.mark))
-        wanted = [row.sha256 for row in batch if row.sha256 not in found]
-        read = _verified(read_files(session, wanted))
+        to_move = [row.sha256 for row in batch if row.sha256 not in found]
+        read = _verified(read_files(session, to_move))
         if target is not None:
             open_place(at.url).put_many(read)
     found |= read
@@ -117,7 +118,7 @@ def _verified(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def _move(database: Database, target: int | None, files: dict[str, bytes]) -> int:
-    """Let the rows refer to the target, whose files are written; return the number of rows."""
+    """Change the rows to refer to the target, which already has the files; return the number of rows."""
     if not files:
         return 0
     statement = (

@@ -1,4 +1,4 @@
-"""Create the file of a new SQLite store. It gets its name once it is a database, so it is never an empty file."""
+"""Create the file of a new SQLite store. It is renamed when it is a valid database, so it is never an empty file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where each thumbnail's file is: in its row, or in a folder or bucket. Whatever reads or writes files asks here.
+"""Reads and writes thumbnail files, which are in their rows in the database, or in a folder or bucket.
 
-Order of writes: first the file, then the row, so that no row lacks its file after a crash; deletions the other way
-round. What a crash leaves behind is a file without a row, which `orphans` finds.
+A file is written before its row, and deleted after its row, so that no row lacks its file after a crash. A crash can
+leave a file without a row, which `orphans` finds.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def read_files(session: Session, digests: Iterable[str]) -> dict[str, bytes]:
                 found[sha256] = content
             else:
                 outside.setdefault(place_id, []).append(sha256)
-    for place_id, wanted in outside.items():
+    for place_id, digests_there in outside.items():
         at = session.get_one(PicturePlace, place_id)
-        found.update(open_place(at.url).get_many(wanted, at.mark))
+        found.update(open_place(at.url).get_many(digests_there, at.mark))
     return found
 
 
@@ -86,7 +86,7 @@ class Outside:
         self._number = 0
 
     def take(self, sha256: str, byte_count: int, place_id: int) -> Iterator[ReadFile]:
-        """Add a thumbnail; yield the batch if it is full."""
+        """Add a thumbnail; if the batch is full, read and yield it."""
         self._waiting.setdefault(place_id, []).append(sha256)
         self._size += byte_count
         self._number += 1
@@ -94,7 +94,7 @@ class Outside:
             yield from self.rest()
 
     def rest(self) -> Iterator[ReadFile]:
-        """Yield what was added and not yet read."""
+        """Read and yield the last batch."""
         waiting, self._waiting, self._size, self._number = self._waiting, {}, 0, 0
         for place_id, digests in waiting.items():
             at = self._session.get_one(PicturePlace, place_id)
@@ -104,16 +104,16 @@ class Outside:
 
 
 def listed_sizes(session: Session, digests: Collection[str], *, more_than: int) -> dict[str, bool] | None:
-    """Return {digest: whether a file of the right size is there} of those of `digests` that are outside the database.
+    """Return {digest: whether its file exists with the right size} for the given thumbnails outside the database.
 
-    Returns None if at most `more_than` of them are.
+    Returns None if at most `more_than` of the given thumbnails are outside.
     """
     if len(digests) <= more_than:
         return None
-    wanted = set(digests)
+    requested = set(digests)
     query = select(Picture.sha256, Picture.byte_count).where(Picture.place_id.is_not(None))
     rows = session.execute(query.execution_options(yield_per=_BATCH))
-    sizes = {sha256: byte_count for sha256, byte_count in rows if sha256 in wanted}
+    sizes = {sha256: byte_count for sha256, byte_count in rows if sha256 in requested}
     if len(sizes) <= more_than:
         return None
     whole: dict[str, bool] = dict.fromkeys(sizes, False)
@@ -126,12 +126,12 @@ def listed_sizes(session: Session, digests: Collection[str], *, more_than: int) 
 
 
 def places(session: Session) -> list[PicturePlace]:
-    """Return the places that hold thumbnails, oldest first; empty if the database holds all."""
+    """Return the places that hold thumbnails, oldest first; empty if all thumbnails are in the database."""
     return list(session.scalars(select(PicturePlace).order_by(PicturePlace.id)))
 
 
 def outside_files(database: Database) -> str:
-    """Return the URLs of the places that hold thumbnails, separated by commas; empty if the database holds all.
+    """Return the URLs of the places that hold thumbnails, separated by commas; empty if all are in the database.
 
     The store may be of any revision.
     """
@@ -144,7 +144,7 @@ def outside_files(database: Database) -> str:
 def put_files(database: Database, files: Mapping[str, bytes]) -> int | None:
     """Write {digest: content} where new thumbnails go, before their rows; return the place's id for the rows.
 
-    Returns None, and does nothing, if that is the database.
+    Returns None and does nothing if new thumbnails go into the database.
 
     Raises:
         PicturesUnavailable: the folder or bucket can't be written now.
@@ -159,10 +159,10 @@ def put_files(database: Database, files: Mapping[str, bytes]) -> int | None:
 
 
 def require_place(session: Session, place_id: int) -> None:
-    """Check, in the transaction that writes rows with this place, that new thumbnails still go there.
+    """Check that new thumbnails still go to this place. Call it in the transaction that writes their rows.
 
     Raises:
-        PicturesUnavailable: the thumbnails are being moved elsewhere since the store was opened.
+        PicturesUnavailable: since the store was opened, a move to another place has begun.
     """
     current = select(PicturePlace.id).where(PicturePlace.id == place_id, PicturePlace.is_current)
     if session.scalar(current.with_for_update(read=True)) is None:
@@ -170,9 +170,9 @@ def require_place(session: Session, place_id: int) -> None:
 
 
 def delete_files(database: Database, files: Mapping[str, Collection[str]]) -> None:
-    """Delete {url: digests} of thumbnails whose rows were deleted, unless another row has them by now.
+    """Delete {url: digests} of thumbnails whose rows were deleted, unless a new row refers to them.
 
-    A sync that stores the same thumbnail at this very moment may lose it; `db check` finds it, and it is fetched again.
+    A sync that stores the same thumbnail at the same time may lose it; `db check` finds it, and it is fetched again.
 
     Raises:
         PicturesUnavailable: the folder or bucket can't be written now.
@@ -185,7 +185,7 @@ def delete_files(database: Database, files: Mapping[str, Collection[str]]) -> No
 
 
 def orphans(session: Session, at: PicturePlace) -> Iterator[list[Listed]]:
-    """Yield, in pages, the files in a place that no row refers to: what a crash left behind."""
+    """Yield, in pages, the files in a place that no row refers to. Crashes leave such files."""
     place = open_place(at.url)
     place.require(at.mark)
     for page in place.listed():
@@ -214,15 +214,15 @@ def delete_orphans(database: Database, now: datetime) -> int:
 
 
 def expect_pictures(database: Database, given: str, *, read_only: bool = False) -> Database:
-    """Check that the store's thumbnails are where the user says, and return the store.
+    """Check that the store's thumbnails are in the place that the user names, and return the store.
 
-    The store remembers where they are, so that a command without the setting fails instead of missing them. A store
-    without thumbnails takes the place into use.
+    The store records the place, so a command without the setting fails instead of not finding thumbnails. A store
+    without thumbnails starts to use the named place.
 
     Args:
         database: an open store.
         given: the value of THUMBTUNE_PICTURES.
-        read_only: do not take the place into use.
+        read_only: do not start to use the place.
 
     Raises:
         BadPicturesUrl: the value is invalid, or the thumbnails are elsewhere.
@@ -251,21 +251,21 @@ def expect_pictures(database: Database, given: str, *, read_only: bool = False) 
 
 
 def use_place(database: Database, url: str | None) -> Database:
-    """Let new thumbnails go to a place, which is marked as the store's; None: into the database.
+    """Write new thumbnails to a place from now on, and mark the place as the store's; None: into the database.
 
     Returns:
-        The same open store, which now writes there. Other processes go on writing where they did.
+        The same open store, which now writes there. Other processes still write to the previous place.
 
     Raises:
         BadPicturesUrl: a package is missing.
-        PicturesUnavailable: the place can't be used, or is another store's.
+        PicturesUnavailable: the place can't be used, or belongs to another store.
     """
     if url is None:
         with database.write() as session:
             session.execute(update(PicturePlace).values(is_current=False))
         return replace(database, pictures=None)
     place = open_place(url)
-    # The row is first: a process killed after marking the place must find the mark again.
+    # Written before the place is marked, so that a process that is killed in between finds its mark again.
     with database.write() as session:
         if not database.is_sqlite:
             session.execute(text("LOCK TABLE picture_place IN SHARE ROW EXCLUSIVE MODE"))

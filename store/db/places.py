@@ -1,8 +1,8 @@
 """Folders and buckets that hold thumbnail files outside the database.
 
-A file is named by its SHA-256, so writing it twice is harmless. A place also has the file `thumbtune-store`, which says
-which store its files belong to: a folder that is not mounted, or an emptied bucket, is not taken for lost thumbnails,
-and two stores can't share a place and delete each other's files.
+A file is named by its SHA-256, so writing it twice is harmless. The file `thumbtune-store` in a place identifies the
+store that owns the files. Without it, a folder that is not mounted would look like lost thumbnails, and two stores that
+share a place could delete each other's files.
 
 S3 is reached by obstore (https://developmentseed.org/obstore/), with the credentials that boto3 finds.
 """
@@ -47,7 +47,7 @@ _FILE = re.compile(r"[0-9a-f]{2}/((?P<whole>[0-9a-f]{64})|\.[0-9a-f]{64}\.[0-9a-
 class Listed:
     """A thumbnail file in a place: its size in bytes, and when it was written by the place's clock.
 
-    `sha256` is the digest by its name; empty for what a killed process had not finished writing.
+    `sha256` is the digest in its name; empty for a temporary file that a killed process left.
     """
 
     name: str
@@ -67,21 +67,21 @@ class Place(ABC):
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pictures")
 
     def get_many(self, digests: Iterable[str], mark: str) -> dict[str, bytes]:
-        """Return {digest: content}, unverified, without those that are missing; all are held in memory.
+        """Return {digest: content}, unverified, without missing files; all contents are held in memory.
 
         Args:
             digests: lower-case hex SHA-256.
             mark: see `require`; checked if a file is missing.
         """
-        wanted = list(digests)
-        contents = self._threads.map(lambda digest: self._get(_name(digest)), wanted)
-        found = {digest: content for digest, content in zip(wanted, contents, strict=True) if content is not None}
-        if len(found) < len(wanted):
+        requested = list(digests)
+        contents = self._threads.map(lambda digest: self._get(_name(digest)), requested)
+        found = {digest: content for digest, content in zip(requested, contents, strict=True) if content is not None}
+        if len(found) < len(requested):
             self.require(mark)
         return found
 
     def put_many(self, files: Mapping[str, bytes]) -> None:
-        """Write {digest: content}. Each file appears whole or not at all, and survives a power cut afterwards."""
+        """Write {digest: content}. Each file appears complete or not at all, and then survives a power cut."""
         for _ in self._threads.map(lambda file: self._put(_name(file[0]), file[1]), files.items()):
             pass
 
@@ -119,7 +119,7 @@ class Place(ABC):
         """Check that the place holds the thumbnails of the store with this mark.
 
         Raises:
-            PicturesUnavailable: it does not: it is empty, not mounted, or another store's.
+            PicturesUnavailable: the place is empty, not mounted, or belongs to another store.
         """
         if self._get(MARK) != mark.encode():
             raise PicturesUnavailable(
@@ -145,7 +145,7 @@ class Place(ABC):
 
 
 def _name(digest: str) -> str:
-    """The file's name: in one of 256 folders, because file systems and file managers are slow with a million files."""
+    """The file's path in one of 256 folders, because a folder with a million files is slow."""
     return f"{digest[:2]}/{digest}"
 
 
@@ -306,7 +306,7 @@ def _raise_unless_key(error: FileNotFoundError) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """S3's error code, or the status, or the first line; not the rest, which has the whole request."""
+    """S3's error code, the status, or the message's first line; the other lines contain the whole request."""
     text = str(error)
     code, status = _CODE.search(text), _STATUS.search(text)
     if code:
@@ -341,7 +341,7 @@ def place_url(text: str) -> str | None:
     except ValueError as error:
         raise BadPicturesUrl(f"the place of thumbnails is not a URL; {advice}") from error
     if "@" in parts.netloc or parts.query or parts.fragment:
-        # The URL is not shown: what is in it may be a secret.
+        # The message omits the URL, because it may contain a secret.
         raise BadPicturesUrl(
             "the URL of the thumbnails has a user name or parameters; write s3://BUCKET/PREFIX only, and give the "
             "credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -365,5 +365,5 @@ def open_place(url: str) -> Place:
 
 @cache
 def _opened(url: str, _pid: int) -> Place:
-    """The threads and connections of a place do not survive a fork."""
+    """Open a place once for each process, because threads and connections do not survive a fork."""
     return _Folder(url) if url.startswith("file:") else _Bucket(url)

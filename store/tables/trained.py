@@ -237,7 +237,7 @@ class TestLook(Base):
 
 
 class Promotion(Base):
-    """One promotion of a run, its scope's champion until that scope's next row. Never changed or deleted."""
+    """One promotion: the run is its scope's champion until the scope's next row. Never changed or deleted."""
 
     __tablename__ = "promotion"
 

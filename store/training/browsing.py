@@ -1,4 +1,4 @@
-"""What a page shows of trained models: a run's mistakes, a video's recorded ranks, and whether anything has changed."""
+"""Queries of the page about trained models: a run's mistakes, a video's recorded ranks, and marks of changes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["library_mark", "mistakes", "ranks_of_video"]
 
 
 def library_mark(session: Session) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """Return two values: one that is another after pairs may have changed, one after the model in use may have changed.
+    """Return two values: the first changes when pairs may have changed, the second when the model in use may have.
 
-    Reads a few rows, however large the store: pairs change only in syncs, each of which notes when it last wrote, and
-    when a channel is removed. The channels also decide which model is in use: one for a part of them is not for all.
-    Snapshots count because a base model is calibrated on the newest one.
+    Reads only a few rows: pairs change in syncs, each of which records when it last wrote, and when a channel is
+    removed. The model in use also depends on which channels the store has, and on the snapshots, because a base model
+    is calibrated on the newest snapshot.
     """
     channels = select(func.count(Channel.id), func.count(Channel.removed_at), func.max(Channel.removed_at))
     pairs = (
@@ -58,8 +58,8 @@ def mistakes(
 def ranks_of_video(session: Session, video_id: str, limit: int) -> list[dict[str, Any]]:
     """Return where the newest runs' tuned models ranked a video's own title, newest run first.
 
-    Each with `run_id`, `split`, `rank`, `score`, `top_video_id`, `top_score` and `top_title`, the present title of the
-    video whose title was ranked first.
+    The keys are `run_id`, `split`, `rank`, `score`, `top_video_id`, `top_score` and `top_title`, which is the current
+    title of the video whose title was ranked first.
     """
     query = (
         select(Rank.run_id, Rank.split, Rank.rank, Rank.score, Rank.top_video_id, Rank.top_score, Video.title)

@@ -1,7 +1,7 @@
 """The champions: the runs whose models are in use, one for each scope. Rows are added, never changed.
 
-A scope is the set of channels that a model is for, as a sorted tuple of ids; the empty tuple stands for all channels,
-those added later included.
+A scope is the set of channels for which a model is used, as a sorted tuple of ids. The empty tuple means all channels,
+including channels that are added later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Champion:
-    """A run in use, the channels for which it is, and since when (UTC)."""
+    """A run in use, the channels for which it is used, and since when (UTC)."""
 
     run: TrainingRun
     scope: Scope
@@ -60,7 +60,7 @@ def _text_of(scope: Scope) -> str:
 
 
 def current_models(session: Session) -> list[Champion]:
-    """Return the champion of each scope: that of all channels first, then the others, narrow ones last."""
+    """Return the champion of each scope: all channels first, then scopes of more channels before smaller scopes."""
     newest = select(func.max(Promotion.id)).group_by(Promotion.scope)
     query = (
         select(TrainingRun, Promotion.scope, Promotion.promoted_at)
@@ -72,14 +72,14 @@ def current_models(session: Session) -> list[Champion]:
 
 
 def fitting_champion(session: Session, channels: Iterable[str] = ()) -> Champion | None:
-    """Return the champion of the narrowest scope that has all these channels, or None.
+    """Return the champion of the smallest scope that contains all these channels, or None.
 
     Args:
         session: any session.
         channels: ids; empty for all channels of the store.
     """
-    wanted = set(channels) or set(session.scalars(select(Channel.id).where(Channel.removed_at.is_(None))))
-    fitting = [one for one in current_models(session) if not one.scope or (wanted and wanted <= set(one.scope))]
+    requested = set(channels) or set(session.scalars(select(Channel.id).where(Channel.removed_at.is_(None))))
+    fitting = [one for one in current_models(session) if not one.scope or (requested and requested <= set(one.scope))]
     return fitting[-1] if fitting else None
 
 
@@ -121,8 +121,8 @@ def promote(session: Session, run_id: int, reason: str, scope: Scope | None = No
     Args:
         session: a write session.
         run_id: the run.
-        reason: why.
-        scope: the channels that it is for; None for those that it was trained on.
+        reason: recorded with the promotion.
+        scope: the channels for which it is used; None for the channels that it was trained on.
 
     Raises:
         NotFound: the run does not exist.

@@ -1,4 +1,4 @@
-"""What is known of videos beside their pairs: for exports."""
+"""Additional columns of exports: facts about videos, and the words on their thumbnails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["VideoFacts", "any_texts", "texts_of", "video_facts"]
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """A video's channel by its handle (or id, without one), its date in UTC and its tags."""
+    """A video's channel (its handle, or else its id), publication time in UTC, and tags."""
 
     channel: str
     published_at: datetime | None
@@ -25,7 +25,7 @@ class VideoFacts:
 
 
 def video_facts(session: Session, video_ids: Collection[str]) -> dict[str, VideoFacts]:
-    """{video id: facts} of at most some hundred videos."""
+    """Return {video id: facts} of at most a few hundred videos."""
     query = (
         select(Video.id, Channel.id, Channel.handle, Video.published_at, Video.api_item)
         .join(Channel, Channel.id == Video.channel_id)
@@ -55,7 +55,7 @@ def any_texts(session: Session, snapshot_id: int) -> bool:
 
 
 def texts_of(session: Session, digests: Collection[str] | None = None) -> dict[str, str]:
-    """{SHA-256 (hex) of a picture: the words that were read on it last}, of these pictures or of all."""
+    """Return {SHA-256 (hex) of a thumbnail: the words last read on it}, for the given thumbnails or all."""
     query = select(ThumbnailWords.picture_sha256, ThumbnailWords.text).order_by(
         ThumbnailWords.read_at, ThumbnailWords.reader
     )

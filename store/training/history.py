@@ -97,4 +97,4 @@ def losses_of(session: Session, run_ids: Sequence[int]) -> dict[int, list[tuple[
     found: dict[int, list[tuple[float, float]]] = {run_id: [] for run_id in run_ids}
     for run_id, epoch, loss in session.execute(query):
         found[run_id].append((epoch, loss))
-    return {run_id: taken for run_id, taken in found.items() if taken}
+    return {run_id: steps_of_run for run_id, steps_of_run in found.items() if steps_of_run}

@@ -21,8 +21,8 @@ from store.youtube import LEASE
 __all__ = ["HasEnded", "clock", "heard_at", "mark_interrupted_rows", "say_alive"]
 
 HasEnded = Callable[[str, int, datetime, int | None], bool | None]
-"""Given a host, a process id, a time at which the process was running, and its start as `process_start` has it: whether
-it has ended, or None if that is not known."""
+"""Called with a host, a process id, a time at which the process was running, and the column `process_start`. Returns
+whether the process has ended, or None if unknown."""
 
 _ERROR = "the process ended unexpectedly (killed, or the machine stopped)"
 

@@ -36,10 +36,10 @@ def lives_here(host: str, pid: int, heard_at: datetime, start: int | None = None
 
 
 def has_ended(host: str, pid: int, heard_at: datetime, start: int | None = None) -> bool | None:
-    """Whether the process that was running on `host` at `heard_at` has ended; None if that is not known.
+    """Whether the process that was running on `host` at `heard_at` has ended; None if unknown.
 
-    None for other machines, even with this host name, for this machine before its last boot, and for a process that
-    seems to be running, but whose start was not recorded.
+    It is unknown for other machines (even with this host name), for processes from before this machine's last boot, and
+    for a process that seems to be running, but whose start was not recorded.
     """
     if not _is_here(host):
         return None

@@ -136,7 +136,7 @@ def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> 
     """
     lock_videos(session)
     for split in sorted(set(splits.values())):
-        for ids in batches([video for video, wanted in splits.items() if wanted == split]):
+        for ids in batches([video for video, split_of_video in splits.items() if split_of_video == split]):
             session.execute(
                 update(Video)
                 .where(Video.id.in_(ids), Video.split.is_(None))
@@ -160,9 +160,9 @@ def read_pictures(session: Session, digests: Iterable[str]) -> dict[str, bytes]:
         PictureDamaged: the bytes of a thumbnail do not match its digest.
         PicturesUnavailable: the folder or bucket of the thumbnails can't be read now.
     """
-    wanted = sorted(set(digests))
-    found = read_files(session, wanted)
-    missing = [digest for digest in wanted if digest not in found]
+    requested = sorted(set(digests))
+    found = read_files(session, requested)
+    missing = [digest for digest in requested if digest not in found]
     if missing:
         raise NotFound(f"thumbnail {missing[0]} is not in the store; 'thumbtune db check --repair' fetches it again")
     for digest, content in found.items():

@@ -82,8 +82,8 @@ def run_at_work(session: Session, lives_here: Callable[[str, int, datetime, int 
 
     Args:
         session: any session.
-        lives_here: given a host, a process id, a time at which the process was running, and its start: whether it is
-            still running on this machine.
+        lives_here: called with a host, a process id, a time at which the process was running, and its start. Returns
+            whether the process is still running on this machine.
     """
     query = (
         select(TrainingRun).where(TrainingRun.status == "running", TrainingRun.trial.is_(None)).order_by(TrainingRun.id)
@@ -144,12 +144,12 @@ def newest_done_run(session: Session) -> TrainingRun | None:
 
 
 def hidden_runs(session: Session) -> set[int]:
-    """Return the ids of the runs that are taken off the list of `runs`."""
+    """Return the ids of the runs that `thumbtune runs` does not list."""
     return set(session.scalars(select(TrainingRun.id).where(TrainingRun.hidden_at.is_not(None))))
 
 
 def hide_run(session: Session, run_id: int, *, hidden: bool = True) -> None:
-    """Take a run off the list of `runs`, or put it back.
+    """Hide a run from the list of `thumbtune runs`, or show it again.
 
     Raises:
         NotFound: the run does not exist.
@@ -187,7 +187,7 @@ def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) ->
 
     If the channel was removed, the title is empty and the version's id replaces the digest.
     """
-    wanted = set(videos)
+    requested = set(videos)
     query = (
         select(Example.video_id, VideoVersion.title, VideoVersion.picture_sha256, VideoVersion.id)
         .join(VideoVersion, VideoVersion.id == Example.version_id)
@@ -195,7 +195,7 @@ def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) ->
     )
     rows = session.execute(query)
     return {
-        video: (title, picture or f"version {version}") for video, title, picture, version in rows if video in wanted
+        video: (title, picture or f"version {version}") for video, title, picture, version in rows if video in requested
     }
 
 
@@ -203,8 +203,8 @@ def add_test_look(session: Session, model: str, snapshot_id: int, run_id: int | 
     """Record that a model was scored on the test split; return the number of looks, this one included.
 
     Args:
-        session: a writing transaction.
-        model: `tuned` or `base` of a run, else the model's name.
+        session: a write session.
+        model: `tuned` or `base` for a model of a run, else the model's name.
         snapshot_id: the snapshot.
         run_id: the run that the model belongs to, or None.
     """

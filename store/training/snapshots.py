@@ -186,7 +186,7 @@ def snapshot_span(session: Session, snapshot_id: int) -> SnapshotSpan:
 def newest_snapshot(session: Session, *, all_channels: bool = False) -> int | None:
     """Return the id of the newest snapshot, or None.
 
-    With `all_channels`, one of all channels is preferred to a newer one of some.
+    With `all_channels`, a snapshot of all channels is preferred to a newer snapshot of some channels.
     """
     newest = session.scalar(select(Snapshot.id).order_by(Snapshot.id.desc()).limit(1))
     if not all_channels:

@@ -41,12 +41,12 @@ class Worded:
 
 @dataclass(frozen=True)
 class WordsFound:
-    """What a search for words found.
+    """The result of a search for words.
 
     Args:
         matching: the pairs whose thumbnail has all the words, newest first.
-        searched: pairs that were looked at.
-        unread: those of them whose thumbnail no reader has read.
+        searched: the number of pairs that were searched.
+        unread: the number of them whose thumbnail was never read.
     """
 
     matching: list[Worded]
@@ -55,30 +55,30 @@ class WordsFound:
 
 
 def thumbnails_with_words(session: Session, words: str, channels: Collection[str] = ()) -> WordsFound:
-    """Find the current pairs whose `thumbnail_text` has all of the words, each anywhere in it.
+    """Find the current pairs whose `thumbnail_text` contains each of the words anywhere.
 
-    Case, accents and compatibility forms make no difference, in any script: databases differ in what they fold.
+    Case, accents and compatibility forms are ignored in any script, in Python, because the databases differ.
 
     Args:
-        session: of a transaction that reads.
-        words: separated by white space, one or more.
-        channels: ids of the channels to look at; empty for all.
+        session: any session.
+        words: one or more words, separated by white space.
+        channels: ids of the channels to search; empty for all.
     """
     query = select(_PAIRS).order_by(_PAIRS.c.published_at.is_(None), _PAIRS.c.published_at.desc(), _PAIRS.c.video_id)
-    wanted, matching, searched, unread = _folded(words).split(), [], 0, 0
+    sought, matching, searched, unread = _folded(words).split(), [], 0, 0
     for row in session.execute(query):
         if channels and row.channel_id not in channels:
             continue
         searched += 1
         unread += row.thumbnail_text is None
         text = _folded(row.thumbnail_text or "")
-        if all(word in text for word in wanted):
+        if all(word in text for word in sought):
             matching.append(Worded(row.video_id, row.channel_id, row.title, row.thumbnail_text))
     return WordsFound(matching, searched, unread)
 
 
 def _folded(text: str) -> str:
-    """Without case and accents."""
+    """Remove case and accents."""
     parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     return "".join(char for char in parts if not unicodedata.combining(char))
 

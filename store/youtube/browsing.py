@@ -1,4 +1,4 @@
-"""What a page shows of the collected videos: pages of a library, one video with its history, failed thumbnails."""
+"""Queries of the page about collected data: the library, a video with its history, failed thumbnails, syncs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class LibraryFilter:
-    """Which videos of the library are wanted; None for any.
+    """Restricts the library to some videos; None for any value.
 
     Args:
         channel_id: the channel.
@@ -105,9 +105,9 @@ _CARD = (
 )
 
 
-def library_page(session: Session, wanted: LibraryFilter, after: Place | None, limit: int) -> list[VideoCard]:
+def library_page(session: Session, library_filter: LibraryFilter, after: Place | None, limit: int) -> list[VideoCard]:
     """Return up to `limit` videos after a place, newest first (ties by id); videos without a date come last."""
-    query = select(*_CARD).where(*_conditions(wanted))
+    query = select(*_CARD).where(*_conditions(library_filter))
     if after is not None:
         query = query.where(_follows(after))
     query = query.order_by(Video.published_at.is_(None), Video.published_at.desc(), Video.id).limit(limit)
@@ -124,28 +124,28 @@ def _follows(place: Place) -> ColumnElement[bool]:
     )
 
 
-def _conditions(wanted: LibraryFilter) -> list[ColumnElement[bool]]:
+def _conditions(library_filter: LibraryFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [
-        Video.picture_sha256.is_not(None) if wanted.kind is None else Video.kind == wanted.kind
+        Video.picture_sha256.is_not(None) if library_filter.kind is None else Video.kind == library_filter.kind
     ]
-    if wanted.channel_id is not None:
-        found.append(Video.channel_id == wanted.channel_id)
-    if wanted.split is not None:
-        found.append(Video.split.is_(None) if wanted.split == "none" else Video.split == wanted.split)
-    if wanted.first is not None:
-        found.append(Video.published_at >= datetime.combine(wanted.first, time(), UTC))
-    if wanted.last is not None and wanted.last < date.max:
-        found.append(Video.published_at < datetime.combine(wanted.last + timedelta(days=1), time(), UTC))
+    if library_filter.channel_id is not None:
+        found.append(Video.channel_id == library_filter.channel_id)
+    if library_filter.split is not None:
+        found.append(Video.split.is_(None) if library_filter.split == "none" else Video.split == library_filter.split)
+    if library_filter.first is not None:
+        found.append(Video.published_at >= datetime.combine(library_filter.first, time(), UTC))
+    if library_filter.last is not None and library_filter.last < date.max:
+        found.append(Video.published_at < datetime.combine(library_filter.last + timedelta(days=1), time(), UTC))
     return found
 
 
-def filtered_ids(session: Session, wanted: LibraryFilter) -> frozenset[str]:
+def filtered_ids(session: Session, library_filter: LibraryFilter) -> frozenset[str]:
     """Return the ids of all videos that a filter keeps."""
-    return frozenset(session.scalars(select(Video.id).where(*_conditions(wanted))))
+    return frozenset(session.scalars(select(Video.id).where(*_conditions(library_filter))))
 
 
 def video_cards(session: Session, ids: Iterable[str]) -> dict[str, VideoCard]:
-    """Return {id: card} of those of at most a few hundred videos that are in the store."""
+    """Return {id: card} for at most a few hundred ids, without ids that are not in the store."""
     rows = session.execute(select(*_CARD).where(Video.id.in_(list(ids))))
     return {row[0]: VideoCard(*row) for row in rows}
 
@@ -165,7 +165,7 @@ def video_page(session: Session, video_id: str) -> VideoPage:
 
 
 def picture_file(session: Session, sha256: str) -> tuple[bytes, str] | None:
-    """Return a stored thumbnail's bytes and MIME type; None if there is none with this digest."""
+    """Return a stored thumbnail's bytes and MIME type; None if no thumbnail has this digest."""
     mime = session.scalar(select(Picture.mime).where(Picture.sha256 == sha256))
     content = None if mime is None else read_files(session, [sha256]).get(sha256)
     return None if mime is None or content is None else (content, mime)
@@ -185,7 +185,7 @@ def count_kinds(session: Session) -> dict[str, dict[str, int]]:
 
 
 def failures(session: Session, limit: int) -> list[Failure]:
-    """Return the thumbnails that failed, those that are tried next first."""
+    """Return the thumbnails that failed, in the order in which they are tried again."""
     query = (
         select(
             Video.id,

@@ -99,16 +99,16 @@ def channel_ids(session: Session) -> list[str]:
 
 
 def followed_ids(session: Session) -> list[str]:
-    """The channels that are synced when none is named: all but removed and paused ones, ordered as in `channel_ids`."""
+    """The channels to sync if the user names none: all but removed and paused ones, in the order of addition."""
     kept = select(Channel.id).where(Channel.removed_at.is_(None), Channel.paused_at.is_(None))
     return list(session.scalars(kept.order_by(Channel.added_at, Channel.id)))
 
 
 def pause_channel(session: Session, channel_id: str, since: datetime | None) -> None:
-    """Leave a channel out of syncs that do not name it; None: sync it again.
+    """Exclude a channel from syncs that do not name it; with None, include it again.
 
     Raises:
-        NotFound: no such channel in the store.
+        NotFound: the store does not have the channel.
     """
     get_channel(session, channel_id).paused_at = since
 
@@ -131,10 +131,10 @@ def holders_of(session: Session, handle: str) -> list[NamedChannel]:
 
     The comparison is not in SQL, because SQLite's `lower` only handles ASCII, and handles may be in any script.
     """
-    wanted = handle.casefold()
+    folded = handle.casefold()
     columns = (Channel.id, Channel.title, Channel.described_at, Channel.handle)
     rows = session.execute(select(*columns).where(Channel.handle.is_not(None)).order_by(Channel.id))
-    return [NamedChannel(*row[:3]) for row in rows if row.handle.casefold() == wanted]
+    return [NamedChannel(*row[:3]) for row in rows if row.handle.casefold() == folded]
 
 
 def keep_handle(session: Session, channel_id: str, now: datetime) -> None:

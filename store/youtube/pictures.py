@@ -75,7 +75,7 @@ class FetchedPicture:
     etag: str | None
     last_modified: str | None
     place_id: int | None = None
-    """The place to which `keep_files` wrote it; None: the database gets it."""
+    """The place to which `keep_files` wrote the file; None: it is written to the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +187,9 @@ def any_picture_due(session: Session, channel_id: str, now: datetime) -> bool:
 
 
 def keep_files(database: Database, outcomes: Sequence[PictureOutcome]) -> list[PictureOutcome]:
-    """Write the fetched files of a batch where the store keeps them, before `record_pictures`; return the batch for it.
+    """Write the fetched files of a batch to the store's folder or bucket; return the batch for `record_pictures`.
 
-    Does nothing if that is the database. Otherwise it waits for a disk or the network, so call it in a thread.
+    Does nothing if thumbnails are kept in the database. Otherwise it waits for a disk or the network: use a thread.
 
     Raises:
         PicturesUnavailable: the folder or bucket can't be written now.
@@ -304,11 +304,11 @@ def _insert_pictures(session: Session, pictures: Iterable[FetchedPicture], now: 
 
 
 def mark_lost(session: Session, digests: Collection[str], now: datetime) -> int:
-    """Let the next sync fetch thumbnails again whose files in a folder or bucket are damaged or lost.
+    """Mark thumbnails whose files in a folder or bucket are damaged or lost, so that the next sync fetches them again.
 
     Args:
         session: a session in a write transaction.
-        digests: damaged and lost thumbnails; those in the database are left to `db check --repair`.
+        digests: damaged and lost thumbnails; thumbnails in the database are ignored (see `db check --repair`).
         now: the current time.
 
     Returns:

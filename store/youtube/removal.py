@@ -115,8 +115,8 @@ def remove_channel(
         keep_runs: keep the titles, thumbnails and publishing times that snapshots refer to, and their cached vectors,
             so that runs on these snapshots can still be scored and repeated.
         host: this machine's name; only its processes can be checked.
-        is_alive: given a process id, a time at which the process was running, and its start as `process_start` has it:
-            whether it is still running.
+        is_alive: called with a process id, a time at which the process was running, and the column `process_start`.
+            Returns whether the process is still running.
         now: the current time.
 
     Returns:
@@ -251,8 +251,8 @@ def _videos_of(channel_id: str) -> Any:
 
 def _held_by_versions(channel_id: str) -> Any:
     """Versions with a title or a thumbnail."""
-    said = or_(VideoVersion.title != "", VideoVersion.picture_sha256.is_not(None))
-    return select(VideoVersion.id).where(VideoVersion.video_id.in_(_videos_of(channel_id)), said)
+    has_content = or_(VideoVersion.title != "", VideoVersion.picture_sha256.is_not(None))
+    return select(VideoVersion.id).where(VideoVersion.video_id.in_(_videos_of(channel_id)), has_content)
 
 
 def _pictures_of(channel_id: str) -> Any:

@@ -108,8 +108,8 @@ def end_stale_syncs(
         session: a write session.
         channel_id: the channel.
         host: this machine's name; only its processes can be checked.
-        is_alive: given a process id, a time at which the process was running, and its start as `process_start` has it:
-            whether it is still running.
+        is_alive: called with a process id, a time at which the process was running, and the column `process_start`.
+            Returns whether the process is still running.
         now: the current time.
     """
     query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").order_by(SyncRun.id)

@@ -193,7 +193,7 @@ def record_details(
     videos = _locked(session, details.keys() | set(missing))
     versions = current_versions(session, details.keys())
     failures = _failures(session, details.keys())
-    lost, read, unchecked, history, wanted = [], [], [], VersionChanges(now), []
+    lost, read, unchecked, history, due = [], [], [], VersionChanges(now), []
     changed = gone = 0
     for video in videos:
         if video.id not in details:
@@ -227,7 +227,7 @@ def record_details(
             and _is_wanted(item)
             and _is_due(None if may_differ else video.picture_checked_at, failures.get(video.id), now, recheck_before)
         ):
-            wanted.append((video, item.thumbnails))
+            due.append((video, item.thumbnails))
     update_rows(session, Video, lost)
     update_rows(session, Video, read)
     update_rows(session, Video, unchecked)
@@ -235,8 +235,8 @@ def record_details(
     # Only for videos in the store: a response can contain ids that were not requested.
     counts = {video.id: details[video.id].counts for video in videos if video.id in details}
     record_readings(session, {video_id: of for video_id, of in counts.items() if of is not None}, now)
-    damaged = unsound(session, {video.picture_sha256 for video, _ in wanted} - {None})
-    jobs = tuple(PictureJob.of(video, thumbnails, damaged) for video, thumbnails in wanted)
+    damaged = unsound(session, {video.picture_sha256 for video, _ in due} - {None})
+    jobs = tuple(PictureJob.of(video, thumbnails, damaged) for video, thumbnails in due)
     return DetailsResult(changed, gone, jobs)
 
 
@@ -371,14 +371,14 @@ def add_from_feed(
     Returns:
         The number of inserted videos, and the ids of all videos to read (see `unsettled_in_feed`).
     """
-    wanted = unsettled_in_feed(session, ids, asked_since=asked_since)
+    to_read = unsettled_in_feed(session, ids, asked_since=asked_since)
     added: set[str] = set()
-    if wanted:
+    if to_read:
         row = {"channel_id": channel_id, "title": "", "kind": "unknown", "availability": "available"}
         seen = {"first_seen_at": min(now, listed_at or now), "last_seen_at": now}
         statement = insert(session, Video).on_conflict_do_nothing().returning(Video.id)
-        added = set(session.scalars(statement, [{"id": video_id, **row, **seen} for video_id in sorted(wanted)]))
-    return len(added), wanted
+        added = set(session.scalars(statement, [{"id": video_id, **row, **seen} for video_id in sorted(to_read)]))
+    return len(added), to_read
 
 
 def unread_ids(

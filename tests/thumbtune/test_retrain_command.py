@@ -218,7 +218,7 @@ def test_a_model_that_is_worse_is_told_of_and_left(shell: Shell) -> None:
     last = done.stdout.splitlines()[-1]
     assert last.startswith("run 2 stays in use: valid recall@1 ")
     assert "the champion (run 2) " in last
-    assert last.endswith("; to take run 3 into use: thumbtune runs promote 3")
+    assert "thumbtune runs promote 3" in last
     assert shell.champions() == [1, 2]
 
 

@@ -66,7 +66,7 @@ class Nearest:
 
 
 class _Opened:
-    """A model that was opened, and what has been computed with it.
+    """An open model, with cached results.
 
     Args:
         used: the model.
@@ -186,16 +186,18 @@ class Answerer:
         channels: Sequence[str] = (),
         only: Collection[str] | None = None,
     ) -> Searched:
-        wanted = resolve_channels(self._database, channels)
-        known = self._models.get(wanted)
+        channel_ids = resolve_channels(self._database, channels)
+        known = self._models.get(channel_ids)
         # Checked first, so that no model is loaded if there is nothing to search.
-        pairs = () if known is not None and wanted in known.libraries else searchable(self._database, channels)
-        opened = self._opened(wanted)
+        pairs = () if known is not None and channel_ids in known.libraries else searchable(self._database, channels)
+        opened = self._opened(channel_ids)
         with quiet_libraries():
             vector = self._query_vector(opened, query)
-            if wanted not in opened.libraries:
-                opened.libraries[wanted] = load_library(self._database, opened.used.embedder, pairs, self._progress)
-        library = opened.libraries[wanted]
+            if channel_ids not in opened.libraries:
+                opened.libraries[channel_ids] = load_library(
+                    self._database, opened.used.embedder, pairs, self._progress
+                )
+        library = opened.libraries[channel_ids]
         if only is not None:
             library = _restricted(library, only)
         without = None if isinstance(query, str) else query.video_id
@@ -203,14 +205,14 @@ class Answerer:
         return Searched(found, library, opened.used)
 
     def _match(self, pictures: Sequence[QueryPicture], titles: Sequence[str], channels: Sequence[str] = ()) -> Matches:
-        wanted = resolve_channels(self._database, channels)
-        opened = self._opened(wanted)
+        channel_ids = resolve_channels(self._database, channels)
+        opened = self._opened(channel_ids)
         times = ideas_in(titles)
         with quiet_libraries():
             calibrated, reason = self._calibration(opened)
             versions = self._versions(opened, calibrated)
             found = [
-                match_prepared(versions, self._prepared(opened, versions, picture, wanted), times, calibrated)
+                match_prepared(versions, self._prepared(opened, versions, picture, channel_ids), times, calibrated)
                 for picture in pictures
             ]
         calibration = None if calibrated is None else calibrated.calibration

@@ -66,10 +66,10 @@ class Remembering(Versions):
         missing = [title for title in dict.fromkeys(titles) if title not in self._rows]
         count(len(titles) - len(missing))
         if missing:
-            made = super().titles(missing, count, True)
+            new = super().titles(missing, count, True)
             start = len(self._rows)
             self._stored = (
-                [np.concatenate(parts) for parts in zip(self._stored, made, strict=True)] if self._stored else made
+                [np.concatenate(parts) for parts in zip(self._stored, new, strict=True)] if self._stored else new
             )
             self._rows.update((title, start + row) for row, title in enumerate(missing))
         rows = [self._rows[title] for title in titles]
@@ -81,7 +81,7 @@ class Remembering(Versions):
         missing = [title for title in dict.fromkeys(titles) if title not in self._ideas]
         count(len(titles) - len(missing))
         if missing:
-            made = super().titles(missing, count, False)
+            new = super().titles(missing, count, False)
             for row, title in enumerate(missing):
-                self._ideas[title] = [vectors[row] for vectors in made]
+                self._ideas[title] = [vectors[row] for vectors in new]
         return [np.stack(parts) for parts in zip(*(self._ideas[title] for title in titles), strict=True)]

@@ -1,1 +1,1 @@
-"""One module a command: parse, call, print."""
+"""The commands, one file each: parse options, call a function, print the result."""

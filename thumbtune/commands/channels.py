@@ -51,7 +51,7 @@ def list_(app: App, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
-    """Add channels to those that 'sync' and 'watch' keep up to date.
+    """Add channels, which 'sync' and 'watch' will then keep up to date.
 
     Name the channels, or a FILE with one channel on each line. A channel that is new to the store costs one quota unit.
     A paused channel is resumed. Exit code 1 means that some channels could not be added; the others were.
@@ -195,7 +195,7 @@ def remove(ctx: click.Context, channel: str, purge: bool, keep_runs: bool, yes: 
     app = ctx.find_object(App)
     assert app is not None
     if not purge and (yes or keep_runs):
-        # Before there was --purge, the command always deleted: what only makes sense with it still means it.
+        # Before --purge existed, the command always deleted, so options that only make sense with --purge imply it.
         old = "channels remove --yes" if yes else "channels remove --keep-runs"
         note_old_spelling(ctx, old, old.replace("remove", "remove --purge"))
         purge = True

@@ -1,4 +1,4 @@
-"""`thumbtune config`: the settings in force, and where they are from."""
+"""`thumbtune config`: the settings in effect, and where each is set."""
 
 from __future__ import annotations
 

@@ -152,9 +152,9 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
 def move_command(app: App, place: str, as_json: bool) -> int:
     """Move all thumbnails into the database, a folder, or a bucket of S3 or a compatible object store.
 
-    New thumbnails go there from the start of the move on. An interrupted move is continued by the same command. Restart
-    'watch' and 'ui' afterwards, with THUMBTUNE_PICTURES set to the place. Damaged thumbnails stay where they are; exit
-    code 1 means that there are some. See docs/scale.md.
+    New thumbnails go there as soon as the move starts. To continue an interrupted move, run the same command again.
+    Restart 'watch' and 'ui' afterwards, with THUMBTUNE_PICTURES set to the new place. Damaged thumbnails are not moved;
+    exit code 1 means that there are some. See docs/scale.md.
     """
     from store.db import move_pictures, open_database, place_url  # noqa: PLC0415
 
@@ -167,11 +167,11 @@ def move_command(app: App, place: str, as_json: bool) -> int:
         for sha256 in done.unsound:
             app.console.say(f"thumbnail {sha256} is damaged or missing, and was not moved")
         for old in done.kept:
-            app.console.say(f"the files in {old} were not deleted: it can't be used now")
+            app.console.say(f"the files in {old} were not deleted, because it can't be reached now")
         setting = "unset THUMBTUNE_PICTURES" if url is None else f"set THUMBTUNE_PICTURES={url}"
         app.console.note(f"note: from now on, {setting}")
         if database.is_sqlite and url is not None and done.moved:
-            app.console.note("note: 'thumbtune db vacuum' gives the space in the store's file back")
+            app.console.note("note: 'thumbtune db vacuum' reduces the size of the store's file")
     if as_json:
         document = {"place": name, "moved": done.moved, "not_moved": list(done.unsound), "not_deleted": list(done.kept)}
         app.console.print_json(document)
@@ -200,18 +200,18 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
         if not into_folder:
             size = copy(database, place)
             document: dict[str, object] = {"file": str(place), "bytes": size}
-            told = f"{place}: {size:,} bytes"
+            summary = f"{place}: {size:,} bytes"
         else:
             done = backup_into(database, place, keep)
             document = {"folder": str(done.folder), "models": done.models, "deleted": list(map(str, done.deleted))}
-            told = f"{done.folder}: the store and {done.models} models"
+            summary = f"{done.folder}: the store and {done.models} models"
             if done.deleted:
-                told += f"; {len(done.deleted)} older backups deleted"
+                summary += f"; {len(done.deleted)} older backups deleted"
         outside = outside_files(database)
     if as_json:
         app.console.print_json(document)
     else:
-        app.console.say(told)
+        app.console.say(summary)
     if outside:
         app.console.note(f"note: its thumbnails are in {outside} and not in the backup; back them up there")
 

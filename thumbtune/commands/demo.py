@@ -15,7 +15,7 @@ from thumbtune.commands.options import json_option
 __all__ = ["demo"]
 
 SERVED_STORE = "sqlite:///thumbtune-stand-in.db"
-"""Not the default store: the lines may be pasted into a folder that has one."""
+"""Not the default name, because the lines may be pasted into a folder that already has a store."""
 
 
 @click.command()
@@ -50,8 +50,7 @@ def demo(
 
     A server on this machine stands in for YouTube: it serves the Data API, the feed and the thumbnails of a drawn
     channel, and charges quota as YouTube does. The model is a small one that ships with thumbtune; nothing is
-    downloaded. With --channel, the words on the thumbnails are read too
-    if the extra thumbtune[reader] is installed.
+    downloaded. With --channel, the words on the thumbnails are also read if the extra thumbtune[reader] is installed.
     """
     if serve and (folder or as_json or page):
         other = "--dir" if folder else "--json" if as_json else "--ui"

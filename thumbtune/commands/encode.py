@@ -32,7 +32,7 @@ _OF_TRAINING = (
     "lora_alpha",
     "lora_targets",
 )
-"""Options of training that change no vector."""
+"""Training options that do not affect vectors."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The options that choose where the towers run, and the step that they add to a command."""
+"""The options that choose where thumbnails and titles are encoded, and the encoding before a command's own work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def engine_options(command: F) -> F:
-    """Add `--engine`, `--ray-address` and `--actors`; the command gets them by these names."""
+    """Add `--engine`, `--ray-address` and `--actors`, which the command receives under these names."""
     engine = click.option(
         "--engine",
         type=click.Choice(["local", "ray"]),

@@ -73,11 +73,10 @@ def evaluate(app: App, model: str | None, test: bool, device: str, full: bool, a
         title=f"{found.name} on snapshot {found.snapshot_id}" if full or not app.console.on_terminal else None,
     )
     counted = ", ".join(f"{n} {split}" for split, n in found.rows.items())
-    whose = scope_in_words(found.channels, names)
-    app.console.say(f"scored: {counted} rows of {'all channels' if whose == 'all' else whose}")
+    scope = scope_in_words(found.channels, names)
+    app.console.say(f"scored: {counted} rows of {'all channels' if scope == 'all' else scope}")
     if found.matches is not None:
-        told = "equal those that the run recorded" if found.matches else "differ from those that the run recorded"
-        app.console.say(f"the figures {told}")
+        app.console.say(f"the figures {'equal' if found.matches else 'differ from'} the recorded figures of the run")
     if found.test_looks is not None:
         app.console.say(looks(found.test_looks))
     if as_json:

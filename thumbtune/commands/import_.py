@@ -41,10 +41,10 @@ def import_(app: App, source: str, channel: str | None, as_json: bool) -> int:
     with app.open_database(create=True) as database, app.console.progress(f"Importing {found.name}") as bar:
         hosts = thumbnail_hosts_from(os.environ)
         done = import_rows(database, found, channel=channel, hosts=hosts, advance=bar.advance)
-    whose = ", ".join(handle or id_ for id_, handle in list(done.channels.items())[:3])
+    handles = ", ".join(handle or id_ for id_, handle in list(done.channels.items())[:3])
     more = f" and {len(done.channels) - 3} more" if len(done.channels) > 3 else ""
     app.console.say(
-        f"{done.rows} rows of {whose or found.name}{more}: {done.new} new, {done.changed} changed, "
+        f"{done.rows} rows of {handles or found.name}{more}: {done.new} new, {done.changed} changed, "
         f"{done.unchanged} unchanged, {len(done.bad)} left out"
     )
     for where, reason in done.bad[:SHOWN]:

@@ -74,7 +74,7 @@ def match(
         answerer = Answerer(database, model, device, app.console)
         found = answerer.match(pictures, ideas, channels)
         for title in answerer.used(channels).embedder.cut_titles(list(dict.fromkeys(ideas))):
-            app.console.warn(f"the model does not read this title to its end: {title}")
+            app.console.warn(f"the model truncates this title: {title}")
         trust = trust_in(database, found.run_id, found.model)
     report(app.console, found)
     app.console.note(trust)

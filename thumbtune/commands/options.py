@@ -34,7 +34,7 @@ DEMO_MODEL = Path(__file__).parents[1] / "demo" / "encoder"
 """The folder of the model that every command takes by the name `demo`."""
 
 _OLD_MODEL = "thumbtune.old_model"
-"""Where in a context's `meta` the model is that was named by an old spelling."""
+"""The key, in a context's `meta`, of the model that an old spelling named."""
 
 
 def _app(ctx: click.Context) -> App:
@@ -44,7 +44,7 @@ def _app(ctx: click.Context) -> App:
 
 
 def note_old_spelling(ctx: click.Context, old: str, new: str) -> None:
-    """Write a line to stderr that says how to write it now."""
+    """Write the new spelling to stderr."""
     _app(ctx).console.note(f"note: '{old}' is now '{new}'; the old spelling works until 1.0")
 
 
@@ -62,7 +62,7 @@ full_option = click.option("--full", is_flag=True, help="Show all figures, not o
 
 
 def looks(n: int) -> str:
-    """Describe how often the test split was looked at: the more often, the less its figures surprise."""
+    """Describe how often the test split was scored: the more often, the less its figures say about future videos."""
     return f"test looked at {n} time{'s' * (n != 1)}"
 
 
@@ -70,7 +70,7 @@ def channel_option(default: str = "all channels") -> Callable[[F], F]:
     """Add `--channel`, which restricts a command to the pairs of some channels.
 
     Args:
-        default: what the help says that is used without it.
+        default: the description of the default, for the help.
     """
     return click.option(
         "--channel",
@@ -101,7 +101,7 @@ def model_option(default: str = "the current model") -> Callable[[F], F]:
     """Add `--model`, and `--run` as its old name.
 
     Args:
-        default: what the help says that is used without it.
+        default: the description of the default, for the help.
     """
     described = click.option(
         "--model",
@@ -129,7 +129,7 @@ def old_model(old: str) -> Callable[[click.Context, click.Parameter, str | None]
 
 
 def _named_model(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """Return the model, which an old spelling may have named: click handles what was not given last."""
+    """Return the model, which an old spelling may have named. Click processes omitted options last."""
     old: str | None = ctx.meta.get(_OLD_MODEL)
     if value is not None and old is not None:
         raise click.UsageError("the model is named twice; give --model once.", ctx)
@@ -137,7 +137,7 @@ def _named_model(ctx: click.Context, _: click.Parameter, value: str | None) -> s
 
 
 def resolved_model(name: str | None) -> str | None:
-    """Return the folder of the small model that ships with thumbtune for `demo`; any other name stays."""
+    """Return the folder of the small model that ships with thumbtune for `demo`; return any other name unchanged."""
     return str(DEMO_MODEL) if name == "demo" else name
 
 
@@ -147,7 +147,7 @@ def model_in_words(name: str) -> str:
 
 
 class OldArgument(click.Argument):
-    """An argument that still works, and that the help does not show."""
+    """An argument that still works, but is not shown in the help."""
 
     def get_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Return nothing."""
@@ -157,10 +157,10 @@ class OldArgument(click.Argument):
 class DatasetOrModel(click.Group):
     """A group with the commands `dataset` and `model`, each of which takes one argument.
 
-    The old spelling works too: the argument without a command, and `--dataset` or `--model` for what is meant.
+    The old spelling also works: the argument without a command, with the option `--dataset` or `--model`.
 
     Args:
-        unnamed: what the old spelling without such an option meant, if that was allowed.
+        unnamed: the meaning of the old spelling without such an option, if that was allowed.
     """
 
     def __init__(self, *args: Any, unnamed: str | None = None, **kwargs: Any) -> None:
@@ -184,11 +184,11 @@ class DatasetOrModel(click.Group):
         flagged = [kind for kind in self.commands if f"--{kind}" in args]
         if flagged:
             return flagged[0] if len(flagged) == 1 else None
-        # A 'model' alone lacks its argument: a dataset in a folder of that name is not what is meant.
+        # `model` alone is the command without its argument, not a dataset in a folder of that name.
         return None if words == ["model"] else self._unnamed
 
     def _words(self, args: list[str]) -> list[str]:
-        """Return what is neither an option nor an option's value."""
+        """Return the arguments that are neither options nor values of options."""
         parameters = [parameter for command in self.commands.values() for parameter in command.params]
         with_value = {
             name

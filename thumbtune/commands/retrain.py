@@ -1,4 +1,4 @@
-"""`thumbtune retrain`: sync, train if enough is new, and take the better model into use."""
+"""`thumbtune retrain`: sync, train if enough is new, and put the better model into use."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def retrain(
     engine = engine_of(options)
     asked = None if no_sync or not (to_sync or _any_to_sync(app)) else read_request(to_sync)
     with app.open_database(create=bool(to_sync)) as database:
-        # Before the sync too, so that a wrong option costs no quota.
+        # Also checked before the sync, so that a wrong option costs no quota.
         check_output(output)
         for scope in scopes_to_retrain(database, options["channels"]):
             settings = inherited_settings(database, options, scope).settings
@@ -127,7 +127,7 @@ def _count_new(database: Database, inherited: Inherited) -> int:
 
 
 def _any_to_sync(app: App) -> bool:
-    """Whether the store has channels that are synced: those that were imported, or paused, are not."""
+    """Whether the store has channels to sync. Imported and paused channels are not synced."""
     from store.youtube import channel_ids, followed_ids  # noqa: PLC0415
 
     with app.open_database() as database, database.read() as session:
@@ -162,7 +162,7 @@ def _tell(console: Console, min_new: int, inherited: Inherited, done: Retrained)
 def _document(
     synced: Synced | None, min_new: int, retrained: Sequence[tuple[tuple[str, ...], Inherited, Retrained]]
 ) -> dict[str, Any]:
-    """Return the JSON form: the first scope's results, and all of them under `scopes`."""
+    """Return the JSON form: the first scope's results, and the results of all scopes under `scopes`."""
     each = [{"scope": list(scope), **_of_scope(min_new, inherited, done)} for scope, inherited, done in retrained]
     first = {**each[0]} if each else _of_scope(min_new, None, None)
     first.pop("scope", None)

@@ -30,7 +30,7 @@ _OF_SWEEP = ("trial", "seed", "lr", "epochs", "batch_size", "negatives", "temper
 _SHOWN_CHANGES = 20
 _SHOWN_ERRORS = 10
 _REMOVED = "(removed)"
-"""In place of a title of a channel that was removed."""
+"""Shown instead of the title of a video whose channel was removed."""
 
 
 @click.group(invoke_without_command=True)
@@ -100,11 +100,11 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
 
 
 def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) -> None:
-    """Write a line for each run that failed (on a terminal its beginning), and how often test was looked at."""
+    """Write a line for each failed run (cut on a terminal), and how often the test split was scored."""
     for row in rows:
         if row["error"]:
-            told = f"run {row['run_id']} {row['status']}: {row['error']}"
-            console.say(printable(told, limit=79) if console.on_terminal else told)
+            line = f"run {row['run_id']} {row['status']}: {row['error']}"
+            console.say(printable(line, limit=79) if console.on_terminal else line)
     if console.on_terminal and any(row["error"] for row in rows):
         console.note("'thumbtune runs show ID' shows the whole error; 'thumbtune runs hide ID' hides the run")
     if looked:
@@ -112,7 +112,7 @@ def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) ->
 
 
 def _short_line(row: dict[str, Any], names: dict[str, str]) -> list[object]:
-    """A run's line that fits a terminal of 80 columns."""
+    """Return a run's row of the table for a terminal of 80 columns."""
     base, tuned = row["base_valid_recall_at_1"], row["valid_recall_at_1"]
     low, high = row["valid_recall_at_1_low"], row["valid_recall_at_1_high"]
     interval = "" if low is None else f" ({low:.2f}-{high:.2f})"
@@ -159,16 +159,16 @@ def _others(row: dict[str, Any]) -> str:
     """Describe the settings that differ from the defaults and have no column, and the sweep that the run won."""
     shown = asdict(TrainSettings())
     kept = row["settings"]
-    told = [
+    differing = [
         f"{name.replace('_', ' ')} {_rounded(kept[name])}"
         for name, default in shown.items()
         if name not in ("model", "title_model", "train", "channels", "device") and kept.get(name, default) != default
     ]
-    return ", ".join([*told, *([f"sweep {row['sweep_id']}"] if row["sweep_id"] else [])])
+    return ", ".join([*differing, *([f"sweep {row['sweep_id']}"] if row["sweep_id"] else [])])
 
 
 def _rounded(value: object) -> object:
-    """A number with as many digits as a table's own."""
+    """Format a number with as many digits as in a table."""
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
@@ -224,7 +224,7 @@ def _summarise(
     in_use: Sequence[Sequence[str]],
     wrong: dict[str, list[dict[str, Any]]],
 ) -> None:
-    """Print what most people ask of a run, in at most 15 lines with the one before."""
+    """Print a summary of a run, in at most 15 lines including the line before it."""
     lines: list[tuple[str, object]] = [
         ("status", facts["status"]),
         ("started", facts["started_at"]),

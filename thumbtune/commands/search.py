@@ -107,9 +107,9 @@ def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as
     with app.open_database() as database:
         from trainer.library import resolve_channels  # noqa: PLC0415
 
-        wanted = resolve_channels(database, channels)
+        channel_ids = resolve_channels(database, channels)
         with database.read() as session:
-            found = thumbnails_with_words(session, words, wanted)
+            found = thumbnails_with_words(session, words, channel_ids)
     shown = found.matching[:k]
     rows = [(video.video_id, video.text, video.title, _url(video.video_id)) for video in shown]
     if rows:
@@ -162,7 +162,7 @@ def _draw(
 
 
 def _url(video_id: str) -> str | None:
-    """Return the video's address; None for one that was imported without YouTube's id."""
+    """Return the video's URL; None for a video that was imported without YouTube's id."""
     if video_id.startswith("file-"):
         return None
     return f"https://youtu.be/{video_id}"
@@ -178,7 +178,7 @@ def _report(
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
     several = len({pair.channel_id for pair in library.pairs}) > 1
-    # A terminal has no room for both: a URL does wherever an id is taken.
+    # A terminal has no room for both, and commands accept a URL instead of an id.
     with_id = not console.on_terminal or any(_url(answer.pair.video_id) is None for answer in found)
     columns = ["rank", *(["id"] if with_id else []), *(["channel"] if several else []), "score", "title", "url"]
     rows = [

@@ -67,7 +67,7 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
 
 
 def _require_names(columns: Sequence[str]) -> None:
-    """Refuse columns with the same name, of which a JSON object would keep only the last."""
+    """Refuse columns with the same name, because a JSON object would only keep the last of them."""
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
         raise click.UsageError(f"--json needs different column names, but {twice!r} occurs twice; rename one with AS.")

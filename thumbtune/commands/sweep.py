@@ -182,13 +182,13 @@ def _settings(options: dict[str, Any], **counts: int) -> SweepSettings:
 
 
 def _report(console: Console, result: SweepResult) -> None:
-    told = f"; {result.failed} diverged" if result.failed else ""
+    diverged = f"; {result.failed} diverged" if result.failed else ""
     tried = len(result.standings) + result.failed
     for text in result.warnings:
         console.say(f"note: {text}")
     console.say(
         f"sweep {result.sweep_id}: {tried} trial{'s' * (tried != 1)}, {result.runs} runs in {result.seconds:.0f} s, "
-        f"ranked on {result.n_valid} valid pairs{told}"
+        f"ranked on {result.n_valid} valid pairs{diverged}"
     )
     shown = result.standings[:_SHOWN]
     differing = [name for name in _SPACE if len({standing.settings[name] for standing in shown}) > 1]
@@ -205,12 +205,15 @@ def _report(console: Console, result: SweepResult) -> None:
     # The base model is shown for this run only: if pairs changed since the sweep started, the trials ranked other rows.
     for split in ("valid", "test"):
         if split in tuned:
-            console.say(f"run {result.run_id}: {split} recall@1 {_told(tuned[split])}, the base's {_told(base[split])}")
+            console.say(
+                f"run {result.run_id}: {split} recall@1 {_with_interval(tuned[split])}, "
+                f"base model {_with_interval(base[split])}"
+            )
     why = "" if result.reason is None else f": {result.reason}"
     if result.in_use:
         console.say(f"run {result.run_id} is in use now{why}")
     else:
-        by_hand = f"to take it into use: thumbtune runs promote {result.run_id}"
+        by_hand = f"to put it into use: thumbtune runs promote {result.run_id}"
         console.say(f"run {result.run_id} is not in use{why}; {by_hand}")
 
 
@@ -224,7 +227,7 @@ def _shown(value: object) -> object:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
-def _told(recall: Recall) -> str:
+def _with_interval(recall: Recall) -> str:
     return f"{recall.value:.3f} (95 % {recall.low:.3f} to {recall.high:.3f}, n = {recall.n})"
 
 

@@ -89,7 +89,7 @@ def _recipe(ctx: click.Context) -> Mapping[str, Any]:
 
 
 def report(console: Console, result: TrainResult, *, full: bool = False) -> None:
-    """Print what a run's results mean, the results, and where its model is."""
+    """Print a summary of a run's results, the results, and the path of its model."""
     base, tuned, low_high = result.base.table(), result.tuned.table(), result.tuned.intervals()
     held_out = next((split for split in ("test", "valid") if split in tuned), None)
     if held_out is not None:
@@ -108,7 +108,7 @@ def report(console: Console, result: TrainResult, *, full: bool = False) -> None
             split,
             result.examples[split],
             f"{base[split]['recall@1']:.3f}",
-            # The champion may have been trained on these rows: it is scored on those that are held out.
+            # The champion may have been trained on train rows, so it is only scored on held-out splits.
             *([] if beside is None else [f"{beside[split]['recall@1']:.3f}" if split in beside else None]),
             f"{tuned[split]['recall@1']:.3f}",
             f"{low_high[split]['recall@1'][0]:.3f} to {low_high[split]['recall@1'][1]:.3f}",
@@ -150,7 +150,7 @@ def _beside(result: TrainResult) -> str:
     parts = [f"{split} {own[split]['recall@1']:.3f} against {other[split]['recall@1']:.3f}" for split in other]
     return (
         f"recall@1 against the champion's (run {result.champion_id}) on the same rows: {', '.join(parts)}; "
-        f"to take this one into use: thumbtune runs promote {result.run_id}"
+        f"to put this one into use: thumbtune runs promote {result.run_id}"
     )
 
 
@@ -165,7 +165,7 @@ def outcome(result: TrainResult, champion_id: int | None) -> str:
     why = "" if decision is None else f": {decision.reason}"
     if result.promoted:
         return f"run {run_id} is in use now{why}"
-    by_hand = f"to take run {run_id} into use: thumbtune runs promote {run_id}"
+    by_hand = f"to put run {run_id} into use: thumbtune runs promote {run_id}"
     if decision is not None and not decision.promote:
         stays = "the base model" if champion_id is None else f"run {champion_id}"
         return f"{stays} stays in use{why}; {by_hand}"

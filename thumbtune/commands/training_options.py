@@ -18,10 +18,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class UpTo(click.types.IntParamType):
-    """A whole number up to a limit that no use reaches; the help does not show it.
+    """A whole number with an upper limit, which the help does not show.
 
     Args:
-        limit: the largest. `TrainSettings` checks the smallest.
+        limit: the largest number. `TrainSettings` checks the smallest.
     """
 
     def __init__(self, limit: int) -> None:
@@ -33,7 +33,7 @@ class UpTo(click.types.IntParamType):
 
 
 class NewFolder(click.Path):
-    """A folder to write to. An empty name is refused: `Path` would take it for the current folder."""
+    """A folder to write to. An empty name is refused, because `Path` would treat it as the current folder."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -48,9 +48,9 @@ class NewFolder(click.Path):
 _DEFAULTS = TrainSettings()
 
 _CHANNELS = {True: "all channels", False: "each set of channels with a current model"}
-"""{whether the defaults are passed: what is trained on where no channel is named}."""
+"""{whether the defaults are passed: description of the channels to train on if no channel is named}."""
 
-# The field of `TrainSettings`, then what click takes.
+# A field of `TrainSettings`, and the arguments of `click.option`.
 _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "model",
@@ -190,10 +190,10 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
 
 
 def training_options(*, defaults: bool, without: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """Add the options; the command gets them by the names of `TrainSettings`' fields.
+    """Add the options, which the command receives under the names of `TrainSettings`' fields.
 
     Args:
-        defaults: show the defaults and pass them; else an option that was not given is passed as None.
+        defaults: show and pass the defaults; if false, an omitted option is passed as None.
         without: fields to leave out.
     """
 

@@ -105,7 +105,7 @@ def run_page(app: App, settings: PageSettings, browser: bool) -> int:
 
     Raises:
         CantListen: the address is not available.
-        CantServe: others can reach the address, and there is no token.
+        CantServe: other machines can reach the address, and there is no token.
     """
     from thumbtune.ui.server import serve_page  # noqa: PLC0415 (aiohttp and Jinja are slow to import)
 

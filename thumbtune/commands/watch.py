@@ -119,7 +119,7 @@ def watch(
 
 @asynccontextmanager
 async def _page(app: App, every: timedelta, units: int) -> AsyncIterator[None]:
-    """Serve the page meanwhile, in this process; the model has a process of its own."""
+    """Serve the page in this process while the block runs; the model runs in a separate process."""
     from thumbtune.commands.ui import LISTEN, page_settings  # noqa: PLC0415
     from thumbtune.ui.server import serve_page  # noqa: PLC0415
 
@@ -130,7 +130,7 @@ async def _page(app: App, every: timedelta, units: int) -> AsyncIterator[None]:
 
 
 def _show_logs(app: App) -> None:
-    """Show logs without -v too: a service reports nothing else."""
+    """Show logs even without -v, because a service has no other output."""
     quiet = app.console.verbosity < 0 and not app.debug
     configure_logging(2 if app.debug else 0 if quiet else max(1, app.console.verbosity), app.log_format)
 
@@ -140,7 +140,7 @@ def _retraining(app: App) -> Retraining:
 
     if find_spec("torch") is None:
         raise click.UsageError("--retrain needs the training stack; run pip install 'thumbtune[train]'")
-    # The store's URL may hold a password: not among the arguments, which every user of the machine can read.
+    # The store's URL is not passed as an argument: it may contain a password, and every user can read arguments.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("YOUTUBE_API_KEY")}
     environment["THUMBTUNE_DB"] = app.db_url
     return Retraining([sys.executable, "-m", "thumbtune", "retrain", "--no-sync"], environment)

@@ -150,7 +150,7 @@ def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo])
 
 
 def _how_to_call() -> str:
-    """Return what starts this thumbtune in the user's shell: in a virtual environment that is not active, its path."""
+    """Return the shell command for this thumbtune: its path if its virtual environment is not active."""
     own = Path(sys.executable).with_name("thumbtune")
     found = shutil.which("thumbtune")
     if found is not None or not own.exists():

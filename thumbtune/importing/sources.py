@@ -124,7 +124,7 @@ def open_source(source: str) -> Source:
         return Source(path.stem, _checked(_Place(path.stem, path.parent, path.parent), [path]))
     if _HUB_NAME.fullmatch(source):
         folder, name = _downloaded(source), source.replace("/", "-")
-        # Its files are links to others beside it, in the hub's cache.
+        # In the hub's cache, the files are links to another folder beside it.
         return Source(name, _checked(_Place(name, folder, folder.parents[1]), _of_folder(folder)))
     raise ImportFailed(
         f"there is no file or folder {source}, and it is not the name of a dataset (OWNER/NAME); check the path"
@@ -135,12 +135,12 @@ def _downloaded(name: str) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 (slow to import)
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
-    wanted = [f"*{suffix}" for suffix in (*TABLE_SUFFIXES, *IMAGE_SUFFIXES, ".arrow")]
+    patterns = [f"*{suffix}" for suffix in (*TABLE_SUFFIXES, *IMAGE_SUFFIXES, ".arrow")]
     try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=wanted))
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
     except (HfHubHTTPError, OSError, ValueError) as error:  # ValueError: the hub has no such names
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImportFailed(f"there is no folder {name}, and the dataset can't be downloaded ({told})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImportFailed(f"there is no folder {name}, and the dataset can't be downloaded ({reason})") from error
 
 
 def _of_folder(folder: Path) -> list[Path]:
@@ -164,7 +164,7 @@ def _of_folder(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a source's files are: the source's name, its folder, and the folder that no file may be outside of."""
+    """The location of a source's files: its name, its folder, and the folder that must contain all files."""
 
     name: str
     folder: Path

@@ -101,7 +101,7 @@ def import_rows(
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Entry:
     """A row with the ids of its video and channel."""
 
     row: Row
@@ -164,26 +164,26 @@ class _Import:
 
     async def _import_batch(self, rows: list[Row | tuple[str, BadRow]], thumbnails: Thumbnails) -> None:
         self._done.rows += len(rows)
-        wanted: list[_Wanted] = []
+        batch_rows: list[_Entry] = []
         with self._database.write() as session:
             for row in rows:
                 try:
                     if not isinstance(row, Row):
                         raise row[1]
-                    wanted.append(self._named(session, row))
+                    batch_rows.append(self._named(session, row))
                 except BadRow as bad:
                     self._done.bad.append((row.where if isinstance(row, Row) else row[0], str(bad)))
-            stored = _stored(session, [one.id for one in wanted])
+            stored = _stored(session, [one.id for one in batch_rows])
         fetching = asyncio.Semaphore(AT_ONCE)
-        found = await asyncio.gather(*(_picture(one, stored.get(one.id), thumbnails, fetching) for one in wanted))
+        found = await asyncio.gather(*(_picture(one, stored.get(one.id), thumbnails, fetching) for one in batch_rows))
         # Rows with a bad thumbnail are left out, so that the next import tries them again.
-        changes: dict[str, list[tuple[_Wanted, PictureOutcome]]] = {}
-        for one, outcome in zip(wanted, found, strict=True):
+        changes: dict[str, list[tuple[_Entry, PictureOutcome]]] = {}
+        for one, outcome in zip(batch_rows, found, strict=True):
             known = stored.get(one.id)
             if isinstance(outcome, FailedPicture):
-                self._done.bad.append((one.row.where, f"its picture {outcome.reason}"))
+                self._done.bad.append((one.row.where, f"its thumbnail {outcome.reason}"))
             elif known is not None and known.channel_id != one.channel_id:
-                self._done.bad.append((one.row.where, f"the video {one.id} is another channel's"))
+                self._done.bad.append((one.row.where, f"the video {one.id} belongs to another channel"))
             elif isinstance(outcome, UnchangedPicture) and known is not None and _is_same(known, one):
                 self._done.unchanged += 1
             else:
@@ -192,7 +192,7 @@ class _Import:
             self._write(channel_id, changed, stored)
         self._advance(len(rows))
 
-    def _named(self, session: Session, row: Row) -> _Wanted:
+    def _named(self, session: Session, row: Row) -> _Entry:
         channel_id = self._channel_id(session, row.channel or self._channel)
         if row.id is not None:
             name = row.id
@@ -206,7 +206,7 @@ class _Import:
         if name in self._ids:
             raise BadRow(f"it is the same video as {self._ids[name]}")
         self._ids[name] = row.where
-        return _Wanted(row, name, channel_id)
+        return _Entry(row, name, channel_id)
 
     def _channel_id(self, session: Session, name: str) -> str:
         known = self._channels.get(name)
@@ -239,7 +239,7 @@ class _Import:
             )
         return id_
 
-    def _write(self, channel_id: str, changes: list[tuple[_Wanted, PictureOutcome]], stored: Mapping[str, Any]) -> None:
+    def _write(self, channel_id: str, changes: list[tuple[_Entry, PictureOutcome]], stored: Mapping[str, Any]) -> None:
         now = utc_now()
         kept = keep_files(self._database, [outcome for _, outcome in changes])
         with self._database.write() as session:
@@ -292,13 +292,13 @@ def _stored(session: Session, ids: list[str]) -> dict[str, Any]:
     return {row.id: row for row in rows}
 
 
-def _is_same(known: Any, one: _Wanted) -> bool:
+def _is_same(known: Any, one: _Entry) -> bool:
     return bool(
         known.title == one.row.title and known.api_item == one.item(known) and known.availability == "available"
     )
 
 
-async def _picture(one: _Wanted, known: Any, thumbnails: Thumbnails, fetching: asyncio.Semaphore) -> PictureOutcome:
+async def _picture(one: _Entry, known: Any, thumbnails: Thumbnails, fetching: asyncio.Semaphore) -> PictureOutcome:
     """Fetch or read the row's thumbnail and check it; unchanged if the store has it."""
     if one.url is not None:
         has_it = known is not None and known.picture_sha256 is not None
@@ -311,7 +311,7 @@ async def _picture(one: _Wanted, known: Any, thumbnails: Thumbnails, fetching: a
     return _read(one, known)
 
 
-def _read(one: _Wanted, known: Any) -> PictureOutcome:
+def _read(one: _Entry, known: Any) -> PictureOutcome:
     picture = one.row.picture
     assert not isinstance(picture, str)
     try:
@@ -327,8 +327,8 @@ def _read(one: _Wanted, known: Any) -> PictureOutcome:
     return FetchedPicture(one.id, where, data, checked.sha256, checked.mime, checked.width, checked.height, None, None)
 
 
-def _details(one: _Wanted, minimum: int, known: Any) -> VideoDetails:
-    """Return the row's details; what the row does not have stays as it is stored."""
+def _details(one: _Entry, minimum: int, known: Any) -> VideoDetails:
+    """Return the row's details; values that the row does not have keep the stored value."""
     given = one.row.duration_s
     kind: Kind = "video"
     duration = duration_from(one.id) if given is None else given

@@ -66,14 +66,14 @@ class Pictures:
             self._files.move_to_end(key)
             return kept[1]
         if video.picture_at_hand and file == _HIGH:
-            made = _make(video.picture, file)
+            made_file = _make(video.picture, file)
         else:
-            made = await asyncio.to_thread(_make, video.picture, file)
-        self._etags[key] = video.picture, made.etag
-        self._files[key] = video.picture, made
+            made_file = await asyncio.to_thread(_make, video.picture, file)
+        self._etags[key] = video.picture, made_file.etag
+        self._files[key] = video.picture, made_file
         while len(self._files) > self._kept:
             self._files.popitem(last=False)
-        return made
+        return made_file
 
 
 def thumbnail(high: bytes, file: str) -> bytes:

@@ -50,8 +50,8 @@ _ALWAYS = ("kind", "etag", "id")
 
 def select(resource: Resource, parts: Iterable[str]) -> Resource:
     """Return the resource with only the requested parts, and their ETag."""
-    wanted = set(parts)
-    chosen = {name: value for name, value in resource.items() if name in _ALWAYS or name in wanted}
+    requested = set(parts)
+    chosen = {name: value for name, value in resource.items() if name in _ALWAYS or name in requested}
     head = {"kind": chosen.pop("kind"), "etag": etag(chosen)}
     return head | chosen
 

@@ -119,8 +119,8 @@ class Site:
         changed = video.picture_updated_at or video.published_at
         etag = self._pictures.known_etag(video, file)
         if etag is None or not _unchanged(request, etag, changed):
-            made = await self._pictures.get(video, file)
-            etag = made.etag
+            picture = await self._pictures.get(video, file)
+            etag = picture.etag
         headers = {
             "ETag": f'"{etag}"',
             "Last-Modified": format_datetime(changed.astimezone(UTC), usegmt=True),
@@ -128,7 +128,7 @@ class Site:
         }
         if _unchanged(request, etag, changed):
             return web.Response(status=304, headers=headers)
-        return web.Response(body=made.body, content_type="image/jpeg", headers=headers)
+        return web.Response(body=picture.body, content_type="image/jpeg", headers=headers)
 
 
 def _unchanged(request: web.Request, etag: str, changed: datetime) -> bool:

@@ -126,7 +126,8 @@ async def _content(part: BodyPartReader, most: int) -> bytes:
         read += chunk
         if len(read) > most:
             raise web.HTTPRequestEntityTooLarge(
-                most, text=f"a picture may have {MAX_BYTES >> 20} MiB, and a field {_FIELD_BYTES >> 10} KiB"
+                most,
+                text=f"a picture may have at most {MAX_BYTES >> 20} MiB, and a field at most {_FIELD_BYTES >> 10} KiB",
             )
     return bytes(read)
 

@@ -57,7 +57,7 @@ def _strange_host(request: web.Request, settings: PageSettings) -> str | None:
     name = host_name(given[0]) if len(given) == 1 else None
     if name in settings.hosts:
         return None
-    return "this server has another name; open it by its address, or allow the name with --allow-host"
+    return "this host name is not allowed; use the server's address, or allow the name with --allow-host"
 
 
 def _strange_origin(request: web.Request) -> str | None:
@@ -67,7 +67,7 @@ def _strange_origin(request: web.Request) -> str | None:
     own = origin is None or _netloc(origin) == request.headers.get("Host")
     if own and site in (None, "same-origin", "none"):
         return None
-    return "only this server's own pages may send this"
+    return "only pages of this server may send forms to it"
 
 
 def is_logged_in(request: web.Request, settings: PageSettings) -> bool:

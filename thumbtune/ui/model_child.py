@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_TELL_EVERY_S = 0.2
+_SEND_EVERY_S = 0.2
 
 
-class _Told:
+class _SentProgress:
     """Sends progress to the server. Satisfies `trainer.progress.Progress`."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
@@ -33,13 +33,13 @@ class _Told:
 
     @contextmanager
     def phase(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        done, told = 0, 0.0
+        done, sent_at = 0, 0.0
 
         def count(n: int) -> None:
-            nonlocal done, told
+            nonlocal done, sent_at
             done += n
-            if time.monotonic() - told > _TELL_EVERY_S:
-                told = time.monotonic()
+            if time.monotonic() - sent_at > _SEND_EVERY_S:
+                sent_at = time.monotonic()
                 self._send({"progress": description, "done": done, "total": total})
 
         count(0)
@@ -54,7 +54,7 @@ class _Child:
         self._url = url
         self._model = model
         self._read_only = read_only
-        self._told = _Told(send)
+        self._progress = _SentProgress(send)
         self._answerer: Answerer | None = None
         self._database: Database | None = None
 
@@ -71,11 +71,11 @@ class _Child:
     @property
     def answerer(self) -> Answerer:
         if self._answerer is None:
-            with self._told.phase("Starting"):
+            with self._progress.phase("Starting"):
                 from thumbtune.answers.modelled import Answerer  # noqa: PLC0415 (loads torch)
                 from thumbtune.demo.session import ENCODER  # noqa: PLC0415
 
-            self._answerer = Answerer(self.database, self._model, progress=self._told, untrained=str(ENCODER))
+            self._answerer = Answerer(self.database, self._model, progress=self._progress, untrained=str(ENCODER))
         return self._answerer
 
     def answer(self, question: dict[str, Any], blobs: list[bytes]) -> dict[str, Any]:

@@ -91,14 +91,14 @@ class ModelProcess:
                 try:
                     return await self._ask(question, blobs)
                 except _Ended as ended:
-                    log.warning("the model's process %s; it is started again. %s", ended, self._last_words)
+                    log.warning("the model's process %s and is restarted. %s", ended, self._last_words)
                     self._died = str(ended)
                 try:
                     return await self._ask(question, blobs)
                 except _Ended as ended:
                     raise ModelDied(
-                        f"the model's process {ended} twice over this question; is there enough memory? "
-                        "The log of 'thumbtune -v ui' has more"
+                        f"the model's process {ended} twice while it answered this question; check that there is "
+                        "enough memory, and the log of 'thumbtune -v ui'"
                     ) from ended
         finally:
             self._waiting -= 1

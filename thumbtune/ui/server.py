@@ -47,7 +47,7 @@ async def serve_page(settings: PageSettings, limits: Limits | None = None) -> As
 
     Raises:
         CantListen: the address is not available.
-        CantServe: others can reach the address, and there is no token.
+        CantServe: other machines can reach the address, and there is no token.
     """
     check_settings(settings)
     site = Site.of(settings)
@@ -78,10 +78,10 @@ def check_settings(settings: PageSettings) -> None:
         return
     if settings.token is None:
         raise CantServe(
-            f"others can reach {settings.address}; give a token that they have to know, with --token-file FILE"
+            f"other machines can reach {settings.address}; require a token from visitors with --token-file FILE"
         )
     if settings.address.is_any and not settings.allowed_hosts:
         raise CantServe(
-            f"{settings.address} stands for every name of this machine; name those that requests may use, "
-            "with --allow-host NAME"
+            f"{settings.address} means every address of this machine; name the hosts that requests may use with "
+            "--allow-host NAME"
         )

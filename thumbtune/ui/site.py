@@ -93,14 +93,14 @@ SITE: web.AppKey[Site] = web.AppKey("site", Site)
 
 
 def _templates() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(
+    environment.filters.update(
         plain=plain_title,
         moment=moment,
         number=number,
@@ -109,13 +109,13 @@ def _templates() -> Environment:
         youtube=video_link,
         command_in=command_in,
     )
-    return made
+    return environment
 
 
 _REMEDIES: tuple[tuple[type[StoreError], str, str], ...] = (
     (StoreTooNew, "The store is newer than this thumbtune", "pip install --upgrade thumbtune"),
-    (StoreTooOld, "The store has to be upgraded first", "thumbtune db upgrade"),
-    (NotAStore, "This is not a store that can be read", "thumbtune db check"),
+    (StoreTooOld, "The store must be upgraded first", "thumbtune db upgrade"),
+    (NotAStore, "This store can't be read", "thumbtune db check"),
 )
 _NO_STORE = ("There is no store yet", "thumbtune sync @yourchannel")
 _LOCKED = ("The store can't be read now", "thumbtune db check")
@@ -146,8 +146,8 @@ async def show_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         raise
     except Exception:
         request.app.logger.exception("%s %s failed", request.method, request.path)
-        title, command, status = "Something broke", "", 500
-        text = "this is a bug; the log has the details: please report it"
+        title, command, status = "Something went wrong", "", 500
+        text = "this is a bug; please report it with the details in the log"
     return site.page(
         request, "problem.html", status=status, title=title, text=site.hidden(text), command=command, active=""
     )

@@ -43,7 +43,7 @@ def connected(address: str | None) -> Iterator[Any]:
             "a password is on the command line, which Ray shows as the job's entry point; name the store with "
             "THUMBTUNE_DB or THUMBTUNE_DB_FILE instead"
         )
-    # The trainer does not go online by itself: Ray reports its use otherwise.
+    # By default, Ray reports its usage, but the trainer must not go online by itself.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # noqa: PLC0415 (an optional package)
@@ -119,11 +119,13 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def why_not(wanted: dict[str, str], encoding: Encoding) -> str:
+def why_not(required: dict[str, str], encoding: Encoding) -> str:
     """Return why this machine can't encode; empty if it can. Runs on each machine of the cluster."""
-    here = versions()
+    installed = versions()
     different = [
-        f"{name} {here[name]} instead of {version}" for name, version in wanted.items() if here[name] != version
+        f"{name} {installed[name]} instead of {version}"
+        for name, version in required.items()
+        if installed[name] != version
     ]
     if different:
         return f"it has {', '.join(different)}"

@@ -1,8 +1,7 @@
 """Fill the cache of vectors with Ray Data: workers read thumbnails from the store and write vectors to it.
 
-Only ids pass through the job, and only counts through the command that started it. A batch is the unit of work: it is
-written in one transaction, under keys that make a repetition harmless, so Ray may run it again after a worker or a
-machine is lost. See https://docs.ray.io/en/latest/data/data-internals.html.
+The job only handles ids, and the command that started it only counts. A batch is written in one transaction, under keys
+that make a repetition harmless, so Ray may run it again after a worker or a machine is lost. See https://docs.ray.io/en/latest/data/data-internals.html.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Encoding:
     """What to encode, as it is sent to the machines of a cluster.
 
     Args:
-        url: the store's URL, with its password, which `repr` and so Ray's logs do not show.
+        url: the store's URL with its password; `repr`, and therefore Ray's logs, omit it.
         settings: resolved settings of a run.
         device: the device of the workers: `cpu` or `cuda`.
         file: the store's file; None on PostgreSQL.
@@ -69,8 +68,7 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
     Args:
         ray: the module, connected to a cluster.
         encoding: what to encode.
-        actors: the number of workers that run the towers; None for one for each GPU or, on processors, for each pair of
-            cores.
+        actors: the number of workers that run the towers; None: one for each GPU or, without GPUs, for each two cores.
         count: receives the number of inputs just completed, from time to time.
 
     Raises:
@@ -93,15 +91,15 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
                 raise EncodingFailed(reason)
             return
         except ray.exceptions.ActorDiedError as error:
-            lost = error  # what it has written stays: the next job encodes only what is missing
+            lost = error  # vectors that were written stay, so the next job only encodes missing vectors
         except ray.exceptions.RayError as error:
-            raise EncodingFailed(_told(error)) from error
+            raise EncodingFailed(_one_line(error)) from error
         finally:
             ray.kill(job)
     raise EncodingFailed(f"Ray lost the machine of the job {_ATTEMPTS} times; run the command again") from lost
 
 
-def _told(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     """Describe an error of Ray in one line."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]
@@ -109,7 +107,7 @@ def _told(error: BaseException) -> str:
 
 
 class _Job:
-    """Lists what is missing and runs the pipeline. An actor on the cluster, so that the command only waits for it."""
+    """Lists missing vectors and runs the pipeline. An actor on the cluster, so that the command only waits for it."""
 
     def __init__(self, encoding: Encoding, actors: int | None) -> None:
         self._encoding = encoding
@@ -121,13 +119,13 @@ class _Job:
         return self._done
 
     def run(self) -> str:
-        """Encode everything. Return why that failed; empty if it is done."""
+        """Encode everything. Return the reason of a failure; empty if it succeeded."""
         import ray  # noqa: PLC0415 (an optional package)
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         try:
-            # Listed here, not by the command, so that no ids go through it, and again after a lost job.
+            # Listed here and not by the command, so that ids do not pass through it and a repeated job lists them anew.
             with self._encoding.open() as database:
                 digests, titles = inputs_of(database, self._encoding.settings.channels)
                 models = features_of(database, self._encoding.settings, self._encoding.device)
@@ -156,24 +154,23 @@ class _Job:
         ]
         found = ray.data.from_arrow(blocks)
         n, each = self._workers(ray)
-        told = {"fn_constructor_args": (self._encoding, which)}
+        constructor = {"fn_constructor_args": (self._encoding, which)}
         if tower == "vision":
             cores = {key: value for key, value in each.items() if key != "num_gpus"}
-            found = found.map(_Prepare, concurrency=(1, n["prepare"]), **cores, **told)
-            found = found.map(_Encode, concurrency=n["encode"], **each, **told)
+            found = found.map(_Prepare, concurrency=(1, n["prepare"]), **cores, **constructor)
+            found = found.map(_Encode, concurrency=n["encode"], **each, **constructor)
         else:
-            found = found.map(_EncodeTitles, concurrency=n["encode"], **each, **told)
+            found = found.map(_EncodeTitles, concurrency=n["encode"], **each, **constructor)
         rows: Iterator[Row] = found.iter_rows()
         return rows
 
     def _workers(self, ray: Any) -> tuple[dict[str, int], dict[str, float]]:
-        """Return how many workers of each kind to start, and what each takes of the cluster."""
-        here = ray.cluster_resources()
-        cores, gpus = max(1, int(here.get("CPU", 1))), int(here.get("GPU", 0))
+        """Return the number of workers of each kind, and the resources that each of them takes."""
+        resources = ray.cluster_resources()
+        cores, gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
         encode = self._actors or (max(1, gpus) if self._encoding.device == "cuda" else max(1, cores // 2))
         prepare = max(1, cores - encode)
-        # Together they take no more than there is, however many were asked for: a worker that gets no place waits for
-        # ever.
+        # Never more than the cluster has, because a worker without resources would wait forever.
         share = {"num_cpus": min(1.0, int(100 * cores / (prepare + encode)) / 100)}
         return {"prepare": prepare, "encode": encode}, share | (
             {"num_gpus": min(1.0, gpus / encode)} if self._encoding.device == "cuda" else {}
@@ -238,7 +235,7 @@ class _EncodeTitles(_Worker):
 
 
 def _tried(work: Callable[[], Row | None]) -> Row:
-    """Do some work; return its result, or what failed."""
+    """Call a function; return its result, or a description of its error."""
     try:
         return work() or {}
     except (StoreError, TrainerError) as error:

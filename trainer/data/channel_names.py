@@ -21,8 +21,8 @@ def channel_id(name: str, known: Mapping[str, tuple[str | None, str]]) -> str:
     """
     if name in known:
         return name
-    wanted = name.lstrip("@").casefold()
-    found = [channel for channel, (handle, _) in known.items() if handle and handle.lstrip("@").casefold() == wanted]
+    sought = name.lstrip("@").casefold()
+    found = [channel for channel, (handle, _) in known.items() if handle and handle.lstrip("@").casefold() == sought]
     if len(found) > 1:
         raise BadSetting(f"{name} is the handle of several channels ({', '.join(found)}); use the channel's id")
     if not found:

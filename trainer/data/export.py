@@ -111,11 +111,11 @@ def export_dataset(
     check_export_folder(folder, overwrite=overwrite)
     with database.read() as session:
         known = channel_titles(session)
-    wanted = tuple(channel_id(name, known) for name in channels)
+    channel_ids = tuple(channel_id(name, known) for name in channels)
     progress = progress or Silent()
-    chosen = snapshot_id or _chosen(database, run_id, wanted, progress)
+    chosen = snapshot_id or _chosen(database, run_id, channel_ids, progress)
     with quiet_libraries(), can_save(folder):
-        sources = _sources(database, chosen, wanted)
+        sources = _sources(database, chosen, channel_ids)
         if not sources:
             raise NotEnoughPairs(f"snapshot {chosen} has no pairs of {', '.join(channels)}")
         counts = {split: source.count for split, source in sources.items()}
@@ -176,14 +176,14 @@ def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form
 
 def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
     """Give a random title of its split to each row without a negative, or whose negative is not among the rows."""
-    there = {row.position: index for index, row in enumerate(rows)}
-    if all(row.negative_position in there for row in rows):
+    index_of = {row.position: index for index, row in enumerate(rows)}
+    if all(row.negative_position in index_of for row in rows):
         return rows
     again = [replace(row, position=index, negative_position=None) for index, row in enumerate(rows)]
     mined = snapshot.mine_negatives(snapshot.Selection(again, {}, ()), TrainSettings(negatives="random"), _never)
     positions = [None if new.negative_position is None else rows[new.negative_position].position for new in mined]
     return [
-        row if row.negative_position in there else replace(row, negative_position=position)
+        row if row.negative_position in index_of else replace(row, negative_position=position)
         for row, position in zip(rows, positions, strict=True)
     ]
 

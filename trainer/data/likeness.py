@@ -68,10 +68,10 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> None:
         missing += [digest for digest in block if digest not in known]
     for batch in batches(missing, _BATCH):
         with database.read() as session:
-            made = _made(session, batch)
+            sketches = _made(session, batch)
         try:
             with database.write() as session:
-                write_features(session, SKETCHES, "vision", {digest: made[digest].tobytes() for digest in made})
+                write_features(session, SKETCHES, "vision", {digest: sketches[digest].tobytes() for digest in sketches})
         except StoreError:
             logger.debug("sketches could not be saved", exc_info=True)
             return

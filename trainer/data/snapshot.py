@@ -81,7 +81,7 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
     """
     with database.read() as session:
         known = channel_titles(session)
-    wanted = tuple(channel_id(name, known) for name in channels)
+    channel_ids = tuple(channel_id(name, known) for name in channels)
     with database.read() as session:
         pictures = {video.picture_sha256 for video in split_videos(session) if video.picture_sha256 is not None}
     # Done before the write transaction, because other writers wait for that one. Thumbnails that are added in between
@@ -103,13 +103,15 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
     members, given, pairs = database.transact(write)
     # Not in that transaction: other writers would wait while the thumbnails are read.
     with database.read() as session:
-        damaged = unsound(session, {pair.picture_sha256 for pair in pairs if not wanted or pair.channel_id in wanted})
+        damaged = unsound(
+            session, {pair.picture_sha256 for pair in pairs if not channel_ids or pair.channel_id in channel_ids}
+        )
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
-    selection = _taken(members, pairs, wanted, damaged)
+    selection = _taken(members, pairs, channel_ids, damaged)
     if not selection.examples:
         if selection.excluded.get(PICTURE_DAMAGED):
             raise NotEnoughPairs(f"no pair is usable for training: {_gaps(selection)[-1]}")
-        raise NotEnoughPairs(_why_none(database, wanted or tuple(known)))
+        raise NotEnoughPairs(_why_none(database, channel_ids or tuple(known)))
     return selection
 
 
@@ -131,13 +133,13 @@ def _why_none(database: Database, channels: Sequence[str]) -> str:
 def _taken(
     members: Sequence[Member],
     pairs: Sequence[Pair],
-    wanted: tuple[str, ...],
+    channel_ids: tuple[str, ...],
     damaged: Collection[str],
 ) -> Selection:
     by_id = {member.video_id: member for member in members}
     elsewhere = left_out(members)
-    in_view = [m for m in members if m.is_pair and (not wanted or m.channel_id in wanted)]
-    mine_only = [pair for pair in pairs if not wanted or pair.channel_id in wanted]
+    in_view = [m for m in members if m.is_pair and (not channel_ids or m.channel_id in channel_ids)]
+    mine_only = [pair for pair in pairs if not channel_ids or pair.channel_id in channel_ids]
     # A pair that was added between the two reads is not among the members. The next snapshot includes it.
     mine_only = [pair for pair in mine_only if pair.video_id in by_id and by_id[pair.video_id].split]
     excluded: Counter[str] = Counter()
@@ -166,7 +168,7 @@ def _taken(
     pending = len(in_view) - len(mine_only)
     if pending > 0:
         excluded[PICTURE_PENDING] = pending
-    return Selection(examples, dict(excluded), wanted)
+    return Selection(examples, dict(excluded), channel_ids)
 
 
 def require_trainable(selection: Selection) -> list[str]:
@@ -192,17 +194,19 @@ def require_trainable(selection: Selection) -> list[str]:
 
 
 def _gaps(selection: Selection) -> list[str]:
-    told = [f"the {split} split is empty, so it has no metrics" for split, n in selection.counts().items() if n == 0]
+    warnings = [
+        f"the {split} split is empty, so it has no metrics" for split, n in selection.counts().items() if n == 0
+    ]
     by_channel = Counter(example.channel_id for example in selection.examples)
     if len(by_channel) > 1:
-        told += [
+        warnings += [
             f"channel {channel} has only one pair, which is used, but the channel has no metrics of its own"
             for channel, n in sorted(by_channel.items())
             if n == 1
         ]
     for reason, n in selection.excluded.items():
-        told.append(f"{n} pairs left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
-    return told
+        warnings.append(f"{n} pairs left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
+    return warnings
 
 
 def mine_negatives(
@@ -267,8 +271,8 @@ def write_snapshot(
     if settings.negatives == "random":
         kept["seed"] = settings.seed
     # The fingerprint identifies the title model. Its name does not: the same name can refer to another model later.
-    told = {key: value for key, value in kept.items() if key != "title_model"}
-    fingerprint = _fingerprint(rows, told)
+    hashed = {key: value for key, value in kept.items() if key != "title_model"}
+    fingerprint = _fingerprint(rows, hashed)
     return database.transact(lambda session: save_snapshot(session, fingerprint, kept, selection.excluded, rows))
 
 

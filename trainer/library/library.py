@@ -88,8 +88,8 @@ def searchable(database: Database, channels: Sequence[str] = ()) -> list[Pair]:
         BadSetting: a channel is not in the store.
         NotEnoughPairs: there are no thumbnails to search.
     """
-    wanted = resolve_channels(database, channels)
-    pairs = [pair for pair in all_pairs(database) if not wanted or pair.channel_id in wanted]
+    channel_ids = resolve_channels(database, channels)
+    pairs = [pair for pair in all_pairs(database) if not channel_ids or pair.channel_id in channel_ids]
     if not pairs:
         where = f" of {', '.join(channels)}" if channels else ""
         raise NotEnoughPairs(f"the store has no thumbnails{where}; run 'thumbtune sync' first")

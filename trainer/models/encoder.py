@@ -39,18 +39,18 @@ _IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tiff", ".webp")
 _OTHER_MEDIA = (".aac", ".avi", ".flac", ".flv", ".mkv", ".mov", ".mp3", ".mp4", ".ogg", ".wav", ".wmv")
 
 
-def pick_device(wanted: str) -> str:
+def pick_device(requested: str) -> str:
     """Return the best available device for `auto`; otherwise check that the given device is available.
 
     Raises:
         BadSetting: the device is not available.
     """
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if here[name])
-    if not here.get(wanted, False):
-        raise BadSetting(f"device {wanted!r} is not available on this machine; use --device auto or cpu")
-    return wanted
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if requested == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available.get(requested, False):
+        raise BadSetting(f"device {requested!r} is not available on this machine; use --device auto or cpu")
+    return requested
 
 
 def as_text(title: str) -> str:

@@ -85,21 +85,21 @@ class Features:
         by_digest = {(_digest(each) if tower == "text" else each): each for each in inputs}
         with self.database.read() as session:
             known = cached_digests(session, self._key(tower), tower, list(by_digest), self._width(tower))
-        wanted = [digest for digest in by_digest if digest not in known]
+        missing = [digest for digest in by_digest if digest not in known]
         if tower == "text":
-            wanted = _by_length(wanted, by_digest)
-        return [[by_digest[digest] for digest in batch] for batch in batches(wanted, BATCH)]
+            missing = _by_length(missing, by_digest)
+        return [[by_digest[digest] for digest in batch] for batch in batches(missing, BATCH)]
 
-    def fill(self, tower: Tower, wanted: Sequence[Sequence[str]], source: PictureSource, count: Count) -> None:
+    def fill(self, tower: Tower, missing: Sequence[Sequence[str]], source: PictureSource, count: Count) -> None:
         """Encode inputs and write their vectors to the cache, without keeping them in memory.
 
         Args:
             tower: `vision` or `text`.
-            wanted: the result of `missing`.
+            missing: the result of the method `missing`.
             source: loads the thumbnails.
             count: receives the number of inputs done.
         """
-        inputs = [each for batch in wanted for each in batch]
+        inputs = [each for batch in missing for each in batch]
         if tower == "vision":
             encoded = self._encoded_pictures(inputs, source, True)
         else:

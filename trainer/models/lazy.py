@@ -372,8 +372,8 @@ def files_digest(name: str) -> str | None:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 at = path.stat()
-                told = (str(path.relative_to(folder)), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
-                digest.update(repr(told).encode())
+                state = (str(path.relative_to(folder)), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
+                digest.update(repr(state).encode())
     except OSError:
         # A file was removed in the meantime, or can't be read.
         return None

@@ -1,7 +1,7 @@
 """Check the files of a model before a library opens them: they may come from strangers.
 
-A model's folder is data. These checks refuse what would make the libraries run code, unpickle weights, leave the folder
-or ask the hub for another repository, whatever the installed versions of the libraries do themselves.
+These checks refuse everything that would make the libraries run code, unpickle weights, read files outside the folder,
+or request another repository from the hub. They do not rely on checks of the installed libraries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WITH_WEIGHTS = frozenset({"CNN", "Dense", "LSTM", "LayerNorm", "StaticEmbedding
 _TRANSFORMERS = frozenset({"CLIPModel", "Transformer"})
 _ROUTERS = frozenset({"Asym", "Router"})
 _MODULE = re.compile(r"sentence_transformers\.(?:[a-z_]+\.)*([A-Za-z]+)")
-"""The class of a module. `sentence_transformers.SentenceTransformer` is no module: it would load a model in a folder
+"""The class of a module. `sentence_transformers.SentenceTransformer` is not accepted: it would load a model in a folder
 without the settings that refuse pickles."""
 
 _ACTIVATION = re.compile(r"torch\.nn\.(?:modules\.[a-z]+\.)?[A-Za-z0-9]+")
@@ -43,11 +43,11 @@ of `trust_remote_code` and `use_safetensors` have no effect, because `load_model
 _ELSEWHERE = ("cache_dir", "model_name_or_path", "processor_name", "tokenizer_name_or_path")
 _MOST_BYTES = 16 * 2**20
 _MOST_NESTED = 4
-"""Routers in routers."""
+"""The maximum depth of routers in routers."""
 
 
 class _Refused(Exception):
-    """The message completes `FOLDER ...`, and says what to do."""
+    """The model is refused. The message continues the name of the folder, and says what to do."""
 
 
 def check_model_files(folder: Path, option: str, *, name: str | None = None) -> None:
@@ -98,7 +98,7 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
     try:
         found = [(module["type"], module["path"]) for module in json.loads(_read(listed))]
         if not found or not all(isinstance(part, str) for module in found for part in module):
-            raise TypeError("a model has modules, and the type and path of each are text")
+            raise TypeError("each module needs a type and a path")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _Refused("can't be loaded: modules.json is not a list of modules; copy the whole model") from error
     for kind, path in found:
@@ -111,11 +111,11 @@ def _nested(kind: str, folder: Path, path: str, depth: int) -> Iterator[tuple[st
     name = named[1] if named else ""
     if name not in _WITHOUT_WEIGHTS | _WITH_WEIGHTS | _TRANSFORMERS:
         raise _Refused(
-            f"has a module of the class {kind[:80]!r}; only modules of sentence-transformers that embed are accepted, "
-            "because others are code of the model's own, which is never run here; choose a model of these modules"
+            f"has a module of the class {kind[:80]!r}; only embedding modules of sentence-transformers are accepted, "
+            "because code that comes with a model is never run; choose another model"
         )
     if ".." in Path(path).parts or "\\" in path or "\0" in path or Path(path).is_absolute():
-        raise _Refused(f"has a module outside of it ({path[:80]!r}); copy the whole model")
+        raise _Refused(f"has a module outside of the folder ({path[:80]!r}); copy the whole model")
     module = folder / path
     yield name, module
     if name in _ROUTERS:
@@ -135,7 +135,7 @@ def _check_module(kind: str, module: Path, shown: str) -> None:
     activation = _settings(module / "config.json").get("activation_function") if kind == "Dense" else None
     if activation is not None and not (isinstance(activation, str) and _ACTIVATION.fullmatch(activation)):
         raise _Refused(
-            f"has a layer with the activation {str(activation)[:80]!r}, which is not of torch; choose another"
+            f"has a layer with the activation {str(activation)[:80]!r}, which torch does not have; choose another model"
         )
     if kind not in _WITHOUT_WEIGHTS:
         _require_weights(module, shown, sharded=kind in _TRANSFORMERS)
@@ -144,7 +144,7 @@ def _check_module(kind: str, module: Path, shown: str) -> None:
 def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
     """Require `model.safetensors`, or the shards of `model.safetensors.index.json`: the names that are always read.
 
-    sentence-transformers reads `pytorch_model.bin` if a file of that name is missing, whatever else there is.
+    If these files are missing, sentence-transformers reads `pytorch_model.bin`, whatever other files exist.
     """
     if (module / "model.safetensors").is_file():
         return
@@ -157,14 +157,14 @@ def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
         raise _Refused("lacks shards of its weights (model.safetensors.index.json); copy the whole model")
     if module.is_dir() and any(path.suffix in _PICKLES for path in module.iterdir()):
         raise _Refused(
-            f"has weights as pickles only, which can run code when loaded ({shown!r} is missing); "
-            "convert it to safetensors"
+            f"has only pickled weights, which can run code when loaded ({shown!r} is missing); "
+            "convert them to safetensors"
         )
     raise _Refused(f"has no weights in safetensors ({shown!r} is missing); copy or convert the whole model")
 
 
 def _require_inside(folder: Path, module: Path) -> None:
-    """Refuse links that leave the folder, and files that are not regular: reading a pipe would wait for ever.
+    """Refuse links that leave the folder, and files that are not regular: reading a pipe would wait forever.
 
     In the hub's cache, the files of a snapshot are links to the blobs of the same repository.
     """
@@ -175,9 +175,9 @@ def _require_inside(folder: Path, module: Path) -> None:
     for path in [module, *(module.iterdir() if module.is_dir() else ())]:
         real = os.path.realpath(path)
         if not any(Path(real).is_relative_to(one) for one in roots):
-            raise _Refused(f"has a link to a place outside of it ({path.name!r}); copy the file there")
+            raise _Refused(f"has a link that leaves the folder ({path.name!r}); copy the file there")
         if os.path.lexists(real) and not stat.S_ISDIR(mode := Path(real).stat().st_mode) and not stat.S_ISREG(mode):
-            raise _Refused(f"has a file that is not regular ({path.name!r}); copy the whole model")
+            raise _Refused(f"has an entry that is not a regular file ({path.name!r}); copy the whole model")
 
 
 def _require_no_adapter(module: Path) -> None:
@@ -194,14 +194,14 @@ def _check_config(module: Path) -> None:
     """Check a transformer's `config.json`, and the configurations inside it."""
     config = _settings(module / "config.json")
     if "auto_map" in config and not _is_known(config.get("model_type")):
-        raise _Refused("comes with code of its own, which is never run here; choose a model that transformers knows")
+        raise _Refused("needs its own code, which is never run; choose a model that transformers supports")
     for key, value in _items(config):
         if key.endswith("_implementation") and _has_separator(value):
-            raise _Refused(f"asks for code from the hub ({key}); remove that line of config.json")
+            raise _Refused(f"requires code from the hub ({key}); remove that line from config.json")
         if key == "use_pretrained_backbone" and value:
-            raise _Refused("asks for another model's weights (use_pretrained_backbone); choose another")
+            raise _Refused("requires another model's weights (use_pretrained_backbone); choose another model")
         if key == "transformers_weights" and not (_is_name(value) and str(value).endswith(".safetensors")):
-            raise _Refused("has weights that are not safetensors in its folder (transformers_weights); choose another")
+            raise _Refused("has no safetensors weights in its folder (transformers_weights); choose another model")
 
 
 def _is_known(model_type: object) -> bool:
@@ -216,7 +216,7 @@ def _check_settings(path: Path) -> None:
     settings = _settings(path)
     for key in _ELSEWHERE:
         if settings.get(key) is not None:
-            raise _Refused(f"takes a part of it from elsewhere ({key} in {path.name}); remove that line")
+            raise _Refused(f"refers to files elsewhere ({key} in {path.name}); remove that line")
     for key in ("model_args", "model_kwargs"):
         passed = settings.get(key) or {}
         if not isinstance(passed, dict) or not passed.keys() <= _MODEL_SETTINGS:

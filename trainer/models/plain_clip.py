@@ -78,9 +78,9 @@ class PlainClip:
             raise ValueError("torchvision is installed, so the libraries resize pictures differently")
         about = self._tower("vision")
         size = int(about["patch_size"])
-        seen = torch.stack([self._prepared(image) for image in images])
+        picture_vectors = torch.stack([self._prepared(image) for image in images])
         with self._weights("vision_model") as weights, torch.no_grad():
-            patches = conv2d(seen, weights("embeddings.patch_embedding.weight"), stride=size).flatten(2).mT
+            patches = conv2d(picture_vectors, weights("embeddings.patch_embedding.weight"), stride=size).flatten(2).mT
             first = weights("embeddings.class_embedding").expand(len(images), 1, -1)
             x = torch.cat([first, patches], dim=1) + weights("embeddings.position_embedding.weight")
             x = _normed(x, weights, "pre_layrnorm", about)
@@ -105,12 +105,12 @@ class PlainClip:
     def agrees(self, towers: Towers) -> bool:
         """Whether the vectors agree with those of the libraries, for pictures and titles that reveal differences."""
         try:
-            seen, said = self.pictures(_PICTURES), self.titles(_TITLES)
-        except Exception:  # whatever is unusual about the files: the tokenizers library raises no class of its own
+            picture_vectors, title_vectors = self.pictures(_PICTURES), self.titles(_TITLES)
+        except Exception:  # the tokenizers library has no error class of its own
             return False
         pictures = [towers.pooled_pictures(towers.prepared_pictures([image])) for image in _PICTURES]
         titles = [towers.pooled_titles(towers.prepared_titles([title])) for title in _TITLES]
-        return _same(seen, np.concatenate(pictures)) and _same(said, np.concatenate(titles))
+        return _same(picture_vectors, np.concatenate(pictures)) and _same(title_vectors, np.concatenate(titles))
 
     def _text(self, tokens: list[int], weights: _Weights, about: Mapping[str, Any]) -> Tensor:
         numbers = torch.tensor(tokens)
@@ -179,7 +179,7 @@ def _size(image: Image.Image, size: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _sized(about: Mapping[str, Any], *names: str) -> Any:
-    """A size of the settings: the first CLIPs have one number for it, as transformers' `get_size_dict` knows."""
+    """Return a size from the settings. Early CLIP models have a single number, as in transformers' `get_size_dict`."""
     size = about.get("crop_size" if "height" in names else "size")
     return dict.fromkeys(names, size) if isinstance(size, int) else size
 

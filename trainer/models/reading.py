@@ -216,11 +216,11 @@ def read_words(
         BadPicture: a thumbnail can't be decoded.
         ReaderMissing: see `RapidReader`.
     """
-    wanted = list(dict.fromkeys(digests))
+    distinct = list(dict.fromkeys(digests))
     with database.read() as session:
-        words = read_words_of(session, reader.name, wanted)
+        words = read_words_of(session, reader.name, distinct)
     count(len(words))
-    for batch in batches([digest for digest in wanted if digest not in words], _BATCH):
+    for batch in batches([digest for digest in distinct if digest not in words], _BATCH):
         read = {digest: reader.read(image) for digest, image in zip(batch, source.load(batch), strict=True)}
         if keep and not database.unwritable:
             database.transact(partial(write_words, reader=reader.name, texts=read, at=utc_now()))

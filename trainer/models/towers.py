@@ -31,18 +31,18 @@ BATCH = 32
 """Number of thumbnails or titles in one forward pass."""
 
 
-def pick_precision(wanted: str, device: str) -> str:
+def pick_precision(requested: str, device: str) -> str:
     """Return the precision. `auto` means `bf16` if the device multiplies bfloat16 in hardware, else `fp32`.
 
     Raises:
         BadSetting: `bf16` is requested, but the device does not support it in hardware.
     """
     fast = _has_bf16(device)
-    if wanted == "auto":
+    if requested == "auto":
         return "bf16" if fast else "fp32"
-    if wanted == "bf16" and not fast:
+    if requested == "bf16" and not fast:
         raise BadSetting("this device does not support precision 'bf16' in hardware; use --precision fp32 or auto")
-    return wanted
+    return requested
 
 
 def _has_bf16(device: str) -> bool:

@@ -95,7 +95,7 @@ def push_model(
             (folder / "README.md").write_text(model_card(database, chosen, name), encoding="utf-8")
         return chosen
 
-    return _push(_Wanted("model", repo, private), write, hub or Hub(), progress or Silent())
+    return _push(_Target("model", repo, private), write, hub or Hub(), progress or Silent())
 
 
 def push_dataset(
@@ -122,44 +122,44 @@ def push_dataset(
         NotFound, NotEnoughPairs: the run does not exist, or there is nothing to push.
         CantSave: the temporary folder has no space for the dataset.
     """
-    told = progress or Silent()
+    shown = progress or Silent()
 
     def write(folder: Path, name: str) -> int:
-        written = export_dataset(database, folder, run_id=run_id, form="parquet", progress=told)
+        written = export_dataset(database, folder, run_id=run_id, form="parquet", progress=shown)
         card = dataset_card(database, written.snapshot_id, list(written.examples), name)
         with can_save(folder):
             (folder / "README.md").write_text(card, encoding="utf-8")
         return written.snapshot_id
 
-    return _push(_Wanted("dataset", repo, private), write, hub or Hub(), told)
+    return _push(_Target("dataset", repo, private), write, hub or Hub(), shown)
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Target:
     kind: Kind
     repo: str
     private: bool
 
 
-def _push(wanted: _Wanted, write: Callable[[Path, str], int], hub: Hub, progress: Progress) -> Pushed:
-    _check_name(wanted.repo)
+def _push(target: _Target, write: Callable[[Path, str], int], hub: Hub, progress: Progress) -> Pushed:
+    _check_name(target.repo)
     with quiet_libraries(), progress.phase("Checking the hub"):
-        there = hub.open(wanted.repo, wanted.kind)
-        existed = there.look(wanted.private) is not None
+        repository = hub.open(target.repo, target.kind)
+        existed = repository.look(target.private) is not None
     with can_save(Path("the temporary folder")):
         scratch = tempfile.TemporaryDirectory(prefix="thumbtune-push-")
-    with scratch as made:
-        folder = Path(made)
-        source_id = write(folder, there.repo)
-        with quiet_libraries(), progress.phase(f"Uploading to {there.repo}"):
+    with scratch as scratch_folder:
+        folder = Path(scratch_folder)
+        source_id = write(folder, repository.repo)
+        with quiet_libraries(), progress.phase(f"Uploading to {repository.repo}"):
             if not existed:
-                there.create(wanted.private)
+                repository.create(target.private)
             # Check again: the repository may have become public during the export, and a push can't be undone.
-            is_private = there.look(wanted.private)
+            is_private = repository.look(target.private)
             if is_private is None:
-                raise PushFailed(f"{there.repo} was created, but the hub does not list it yet; run again in a minute")
-            commit = there.upload(folder, f"Upload {wanted.kind} {source_id}", existed=existed)
-    return Pushed(there.repo, there.url, is_private, commit, source_id)
+                raise PushFailed(f"{repository.repo} was created, but is not listed yet; run again in a minute")
+            commit = repository.upload(folder, f"Upload {target.kind} {source_id}", existed=existed)
+    return Pushed(repository.repo, repository.url, is_private, commit, source_id)
 
 
 def _check_name(repo: str) -> None:
@@ -296,9 +296,9 @@ class _Repository:
                     f"the hub can't be reached at {self.api.endpoint}; check the network, and run again later"
                 )
             # The answer has another form than the library expects, or its native uploader failed.
-            return PushFailed(f"the request for {asked} failed ({self._told(error)}); run again later")
+            return PushFailed(f"the request for {asked} failed ({self._first_line(error)}); run again later")
         status = answer.response.status_code
-        why = f" ({self._told(answer.server_message)})" if answer.server_message else ""
+        why = f" ({self._first_line(answer.server_message)})" if answer.server_message else ""
         if status == 401:
             return TokenRefused(f"the hub rejected the token{why}; run 'hf auth login', or set HF_TOKEN to a valid one")
         if status == 403:
@@ -308,10 +308,10 @@ class _Repository:
             )
         return PushFailed(f"the request for {asked} failed with status {status}{why}; run again later")
 
-    def _told(self, said: object) -> str:
+    def _first_line(self, text: object) -> str:
         """Return the first line of a message, shortened, without the token."""
-        lines = str(said).replace(self.token, "***").split("\n")
-        return next((line.strip()[:200] for line in lines if line.strip()), type(said).__name__)
+        lines = str(text).replace(self.token, "***").split("\n")
+        return next((line.strip()[:200] for line in lines if line.strip()), type(text).__name__)
 
 
 @contextmanager

@@ -280,9 +280,9 @@ def _draw_losses(axes: Axes, losses: Losses) -> None:
     # From pale (oldest) to dark (newest); viridis's lightness changes evenly.
     shades = colormaps["viridis"](np.linspace(0.85, 0.0, len(losses)) if len(losses) > 1 else [0.0])
     thinned = False
-    for shade, (run_id, taken) in zip(shades, losses.items(), strict=True):
-        epochs, means = _thinned(taken)
-        thinned |= len(means) < len(taken)
+    for shade, (run_id, losses_of_run) in zip(shades, losses.items(), strict=True):
+        epochs, means = _thinned(losses_of_run)
+        thinned |= len(means) < len(losses_of_run)
         marker = "o" if len(means) <= 20 else None
         axes.plot(epochs, means, color=shade, marker=marker, markersize=3.5, linewidth=1.5, label=f"run {run_id}")
     axes.set_ylim(bottom=0)
@@ -291,9 +291,9 @@ def _draw_losses(axes: Axes, losses: Losses) -> None:
     legend.get_title().set_color(_GREY)
 
 
-def _thinned(taken: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
+def _thinned(losses_of_run: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
     """Return epochs and losses, averaged over equal numbers of steps where there are too many to distinguish."""
-    values = np.array(taken, dtype=float)
+    values = np.array(losses_of_run, dtype=float)
     if len(values) > _LOSS_POINTS:
         values = np.array([part.mean(axis=0) for part in np.array_split(values, _LOSS_POINTS)])
     return values[:, 0], values[:, 1]

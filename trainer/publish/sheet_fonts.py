@@ -15,7 +15,7 @@ from PIL import ImageFont
 __all__ = ["BOLD", "MISSING", "REGULAR", "Fonts", "clean", "fonts_for", "installed_fonts", "sized"]
 
 MISSING = "\N{WHITE SQUARE}"
-"""Drawn for a character that the chosen font lacks."""
+"""Drawn instead of a character that the chosen font lacks."""
 
 _OURS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 REGULAR = _OURS / "DejaVuSans.ttf"
@@ -75,12 +75,12 @@ def fonts_for(texts: Iterable[str], installed: Callable[[], Iterable[Path]] | No
         texts: the texts to draw.
         installed: lists font files; None: `installed_fonts`.
     """
-    wanted = frozenset("".join(texts))
-    coverage = {REGULAR: _covered(REGULAR, wanted)}
-    missing = wanted - coverage[REGULAR]
+    characters = frozenset("".join(texts))
+    coverage = {REGULAR: _covered(REGULAR, characters)}
+    missing = characters - coverage[REGULAR]
     if missing:
         for path in (installed or installed_fonts)():
-            covered = _covered(path, wanted)
+            covered = _covered(path, characters)
             if covered & missing:
                 coverage[path] = covered
     return Fonts(coverage)
@@ -99,9 +99,9 @@ def installed_fonts() -> list[Path]:
     return list(dict.fromkeys(Path(font.fname) for font in fonts if "Last Resort" not in font.name))
 
 
-def _covered(path: Path, wanted: frozenset[str]) -> frozenset[str]:
+def _covered(path: Path, characters: frozenset[str]) -> frozenset[str]:
     font = FT2Font(path)
-    return frozenset(char for char in wanted if font.get_char_index(ord(char)))
+    return frozenset(char for char in characters if font.get_char_index(ord(char)))
 
 
 @lru_cache(maxsize=64)

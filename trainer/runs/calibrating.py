@@ -156,15 +156,19 @@ def _as_it_is(
     titles = sorted({row.title for row in rows})
     digests = sorted({rows[at].picture_sha256 for at in chosen})
     with progress.phase("Calibrating on held-out rows", len(digests) + len(titles)) as count:
-        seen = embedder.picture_vectors(digests, StoredPictures(database), count)
-        said = embedder.title_vectors(titles, count)
+        picture_vectors = embedder.picture_vectors(digests, StoredPictures(database), count)
+        title_vectors = embedder.title_vectors(titles, count)
     picture_at, title_at = positions_of(digests), positions_of(titles)
-    said = said[[title_at[row.title] for row in rows]]
+    title_vectors = title_vectors[[title_at[row.title] for row in rows]]
     cut = folds([rows[at].group_id for at in chosen])
     parts = []
     for fold in cut:
-        here = chosen[fold.held_out]
-        parts.append(_scores(rows, seen[[picture_at[rows[at].picture_sha256] for at in here]], said, here))
+        held_out = chosen[fold.held_out]
+        parts.append(
+            _scores(
+                rows, picture_vectors[[picture_at[rows[at].picture_sha256] for at in held_out]], title_vectors, held_out
+            )
+        )
     return parts
 
 
@@ -183,7 +187,7 @@ def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, aske
     columns = np.concatenate([others, asked])
     cosines = (pictures @ titles[columns].T).astype(np.float64)
     rivals = labels[asked][:, None] != labels[columns][None, :]
-    # The last columns are the rows' own titles. Each is only for its own row, so it is no row's rival.
+    # The last columns are the rows' own titles. Each is only compared with its own row, so it is not a rival.
     rivals[:, len(others) :] = False
     return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
 

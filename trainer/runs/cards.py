@@ -178,14 +178,14 @@ def _framing(run: TrainingRun) -> str | None:
 def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
     """Describe a snapshot's size and splits in Markdown, without any of its content."""
     total = sum(info.counts.values())
-    told = f"{total} (thumbnail, title) pairs of {span.channels} YouTube channel{'s' * (span.channels != 1)}"
+    summary = f"{total} (thumbnail, title) pairs of {span.channels} YouTube channel{'s' * (span.channels != 1)}"
     if span.first_published_at is not None and span.last_published_at is not None:
-        told += f", published from {span.first_published_at:%Y-%m-%d} to {span.last_published_at:%Y-%m-%d}"
+        summary += f", published from {span.first_published_at:%Y-%m-%d} to {span.last_published_at:%Y-%m-%d}"
     strategy = str(info.settings.get("negatives", "none"))
     excluded = ", ".join(f"{n} ({reason.replace('_', ' ')})" for reason, n in info.excluded.items())
     splits = ["| split | pairs |", "|---|---|", *(f"| {split} | {n} |" for split, n in info.counts.items())]
     paragraphs = [
-        f"{told}.",
+        f"{summary}.",
         "\n".join(splits),
         "Splits are permanent: a video keeps the split that it first got. Videos that share a thumbnail or a title "
         f"form a group ({span.groups} here), and a group is in one split, so no tested pair was trained on.",

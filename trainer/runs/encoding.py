@@ -24,11 +24,11 @@ __all__ = ["Encoded", "encode_pairs", "settings_to_use"]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the cache has now for the current pairs.
+    """The state of the cache for the current pairs.
 
     Args:
         thumbnails, titles: the numbers of distinct thumbnails and titles.
-        new: how many vectors were missing, over both towers and the reader.
+        new: the number of vectors that were missing, of both towers and the reader.
     """
 
     thumbnails: int
@@ -45,8 +45,8 @@ def encode_pairs(
 
     Args:
         database: the store, writable.
-        settings: the settings of the run that will use the vectors: model, text model, reader, crop mode, bars,
-            precision, device and channels matter.
+        settings: the settings of the run that will use the vectors. Only model, text model, reader, crop mode, bars,
+            precision, device and channels have an effect.
         engine: where the towers run; None for this process.
         progress: receives the phases.
 
@@ -64,18 +64,18 @@ def encode_pairs(
         raise NotEnoughPairs("the store has no pairs of these channels; run 'thumbtune sync' first")
     with quiet_libraries():
         inputs: dict[Tower, list[str]] = {"vision": digests, "text": titles}
-        wanted = [
+        to_encode = [
             (features, tower, features.missing(tower, inputs[tower]))
             for features in features_of(database, settings, device)
             for tower in inputs
         ]
-        new = sum(len(batch) for *_, batches in wanted for batch in batches)
+        new = sum(len(batch) for *_, batches in to_encode for batch in batches)
         if new and engine.name == "ray":
             with connected(engine.address) as ray, progress.phase("Encoding on Ray", new) as count:
                 fill_on_ray(ray, Encoding.of(database, settings, device), engine.actors, count)
         elif new:
             with progress.phase("Encoding", new) as count:
-                for features, tower, batches in wanted:
+                for features, tower, batches in to_encode:
                     features.fill(tower, batches, StoredPictures(database), count)
     return Encoded(len(digests), len(titles), new)
 
@@ -85,7 +85,7 @@ def settings_to_use(
 ) -> list[TrainSettings]:
     """Return the settings with which a model in use, or a named model, encodes the store's pairs.
 
-    Empty for a run that trained the towers themselves: no vector of its base model is of use to it.
+    Empty for a run that trained the towers, because it can't use vectors of its base model.
 
     Args:
         database: the store.

@@ -128,6 +128,6 @@ def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel)
             f"{base.name} is not the base model of the champion, run {in_use.id} (its fingerprint differs); "
             "restore the old model, or use --from base"
         )
-    require_no_adapters(in_use)  # also checked before the work began, but another champion may have come into use since
+    require_no_adapters(in_use)  # checked again, because another champion may have come into use since the start
     kept = load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
     return without_weights(kept)

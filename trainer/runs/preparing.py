@@ -188,8 +188,8 @@ def mine(
             found, title_fingerprint = _title_vectors(database, model, titles, settings, count)
         at = positions_of(titles)
 
-        def embed(wanted: Sequence[str]) -> Vectors:
-            return found[[at[title] for title in wanted]]
+        def embed(titles: Sequence[str]) -> Vectors:
+            return found[[at[title] for title in titles]]
 
     rows = mine_negatives(chosen, settings, embed)
     snapshot_id, _new = write_snapshot(database, chosen, rows, settings, title_fingerprint)

@@ -17,7 +17,7 @@ FEWEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to take the new model into use, and the reason with the figures, in one line."""
+    """Whether to put the new model into use, and the reason with the figures, in one line."""
 
     promote: bool
     reason: str

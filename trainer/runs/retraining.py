@@ -1,4 +1,4 @@
-"""Retrain when enough pairs are new, and take the better model into use. Runs on a schedule, so it is cheap when idle.
+"""Retrain when enough pairs are new, and put the better model into use. Runs on a schedule, so it is cheap when idle.
 
 No heavy library is imported until there are pairs to train on.
 """
@@ -151,21 +151,21 @@ def new_pairs(session: Session, channels: Sequence[str]) -> NewPairs:
         BadSetting: a channel is not in the store.
     """
     known = channel_titles(session)
-    wanted = {channel_id(name, known) for name in channels}
-    run = _reference(session, sorted(wanted))
+    channel_ids = {channel_id(name, known) for name in channels}
+    run = _reference(session, sorted(channel_ids))
     # Group by the videos' current titles and thumbnails: the groups in the store are those of the last snapshot.
     videos = split_videos(session)
     digests = {video.picture_sha256 for video in videos if video.picture_sha256 is not None}
     damaged = unsound(session, digests)
     unusable = {video.video_id for video in videos if video.picture_sha256 in damaged}
     reference = None if run is None else run.id
-    found = new_pairs_since(session, reference, wanted, left_out=left_out(members_of(videos)) | unusable)
+    found = new_pairs_since(session, reference, channel_ids, left_out=left_out(members_of(videos)) | unusable)
     if found.total == 0:
         return found
     from trainer.data import alike_pictures  # noqa: PLC0415 (a check without new pairs need not load these libraries)
 
     elsewhere = left_out(members_of(videos, alike_pictures(session, sorted(digests - damaged)))) | unusable
-    return new_pairs_since(session, reference, wanted, left_out=elsewhere)
+    return new_pairs_since(session, reference, channel_ids, left_out=elsewhere)
 
 
 def retrain(
@@ -176,7 +176,7 @@ def retrain(
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> Retrained:
-    """Train if enough pairs are new, and take the new model into use if it is better than the one in use.
+    """Train if enough pairs are new, and put the new model into use if it is better than the one in use.
 
     Too few new pairs are not an error. The run's end and its promotion are one transaction: if the process is killed,
     the champion is unchanged and the pairs stay new.
@@ -230,7 +230,7 @@ class _TooFewError(Exception):
 
 
 def promote_run(database: Database, run_id: int, reason: str, scope: Scope | None = None) -> Promoted:
-    """Take a run's model into use manually, after checking that it can be loaded.
+    """Put a run's model into use manually, after checking that it can be loaded.
 
     Args:
         database: the store.
@@ -252,10 +252,10 @@ def promote_run(database: Database, run_id: int, reason: str, scope: Scope | Non
     if error is not None:
         raise error
     with database.write() as session:
-        wanted = scope_of(get_run(session, run_id).settings) if scope is None else scope
-        if any(one.run.id == run_id and one.scope == wanted for one in current_models(session)):
+        scope_to_use = scope_of(get_run(session, run_id).settings) if scope is None else scope
+        if any(one.run.id == run_id and one.scope == scope_to_use for one in current_models(session)):
             return Promoted(None, changed=False)
-        return Promoted(promote(session, run_id, reason, wanted), changed=True)
+        return Promoted(promote(session, run_id, reason, scope_to_use), changed=True)
 
 
 def _reference(session: Session, channels: Sequence[str]) -> TrainingRun | None:

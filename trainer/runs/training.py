@@ -120,7 +120,7 @@ def train(
         output: a new or empty folder to which the whole model is also written.
         progress: receives the phases and warnings.
         sweep_id: the sweep whose winner this run trains.
-        compete: compare this run with the champion of these channels, and take the better one into use unless the
+        compete: compare this run with the champion of these channels, and put the better one into use unless the
             champion covers more channels. Without a champion, the run is always compared with the base model.
         test: also score all models on the test split, which the store counts.
         guard: checks the store in the transaction that starts the run, while no other run can start; it may raise.
@@ -311,7 +311,7 @@ def _save(run: Run, learner: Learner) -> Path:
 
 
 def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
-    """End the run, and in the same transaction take its model into use if the decision says so."""
+    """End the run, and in the same transaction put its model into use if the decision says so."""
 
     def write(session: Session) -> bool:
         reason = None if decision is None else decision.reason
@@ -351,5 +351,5 @@ def _reason(error: Exception) -> str:
     if ran_out_of_memory(error):
         return "out of memory"
     # For CantSave, quote the system's error: the advice in our message is for a run that is not done yet.
-    told = error.__cause__ or error if isinstance(error, CantSave) else error
-    return " ".join(str(told).split()) or type(told).__name__
+    cause = error.__cause__ or error if isinstance(error, CantSave) else error
+    return " ".join(str(cause).split()) or type(cause).__name__

@@ -179,10 +179,10 @@ def _rankings(
     """Rank in both directions. An equal title is a hit; a thumbnail is also a hit if it is the same file."""
     equal_titles = [normalised(examples[row].title) for row in rows]
     same_files = [examples[row].picture_sha256 for row in rows]
-    seen, said = pictures[list(rows)], texts[list(rows)]
+    picture_rows, title_rows = pictures[list(rows)], texts[list(rows)]
     return [
-        (DIRECTIONS[0], rank_rows(seen, said, [equal_titles])),
-        (DIRECTIONS[1], rank_rows(said, seen, [equal_titles, same_files])),
+        (DIRECTIONS[0], rank_rows(picture_rows, title_rows, [equal_titles])),
+        (DIRECTIONS[1], rank_rows(title_rows, picture_rows, [equal_titles, same_files])),
     ]
 
 

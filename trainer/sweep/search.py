@@ -178,7 +178,7 @@ def resume_sweep(
     Raises:
         NotFound: the sweep does not exist.
         RunUnusable: it is done or still running, or its base model has changed.
-        CantSave, TrainerError, TrainingInterrupted, StoreError: as `sweep`.
+        CantSave, TrainerError, TrainingInterrupted, StoreError: as for `run_sweep`.
     """
     with ONE_AT_A_TIME, quiet_libraries():
         mark_stale(database)

@@ -117,6 +117,24 @@ async def test_who_is_sent_an_answer_does_not_make_room_for_others(
         writer.close()
 
 
+async def test_slow_readers_make_room_when_they_hold_all_connections(
+    sqlite_database: Database, large_picture: str
+) -> None:
+    async with serving(str(sqlite_database.url), Limits(connections=3)) as client:
+        slow = [await connect(client) for _ in range(3)]
+        for reader, writer in slow:
+            writer.write(f"GET {large_picture} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+        reader, writer = await connect(client)
+        writer.write(REQUEST)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await slow[0][0].readexactly(LARGE)
+        assert len(await slow[2][0].readexactly(LARGE)) == LARGE, "only the one that has read for longest is closed"
+        for _, opened in [*slow, (reader, writer)]:
+            opened.close()
+
+
 async def test_so_many_connections_and_no_more(filled: Database) -> None:
     async with serving(str(filled.url), Limits(connections=20)) as client:
         opened = [await connect(client) for _ in range(100)]

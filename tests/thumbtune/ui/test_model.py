@@ -212,7 +212,7 @@ def test_promoting_needs_a_reason_and_is_recorded(address: str, url: str) -> Non
     assert (newest["run_id"], newest["reason"]) == (2, "better <here>")
     assert "better <here>" in parsed(fetch(address, "/runs")[1]).text
     assert fetch(address, "/runs/99/promote", "POST", b"reason=x", **kind)[0] in (404, 409)
-    assert "Take it into use" not in fetch(address, "/runs/2")[1]
+    assert "Put it into use" not in fetch(address, "/runs/2")[1]
     assert '<a href="/runs/2">run 2</a>' in fetch(address, "/runs/1/promote")[1]
     # A run for one channel takes no place from the one for all, and what was typed is there again after a refusal.
     with open_database(url) as database, database.write() as session:
@@ -268,7 +268,7 @@ async def test_a_model_without_its_files_says_so(url: str, tmp_path: Path) -> No
                 if "Refresh" not in answer.headers:
                     break
             assert answer.status == 200
-            assert "The model has no answer" in answer.text
+            assert "The model can't answer" in answer.text
             assert "nothing.safetensors" in answer.text
             assert "<code>thumbtune train</code>" in answer.text
             assert str(tmp_path) not in answer.text

@@ -1,4 +1,4 @@
-"""The pages, one file each: what a page asks the store and the model, and what it shows."""
+"""The pages, one file each: the queries of a page and the values for its template."""
 
 from aiohttp import web
 

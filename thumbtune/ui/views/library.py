@@ -32,7 +32,7 @@ class _Asked:
     text: str | None
     like: str | None
     upload: str | None
-    wanted: LibraryFilter
+    library_filter: LibraryFilter
     k: int
     after: Place | None
 
@@ -49,13 +49,13 @@ def _asked(query: MultiMapping[str]) -> _Asked:
         text=text or None,
         like=None if text else like,
         upload=None if text or like else upload,
-        wanted=_wanted(query),
+        library_filter=_filter_in(query),
         k=whole(query.get("k"), PAGE, 1, MOST_FOUND),
         after=_place(query.get("after", "")),
     )
 
 
-def _wanted(query: MultiMapping[str]) -> LibraryFilter:
+def _filter_in(query: MultiMapping[str]) -> LibraryFilter:
     return LibraryFilter(
         channel_id=video_id(query.get("channel", "")),
         kind=one_of(query.get("kind"), KINDS),
@@ -89,7 +89,7 @@ async def show(request: web.Request) -> web.Response:
         return await _show_found(request, site, asked)
 
     def read(session: Session) -> tuple[list[VideoCard], dict[str, tuple[str | None, str]]]:
-        return library_page(session, asked.wanted, asked.after, PAGE + 1), channel_titles(session)
+        return library_page(session, asked.library_filter, asked.after, PAGE + 1), channel_titles(session)
 
     cards, channels = await site.store.read(read)
     shown = cards[:PAGE]
@@ -109,10 +109,10 @@ async def show(request: web.Request) -> web.Response:
 async def _show_found(request: web.Request, site: Site, asked: _Asked) -> web.Response:
     upload = None if asked.upload is None else site.uploads.get(asked.upload)
     # The model searches one channel by itself, with the model that is in use for it.
-    filtered = asked.wanted != LibraryFilter(channel_id=asked.wanted.channel_id)
+    filtered = asked.library_filter != LibraryFilter(channel_id=asked.library_filter.channel_id)
 
     def read(session: Session) -> tuple[list[str] | None, dict[str, tuple[str | None, str]]]:
-        only = sorted(filtered_ids(session, asked.wanted)) if filtered else None
+        only = sorted(filtered_ids(session, asked.library_filter)) if filtered else None
         return only, channel_titles(session)
 
     only, channels = await site.store.read(read)
@@ -123,7 +123,7 @@ async def _show_found(request: web.Request, site: Site, asked: _Asked) -> web.Re
             "text": asked.text,
             "picture": {"video": asked.like, "blob": 0},
             "k": asked.k,
-            "channels": [] if asked.wanted.channel_id is None else [asked.wanted.channel_id],
+            "channels": [] if asked.library_filter.channel_id is None else [asked.library_filter.channel_id],
             "only": only,
         }
         modelled = await site.ask(question, [] if upload is None else [upload.content])
@@ -162,22 +162,22 @@ def _values(asked: _Asked, channels: dict[str, tuple[str | None, str]]) -> dict[
         "active": "library",
         "asked": asked,
         "channels": {channel: handle or title for channel, (handle, title) in channels.items()},
-        "filters": _filters(asked.wanted),
-        "filtered": asked.wanted != LibraryFilter(),
+        "filters": _as_query(asked.library_filter),
+        "filtered": asked.library_filter != LibraryFilter(),
         "kinds": KINDS,
         "splits": SPLITS,
         "first_page": asked.after is None,
     }
 
 
-def _filters(wanted: LibraryFilter) -> dict[str, str]:
+def _as_query(library_filter: LibraryFilter) -> dict[str, str]:
     """Return the filters as they are in a query; empty for any."""
     return {
-        "channel": wanted.channel_id or "",
-        "kind": wanted.kind or "",
-        "split": wanted.split or "",
-        "from": "" if wanted.first is None else wanted.first.isoformat(),
-        "to": "" if wanted.last is None else wanted.last.isoformat(),
+        "channel": library_filter.channel_id or "",
+        "kind": library_filter.kind or "",
+        "split": library_filter.split or "",
+        "from": "" if library_filter.first is None else library_filter.first.isoformat(),
+        "to": "" if library_filter.last is None else library_filter.last.isoformat(),
     }
 
 
@@ -186,6 +186,6 @@ async def upload(request: web.Request) -> web.Response:
     site = request.app[SITE]
     sent = await read_form(request, site.uploads)
     if not sent.uploads:
-        raise web.HTTPBadRequest(text="; ".join(sent.problems) or "there was no picture; choose a file first")
-    filters = {name: value for name, value in _filters(_wanted(MultiDict(sent.fields))).items() if value}
+        raise web.HTTPBadRequest(text="; ".join(sent.problems) or "no picture was sent; choose a file first")
+    filters = {name: value for name, value in _as_query(_filter_in(MultiDict(sent.fields))).items() if value}
     raise web.HTTPSeeOther("/?" + urlencode({"u": sent.uploads[0], **filters}))

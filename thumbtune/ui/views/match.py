@@ -78,7 +78,7 @@ class _Chosen:
 async def show(request: web.Request) -> web.Response:
     """GET /match: `v` for each video, `t` for each title, and `channel`."""
     site, query = request.app[SITE], request.query
-    keys = [f"v:{wanted}" for text in query.getall("v", []) if (wanted := video_id(text)) is not None]
+    keys = [f"v:{video}" for text in query.getall("v", []) if (video := video_id(text)) is not None]
     keys += [f"u:{name}" for name in query.getall("u", [])]
     chosen = await _choose(site, keys, "\n".join(query.getall("t", [])), query.get("channel", ""), [])
     return await _answer(request, site, chosen)
@@ -100,11 +100,11 @@ def _keys(sent: Sent, problems: list[str]) -> list[str]:
     for text in sent.all("video"):
         if not text.strip():
             continue
-        wanted = video_id(text)
-        if wanted is None:
-            problems.append(f"{text[:60]!r} is neither a video's id nor its address")
+        video = video_id(text)
+        if video is None:
+            problems.append(f"{text[:60]!r} is neither a video's id nor its URL")
         else:
-            keys.append(f"v:{wanted}")
+            keys.append(f"v:{video}")
     return keys + [f"u:{name}" for name in sent.uploads]
 
 
@@ -128,7 +128,7 @@ async def _choose(site: Site, keys: Sequence[str], text: str, channel: str, prob
         elif upload is not None:
             pictures.append(_Picture(key, f"/upload/{key[2:]}", "your picture", upload.content))
         else:
-            problems.append("a picture that was sent is no longer remembered; choose it again")
+            problems.append("an uploaded picture is no longer in memory; choose it again")
     return _Chosen(pictures, titles, problems, one_of(channel, (_ALL, *channels)) or "", channels)
 
 
@@ -144,10 +144,10 @@ async def _answer(request: web.Request, site: Site, chosen: _Chosen) -> web.Resp
             "channels": [] if chosen.compared is None else [chosen.compared],
         }
         modelled = await site.ask(question, blobs)
-        here = _link(chosen, with_uploads=True)
-        if modelled.progress is not None and request.method == "POST" and here is not None:
+        link = _link(chosen, with_uploads=True)
+        if modelled.progress is not None and request.method == "POST" and link is not None:
             # Only a GET request can be reloaded.
-            raise web.HTTPSeeOther(here)
+            raise web.HTTPSeeOther(link)
     if modelled.answer is not None:
         answer = modelled.answer
         trust = await site.store.read(lambda session: how_far_to_trust(session, answer))

@@ -115,13 +115,13 @@ async def _ask(
 
 
 async def promote(request: web.Request) -> web.Response:
-    """POST /runs/N/promote: take the run's model into use, with a reason."""
+    """POST /runs/N/promote: put the run's model into use, with a reason."""
     site, run_id = request.app[SITE], int(request.match_info["id"])
     if site.settings.read_only:
         raise web.HTTPForbidden(text="this page is read-only; start it without --read-only to promote runs")
     reason = (await read_fields(request)).first("reason").replace("\0", "").strip()[:_LONGEST_REASON]
     if not reason:
-        return await _ask(request, run_id, problem="say why; the reason is recorded with the promotion", status=400)
+        return await _ask(request, run_id, problem="give a reason; it is recorded with the promotion", status=400)
     try:
         await site.model.ask({"ask": "promote", "run_id": run_id, "reason": reason})
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""Style sheets, the script and icons. Sent from memory: aiohttp sends files past the limits on slow clients."""
+"""Style sheets, the script and icons. Sent from memory: aiohttp's file responses bypass the limits on slow clients."""
 
 from __future__ import annotations
 

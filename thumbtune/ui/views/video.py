@@ -21,19 +21,19 @@ _RANKS = 10
 
 async def show(request: web.Request) -> web.Response:
     """GET /video/ID."""
-    site, wanted = request.app[SITE], video_id(request.match_info["id"])
-    if wanted is None or wanted != request.match_info["id"]:
+    site, id_ = request.app[SITE], video_id(request.match_info["id"])
+    if id_ is None or id_ != request.match_info["id"]:
         raise web.HTTPNotFound
 
     def read(session: Session) -> tuple[VideoPage, list[dict[str, Any]]]:
-        return video_page(session, wanted), ranks_of_video(session, wanted, _RANKS)
+        return video_page(session, id_), ranks_of_video(session, id_, _RANKS)
 
     found, ranks = await site.store.read(read)
     modelled = Modelled()
     cards: dict[str, VideoCard] = {}
     trust: Trust | None = None
     if found.video.picture_sha256 is not None:
-        modelled = await site.ask({"ask": "nearest", "picture": {"video": wanted}, "k": _NEAREST})
+        modelled = await site.ask({"ask": "nearest", "picture": {"video": id_}, "k": _NEAREST})
     if modelled.answer is not None:
         answer = modelled.answer
         ids = [row["video_id"] for row in (*answer["thumbnails"], *answer["titles"])]
