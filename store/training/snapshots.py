@@ -261,7 +261,7 @@ def pairs_of_snapshot(session: Session, snapshot_id: int) -> Iterator[tuple[str,
     yield from ((video_id, version_id, split) for video_id, version_id, split in session.execute(query))
 
 
-def _examples(snapshot_id: int) -> Select[Any]:
+def _examples(snapshot_id: int) -> Select:  # type: ignore[type-arg]
     """Select the columns of `ExampleRow`."""
     return (
         select(

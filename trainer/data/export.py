@@ -39,7 +39,6 @@ from trainer.data import snapshot
 from trainer.data.channel_names import channel_id
 from trainer.data.export_folder import MARK, SIZES, SPLIT_NAMES, check_export_folder
 from trainer.data.export_shards import shard_sizes, suffix_of, write_tar
-from trainer.data.pictures import batches
 from trainer.data.splits import SPLITS
 from trainer.errors import NotEnoughPairs, RunUnusable
 from trainer.progress import Progress, Silent
@@ -275,9 +274,10 @@ class _InMemory:
         return len(self.rows)
 
     def batches(self) -> Iterator[Sequence[tuple[ExampleRow, str | None]]]:
-        for batch in batches(self.rows, _BATCH):
+        for start in range(0, len(self.rows), _BATCH):
             yield [
-                (row, None if row.negative_position is None else self.titles[row.negative_position]) for row in batch
+                (row, None if row.negative_position is None else self.titles[row.negative_position])
+                for row in self.rows[start : start + _BATCH]
             ]
 
 

@@ -19,6 +19,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +151,7 @@ def _near(names: Sequence[str], quarters: NDArray[np.float64]) -> Iterator[tuple
         return
     tree = cKDTree(quarters)
     for start in range(0, len(names), _QUERIES):
-        around = tree.query_ball_point(quarters[start : start + _QUERIES], _QUARTER, p=np.inf)
+        around: Any = tree.query_ball_point(quarters[start : start + _QUERIES], _QUARTER, p=np.inf)
         for row, others in enumerate(around, start):
             yield from ((names[row], names[other]) for other in sorted(others) if other < row)
 
