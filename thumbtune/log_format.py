@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from thumbtune.console import printable
 
@@ -55,13 +55,13 @@ class JsonLines(logging.Formatter):
         return json.dumps(document, default=str)
 
 
-def configure_logging(verbosity: int, style: LogFormat = "text", stream: TextIO | None = None) -> None:
+def configure_logging(verbosity: int, style: LogFormat = "text") -> None:
     """Write thumbtune's logs to stderr: warnings at verbosity 0, more from 1, all from 2.
 
     With `json`, warnings of other libraries and of Python itself have the same format, so that every line is JSON.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(max(verbosity, 0), logging.DEBUG)
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else TextLines())
     for name in OURS:
         logger = logging.getLogger(name)

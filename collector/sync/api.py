@@ -77,7 +77,7 @@ async def sync_channels(
 
 
 async def add_channels(
-    database: Database, names: Sequence[ChannelName], settings: Settings, *, http: Http | None = None
+    database: Database, names: Sequence[ChannelName], settings: Settings
 ) -> list[str | CollectorError]:
     """Add channels to the store without syncing them. The description of each new channel costs one unit.
 
@@ -85,7 +85,6 @@ async def add_channels(
         database: an open store.
         names: see `parse_channel_name`.
         settings: the API key and URLs.
-        http: a session that has not been entered; default: a new `Http`.
 
     Returns:
         For each name, the channel's id or the error for which it was not added.
@@ -94,7 +93,7 @@ async def add_channels(
         StoreError: the database failed.
     """
     found: list[str | CollectorError] = []
-    async with _clients(database, settings, SyncOptions(), http or Http(), progress=Silent(), now=utc_now) as shared:
+    async with _clients(database, settings, SyncOptions(), Http(), progress=Silent(), now=utc_now) as shared:
         for name in names:
             clients = shared
             try:

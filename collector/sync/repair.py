@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from collector.http import Http
 from collector.store_thread import StoreThread
@@ -36,7 +35,6 @@ async def repair_pictures(
     *,
     stop: asyncio.Event | None = None,
     http: Http | None = None,
-    now: Callable[[], datetime] = utc_now,
 ) -> list[Repair]:
     """Fetch damaged thumbnails again, with unconditional requests, and store each result, also if it differs.
 
@@ -46,7 +44,6 @@ async def repair_pictures(
         extra_hosts: thumbnail hosts that are allowed in addition to YouTube's.
         stop: set it to end early; thumbnails in progress are finished.
         http: a session that has not been entered; default: a new `Http`.
-        now: returns the current time in UTC.
 
     Returns:
         A result for each thumbnail that was processed, in the given order.
@@ -57,7 +54,7 @@ async def repair_pictures(
     free = asyncio.Semaphore(AT_ONCE)
     with StoreThread(database) as store:
         async with http or Http() as session:
-            repairer = _Repairer(store, Thumbnails(session, extra_hosts), session, now)
+            repairer = _Repairer(store, Thumbnails(session, extra_hosts), session)
 
             async def one(picture: DamagedPicture) -> Repair | None:
                 async with free:
@@ -75,7 +72,6 @@ class _Repairer:
     store: StoreThread
     thumbnails: Thumbnails
     http: Http
-    now: Callable[[], datetime]
 
     async def repair(self, picture: DamagedPicture) -> Repair:
         """Fetch the thumbnails of the videos that show it, until one of them is the damaged thumbnail."""
@@ -86,7 +82,7 @@ class _Repairer:
                 if isinstance(outcome, FailedPicture):
                     reason = reason if reason == CHANGED else outcome.reason
                     continue
-                now = self.now()
+                now = utc_now()
                 kept = await self.store.keep([outcome])
                 await self.store.write(record_pictures, kept, now=now, started_at=now)
             if isinstance(outcome, FetchedPicture) and outcome.sha256 == picture.sha256:

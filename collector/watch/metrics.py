@@ -1,11 +1,14 @@
-"""The service's metrics for Prometheus (https://prometheus.io/docs/practices/naming/).
+"""The service's metrics for Prometheus (https://prometheus.io/docs/practices/naming/), and the event loop's lag.
 
 The label `channel` is the channel's id, or the given name until the id is known. No label contains a title or the key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from collector.sync import SyncReport
 
-__all__ = ["Metrics", "ModelInUse"]
+__all__ = ["LoopLag", "Metrics", "ModelInUse"]
 
 SYNC_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -135,3 +138,43 @@ class Metrics:
     def text(self) -> bytes:
         """The metrics in the Prometheus text format."""
         return generate_latest(self.registry)
+
+
+TICK_S = 0.5
+KEPT_TICKS = 20
+
+
+class LoopLag:
+    """Measures every half second how much longer than requested a sleep takes.
+
+    Args:
+        observe: called with each lag in seconds.
+    """
+
+    def __init__(self, observe: Callable[[float], object]) -> None:
+        self._observe = observe
+        self._lags: deque[float] = deque(maxlen=KEPT_TICKS)
+        self._ticked_at: float | None = None
+
+    @asynccontextmanager
+    async def measured(self) -> AsyncIterator[None]:
+        """Measure while the context is active."""
+        task = asyncio.create_task(self._tick())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    def worst_s(self) -> float:
+        """The longest lag of the last ten seconds, including the current tick if it is overdue."""
+        overdue = 0.0 if self._ticked_at is None else asyncio.get_running_loop().time() - self._ticked_at - TICK_S
+        return max([overdue, 0.0, *self._lags])
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._ticked_at = loop.time()
+            await asyncio.sleep(TICK_S)
+            lag = max(0.0, loop.time() - self._ticked_at - TICK_S)
+            self._lags.append(lag)
+            self._observe(lag)

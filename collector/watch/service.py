@@ -23,8 +23,7 @@ from collector.store_thread import StoreThread
 from collector.sync import SyncOptions, SyncReport, known_channel, sync_channels
 from collector.watch.child import Child
 from collector.watch.endpoints import Endpoints, serve
-from collector.watch.loop_lag import LoopLag
-from collector.watch.metrics import Metrics, ModelInUse
+from collector.watch.metrics import LoopLag, Metrics, ModelInUse
 from collector.watch.schedule import (
     EPOCH,
     JITTER,

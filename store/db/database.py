@@ -25,8 +25,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from store.db.migrate import bring_up_to_date, require_current
-from store.db.new_file import make_file
-from store.db.read_only import mark_of, read_only_uri, why_not_writable
+from store.db.sqlite_file import make_file, mark_of, read_only_uri, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.tables import PicturePlace
 from store.urls import shown_url
@@ -92,7 +91,7 @@ class Database:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Fail if the file changes during the block while it is read without locks (see `store.db.read_only`).
+        """Fail if the file changes during the block while it is read without locks (see `store.db.sqlite_file`).
 
         Raises:
             DatabaseUnavailable: the file changed, so the data that was read may be inconsistent.

@@ -16,8 +16,8 @@ from store.db.damage import damaged_pictures
 from store.db.database import BUSY_TIMEOUT_S, Database, advice_on_log, mapped_errors
 from store.db.migrate import current_revision
 from store.db.picture_files import orphans, places
-from store.db.read_only import read_only_uri
 from store.db.schema_check import broken_references, schema_problems
+from store.db.sqlite_file import read_only_uri
 from store.errors import DatabaseUnavailable, StoreError
 from store.files import move_synced, narrow
 from store.tables import Feature, KnownModel, ThumbnailWords

@@ -1,7 +1,14 @@
 """Data that training reads and writes: pairs, snapshots, runs, sweeps, champions, cached vectors."""
 
 from store.training.browsing import library_mark, mistakes, ranks_of_video
-from store.training.cache import cached_digests, read_features, write_features
+from store.training.cache import (
+    ModelFacts,
+    cached_digests,
+    read_features,
+    read_known_model,
+    write_features,
+    write_known_model,
+)
 from store.training.champions import (
     Champion,
     Scope,
@@ -15,15 +22,13 @@ from store.training.champions import (
     scope_from_text,
     scope_of,
 )
-from store.training.facts import VideoFacts, any_texts, texts_of, video_facts
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
-from store.training.known_models import ModelFacts, read_known_model, write_known_model
-from store.training.liveness import say_alive
-from store.training.machine import has_ended, lives_here, this_machine
+from store.training.liveness import has_ended, lives_here, say_alive, this_machine
 from store.training.novelty import NewPairs, new_pairs_since
 from store.training.pairs import (
     Pair,
     SplitVideo,
+    VideoFacts,
     assign_splits,
     channel_titles,
     current_pairs,
@@ -31,6 +36,7 @@ from store.training.pairs import (
     read_pictures,
     set_groups,
     split_videos,
+    video_facts,
 )
 from store.training.runs import (
     add_evaluations,
@@ -58,6 +64,7 @@ from store.training.snapshots import (
     ExampleRow,
     SnapshotInfo,
     SnapshotSpan,
+    any_texts,
     every_negative,
     example_batches,
     load_examples,
@@ -81,7 +88,7 @@ from store.training.sweeps import (
     trial_scores,
     winner_run,
 )
-from store.training.words import Worded, WordsFound, read_words_of, thumbnails_with_words, write_words
+from store.training.words import Worded, WordsFound, read_words_of, texts_of, thumbnails_with_words, write_words
 
 __all__ = [
     "ExampleRow",

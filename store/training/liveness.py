@@ -1,4 +1,4 @@
-"""Find runs and sweeps with status `running` whose process has ended.
+"""Identify this machine, and find runs and sweeps with status `running` whose process has ended.
 
 Processes of this machine since its last boot are checked directly. All other processes are judged by their signs of
 life, because no name identifies a machine reliably: host names are shared, and images and clones share machine ids.
@@ -7,18 +7,31 @@ They count as ended once they were silent for `LEASE`.
 
 from __future__ import annotations
 
+import socket
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import cast
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from store.processes import is_alive
 from store.tables import Sweep, TrainingRun
 from store.types import utc_now
 from store.youtube import LEASE
 
-__all__ = ["HasEnded", "clock", "heard_at", "mark_interrupted_rows", "say_alive"]
+__all__ = [
+    "HasEnded",
+    "clock",
+    "has_ended",
+    "heard_at",
+    "lives_here",
+    "mark_interrupted_rows",
+    "say_alive",
+    "this_machine",
+]
 
 HasEnded = Callable[[str, int, datetime, int | None], bool | None]
 """Called with a host, a process id, a time at which the process was running, and the column `process_start`. Returns
@@ -66,3 +79,43 @@ def clock(session: Session) -> datetime:
     if session.get_bind().dialect.name == "sqlite":
         return utc_now()
     return session.scalars(select(func.now())).one()
+
+
+PROC = Path("/proc")
+_MADE_UP = 1 << 40
+"""The bit that marks a random result of `uuid.getnode`, which differs each time, because it found no MAC address."""
+
+
+def this_machine() -> str:
+    """Return a name for the scope in which process ids are unique. Machines and containers can share a host name.
+
+    On Linux it includes the boot id and the PID namespace (pid_namespaces(7)); elsewhere the MAC address, if known.
+    """
+    name = socket.gethostname()
+    try:
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        namespace = (PROC / "self/ns/pid").stat().st_ino
+    except OSError:
+        return name if _MADE_UP & (node := uuid.getnode()) else f"{name} ({node:012x})"
+    return f"{name} ({boot[:8]}-{namespace:x})"
+
+
+def lives_here(host: str, pid: int, heard_at: datetime, start: int | None = None) -> bool:
+    """Whether the process that was running on `host` at `heard_at` is still running on this machine."""
+    return _is_here(host) and is_alive(pid, heard_at, start)
+
+
+def has_ended(host: str, pid: int, heard_at: datetime, start: int | None = None) -> bool | None:
+    """Whether the process that was running on `host` at `heard_at` has ended; None if unknown.
+
+    It is unknown for other machines (even with this host name), for processes from before this machine's last boot, and
+    for a process that seems to be running, but whose start was not recorded.
+    """
+    if not _is_here(host):
+        return None
+    return (None if start is None else False) if is_alive(pid, heard_at, start) else True
+
+
+def _is_here(host: str) -> bool:
+    # Rows of earlier versions contain only the host name.
+    return host in (this_machine(), socket.gethostname())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
+from typing import Any
 
 from sqlalchemy import Select, and_, column, func, or_, select, table, update
 from sqlalchemy.orm import Session
@@ -19,6 +20,7 @@ from store.youtube import lock_videos, newest_complete
 __all__ = [
     "Pair",
     "SplitVideo",
+    "VideoFacts",
     "assign_splits",
     "channel_titles",
     "current_pairs",
@@ -26,6 +28,7 @@ __all__ = [
     "read_pictures",
     "set_groups",
     "split_videos",
+    "video_facts",
 ]
 
 # The public view defines what a pair is, so that SQL users and the trainer get the same pairs.
@@ -175,3 +178,31 @@ def channel_titles(session: Session) -> dict[str, tuple[str | None, str]]:
     """Return {channel id: (handle, title)} of all channels that are not removed."""
     rows = session.execute(select(Channel.id, Channel.handle, Channel.title).where(Channel.removed_at.is_(None)))
     return {channel: (handle, title) for channel, handle, title in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """A video's channel (its handle, or else its id), publication time in UTC, and tags."""
+
+    channel: str
+    published_at: datetime | None
+    tags: tuple[str, ...]
+
+
+def video_facts(session: Session, video_ids: Collection[str]) -> dict[str, VideoFacts]:
+    """Return {video id: facts} of at most a few hundred videos."""
+    query = (
+        select(Video.id, Channel.id, Channel.handle, Video.published_at, Video.api_item)
+        .join(Channel, Channel.id == Video.channel_id)
+        .where(Video.id.in_(video_ids))
+    )
+    return {
+        video_id: VideoFacts(handle or channel_id, published_at, _tags(item))
+        for video_id, channel_id, handle, published_at, item in session.execute(query)
+    }
+
+
+def _tags(item: dict[str, Any] | None) -> tuple[str, ...]:
+    snippet = (item or {}).get("snippet")
+    tags = snippet.get("tags") if isinstance(snippet, dict) else None
+    return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()

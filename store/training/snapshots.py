@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session, aliased
 
 from store.db import Database
 from store.errors import ContentRemoved, NotFound
-from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
+from store.tables import Snapshot, SnapshotExample, ThumbnailWords, Video, VideoVersion
 from store.types import can_be_id, utc_now
 
 __all__ = [
     "ExampleRow",
     "SnapshotInfo",
     "SnapshotSpan",
+    "any_texts",
     "every_negative",
     "example_batches",
     "load_examples",
@@ -252,6 +253,17 @@ def every_negative(session: Session, snapshot_id: int) -> bool:
         SnapshotExample.snapshot_id == snapshot_id, SnapshotExample.negative_position.is_(None)
     )
     return session.execute(without.limit(1)).first() is None
+
+
+def any_texts(session: Session, snapshot_id: int) -> bool:
+    """Whether words were read on any thumbnail of a snapshot."""
+    query = (
+        select(SnapshotExample.position)
+        .join(VideoVersion, VideoVersion.id == SnapshotExample.version_id)
+        .join(ThumbnailWords, ThumbnailWords.picture_sha256 == VideoVersion.picture_sha256)
+        .where(SnapshotExample.snapshot_id == snapshot_id)
+    )
+    return session.execute(query.limit(1)).first() is not None
 
 
 def pairs_of_snapshot(session: Session, snapshot_id: int) -> Iterator[tuple[str, int, str]]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from store.db import batches, insert
 from store.tables import ThumbnailWords
 
-__all__ = ["Worded", "WordsFound", "read_words_of", "thumbnails_with_words", "write_words"]
+__all__ = ["Worded", "WordsFound", "read_words_of", "texts_of", "thumbnails_with_words", "write_words"]
 
 _PAIRS = table("pairs", *map(column, ("video_id", "channel_id", "title", "published_at", "thumbnail_text")))
 
@@ -27,6 +27,16 @@ def read_words_of(session: Session, reader: str, digests: Sequence[str]) -> dict
         )
         found.update((digest, text) for digest, text in session.execute(query))
     return found
+
+
+def texts_of(session: Session, digests: Collection[str] | None = None) -> dict[str, str]:
+    """Return {SHA-256 (hex) of a thumbnail: the words last read on it}, for the given thumbnails or all."""
+    query = select(ThumbnailWords.picture_sha256, ThumbnailWords.text).order_by(
+        ThumbnailWords.read_at, ThumbnailWords.reader
+    )
+    if digests is not None:
+        query = query.where(ThumbnailWords.picture_sha256.in_(digests))
+    return {row.picture_sha256: row.text for row in session.execute(query)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ async def test_channels_are_added_with_their_owners_keys(sqlite_database: Databa
     async with StandIn(first, other) as server:
         settings = owned(server, {first.channel_id: "key-a"}, default="default")
         names = [parse_channel_name(name) for name in (first.channel_id, other.channel_id, "@other", "@nobody")]
-        found = await add_channels(sqlite_database, names, settings, http=hasty_http())
+        found = await add_channels(sqlite_database, names, settings)
         assert found[:3] == [first.channel_id, other.channel_id, other.channel_id]
         assert isinstance(found[3], MissingKey)
         assert (server.quota.used("key-a"), server.quota.used("default")) == (1, 1)

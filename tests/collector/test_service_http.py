@@ -18,7 +18,7 @@ from yarl import URL
 from collector.errors import BadSetting, CantListen
 from collector.http import Listen, parse_listen
 from collector.watch import Service
-from collector.watch.loop_lag import KEPT_TICKS, TICK_S, LoopLag
+from collector.watch.metrics import KEPT_TICKS, TICK_S, LoopLag
 from store.db import Database
 from tests.collector.channels import channel, sync_runs
 from tests.collector.watching import Clock, answering, service, values
@@ -70,7 +70,7 @@ async def test_it_is_not_ready_while_every_channel_fails_and_ready_again_afterwa
     server.faults = Faults([down], most_in_a_row=None)
     watch, stop = listening(sqlite_database, server, "@tests")
     async with answering(watch, stop) as address:
-        assert await until(address, "/readyz", 503) == "the last sync of every channel failed; see the log\n"
+        assert "every channel failed" in await until(address, "/readyz", 503)
         assert (await get(address, "/healthz"))[0] == 200
         server.faults = Faults()
         assert await until(address, "/readyz", 200) == "ok\n"
@@ -116,7 +116,8 @@ async def test_it_is_not_ready_while_the_store_does_not_answer(
                 said = await get(address, "/readyz")
         finally:
             clock.go.set()
-    assert said == (503, "text/plain", "the store does not answer within 0.01 s\n")
+    assert said[:2] == (503, "text/plain")
+    assert "store does not answer" in said[2]
 
 
 # A connection that the service uses while the test closes the store is never closed, which Python 3.13 warns of.

@@ -70,7 +70,7 @@ def test_a_channel_read_again_gets_its_new_description_and_keeps_its_settings_an
 
 
 def test_an_unknown_channel_says_what_to_run(database: Database) -> None:
-    with database.read() as session, pytest.raises(NotFound, match="no channel UCx; run 'thumbtune sync UCx' first"):
+    with database.read() as session, pytest.raises(NotFound, match="'thumbtune sync UCx'"):
         get_channel(session, "UCx")
 
 

@@ -11,15 +11,16 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, event, inspect, make_url, select, text
 
-from store.db import current_revision, head_revision, open_database, rows_as_dicts
+from store.db import check, current_revision, head_revision, open_database, rows_as_dicts
 from store.db.migrate import alembic_config, bring_up_to_date
 from store.errors import NotAStore, StoreTooNew, StoreTooOld
 from store.tables import Base, Video
 from store.types import LONG_AGO
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0013", "0014", "0015")
+REVISIONS = tuple(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())[::-1]
 NOW = "2024-01-02 03:04:05.000000"
 
 # What each revision can hold, in the SQL of its time: never the models, which are of today.
@@ -60,12 +61,14 @@ ROWS = {
     "0005": [f"UPDATE sync_run SET seen_at = '{NOW}'"],
     "0006": [f"INSERT INTO promotion VALUES (2, 1, '{NOW}', 'valid recall@1 0.500 against the champion')"],
     "0007": [],
+    "0008": [f"INSERT INTO video_reading VALUES ('v1', '{NOW}', 10, 1, NULL)"],
     "0009": [],
-    "0010": [],
+    "0010": ["UPDATE video SET in_shorts_list = FALSE"],
     "0014": ["UPDATE promotion SET scope = 'UC1' WHERE id = 2"],
     "0015": ["UPDATE sync_run SET process_start = 123456 WHERE id = 1"],
     "0011": [f"INSERT INTO thumbnail_words VALUES ('{'a' * 64}', 'a reader 1', 'fox', '{NOW}')"],
     "0013": [f"INSERT INTO test_look VALUES (2, '{NOW}', 'base', 1, 1)"],
+    "0016": [],
 }
 
 
@@ -132,6 +135,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
         decisions = rows_as_dicts(session, "SELECT decision FROM training_run")
         checked_at = session.scalar(select(Video.picture_checked_at))
         assert current_revision(session.connection()) == head_revision()
+    assert [found for found in check(database) if found.problems and found.name != "pictures"] == []
     database.close()
 
     assert [(pair["video_id"], pair["title"], pair["duration_s"]) for pair in pairs] == [("v1", "狐", 200)]

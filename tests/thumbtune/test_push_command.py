@@ -94,9 +94,7 @@ def test_a_dataset(push: Run, hub: FakeHub) -> None:
 def test_public_is_said_and_done(push: Run, hub: FakeHub) -> None:
     done = push("dataset", "pairs", "--public")
     assert done.stdout.endswith("/creator/pairs (public)\n")
-    assert done.stderr.startswith(
-        "the dataset contains titles and thumbnails that belong to their creators; everyone can read it\n"
-    )
+    assert "everyone can read it" in done.stderr.splitlines()[0]
     assert not hub.repository("creator/pairs", "dataset").private
 
 
@@ -133,7 +131,7 @@ def test_errors_are_one_line(push: Run, hub: FakeHub, arguments: tuple[str, ...]
 def test_without_a_token(push: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     done = push("model", "clip")
-    assert done.stderr.splitlines()[-1].startswith("error: there is no access token for the hub on this machine; run")
+    assert done.stderr.splitlines()[-1].startswith("error: there is no access token")
     assert (done.returncode, hub.asked) == (1, [])
 
 

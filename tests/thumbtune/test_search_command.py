@@ -169,7 +169,7 @@ def test_a_run_whose_base_model_is_gone(thumbtune: Run, clip: str, store: str, t
     shell.execute("update training_run set base_model = 'someone/some-clip'")
     shell.commit()
     shell.close()
-    assert thumbtune("search", "red").error().endswith("or use a local folder with 'thumbtune train --model'")
+    assert "'thumbtune train --model'" in thumbtune("search", "red").error()
 
 
 def kept(store: str) -> dict[str, int]:
@@ -224,7 +224,8 @@ def test_damaged_pictures_are_noted_and_the_rest_is_found(thumbtune: Run, clip: 
     database.close()
     done = thumbtune("search", "red circle", "-k", "99", "--model", clip, "--out", "sheet.png")
     assert done.returncode == 0
-    assert "note: 1 video left out because the thumbnail can't be decoded (first: bad)" in done.stderr
+    assert "note: 1 video left out" in done.stderr
+    assert "(first: bad)" in done.stderr
     assert len(done.stdout.splitlines()) == 1 + 15 + 1
     found = thumbtune("search", "red circle", "--model", clip, "--json").document()
     assert (found["searched"], found["left_out"]) == (15, ["bad"])
@@ -237,7 +238,7 @@ def test_a_video_alone_in_the_library(thumbtune: Run, clip: str, store: str, tmp
     shell.close()
     done = thumbtune("search", "--like", "UC1-000", "--model", clip, "--out", "sheet.png")
     assert (done.returncode, done.stdout) == (0, "the store has no other thumbnail\n")
-    assert "note: nothing was found, so sheet.png was not written" in done.stderr
+    assert "sheet.png was not written" in done.stderr
     assert not (tmp_path / "sheet.png").exists()
 
 
@@ -304,7 +305,7 @@ def test_an_empty_store(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     open_database(url).close()
     done = thumbtune("search", "red", "--model", clip, db=url)
-    assert done.error() == "error: the store has no thumbnails; run 'thumbtune sync' first"
+    assert "'thumbtune sync'" in done.error()
     assert done.returncode == 1
     missing = thumbtune("search", "red", db=f"sqlite:///{tmp_path}/none.db")
     assert missing.error().startswith("error: there is no store at")

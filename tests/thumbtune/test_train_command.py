@@ -208,9 +208,7 @@ def test_going_on_from_the_champion_names_no_model(thumbtune: Run, clip: Path) -
     for named in (str(clip), "/none", TrainSettings().model):
         done = thumbtune("train", "--from", "champion", "--model", named, "--title-model", "base")
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.splitlines()[-1] == (
-            "error: --from champion continues from the model in use; leave out --model, or use --from base"
-        )
+        assert "--from champion" in done.stderr.splitlines()[-1]
     on = document(thumbtune("train", "--from", "champion", "--train", "projection", "--title-model", "base", "--json"))
     assert (on["run_id"], on["champion_run_id"]) == (2, 1)
 
@@ -381,7 +379,7 @@ def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Pat
     database.close()
     done = thumbtune(*train_arguments(clip), db=other)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the store has no channels; run 'thumbtune sync CHANNEL' first")
+    assert "'thumbtune sync CHANNEL'" in done.stderr
 
 
 @pytest.mark.processes

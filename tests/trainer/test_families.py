@@ -36,10 +36,12 @@ from tests.trainer.training import artifact, settings
 from trainer.errors import DamagedModel, NotAClip
 from trainer.library import (
     Versions,
+    ideas_in,
     load_library,
-    match_titles,
+    match_prepared,
     open_picture,
     picture_vector,
+    prepare,
     search,
     searchable,
     text_vector,
@@ -322,8 +324,8 @@ def test_a_sweep_a_search_and_a_match(
     vector = text_vector(embedder, pairs[0].title)
     assert search(library, vector, 40)[0].score == pytest.approx(float((library.vectors @ vector).max()), abs=1e-6)
     shown = frozenset([picture.digest])
-    ideas = match_titles(
-        Versions(embedder), picture, ["red circle", "blue bar"], pairs, database=filled, shown=shown
-    ).ideas
+    versions = Versions(embedder)
+    prepared = prepare(versions, picture, pairs, database=filled, shown=shown)
+    ideas = match_prepared(versions, prepared, ideas_in(["red circle", "blue bar"])).ideas
     assert {idea.title for idea in ideas} == {"red circle", "blue bar"}
     assert evaluate(filled, str(found.run_id), "cpu").matches is True

@@ -145,7 +145,7 @@ def test_channels(database: Database, encoder: Encoder) -> None:
     only = search(library(database, encoder, "@UC2"), query, 99)
     assert [found.pair.channel_id for found in only] == ["UC2"] * 3
     assert len(search(library(database, encoder, "uc1", "UC2"), query, 99)) == 7
-    with pytest.raises(BadSetting, match="channel '@who' is not in the store; the store has @uc1, @uc2"):
+    with pytest.raises(BadSetting, match="'@who'.*@uc1, @uc2"):
         searchable(database, ["@who"])
 
 

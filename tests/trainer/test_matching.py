@@ -20,8 +20,10 @@ from trainer.library import (
     QueryPicture,
     Versions,
     all_pairs,
-    match_titles,
+    ideas_in,
+    match_prepared,
     open_picture,
+    prepare,
     resolve_channels,
     titles_in,
 )
@@ -53,7 +55,8 @@ def match(
     pairs, wanted = all_pairs(store), resolve_channels(store, channels)
     versions = Versions(model_embedder(store, open_model(store, encoder.name, "cpu")))
     shown = showing(store, picture.image, (pair.picture_sha256 for pair in pairs))
-    return match_titles(versions, picture, titles, pairs, database=store, shown=shown, channels=wanted)
+    prepared = prepare(versions, picture, pairs, database=store, shown=shown, channels=wanted)
+    return match_prepared(versions, prepared, ideas_in(titles))
 
 
 def score(encoder: Encoder, picture: QueryPicture, title: str) -> float:

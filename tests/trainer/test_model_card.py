@@ -24,8 +24,7 @@ from trainer.data import framed, snapshot
 from trainer.models import Encoder
 from trainer.quiet import quiet_libraries
 from trainer.runs import model_card
-from trainer.runs.cards import hub_name, public_name
-from trainer.runs.licences import licence_of
+from trainer.runs.cards import hub_name, licence_of, public_name
 from trainer.settings import Bars, Fit, TrainSettings
 
 FINGERPRINT = "c0ffee" + "0" * 58

@@ -221,13 +221,8 @@ def test_what_was_trained_on_before_a_run_went_on_counts_too(filled: Database, s
     assert done.result is not None
     assert done.result.decision is not None
     assert (done.result.promoted, done.champion_id) == (False, 2)
-    assert done.result.decision.reason.startswith(
-        "the champion (run 2) was trained on the title or thumbnail of each of"
-    )
-    assert any(
-        "its metrics and those of this run, which continues from it, are too high" in text
-        for text in done.result.warnings
-    )
+    assert done.result.decision.reason.startswith("the champion (run 2) was trained on ")
+    assert any("which continues from it, are too high" in text for text in done.result.warnings)
 
 
 def test_an_equal_model_leaves_the_champion(filled: Database, settings_for: Make) -> None:
@@ -258,7 +253,7 @@ def test_only_the_channels_that_are_trained_on_count(filled: Database, settings_
     assert new_pairs(filled, ["UC2"]) == NewPairs(0, 0)
     assert new_pairs(filled) == NewPairs(40, 0)
     assert retrain(filled, settings_for(channels=("uc2",)), min_new=1).result is None
-    with pytest.raises(BadSetting, match="channel '@who' is not in the store; the store has @uc1, @uc2"):
+    with pytest.raises(BadSetting, match="'@who'.*@uc1, @uc2"):
         new_pairs(filled, ["@who"])
 
 
@@ -359,8 +354,8 @@ def test_a_champion_that_is_lost_is_not_replaced(
     assert done.result is not None
     assert (done.result.promoted, done.champion_id) == (False, 1)
     assert done.result.decision is not None
-    assert "the champion (run 1) can't be loaded, so the two were not compared: " in done.result.decision.reason
-    assert any("the champion, run 1, can't be scored" in text for text in done.result.warnings)
+    assert "the champion (run 1) can't be loaded" in done.result.decision.reason
+    assert any("run 1, can't be scored" in text for text in done.result.warnings)
 
 
 def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
@@ -374,7 +369,7 @@ def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
     done = retrain(filled, settings_for(), min_new=0)
     assert done.result is not None
     assert done.result.decision is not None
-    assert "the champion (run 1) could not be scored this time" in done.result.decision.reason
+    assert "could not be scored" in done.result.decision.reason
     assert done.champion_id == 1
 
 

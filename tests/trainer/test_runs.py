@@ -234,7 +234,7 @@ def test_three_pairs_train_and_say_what_is_missing(sqlite_database: Database, se
     result = train(sqlite_database, settings_for())
     assert result.examples == {"train": 2, "valid": 0, "test": 1}
     assert "valid" not in result.tuned.table()
-    assert "the valid split is empty, so it has no metrics" in result.warnings
+    assert any("valid split is empty" in text for text in result.warnings)
 
 
 def failed(database: Database) -> TrainingRun:
@@ -381,8 +381,9 @@ def test_a_run_whose_output_cant_be_written_is_done_and_in_use(
     with pytest.raises(CantSave) as caught:
         train(database, settings_for(), output=output, progress=CallsAt("Training", take_away))
     told = str(caught.value)
-    assert told.startswith(f"run 1 is done, but its model can't be written to {output} ([Errno ")
-    assert told.endswith(f"); run 'thumbtune export model '{output}' --run 1'")
+    assert told.startswith("run 1 is done")
+    assert "[Errno " in told
+    assert f"thumbtune export model '{output}' --run 1" in told
     assert caught.value.exit_code == 1
     with database.read() as session:
         run, in_use = get_run(session, 1), champion(session)
@@ -395,7 +396,7 @@ def test_a_run_whose_output_cant_be_written_is_done_and_in_use(
 
 
 def test_an_allocation_that_the_cpu_refuses_is_out_of_memory(filled: Database, settings_for: Make) -> None:
-    with pytest.raises(TrainerError, match="run 1 ran out of memory; use a smaller --batch-size"):
+    with pytest.raises(TrainerError, match="out of memory.*--batch-size"):
         train(filled, settings_for(), progress=CallsAt("Training", lambda: torch.empty(2**60, dtype=torch.uint8)))
     assert failed(filled).error == "out of memory"
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-import trainer.runs.heartbeat
+import trainer.runs.record
 from store.db import Database
 from store.tables import TrainingRun
 from store.training import get_run, start_run
@@ -15,7 +15,7 @@ from trainer.runs import signs_of_life
 
 
 def test_signs_of_life_come_and_end_with_the_block(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer.runs.heartbeat, "SIGN_OF_LIFE_S", 0.001)
+    monkeypatch.setattr(trainer.runs.record, "SIGN_OF_LIFE_S", 0.001)
     columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
     with sqlite_database.write() as session:
         run_id = start_run(session, **columns, host="here", pid=1)

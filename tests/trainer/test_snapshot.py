@@ -132,7 +132,7 @@ def test_groups_that_come_to_share_a_title_move_nobody_and_leak_nothing(database
     assert after.excluded == {"group_in_more_held_out_split": 1}
     assert {row.video_id for row in after.examples} == before.keys() - {one_of["train"]}
     assert splits(database) == before
-    assert "1 pairs left out: group in more held out split" in snapshot.require_trainable(after)
+    assert any("1 pair left out" in text for text in snapshot.require_trainable(after))
 
 
 def test_a_group_spans_channels_even_where_one_is_selected(database: Database) -> None:
@@ -164,7 +164,7 @@ def test_a_channel_is_named_by_id_or_handle(database: Database) -> None:
     fill(database, 10, "UC2")
     for name in ("UC2", "@uc2", "uc2", "@UC2"):
         assert {row.channel_id for row in snapshot.select_pairs(database, [name]).examples} == {"UC2"}
-    with pytest.raises(BadSetting, match="channel '@nobody' is not in the store; the store has @uc1, @uc2"):
+    with pytest.raises(BadSetting, match="'@nobody'.*@uc1, @uc2"):
         snapshot.select_pairs(database, ["@nobody"])
 
 
@@ -211,7 +211,7 @@ def test_what_will_be_missing_is_told(database: Database) -> None:
     fill(database, 3)
     fill(database, 1, "UC2")
     told = snapshot.require_trainable(snapshot.select_pairs(database))
-    assert "the valid split is empty, so it has no metrics" in told
+    assert any("valid split is empty" in text for text in told)
     assert any("channel UC2 has only one pair" in text for text in told)
 
 

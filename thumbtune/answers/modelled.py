@@ -148,7 +148,7 @@ class Answerer:
         return self._search(query, k, channels, only)
 
     def match(self, pictures: Sequence[QueryPicture], titles: Sequence[str], channels: Sequence[str] = ()) -> Matches:
-        """Rank titles for each of several thumbnails, with the probability of each: see `match_titles`.
+        """Rank titles for each of several thumbnails, with the probability of each.
 
         Args:
             pictures: the thumbnails, at least one.

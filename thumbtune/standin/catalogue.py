@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -73,14 +73,13 @@ class Catalogue:
     change.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         channel_id: str,
         handle: str,
         title: str,
         description: str = "",
         videos: Mapping[str, StandInVideo] | None = None,
-        deleted: Iterable[str] = (),
     ) -> None:
         self.channel_id = channel_id
         self.handle = handle
@@ -88,7 +87,7 @@ class Catalogue:
         self.description = description
         self._lock = threading.RLock()
         self._videos: dict[str, StandInVideo] = dict(videos or {})
-        self._deleted: set[str] = set(deleted)
+        self._deleted: set[str] = set()
         self._listed: tuple[StandInVideo, ...] | None = None
 
     def __repr__(self) -> str:

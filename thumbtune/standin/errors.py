@@ -98,40 +98,24 @@ class ApiError(Exception):
         return cls(400, f"'{part}'", "unknownPart", "youtube.part", location="part")
 
     @classmethod
+    def _about_filters(cls, message: str, reason: str) -> ApiError:
+        return cls(400, message, reason, "youtube.parameter", location="parameters.", location_type="other")
+
+    @classmethod
     def missing_filter(cls, filters: str) -> ApiError:
         """The call has no parameter that selects what to list."""
-        return cls(
-            400,
-            f"No filter selected. Expected one of: {filters}",
-            "missingRequiredParameter",
-            "youtube.parameter",
-            location="parameters.",
-            location_type="other",
-        )
+        return cls._about_filters(f"No filter selected. Expected one of: {filters}", "missingRequiredParameter")
 
     @classmethod
     def invalid_filter(cls) -> ApiError:
         """A filter is invalid, for example because it has more than 50 ids."""
-        return cls(
-            400,
-            "The request specifies an invalid filter parameter.",
-            "invalidFilters",
-            "youtube.parameter",
-            location="parameters.",
-            location_type="other",
-        )
+        return cls._about_filters("The request specifies an invalid filter parameter.", "invalidFilters")
 
     @classmethod
     def incompatible(cls, names: str) -> ApiError:
         """The call has more than one filter."""
-        return cls(
-            400,
-            f"Incompatible parameters specified in the request: {names}",
-            "incompatibleParameters",
-            "youtube.parameter",
-            location="parameters.",
-            location_type="other",
-        )
+        message = f"Incompatible parameters specified in the request: {names}"
+        return cls._about_filters(message, "incompatibleParameters")
 
     @classmethod
     def invalid_page_token(cls) -> ApiError:

@@ -27,6 +27,7 @@ _HIGH = PICTURE_FILES["high"][0]
 _BARRED = 4 / 3
 _WIDE = 16 / 9
 _QUALITY = 88
+_MOST_KEPT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,11 @@ class PictureFile:
 class Pictures:
     """Makes and caches the files.
 
-    The `kept` most recently used files stay in memory. An ETag is a digest of the content, so it survives a restart.
-    Known ETags are never evicted (some hundred bytes per file), so that conditional requests draw nothing.
+    The most recently used files stay in memory. An ETag is a digest of the content, so it survives a restart. Known
+    ETags are never evicted (some hundred bytes per file), so that conditional requests draw nothing.
     """
 
-    def __init__(self, kept: int = 128) -> None:
-        self._kept = kept
+    def __init__(self) -> None:
         self._files: OrderedDict[tuple[str, str], tuple[Callable[[], bytes], PictureFile]] = OrderedDict()
         self._etags: dict[tuple[str, str], tuple[Callable[[], bytes], str]] = {}
 
@@ -71,7 +71,7 @@ class Pictures:
             made_file = await asyncio.to_thread(_make, video.picture, file)
         self._etags[key] = video.picture, made_file.etag
         self._files[key] = video.picture, made_file
-        while len(self._files) > self._kept:
+        while len(self._files) > _MOST_KEPT:
             self._files.popitem(last=False)
         return made_file
 

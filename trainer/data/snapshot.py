@@ -205,7 +205,7 @@ def _gaps(selection: Selection) -> list[str]:
             if n == 1
         ]
     for reason, n in selection.excluded.items():
-        warnings.append(f"{n} pairs left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
+        warnings.append(f"{n} pair{'s' * (n != 1)} left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
     return warnings
 
 

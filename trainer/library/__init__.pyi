@@ -14,7 +14,6 @@ from .match import Prepared as Prepared
 from .match import Versions as Versions
 from .match import ideas_in as ideas_in
 from .match import match_prepared as match_prepared
-from .match import match_titles as match_titles
 from .match import prepare as prepare
 from .match import titles_in as titles_in
 from .query_picture import QueryPicture as QueryPicture

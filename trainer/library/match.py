@@ -29,7 +29,6 @@ __all__ = [
     "Versions",
     "ideas_in",
     "match_prepared",
-    "match_titles",
     "prepare",
     "titles_in",
 ]
@@ -201,7 +200,20 @@ def prepare(
     channels: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Prepared:
-    """Score the store's titles for a thumbnail. The arguments and errors are those of `match_titles`."""
+    """Score the store's titles for a thumbnail, so that ideas can be ranked among them by `match_prepared`.
+
+    Args:
+        versions: the model, and its versions without each fold.
+        picture: the thumbnail, stored or from a file.
+        pairs: all pairs of the store.
+        database: the store, in which the words on the thumbnail are looked up or cached.
+        shown: digests of the pairs' thumbnails that show the same picture, see `trainer.data.showing`.
+        channels: ids of the channels to compare with; empty for all.
+        progress: receives each distinct title.
+
+    Raises:
+        RunUnusable: the model's vectors can't be compared.
+    """
     shown |= {picture.digest}
     others = [
         pair.title
@@ -220,40 +232,6 @@ def prepare(
     rivals = np.array([stored[title] for title in others], dtype=np.intp)
     words = _words(database, picture, keep)
     return Prepared(picture.name, queries, stored, scores, rivals, scores[:, rivals], current, words)
-
-
-def match_titles(
-    versions: Versions,
-    picture: QueryPicture,
-    titles: Sequence[str],
-    pairs: Sequence[Pair],
-    *,
-    database: Database,
-    shown: frozenset[str],
-    channels: Collection[str] = (),
-    calibrated: Calibrated | None = None,
-    progress: Progress | None = None,
-) -> Matched:
-    """Rank titles by how well they fit a thumbnail, and each title among the titles of the store's pairs.
-
-    Args:
-        versions: the model, and its versions for the folds of `calibrated`.
-        picture: the thumbnail, stored or from a file.
-        titles: the ideas; duplicates are ranked once.
-        pairs: all pairs of the store.
-        database: the store, in which the words on the thumbnail are looked up or cached.
-        shown: digests of the pairs' thumbnails that show the same picture, see `trainer.data.showing`.
-        channels: ids of the channels to compare with; empty for all.
-        calibrated: converts scores to probabilities; None for no probabilities.
-        progress: receives each distinct title.
-
-    Raises:
-        BadSetting: there are no titles, or a title is not Unicode text.
-        RunUnusable: the model's vectors can't be compared.
-    """
-    times = ideas_in(titles)
-    prepared = prepare(versions, picture, pairs, database=database, shown=shown, channels=channels, progress=progress)
-    return match_prepared(versions, prepared, times, calibrated, progress)
 
 
 def ideas_in(titles: Sequence[str]) -> Counter[str]:
@@ -277,7 +255,7 @@ def match_prepared(
     calibrated: Calibrated | None = None,
     progress: Progress | None = None,
 ) -> Matched:
-    """Rank ideas for a thumbnail whose comparison is prepared, see `match_titles`.
+    """Rank title ideas by how well they fit a thumbnail, and each idea among the titles of the store's pairs.
 
     Args:
         versions: the model, and its versions without each fold.
@@ -285,6 +263,9 @@ def match_prepared(
         times: see `ideas_in`.
         calibrated: converts scores to probabilities; None for no probabilities.
         progress: receives each distinct title.
+
+    Raises:
+        RunUnusable: the model's vectors can't be compared.
     """
     # A stored title that is also an idea is embedded as a stored title.
     new = {title: column for column, title in enumerate(title for title in times if title not in prepared.stored)}

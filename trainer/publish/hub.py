@@ -109,18 +109,8 @@ def push_dataset(
 ) -> Pushed:
     """Push a snapshot, with titles and thumbnails, to the hub: one Parquet file per split, and a dataset card.
 
-    Args:
-        database: the store.
-        repo: `owner/name`, or `name` for a repository of the token's owner.
-        run_id: push the snapshot that this run trained on; None: all current pairs.
-        private: whether a new repository is private; if true, an existing public repository is refused.
-        hub: the connection to the hub.
-        progress: receives the steps.
-
-    Raises:
-        NoToken, TokenRefused, BadRepository, PublicRepository, HubUnreachable, PushFailed: the push can't be done.
-        NotFound, NotEnoughPairs: the run does not exist, or there is nothing to push.
-        CantSave: the temporary folder has no space for the dataset.
+    With `run_id`, the snapshot that this run trained on is pushed, otherwise all current pairs. The other arguments are
+    those of `push_model`, and so are the errors, with NotEnoughPairs if there is nothing to push.
     """
     shown = progress or Silent()
 

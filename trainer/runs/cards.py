@@ -8,6 +8,7 @@ Source: https://huggingface.co/docs/huggingface_hub/guides/model-cards
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
 from trainer.data import SPLIT_NAMES, SPLITS
-from trainer.runs.licences import licence_of
+from trainer.models import files_folder
 from trainer.settings import CCA, CHOSEN, CLOSED_FORM, RECIPE, RIDGE, TrainSettings
 
-__all__ = ["dataset_card", "hub_name", "model_card", "public_name"]
+__all__ = ["dataset_card", "hub_name", "licence_of", "model_card", "public_name"]
 
 PLACEHOLDER = "path/to/this/folder"
 OLDEST_READER = "5.4"
@@ -252,3 +253,31 @@ def _title_model(run: TrainingRun) -> str | None:
         return None
     named = str(run.settings.get("title_model", "base"))
     return "the text tower of the base model" if named == "base" else f"`{public_name(named)}`"
+
+
+_FRONT = re.compile(r"\A---\r?\n(.*?)\n---", re.DOTALL)
+_LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9][A-Za-z0-9.+-]{0,63})[ \t\r]*$", re.MULTILINE)
+_MOST_CHARS = 100_000
+
+
+def licence_of(model: str) -> str | None:
+    """Return the licence in a model's README, as the hub's identifier, for example `apache-2.0`.
+
+    The README is not parsed as YAML, because a stranger may have written it.
+
+    Args:
+        model: hub name or folder. Nothing is downloaded.
+
+    Returns:
+        The identifier; None if the model is not on this machine, or its README does not name a licence.
+    """
+    folder = files_folder(model)
+    if folder is None:
+        return None
+    try:
+        with (folder / "README.md").open(encoding="utf-8") as file:
+            front = _FRONT.match(file.read(_MOST_CHARS))
+    except (OSError, ValueError):
+        return None
+    found = _LICENCE.search(front[1]) if front else None
+    return found[1] if found else None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
+from store.db import Database
 from store.tables import TrainingRun
-from store.training import Champion, ExampleRow, add_test_look
-from trainer.data import StoredPictures
+from store.training import Champion, ExampleRow, add_test_look, get_run, trained_pairs
+from trainer.data import StoredPictures, normalised
 from trainer.errors import TrainerError
 from trainer.fitting import Learner, WithReaderLearner
 from trainer.models import LazyModel
-from trainer.runs.contamination import contaminated
 from trainer.runs.learning import goes_on
 from trainer.runs.preparing import Prepared
 from trainer.runs.record import Run
@@ -127,3 +129,39 @@ def _count_look(run: Run, snapshot_id: int, tuned: Scores) -> int | None:
     if "test" not in tuned.table():
         return None
     return run.database.transact(lambda session: add_test_look(session, "tuned", snapshot_id, run.id))
+
+
+def contaminated(database: Database, run_id: int, rows: Sequence[ExampleRow]) -> frozenset[str]:
+    """Find the held-out videos that show a title or a thumbnail that a run's model was trained on.
+
+    Titles are normalised before the comparison, as they are for groups. The training pairs of the runs that the run
+    continued from count too.
+
+    Args:
+        database: the store.
+        run_id: the run.
+        rows: a snapshot's examples.
+
+    Returns:
+        The ids of the videos.
+    """
+    with database.read() as session:
+        known = list(_trained_on(session, run_id))
+    titles = {normalised(title) for title, _ in known}
+    pictures = {picture for _, picture in known}
+    return frozenset(
+        row.video_id
+        for row in rows
+        if row.split != "train" and (row.picture_sha256 in pictures or normalised(row.title) in titles)
+    )
+
+
+def _trained_on(session: Session, run_id: int) -> Iterable[tuple[str, str]]:
+    """The (title, thumbnail digest) pairs that a run, and the runs it continued from, were trained on."""
+    followed: int | None = run_id
+    while followed is not None:
+        run = get_run(session, followed)
+        if run.snapshot_id is not None:
+            yield from trained_pairs(session, run.snapshot_id)
+        # This ends, because the champion of a run is always an earlier run.
+        followed = run.champion_run_id if run.settings.get("start") == "champion" else None

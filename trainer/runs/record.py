@@ -1,8 +1,9 @@
-"""The row of a running run: records phase times, facts as they become known, and how the run ended."""
+"""The row of a running run: records phase times, facts as they become known, signs of life, and how the run ended."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,24 +17,24 @@ from sqlalchemy.orm import Session
 from store.db import Database
 from store.errors import StoreError
 from store.processes import this_process
-from store.tables import TrainingRun
+from store.tables import Sweep, TrainingRun
 from store.training import (
     end_run_at_work,
     has_ended,
     lock_runs,
     mark_interrupted,
     mark_sweeps_interrupted,
+    say_alive,
     start_run,
     this_machine,
     update_run,
 )
 from trainer.errors import TrainerError, TrainingInterrupted
 from trainer.progress import Progress
-from trainer.runs.heartbeat import signs_of_life
 from trainer.runs.provenance import git_commit, package_versions
 from trainer.settings import TrainSettings
 
-__all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded"]
+__all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded", "signs_of_life"]
 
 logger = logging.getLogger(__name__)
 
@@ -165,3 +166,28 @@ def _end(run: Run, status: str, error: str) -> str:
         # The store itself may have stopped the run; then the original error is the one to report.
         logger.warning("run %d could not be marked %s: %s", run.id, status, failure)
         return status
+
+
+SIGN_OF_LIFE_S = 60.0
+
+
+@contextmanager
+def signs_of_life(database: Database, model: type[TrainingRun | Sweep], row_id: int) -> Iterator[None]:
+    """Record every minute, while the block runs, that this process is working on the row."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(SIGN_OF_LIFE_S):
+            try:
+                with database.write() as session:
+                    say_alive(session, model, row_id)
+            except StoreError as error:
+                logger.warning("%s %d could not record that it is running: %s", model.__tablename__, row_id, error)
+
+    thread = threading.Thread(target=tell, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -143,20 +143,19 @@ class Paired:
         return self.difference > 0
 
 
-def paired(old: NDArray[np.int64], new: NDArray[np.int64], groups: Sequence[str], seed: int = 0) -> Paired:
+def paired(old: NDArray[np.int64], new: NDArray[np.int64], groups: Sequence[str]) -> Paired:
     """Compare two models by the ranks of the same rows.
 
     Args:
         old: (n,) or (repeats, n) ranks of at least one row by the old model; 1 is a hit.
         new: ranks by the new model, in the same shape.
         groups: n group labels. Whole groups are resampled, because rows of one group are not independent.
-        seed: seed of the resampling.
     """
     hits = [np.atleast_2d(ranks == 1).mean(axis=0) for ranks in (old, new)]
     change = hits[1] - hits[0]
     number = numbers_of(groups)
     sums, sizes = np.bincount(number, weights=change), np.bincount(number)
-    drawn = np.random.default_rng(seed).integers(len(sizes), size=(_RESAMPLES, len(sizes)))
+    drawn = np.random.default_rng(0).integers(len(sizes), size=(_RESAMPLES, len(sizes)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     # Computed from numbers of hits: with equal numbers, a difference of means could differ from 0 by rounding.

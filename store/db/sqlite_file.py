@@ -1,6 +1,8 @@
-"""Read a SQLite store that can't be written, on a read-only mount or without write permission.
+"""The file of a SQLite store: create it, and read it on a read-only mount or without write permission.
 
-A store is in WAL mode. Reading it needs the files `-wal` and `-shm`, which can't be created there
+A new file is renamed when it is a valid database, so a store is never an empty file.
+
+A store is in WAL mode. Reading it needs the files `-wal` and `-shm`, which can't be created on a read-only mount
 (https://www.sqlite.org/wal.html#readonly). If no log exists, nobody is writing, so SQLite can open the file as
 immutable and needs neither file. A later writer on another mount is detected by the file's modification time.
 """
@@ -8,11 +10,14 @@ immutable and needs neither file. A later writer on another mount is detected by
 from __future__ import annotations
 
 import os
+import sqlite3
+import uuid
+from contextlib import closing
 from pathlib import Path
 
 from store.errors import DatabaseUnavailable
 
-__all__ = ["mark_of", "read_only_uri", "why_not_writable"]
+__all__ = ["make_file", "mark_of", "read_only_uri", "why_not_writable"]
 
 _WAL_MODE = b"\x02\x02"
 """Bytes 18 and 19 of a database file in WAL mode (https://www.sqlite.org/fileformat.html)."""
@@ -76,3 +81,26 @@ def _log(path: Path) -> Path:
 
 def _index(path: Path) -> Path:
     return Path(f"{path}-shm")
+
+
+def make_file(path: Path) -> None:
+    """Create an empty database in WAL mode at `path`, unless another process creates it first.
+
+    Raises:
+        sqlite3.Error, OSError: the file can't be written.
+    """
+    unnamed = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+    try:
+        with closing(sqlite3.connect(unnamed)) as connection:
+            # This transaction writes the first page; on a full disk the change of the journal mode would fail silently.
+            connection.execute("PRAGMA user_version = 0")
+            connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            os.link(unnamed, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                unnamed.rename(path)
+    finally:
+        unnamed.unlink(missing_ok=True)
