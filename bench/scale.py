@@ -13,7 +13,7 @@ from bench.reliability import main
 
 __all__ = ["PARTS"]
 
-PARTS = {"encode": "scale_encoding:encode"}
+PARTS = {"encode": "scale_encoding:encode", "collect": "many_collectors:collect"}
 """The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 
 

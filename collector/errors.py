@@ -63,7 +63,7 @@ class BadSetting(CollectorError):
 
 
 class MissingKey(CollectorError):
-    """YOUTUBE_API_KEY is not set."""
+    """YOUTUBE_API_KEY is not set, or a channel's owner has no key."""
 
     exit_code = 2
 

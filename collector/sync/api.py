@@ -12,13 +12,13 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from collector.errors import ChannelBusy, CollectorError, QuotaExceeded
+from collector.errors import ChannelBusy, CollectorError, MissingKey, QuotaExceeded
 from collector.http import Http
 from collector.progress import Progress, Silent
 from collector.settings import Settings
 from collector.store_thread import StoreThread, to_its_end
 from collector.sync.lease import signs_of_life
-from collector.sync.opening import begin_run, find_channel, save_description
+from collector.sync.opening import begin_run, find_channel, of_owner, save_description
 from collector.sync.options import SyncOptions
 from collector.sync.report import SyncReport
 from collector.sync.run import Clients, Meter, Run
@@ -55,7 +55,7 @@ async def sync_channels(
     Args:
         database: an open store.
         names: the channels, see `parse_channel_name`.
-        settings: the API key and URLs.
+        settings: the API keys and URLs.
         options: options for all channels.
         progress: receives progress events.
         stop: set it to end early; everything that was read is kept.
@@ -93,10 +93,12 @@ async def add_channels(
         StoreError: the database failed.
     """
     found: list[str | CollectorError] = []
-    async with _clients(database, settings, SyncOptions(), Http(), progress=Silent(), now=utc_now) as clients:
+    async with _clients(database, settings, SyncOptions(), Http(), progress=Silent(), now=utc_now) as shared:
         for name in names:
+            clients = shared
             try:
-                channel = await find_channel(clients, name)
+                clients, sought = await of_owner(shared, name)
+                channel = await find_channel(clients, sought)
             except CollectorError as error:
                 found.append(error)
             else:
@@ -122,8 +124,10 @@ async def _clients(
             youtube = YouTube(http, settings, options.most_units)
             thumbnails = Thumbnails(http, settings.thumbnail_hosts)
             try:
-                meter = Meter(http, youtube)
-                yield Clients(settings, http, youtube, thumbnails, store, meter, options.units_a_day, now, progress)
+                yield Clients(
+                    *(settings, http, youtube, thumbnails, store, Meter(http, youtube)),
+                    *(options.units_a_day, now, progress, options.most_units),
+                )
             finally:
                 thumbnails.close()
 
@@ -154,13 +158,16 @@ async def _sync_one(clients: Clients, name: ChannelName, options: SyncOptions) -
     began = time.monotonic()
     channel_id: str | None = None
     try:
-        found = await find_channel(clients, name)
+        clients, sought = await of_owner(clients, name)
+        found = await find_channel(clients, sought)
         channel_id = found.id
         run, cancelled = await to_its_end(begin_run(clients, found, options))
     except ChannelBusy as busy:
         log.info("%s: %s", name, busy, extra={"channel": channel_id})
         report = SyncReport(str(name), "busy", id=channel_id)
         return await _without_run(clients, report, began)
+    except MissingKey as error:
+        return SyncReport(str(name), "failed", error=error)
     except CollectorError as error:
         status: SyncStatus = "quota" if isinstance(error, QuotaExceeded) else "failed"
         return await _without_run(clients, SyncReport(str(name), status, error=error), began)

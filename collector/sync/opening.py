@@ -13,7 +13,7 @@ from collector.sync.options import SyncOptions
 from collector.sync.plan import handle_is_trusted
 from collector.sync.run import Clients, Run
 from collector.youtube import ChannelItem, ChannelName
-from store.errors import NotFound
+from store.errors import AmbiguousHandle, NotFound
 from store.youtube import (
     change_settings,
     find_by_handle,
@@ -33,6 +33,7 @@ __all__ = [
     "begin_run",
     "find_channel",
     "known_channel",
+    "of_owner",
     "save_description",
 ]
 
@@ -58,6 +59,25 @@ class FoundChannel:
     handle: str | None = None
     notice: str | None = None
     unclaimed: bool = False
+
+
+async def of_owner(clients: Clients, name: ChannelName) -> tuple[Clients, ChannelName]:
+    """Return the clients with the key of a channel's owner, and the name to look the channel up by.
+
+    If owners have keys of their own, a stored handle is replaced by its channel's id: it may now be another owner's.
+
+    Raises:
+        MissingKey: there is no key for the channel.
+    """
+    if not clients.settings.keys:
+        return clients, name
+    try:
+        channel_id = name.value if name.kind == "id" else await clients.store.read(known_channel, name)
+    except AmbiguousHandle:
+        channel_id = None
+    owners = clients.of_channel(channel_id)
+    assert channel_id is not None
+    return owners, ChannelName("id", channel_id)
 
 
 async def find_channel(clients: Clients, name: ChannelName) -> FoundChannel:

@@ -27,7 +27,8 @@ class SyncOptions:
             size. None: the stored value; `high` for a new channel.
         alone_since: skip a channel that another process is syncing, or has synced since then; its report says `busy`.
             None: sync it anyway, which only costs units twice.
-        most_units: stop before all channels together spend more units, with the status `quota`. None: no limit.
+        most_units: stop before all channels together spend more units with one key, with the status `quota`. None: no
+            limit.
         units_a_day: the same limit for the units that all processes with this key spend per day. It is updated with
             each batch written, so that only calls in progress in other processes can exceed it.
         refresh_goes_on_for: the age up to which an interrupted refresh is continued; an older refresh starts over.

@@ -50,7 +50,7 @@ class Meter:
 
 @dataclass
 class Clients:
-    """The objects that all runs of a command share."""
+    """The objects that all runs of a command share, and those of the API key that a run uses."""
 
     settings: Settings
     http: Http
@@ -62,6 +62,24 @@ class Clients:
     """The units that all processes with this key may spend per day; None: no limit."""
     now: Callable[[], datetime]
     progress: Progress
+    most_units: int | None = None
+    """The units that may be spent with each key; None: no limit."""
+    _youtubes: dict[str, YouTube] = field(default_factory=dict)
+    """{key fingerprint: its client}, so that a spent quota is remembered for its key, and only for that."""
+
+    def of_channel(self, channel_id: str | None) -> Clients:
+        """Return the clients with the key of a channel's owner, see `Settings.of_channel`.
+
+        Raises:
+            MissingKey: there is no key for the channel.
+        """
+        settings = self.settings.of_channel(channel_id)
+        if settings is self.settings:
+            return self
+        key = settings.key_fingerprint
+        youtube = self._youtubes.setdefault(key, YouTube(self.http, settings, self.most_units))
+        meter = Meter(self.http, youtube, self.http.requests, youtube.units)
+        return replace(self, settings=settings, youtube=youtube, meter=meter)
 
     async def save_spent_units(self) -> SyncCounts:
         """Record units that belong to no run, such as a failed channel lookup, and return the counts.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ __all__ = [
     "Rhythm",
     "Turn",
     "due_at",
-    "next_turn",
+    "in_order",
     "parse_duration",
     "refresh_is_due",
     "retraining_due",
@@ -85,10 +85,23 @@ def due_at(rhythm: Rhythm, turn: Turn, now: datetime) -> datetime:
     return max(due, min(turn.not_before, now + rhythm.every))
 
 
-def next_turn(rhythm: Rhythm, turns: Iterable[Turn], now: datetime) -> tuple[Turn, datetime] | None:
-    """The channel that is due first and its time; None without channels."""
-    due = [(turn, due_at(rhythm, turn, now)) for turn in turns]
-    return min(due, key=lambda pair: pair[1], default=None)
+def in_order(due: Mapping[str, datetime], *, last: Collection[str] = (), salt: bytes | None = None) -> list[str]:
+    """Sort channels by when they became due, so that none waits for ever.
+
+    Args:
+        due: {channel: when it became due}.
+        last: channels to put at the end.
+        salt: a value of the caller's process. Channels that became due in the same minute get an order that depends on
+            it, so that processes with one schedule rarely try the same channel. None: sort by time alone.
+    """
+
+    def place(channel: str) -> tuple[bool, float, bytes]:
+        moment = due[channel].timestamp()
+        if salt is None:
+            return channel in last, moment, b""
+        return channel in last, moment // 60, hashlib.blake2b(channel.encode(), key=salt, digest_size=8).digest()
+
+    return sorted(due, key=place)
 
 
 def refresh_is_due(fresh_since: datetime | None, every: timedelta, now: datetime) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -22,13 +24,31 @@ from collector.sync import SyncOptions, SyncReport, known_channel, sync_channels
 from collector.watch.child import Child
 from collector.watch.endpoints import Endpoints, serve
 from collector.watch.metrics import LoopLag, Metrics, ModelInUse
-from collector.watch.schedule import EPOCH, JITTER, Rhythm, Turn, next_turn, refresh_is_due, retraining_due
+from collector.watch.schedule import (
+    EPOCH,
+    JITTER,
+    Rhythm,
+    Turn,
+    due_at,
+    in_order,
+    refresh_is_due,
+    retraining_due,
+)
 from collector.youtube import ChannelName
 from store.db import Database
 from store.errors import AmbiguousHandle, StoreError
 from store.training import channel_titles, current_models, recalls_of
 from store.types import CLOCKS_DIFFER, utc_now
-from store.youtube import LastSync, followed_ids, fresh_since, last_syncs, next_quota_day, quota_day, units_spent
+from store.youtube import (
+    LastSync,
+    being_synced,
+    followed_ids,
+    fresh_since,
+    last_syncs,
+    next_quota_day,
+    quota_day,
+    units_by_key,
+)
 
 __all__ = ["Retraining", "Service", "WatchOptions"]
 
@@ -37,6 +57,12 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT = timedelta(minutes=1)
 """Interval at which the schedule is read again: channels are added, other processes sync, and clocks change."""
 BUSY_PAUSE = timedelta(minutes=5)
+AT_ONCE = 8
+"""The most channels that are synced at once on PostgreSQL; on SQLite, which has one writer, they are synced in turn."""
+PLAN_IS_OLD_S = 10.0
+"""The age up to which more syncs are started from a plan. Reading one takes 0.2 s for 10,000 channels."""
+SCARCE_UNITS = 200
+"""With fewer units left, the channels of a key take turns, because each sync counts what it spends batch by batch."""
 MOST_LAG_S = 5.0
 STORE_ANSWERS_IN_S = 5.0
 STORE_IS_STUCK_S = 90.0
@@ -57,7 +83,7 @@ class WatchOptions:
 
     Attributes:
         rhythm: how often each channel is synced.
-        units: the units that all processes with this key may spend per day (Pacific time).
+        units: the units that all processes may spend per day (Pacific time) with one key.
         retraining: the command to run after syncs with new data, at most once per interval; None: no retraining.
         listen: the address of the HTTP endpoints; None: no endpoints.
         refresh_every: the age of a channel's video details at which its next sync is a refresh, which reads all details
@@ -98,7 +124,15 @@ class _Plan:
     names: Mapping[str, ChannelName]
     syncs: Mapping[str, LastSync]
     fresh: Mapping[str, datetime]
-    units_left: int
+    units_left: dict[str, int]
+    """{key fingerprint: units}; what this process spends later is subtracted."""
+    busy: frozenset[str]
+    """The channels that some process is syncing."""
+
+
+def _is_id(channel: str) -> bool:
+    """Whether a channel of the schedule is named by its id, not by a name whose id is unknown yet."""
+    return channel.startswith("UC")
 
 
 async def _wait_for(stop: asyncio.Event, seconds: float) -> None:
@@ -116,7 +150,7 @@ class Service:
     Args:
         database: an open store.
         names: the channels to sync; if empty, all channels in the store, including those added later.
-        settings: the API key and URLs.
+        settings: the API keys and URLs.
         options: the options of the service.
         stop: set it to end the service; work in progress is finished.
         metrics: the metrics to update; default: a new instance.
@@ -153,8 +187,13 @@ class Service:
         self._ids: dict[str, str] = {}
         """Channel ids by names whose id only YouTube knows (`/user/NAME`), so that each is looked up once."""
         self._all_failing = False
-        self._quota_spent_on: date | None = None
-        self._pause_logged: date | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+        """The syncs in progress in this process, by channel."""
+        self._at_once = AT_ONCE if database.url.get_backend_name() == "postgresql" else 1
+        self._salt = os.urandom(8) if self._at_once > 1 else None
+        self._keys = {channel: settings.of_channel(channel).key_fingerprint for channel in settings.keys}
+        self._quota_spent_on: dict[str, date] = {}
+        self._pause_logged: dict[str, date] = {}
         retraining = options.retraining
         self._child = (
             None
@@ -190,9 +229,14 @@ class Service:
         try:
             while not self._stop.is_set():
                 await self._step()
+            await asyncio.gather(*self._running.values())
             await ending
         finally:
             ending.cancel()
+            if syncs := list(self._running.values()):
+                for sync in syncs:
+                    sync.cancel()
+                await asyncio.wait(syncs)
             if self._child is not None:
                 self._child.kill()
         log.info("stopped cleanly")
@@ -205,7 +249,8 @@ class Service:
             await self._child.stop()
 
     async def _step(self) -> None:
-        """Sync the channel that is due, or wait."""
+        """Start the syncs that are due, or wait."""
+        taken = set(self._running)  # of a sync that ends while the plan is read, the plan may lack the end
         try:
             async with asyncio.timeout(STORE_IS_STUCK_S):
                 plan = await self._store.read(self._plan)
@@ -219,30 +264,78 @@ class Service:
                 self.metrics.succeeded(key, done_at)
         turns = [self._turn(key, plan) for key in plan.names]
         self._all_failing = bool(turns) and all(turn.failures for turn in turns)
-        found = next_turn(self._options.rhythm, turns, plan.at)
-        sync_now = found is not None and found[1] <= plan.at and not self._paused(plan)
-        await self._retrain(plan.at, idle=not sync_now)
-        if found is not None and sync_now:
-            await self._sync(found[0].channel, plan)
+        self.metrics.paused.set(int(any(self._paused(key, plan) for key in self._all_keys())))
+        if not all(map(_is_id, taken)):  # two names may be of one channel, so names are looked up in turn
+            taken.update(c for c, name in plan.names.items() if not _is_id(c) or str(name) in taken)
+        due = {turn.channel: self._due_at(turn, plan) for turn in turns if turn.channel not in taken}
+        now = {channel: at for channel, at in due.items() if at <= plan.at}
+        await self._retrain(plan.at, idle=not now and not self._running)
+        if now:
+            await self._start(in_order(now, last=plan.busy, salt=self._salt), plan)
             return
-        due = None if found is None else found[1]
-        if due is not None and self._paused(plan):
-            due = max(due, next_quota_day(plan.at))
-        seconds = (LONGEST_WAIT if due is None else min(due - plan.at, LONGEST_WAIT)).total_seconds()
-        await self._wait(self._stop, max(seconds, 0.001))
+        pause = min((at - plan.at for at in due.values()), default=LONGEST_WAIT)
+        seconds = max(min(pause, LONGEST_WAIT).total_seconds(), 0.001)
+        if self._running:
+            await self._one_ends(seconds)
+        elif not taken:  # else the plan lacks what ended while it was read
+            await self._wait(self._stop, seconds)
+
+    def _due_at(self, turn: Turn, plan: _Plan) -> datetime:
+        due = due_at(self._options.rhythm, turn, plan.at)
+        return max(due, next_quota_day(plan.at)) if self._paused(self._key_of(turn.channel), plan) else due
+
+    async def _start(self, due: Sequence[str], plan: _Plan) -> None:
+        """Start syncs in this order as others end, while the plan is new."""
+        until = time.monotonic() + PLAN_IS_OLD_S
+        for channel in due:
+            while len(self._running) >= self._at_once or self._takes_turns(channel, plan):
+                await self._one_ends(until - time.monotonic())
+                if self._stop.is_set() or time.monotonic() >= until:
+                    return
+            if self._paused(self._key_of(channel), plan):
+                continue
+            self._running[channel] = asyncio.create_task(self._sync_one(channel, plan))
+            if self._at_once == 1 or not _is_id(channel):
+                await self._one_ends(None if self._at_once == 1 else until - time.monotonic())
+                return
+
+    def _takes_turns(self, channel: str, plan: _Plan) -> bool:
+        """Whether a channel waits for another with the same key, because few units are left."""
+        key = self._key_of(channel)
+        return plan.units_left[key] < SCARCE_UNITS and any(self._key_of(other) == key for other in self._running)
+
+    async def _one_ends(self, seconds: float | None) -> None:
+        """Wait until a sync in progress ends, or for a number of seconds."""
+        await asyncio.wait(self._running.values(), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _sync_one(self, channel: str, plan: _Plan) -> None:
+        try:
+            await self._sync(channel, plan)
+        finally:
+            del self._running[channel]
 
     def _plan(self, session: Session) -> _Plan:
         now = self._now()
         named = [self._named(session, name) for name in self._names]
         if not self._names:
             named = [(channel_id, ChannelName("id", channel_id)) for channel_id in followed_ids(session)]
-        spent = units_spent(session, quota_day(now), self._settings.key_fingerprint)
-        self.metrics.units_today.set(spent)
+        spent = units_by_key(session, quota_day(now))
+        spent = {key: spent.get(key, 0) for key in self._all_keys()}
+        self.metrics.units_today.set(max(spent.values()))
+        left = {key: self._options.units - units for key, units in spent.items()}
         handles = {channel_id: handle for channel_id, (handle, _) in channel_titles(session).items()}
         self.metrics.describe(handles, _models_in_use(session), now)
         # Two names may refer to the same channel.
         names = {channel_id or str(name): name for channel_id, name in named}
-        return _Plan(now, names, last_syncs(session), fresh_since(session), self._options.units - spent)
+        busy = frozenset(being_synced(session, now)) if self._at_once > 1 else frozenset[str]()
+        return _Plan(now, names, last_syncs(session), fresh_since(session), left, busy)
+
+    def _all_keys(self) -> set[str]:
+        return {self._settings.key_fingerprint, *self._keys.values()}
+
+    def _key_of(self, channel: str) -> str:
+        """The fingerprint of the key that a channel is synced with."""
+        return self._keys.get(channel, self._settings.key_fingerprint)
 
     def _named(self, session: Session, name: ChannelName) -> tuple[str | None, ChannelName]:
         """Return the channel's id, if known, and the name to pass to the sync.
@@ -275,16 +368,17 @@ class Service:
             own.not_before if paused else None,
         )
 
-    def _paused(self, plan: _Plan) -> bool:
-        """Whether the day's units are used up."""
+    def _paused(self, key: str, plan: _Plan) -> bool:
+        """Whether the day's units of a key are used up."""
         today = quota_day(plan.at)
-        paused = plan.units_left <= 0 or self._quota_spent_on == today
-        self.metrics.paused.set(int(paused))
-        if paused and self._pause_logged != today:
-            self._pause_logged = today
+        paused = plan.units_left[key] <= 0 or self._quota_spent_on.get(key) == today
+        if paused and self._pause_logged.get(key) != today:
+            self._pause_logged[key] = today
             until = next_quota_day(plan.at).isoformat()
-            what = f"the {self._options.units} daily units are" if plan.units_left <= 0 else "the daily quota is"
-            log.warning("%s used up; no syncs until %s", what, until, extra={"until": until})
+            what = f"the {self._options.units} daily units" if plan.units_left[key] <= 0 else "the daily quota"
+            verb = "are" if plan.units_left[key] <= 0 else "is"
+            whose = f" of the key {key}" if self._keys else ""
+            log.warning("%s%s %s used up; no syncs until %s", what, whose, verb, until, extra={"until": until})
         return paused
 
     async def _sync(self, key: str, plan: _Plan) -> None:
@@ -294,7 +388,8 @@ class Service:
         # corrected between them, the last sync to start is not the last to end.
         interval = self._options.rhythm.every * (1 - JITTER)
         known = max(min(plan.syncs.get(key, LastSync()).done_at or EPOCH, plan.at), plan.at - interval)
-        options = SyncOptions(alone_since=known, most_units=plan.units_left, units_a_day=self._options.units)
+        left = plan.units_left[self._key_of(key)]
+        options = SyncOptions(alone_since=known, most_units=left, units_a_day=self._options.units)
         every = self._options.refresh_every
         if every is not None and refresh_is_due(plan.fresh.get(key), every, plan.at):
             # A refresh may take several days of quota: continue it and do not read the same videos again.
@@ -326,6 +421,7 @@ class Service:
         if report.id is not None:
             self._ids[str(plan.names[key])] = report.id
         self.metrics.synced(channel, report)
+        plan.units_left[self._key_of(key)] -= report.units
         if report.status == "busy":
             self._own[key] = _Own(not_before=self._now() + BUSY_PAUSE)
             return
@@ -333,7 +429,7 @@ class Service:
             self._failed(key)
         elif report.status == "quota":
             # The day on which the sync started: it may have ended on the next day, whose units are not used up.
-            self._quota_spent_on = quota_day(plan.at)
+            self._quota_spent_on[self._key_of(key)] = quota_day(plan.at)
         else:
             self._own.pop(key, None)
         if report.new or report.changed or report.pictures_fetched:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Select, and_, column, func, or_, select, table, update
@@ -32,6 +33,9 @@ __all__ = [
 
 # The public view defines what a pair is, so that SQL users and the trainer get the same pairs.
 _PAIRS = table("pairs", column("video_id"), column("title"), column("picture_sha256"))
+
+
+_ROWS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,10 @@ def current_pairs(session: Session) -> list[Pair]:
         .join(_PAIRS, _PAIRS.c.video_id == Video.id)
         .join(VideoVersion, and_(VideoVersion.video_id == Video.id, VideoVersion.number == newest_complete()))
     )
-    return [Pair(*row) for row in session.execute(_newest_first(query))]
+    return [
+        Pair(video, intern(channel), version, title, picture)
+        for video, channel, version, title, picture in session.execute(_newest_first(query))
+    ]
 
 
 def find_video(session: Session, video_id: str) -> tuple[str, str | None] | None:
@@ -104,23 +111,25 @@ def split_videos(session: Session) -> list[SplitVideo]:
         .outerjoin(_PAIRS, _PAIRS.c.video_id == Video.id)
         .where(or_(Video.split.is_not(None), _PAIRS.c.video_id.is_not(None)))
     )
-    return [SplitVideo(*row) for row in session.execute(_newest_first(query))]
+    return [
+        SplitVideo(video, intern(channel), title, picture, split and intern(split), bool(is_pair))
+        for video, channel, title, picture, split, is_pair in session.execute(_newest_first(query))
+    ]
 
 
 def _newest_first(query: Select[tuple[object, ...]] | Select) -> Select:  # type: ignore[type-arg]
-    return query.order_by(Video.published_at.is_(None), Video.published_at.desc(), Video.id)
+    ordered = query.order_by(Video.published_at.is_(None), Video.published_at.desc(), Video.id)
+    return ordered.execution_options(yield_per=_ROWS_AT_ONCE)
 
 
 def set_groups(session: Session, groups: Mapping[str, str]) -> None:
     """Write {video id: group id}; rows that do not change are not written."""
     lock_videos(session)
-    known: dict[str, str | None] = {}
     for ids in batches(list(groups)):
-        rows = session.execute(select(Video.id, Video.group_id).where(Video.id.in_(ids)))
-        known.update((video, group) for video, group in rows)
-    changed = [{"id": video, "group_id": group} for video, group in groups.items() if known.get(video) != group]
-    if changed:
-        session.execute(update(Video), changed)
+        rows = session.execute(select(Video.id, Video.group_id).where(Video.id.in_(ids))).all()
+        changed = [{"id": video, "group_id": groups[video]} for video, group in rows if group != groups[video]]
+        if changed:
+            session.execute(update(Video), changed)
 
 
 def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> dict[str, str]:
@@ -140,7 +149,7 @@ def assign_splits(session: Session, splits: Mapping[str, str], at: datetime) -> 
     given: dict[str, str] = {}
     for ids in batches(list(splits)):
         rows = session.execute(select(Video.id, Video.split).where(Video.id.in_(ids)))
-        given.update({video: split for video, split in rows if split is not None})
+        given.update({video: intern(split) for video, split in rows if split is not None})
     return given
 
 

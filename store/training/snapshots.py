@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Select, and_, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from store.db import Database
 from store.errors import ContentRemoved, NotFound
-from store.tables import Snapshot, SnapshotExample, Video, VideoVersion
+from store.tables import Snapshot, SnapshotExample, ThumbnailWords, Video, VideoVersion
 from store.types import can_be_id, utc_now
 
 __all__ = [
     "ExampleRow",
     "SnapshotInfo",
     "SnapshotSpan",
+    "any_texts",
+    "every_negative",
+    "example_batches",
     "load_examples",
     "newest_snapshot",
+    "pairs_of_snapshot",
     "save_snapshot",
     "snapshot_info",
     "snapshot_span",
     "trained_pairs",
 ]
+
+
+_INSERTED_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +111,9 @@ def save_snapshot(
         if known is None:
             raise
         return known, False
-    if examples:
-        session.execute(insert(SnapshotExample), [_as_row(row.id, example) for example in examples])
+    for start in range(0, len(examples), _INSERTED_AT_ONCE):
+        some = examples[start : start + _INSERTED_AT_ONCE]
+        session.execute(insert(SnapshotExample), [_as_row(row.id, example) for example in some])
     return row.id, True
 
 
@@ -195,7 +204,78 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
         ContentRemoved: titles and thumbnails of the snapshot were deleted with their channel.
     """
     snapshot_info(session, snapshot_id)
+    rows = session.execute(_examples(snapshot_id).order_by(SnapshotExample.position)).all()
+    _require_content(session, snapshot_id)
+    return [ExampleRow(*row) for row in rows]
+
+
+def example_batches(
+    database: Database, snapshot_id: int, split: str, size: int
+) -> Iterator[list[tuple[ExampleRow, str | None]]]:
+    """Yield a split's examples in order, each with the title of its negative. One batch is in memory at a time.
+
+    Each batch is read in a session of its own, because a snapshot never changes.
+
+    Raises:
+        ContentRemoved: titles and thumbnails of the snapshot were deleted with their channel.
+    """
+    negative, titled = aliased(SnapshotExample), aliased(VideoVersion)
     query = (
+        _examples(snapshot_id)
+        .add_columns(titled.title)
+        .outerjoin(
+            negative,
+            and_(
+                negative.snapshot_id == SnapshotExample.snapshot_id,
+                negative.position == SnapshotExample.negative_position,
+            ),
+        )
+        .outerjoin(titled, titled.id == negative.version_id)
+        .where(SnapshotExample.split == split)
+        .order_by(SnapshotExample.position)
+        .limit(size)
+    )
+    last = -1
+    while True:
+        with database.read() as session:
+            if last < 0:
+                _require_content(session, snapshot_id)
+            rows = session.execute(query.where(SnapshotExample.position > last)).all()
+        if not rows:
+            return
+        yield [(ExampleRow(*row[:-1]), row[-1]) for row in rows]
+        last = rows[-1].position
+
+
+def every_negative(session: Session, snapshot_id: int) -> bool:
+    """Whether each example of a snapshot has a negative."""
+    without = select(SnapshotExample.position).where(
+        SnapshotExample.snapshot_id == snapshot_id, SnapshotExample.negative_position.is_(None)
+    )
+    return session.execute(without.limit(1)).first() is None
+
+
+def any_texts(session: Session, snapshot_id: int) -> bool:
+    """Whether words were read on any thumbnail of a snapshot."""
+    query = (
+        select(SnapshotExample.position)
+        .join(VideoVersion, VideoVersion.id == SnapshotExample.version_id)
+        .join(ThumbnailWords, ThumbnailWords.picture_sha256 == VideoVersion.picture_sha256)
+        .where(SnapshotExample.snapshot_id == snapshot_id)
+    )
+    return session.execute(query.limit(1)).first() is not None
+
+
+def pairs_of_snapshot(session: Session, snapshot_id: int) -> Iterator[tuple[str, int, str]]:
+    """Yield (video id, version id, split) of each example, without holding all of them in memory."""
+    query = select(SnapshotExample.video_id, SnapshotExample.version_id, SnapshotExample.split)
+    query = query.where(SnapshotExample.snapshot_id == snapshot_id).execution_options(yield_per=1000)
+    yield from ((video_id, version_id, split) for video_id, version_id, split in session.execute(query))
+
+
+def _examples(snapshot_id: int) -> Select:  # type: ignore[type-arg]
+    """Select the columns of `ExampleRow`."""
+    return (
         select(
             SnapshotExample.position,
             SnapshotExample.video_id,
@@ -209,15 +289,17 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
         )
         .join(VideoVersion, VideoVersion.id == SnapshotExample.version_id)
         .where(SnapshotExample.snapshot_id == snapshot_id)
-        .order_by(SnapshotExample.position)
     )
-    rows = session.execute(query).all()
-    if removed := sum(row.picture_sha256 is None for row in rows):
+
+
+def _require_content(session: Session, snapshot_id: int) -> None:
+    emptied = _examples(snapshot_id).where(VideoVersion.picture_sha256.is_(None)).subquery()
+    if removed := session.scalar(select(func.count()).select_from(emptied)):
+        total = sum(snapshot_info(session, snapshot_id).counts.values())
         raise ContentRemoved(
-            f"{removed} of {len(rows)} titles and thumbnails of snapshot {snapshot_id} were deleted with their "
+            f"{removed} of {total} titles and thumbnails of snapshot {snapshot_id} were deleted with their "
             "channel, so its runs can't be scored or repeated; run 'thumbtune train' for a new snapshot"
         )
-    return [ExampleRow(*row) for row in rows]  # type: ignore[arg-type]
 
 
 def trained_pairs(session: Session, snapshot_id: int) -> list[tuple[str, str]]:

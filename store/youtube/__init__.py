@@ -52,7 +52,7 @@ from store.youtube.pictures import (
     pictures_due,
     record_pictures,
 )
-from store.youtube.quota import add_units, next_quota_day, quota_day, units_spent
+from store.youtube.quota import add_units, next_quota_day, quota_day, units_by_key, units_spent
 from store.youtube.readings import Counts, delete_readings
 from store.youtube.removal import ChannelContents, contents_of, remove_channel
 from store.youtube.shorts import count_doubtful, doubtful_durations, doubtful_ids, record_membership
@@ -62,6 +62,7 @@ from store.youtube.syncs import (
     SyncCounts,
     add_counts,
     begin_sync,
+    being_synced,
     end_stale_syncs,
     finish_sync,
     get_sync,
@@ -121,6 +122,7 @@ __all__ = [
     "any_available",
     "any_picture_due",
     "begin_sync",
+    "being_synced",
     "change_settings",
     "channel_ids",
     "followed_ids",
@@ -171,6 +173,7 @@ __all__ = [
     "say_alive",
     "summaries",
     "sync_of_another",
+    "units_by_key",
     "units_spent",
     "unread_ids",
     "unseen_ids",

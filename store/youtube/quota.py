@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from store.db import insert_for
 from store.tables import QuotaDay
 
-__all__ = ["add_units", "next_quota_day", "quota_day", "units_spent"]
+__all__ = ["add_units", "next_quota_day", "quota_day", "units_by_key", "units_spent"]
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 
@@ -55,3 +55,9 @@ def units_spent(session: Session, day: date, key_fingerprint: str | None = None)
     if key_fingerprint is not None:
         query = query.where(QuotaDay.key_fingerprint == key_fingerprint)
     return session.scalar(query) or 0
+
+
+def units_by_key(session: Session, day: date) -> dict[str, int]:
+    """Return {key fingerprint: units spent} for one quota day."""
+    rows = session.execute(select(QuotaDay.key_fingerprint, QuotaDay.units).where(QuotaDay.day == day))
+    return dict(rows.all())

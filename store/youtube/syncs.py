@@ -18,6 +18,7 @@ __all__ = [
     "LastSync",
     "SyncCounts",
     "add_counts",
+    "being_synced",
     "begin_sync",
     "end_stale_syncs",
     "finish_sync",
@@ -148,6 +149,15 @@ def sync_of_another(session: Session, channel_id: str, since: datetime, now: dat
         ),
     )
     return session.scalar(query.order_by(SyncRun.id.desc()).limit(1))
+
+
+def being_synced(session: Session, now: datetime) -> set[str]:
+    """Return the ids of channels with a running sync whose process has given a sign of life within `LEASE`."""
+    # A lookup in the index (channel_id, status, id) for each channel: an index of all running syncs does not exist.
+    running = select(SyncRun.id).where(
+        SyncRun.channel_id == Channel.id, SyncRun.status == "running", SyncRun.seen_at > now - LEASE
+    )
+    return set(session.scalars(select(Channel.id).where(running.exists())))
 
 
 def say_alive(session: Session, run_id: int, now: datetime) -> None:

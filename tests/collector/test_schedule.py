@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from collector.errors import BadSetting
 from collector.watch import Rhythm, parse_duration
-from collector.watch.schedule import FIRST_PAUSE, JITTER, Turn, due_at, next_turn, retraining_due
+from collector.watch.schedule import FIRST_PAUSE, JITTER, Turn, due_at, in_order, retraining_due
 
 NOW = datetime(2024, 7, 1, 12, tzinfo=UTC)
 
@@ -61,16 +61,14 @@ def test_pauses_after_failures_double_up_to_the_interval(
     assert wanted * (1 - JITTER) <= wait <= wanted * (1 + JITTER)
 
 
-@pytest.mark.slow
-@given(rhythms, st.lists(turns, max_size=10), instants)
-def test_the_next_is_the_one_that_is_due_first(rhythm: Rhythm, several: list[Turn], now: datetime) -> None:
-    found = next_turn(rhythm, several, now)
-    if not several:
-        assert found is None
-        return
-    assert found is not None
-    turn, due = found
-    assert due == due_at(rhythm, turn, now) == min(due_at(rhythm, other, now) for other in several)
+def test_channels_are_in_order_of_the_minute_and_differently_for_each_process() -> None:
+    due = {f"UC{number:03d}": NOW + timedelta(seconds=number) for number in range(120)}
+    assert in_order(due) == sorted(due)
+    orders = [in_order(due, salt=salt, last=["UC000"]) for salt in (b"one", b"other")]
+    assert orders[0] != orders[1]
+    for order in orders:
+        assert order[-1] == "UC000"
+        assert set(order[:59]) == set(sorted(due)[1:60]), "a minute's channels come before the next minute's"
 
 
 @given(rhythms, st.integers(2, 8), st.integers(1, 60))
@@ -79,10 +77,9 @@ def test_every_channel_gets_its_turns(rhythm: Rhythm, count: int, minutes: int) 
     states = {f"UC{number}": Turn(f"UC{number}") for number in range(count)}
     now, synced = NOW, dict.fromkeys(states, 0)
     for _ in range(8 * count):
-        found = next_turn(rhythm, states.values(), now)
-        assert found is not None
-        turn, due = found
-        now = max(now, due) + timedelta(minutes=minutes)
+        due = {channel: due_at(rhythm, state, now) for channel, state in states.items()}
+        turn = states[in_order(due)[0]]
+        now = max(now, due[turn.channel]) + timedelta(minutes=minutes)
         synced[turn.channel] += 1
         failed = turn.channel == "UC0"
         states[turn.channel] = (
@@ -106,10 +103,9 @@ def test_jitter_spreads_channels_seeds_and_days() -> None:
 
 def test_a_channel_that_was_never_synced_is_due_first() -> None:
     late = Turn("late", NOW - timedelta(days=20))
-    found = next_turn(Rhythm(timedelta(hours=1)), [late, Turn("new")], NOW)
-    assert found is not None
-    assert found[0].channel == "new"
-    assert found[1] <= NOW
+    due = {turn.channel: due_at(Rhythm(timedelta(hours=1)), turn, NOW) for turn in (late, Turn("new"))}
+    assert in_order(due) == ["new", "late"]
+    assert due["new"] <= NOW
 
 
 def test_a_channel_that_is_to_be_left_alone_is() -> None:

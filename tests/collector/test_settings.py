@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from collector.errors import BadSetting, MissingKey
@@ -57,3 +59,34 @@ def test_a_key_that_can_be_none_is_not_quoted() -> None:
 def test_a_value_that_can_not_be_used_is_named(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=name):
         settings_from({"YOUTUBE_API_KEY": "key", name: value})
+
+
+ONE, OTHER = "UC" + 22 * "1", "UC" + 22 * "2"
+
+
+def test_each_owner_has_a_key_and_others_have_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# owners\n{ONE}  first # a client\n\n{OTHER}\tsecond\n{ONE} first\n")
+    settings = settings_from({"YOUTUBE_API_KEYS_FILE": str(file)})
+    assert [settings.of_channel(channel).key for channel in (ONE, OTHER)] == ["first", "second"]
+    assert "first" not in repr(settings) + str(settings)
+    assert settings.of_channel(ONE).keys == {}
+    with pytest.raises(MissingKey):
+        settings.of_channel("UC" + 22 * "3")
+    with_default = settings_from({"YOUTUBE_API_KEYS_FILE": str(file), "YOUTUBE_API_KEY": "default"})
+    assert with_default.of_channel("UC" + 22 * "3").key == "default"
+    with pytest.raises(MissingKey):
+        with_default.of_channel(None)  # it may be the channel of any owner
+    assert settings_from({"YOUTUBE_API_KEY": "default"}).of_channel(None).key == "default"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["@handle SECRET", f"{ONE}", f"{ONE} SECRET more", f"{ONE} SECRET\n{ONE} SECRET2", f"{ONE} SECRETé", "\udcff"],
+)
+def test_a_bad_file_of_keys_is_refused_without_quoting_a_key(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(BadSetting, match="YOUTUBE_API_KEYS_FILE") as error:
+        settings_from({"YOUTUBE_API_KEY": "default", "YOUTUBE_API_KEYS_FILE": str(file)})
+    assert "SECRET" not in str(error.value)

@@ -22,6 +22,8 @@ UNIT = DEPLOY / "thumbtune-watch.service"
 CRON = DEPLOY / "thumbtune.cron"
 DOCKERFILE = DEPLOY / "Dockerfile"
 ALERTS = DEPLOY / "alerts.yml"
+COMPOSE = DEPLOY / "compose.yaml"
+KUBERAY = DEPLOY / "kuberay-encode.yaml"
 DASHBOARD = DEPLOY / "grafana-dashboard.json"
 RULE = {"alert", "expr", "for", "labels", "annotations", "keep_firing_for"}
 """The keys of an alerting rule: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/"""
@@ -179,3 +181,32 @@ def test_prometheus_takes_the_alerts_and_the_dashboards_expressions(tmp_path: Pa
         for file in (ALERTS, recorded, broken)
     ]
     assert codes == [0, 0, 1]
+
+
+def test_the_services_of_compose_are_whole_and_run_real_commands() -> None:
+    compose = yaml.safe_load(COMPOSE.read_text())
+    services = compose["services"]
+    assert all(re.fullmatch(r"[^:]+:(?!latest)[\w.-]+", service["image"]) for service in services.values())
+    ours = {
+        name for name, service in services.items() if "thumbtune" in service["image"] and "entrypoint" not in service
+    }
+    assert {parsed(list(services[name]["command"]))[0] for name in ours} == {"watch", "ui", "encode"}
+    ray = {name: service["command"][0] for name, service in services.items() if service.get("entrypoint") == ["ray"]}
+    assert ray == {"ray-head": "start", "ray-worker": "start"}
+    compile(services["bucket"]["command"][0], "bucket", "exec")
+    for service in services.values():
+        assert set(service.get("depends_on", ())) <= services.keys()
+        assert set(service.get("secrets", ())) <= compose["secrets"].keys()
+        assert {volume.partition(":")[0] for volume in service.get("volumes", ())} <= compose["volumes"].keys()
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_the_job_of_kuberay_runs_a_real_command() -> None:
+    job = yaml.safe_load(KUBERAY.read_text())
+    program, *arguments = shlex.split(job["spec"]["entrypoint"])
+    assert program == "thumbtune"
+    assert parsed(arguments)[0] == "encode"
+    cluster = job["spec"]["rayClusterSpec"]
+    pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = {container["image"] for pod in pods for container in pod["template"]["spec"]["containers"]}
+    assert len(images) == 1, "all machines need the same versions"

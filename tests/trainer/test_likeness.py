@@ -10,10 +10,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from store.db import Database
+from store.training import cached_digests
 from tests.store.builders import add_channel, add_video
 from thumbtune.demo.channel import drawn_channel
 from trainer.data import alike_pictures, showing, without_bars
-from trainer.data.likeness import _close, _fine_sketch, _same_writing, _sketch, remember_sketches
+from trainer.data.likeness import SKETCHES, _close, _fine_sketch, _same_writing, _sketch, remember_sketches
 
 
 def alike(one: Image.Image, other: Image.Image) -> bool:
@@ -107,8 +108,10 @@ def test_stored_pictures_are_joined_and_remembered(database: Database) -> None:
     digests = store_all(database, pictures)
     with database.read() as session:
         assert alike_pictures(session, digests.values()) == {}, "nothing is known of them yet"
-    assert remember_sketches(database, digests.values()).keys() == set(digests.values()) - {digests["broken"]}
+    remember_sketches(database, digests.values())
     with database.read() as session:
+        kept = cached_digests(session, SKETCHES, "vision", list(digests.values()), 432)
+        assert kept == set(digests.values()) - {digests["broken"]}
         joined = alike_pictures(session, digests.values())
     same = {digests[name] for name in ("first", "again", "large")}
     assert joined == dict.fromkeys(same, min(same))

@@ -234,3 +234,15 @@ def test_two_trainers_at_once_agree(database: Database) -> None:
     assert results[0][1] == splits(database)
     with database.read() as session:
         assert list(channel_titles(session)) == ["UC1"]
+
+
+def test_a_comparison_that_would_take_hours_is_refused(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(sqlite_database, 40)
+    selection = snapshot.select_pairs(sqlite_database)
+    monkeypatch.setattr("trainer.data.negatives.LEAST_SIMILAR_UP_TO", 27)
+    with pytest.raises(BadSetting):
+        snapshot.mine_negatives(selection, TrainSettings(), lambda _titles: pytest.fail("nothing is embedded"))
+    random = TrainSettings(negatives="random")
+    assert len(snapshot.mine_negatives(selection, random, lambda _titles: pytest.fail("nothing is compared"))) == 40

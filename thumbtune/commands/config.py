@@ -15,7 +15,10 @@ from thumbtune.config import CONFIG_FILE, KEYS
 __all__ = ["config"]
 
 _SECRETS = ("YOUTUBE_API_KEY", "HF_TOKEN")
-_VARIABLES = ("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "THUMBTUNE_MODELS", "HF_HOME", "HF_TOKEN")
+_VARIABLES = (
+    *("YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "YOUTUBE_API_KEYS_FILE"),
+    *("THUMBTUNE_MODELS", "HF_HOME", "HF_TOKEN"),
+)
 
 
 @click.command()

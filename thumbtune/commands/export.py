@@ -28,6 +28,13 @@ def export() -> None:
 @channel_option()
 @click.option("--parquet", is_flag=True, help="Write one Parquet file per split instead of a DatasetDict.")
 @click.option("--csv", is_flag=True, help="Write one CSV file per split, and the thumbnails as files.")
+@click.option("--webdataset", is_flag=True, help="Write WebDataset tar files, as open_clip reads them.")
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 99_999),
+    metavar="N",
+    help="Write N files of equal size per split, with --parquet or --webdataset.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export in DIR.")
 @json_option
 @click.pass_obj
@@ -40,6 +47,8 @@ def dataset(
     channels: tuple[str, ...],
     parquet: bool,
     csv: bool,
+    webdataset: bool,
+    shards: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -52,8 +61,10 @@ def dataset(
     """
     if run_id is not None and snapshot_id is not None:
         raise click.UsageError("--run and --snapshot exclude each other; give one of them.")
-    if parquet and csv:
-        raise click.UsageError("--parquet and --csv exclude each other; give one of them.")
+    if parquet + csv + webdataset > 1:
+        raise click.UsageError("--parquet, --csv and --webdataset exclude each other; give one of them.")
+    if shards is not None and not (parquet or webdataset):
+        raise click.UsageError("--shards needs --parquet or --webdataset.")
     from trainer.data import SPLIT_NAMES, check_export_folder  # noqa: PLC0415
 
     with app.open_database() as database:
@@ -67,7 +78,8 @@ def dataset(
             snapshot_id=snapshot_id,
             run_id=run_id,
             channels=channels,
-            form="parquet" if parquet else "csv" if csv else "dataset",
+            form="parquet" if parquet else "csv" if csv else "webdataset" if webdataset else "dataset",
+            shards=shards,
             overwrite=overwrite,
             progress=app.console,
         )

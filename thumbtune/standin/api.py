@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
+from thumbtune.standin.directory import Directory
 from thumbtune.standin.errors import ApiError
 from thumbtune.standin.paging import etag, page_token, token_offset
 from thumbtune.standin.query import Query
@@ -32,6 +33,7 @@ class Api:
 
     def __init__(self, catalogues: Callable[[], Sequence[Catalogue]], base_url: Callable[[], str]) -> None:
         self._catalogues = catalogues
+        self._directory = Directory(catalogues)
         self._base_url = base_url
         self._serial = itertools.count()
 
@@ -57,7 +59,7 @@ class Api:
         limit = query.page_size()
         found: list[Catalogue] = []
         if filters == ["id"]:
-            found = [c for i in query.ids() for c in self._catalogues() if c.channel_id == i]
+            found = [c for i in query.ids() if (c := self._directory.channel(i)) is not None]
         elif filters == ["forHandle"]:
             handle = _bare_handle(query.one("forHandle") or "")
             found = [c for c in self._catalogues() if _bare_handle(c.handle) == handle]
@@ -93,23 +95,19 @@ class Api:
 
     def _playlist(self, playlist_id: str) -> tuple[Catalogue, tuple[StandInVideo, ...]]:
         """Return a channel's uploads or Shorts. On YouTube, an empty list does not exist."""
-        for catalogue in self._catalogues():
-            lists = {catalogue.uploads_playlist_id: catalogue.listed, catalogue.shorts_playlist_id: catalogue.shorts}
-            if playlist_id in lists and (listed := lists[playlist_id]()):
-                return catalogue, listed
+        for prefix, videos in (("UU", Catalogue.listed), ("UUSH", Catalogue.shorts)):
+            if playlist_id.startswith(prefix):
+                catalogue = self._directory.channel("UC" + playlist_id.removeprefix(prefix))
+                if catalogue is not None and (listed := videos(catalogue)):
+                    return catalogue, listed
         raise ApiError.playlist_not_found()
 
     def _videos(self, query: Query) -> Resource:
         if not query.one("id"):
             raise ApiError.missing_filter("chart, id, myRating")
-        base, catalogues = self._base_url(), self._catalogues()
-        items = []
-        for video_id in query.ids():
-            for catalogue in catalogues:
-                video = catalogue.details(video_id)
-                if video is not None:
-                    items.append(select(video_resource(catalogue, video, base), query.parts))
-                    break
+        base = self._base_url()
+        found = filter(None, map(self._directory.video, query.ids()))
+        items = [select(video_resource(catalogue, video, base), query.parts) for catalogue, video in found]
         body = _body("videoList", len(items), len(items))
         body["items"] = items
         body["etag"] = etag("videos", items)

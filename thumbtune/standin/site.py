@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from thumbtune.standin.api import CACHEABLE, Api
 from thumbtune.standin.catalogue import Catalogue, StandInVideo, ThumbnailSize
+from thumbtune.standin.directory import Directory
 from thumbtune.standin.errors import ApiError
 from thumbtune.standin.feed import feed_xml
 from thumbtune.standin.pictures import Pictures, placeholder
@@ -54,6 +55,7 @@ class Site:
     def __init__(self, served: Served) -> None:
         self._served = served
         self._pictures = Pictures()
+        self._directory = Directory(lambda: served.catalogues)
         self._api = Api(lambda: served.catalogues, lambda: served.url)
 
     def application(self, middlewares: Sequence[Middleware] = ()) -> web.Application:
@@ -93,7 +95,7 @@ class Site:
             raise ApiError.quota_exceeded()
 
     async def _feed(self, request: web.Request) -> web.Response:
-        catalogue = _channel(self._served.catalogues, request.query.get("channel_id"))
+        catalogue = self._directory.channel(request.query.get("channel_id"))
         if catalogue is None:
             raise web.HTTPNotFound
         body = feed_xml(catalogue, self._served.url, self._served.feed_lag)
@@ -101,14 +103,13 @@ class Site:
 
     async def _picture(self, request: web.Request) -> web.Response:
         video_id, file = request.match_info["id"], request.match_info["file"]
-        found = (c.details(video_id) for c in self._served.catalogues)
-        video = next((v for v in found if v is not None), None)
-        if video is None or file not in _SIZES or _SIZES[file] in video.missing_sizes:
+        found = self._directory.video(video_id)
+        if found is None or file not in _SIZES or _SIZES[file] in found[1].missing_sizes:
             return web.Response(body=placeholder(), status=404, content_type="image/jpeg")
-        return await self._image(request, video, file)
+        return await self._image(request, found[1], file)
 
     async def _avatar(self, request: web.Request) -> web.Response:
-        catalogue = _channel(self._served.catalogues, request.match_info["id"])
+        catalogue = self._directory.channel(request.match_info["id"])
         newest = catalogue.public(1) if catalogue else []
         if not newest or request.match_info["file"] not in _AVATARS:
             raise web.HTTPNotFound
@@ -140,10 +141,6 @@ def _unchanged(request: web.Request, etag: str, changed: datetime) -> bool:
 
 def _has(request: web.Request, etag: str) -> bool:
     return any(known.value in (etag, "*") for known in request.if_none_match or ())
-
-
-def _channel(catalogues: Sequence[Catalogue], channel_id: str | None) -> Catalogue | None:
-    return next((c for c in catalogues if c.channel_id == channel_id), None)
 
 
 def _json(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -25,7 +25,7 @@ _LONGEST_LINE = 64 << 20
 _MOST_WAITING = 32
 """The maximum number of questions that wait while another is answered."""
 _TOLD_APART = 4096
-_SECRETS = frozenset({"YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "THUMBTUNE_DB_FILE"})
+_SECRETS = frozenset({"YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "YOUTUBE_API_KEYS_FILE", "THUMBTUNE_DB_FILE"})
 _PASSWORDS = frozenset({"PGPASSWORD", "PGPASSFILE"})
 
 

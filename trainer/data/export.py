@@ -1,13 +1,15 @@
-"""Export pairs with their thumbnails as a Hugging Face DatasetDict, Parquet files or CSV files, in a stream."""
+"""Export pairs with their thumbnails as a DatasetDict, Parquet, CSV or WebDataset files, in a stream."""
 
 from __future__ import annotations
 
 import csv
+import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,18 +21,24 @@ from store.db import Database
 from store.errors import DatabaseUnavailable
 from store.training import (
     ExampleRow,
+    any_texts,
     channel_titles,
+    every_negative,
+    example_batches,
     get_run,
     load_examples,
     newest_snapshot,
+    pairs_of_snapshot,
     read_pictures,
+    snapshot_info,
     texts_of,
     video_facts,
 )
 from trainer.artifacts import can_save, whole_folder
 from trainer.data import snapshot
 from trainer.data.channel_names import channel_id
-from trainer.data.export_folder import MARK, SPLIT_NAMES, check_export_folder
+from trainer.data.export_folder import MARK, SIZES, SPLIT_NAMES, check_export_folder
+from trainer.data.export_shards import shard_sizes, suffix_of, write_tar
 from trainer.data.splits import SPLITS
 from trainer.errors import NotEnoughPairs, RunUnusable
 from trainer.progress import Progress, Silent
@@ -40,7 +48,7 @@ from trainer.settings import TrainSettings
 __all__ = ["Exported", "Form", "export_dataset"]
 
 _BATCH = 64
-Form = Literal["dataset", "parquet", "csv"]
+Form = Literal["dataset", "parquet", "csv", "webdataset"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ def export_dataset(
     run_id: int | None = None,
     channels: Sequence[str] = (),
     form: Form = "dataset",
+    shards: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
@@ -86,8 +95,9 @@ def export_dataset(
         snapshot_id: the snapshot to export.
         run_id: export the snapshot that this run trained on.
         channels: ids or handles of the channels to export; empty for all channels.
-        form: `dataset` writes a DatasetDict, `parquet` one Parquet file per split, and `csv` one CSV file per split and
-            a folder `thumbnails`.
+        form: `dataset` writes a DatasetDict, `parquet` one Parquet file per split, `csv` one CSV file per split and a
+            folder `thumbnails`, and `webdataset` tar files and `sizes.json` with their numbers of rows.
+        shards: the number of files per split, of equal size, for `parquet` and `webdataset`; None: one.
         overwrite: replace an earlier export in `folder`.
         progress: receives the number of examples done.
 
@@ -103,50 +113,58 @@ def export_dataset(
     channel_ids = tuple(channel_id(name, known) for name in channels)
     progress = progress or Silent()
     chosen = snapshot_id or _chosen(database, run_id, channel_ids, progress)
-    with database.read() as session:
-        examples = load_examples(session, chosen)
-        titles = {row.position: row.title for row in examples}
-        rows = [row for row in examples if not channel_ids or row.channel_id in channel_ids]
-        read = texts_of(session).keys() & {row.picture_sha256 for row in rows}
-    if not rows:
-        raise NotEnoughPairs(f"snapshot {chosen} has no pairs of {', '.join(channels)}")
-    rows = _with_negatives(rows)
-    by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
-    by_split = {split: inside for split, inside in by_split.items() if inside}
-    features = _features(with_text=bool(read))
-    with (
-        quiet_libraries(),
-        can_save(folder),
-        progress.phase(f"Writing {folder}", len(rows)) as count,
-    ):
-        streams = {SPLIT_NAMES[split]: _Stream(database, inside, titles, count) for split, inside in by_split.items()}
-        if overwrite and folder.exists():
-            _replace(folder, streams, features, form)
-        else:
-            with whole_folder(folder) as whole:
-                _write(whole, streams, features, form)
-    return Exported(folder, chosen, {split: len(inside) for split, inside in by_split.items()})
+    with quiet_libraries(), can_save(folder):
+        sources = _sources(database, chosen, channel_ids)
+        if not sources:
+            raise NotEnoughPairs(f"snapshot {chosen} has no pairs of {', '.join(channels)}")
+        counts = {split: source.count for split, source in sources.items()}
+        features = _features(with_text=_with_text(database, chosen, sources))
+        with progress.phase(f"Writing {folder}", sum(counts.values())) as count:
+            streams = {
+                SPLIT_NAMES[split]: _Stream(database, source, list(features), count)
+                for split, source in sources.items()
+            }
+            if overwrite and folder.exists():
+                _replace(folder, streams, features, form, shards)
+            else:
+                with whole_folder(folder) as whole:
+                    _write(whole, streams, features, form, shards)
+    return Exported(folder, chosen, counts)
 
 
-def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
+def _write(folder: Path, streams: dict[str, _Stream], features: Features, form: Form, shards: int | None) -> None:
     (folder / MARK).write_text("Written by 'thumbtune export dataset', which may replace this folder.\n")
     if form == "dataset":
         _write_dataset_dict(folder, streams, features)
         return
-    for split, stream in streams.items():
-        if form == "parquet":
-            _write_parquet(folder / f"{split}.parquet", stream, features)
-        else:
+    if form == "csv":
+        for split, stream in streams.items():
             _write_csv(folder, split, stream, features)
+        return
+    written: dict[str, int] = {}
+    for split, stream in streams.items():
+        rows, first = stream.rows(), 0
+        sizes = shard_sizes(stream.source.count, shards or 1)
+        for number, size in enumerate(sizes):
+            if form == "parquet":
+                numbered = "" if shards is None else f"-{number:05d}-of-{len(sizes):05d}"
+                _write_parquet(folder / f"{split}{numbered}.parquet", islice(rows, size), features)
+            else:
+                name = f"{split}-{number:05d}.tar"
+                write_tar(folder / name, islice(rows, size), first)
+                written[name] = size
+            first += size
+    if form == "webdataset":
+        (folder / SIZES).write_text(json.dumps(written, indent=1) + "\n")
 
 
-def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form: Form) -> None:
+def _replace(folder: Path, streams: dict[str, _Stream], features: Features, form: Form, shards: int | None) -> None:
     """Write the new export completely before replacing the old one, so that a failure leaves the old one unchanged."""
     real = folder.resolve()
     with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=real.parent) as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
         new.mkdir()
-        _write(new, streams, features, form)
+        _write(new, streams, features, form, shards)
         real.replace(old)
         try:
             new.replace(real)
@@ -195,7 +213,6 @@ def current_snapshot(database: Database, channels: tuple[str, ...], progress: Pr
     """
     with database.read() as session:
         newest = newest_snapshot(session)
-        had = [] if newest is None else load_examples(session, newest)
     try:
         selection = snapshot.select_pairs(database, channels)
     except DatabaseUnavailable:
@@ -203,15 +220,19 @@ def current_snapshot(database: Database, channels: tuple[str, ...], progress: Pr
             raise
         progress.warn(f"the store is read-only, so its newest snapshot ({newest}) is used")
         return newest
-    if newest is not None and _pairs(had) == _pairs(selection.examples):
+    if newest is not None and _is_snapshot_of(database, newest, selection.examples):
         return newest
     settings = TrainSettings(negatives="random")
     rows = snapshot.mine_negatives(selection, settings, _never)
     return snapshot.write_snapshot(database, selection, rows, settings, None)[0]
 
 
-def _pairs(rows: Sequence[ExampleRow]) -> set[tuple[str, int, str]]:
-    return {(row.video_id, row.version_id, row.split) for row in rows}
+def _is_snapshot_of(database: Database, snapshot_id: int, rows: Sequence[ExampleRow]) -> bool:
+    with database.read() as session:
+        if sum(snapshot_info(session, snapshot_id).counts.values()) != len(rows):
+            return False
+        pairs = {(row.video_id, row.version_id, row.split) for row in rows}
+        return all(pair in pairs for pair in pairs_of_snapshot(session, snapshot_id))
 
 
 def _never(_titles: Sequence[str]) -> NDArray[np.float32]:
@@ -234,27 +255,94 @@ def _features(*, with_text: bool) -> Features:
     return Features({**columns, "thumbnail_text": text} if with_text else columns)
 
 
+class _Source(Protocol):
+    """The rows of one split, in order, each with the title of its negative."""
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+
+    def batches(self) -> Iterator[Sequence[tuple[ExampleRow, str | None]]]:
+        """Yield the rows in batches of `_BATCH`."""
+
+
+@dataclass(frozen=True)
+class _InStore:
+    """A whole split of a snapshot, which is read as it is written."""
+
+    database: Database
+    snapshot_id: int
+    split: str
+    count: int
+
+    def batches(self) -> Iterator[Sequence[tuple[ExampleRow, str | None]]]:
+        return example_batches(self.database, self.snapshot_id, self.split, _BATCH)
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """A part of a snapshot, or one whose negatives had to be chosen for this export."""
+
+    rows: Sequence[ExampleRow]
+    titles: dict[int, str]
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    def batches(self) -> Iterator[Sequence[tuple[ExampleRow, str | None]]]:
+        for start in range(0, len(self.rows), _BATCH):
+            yield [
+                (row, None if row.negative_position is None else self.titles[row.negative_position])
+                for row in self.rows[start : start + _BATCH]
+            ]
+
+
+def _sources(database: Database, snapshot_id: int, channels: tuple[str, ...]) -> dict[str, _Source]:
+    """Return the rows of each split that has any, of some channels or of all."""
+    with database.read() as session:
+        counts = snapshot_info(session, snapshot_id).counts
+        if not channels and every_negative(session, snapshot_id):
+            return {split: _InStore(database, snapshot_id, split, n) for split, n in counts.items() if n}
+        examples = load_examples(session, snapshot_id)
+    titles = {row.position: row.title for row in examples}
+    rows = _with_negatives([row for row in examples if not channels or row.channel_id in channels])
+    by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
+    return {split: _InMemory(inside, titles) for split, inside in by_split.items() if inside}
+
+
+def _with_text(database: Database, snapshot_id: int, sources: Mapping[str, _Source]) -> bool:
+    """Whether words were read on any of the thumbnails."""
+    with database.read() as session:
+        if not any_texts(session, snapshot_id):
+            return False
+        return any(
+            bool(texts_of(session, [row.picture_sha256 for row, _ in batch]))
+            for source in sources.values()
+            for batch in source.batches()
+        )
+
+
 @dataclass(frozen=True)
 class _Stream:
     """The rows of one split as plain values. Thumbnails are read from the store in batches."""
 
     database: Database
-    rows: Sequence[ExampleRow]
-    titles: dict[int, str]
-    count: Callable[[int], None]
+    source: _Source
+    columns: Sequence[str]
+    progress: Callable[[int], None]
 
-    def batches(self, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-        for start in range(0, len(self.rows), _BATCH):
-            batch = self.rows[start : start + _BATCH]
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for batch in self.source.batches():
             with self.database.read() as session:
-                files = read_pictures(session, (row.picture_sha256 for row in batch))
-                facts = video_facts(session, [row.video_id for row in batch])
-                texts = texts_of(session, [row.picture_sha256 for row in batch])
-            values = [
-                {
+                files = read_pictures(session, (row.picture_sha256 for row, _ in batch))
+                facts = video_facts(session, [row.video_id for row, _ in batch])
+                texts = texts_of(session, [row.picture_sha256 for row, _ in batch])
+            for row, negative in batch:
+                value = {
                     "anchor": {"bytes": files[row.picture_sha256], "path": None},
                     "positive": row.title,
-                    "negative": None if row.negative_position is None else self.titles[row.negative_position],
+                    "negative": negative,
                     "video_id": row.video_id,
                     "channel_id": row.channel_id,
                     "channel": facts[row.video_id].channel,
@@ -263,17 +351,15 @@ class _Stream:
                     "url": f"https://youtu.be/{row.video_id}" if not row.video_id.startswith("file-") else None,
                     "thumbnail_text": texts.get(row.picture_sha256),
                 }
-                for row in batch
-            ]
-            yield [{column: value[column] for column in columns} for value in values]
-            self.count(len(batch))
+                yield {column: value[column] for column in self.columns}
+            self.progress(len(batch))
 
 
-def _write_parquet(path: Path, stream: _Stream, features: Features) -> None:
+def _write_parquet(path: Path, rows: Iterator[dict[str, Any]], features: Features) -> None:
     # The schema has the features as metadata, so that `load_dataset("parquet", ...)` decodes the thumbnails.
     schema = features.arrow_schema
     with pq.ParquetWriter(path, schema) as writer:
-        for batch in stream.batches(list(features)):
+        while batch := list(islice(rows, _BATCH)):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
 
 
@@ -284,24 +370,19 @@ def _write_csv(folder: Path, split: str, stream: _Stream, features: Features) ->
     with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(features))
         writer.writeheader()
-        for batch in stream.batches(list(features)):
-            for row in batch:
-                data = row["anchor"]["bytes"]
-                place = thumbnails / f"{row['video_id']}{_suffix(data)}"
-                place.write_bytes(data)
-                published = row["published_at"]
-                writer.writerow(
-                    {
-                        **row,
-                        "anchor": f"thumbnails/{place.name}",
-                        "published_at": None if published is None else published.isoformat(),
-                        "tags": ", ".join(row["tags"]),
-                    }
-                )
-
-
-def _suffix(data: bytes) -> str:
-    return ".png" if data.startswith(b"\x89PNG") else ".webp" if data[8:12] == b"WEBP" else ".jpg"
+        for row in stream.rows():
+            data = row["anchor"]["bytes"]
+            place = thumbnails / f"{row['video_id']}{suffix_of(data)}"
+            place.write_bytes(data)
+            published = row["published_at"]
+            writer.writerow(
+                {
+                    **row,
+                    "anchor": f"thumbnails/{place.name}",
+                    "published_at": None if published is None else published.isoformat(),
+                    "tags": ", ".join(row["tags"]),
+                }
+            )
 
 
 def _write_dataset_dict(folder: Path, streams: dict[str, _Stream], features: Features) -> None:
@@ -309,7 +390,7 @@ def _write_dataset_dict(folder: Path, streams: dict[str, _Stream], features: Fea
         written = {}
         for split, stream in streams.items():
             path = Path(scratch) / f"{split}.parquet"
-            _write_parquet(path, stream, features)
+            _write_parquet(path, stream.rows(), features)
             # The dataset is memory-mapped, so it does not have to fit in memory.
             written[split] = Dataset.from_parquet(str(path), cache_dir=scratch, split=split)
         DatasetDict(written).save_to_disk(str(folder))

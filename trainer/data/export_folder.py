@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from trainer.artifacts import can_save, check_place
 from trainer.errors import CantSave
 
-__all__ = ["MARK", "SPLIT_NAMES", "check_export_folder", "is_export"]
+__all__ = ["MARK", "SIZES", "SPLIT_NAMES", "check_export_folder", "is_export"]
 
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
 """{split: its name in an export}, as the Hugging Face Hub expects."""
 MARK = ".thumbtune-export"
 """The file that tells an export from another folder with the same names in it."""
+SIZES = "sizes.json"
+"""The file with the number of rows of each WebDataset shard, as open_clip reads it."""
+_SHARD = re.compile(r"-\d{5}(-of-\d{5})?$")
 
 
 def check_export_folder(folder: Path, *, overwrite: bool) -> None:
@@ -38,8 +42,11 @@ def is_export(folder: Path) -> bool:
     """
     if not (folder / MARK).is_file():
         return False
-    written = {MARK, "dataset_dict.json", "thumbnails", *SPLIT_NAMES.values()}
-    names = {path.stem if path.suffix in (".parquet", ".csv") else path.name for path in folder.iterdir()}
+    written = {MARK, SIZES, "dataset_dict.json", "thumbnails", *SPLIT_NAMES.values()}
+    names = {
+        _SHARD.sub("", path.stem) if path.suffix in (".parquet", ".csv", ".tar") else path.name
+        for path in folder.iterdir()
+    }
     if not names <= written:
         raise CantSave(f"{folder} contains files that are not from an export; name another folder")
     return True

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,66 +50,75 @@ _BYTES = _SMALL[0] * _SMALL[1] * 3
 SKETCHES = hashlib.sha256(b"sketch 32x18 rgb, bars cut, bicubic").hexdigest()
 """The feature cache's key for sketches. It is not the fingerprint of a model."""
 _BATCH = 64
+_BLOCK = 2048
+"""Sketches, or pairs of them, in memory at a time."""
+_QUERIES = 32
+"""Searches at a time: each may find all thumbnails, if they are from one template."""
 
 
-def remember_sketches(database: Database, digests: Iterable[str]) -> dict[str, Sketch]:
+def remember_sketches(database: Database, digests: Iterable[str]) -> None:
     """Make a small sketch of each of these stored thumbnails, and save it in the feature cache.
 
-    If the store can't be written, the sketches are not saved and are made again each time.
-
-    Returns:
-        {digest: (18, 32, 3) uint8}, without thumbnails that can't be decoded or are not in the store.
+    Thumbnails that can't be decoded or are not in the store are skipped. If the store can't be written, nothing is
+    saved.
     """
-    requested = sorted(set(digests))
-    with database.read() as session:
-        found = _read(session, requested)
-    for batch in batches([digest for digest in requested if digest not in found], _BATCH):
-        sketches: dict[str, Sketch] = {}
+    missing: list[str] = []
+    for block in batches(sorted(set(digests)), _BLOCK):
         with database.read() as session:
-            for digest in batch:
-                image = _stored(session, digest)
-                if image is not None:
-                    sketches[digest] = _sketch(image)
-        found |= sketches
+            known = _read(session, block)
+        missing += [digest for digest in block if digest not in known]
+    for batch in batches(missing, _BATCH):
+        with database.read() as session:
+            sketches = _made(session, batch)
         try:
             with database.write() as session:
                 write_features(session, SKETCHES, "vision", {digest: sketches[digest].tobytes() for digest in sketches})
         except StoreError:
             logger.debug("sketches could not be saved", exc_info=True)
-    return found
+            return
 
 
 def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
     """Group stored thumbnails that are near-duplicates. Only thumbnails with a saved sketch are compared.
 
+    In memory are the mean colours of each thumbnail's quarters (96 bytes), and the sketches of one block of candidates.
+
     Returns:
         {digest: the smallest digest in its group}, without thumbnails that have no near-duplicate.
     """
-    sketches = _read(session, sorted(set(digests)))
-    names = list(sketches)
-    parent = {name: name for name in names}
+    names, quarters = _quarters(session, sorted(set(digests)))
+    parent: dict[str, str] = {}
 
     def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
+        while (above := parent.get(name, name)) != name:
+            parent[name] = parent.get(above, above)
+            name = above
         return name
 
     fine = _FineSketches(session)
-    for name, others in _near(names, [sketches[name] for name in names]):
-        for other in others:
-            low, high = sorted((root(name), root(other)))
-            if low != high and fine.close(name, other):
+    near = _near(names, quarters)
+    while some := list(islice(near, _BLOCK)):
+        candidates = [(one, other) for one, other in some if root(one) != root(other)]
+        sketches = _read(session, sorted({name for pair in candidates for name in pair}))
+        for one, other in candidates:
+            low, high = sorted((root(one), root(other)))
+            there = one in sketches and other in sketches
+            if low != high and there and _close(sketches[one], sketches[other]) and fine.close(one, other):
                 parent[high] = low
-    company = {root(name) for name in names if root(name) != name}
-    return {name: root(name) for name in names if root(name) in company}
+    return {name: root(name) for found in list(parent) for name in (found, root(found))}
 
 
 def showing(database: Database, image: Image.Image, digests: Iterable[str]) -> frozenset[str]:
     """Return which of these stored thumbnails are near-duplicates of `image` (RGB, any size)."""
     small, fine = _sketch(image), _fine_sketch(image)
-    sketches = remember_sketches(database, digests)
-    near = [name for name, sketch in sketches.items() if _close(small, sketch)]
+    wanted = sorted(set(digests))
+    remember_sketches(database, wanted)
+    near: list[str] = []
+    for batch in batches(wanted, _BLOCK):
+        with database.read() as session:
+            sketches = _read(session, batch)
+            sketches |= _made(session, [digest for digest in batch if digest not in sketches])
+        near += [name for name, sketch in sketches.items() if _close(small, sketch)]
     with database.read() as session:
         known = _FineSketches(session)
         found = {name: known.of(name) for name in near}
@@ -132,21 +143,31 @@ class _FineSketches:
         return first is not None and second is not None and _same_writing(first, second)
 
 
-def _near(names: Sequence[str], sketches: Sequence[Sketch]) -> Iterable[tuple[str, list[str]]]:
-    """Yield each thumbnail with the earlier thumbnails whose small sketches are near-duplicates of its own."""
+def _near(names: Sequence[str], quarters: NDArray[np.float64]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of thumbnails whose quarters have nearly equal colours: (name, earlier name)."""
     from scipy.spatial import cKDTree  # noqa: PLC0415 (a single picture is compared without it)
 
     if len(names) < 2:
         return
-    pixels = np.stack(sketches)
-    width, height = _SMALL
-    quarters = pixels.reshape(len(names), 2, height // 2, 2, width // 2, 3).mean(axis=(2, 4)).reshape(len(names), -1)
     tree = cKDTree(quarters)
-    for row, name in enumerate(names):
-        around = np.array(sorted(tree.query_ball_point(quarters[row], _QUARTER, p=np.inf)), dtype=np.intp)
-        others = around[around < row]
-        if len(others):
-            yield name, [names[other] for other in others if _close(pixels[row], pixels[other])]
+    for start in range(0, len(names), _QUERIES):
+        around: Any = tree.query_ball_point(quarters[start : start + _QUERIES], _QUARTER, p=np.inf)
+        for row, others in enumerate(around, start):
+            yield from ((names[row], names[other]) for other in sorted(others) if other < row)
+
+
+def _quarters(session: Session, digests: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the thumbnails with a sketch, and the mean colours of the four quarters of each: (n, 12)."""
+    width, height = _SMALL
+    names: list[str] = []
+    colours = [np.empty((0, 12))]
+    for batch in batches(digests, _BLOCK):
+        sketches = _read(session, batch)
+        if sketches:
+            names += sketches
+            pixels = np.stack(list(sketches.values())).reshape(-1, 2, height // 2, 2, width // 2, 3)
+            colours.append(pixels.mean(axis=(2, 4)).reshape(len(sketches), -1))
+    return names, np.concatenate(colours)
 
 
 def _read(session: Session, digests: Sequence[str]) -> dict[str, Sketch]:
@@ -154,6 +175,11 @@ def _read(session: Session, digests: Sequence[str]) -> dict[str, Sketch]:
     found = read_features(session, SKETCHES, "vision", digests, _BYTES // 4)
     shape = (height, width, 3)
     return {digest: np.frombuffer(found[digest], np.uint8).reshape(shape) for digest in digests if digest in found}
+
+
+def _made(session: Session, digests: Sequence[str]) -> dict[str, Sketch]:
+    images = {digest: _stored(session, digest) for digest in digests}
+    return {digest: _sketch(image) for digest, image in images.items() if image is not None}
 
 
 def _stored(session: Session, digest: str) -> Image.Image | None:

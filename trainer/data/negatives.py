@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from trainer.data.cosines import Cosines, Numbers, Vectors
 from trainer.data.splits import numbers_of
 
-__all__ = ["EXACT_UP_TO", "Assignment", "hard", "least_similar", "random_titles"]
+__all__ = ["EXACT_UP_TO", "LEAST_SIMILAR_UP_TO", "Assignment", "hard", "least_similar", "random_titles"]
 
 Assignment = list[int | None]
 
 EXACT_UP_TO = 50_000
 """Up to this number of titles, `hard` compares all pairs. With more titles, it searches neighbours in a faiss index."""
+
+LEAST_SIMILAR_UP_TO = 500_000
+"""The most titles of a split that `least_similar` compares. The time grows with their square: 50,000 titles take 13 s
+on two cores (docs/performance.md), 500,000 a hundred times as long, and 1,000,000 more than an hour."""
 
 # Rows of the similarity matrix in memory: 1,024, or fewer if a row has more than 50,000 float32 values.
 _BLOCK_ROWS = 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from trainer.data import negatives
 from trainer.data.channel_names import channel_id
 from trainer.data.likeness import alike_pictures, remember_sketches
 from trainer.data.splits import SPLITS, Member, assign, left_out, members_of, normalised
-from trainer.errors import NotEnoughPairs
+from trainer.errors import BadSetting, NotEnoughPairs
 from trainer.settings import TrainSettings
 
 __all__ = ["Selection", "mine_negatives", "require_trainable", "select_pairs", "write_snapshot"]
@@ -40,6 +40,7 @@ Vectors = NDArray[np.float32]
 HELD_OUT_ELSEWHERE = "group_in_more_held_out_split"
 PICTURE_PENDING = "picture_pending"
 PICTURE_DAMAGED = "picture_damaged"
+_DIGESTED_AT_ONCE = 10_000
 _REMEDIES = {PICTURE_DAMAGED: "; run 'thumbtune db check --repair' to fetch such thumbnails again"}
 
 
@@ -82,12 +83,13 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         known = channel_titles(session)
     channel_ids = tuple(channel_id(name, known) for name in channels)
     with database.read() as session:
-        pictures = {video.picture_sha256 for video in split_videos(session)} - {None}
+        pictures = {video.picture_sha256 for video in split_videos(session) if video.picture_sha256 is not None}
     # Done before the write transaction, because other writers wait for that one. Thumbnails that are added in between
     # are compared for the next snapshot.
-    remember_sketches(database, (str(picture) for picture in pictures))
+    remember_sketches(database, pictures)
     with database.read() as session:
-        alike = alike_pictures(session, (str(picture) for picture in pictures))
+        alike = alike_pictures(session, pictures)
+    del pictures  # 100 bytes each
 
     # Reading and assigning happen in one transaction: with two trainers at once, the second reads the splits that the
     # first assigned, so the members of a group can't get different splits.
@@ -219,8 +221,17 @@ def mine_negatives(
         selection: the examples.
         settings: the strategy and its parameters.
         embed: returns (n, d) float32 vectors of n titles. Only strategies that compare titles call it.
+
+    Raises:
+        BadSetting: a split has more titles than `least-similar` can compare in reasonable time.
     """
     rows = list(selection.examples)
+    largest = max(selection.counts().values())
+    if settings.negatives == "least-similar" and largest > negatives.LEAST_SIMILAR_UP_TO:
+        raise BadSetting(
+            f"least-similar negatives would compare each of {largest:,} titles with all others, which takes hours; "
+            f"the most is {negatives.LEAST_SIMILAR_UP_TO:,}: use --negatives hard or random, or fewer channels"
+        )
     if settings.negatives == "none":
         return rows
     for split in SPLITS:
@@ -260,9 +271,24 @@ def write_snapshot(
         kept["hard_max_similarity"] = settings.hard_max_similarity
     if settings.negatives == "random":
         kept["seed"] = settings.seed
-    described = [(row.video_id, row.version_id, row.group_id, row.split, row.negative_position) for row in rows]
     # The fingerprint identifies the title model. Its name does not: the same name can refer to another model later.
     hashed = {key: value for key, value in kept.items() if key != "title_model"}
-    canonical = json.dumps({"settings": hashed, "examples": described}, sort_keys=True, separators=(",", ":"))
-    fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+    fingerprint = _fingerprint(rows, hashed)
     return database.transact(lambda session: save_snapshot(session, fingerprint, kept, selection.excluded, rows))
+
+
+def _fingerprint(rows: Sequence[ExampleRow], settings: Mapping[str, Any]) -> str:
+    """SHA-256 over the JSON document {"examples": [...], "settings": {...}}, which is never in memory as a whole."""
+    digest = hashlib.sha256(b'{"examples":[')
+    for start in range(0, len(rows), _DIGESTED_AT_ONCE):
+        batch = [
+            (row.video_id, row.version_id, row.group_id, row.split, row.negative_position)
+            for row in rows[start : start + _DIGESTED_AT_ONCE]
+        ]
+        digest.update((("," if start else "") + _canonical(batch)[1:-1]).encode())
+    digest.update(('],"settings":' + _canonical(settings) + "}").encode())
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -90,14 +90,21 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
     """
     bare = {title: _bare(normalised(title)) for title in titles}
     parts: dict[str, set[str]] = defaultdict(set)
-    split = {text: _without_part(text) for text in bare.values()}
-    for text, (stem, number) in split.items():
-        # A title without a number counts as part 1.
-        parts[stem or text].add(number or "1")
+    stems: dict[str, str] = {}
+    unnumbered: set[str] = set()
+    for text in bare.values():
+        stem, number = _without_part(text)
+        if stem != text:
+            stems[text] = stem
+            parts[stem].add(number or "1")
+        else:
+            unnumbered.add(text)
+    for stem in parts.keys() & unnumbered:
+        parts[stem].add("1")  # a title without a number counts as part 1
     keys: dict[str, str] = {}
     for title, text in bare.items():
-        stem = split[text][0]
-        chosen = stem if stem and len(parts[stem]) <= 2 else text
+        stem = stems.get(text, text)
+        chosen = stem if stem == text or len(parts[stem]) <= 2 else text
         keys[title] = _words(chosen) or normalised(title)
     return keys
 
@@ -133,8 +140,20 @@ _ROMAN = {
 }
 
 
+class _OnlyWords(dict[int, str]):
+    """A table for `str.translate`, filled on demand: characters that are not part of words become spaces."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = char if char in _MEANT or _is_word(char) else " "
+        return self[code]
+
+
+_ONLY_WORDS = _OnlyWords()
+
+
 def _words(text: str) -> str:
-    return " ".join("".join(char if char in _MEANT or _is_word(char) else " " for char in text).split())
+    return " ".join(text.translate(_ONLY_WORDS).split())
 
 
 def _is_word(char: str) -> bool:
@@ -176,18 +195,19 @@ def groups_of(videos: Iterable[tuple[str, str, str | None]], alike: Mapping[str,
 
     videos, same = list(videos), alike or {}
     keys = title_keys(title for _, title, _ in videos)
-    first_with: dict[tuple[str, str], str] = {}
+    first_titled: dict[str, str] = {}
+    first_showing: dict[str, str] = {}
     for video, title, picture in videos:
         parent[video] = video
         # The view `pairs` treats a title of spaces as missing, and missing titles are not equal titles. A title of
         # other whitespace makes a pair, although it is normalised to an empty string too.
-        for kind, value in (
-            ("title", keys[title] if title.strip(" ") else None),
-            ("picture", None if picture is None else same.get(picture, picture)),
+        for first_with, value in (
+            (first_titled, keys[title] if title.strip(" ") else None),
+            (first_showing, None if picture is None else same.get(picture, picture)),
         ):
             if value is None:
                 continue
-            other = first_with.setdefault((kind, value), video)
+            other = first_with.setdefault(value, video)
             low, high = sorted((root(other), root(video)))
             parent[high] = low
     return {video: root(video) for video in parent}

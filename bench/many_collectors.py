@@ -1,0 +1,258 @@
+"""Many channels of several owners, synced by several `watch` on one PostgreSQL store.
+
+    python -m bench.many_collectors [--channels 300] [--videos 20] [--processes 3] [--owners 10] [--json]
+
+Runs the real commands against the stand-in server, and checks the content of the store and the units of each key. Then
+all channels become due again at once, and one `watch` is killed meanwhile. A part of `bench.scale`, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+
+import pgserver
+from sqlalchemy import func, select, text
+
+from bench.reliability_lab import Row, drawn, ended, table
+from store.db import Database, open_database
+from store.tables import QuotaDay, SyncRun, Video
+from store.youtube import LEASE
+from thumbtune.standin.catalogue import Catalogue, StandInVideo, channel_id_from
+from thumbtune.standin.server import StandIn
+
+__all__ = ["collect", "measure"]
+
+FIRST = datetime(2020, 1, 1, tzinfo=UTC)
+DONE = ("complete", "unchanged")
+MOST_S = 3 * 3600.0
+AT_ONCE_S = 60.0
+
+
+def collect(folder: Path, *, quick: bool = False) -> list[Row]:
+    """Return the rows of this part of `bench.scale`."""
+    return measure(folder, 30 if quick else 300, 4 if quick else 20, 2 if quick else 3, 3 if quick else 10)
+
+
+def measure(folder: Path, channels: int, videos: int, processes: int, owners: int) -> list[Row]:
+    """Sync all channels twice by several processes; return what was found.
+
+    Args:
+        folder: an empty folder.
+        channels: the number of channels.
+        videos: the number of videos of each channel.
+        processes: the number of `watch` processes.
+        owners: the number of owners, each with an own key and an equal share of the channels.
+    """
+    catalogues = tuple(_catalogue(number, videos) for number in range(channels))
+    keys = {catalogue.channel_id: f"key-{number % owners}" for number, catalogue in enumerate(catalogues)}
+    (folder / "keys").write_text("".join(f"{channel} {key}\n" for channel, key in keys.items()))
+    (folder / "channels").write_text("".join(f"{channel}\n" for channel in keys))
+    with _postgres(folder) as url, StandIn(*catalogues, keys=set(keys.values())) as server:
+        environment = {**os.environ, **server.environment(), "THUMBTUNE_DB": url}
+        del environment["YOUTUBE_API_KEY"]
+        environment["YOUTUBE_API_KEYS_FILE"] = str(folder / "keys")
+        added = ended(_start(folder, environment, "channels", "add", str(folder / "channels")), MOST_S)
+        if added.code != 0:
+            raise SystemExit(added.err)
+        with open_database(url) as database:
+            started = time.monotonic()
+            _watch(folder, environment, database, processes)
+            seconds = time.monotonic() - started
+            what = f"{channels:,} channels x {videos} videos, {processes} 'watch', {owners} keys"
+            rows = [
+                _content(database, catalogues, what),
+                _units(database, server, keys, videos, what),
+                Row(
+                    "rate of a first sync",
+                    what,
+                    1,
+                    f"{channels * videos / seconds:,.0f} videos/s, {channels / seconds:.1f} channels/s",
+                    None,
+                ),
+            ]
+            before = server.units
+            with database.write() as session:
+                session.execute(text("UPDATE sync_run SET finished_at = finished_at - INTERVAL '2 days'"))
+                last = session.scalar(select(func.max(SyncRun.id))) or 0
+            _watch(folder, environment, database, processes, after=last, kill=True)
+            rows.append(_at_once(database, last, f"{what}; one is killed half way"))
+            rows.append(
+                Row(
+                    "a sync that finds nothing new costs no units",
+                    what,
+                    channels,
+                    f"{server.units - before} units",
+                    server.units == before,
+                )
+            )
+    return rows
+
+
+@cache
+def _jpeg() -> bytes:
+    return drawn("template", 480)
+
+
+def _picture(video_id: str) -> bytes:
+    """A thumbnail that differs from all others only by a comment, because drawing each would take most of the time."""
+    comment = video_id.encode()
+    return _jpeg()[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + _jpeg()[2:]
+
+
+def _catalogue(number: int, videos: int) -> Catalogue:
+    uploads = [
+        StandInVideo(
+            id=f"{number:05d}-{index:05d}",
+            title=f"Title {index} of channel {number}",
+            published_at=FIRST + timedelta(hours=index),
+            duration_s=600,
+            picture=partial(_picture, f"{number:05d}-{index:05d}"),
+            picture_at_hand=True,
+        )
+        for index in range(videos)
+    ]
+    name = f"many{number}"
+    return Catalogue(channel_id_from(name), f"@{name}", f"Channel {number}", videos={v.id: v for v in uploads})
+
+
+def _start(folder: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    with (folder / "log").open("a") as log:  # a pipe that nobody reads would stop the process
+        command = [sys.executable, "-m", "thumbtune", *words]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log, text=True)
+
+
+def _watch(
+    folder: Path,
+    environment: dict[str, str],
+    database: Database,
+    processes: int,
+    *,
+    after: int = 0,
+    kill: bool = False,
+) -> None:
+    """Run several `watch` until each channel has a finished sync with an id above `after`."""
+    words = ("watch", "--every", "1d", "--units", "1000000", "--listen", "127.0.0.1:0")
+    running = [_start(folder, environment, *words) for _ in range(processes)]
+    channels = sum(1 for line in (folder / "channels").read_text().splitlines() if line)
+    deadline = time.monotonic() + MOST_S
+    try:
+        while (done := _done(database, after)) < channels:
+            if kill and done >= channels // 2:
+                running[0].kill()
+                kill = False
+            if time.monotonic() > deadline or all(process.poll() is not None for process in running):
+                raise SystemExit(
+                    f"only {done} of {channels} channels were synced; {(folder / 'log').read_text()[-500:]}"
+                )
+            time.sleep(0.2)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(60)
+
+
+def _done(database: Database, after: int) -> int:
+    with database.read() as session:
+        query = select(func.count(SyncRun.channel_id.distinct())).where(SyncRun.id > after, SyncRun.status.in_(DONE))
+        return session.scalar(query) or 0
+
+
+def _content(database: Database, catalogues: tuple[Catalogue, ...], what: str) -> Row:
+    with database.read() as session:
+        rows = session.execute(select(Video.id, Video.title, Video.picture_sha256))
+        found = {tuple(row) for row in rows}
+    expected = {
+        (video.id, video.title, hashlib.sha256(video.picture()).hexdigest())
+        for catalogue in catalogues
+        for video in catalogue.videos.values()
+    }
+    wrong = len(found ^ expected)
+    return Row(
+        "the store has the channels' content",
+        what,
+        1,
+        f"{len(found):,} videos and thumbnails, {wrong} wrong",
+        not wrong,
+    )
+
+
+def _units(database: Database, server: StandIn, keys: dict[str, str], videos: int, what: str) -> Row:
+    """A channel costs 1 unit to add, and 1 for each 50 entries of its list and for each 50 videos."""
+    each = 1 + 2 * -(-videos // 50)
+    with database.read() as session:
+        query = select(QuotaDay.key_fingerprint, func.sum(QuotaDay.units)).group_by(QuotaDay.key_fingerprint)
+        ledger = dict(session.execute(query).all())
+    right = 0
+    owners = sorted(set(keys.values()))
+    for key in owners:
+        expected = each * sum(owner == key for owner in keys.values())
+        fingerprint = hashlib.sha256(key.encode()).hexdigest()[:12]
+        right += ledger.get(fingerprint) == expected == server.quota.used(key)
+    return Row(
+        "each key pays for its owner's channels only",
+        what,
+        len(owners),
+        f"{server.units:,} units, {each} a channel; {right} of {len(owners)} ledgers as computed",
+        right == len(owners) == len(ledger),
+    )
+
+
+def _at_once(database: Database, after: int, what: str) -> Row:
+    with database.read() as session:
+        done = session.execute(
+            select(func.min(SyncRun.started_at), SyncRun.channel_id)
+            .where(SyncRun.id > after)
+            .group_by(SyncRun.channel_id)
+        ).all()
+        interrupted = session.scalar(
+            select(func.count()).where(SyncRun.id > after, SyncRun.status.in_(("interrupted", "running")))
+        )
+    spread = (max(row[0] for row in done) - min(row[0] for row in done)).total_seconds()
+    return Row(
+        f"channels that are due at once start within {AT_ONCE_S:.0f} s, and a dead process gives its channels up",
+        what,
+        len(done),
+        f"all started within {spread:.0f} s ({len(done) / max(spread, 0.1):.1f}/s); {interrupted} syncs of the killed "
+        f"process were done again (a process of another machine: after {LEASE.total_seconds() / 60:.0f} min)",
+        spread <= AT_ONCE_S,
+    )
+
+
+@contextmanager
+def _postgres(folder: Path) -> Iterator[str]:
+    server = pgserver.get_server(folder / "postgres", cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("channels", 300), ("videos", 20), ("processes", 3), ("owners", 10)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="thumbtune-many-") as folder:
+        rows = measure(Path(folder), given.channels, given.videos, given.processes, given.owners)
+    print(json.dumps([asdict(row) for row in rows], indent=1) if given.json else table(rows))
+    return 1 if any(row.kept is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
