@@ -115,7 +115,7 @@ def test_every_modules_weights_are_safetensors(clip: Path, tmp_path: Path, name:
     torch.save(load_file(weights), weights.with_name(name))
     load_clip(str(folder), "cpu")
     weights.unlink()
-    with pytest.raises(DamagedModel, match="pickles"):
+    with pytest.raises(DamagedModel, match="pickled"):
         load_clip(str(folder), "cpu")
 
 

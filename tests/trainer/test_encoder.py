@@ -186,7 +186,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 def test_pickled_weights_are_refused_unread(copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     (copied / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(DamagedModel, match=r"pickles"):
+    with pytest.raises(DamagedModel, match=r"pickled"):
         load_encoder(str(copied), "cpu")
 
 
@@ -217,7 +217,7 @@ def test_remote_code_is_not_run(copied: Path, tmp_path: Path) -> None:
 
 def test_a_hub_name_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with quiet_libraries(), pytest.raises(NoNetwork, match=r"hub can't be reached; .* --model$"):
+    with quiet_libraries(), pytest.raises(NoNetwork, match=r"hub can't be reached; .*--model"):
         load_encoder("thumbtune-test/never-cached", "cpu")
 
 

@@ -18,7 +18,7 @@ from trainer.runs.provenance import git_commit, package_versions
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = {"store", "thumbtune", "trainer"}
 # The store's library moves bytes; it computes nothing.
-WITHOUT_NUMBERS = {"ray", "sqlalchemy"}
+WITHOUT_NUMBERS = {"psutil", "ray", "sqlalchemy"}
 
 
 def plain(name: str) -> str:

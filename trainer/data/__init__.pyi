@@ -1,5 +1,4 @@
 from .channel_names import channel_id as channel_id
-from .export import current_snapshot as current_snapshot
 from .export import export_dataset as export_dataset
 from .export_folder import SPLIT_NAMES as SPLIT_NAMES
 from .export_folder import check_export_folder as check_export_folder
@@ -11,6 +10,7 @@ from .pictures import PictureSource as PictureSource
 from .pictures import StoredPictures as StoredPictures
 from .pictures import batches as batches
 from .snapshot import Selection as Selection
+from .snapshot import current_snapshot as current_snapshot
 from .snapshot import mine_negatives as mine_negatives
 from .snapshot import require_trainable as require_trainable
 from .snapshot import select_pairs as select_pairs

@@ -11,14 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Image, Value
-from numpy.typing import NDArray
 
 from store.db import Database
-from store.errors import DatabaseUnavailable
 from store.training import (
     ExampleRow,
     any_texts,
@@ -27,8 +24,6 @@ from store.training import (
     example_batches,
     get_run,
     load_examples,
-    newest_snapshot,
-    pairs_of_snapshot,
     read_pictures,
     snapshot_info,
     texts_of,
@@ -43,7 +38,6 @@ from trainer.data.splits import SPLITS
 from trainer.errors import NotEnoughPairs, RunUnusable
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
-from trainer.settings import TrainSettings
 
 __all__ = ["Exported", "Form", "export_dataset"]
 
@@ -179,7 +173,7 @@ def _with_negatives(rows: list[ExampleRow]) -> list[ExampleRow]:
     if all(row.negative_position in index_of for row in rows):
         return rows
     again = [replace(row, position=index, negative_position=None) for index, row in enumerate(rows)]
-    mined = snapshot.mine_negatives(snapshot.Selection(again, {}, ()), TrainSettings(negatives="random"), _never)
+    mined = snapshot.random_negatives(snapshot.Selection(again, {}, ()))
     positions = [None if new.negative_position is None else rows[new.negative_position].position for new in mined]
     return [
         row if row.negative_position in index_of else replace(row, negative_position=position)
@@ -194,49 +188,7 @@ def _chosen(database: Database, run_id: int | None, channels: tuple[str, ...], p
         if found is None:
             raise RunUnusable(f"run {run_id} has no snapshot; use another run")
         return found
-    return current_snapshot(database, channels, progress)
-
-
-def current_snapshot(database: Database, channels: tuple[str, ...], progress: Progress) -> int:
-    """Return the newest snapshot if it has all current pairs, else a new one with random negatives.
-
-    If the store is read-only, the newest snapshot is returned with a note.
-
-    Args:
-        database: the store.
-        channels: ids of the channels; empty for all channels.
-        progress: receives the note.
-
-    Raises:
-        NotEnoughPairs: there are no pairs.
-        DatabaseUnavailable: the store is read-only, and has no snapshot.
-    """
-    with database.read() as session:
-        newest = newest_snapshot(session)
-    try:
-        selection = snapshot.select_pairs(database, channels)
-    except DatabaseUnavailable:
-        if newest is None or not database.unwritable:
-            raise
-        progress.warn(f"the store is read-only, so its newest snapshot ({newest}) is used")
-        return newest
-    if newest is not None and _is_snapshot_of(database, newest, selection.examples):
-        return newest
-    settings = TrainSettings(negatives="random")
-    rows = snapshot.mine_negatives(selection, settings, _never)
-    return snapshot.write_snapshot(database, selection, rows, settings, None)[0]
-
-
-def _is_snapshot_of(database: Database, snapshot_id: int, rows: Sequence[ExampleRow]) -> bool:
-    with database.read() as session:
-        if sum(snapshot_info(session, snapshot_id).counts.values()) != len(rows):
-            return False
-        pairs = {(row.video_id, row.version_id, row.split) for row in rows}
-        return all(pair in pairs for pair in pairs_of_snapshot(session, snapshot_id))
-
-
-def _never(_titles: Sequence[str]) -> NDArray[np.float32]:
-    raise AssertionError("random negatives need no vectors of titles")
+    return snapshot.current_snapshot(database, channels, progress)
 
 
 def _features(*, with_text: bool) -> Features:

@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from store.db import Database, unsound
+from store.errors import DatabaseUnavailable
 from store.training import (
     ExampleRow,
     Pair,
     assign_splits,
     channel_titles,
     current_pairs,
+    newest_snapshot,
+    pairs_of_snapshot,
     save_snapshot,
     set_groups,
+    snapshot_info,
     split_videos,
 )
 from store.types import utc_now
@@ -31,9 +35,10 @@ from trainer.data.channel_names import channel_id
 from trainer.data.likeness import alike_pictures, remember_sketches
 from trainer.data.splits import SPLITS, Member, assign, left_out, members_of, normalised
 from trainer.errors import BadSetting, NotEnoughPairs
+from trainer.progress import Progress
 from trainer.settings import TrainSettings
 
-__all__ = ["Selection", "mine_negatives", "require_trainable", "select_pairs", "write_snapshot"]
+__all__ = ["Selection", "current_snapshot", "mine_negatives", "require_trainable", "select_pairs", "write_snapshot"]
 
 Vectors = NDArray[np.float32]
 
@@ -292,3 +297,49 @@ def _fingerprint(rows: Sequence[ExampleRow], settings: Mapping[str, Any]) -> str
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def current_snapshot(database: Database, channels: tuple[str, ...], progress: Progress) -> int:
+    """Return the newest snapshot if it has all current pairs, else a new one with random negatives.
+
+    If the store is read-only, the newest snapshot is returned with a note.
+
+    Args:
+        database: the store.
+        channels: ids of the channels; empty for all channels.
+        progress: receives the note.
+
+    Raises:
+        NotEnoughPairs: there are no pairs.
+        DatabaseUnavailable: the store is read-only, and has no snapshot.
+    """
+    with database.read() as session:
+        newest = newest_snapshot(session)
+    try:
+        selection = select_pairs(database, channels)
+    except DatabaseUnavailable:
+        if newest is None or not database.unwritable:
+            raise
+        progress.warn(f"the store is read-only, so its newest snapshot ({newest}) is used")
+        return newest
+    if newest is not None and _is_snapshot_of(database, newest, selection.examples):
+        return newest
+    settings = TrainSettings(negatives="random")
+    return write_snapshot(database, selection, random_negatives(selection), settings, None)[0]
+
+
+def random_negatives(selection: Selection) -> list[ExampleRow]:
+    """Return the rows with random negatives, see `mine_negatives`, which need no vectors."""
+    return mine_negatives(selection, TrainSettings(negatives="random"), _never)
+
+
+def _is_snapshot_of(database: Database, snapshot_id: int, rows: Sequence[ExampleRow]) -> bool:
+    with database.read() as session:
+        if sum(snapshot_info(session, snapshot_id).counts.values()) != len(rows):
+            return False
+        pairs = {(row.video_id, row.version_id, row.split) for row in rows}
+        return all(pair in pairs for pair in pairs_of_snapshot(session, snapshot_id))
+
+
+def _never(_titles: Sequence[str]) -> NDArray[np.float32]:
+    raise AssertionError("random negatives need no vectors of titles")

@@ -208,13 +208,13 @@ async def test_an_empty_store_says_what_to_do(database: Database, path: str) -> 
 async def test_a_locked_and_a_newer_store_on_both_databases(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thumbtune.ui.store_access.ANSWERS_IN_S", 0.5)
     with database.write() as session:
         add_channel(session, "UC1")
         add_video(session, "UC1-001", day=1, title="one", picture=draw("red", "bar", 1))
     async with serving(url_of(database)) as client:
         for path in ("/", "/video/UC1-001", "/match?v=UC1-001", "/runs", "/syncs"):
             assert (await client.get(path)).status == 200
+        monkeypatch.setattr("thumbtune.ui.store_access.ANSWERS_IN_S", 0.5)
         with locked(database):
             answer = await client.get("/")
             assert (answer.status, "thumbtune db check" in answer.text) == (503, True)
