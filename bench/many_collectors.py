@@ -16,16 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 
-import pgserver
 from sqlalchemy import func, select, text
 
+from bench.postgres import postgres
 from bench.reliability_lab import Row, drawn, ended, table
 from store.db import Database, open_database
 from store.tables import QuotaDay, SyncRun, Video
@@ -60,7 +58,7 @@ def measure(folder: Path, channels: int, videos: int, processes: int, owners: in
     keys = {catalogue.channel_id: f"key-{number % owners}" for number, catalogue in enumerate(catalogues)}
     (folder / "keys").write_text("".join(f"{channel} {key}\n" for channel, key in keys.items()))
     (folder / "channels").write_text("".join(f"{channel}\n" for channel in keys))
-    with _postgres(folder) as url, StandIn(*catalogues, keys=set(keys.values())) as server:
+    with postgres() as url, StandIn(*catalogues, keys=set(keys.values())) as server:
         environment = {**os.environ, **server.environment(), "THUMBTUNE_DB": url}
         del environment["YOUTUBE_API_KEY"]
         environment["YOUTUBE_API_KEYS_FILE"] = str(folder / "keys")
@@ -230,15 +228,6 @@ def _at_once(database: Database, after: int, what: str) -> Row:
         f"process were done again (a process of another machine: after {LEASE.total_seconds() / 60:.0f} min)",
         spread <= AT_ONCE_S,
     )
-
-
-@contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    server = pgserver.get_server(folder / "postgres", cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
 
 
 def main() -> int:

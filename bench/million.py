@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import numpy as np
 from sqlalchemy import insert
 
 from bench.mining import peak_bytes
+from bench.postgres import postgres
 from store.db import Database, open_database
 from store.tables import Base, Channel, Feature, Picture, Video, VideoVersion
 from store.training import load_examples, newest_snapshot
@@ -188,17 +189,6 @@ def one(step: str, url: str, folder: Path) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    import pgserver  # noqa: PLC0415 (only for --postgres)
-
-    server = pgserver.get_server(folder / "postgres", cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-
-
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -213,7 +203,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="thumbtune-million-") as name:
         folder = Path(name)
-        with _postgres(folder) if given.postgres else nullcontext(f"sqlite:///{folder / 'store.db'}") as url:
+        with postgres() if given.postgres else nullcontext(f"sqlite:///{folder / 'store.db'}") as url:
             start = time.perf_counter()
             with open_database(url, create=True) as database:
                 fill(database, given.pairs)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from bench.postgres import postgres
 from bench.reliability_lab import Row, Shell, channel, contents, ended, problems, read_store, sqlite_url
 from thumbtune.standin.server import StandIn
 
@@ -14,20 +12,6 @@ __all__ = ["processes", "sync_at_once"]
 
 CHANNELS = 10
 PROCESSES = 4
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """Start a PostgreSQL server; yield its URL."""
-    import pgserver  # noqa: PLC0415 (only needed for PostgreSQL)
-
-    # Not in the part's folder, which only this user can read: root's server runs as another user.
-    with tempfile.TemporaryDirectory(prefix="thumbtune-postgres-") as folder:
-        server = pgserver.get_server(folder, cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
 
 
 def sync_at_once(shell: Shell, handles: list[str], *options: str) -> list[str]:

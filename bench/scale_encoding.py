@@ -9,16 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pgserver
 from sqlalchemy import delete, select
 
 from bench.channels import channel_of_pairs, sync
 from bench.models import model_folder
+from bench.postgres import postgres
 from bench.reliability_lab import Row
 from store.db import Database, open_database
 from store.tables import Feature
@@ -34,21 +33,12 @@ Vectors = dict[tuple[str, str, str], bytes]
 
 def encode(folder: Path, *, quick: bool = False) -> list[Row]:
     """Return the rows of this part."""
-    with _postgres(folder) as url, open_database(url) as database:
+    with postgres() as url, open_database(url) as database:
         return [
             *_rates(database, folder, quick=quick),
             _through_the_command(database, quick=quick),
             _lost(database, quick),
         ]
-
-
-@contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    server = pgserver.get_server(folder / "postgres", cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
 
 
 def _rates(database: Database, folder: Path, *, quick: bool) -> list[Row]:

@@ -18,7 +18,7 @@ from collector.http import Listen
 from store.db import Database, open_database
 from store.tables import PictureFailure, SyncRun, Video
 from store.types import utc_now
-from store.youtube import pause_channel
+from store.youtube import add_units, pause_channel
 from tests.hostile.titles import TITLES
 from tests.store.builders import add_channel, add_video
 from tests.thumbtune.ui.serving import Client, parsed, serving
@@ -191,6 +191,18 @@ async def test_syncs_are_those_of_watch(filled: Database) -> None:
     assert "Every 3 hours" in page.text
     assert "sync @uc1 now" in page.text
     assert "sync @uc2" not in page.text
+
+
+async def test_each_key_has_its_own_units(filled: Database) -> None:
+    with filled.write() as session:
+        for key, units in (("aaaaaaaaaaaa", 100), ("bbbbbbbbbbbb", 600)):
+            add_units(session, key, units, utc_now())
+    async with serving(str(filled.url), units=500) as client:
+        text = " ".join(parsed((await client.get("/syncs")).text).text.split())
+    assert "700 units spent today" in text
+    assert "400 left of the 500 that watch may spend with the key aaaaaaaaaaaa" in text
+    assert "0 left of the 500 that watch may spend with the key bbbbbbbbbbbb" in text
+    assert "Today's units are spent" not in text
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -23,7 +23,7 @@ from store.youtube import (
     quota_day,
     recent_syncs,
     summaries,
-    units_spent,
+    units_by_key,
 )
 from thumbtune.ui.site import SITE
 
@@ -41,7 +41,8 @@ class _Collected:
     syncs: list[Any]
     failed: list[Failure]
     n_failed: int
-    units: int
+    units: dict[str, int]
+    """{key fingerprint: units spent today}."""
     last: dict[str, LastSync]
 
 
@@ -56,11 +57,12 @@ async def show(request: web.Request) -> web.Response:
             recent_syncs(session, _SYNCS),
             failures(session, _FAILURES),
             count_failures(session),
-            units_spent(session, quota_day(now)),
+            units_by_key(session, quota_day(now)),
             last_syncs(session),
         )
 
     found = await site.store.read(read)
+    units_a_day = site.settings.units
     return site.page(
         request,
         "syncs.html",
@@ -68,8 +70,8 @@ async def show(request: web.Request) -> web.Response:
         found=found,
         kinds=[kind for kind in _KINDS if any(counts.get(kind) for counts in found.kinds.values())],
         handles={channel.id: channel.handle or channel.title for channel in found.channels},
-        units_a_day=site.settings.units,
-        units_left=max(0, site.settings.units - found.units),
+        units_a_day=units_a_day,
+        units_left={key: max(0, units_a_day - spent) for key, spent in found.units.items()} or {"": units_a_day},
         quota_renews=next_quota_day(now),
         every_h=f"{site.settings.every / timedelta(hours=1):g}",
         due=_due(found, site.settings.every, now),
