@@ -13,7 +13,9 @@ from pathlib import Path
 from sqlalchemy import delete, func, select
 
 from store.db.damage import damaged_pictures
-from store.db.database import BUSY_TIMEOUT_S, Database, advice_on_log, mapped_errors
+from store.db.database import Database
+from store.db.driver_errors import advice_on_log, mapped_errors
+from store.db.engine import BUSY_TIMEOUT_S
 from store.db.migrate import current_revision
 from store.db.picture_files import orphans, places
 from store.db.schema_check import broken_references, schema_problems

@@ -237,7 +237,7 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 
 def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locked.db"
-    monkeypatch.setattr("store.db.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("store.db.engine.BUSY_TIMEOUT_S", 0.05)
     database = open_database(f"sqlite:///{path}")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -251,7 +251,7 @@ def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.db.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("store.db.engine.BUSY_TIMEOUT_S", 0.05)
     database = open_database(postgres_url)
     with database.engine.connect() as other, other.begin():
         other.execute(text("LOCK TABLE channel IN ACCESS EXCLUSIVE MODE"))

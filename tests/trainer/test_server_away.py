@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, make_url, select, text
 
 from store.db import Database, open_database
-from store.db.database import _engine
+from store.db.engine import make_engine
 from store.errors import DatabaseUnavailable
 from store.tables import Evaluation, TrainingRun, TrainingStep
 from store.training import add_steps, get_run, start_run
@@ -153,7 +153,7 @@ def losing(
         pytest.skip("needs a server on a Unix socket")
     proxy = LosingProxy(f"{folder}/.s.PGSQL.5432")
     url = make_url(migrated_postgres_url).set(host="127.0.0.1", port=proxy.port, query={})
-    opened = replace(postgres, engine=_engine(url.set(drivername="postgresql+psycopg"), read_only=False))
+    opened = replace(postgres, engine=make_engine(url.set(drivername="postgresql+psycopg"), read_only=False))
     yield opened, proxy
     opened.close()
     proxy.close()
