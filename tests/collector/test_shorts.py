@@ -38,7 +38,7 @@ def kind(database: Database, video_id: str) -> str:
 
 
 def shorts_fault(catalogue: Catalogue, fault_kind: str = "status", **options: object) -> Fault:
-    query = {"playlistId": catalogue.shorts_playlist_id}
+    query = {"playlistId": catalogue.uploads_playlist_id.replace("UU", "UUSH", 1)}
     return Fault(fault_kind, path="/youtube/v3/playlistItems", query=query, **options)  # type: ignore[arg-type]
 
 

@@ -214,7 +214,11 @@ async def test_the_list_of_shorts() -> None:
     async with StandIn(channel) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
 
         async def listed(**more: str) -> list[str] | int:
-            query = {"part": "contentDetails", "playlistId": channel.shorts_playlist_id, **more}
+            query = {
+                "part": "contentDetails",
+                "playlistId": channel.uploads_playlist_id.replace("UU", "UUSH", 1),
+                **more,
+            }
             async with session.get(f"{server.api_url}/playlistItems", params=query) as answer:
                 if answer.status != 200:
                     return answer.status

@@ -15,7 +15,7 @@ import thumbtune.demo
 from tests.trainer.oracle import NAMES, Drawn, pooled, recipe
 from tests.trainer.tiny import COLOURS, SHAPES, load_encoder
 from trainer.fitting import Step
-from trainer.fitting.fit import choose_parameters, fit_full_model
+from trainer.fitting.fit import FitTask, choose_parameters, fit_full_model
 from trainer.fitting.projections import fit_heads
 from trainer.fitting.steps import Triplets
 from trainer.models import TEXT, VISUAL, Encoder, Heads
@@ -93,7 +93,7 @@ def test_masked_steps_are_those_of_the_whole_model(encoder: Encoder, tiny_clip: 
     with quiet_libraries():
         other = load_encoder(str(tiny_clip), "cpu")
         choose_parameters(other.model, "projection")
-        fit_full_model(other, rows, Drawn(), settings, whole.append)
+        fit_full_model(FitTask(other, rows, Drawn(), settings), whole.append)
     assert [step.loss for step in steps] == pytest.approx([step.loss for step in whole], rel=1e-5)
     assert [step.learning_rate for step in steps] == [step.learning_rate for step in whole]
     assert all(step.loss < plain.loss for step, plain in zip(steps[:2], unmasked, strict=False)), "it does mask"

@@ -166,7 +166,6 @@ def test_crop_leaves_all_but_bars_to_the_model(size: tuple[int, int]) -> None:
     assert framed(image, "crop", side=224, fill=GREY) is image
     letterboxed = barred((480, 360), image)
     assert framed(letterboxed, "crop", side=224, fill=GREY).tobytes() == without_bars(letterboxed).tobytes()
-    assert framed(letterboxed, "crop", side=224, fill=GREY, bars="keep") is letterboxed
 
 
 def columns_and_rows(image: Image.Image, fill: tuple[int, int, int]) -> tuple[int, int, int, int]:

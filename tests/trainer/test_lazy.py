@@ -26,7 +26,7 @@ from tests.trainer.tiny import build_clip, load_encoder
 from trainer.errors import DamagedModel, NoNetwork
 from trainer.models import TEXT, VISUAL, Facts, LazyModel, TitleModel
 from trainer.models.fingerprints import fingerprints
-from trainer.models.lazy import files_digest
+from trainer.models.known_files import files_digest
 
 
 def lazy(database: Database, folder: Path, **other: Any) -> LazyModel:

@@ -21,9 +21,10 @@ from trainer.fitting.beside_reader import WEIGHTS
 from trainer.library import load_library, search, searchable, text_vector
 from trainer.models.encoder import Embedder
 from trainer.models.reader import ReaderModel
+from trainer.runs.evaluating import evaluate
 from trainer.runs.in_use import open_in_use
 from trainer.runs.readable import find_unread_words
-from trainer.runs.recorded import embedder_of, evaluate, export_model, model_embedder
+from trainer.runs.recorded import embedder_of, export_model, model_embedder
 from trainer.runs.training import train
 from trainer.settings import READER, TrainSettings
 from trainer.sweep import Space, SweepSettings, run_sweep

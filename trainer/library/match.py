@@ -253,7 +253,6 @@ def match_prepared(
     prepared: Prepared,
     times: Mapping[str, int],
     calibrated: Calibrated | None = None,
-    progress: Progress | None = None,
 ) -> Matched:
     """Rank title ideas by how well they fit a thumbnail, and each idea among the titles of the store's pairs.
 
@@ -262,14 +261,13 @@ def match_prepared(
         prepared: the thumbnail.
         times: see `ideas_in`.
         calibrated: converts scores to probabilities; None for no probabilities.
-        progress: receives each distinct title.
 
     Raises:
         RunUnusable: the model's vectors can't be compared.
     """
     # A stored title that is also an idea is embedded as a stored title.
     new = {title: column for column, title in enumerate(title for title in times if title not in prepared.stored)}
-    scores = _scores(versions, prepared.queries, list(new), progress or Silent(), keep=False)
+    scores = _scores(versions, prepared.queries, list(new), Silent(), keep=False)
     rivals = prepared.rival_scores
 
     def placed(title: str, count: int, videos: tuple[str, ...] = ()) -> Placed:
