@@ -23,6 +23,7 @@ from store.db.sqlite_file import read_only_uri
 from store.errors import DatabaseUnavailable, StoreError
 from store.files import move_synced, narrow
 from store.tables import Feature, KnownModel, ThumbnailWords
+from store.wording import counted
 
 __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
 
@@ -68,7 +69,7 @@ def check(database: Database) -> Iterator[Check]:
             number += 1
             if problem is not None:
                 damaged[sha256] = problem
-        yield Check("pictures", tuple(damaged.values()), f"{number} digests", tuple(damaged))
+        yield Check("pictures", tuple(damaged.values()), counted(number, "digest"), tuple(damaged))
         for at in places(session):
             count = sum(len(page) for page in orphans(session, at))
             yield Check("files", (), f"{count} in {at.url} belong to no thumbnail")

@@ -140,7 +140,7 @@ def test_a_failed_thumbnail_exits_with_3(shell: Shell) -> None:
     shell.server.faults = Faults([rule], most_in_a_row=None)
     done = shell.run("sync", "@tests")
     assert done.returncode == 3
-    assert "1 thumbnails failed" in done.stderr
+    assert "1 thumbnail failed" in done.stderr
     assert "partial" in done.stdout
 
 
