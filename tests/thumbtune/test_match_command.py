@@ -1,4 +1,4 @@
-"""`thumbtune match` as users and scripts run it: titles from everywhere, output and exit codes included."""
+"""`thumbtune match` as users and scripts run it: titles from all sources, output and exit codes."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_a_pipeline_of_processes(store: str, clip: str, tmp_path: Path) -> None:
         capture_output=True,
         check=False,
         cwd=tmp_path,
-        # Not UTF-8: titles are read as UTF-8 whatever the terminal speaks.
+        # Not UTF-8: titles are read as UTF-8 regardless of the terminal's encoding.
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "latin-1"},
     )
     assert done.stderr == b""

@@ -1,4 +1,4 @@
-"""Probabilities of titles: the scale is found again, its error is small where scores are honest, and it is kept."""
+"""Probabilities of titles: the scale is recovered, its error is small for calibrated scores, and it is stored."""
 
 from __future__ import annotations
 

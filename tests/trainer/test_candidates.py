@@ -1,4 +1,4 @@
-"""Candidates on held-out rows: fitted without them, and no better for it where nothing can be learnt."""
+"""Candidates on held-out rows: fitted without these rows, and not better than chance if nothing can be learnt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADS = Heads(torch.eye(D), torch.eye(D))
 
 
 def rows(*, agree: bool) -> PooledTriplets:
-    """Titles, and thumbnails that show them turned by a fixed rotation; or else thumbnails that show nothing."""
+    """Titles, and thumbnails that are rotated titles with noise or, without `agree`, random."""
     random = np.random.default_rng(5)
     titles = unit(random.normal(size=(N, D)))
     turned, _ = np.linalg.qr(np.eye(D) + 0.8 * random.normal(size=(D, D)) / np.sqrt(D))

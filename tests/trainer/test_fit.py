@@ -1,4 +1,4 @@
-"""Training itself: against the library's trainer as its users run it, and what is and isn't changed."""
+"""Training compared with the library's trainer, and which parameters change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = TrainSettings(train="projection", epochs=3, batch_size=8, lr=1e-2, se
 
 
 class Counted(Drawn):
-    """Remembers how many were asked for at once."""
+    """Records the largest number of thumbnails requested at once."""
 
     most = 0
 

@@ -1,4 +1,4 @@
-"""LoRA: adapters put in, trained, merged, and put in again from what a run kept."""
+"""LoRA: adapters are added, trained, merged, and restored from a run's tensors."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_parameters_that_differed_at_the_start_are_put_in_too(encoder: Encoder, 
 
 @pytest.mark.parametrize("targets", ["no_such_layer", "q_proj", r".*layer_norm1", r".*patch_embedding.*norm"])
 def test_targets_that_fit_no_linear_layer_are_refused(encoder: Encoder, targets: str) -> None:
-    """Whole names count, as peft has it: a part of a name matches nothing; and a norm can't be adapted."""
+    """As in peft, only whole names match, and a normalisation layer can't be adapted."""
     with pytest.raises(BadSetting) as caught:
         Adapters(encoder.model, TrainSettings(train="lora", lora_targets=targets))
     assert f"--lora-targets {targets!r} matches no linear layer" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Title ideas: their order, where they stand among the channel's own titles, and lists of titles in files."""
+"""Title ideas: their order, their positions among the channel's own titles, and lists of titles in files."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_title_of_a_named_video_is_set_apart(store: Database, encoder: Encod
     assert found.compared == 24
     assert [(title.title, title.video_ids) for title in found.current] == [(now, ("UC1-007",))]
     same = next(idea for idea in found.ideas if idea.title == now)
-    # An idea that is the present title gets its very score and place.
+    # An idea that equals the current title gets the same score and position.
     assert (same.score, same.stands) == (found.current[0].score, found.current[0].stands)
     rivals = [score(encoder, picture, pair.title) for pair in all_pairs(store) if pair.video_id != "UC1-007"]
     assert same.stands == 1 + sum(rival > same.score for rival in rivals)
@@ -140,7 +140,7 @@ def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: Qu
 
 
 def test_equal_scores_keep_the_order_given(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
-    # The tokenizer lowers case: one vector.
+    # The tokenizer converts to lower case, so the vectors are equal.
     ideas = ["ZEBRA", "zebra", "Zebra"]
     assert [idea.title for idea in match(store, encoder, cover, ideas).ideas] == ideas
 

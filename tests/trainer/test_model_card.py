@@ -1,4 +1,4 @@
-"""Model cards: what they state, what they never hold, and that their code runs as it stands."""
+"""Model cards: their content, what they must not contain, and that their code runs unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that read: the reader by itself, beside another model, and what a run of them keeps."""
+"""Models with the reader: alone, beside another model, and their recorded runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def poster(words: str) -> bytes:
 
 @pytest.fixture
 def worded(sqlite_database: Database) -> Database:
-    """A store of thumbnails that show the words of their titles, and one that shows none."""
+    """A store of thumbnails that show the words of their titles; one thumbnail shows no words."""
     with sqlite_database.write() as session:
         add_channel(session)
         for day, words in enumerate(WORDS):

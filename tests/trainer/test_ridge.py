@@ -15,7 +15,7 @@ Matrix = NDArray[np.float64]
 
 
 def aligned(n: int, d: int, seed: int, noise: float = 0.5) -> tuple[Matrix, Matrix]:
-    """Titles, and thumbnails that show them turned by a fixed rotation, and blurred."""
+    """Titles, and thumbnails that are rotated titles with noise."""
     random = np.random.default_rng(seed)
     titles = unit(random.normal(size=(n, d)))
     turned, _ = np.linalg.qr(np.eye(d) + 0.8 * random.normal(size=(d, d)) / np.sqrt(d))
@@ -24,7 +24,7 @@ def aligned(n: int, d: int, seed: int, noise: float = 0.5) -> tuple[Matrix, Matr
 
 @given(n=st.integers(1, 30), d=st.integers(1, 12), exponent=st.floats(-4, 2), seed=st.integers(0, 1000))
 def test_the_map_is_the_least_squares_solution(n: int, d: int, exponent: float, seed: int) -> None:
-    """The penalty written as d more rows: sqrt(n * penalty) M = sqrt(n * penalty) I."""
+    """The penalty as d additional rows: sqrt(n * penalty) M = sqrt(n * penalty) I."""
     pictures, titles = aligned(n, d, seed)
     weight = np.sqrt(n * 10**exponent)
     rows, wanted = np.vstack([pictures, weight * np.eye(d)]), np.vstack([titles, weight * np.eye(d)])

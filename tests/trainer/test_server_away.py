@@ -1,4 +1,4 @@
-"""PostgreSQL goes away during a training run: nothing is lost, and nothing is written twice."""
+"""PostgreSQL is unreachable for a while during a training run: nothing is lost or written twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def postgres(migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 class Server:
-    """Takes a database away: its connections are ended, and new ones are refused."""
+    """Makes a database unreachable: ends its connections, and refuses new ones."""
 
     def __init__(self, server: str, database: Database) -> None:
         self._server, self._name = server, database.url.database
@@ -57,7 +57,7 @@ class Server:
 
 
 class AwayIn:
-    """Progress that calls a function when something in a phase is done."""
+    """Progress that calls a function after an item of a phase."""
 
     def __init__(self, phase: str, then: Callable[[], object]) -> None:
         self._phase, self._then = phase, then

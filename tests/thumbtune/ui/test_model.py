@@ -1,4 +1,4 @@
-"""Pages that ask the model: what they say is what the commands say; and the model's process, alive and dead."""
+"""Pages that query the model give the same figures as the commands; failures of the model's process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IDEAS = ("red circle", "navy bar", "a pink square")
 
 
 def command(url: str, *arguments: str) -> Any:
-    """What a command prints with --json."""
+    """The JSON output of a command."""
     done = forked.run(
         [*forked.THUMBTUNE, "-q", "--db", url, *arguments, "--json"],
         capture_output=True,
@@ -43,7 +43,7 @@ def command(url: str, *arguments: str) -> Any:
 
 @pytest.fixture(scope="module")
 def url(trained_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store of this module's own, with spaces in its path."""
+    """A store for this module, with spaces in its path."""
     folder = tmp_path_factory.mktemp("a store") / "kept here"
     shutil.copytree(Path(trained_url.removeprefix("sqlite:///")).parent, folder)
     return f"sqlite:///{folder / 'thumbtune.db'}"
@@ -214,7 +214,7 @@ def test_promoting_needs_a_reason_and_is_recorded(address: str, url: str) -> Non
     assert fetch(address, "/runs/99/promote", "POST", b"reason=x", **kind)[0] in (404, 409)
     assert "Put it into use" not in fetch(address, "/runs/2")[1]
     assert '<a href="/runs/2">run 2</a>' in fetch(address, "/runs/1/promote")[1]
-    # A run for one channel takes no place from the one for all, and what was typed is there again after a refusal.
+    # A run for one channel does not replace the model for all, and the form keeps its text after an error.
     with open_database(url) as database, database.write() as session:
         narrow = start_run(
             session,
