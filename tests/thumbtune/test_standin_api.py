@@ -232,27 +232,6 @@ async def test_the_list_of_shorts() -> None:
         assert await listed(videoId=second) == []
 
 
-async def test_etags(catalogue: Catalogue) -> None:
-    async with StandIn(catalogue) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
-
-        async def get(path: str, etag: str = "") -> tuple[int, str]:
-            async with session.get(f"{server.api_url}/{path}", headers={"If-None-Match": etag} if etag else {}) as a:
-                return a.status, a.headers["ETag"]
-
-        videos = "videos?part=snippet&id=video000001"
-        _, first = await get(videos)
-        assert await get(videos, first) == (304, first)
-        catalogue.change("video000001", title="Another title")
-        status, second = await get(videos, first)
-        assert status == 200
-        assert second != first
-        items = f"playlistItems?part=snippet&playlistId={catalogue.uploads_playlist_id}"
-        _, first = await get(items)
-        status, second = await get(items, first)
-        assert status == 200
-        assert second != first
-
-
 async def test_several_channels_and_page_tokens_of_one_alone() -> None:
     one, two = _channel(12, "one"), _channel(12, "two")
     async with StandIn(one, two) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
@@ -267,7 +246,6 @@ async def test_several_channels_and_page_tokens_of_one_alone() -> None:
         assert len(first["items"]) == 5
         second = await page(one, first["nextPageToken"])
         assert [item["snippet"]["position"] for item in second["items"]] == [5, 6, 7, 8, 9]
-        assert (await page(one, second["prevPageToken"]))["items"] == first["items"]
         assert (await page(two, first["nextPageToken"]))["error"]["code"] == 400
 
 
@@ -311,7 +289,7 @@ def _problems(value: Any, schema: dict[str, Any], schemas: dict[str, Any], where
 def _answers(server: StandIn, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """One answer of each method, with every part that a key may request."""
     with _client(server) as youtube:
-        channel_parts = "id,snippet,contentDetails,statistics,status,brandingSettings"
+        channel_parts = "id,snippet,contentDetails,statistics,status"
         video_parts = "id,snippet,contentDetails,status,statistics,player,liveStreamingDetails"
         uploads = {"playlistId": catalogue.uploads_playlist_id, "maxResults": 50}
         pages = _all_pages(youtube.playlistItems(), part="id,snippet,contentDetails,status", **uploads)

@@ -152,16 +152,6 @@ async def test_bytes_that_are_no_picture_are_served_as_they_are(catalogue: Catal
                 assert await answer.read() == b"no picture"
 
 
-async def test_avatars_are_there_as_the_channel_says(catalogue: Catalogue) -> None:
-    async with StandIn(catalogue) as server, aiohttp.ClientSession() as session:
-        query = {"part": "snippet", "id": catalogue.channel_id, "key": "k"}
-        async with session.get(f"{server.api_url}/channels", params=query) as answer:
-            [channel] = (await answer.json())["items"]
-        for size in channel["snippet"]["thumbnails"].values():
-            async with session.get(size["url"]) as answer:
-                assert Image.open(io.BytesIO(await answer.read())).size == (size["width"], size["height"])
-
-
 async def _outcome(session: aiohttp.ClientSession, url: str) -> Any:
     """The result for a client: the type of its error, or the status."""
     try:

@@ -25,7 +25,7 @@ _PARAMETERS = {
     "videos": _names("id maxResults"),
 }
 _PARTS = {
-    "channels": _names("brandingSettings contentDetails id snippet statistics status"),
+    "channels": _names("contentDetails id snippet statistics status"),
     "playlistItems": _names("contentDetails id snippet status"),
     "videos": _names("contentDetails id liveStreamingDetails player snippet statistics status"),
 }
