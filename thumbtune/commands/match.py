@@ -122,7 +122,7 @@ def _read(name: str) -> list[str]:
 
 
 def _position(placed: Placed, compared: int) -> str | None:
-    return None if placed.stands is None else f"{placed.stands} of {compared + 1}"
+    return None if placed.position is None else f"{placed.position} of {compared + 1}"
 
 
 def report(console: Console, found: Matches) -> None:

@@ -106,12 +106,12 @@ def test_a_match_is_the_command_s(address: str, url: str) -> None:
     assert figures(page) == [f"{row['score']:.3f}" for row in (*told["titles"], *told["current"])]
     for row in told["titles"]:
         assert row["probability"] is not None
-        assert f"{row['stands']} of {row['of']} · " in parsed(page).text
+        assert f"{row['position']} of {row['of']} · " in parsed(page).text
     assert page.count("chip best") == 1
     shared = next(str(have["href"]) for _, have in parsed(page).tags if "data-link" in have)
     assert figures(answered(address, shared)) == figures(page)
     told = command(url, "match", "UC1-003", IDEAS[0])["titles"][0]
-    assert f"{told['stands']} of {told['of']}" in answered(address, f"{shared}&channel=all")
+    assert f"{told['position']} of {told['of']}" in answered(address, f"{shared}&channel=all")
 
 
 def test_three_thumbnails_and_fifty_titles(address: str) -> None:
@@ -158,7 +158,7 @@ def test_a_comparison_is_the_command_s(address: str, url: str) -> None:
 def test_a_video_s_place_and_neighbours(address: str, url: str) -> None:
     told = command(url, "match", "UC1-003", "x")["current"][0]
     page = parsed(answered(address, "/video/UC1-003"))
-    assert f"{told['stands']} of {told['of']}" in page.text
+    assert f"{told['position']} of {told['of']}" in page.text
     near = command(url, "search", "--like", "UC1-003", "-k", "8")["results"]
     assert {f"/video/{row['video_id']}" for row in near} <= set(page.links("/video/"))
 

@@ -30,7 +30,7 @@ def _probability(placed: dict[str, Any]) -> str:
 
 
 CELL_COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
-    ("position", lambda placed: f"{placed['stands']} of {placed['of']}" if placed["stands"] else ""),
+    ("position", lambda placed: f"{placed['position']} of {placed['of']}" if placed["position"] else ""),
     ("probability", _probability),
 )
 """Values shown in a matrix cell below the score: (name, function that formats a title's answer).
