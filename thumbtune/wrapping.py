@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["UNBOUNDED", "terminal_width", "wrapped"]
+__all__ = ["terminal_width", "wrapped"]
 
 UNBOUNDED = 1_000_000
 """The width of a pipe."""

@@ -13,7 +13,6 @@ from thumbtune.cli import App
 from trainer.settings import DEFAULT_MODEL, DEVICES
 
 __all__ = [
-    "DEMO_MODEL",
     "DatasetOrModel",
     "OldArgument",
     "channel_option",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from thumbtune.standin.errors import ApiError
 
-__all__ = ["MAX_IDS", "Query"]
+__all__ = ["Query"]
 
 MAX_IDS = 50
 """The maximum number of ids and of results per call."""

@@ -22,7 +22,6 @@ __all__ = [
     "Resource",
     "channel_resource",
     "iso_duration",
-    "iso_time",
     "playlist_item_resource",
     "select",
     "statistics",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.container import Container
     from matplotlib.figure import Figure
 
-__all__ = ["SUFFIXES", "draw_runs", "plot_runs", "save"]
+__all__ = ["draw_runs", "plot_runs", "save"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 Floats = NDArray[np.float64]

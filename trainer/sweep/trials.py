@@ -25,7 +25,7 @@ from trainer.scoring import Scores, require_apart
 from trainer.settings import CLOSED_FORM, Fit, TrainSettings
 from trainer.sweep.search_space import Space
 
-__all__ = ["Trials", "require_projections"]
+__all__ = ["Trials"]
 
 
 def require_projections(model: LazyModel, settings: TrainSettings) -> None:

@@ -15,7 +15,7 @@ from thumbtune.ui.forms import MAX_TITLES, Sent, one_of, read_form, read_titles,
 from thumbtune.ui.site import SITE, Modelled, Site
 from thumbtune.ui.views.trust import Trust, how_far_to_trust
 
-__all__ = ["CELL_COLUMNS", "rank", "show"]
+__all__ = ["rank", "show"]
 
 MAX_PICTURES = 3
 _ALL = "all"
