@@ -90,30 +90,26 @@ def measure(database: Database, name: str, repeats: int, seconds: dict[str, floa
     read = timed("embed words and titles", lambda: pooled(database, reader, chosen, replace(settings, model=READER)))
     both = triplets([replace(row, split="train") for row in rows], mined=False)
     of_base, of_reader = seen.triplets(both), read.triplets(both)
-    beside = Beside(*read.vectors(reader.facts.projections, rows))
-    projections, own = base.facts.projections, reader.facts.projections
-    assert projections is not None
+    beside = Beside(*read.vectors(reader.facts.heads, rows))
+    heads, own = base.facts.heads, reader.facts.heads
+    assert heads is not None
     assert own is not None
     recipe = TrainSettings(model=str(ENCODER), **RECIPE)
     steps = TrainSettings(model=str(ENCODER), train="projection")
     fixed, closed = steps.with_recipe_steps(), replace(settings, train=CCA)
     candidates = {
-        "demo encoder": Candidate(of_base, projections),
-        "demo encoder, the recipe": Candidate(of_base, projections, Fitter(projections, BOTH, recipe, "cpu")),
-        "demo encoder, projection": Candidate(of_base, projections, Fitter(projections, BOTH, steps, "cpu")),
-        "demo encoder, projection, 2 epochs": Candidate(of_base, projections, Fitter(projections, BOTH, fixed, "cpu")),
-        "demo encoder, ridge": Candidate(of_base, projections, Fitter(projections, (TEXT,), settings, "cpu")),
-        "demo encoder, CCA": Candidate(of_base, projections, Fitter(projections, BOTH, closed, "cpu")),
+        "demo encoder": Candidate(of_base, heads),
+        "demo encoder, the recipe": Candidate(of_base, heads, Fitter(heads, BOTH, recipe, "cpu")),
+        "demo encoder, projection": Candidate(of_base, heads, Fitter(heads, BOTH, steps, "cpu")),
+        "demo encoder, projection, 2 epochs": Candidate(of_base, heads, Fitter(heads, BOTH, fixed, "cpu")),
+        "demo encoder, ridge": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu")),
+        "demo encoder, CCA": Candidate(of_base, heads, Fitter(heads, BOTH, closed, "cpu")),
         "reader": Candidate(of_reader, own),
         "reader, ridge": Candidate(of_reader, own, Fitter(own, (TEXT,), settings, "cpu")),
         "reader, CCA": Candidate(of_reader, own, Fitter(own, BOTH, closed, "cpu")),
-        "demo encoder with reader": Candidate(of_base, projections, None, beside),
-        "demo encoder, ridge, with reader": Candidate(
-            of_base, projections, Fitter(projections, (TEXT,), settings, "cpu"), beside
-        ),
-        "demo encoder, CCA, with reader": Candidate(
-            of_base, projections, Fitter(projections, BOTH, closed, "cpu"), beside
-        ),
+        "demo encoder with reader": Candidate(of_base, heads, None, beside),
+        "demo encoder, ridge, with reader": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu"), beside),
+        "demo encoder, CCA, with reader": Candidate(of_base, heads, Fitter(heads, BOTH, closed, "cpu"), beside),
     }
     none = sum(not text for text in words.values())
     print(

@@ -10,12 +10,12 @@ from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
-from trainer.models import TEXT, VISUAL, Projections
+from trainer.models import TEXT, VISUAL, Heads
 from trainer.settings import TrainSettings
 
 N, D = 120, 8
 GROUPS = [str(n) for n in range(N)]
-HEADS = Projections(torch.eye(D), torch.eye(D))
+HEADS = Heads(torch.eye(D), torch.eye(D))
 
 
 def rows(*, agree: bool) -> PooledTriplets:

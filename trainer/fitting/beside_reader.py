@@ -16,10 +16,10 @@ from trainer.data import PictureSource
 from trainer.errors import NotAClip, RunUnusable
 from trainer.fitting.candidates import Beside, Candidate
 from trainer.fitting.fitter import fit_beside_reader
-from trainer.fitting.learners import Pooled, ProjectionsLearner
+from trainer.fitting.learners import HeadsLearner, Pooled
 from trainer.fitting.steps import OnStep, Triplets
 from trainer.fitting.threads import one_thread
-from trainer.models import CachedEmbedder, Embedder, Projections, Vectors
+from trainer.models import CachedEmbedder, Embedder, Heads, Vectors
 from trainer.progress import Progress, uncounted
 from trainer.scoring import Rows, Scores, Weights, score_vectors, side_by_side
 
@@ -96,16 +96,16 @@ class WithReaderLearner:
     Args:
         learner: trains the projections.
         read: the reader's vectors of the snapshot's thumbnails and titles.
-        projections: the reader's projections.
+        heads: the reader's projections.
     """
 
-    def __init__(self, learner: ProjectionsLearner, read: Pooled, projections: Projections) -> None:
+    def __init__(self, learner: HeadsLearner, read: Pooled, heads: Heads) -> None:
         self.total, self.trainable, self.chooses = learner.total + 2, learner.trainable + 2, learner.chooses
-        self._learner, self._read, self._projections = learner, read, projections
+        self._learner, self._read, self._heads = learner, read, heads
         self._weights = Weights(0.5, 0.5, 1.0)
 
     def settle(self, rows: Triplets) -> dict[str, float | None]:
-        """Choose what the settings leave open. See `ProjectionsLearner.settle`."""
+        """Choose what the settings leave open. See `HeadsLearner.settle`."""
         return self._learner.settle(rows)
 
     def fit(self, rows: Triplets, on_step: OnStep) -> None:
@@ -123,7 +123,7 @@ class WithReaderLearner:
         )
 
     def base_candidate(self, rows: Triplets) -> Candidate:
-        """Return the base model without the reader. See `ProjectionsLearner.base_candidate`."""
+        """Return the base model without the reader. See `HeadsLearner.base_candidate`."""
         return self._learner.base_candidate(rows)
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
@@ -137,7 +137,7 @@ class WithReaderLearner:
 
     def score_reader(self, examples: Sequence[ExampleRow]) -> Scores:
         """Score the reader alone."""
-        return self._read.score(self._projections, examples)
+        return self._read.score(self._heads, examples)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return {parameter name: tensor} of the trained projections, and the weights."""
@@ -157,6 +157,4 @@ class WithReaderLearner:
 
     def _reader_vectors(self, digests: Sequence[str], titles: Sequence[str]) -> tuple[NDArray[np.float32], Vectors]:
         pictures = self._read.pictures[self._read.pictures_at(digests)]
-        return self._projections.pictures(pictures), self._projections.titles(
-            self._read.titles[self._read.titles_at(titles)]
-        )
+        return self._heads.pictures(pictures), self._heads.titles(self._read.titles[self._read.titles_at(titles)])

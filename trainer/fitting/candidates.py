@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainer.fitting.fitter import Fitter, fit_beside_reader
 from trainer.fitting.projections import PooledTriplets, part_of
 from trainer.fitting.threads import one_thread
-from trainer.models import Projections
+from trainer.models import Heads
 from trainer.scoring import Fold, Rows, Weights, candidate_ranks, out_of_fold, side_by_side
 
 __all__ = ["Beside", "Candidate", "Fitted", "held_out_ranks"]
@@ -35,7 +35,7 @@ class Beside:
 class Fitted:
     """A fitted candidate: its projections, and the weights of model and reader, or None without a reader."""
 
-    projections: Projections
+    heads: Heads
     weights: Weights | None = None
 
 
@@ -45,14 +45,14 @@ class Candidate:
 
     Args:
         rows: all rows.
-        projections: the initial projections.
+        heads: the initial projections.
         fitter: fits the projections; None: they are not fitted.
         beside: the reader's vectors. The weights are fitted on folds of the rows to fit on. None for no reader.
         fit_on: the numbers of the rows that the fit may use, for example the rows of an older run; None for all rows.
     """
 
     rows: PooledTriplets
-    projections: Projections
+    heads: Heads
     fitter: Fitter | None = None
     beside: Beside | None = None
     fit_on: Rows | None = None
@@ -66,22 +66,16 @@ class Candidate:
         """
         fit = fit if self.fit_on is None else np.intersect1d(fit, self.fit_on)
         part, inside = part_of(self.rows, fit), [groups[row] for row in fit]
-        projections = (
-            self.projections
-            if self.fitter is None or not len(fit)
-            else self.fitter.fit(part, inside, lambda _step: None)
-        )
+        heads = self.heads if self.fitter is None or not len(fit) else self.fitter.fit(part, inside, lambda _step: None)
         if self.beside is None:
-            return Fitted(projections)
-        fitter = self.fitter or Fitter.none(self.projections)
-        return Fitted(
-            projections, fit_beside_reader(fitter, part, inside, self.beside.read[fit], self.beside.said[fit])
-        )
+            return Fitted(heads)
+        fitter = self.fitter or Fitter.none(self.heads)
+        return Fitted(heads, fit_beside_reader(fitter, part, inside, self.beside.read[fit], self.beside.said[fit]))
 
     def vectors(self, fitted: Fitted) -> tuple[Vectors, Vectors]:
         """Embed the thumbnails and titles of all rows: two arrays, (n, d) float32."""
-        pictures = fitted.projections.pictures(self.rows.pictures[self.rows.anchor])
-        titles = fitted.projections.titles(self.rows.titles[self.rows.positive])
+        pictures = fitted.heads.pictures(self.rows.pictures[self.rows.anchor])
+        titles = fitted.heads.titles(self.rows.titles[self.rows.positive])
         if self.beside is None or fitted.weights is None:
             return pictures, titles
         read, said, weights = self.beside.read, self.beside.said, fitted.weights

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from trainer.fitting.cca import Cca, Strength, choose_strength
 from trainer.fitting.choosing import choose_steps
-from trainer.fitting.projections import PooledTriplets, fit_projections, in_memory, part_of
+from trainer.fitting.projections import PooledTriplets, fit_heads, in_memory, part_of
 from trainer.fitting.ridge import Ridge, choose_penalty
 from trainer.fitting.steps import OnStep
 from trainer.fitting.threads import one_thread
-from trainer.models import Projections
+from trainer.models import Heads
 from trainer.scoring import Fold, Weights, collapsed, fit_weights, folds, spread
 from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
@@ -51,18 +51,18 @@ class Fitter:
             each fit.
     """
 
-    start: Projections
+    start: Heads
     names: Sequence[str]
     settings: TrainSettings
     device: str
     strength: Strength | None = None
 
     @classmethod
-    def none(cls, projections: Projections) -> Fitter:
+    def none(cls, heads: Heads) -> Fitter:
         """Return a fitter that does not change the projections."""
-        return cls(projections, (), TrainSettings(), "cpu")
+        return cls(heads, (), TrainSettings(), "cpu")
 
-    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Projections:
+    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Heads:
         """Fit on these rows.
 
         Args:
@@ -76,7 +76,7 @@ class Fitter:
             settled = self.settled(rows, groups)
             if self.settings.train in CLOSED_FORM:
                 return self._closed_form(rows, settled.strength or UNCHANGED)
-            return fit_projections(self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step)
+            return fit_heads(self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step)
 
     def settled(self, rows: PooledTriplets, groups: Sequence[str]) -> Fitter:
         """Return a fitter with what these rows choose, so that folds of them are fitted much faster.
@@ -116,7 +116,7 @@ class Fitter:
         apart = not collapsed((spread(pictures), spread(titles)), (spread(after[0]), spread(after[1])))
         return found if apart else UNCHANGED
 
-    def _closed_form(self, rows: PooledTriplets, strength: Strength) -> Projections:
+    def _closed_form(self, rows: PooledTriplets, strength: Strength) -> Heads:
         """Apply the maps that these rows give after the projections."""
         if strength == UNCHANGED:
             return self.start
@@ -127,16 +127,16 @@ class Fitter:
         if self.settings.train == CCA:
             cca = Cca(*next(parts)) if len(blocks) == 1 else Cca.of_blocks(parts)
             of_pictures, of_titles = cca.maps(strength)
-            return Projections(_then(self.start.visual, of_pictures), _then(self.start.text, of_titles))
+            return Heads(_then(self.start.visual, of_pictures), _then(self.start.text, of_titles))
         turned = ((titles, pictures) for pictures, titles in parts)
         ridge = Ridge(*next(turned)) if len(blocks) == 1 else Ridge.of_blocks(turned)
         return replace(self.start, text=_then(self.start.text, ridge.map(strength.penalty)))
 
 
-def _projected(projections: Projections, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _projected(heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Embeddings of the rows' thumbnails and titles: two arrays, (n, d) float64."""
-    pictures = projections.pictures(rows.pictures[rows.anchor]).astype(np.float64)
-    return pictures, projections.titles(rows.titles[rows.positive]).astype(np.float64)
+    pictures = heads.pictures(rows.pictures[rows.anchor]).astype(np.float64)
+    return pictures, heads.titles(rows.titles[rows.positive]).astype(np.float64)
 
 
 def _then(projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
@@ -185,7 +185,7 @@ def _held_out(
     fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold: Fold
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """A fold's held-out rows, and the cosines of their thumbnails with all titles by a model fitted without them."""
-    projections = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
-    pictures = projections.pictures(rows.pictures[rows.anchor[fold.held_out]])
-    titles = projections.titles(rows.titles[rows.positive])
+    heads = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
+    pictures = heads.pictures(rows.pictures[rows.anchor[fold.held_out]])
+    titles = heads.titles(rows.titles[rows.positive])
     return fold.held_out, (pictures @ titles.T).astype(np.float64)

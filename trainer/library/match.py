@@ -16,7 +16,7 @@ from trainer.errors import BadSetting, ReaderMissing
 from trainer.fitting import Fitted, WithReader, inner_of
 from trainer.library.library import cosines, require_unicode, usable
 from trainer.library.query_picture import QueryPicture
-from trainer.models import CachedEmbedder, Embedder, Projections, RapidReader, Vectors, read_words
+from trainer.models import CachedEmbedder, Embedder, Heads, RapidReader, Vectors, read_words
 from trainer.progress import Progress, Silent, uncounted
 from trainer.runs import Calibrated
 from trainer.scoring import Calibration, Probability, probability, side_by_side
@@ -124,7 +124,7 @@ class Versions:
         """
         model, reader = inner_of(self.embedder), self._reader()
         pooled = model.features.pictures(digests, source, uncounted, keep=keep)
-        seen = [projections.pictures(pooled) for projections in self._projections(model)]
+        seen = [heads.pictures(pooled) for heads in self._heads(model)]
         read = None if reader is None else reader.reader.picture_vectors(digests, source, uncounted, keep=keep)
         return self._with_reader(seen, reader, read)
 
@@ -132,12 +132,12 @@ class Versions:
         """Embed titles, as `pictures` does; `count` receives the number of embedded titles."""
         model, reader = inner_of(self.embedder), self._reader()
         pooled = model.features.titles(titles, count, keep=keep)
-        said = [projections.titles(pooled) for projections in self._projections(model)]
+        said = [heads.titles(pooled) for heads in self._heads(model)]
         read = None if reader is None else reader.reader.title_vectors(titles, uncounted, keep=keep)
         return self._with_reader(said, reader, read)
 
-    def _projections(self, model: CachedEmbedder) -> list[Projections]:
-        return [model.projections, *(fold.projections for fold in self.folds)]
+    def _heads(self, model: CachedEmbedder) -> list[Heads]:
+        return [model.heads, *(fold.heads for fold in self.folds)]
 
     def _reader(self) -> WithReader | None:
         return self.embedder if isinstance(self.embedder, WithReader) else None

@@ -30,7 +30,7 @@ __all__ = [
     "input_modules",
     "named_parameters",
     "paired",
-    "projection_layers",
+    "projections_of",
     "read_as_trained",
     "route",
     "sees_and_reads",
@@ -69,7 +69,7 @@ def image_processor(model: SentenceTransformer) -> Any:
     return getattr(processor, "image_processor", processor)
 
 
-def projection_layers(model: SentenceTransformer) -> dict[str, nn.Linear]:
+def projections_of(model: SentenceTransformer) -> dict[str, nn.Linear]:
     """Return the projections of a model from `in_one_shape`: {`VISUAL` or `TEXT`: layer}."""
     if not _is_routed(model):
         core: Any = model[0].model
@@ -79,7 +79,7 @@ def projection_layers(model: SentenceTransformer) -> dict[str, nn.Linear]:
 
 def named_parameters(model: SentenceTransformer) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield `model.named_parameters()`, with the names `VISUAL` and `TEXT` for the projections of every model."""
-    names = {id(layer.weight): name for name, layer in projection_layers(model).items()}
+    names = {id(layer.weight): name for name, layer in projections_of(model).items()}
     for name, parameter in model.named_parameters():
         yield names.get(id(parameter), name), parameter
 

@@ -21,7 +21,7 @@ from store.tables import Tower
 from store.training import cached_digests, read_features, write_features
 from trainer.data import PictureSource, batches
 from trainer.models.lazy import LazyModel, TitleModel
-from trainer.models.projections import Projections
+from trainer.models.projections import Heads
 from trainer.models.titles import is_mostly_foreign
 from trainer.models.towers import BATCH
 from trainer.models.vector_files import VectorFile
@@ -166,8 +166,8 @@ class Features:
         return _Cache(self.database, self._key(tower), tower, self._width(tower), keep)
 
     def _width(self, tower: Tower) -> int:
-        projections = self.model.facts.projections
-        return int((projections.visual if tower == "vision" else projections.text).shape[1])
+        heads = self.model.facts.heads
+        return int((heads.visual if tower == "vision" else heads.text).shape[1])
 
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts
@@ -212,17 +212,17 @@ class CachedEmbedder:
     """Embeds by projecting cached features. See `trainer.models.encoder.Embedder`."""
 
     features: Features
-    projections: Projections
+    heads: Heads
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
     ) -> Vectors:
         """Embed thumbnails: (n, d) float32 of length 1."""
-        return self.projections.pictures(self.features.pictures(digests, source, count, keep=keep))
+        return self.heads.pictures(self.features.pictures(digests, source, count, keep=keep))
 
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32 of length 1."""
-        return self.projections.titles(self.features.titles(titles, count, keep=keep))
+        return self.heads.titles(self.features.titles(titles, count, keep=keep))
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
         """See `Features.cut_titles`. Nothing is cached."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainer.models.families import Kind, has_own_projections, image_processor, projection_layers, route, sees_and_reads
+from trainer.models.families import Kind, has_own_projections, image_processor, projections_of, route, sees_and_reads
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -61,7 +61,7 @@ def _towers(model: SentenceTransformer, lines: dict[str, bytes]) -> tuple[list[b
 
 def _routes(model: SentenceTransformer, lines: dict[str, bytes]) -> tuple[list[bytes], list[bytes]]:
     """Everything that affects the inputs of the two projections of any other model."""
-    ends = {id(layer.weight) for layer in projection_layers(model).values()}
+    ends = {id(layer.weight) for layer in projections_of(model).values()}
     names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
     prompt = _canonical({"prompt": model.prompts.get(model.default_prompt_name or "")})
 

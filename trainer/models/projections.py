@@ -13,12 +13,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from trainer.models.families import TEXT, VISUAL, projection_layers
+from trainer.models.families import TEXT, VISUAL, projections_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Projections", "projections_of"]
+__all__ = ["Heads", "heads_of"]
 
 Vectors = NDArray[np.float32]
 
@@ -26,7 +26,7 @@ _BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Projections:
+class Heads:
     """Two projections without bias, float32.
 
     Args:
@@ -49,7 +49,7 @@ class Projections:
         """Return {parameter name: weights}."""
         return {VISUAL: self.visual, TEXT: self.text}
 
-    def with_tensors(self, tensors: dict[str, Tensor]) -> Projections | None:
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Heads | None:
         """Return a copy with some projections replaced; None if `tensors` has other names or shapes."""
         mine = self.tensors()
         if any(name not in mine or mine[name].shape != tensor.shape for name, tensor in tensors.items()):
@@ -62,7 +62,7 @@ class Projections:
         return save({name: tensor.contiguous() for name, tensor in self.tensors().items()})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Projections | None:
+    def from_bytes(cls, content: bytes) -> Heads | None:
         """Read the result of `as_bytes`; None for anything else."""
         try:
             tensors = load(content)
@@ -71,11 +71,11 @@ class Projections:
             return None
 
 
-def projections_of(model: SentenceTransformer) -> Projections:
+def heads_of(model: SentenceTransformer) -> Heads:
     """Return a copy of the two projections of a model from `in_one_shape`."""
-    layers = projection_layers(model)
+    layers = projections_of(model)
     visual, text = (layers[name].weight.detach().cpu().float().clone() for name in (VISUAL, TEXT))
-    return Projections(visual, text)
+    return Heads(visual, text)
 
 
 def _projected(pooled: Vectors, weight: Tensor) -> Vectors:

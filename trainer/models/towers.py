@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.errors import BadSetting
 from trainer.models.encoder import as_text
-from trainer.models.families import TEXT, VISUAL, projection_layers
+from trainer.models.families import TEXT, VISUAL, projections_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -65,7 +65,7 @@ class Towers:
 
     def __init__(self, model: SentenceTransformer, device: str, precision: str = "fp32") -> None:
         self._model = model
-        self._layers = projection_layers(model)
+        self._layers = projections_of(model)
         self._prompt = model.prompts.get(model.default_prompt_name or "") or None
         self._device = device
         self._precision = precision

@@ -34,7 +34,7 @@ from store.training import (
 from trainer.data import Selection, StoredPictures, normalised, numbers_of, positions_of
 from trainer.errors import NotEnoughPairs
 from trainer.fitting import Candidate, Fitted, inner_of, one_thread, triplets
-from trainer.models import Embedder, Projections, Vectors
+from trainer.models import Embedder, Heads, Vectors
 from trainer.progress import Progress, Silent
 from trainer.runs.in_use import InUse
 from trainer.runs.learning import open_again
@@ -86,15 +86,15 @@ def calibration_of(database: Database, used: InUse, progress: Progress | None = 
         if snapshot_id is None:
             raise NotEnoughPairs("there is no snapshot to calibrate on; run 'thumbtune train' first")
         key = _key(used, run, snapshot_info(session, snapshot_id).fingerprint)
-        projections = inner_of(used.embedder).projections
-        known = _read(read_known_model(session, key), projections)
+        heads = inner_of(used.embedder).heads
+        known = _read(read_known_model(session, key), heads)
         if known is not None:
             return known
         rows = [row for row in load_examples(session, snapshot_id) if row.split != "test"]
     found = _calibrated(database, used, run, rows, progress or Silent())
     if not database.unwritable:
         with database.write() as session:
-            write_known_model(session, key, _stored(found, projections))
+            write_known_model(session, key, _stored(found, heads))
     return found
 
 
@@ -192,13 +192,13 @@ def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, aske
     return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
 
 
-def _stored(found: Calibrated, projections: Projections) -> ModelFacts:
+def _stored(found: Calibrated, heads: Heads) -> ModelFacts:
     """The cache entry. It contains only the folds' projections that differ from the model's own."""
-    own = projections.tensors()
+    own = heads.tensors()
     tensors = {
         f"{number} {name}": tensor.contiguous()
         for number, fitted in enumerate(found.folds)
-        for name, tensor in fitted.projections.tensors().items()
+        for name, tensor in fitted.heads.tensors().items()
         if not tensor.equal(own[name])
     }
     facts = {
@@ -209,7 +209,7 @@ def _stored(found: Calibrated, projections: Projections) -> ModelFacts:
     return ModelFacts(digest, facts, save(tensors) if tensors else None)
 
 
-def _read(row: ModelFacts | None, projections: Projections) -> Calibrated | None:
+def _read(row: ModelFacts | None, heads: Heads) -> Calibrated | None:
     """Decode the result of `_stored`; None if there is no result, or its version differs."""
     if row is None:
         return None
@@ -217,7 +217,7 @@ def _read(row: ModelFacts | None, projections: Projections) -> Calibrated | None
         known = row.facts["calibration"]
         calibration = Calibration(known["scale"], known["error"], known["n"], tuple(known["scales"]))
         tensors = {} if row.heads is None else load(row.heads)
-        folds_ = [_fitted(projections, tensors, number, weights) for number, weights in enumerate(row.facts["weights"])]
+        folds_ = [_fitted(heads, tensors, number, weights) for number, weights in enumerate(row.facts["weights"])]
     except (KeyError, TypeError, SafetensorError):
         return None
     kept = tuple(fold for fold in folds_ if fold is not None)
@@ -225,8 +225,8 @@ def _read(row: ModelFacts | None, projections: Projections) -> Calibrated | None
 
 
 def _fitted(
-    projections: Projections, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None
+    heads: Heads, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None
 ) -> Fitted | None:
     mine = {name.partition(" ")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{number} ")}
-    changed = projections.with_tensors(mine)
+    changed = heads.with_tensors(mine)
     return None if changed is None else Fitted(changed, None if weights is None else Weights(**weights))

@@ -14,7 +14,7 @@ from store.training import ExampleRow
 from trainer.artifacts import load_tensors, tensors_file
 from trainer.data import Selection, StoredPictures
 from trainer.errors import BadSetting, RunUnusable
-from trainer.fitting import Learner, Pooled, ProjectionsLearner, WithReaderLearner, without_weights
+from trainer.fitting import HeadsLearner, Learner, Pooled, WithReaderLearner, without_weights
 from trainer.models import LazyModel, open_reader
 from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
@@ -96,7 +96,7 @@ def require_processes(settings: TrainSettings, processes: Processes, projections
 
 def open_again(
     database: Database, recorded: TrainingRun, device: str, chosen: Selection, progress: Progress
-) -> ProjectionsLearner | WithReaderLearner | None:
+) -> HeadsLearner | WithReaderLearner | None:
     """Recreate a recorded run's learner on today's pairs; None for a whole model or a run that continued from another.
 
     Raises:
@@ -120,7 +120,7 @@ def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
     if settings.train == "lora":
         return []
     names = names_to_train(model.facts, settings)
-    return names if set(names) <= model.facts.projections.tensors().keys() else []
+    return names if set(names) <= model.facts.heads.tensors().keys() else []
 
 
 def cached_learner(
@@ -129,7 +129,7 @@ def cached_learner(
     rows: Sequence[ExampleRow],
     pooled: Pooled,
     changed: dict[str, Tensor],
-) -> ProjectionsLearner | None:
+) -> HeadsLearner | None:
     """Create a learner of projections on known features; None if the run trains anything else too.
 
     Args:
@@ -140,16 +140,16 @@ def cached_learner(
         changed: initial tensors, where they differ from the base model's.
     """
     names = _only_projections(model, settings)
-    projections = model.facts.projections.with_tensors(changed)
-    if not names or projections is None:
+    heads = model.facts.heads.with_tensors(changed)
+    if not names or heads is None:
         return None
     groups = {row.picture_sha256: row.group_id for row in rows}
-    return ProjectionsLearner(model, projections, names, pooled, settings=settings, groups=groups)
+    return HeadsLearner(model, heads, names, pooled, settings=settings, groups=groups)
 
 
 def _beside_reader(
     database: Database,
-    learner: ProjectionsLearner,
+    learner: HeadsLearner,
     chosen: Selection,
     settings: TrainSettings,
     progress: Progress,
@@ -158,7 +158,7 @@ def _beside_reader(
 ) -> WithReaderLearner:
     reader = open_reader(database, settings, learner.device)
     read = encode(database, reader, chosen, settings, progress, in_memory=in_memory)
-    return WithReaderLearner(learner, read, reader.facts.projections)
+    return WithReaderLearner(learner, read, reader.facts.heads)
 
 
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:

@@ -193,8 +193,8 @@ def encode(
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})
-    projections, source = model.facts.projections, StoredPictures(database)
-    in_files = 4 * (len(digests) * projections.visual.shape[1] + len(titles) * projections.text.shape[1]) > in_memory
+    heads, source = model.facts.heads, StoredPictures(database)
+    in_files = 4 * (len(digests) * heads.visual.shape[1] + len(titles) * heads.text.shape[1]) > in_memory
     folder = models_dir(database)
     with progress.phase("Encoding thumbnails", len(digests)) as count:
         pictures = (
@@ -243,4 +243,4 @@ def _title_vectors(
         return TitleFeatures(database, other).vectors(titles, count), other.fingerprint
     facts = model.facts
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
-    return facts.projections.titles(features.titles(titles, count)), facts.fingerprint
+    return facts.heads.titles(features.titles(titles, count)), facts.fingerprint
