@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONFIG_FILE", "BadConfig", "Config", "read_config", "store_url"]
+__all__ = ["CONFIG_FILE", "DEFAULT_STORE", "BadConfig", "Config", "read_config", "store_url"]
 
 CONFIG_FILE = "thumbtune.toml"
 DEFAULT_STORE = "sqlite:///thumbtune.db"

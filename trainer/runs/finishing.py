@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -44,10 +44,7 @@ def save(run: Run, trained: Trained) -> Path:
     with run.timed("save"):
         digest = save_tensors(trained.learner.tensors(), path)
         run.note(artifact_path=str(path), artifact_sha256=digest)
-    rows = [
-        {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
-        for step in trained.steps
-    ]
+    rows = [asdict(step) for step in trained.steps]
     run.database.transact(lambda session: add_steps(session, run.id, rows))
     return path
 
