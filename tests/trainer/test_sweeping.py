@@ -300,7 +300,7 @@ def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings
         assert run.id not in {row["run_id"] for row in scores}
     assert {standing.settings["lr"] for standing in result.standings} == {0.01}
     assert status(filled, 1) == "done"
-    with pytest.raises(TrainerError, match=r"every trial diverged; .*--lr"):
+    with pytest.raises(TrainerError, match=r"every trial diverged \(2\); .*--lr"):
         run_sweep(filled, settings_for({**four, "lr": "1e38"}))
     with filled.read() as session:
         row = get_sweep(session, 2)
