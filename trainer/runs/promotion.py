@@ -57,8 +57,7 @@ def by_hand(decision: Decision, why: str) -> Decision:
     """Keep the model in use, because only a user may decide."""
     return Decision(
         False,
-        f"{decision.reason}; the model in use does not change automatically, because {why}; "
-        "to change it, run 'thumbtune runs promote'",
+        f"{decision.reason}; the model in use does not change automatically, because {why}",
     )
 
 
@@ -67,7 +66,7 @@ def decide_all_known(run_id: int, known: int) -> Decision:
     return Decision(
         False,
         f"the current model (run {run_id}) was trained on the title or thumbnail of each of the {known} valid pairs, "
-        "so the two can't be compared; to use this model, run 'thumbtune runs promote'",
+        "so the two can't be compared",
     )
 
 
@@ -93,5 +92,5 @@ def decide_unmeasured(run_id: int | None, new: float | None, why: str | None) ->
     return Decision(
         False,
         f"valid recall@1 {new:.3f}; the model of {named(run_id)} can't be loaded, "
-        f"so the two were not compared: {why}, and run 'thumbtune retrain --force'; or run 'thumbtune runs promote'",
+        f"so the two were not compared: {why}, and run 'thumbtune retrain --force'",
     )
