@@ -34,9 +34,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name, catalogue in catalogues(arguments).items():
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():
-            print(
-                f"| {name} | {measure(catalogue(), f'sqlite:///{folder}/thumbtune.db', name != 'drawn')} |", flush=True
-            )
+            cells = measure(catalogue(), f"sqlite:///{folder}/thumbtune.db", with_reader=name != "drawn")
+            print(f"| {name} | {cells} |", flush=True)
 
 
 def measure(catalogue: Catalogue, url: str, *, with_reader: bool) -> str:
