@@ -6,8 +6,10 @@ A command's process handles them in three ways, in this order: while it imports 
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -23,6 +25,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STUCK_S = 8.0
 """Seconds that a call of a C library may keep Python from handling a signal: service managers kill after 10 s."""
 
+AGAIN_S = 0.05
+"""Seconds after which a signal is handled again, if Python ignored what its handler raised."""
+
 _received: list[int] = []
 _pipe: list[int] = []
 
@@ -36,6 +41,7 @@ def install() -> None:
     """Handle both signals like Ctrl-C, because service managers send SIGTERM. The work so far is kept."""
     _handle(_stop)
     _watch_for_stuck_calls()
+    _repeat_ignored_signals()
 
 
 def was_received() -> bool:
@@ -44,7 +50,7 @@ def was_received() -> bool:
 
 
 def raise_if_received() -> None:
-    """Raise the exception again if it was lost: Python ignores what a signal raises inside a destructor.
+    """Raise the exception again if a library swallowed it.
 
     Raises:
         KeyboardInterrupt: a signal was received.
@@ -69,6 +75,22 @@ def _exit(_number: int, _frame: FrameType | None) -> None:
         os.write(2, f"error: {INTERRUPTED}\n".encode())
     finally:
         os._exit(STOPPED_EARLY)
+
+
+def _repeat_ignored_signals() -> None:
+    """Handle a signal again if its exception was raised in a destructor or a callback, where Python only reports it."""
+    report = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            report(unraisable)
+        elif signal.getsignal(signal.SIGINT) is _stop:
+            # Not at once: the main thread is still in the hook, which would raise the exception only to lose it again.
+            timer = threading.Timer(AGAIN_S, _thread.interrupt_main, (_received[-1],))
+            timer.daemon = True
+            timer.start()
+
+    sys.unraisablehook = hook
 
 
 def _watch_for_stuck_calls() -> None:

@@ -55,14 +55,22 @@ class JsonLines(logging.Formatter):
         return json.dumps(document, default=str)
 
 
+def _is_not_a_signal(record: logging.LogRecord) -> bool:
+    return not record.exc_info or not isinstance(record.exc_info[1], KeyboardInterrupt)
+
+
 def configure_logging(verbosity: int, style: LogFormat = "text") -> None:
     """Write thumbtune's logs to stderr: warnings at verbosity 0, more from 1, all from 2.
 
     With `json`, warnings of other libraries and of Python itself have the same format, so that every line is JSON.
+    Libraries log a signal's exception with a traceback before they raise it again; that is not written.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(max(verbosity, 0), logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else TextLines())
+    for each in (handler, logging.lastResort):  # the last one writes what other libraries log
+        if each is not None:
+            each.addFilter(_is_not_a_signal)
     for name in OURS:
         logger = logging.getLogger(name)
         logger.setLevel(level)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -288,14 +289,19 @@ def follow(place: Place, device: str, open_store: Callable[..., Database]) -> in
         first = group.members[0]
         try:
             received: list[Any] = [None]
-            distributed.broadcast_object_list(received, src=0)
-            with quiet_libraries(), open_store(read_only=True) as database:
-                received[0].learner(database).fit(received[0].rows, lambda _step: None)
+            with _signal_first():
+                distributed.broadcast_object_list(received, src=0)
+                with quiet_libraries(), open_store(read_only=True) as database:
+                    received[0].learner(database).fit(received[0].rows, lambda _step: None)
             return 0
         except BaseException as error:
             _ignore_signals()
-            distributed.destroy_process_group()  # so that the first process fails, too
-            _wait_for_end(first)
+            if _is_connection(error):
+                # Other processes fail too, once this one no longer holds its connections, as its frames do.
+                traceback.clear_frames(error.__traceback__)
+                distributed.destroy_process_group()
+                _wait_for_end(first)
+            # After any other error, this process ends at once, which closes its connections for certain.
             if _mark_failed(first, place, open_store):
                 raise ProcessLost(
                     f"the first of the {place.processes} processes was killed; its run is recorded as failed"
