@@ -91,7 +91,7 @@ class App:
         """Open the store; the caller closes it.
 
         Raises:
-            StoreError: see `store.db.database.open_database`.
+            StoreError: see `store.db.open_database`.
             BadPicturesUrl: THUMBTUNE_PICTURES does not name where the thumbnails are. Not with `any_revision`.
         """
         from store.db import expect_pictures, open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)

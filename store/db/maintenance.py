@@ -13,7 +13,9 @@ from pathlib import Path
 from sqlalchemy import delete, func, select
 
 from store.db.damage import damaged_pictures
-from store.db.database import BUSY_TIMEOUT_S, Database, advice_on_log, mapped_errors
+from store.db.database import Database
+from store.db.driver_errors import advice_on_log, mapped_errors
+from store.db.engine import BUSY_TIMEOUT_S
 from store.db.migrate import current_revision
 from store.db.picture_files import orphans, places
 from store.db.schema_check import broken_references, schema_problems
@@ -21,6 +23,7 @@ from store.db.sqlite_file import read_only_uri
 from store.errors import DatabaseUnavailable, StoreError
 from store.files import move_synced, narrow
 from store.tables import Feature, KnownModel, ThumbnailWords
+from store.wording import counted
 
 __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
 
@@ -66,7 +69,7 @@ def check(database: Database) -> Iterator[Check]:
             number += 1
             if problem is not None:
                 damaged[sha256] = problem
-        yield Check("pictures", tuple(damaged.values()), f"{number} digests", tuple(damaged))
+        yield Check("pictures", tuple(damaged.values()), counted(number, "digest"), tuple(damaged))
         for at in places(session):
             count = sum(len(page) for page in orphans(session, at))
             yield Check("files", (), f"{count} in {at.url} belong to no thumbnail")

@@ -71,6 +71,14 @@ from store.youtube.syncs import (
     say_alive,
     sync_of_another,
 )
+from store.youtube.unread import (
+    count_waiting,
+    unread_ids,
+    unseen_ids,
+    unsettled_ids,
+    unsettled_in_feed,
+    videos_to_refresh,
+)
 from store.youtube.versions import newest_complete
 from store.youtube.videos import (
     DetailsResult,
@@ -80,15 +88,9 @@ from store.youtube.videos import (
     add_from_feed,
     any_available,
     count_not_pairs,
-    count_waiting,
     lock_videos,
     record_details,
     record_page,
-    unread_ids,
-    unseen_ids,
-    unsettled_ids,
-    unsettled_in_feed,
-    videos_to_refresh,
 )
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Signs of life: what a run of another machine is judged by, whatever its name and its clock."""
+"""Signs of life: whether a run of another machine still runs, for any host name and clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from store.youtube import LEASE
 
 
 def not_here(_host: str, _pid: int, _heard_at: datetime, _start: int | None) -> None:
-    """What this machine knows of the processes of another."""
+    """What this machine knows about processes of another machine."""
 
 
 def start(database: Database, model: type[TrainingRun | Sweep]) -> int:
@@ -53,7 +53,7 @@ def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
 ) -> None:
     row_id = start(database, model)
     with database.write() as session:
-        # Began long ago, before whatever machine looks at it now was booted.
+        # Began long ago, before the checking machine was booted.
         values = {"started_at": utc_now() - timedelta(days=400), "seen_at": clock(session) - silent}
         session.execute(update(model).values(values))
     with database.write() as session:
@@ -65,7 +65,7 @@ def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
 def test_one_that_was_taken_for_gone_is_running_again_with_its_next_sign_of_life(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
-    """As after a pause, or where the clock of the machine that judged it was put forward."""
+    """As after a pause, or if the clock of the checking machine was put forward."""
     row_id = start(database, model)
     with database.write() as session:
         session.execute(update(model).values(seen_at=clock(session) - 2 * LEASE))
@@ -87,7 +87,7 @@ def test_a_sign_of_life_starts_nothing_again_that_has_ended(database: Database, 
 
 
 def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Database) -> None:
-    """By now's clock it may be younger than its run: the clock was put forward meanwhile."""
+    """By the current clock, the process may be younger than its run: the clock was put forward since."""
     start(database, TrainingRun)
     asked: list[datetime] = []
 
@@ -110,7 +110,7 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
 def test_a_run_goes_on_here_where_the_clock_was_put_forward(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
-    """All that it wrote before is of the old clock: to the new one, its process seems to have started later."""
+    """Its earlier times are by the old clock; by the new clock, its process seems to have started later."""
     row_id, before = start(database, model), utc_now() - timedelta(days=9)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         of_process = {"host": this_machine(), "pid": process.pid, "process_start": start_of(process.pid)}

@@ -1,4 +1,4 @@
-"""Sync runs: counted with what they count, closed once, and told dead from running."""
+"""Sync runs: their counts, their single end, and whether their process still runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines: safe to look at, and to be read by programs."""
+"""Log lines: safe for terminals, and readable by programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in real processes: during a long statement, at a start, at an end, and in a stuck call."""
+"""Ctrl-C and SIGTERM in real processes: during a long statement, at the start, at the end, and in a stuck call."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_a_password_on_the_command_line_is_refused(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:{port}", "127.0.0.1:{port}", "ray://", "127.0.0.1:no"])
 def test_no_cluster_at_an_address_is_said_at_once(address: str) -> None:
-    with socket.socket() as free:  # bound, and nothing listens
+    with socket.socket() as free:  # bound, but not listening
         free.bind(("127.0.0.1", 0))
         named = address.format(port=free.getsockname()[1])
         with pytest.raises(ClusterUnavailable, match="no Ray cluster"), connected(named):
@@ -134,7 +134,7 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture
 def postgres(postgres_url: str) -> Iterator[Database]:
-    """A PostgreSQL store whose URL has a password, which a server on a Unix socket does not ask for."""
+    """A PostgreSQL store whose URL has a password; a server on a Unix socket ignores it."""
     with open_database(postgres_url) as database:
         yield replace(database, url=database.url.set(password=PASSWORD))
 

@@ -1,4 +1,4 @@
-"""Thumbnails as large as a sync accepts: read smaller, so that many of them fit in memory; usual ones as they are."""
+"""The largest thumbnails that a sync accepts are read at a smaller size to save memory; usual sizes are not changed."""
 
 from __future__ import annotations
 

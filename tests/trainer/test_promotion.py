@@ -1,4 +1,4 @@
-"""Which model is taken into use, from plain figures."""
+"""Which model comes into use, for given figures."""
 
 from __future__ import annotations
 

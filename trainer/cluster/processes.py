@@ -26,10 +26,10 @@ from store.processes import this_process
 from store.training import fail_runs_of, has_ended, this_machine
 from store.types import utc_now
 from trainer.artifacts import put_tensors
-from trainer.data import PictureSource, StoredPictures
+from trainer.data import StoredPictures
 from trainer.errors import BadSetting, ProcessLost
-from trainer.fitting import FitModel, Step, Triplets, WholeLearner, fit_full_model
-from trainer.models import Encoder, named_parameters, open_model, pick_device
+from trainer.fitting import FitModel, FitTask, OnStep, Triplets, WholeLearner, fit_full_model
+from trainer.models import named_parameters, open_base, pick_device
 from trainer.quiet import quiet_libraries
 from trainer.settings import Place, TrainSettings
 
@@ -63,15 +63,7 @@ class Job:
     def learner(self, database: Database) -> WholeLearner:
         """Load the model, ready for `fit`."""
         settings = self.settings
-        model = open_model(
-            database,
-            settings.model,
-            pick_device(settings.device),
-            text_model=settings.text_model_of_base(),
-            fit=settings.fit,
-            bars=settings.bars,
-        )
-        encoder = model.encoder()
+        encoder = open_base(database, settings, pick_device(settings.device)).encoder()
         put_tensors(named_parameters(encoder.model), self.changed, "the run's file")
         return WholeLearner(encoder, self.changed, encoder.framed(StoredPictures(database)), settings)
 
@@ -130,16 +122,10 @@ class Group:
     def fitting(self, _changed: Mapping[str, Tensor]) -> FitModel:
         """Return a function like `fit_full_model`, which trains together with the other processes."""
 
-        def fit(
-            encoder: Encoder,
-            rows: Triplets,
-            source: PictureSource,
-            settings: TrainSettings,
-            on_step: Callable[[Step], None],
-        ) -> None:
+        def fit(task: FitTask, on_step: OnStep) -> None:
             # The others get the weights of this process when the training starts.
-            distributed.broadcast_object_list([Job(settings, rows)], src=0)
-            fit_full_model(encoder, rows, source, settings, on_step)
+            distributed.broadcast_object_list([Job(task.settings, task.rows)], src=0)
+            fit_full_model(task, on_step)
             # The others end now, and this process is not to notice.
             distributed.destroy_process_group()
 

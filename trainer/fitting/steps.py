@@ -6,7 +6,7 @@ This module does not import sentence-transformers, because a run on cached featu
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer.errors import BadSetting
 from trainer.models import TEXT, VISUAL
 
-__all__ = ["Step", "Triplets", "chosen_names", "epoch_order"]
+__all__ = ["OnStep", "Step", "Triplets", "chosen_names", "epoch_order"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,10 @@ class Step:
     epoch: float
     loss: float
     learning_rate: float
+
+
+OnStep = Callable[[Step], None]
+"""Receives each step of a training."""
 
 
 @dataclass(frozen=True)

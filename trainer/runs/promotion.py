@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from store.wording import counted
+
 if TYPE_CHECKING:
     from trainer.scoring import Paired
 
@@ -41,7 +43,7 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         known: the number of rows that were left out because the champion was trained on their title or thumbnail.
     """
     less = f" ({known} more left out: the current model was trained on their title or thumbnail)" if known else ""
-    pairs = f"{found.n} pair{'s' * (found.n != 1)}{less}"
+    pairs = f"{counted(found.n, 'pair')}{less}"
     interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
     decision = Decision(
         found.better,
@@ -49,7 +51,7 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         f"{found.difference:+.3f} ({interval})",
     )
     if found.better and found.n < FEWEST:
-        return by_hand(decision, f"{found.n} pairs are too few ({FEWEST} are needed)")
+        return by_hand(decision, f"a decision needs at least {FEWEST} pairs")
     return decision
 
 
@@ -66,7 +68,7 @@ def decide_all_known(run_id: int, known: int) -> Decision:
     """Keep the champion, because it was trained on all rows that could tell the two models apart."""
     return Decision(
         False,
-        f"the current model (run {run_id}) was trained on the title or thumbnail of each of the {known} valid pairs, "
+        f"the current model (run {run_id}) was trained on the title or thumbnail of every valid pair ({known}), "
         "so the two can't be compared; to use this model, run 'thumbtune runs promote'",
     )
 

@@ -109,7 +109,7 @@ def begin(
     device: str,
     output: Path | None,
     *,
-    guard: Callable[[Session], None] | None = None,
+    guard: Callable[[Session], object] | None = None,
     **columns: Any,
 ) -> int:
     """Insert the run's row and return its id.
