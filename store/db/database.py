@@ -312,8 +312,9 @@ def _is_current(engine: Engine, unwritable: str, *, any_revision: bool) -> bool:
 def _parse(url: str) -> URL:
     """Parse the user's URL, and select the driver that thumbtune installs for the database."""
     try:
+        url.encode()
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number, or the text is not Unicode
         raise BadDatabaseUrl(
             f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME, or name a "
             "file ending in .db, or a folder ending in /"
@@ -326,10 +327,15 @@ def _parse(url: str) -> URL:
             raise BadDatabaseUrl(
                 f"{shown_url(url)!r} does not name a file; write sqlite:///FILE (four slashes for an absolute path)"
             )
+        if parsed.query or (shown_url(url) != url and not Path(parsed.database).exists()):
+            raise BadDatabaseUrl(
+                f"{shown_url(url)!r} has a password or parameters, and SQLite takes neither; write sqlite:///FILE, or "
+                "postgresql://... for a server"
+            )
         return parsed.set(drivername="sqlite")
     if backend in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
-    raise BadDatabaseUrl(f"{backend!r} databases are not supported; use sqlite:///FILE or postgresql://...")
+    raise BadDatabaseUrl(f"the database of {shown_url(url)!r} is not supported; use sqlite:///FILE or postgresql://...")
 
 
 def _check_file(url: URL, *, create: bool) -> None:
@@ -387,6 +393,9 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
         return create_engine(url, pool_pre_ping=True, connect_args={"options": options, **limits})
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise BadDatabaseUrl("the PostgreSQL driver is not installed; run pip install 'thumbtune[postgres]'") from error
+    except ArgumentError as error:
+        where = shown_url(url.render_as_string(hide_password=False))
+        raise BadDatabaseUrl(f"{where!r} has a port that is not a number; correct it") from error
 
 
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
@@ -532,8 +541,9 @@ _POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
 
 def _mapped(error: BaseException | None, url: URL) -> StoreError:
     text = str(error)
-    where = shown_url(url.render_as_string(hide_password=True))
-    first_line = shown_message(next((line.strip() for line in text.splitlines() if line.strip()), "no message"))
+    whole = url.render_as_string(hide_password=False)
+    where = shown_url(whole)
+    first_line = shown_message(next((line.strip() for line in text.splitlines() if line.strip()), "no message"), whole)
     if url.get_backend_name() == "sqlite":
         described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
         for needle, kind, advice in _SQLITE_ERRORS:
