@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from store.urls import shown_text
 from thumbtune.console import printable
 
 __all__ = ["JsonLines", "LogFormat", "TextLines", "configure_logging"]
@@ -26,11 +27,11 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
         """Format one safe line."""
-        return printable(super().formatMessage(record))
+        return printable(shown_text(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 (the base class's name)
         """Format the traceback with every line made safe."""
-        return "\n".join(printable(line) for line in super().formatException(ei).split("\n"))
+        return "\n".join(printable(shown_text(line)) for line in super().formatException(ei).split("\n"))
 
 
 class JsonLines(logging.Formatter):
@@ -45,13 +46,13 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": shown_text(record.getMessage()),
         }
         for name, value in vars(record).items():
             if name not in _STANDARD and name not in document:
                 document[name] = value
         if record.exc_info:
-            document["exception"] = self.formatException(record.exc_info)
+            document["exception"] = shown_text(self.formatException(record.exc_info))
         return json.dumps(document, default=str)
 
 
