@@ -33,7 +33,7 @@ from trainer.artifacts import (
     save_tensors,
     save_whole_model,
 )
-from trainer.data import Selection, require_trainable, select_pairs
+from trainer.data import Selection, require_comparable, require_trainable, select_pairs
 from trainer.errors import BadSetting, CantSave, Diverged, TrainingInterrupted
 from trainer.fitting import Learner, Step, triplets
 from trainer.models import LazyModel, open_model
@@ -225,6 +225,7 @@ def _select(run: Run) -> Selection:
         chosen = select_pairs(run.database, run.settings.channels)
         for text in require_trainable(chosen):
             run.warn(text)
+        require_comparable(chosen, run.settings)
     return chosen
 
 
