@@ -138,7 +138,8 @@ class Features:
         """Encode the inputs that are not in the cache and write their vectors to it. The arguments are as in `fill`."""
         missing = self.missing(tower, inputs)
         count(len(inputs) - sum(map(len, missing)))
-        self.fill(tower, missing, source, count)
+        if missing:  # else the towers are not loaded
+            self.fill(tower, missing, source, count)
 
     def put_pictures(self, digests: Sequence[str], prepared: Any) -> None:
         """Encode thumbnails that `LazyModel.prepared` has prepared, and write their vectors to the cache."""

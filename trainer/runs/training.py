@@ -8,7 +8,7 @@ import shlex
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -300,11 +300,10 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> list[Step]:
 
 
 def _record_steps(run: Run, steps: list[Step]) -> None:
-    rows = [
-        {"step": step.step, "epoch": step.epoch, "loss": step.loss, "learning_rate": step.learning_rate}
-        for step in steps
-    ]
-    run.database.transact(lambda session: add_steps(session, run.id, rows))
+    def write(session: Session) -> None:
+        add_steps(session, run.id, (asdict(step) for step in steps))
+
+    run.database.transact(write)
 
 
 def _record(run: Run, before: Before, after: After) -> None:
@@ -315,7 +314,7 @@ def _record(run: Run, before: Before, after: After) -> None:
     def write(session: Session) -> None:
         for model, scores in scored.items():
             add_evaluations(session, run.id, scores.rows(model))
-            add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
+            add_ranks(session, run.id, ({"model": model, **row} for row in scores.rank_rows()))
 
     run.database.transact(write)
     if before.in_use is not None and (before.champion is not None or goes_on(run.settings)):
