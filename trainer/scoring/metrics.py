@@ -36,7 +36,7 @@ CUTOFFS = (1, 5, 10)
 # Rows of the similarity matrix in memory: 1,024, or fewer if a row is long.
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = 256 << 20
-# Candidates whose cosines are computed in float64 at a time.
+# Rows that are computed in float64 at a time.
 _EXACT_ROWS = 4096
 Spread = tuple[float, float]
 """The spread of a model's embeddings of thumbnails, and of titles. See `spread`."""
@@ -221,12 +221,14 @@ def why_unusable(vectors: Vectors) -> str | None:
     Args:
         vectors: (n, d) float32 of length 1, as expected. Normalising gives zeros if a length overflows or underflows.
     """
-    if not np.isfinite(vectors).all():
-        return "not finite"
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    if (np.abs(lengths - 1) > _LENGTH_SLACK).any():
-        return "not of unit length"
-    return None
+    apart = False
+    for start in range(0, len(vectors), _EXACT_ROWS):
+        block = vectors[start : start + _EXACT_ROWS]
+        if not np.isfinite(block).all():
+            return "not finite"
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        apart = apart or bool((np.abs(lengths - 1) > _LENGTH_SLACK).any())
+    return "not of unit length" if apart else None
 
 
 def spread(vectors: Vectors | NDArray[np.float64], origin: Vectors | None = None) -> float:
