@@ -302,12 +302,13 @@ def _require_content(session: Session, snapshot_id: int) -> None:
         )
 
 
-def trained_pairs(session: Session, snapshot_id: int) -> list[tuple[str, str]]:
-    """Return (title, thumbnail digest) of each example in a snapshot's training split."""
+def trained_pairs(session: Session, snapshot_id: int) -> Iterator[tuple[str, str]]:
+    """Yield (title, thumbnail digest) of each example in a snapshot's training split, a few at a time in memory."""
     query = (
         select(VideoVersion.title, VideoVersion.picture_sha256)
         .join(SnapshotExample, SnapshotExample.version_id == VideoVersion.id)
         .where(SnapshotExample.snapshot_id == snapshot_id, SnapshotExample.split == "train")
+        .execution_options(yield_per=1000)
     )
     # Only emptied versions of removed channels have no thumbnail.
-    return [(title, picture) for title, picture in session.execute(query) if picture is not None]
+    yield from ((title, picture) for title, picture in session.execute(query) if picture is not None)

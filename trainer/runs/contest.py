@@ -118,13 +118,7 @@ def _had(database: Database, recorded: TrainingRun, examples: Sequence[ExampleRo
 
 
 def _valid_ranks(scores: Scores | None) -> Mapping[str, int]:
-    if scores is None:
-        return {}
-    return {
-        row["video_id"]: row["rank"]
-        for row in scores.ranks
-        if (row["split"], row["direction"]) == ("valid", _DIRECTION)
-    }
+    return {} if scores is None else scores.ranks("valid", _DIRECTION)
 
 
 def _recall(ranks: Mapping[str, int]) -> float:

@@ -44,8 +44,7 @@ def save(run: Run, trained: Trained) -> Path:
     with run.timed("save"):
         digest = save_tensors(trained.learner.tensors(), path)
         run.note(artifact_path=str(path), artifact_sha256=digest)
-    rows = [asdict(step) for step in trained.steps]
-    run.database.transact(lambda session: add_steps(session, run.id, rows))
+    run.database.transact(lambda session: add_steps(session, run.id, (asdict(step) for step in trained.steps)))
     return path
 
 
@@ -58,7 +57,7 @@ def record_scores(run: Run, before: Before, after: After) -> None:
     def write(session: Session) -> None:
         for model, scores in scored.items():
             add_evaluations(session, run.id, scores.rows(model))
-            add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
+            add_ranks(session, run.id, ({"model": model, **row} for row in scores.rank_rows()))
 
     run.database.transact(write)
     if before.in_use is not None and (before.champion is not None or goes_on(run.settings)):

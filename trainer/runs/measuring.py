@@ -152,15 +152,17 @@ def contaminated(database: Database, run_id: int, rows: Sequence[ExampleRow]) ->
     Returns:
         The ids of the videos.
     """
+    held_out = [row for row in rows if row.split != "train"]
+    titles = dict.fromkeys((normalised(row.title) for row in held_out), False)
+    pictures = dict.fromkeys((row.picture_sha256 for row in held_out), False)
     with database.read() as session:
-        known = list(_trained_on(session, run_id))
-    titles = {normalised(title) for title, _ in known}
-    pictures = {picture for _, picture in known}
-    return frozenset(
-        row.video_id
-        for row in rows
-        if row.split != "train" and (row.picture_sha256 in pictures or normalised(row.title) in titles)
-    )
+        # Only what is held out is kept in memory: runs may have been trained on many more pairs.
+        for title, picture in _trained_on(session, run_id):
+            if picture in pictures:
+                pictures[picture] = True
+            if (plain := normalised(title)) in titles:
+                titles[plain] = True
+    return frozenset(row.video_id for row in held_out if pictures[row.picture_sha256] or titles[normalised(row.title)])
 
 
 def _trained_on(session: Session, run_id: int) -> Iterable[tuple[str, str]]:
