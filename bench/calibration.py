@@ -35,7 +35,8 @@ def main() -> None:
     for name, catalogue in catalogues(arguments).items():
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():
             print(
-                f"| {name} | {measure(catalogue(), f'sqlite:///{folder}/thumbtune.db', name != 'drawn')} |", flush=True
+                f"| {name} | {measure(catalogue(), f'sqlite:///{folder}/thumbtune.db', with_reader=name != 'drawn')} |",
+                flush=True,
             )
 
 

@@ -163,8 +163,9 @@ def _said(folder: Path, command: list[str], environment: dict[str, str]) -> str:
         env={**plain, **own, "HF_HUB_OFFLINE": "1", **environment},
         capture_output=True,
         timeout=120,
+        text=True,
     )
-    return (done.stdout + done.stderr).decode()
+    return f"{done.stdout}{done.stderr}"
 
 
 @pytest.mark.processes

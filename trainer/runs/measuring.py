@@ -87,7 +87,7 @@ def warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
     before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
     if before is None or after is None or after >= before:
         return
-    n = sum((row["split"], row["direction"]) == ("valid", "thumbnail_to_title") for row in tuned.ranks)
+    n = len(tuned.ranks("valid", "thumbnail_to_title"))
     what = f"valid recall@1 decreased from {before:.3f} (base model) to {after:.3f} on {n} pairs"
     if n < ENOUGH_VALID:
         run.warn(f"{what}; with less than {ENOUGH_VALID} pairs, this may be chance")
