@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 import torch
@@ -28,10 +28,13 @@ from store.types import utc_now
 from trainer.artifacts import put_tensors
 from trainer.data import StoredPictures
 from trainer.errors import BadSetting, ProcessLost
-from trainer.fitting import FitModel, FitTask, OnStep, Triplets, WholeLearner, fit_full_model
+from trainer.fitting import FitModel, FitTask, OnStep, Triplets
 from trainer.models import named_parameters, open_base, pick_device
 from trainer.quiet import quiet_libraries
 from trainer.settings import Place, TrainSettings
+
+if TYPE_CHECKING:
+    from trainer.fitting import WholeLearner
 
 __all__ = ["Job", "Processes", "follow", "joined", "require_same"]
 
@@ -62,6 +65,9 @@ class Job:
 
     def learner(self, database: Database) -> WholeLearner:
         """Load the model, ready for `fit`."""
+        # Imported here, because most processes of Ray only pass jobs on.
+        from trainer.fitting import WholeLearner  # noqa: PLC0415
+
         settings = self.settings
         encoder = open_base(database, settings, pick_device(settings.device)).encoder()
         put_tensors(named_parameters(encoder.model), self.changed, "the run's file")
@@ -121,6 +127,7 @@ class Group:
 
     def fitting(self, _changed: Mapping[str, Tensor]) -> FitModel:
         """Return a function like `fit_full_model`, which trains together with the other processes."""
+        from trainer.fitting import fit_full_model  # noqa: PLC0415
 
         def fit(task: FitTask, on_step: OnStep) -> None:
             # The others get the weights of this process when the training starts.
