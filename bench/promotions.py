@@ -1,11 +1,11 @@
 """How often a model comes into use that is worse than its base model on other videos of the same channel.
 
-    python -m bench.promotions [--channel DIR ...] [--drawn] [--draws 20]
+    python -m bench.promotions [--channel DIR ...] [--drawn] [--draws 20] [--only WORD]
 
-Draws small channels from a channel's train and valid rows, trains on each, and applies three rules: the trained model
-always comes into use; it does if it is better on a valid split of 15 % of the rows; or if it is better by
-cross-validation, as `train` decides. The other rows, which no rule has seen, tell whether the model is better: all of
-them are ranked among their own titles. The test split is never used.
+Draws small channels from a channel's train and valid rows, trains on each, and applies four rules: the trained model
+always comes into use; it does if it is better on a valid split of 15 % of the rows; if it is better by
+cross-validation, as `train` decides; or only if the 95 % interval of the difference is above 0. The other rows, which
+no rule has seen, tell whether the model is better: they are ranked among their own titles. The test split is not used.
 """
 
 from __future__ import annotations
@@ -48,19 +48,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_channel_options(parser)
     parser.add_argument("--draws", type=int, default=20, help="number of small channels of each size")
+    parser.add_argument("--only", default="", help="measure only the models whose name contains this")
     arguments = parser.parse_args()
     print("| channel | model | pairs | rule | into use | of these worse on the other rows | mean change of recall@1 |")
     print("|---|---|---|---|---|---|---|")
     for name, catalogue in catalogues(arguments).items():
         with synced(catalogue()) as database:
-            measure(database, name, arguments.draws)
+            measure(database, name, arguments.draws, arguments.only)
 
 
-def measure(database: Database, name: str, draws: int) -> None:
+def measure(database: Database, name: str, draws: int, only: str) -> None:
     chosen, stages = train_and_valid(database), Stages()
     groups = [row.group_id for row in chosen.examples]
     candidates = candidates_of(database, chosen, stages)
-    for model, base in MODELS.items():
+    for model, base in ((model, base) for model, base in MODELS.items() if only in model):
         for size in SIZES:
             generators = (np.random.default_rng(seed) for seed in range(draws))
             found = [
@@ -91,10 +92,12 @@ def judged(base: Candidate, model: Candidate, groups: Groups, channel: Drawn) ->
         fit, valid = channel.rows[: round(0.7 * len(channel.rows))], channel.rows[-round(0.15 * len(channel.rows)) :]
         before, after = (recall_on(one, groups, fit, valid) for one in (base, model))
         change = recall_on(model, groups, fit, channel.others) - recall_on(base, groups, fit, channel.others)
+    found = paired(old, new, inside)
     rules = {
         "always": True,
         f"valid split, n = {len(valid)}": after > before,
-        "cross-validation": decide(None, "cross-validated", paired(old, new, inside)).promote,
+        "cross-validation": decide(None, "cross-validated", found).promote,
+        "cross-validation, interval above 0": found.low > 0,
     }
     return rules, change
 

@@ -100,6 +100,12 @@ def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only:
     missing = sorted(key for key in report["missing_keys"] if not (text_only and ".pooler." in f".{key}"))
     # Old checkpoints contain position ids. The libraries compute them instead.
     unexpected = [] if text_only else sorted(key for key in report["unexpected_keys"] if not _is_unused(key))
+    # A copy that was cut off has no other names, so a new copy would not help.
+    remedy = (
+        "it has other tensors instead, so this kind of model is not supported (see docs/models.md); use"
+        if missing and unexpected
+        else "copy or download it again, or use"
+    )
     for what, keys in (("lacks the tensors", missing), ("has unexpected tensors", unexpected)):
         if keys:
             shown = ", ".join(keys[:_NAMES_SHOWN]) + (
@@ -107,7 +113,7 @@ def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only:
             )
             raise DamagedModel(
                 f"the checkpoint of {name} {what} {shown}, which would be replaced by random numbers or ignored; "
-                f"copy or download it again, or use another model with {option}"
+                f"{remedy} another model with {option}"
             )
 
 
