@@ -42,6 +42,7 @@ __all__ = [
 
 
 _ADDED_AT_ONCE = 10_000
+_READ_AT_ONCE = 2000
 
 
 def start_run(session: Session, **columns: Any) -> int:
@@ -223,6 +224,7 @@ def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) ->
         select(Example.video_id, VideoVersion.title, VideoVersion.picture_sha256, VideoVersion.id)
         .join(VideoVersion, VideoVersion.id == Example.version_id)
         .where(Example.snapshot_id == snapshot_id)
+        .execution_options(yield_per=_READ_AT_ONCE)
     )
     rows = session.execute(query)
     return {
