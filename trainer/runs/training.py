@@ -34,7 +34,7 @@ from trainer.artifacts import (
     save_whole_model,
 )
 from trainer.data import Selection, require_trainable, select_pairs
-from trainer.errors import BadSetting, CantSave, Diverged, TrainingInterrupted
+from trainer.errors import BadSetting, CantSave, Diverged, TrainingInterrupted, is_interrupt
 from trainer.fitting import Learner, Step, triplets
 from trainer.models import LazyModel, open_model
 from trainer.progress import Progress, Silent
@@ -360,9 +360,11 @@ def _write_whole(run: Run, learner: Learner, output: Path) -> None:
     try:
         with run.timed("save"):
             save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
-    except KeyboardInterrupt as error:
-        raise TrainingInterrupted(f"{done}, but was interrupted while its model was being written; {later}") from error
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if is_interrupt(error):
+            raise TrainingInterrupted(
+                f"{done}, but was interrupted while its model was being written; {later}"
+            ) from error
         # For every error, the message must say that the run is done.
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
 
