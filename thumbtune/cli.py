@@ -199,11 +199,15 @@ def cli(ctx: click.Context, db_url: str | None, debug: bool, quiet: bool, verbos
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; without `--debug`, never print a traceback."""
-    interrupts.install()
-    _let_stdout_take_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
-    code = _run(arguments, debug="--debug" in arguments)
-    interrupts.exit_at_once()
+    try:
+        interrupts.install()
+        _let_stdout_take_any_text()
+        code = _run(arguments, debug="--debug" in arguments)
+        interrupts.exit_at_once()
+    except KeyboardInterrupt:  # just before or after the work
+        Console().error(INTERRUPTED)
+        code = STOPPED_EARLY
     _nobody_reads()
     # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
     exec("")  # noqa: S102
@@ -338,10 +342,11 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
     """Return a one-line message and the exit code: our own errors carry both; others are bugs or missing extras."""
     code = getattr(error, "exit_code", None)
+    if interrupts.was_received() and code != STOPPED_EARLY and not getattr(error, "despite_signal", False):
+        # A library, or what closes files, reported the signal's exception as an error of its own.
+        return INTERRUPTED, STOPPED_EARLY
     if code is not None:
         return str(error), int(code)
-    if interrupts.was_received():  # a library reported the signal's exception as an error of its own
-        return INTERRUPTED, STOPPED_EARLY
     full = _disk_error(error)
     if full is not None:
         where = full.filename or "the output, or a temporary file,"

@@ -7,10 +7,12 @@ A command's process handles them in three ways, in this order: while it imports 
 from __future__ import annotations
 
 import _thread
+import atexit
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -24,11 +26,13 @@ INTERRUPTED = "interrupted; everything so far is kept; run the command again to 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STUCK_S = 8.0
 """Seconds that a call of a C library may keep Python from handling a signal: service managers kill after 10 s."""
-
 AGAIN_S = 0.05
 """Seconds after which a signal is handled again, if Python ignored what its handler raised."""
+UNWINDING_S = 2.0
+"""Seconds after a signal in which further ones are ignored: they would interrupt what closes and deletes files."""
 
-_received: list[int] = []
+_received: list[float] = []
+"""When signals were received, by the monotonic clock."""
 _pipe: list[int] = []
 
 
@@ -39,9 +43,11 @@ def exit_at_once() -> None:
 
 def install() -> None:
     """Handle both signals like Ctrl-C, because service managers send SIGTERM. The work so far is kept."""
-    _handle(_stop)
+    # Registered before those of all libraries, so it runs after them.
+    atexit.register(_ignore)
     _watch_for_stuck_calls()
     _repeat_ignored_signals()
+    _handle(_stop)
 
 
 def was_received() -> bool:
@@ -64,9 +70,18 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
         signal.signal(number, handler)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    _received.append(number)
-    raise KeyboardInterrupt
+def _stop(number: int, frame: FrameType | None) -> None:
+    _received.append(time.monotonic())
+    if len(_received) == 1:
+        raise KeyboardInterrupt
+    if _received[-1] - _received[0] > UNWINDING_S:
+        _exit(number, frame)
+
+
+def _ignore() -> None:
+    """Ignore both signals while Python ends: it removes handlers first, and a signal would then kill the process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
@@ -85,8 +100,9 @@ def _repeat_ignored_signals() -> None:
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
             report(unraisable)
         elif signal.getsignal(signal.SIGINT) is _stop:
+            _received.clear()
             # Not at once: the main thread is still in the hook, which would raise the exception only to lose it again.
-            timer = threading.Timer(AGAIN_S, _thread.interrupt_main, (_received[-1],))
+            timer = threading.Timer(AGAIN_S, _thread.interrupt_main)
             timer.daemon = True
             timer.start()
 

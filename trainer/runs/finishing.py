@@ -13,7 +13,7 @@ from store.training import add_evaluations, add_ranks, add_steps, end_run, repla
 from store.wording import counted
 from trainer.artifacts import models_dir, save_tensors, save_whole_model
 from trainer.data import Selection
-from trainer.errors import CantSave, TrainingInterrupted
+from trainer.errors import CantSave, TrainingInterrupted, is_interrupt
 from trainer.fitting import Learner, Step
 from trainer.runs.contest import compare_with_use
 from trainer.runs.learning import goes_on
@@ -113,9 +113,11 @@ def write_whole(run: Run, learner: Learner, output: Path) -> None:
     try:
         with run.timed("save"):
             save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
-    except KeyboardInterrupt as error:
-        raise TrainingInterrupted(f"{done}, but was interrupted while its model was being written; {later}") from error
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if is_interrupt(error):
+            raise TrainingInterrupted(
+                f"{done}, but was interrupted while its model was being written; {later}"
+            ) from error
         # For every error, the message must say that the run is done.
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
 
