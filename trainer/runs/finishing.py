@@ -122,7 +122,7 @@ def write_whole(run: Run, learner: Learner, output: Path) -> None:
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if ran_out_of_memory(error):
         return "out of memory"
     # For CantSave, quote the system's error: the advice in our message is for a run that is not done yet.
