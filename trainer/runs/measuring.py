@@ -14,9 +14,9 @@ from trainer.data import StoredPictures, normalised
 from trainer.errors import TrainerError
 from trainer.fitting import Learner, WithReaderLearner
 from trainer.models import LazyModel
-from trainer.runs.contest import ENOUGH_VALID
 from trainer.runs.learning import goes_on
 from trainer.runs.preparing import Prepared
+from trainer.runs.promotion import ENOUGH_VALID
 from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
