@@ -79,7 +79,7 @@ class Symmetric(Fitter):
                 loss = ranking_loss(seen, said, 1 / temperature, masked)
                 loss = loss + ranking_loss(said, seen, 1 / temperature, masked)
                 optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss)
                 optimiser.step()
                 decay.step()
         return Heads(*(tensor.detach() for tensor in weights))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from store.db import Database
     from store.training import Recall
 
-__all__ = ["MEANING", "meaning_of", "run_in_words", "trust_in"]
+__all__ = ["meaning_of", "run_in_words", "trust_in"]
 
 MEANING = {"test": "unseen thumbnails", "valid": "held-out thumbnails"}
 

@@ -1,4 +1,4 @@
-"""Copies and output for which a disk has no space: a small real disk, and /dev/full."""
+"""Copies and output on a full disk: a small file system, and /dev/full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features: each picture and title through a tower once, ever; whatever is not what was asked for is made anew."""
+"""Features: each thumbnail and title is encoded once; a vector with any difference in its key is computed again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def features(database: Database, folder: Path, precision: str = "fp32", fit: Fit
 
 
 def asked(made: Features, names: list[str] = NAMES) -> list[str]:
-    """The pictures that had to be encoded."""
+    """The thumbnails that were encoded."""
     source = Drawn()
     made.pictures(names, source, silent)
     return source.asked
@@ -218,6 +218,35 @@ def test_a_damaged_or_foreign_row_is_made_again(database: Database, tiny_clip: P
     assert asked(features(database, tiny_clip)) == [], "it was replaced"
 
 
+def test_a_damaged_row_is_made_again_for_a_file_too(database: Database, tiny_clip: Path, tmp_path: Path) -> None:
+    made = features(database, tiny_clip)
+    expected = made.pictures(NAMES, Drawn(), silent)
+    with database.write() as session:
+        session.execute(update(Feature).where(Feature.digest == NAMES[4]).values(checksum=0))
+    kept = made.to_file("vision", NAMES, Drawn(), silent, folder=tmp_path, budget=0)
+    assert np.allclose(kept[np.arange(len(NAMES))], expected, rtol=0, atol=1e-6)
+
+
+def test_many_inputs_are_embedded_in_blocks_as_few_are(
+    sqlite_database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = features(sqlite_database, tiny_clip)
+    embedder = CachedEmbedder(made, made.model.facts.heads)
+    inputs = [*NAMES, NAMES[3]]
+    at_once = embedder.picture_vectors(inputs, Drawn(), silent), embedder.title_vectors([*MANY, MANY[5]], silent)
+    with sqlite_database.write() as session:
+        session.execute(delete(Feature))
+    monkeypatch.setattr("trainer.models.features.BLOCK", 4)
+    counted: list[int] = []
+    in_blocks = (
+        embedder.picture_vectors(inputs, Drawn(), counted.append),
+        embedder.title_vectors([*MANY, MANY[5]], counted.append),
+    )
+    for found, expected in zip(in_blocks, at_once, strict=True):
+        assert np.allclose(found, expected, rtol=0, atol=1e-6)
+    assert sum(counted) == len(inputs) + len(MANY) + 1
+
+
 def test_deleting_all_features_only_costs_time(database: Database, tiny_clip: Path) -> None:
     first = features(database, tiny_clip).pictures(NAMES, Drawn(), silent)
     with database.write() as session:
@@ -226,7 +255,7 @@ def test_deleting_all_features_only_costs_time(database: Database, tiny_clip: Pa
 
 
 def test_titles_by_length_are_the_vectors_of_titles_in_any_order(sqlite_database: Database, tiny_clip: Path) -> None:
-    """Batches are padded to their longest title: that must not show."""
+    """Batches are padded to their longest title; this must not change the vectors."""
     long = [" ".join(MANY[n : n + 1 + n % 7]) for n in range(70)]
     made = features(sqlite_database, tiny_clip)
     together = made.titles(long, silent, keep=False)
@@ -267,7 +296,7 @@ def test_titles_of_another_model_go_through_the_same_cache(database: Database) -
 
 
 def test_cached_vectors_can_be_trained_on(sqlite_database: Database, tiny_clip: Path) -> None:
-    """The library's `encode` gives inference tensors, which can't."""
+    """The library's `encode` returns inference tensors, which can't have gradients."""
     made = torch.from_numpy(features(sqlite_database, tiny_clip).pictures(NAMES, Drawn(), silent))
     weight = torch.zeros(made.shape[1], requires_grad=True)
     (made @ weight).sum().backward()  # type: ignore[no-untyped-call]

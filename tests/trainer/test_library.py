@@ -1,4 +1,4 @@
-"""Searching the store's thumbnails: an exact order, ties, channels, damaged pictures, and a real model that finds."""
+"""Searching the store's thumbnails: exact order, ties, channels, damaged thumbnails, and a model that was trained."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_no_answers_wanted(k: int) -> None:
 
 @dataclass
 class Recording:
-    """The tiny CLIP, and which pictures it was given."""
+    """The tiny CLIP; records the thumbnails that it was given."""
 
     encoder: Encoder
     digests: list[str] = field(default_factory=list)
@@ -134,7 +134,7 @@ def test_a_picture_of_several_videos_is_embedded_once_and_lists_them_all(databas
     found = search(loaded, picture_vector(encoder, named), 3)
     assert [answer.pair.video_id for answer in found[:2]] == ["newer", "older"]
     assert found[0].score == found[1].score == pytest.approx(1.0, abs=1e-5)
-    # Only the video that was named leaves its own answers; another that shows the same picture is one.
+    # Only the named video is left out of the results; another video with the same thumbnail is a result.
     others = search(loaded, picture_vector(encoder, named), 100, without="older")
     assert [answer.pair.video_id for answer in others][:1] == ["newer"]
     assert len(others) == 6
@@ -206,7 +206,7 @@ def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, enc
 
 
 def test_a_file_is_embedded_as_it_is_displayed(database: Database, encoder: Encoder, tmp_path: Path) -> None:
-    """Turned by its tag or by its pixels, 8 or 16 bits deep: one picture has one vector."""
+    """A picture has the same vector if it is rotated by its tag or its pixels, with 8 or 16 bits."""
     upright = Image.open(io.BytesIO(draw("red", "circle"))).convert("L")
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -264,7 +264,7 @@ def test_a_model_that_knows_pictures_finds_them_by_title(sqlite_database: Databa
         for day, video in enumerate(videos):
             add_video(session, video.id, day=day, title=video.title, picture=video.picture())
     with quiet_libraries():
-        # It learnt from thumbnails with their bars.
+        # It was trained on thumbnails with bars.
         model = replace(load_encoder(str(ENCODER), "cpu"), bars="keep")
         loaded = library(sqlite_database, model)
         ranks = []

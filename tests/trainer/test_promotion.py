@@ -1,4 +1,4 @@
-"""Which model is taken into use, from plain figures."""
+"""Which model comes into use, for given figures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_reason_says_what_the_champion_knew() -> None:
     assert "1 pair (4 more left out" in decision.reason
     unknown = decide_all_known(3, 4)
     assert not unknown.promote
-    assert "each of the 4 valid pairs" in unknown.reason
+    assert "every valid pair (4)" in unknown.reason
 
 
 @pytest.mark.parametrize(

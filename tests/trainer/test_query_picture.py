@@ -1,4 +1,4 @@
-"""The picture that a user names: files of all kinds, videos of the store, and everything that is neither."""
+"""The picture that a user names: files of all kinds, videos in the store, and invalid names."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.options import (
     channel_option,
@@ -121,7 +122,7 @@ def _read(name: str) -> list[str]:
 
 
 def _position(placed: Placed, compared: int) -> str | None:
-    return None if placed.stands is None else f"{placed.stands} of {compared + 1}"
+    return None if placed.position is None else f"{placed.position} of {compared + 1}"
 
 
 def report(console: Console, found: Matches) -> None:
@@ -133,8 +134,8 @@ def report(console: Console, found: Matches) -> None:
     if found.calibration is not None:
         measured = found.calibration
         console.say(
-            f"probabilities: calibrated on {measured.n} held-out thumbnails in {len(measured.scales)} folds; expected "
-            f"calibration error {measured.error:.3f}"
+            f"probabilities: calibrated on {counted(measured.n, 'held-out thumbnail')} in {len(measured.scales)} "
+            f"folds; expected calibration error {measured.error:.3f}"
         )
     else:
         console.note(f"note: no probabilities, which would show which titles can be told apart: {found.uncalibrated}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import (
@@ -126,8 +127,8 @@ def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as
         app.console.say("no thumbnail has these words")
     if found.unread:
         app.console.note(
-            f"note: {found.unread} of {found.searched} thumbnails have not been read; 'thumbtune train --with-reader' "
-            "reads them"
+            f"note: {found.unread} of {counted(found.searched, 'thumbnail')} not read yet; "
+            "'thumbtune train --with-reader' reads all"
         )
     if as_json:
         results = [{**asdict(video), "url": _url(video.video_id)} for video in shown]
@@ -182,7 +183,7 @@ def _report(
     if library.left_out:
         n = len(library.left_out)
         console.note(
-            f"note: {n} video{'s' * (n != 1)} left out because the thumbnail can't be decoded (first: "
+            f"note: {counted(n, 'video')} left out because the thumbnail can't be decoded (first: "
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
     from trainer.library import equal_scores  # noqa: PLC0415

@@ -129,7 +129,9 @@ def load_library(
     kept = [pair for pair in pairs if pair.picture_sha256 in row_of]
     rows = np.array([row_of[pair.picture_sha256] for pair in kept], dtype=np.intp)
     left_out = [pair for pair in pairs if pair.picture_sha256 not in row_of]
-    return Library(kept, usable(vectors)[rows], left_out)
+    # Without a copy where each video has a thumbnail of its own: a large store's vectors take gigabytes.
+    alone = np.array_equal(rows, np.arange(len(vectors)))
+    return Library(kept, usable(vectors) if alone else usable(vectors)[rows], left_out)
 
 
 def _decodable(digests: Sequence[str], source: PictureSource) -> list[str]:

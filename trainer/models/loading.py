@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
+from store.errors import panics_as_errors
 from trainer.errors import DamagedModel, causes_of
 from trainer.models.hub_names import hub_has, not_reachable
 from trainer.models.model_files import FILES, check_model_files
@@ -143,7 +144,8 @@ def _from_hub(name: str, option: str) -> Path:
 def _mapped(name: str, option: str) -> Iterator[None]:
     """Convert the model libraries' errors to `trainer.errors`."""
     try:
-        yield
+        with panics_as_errors():
+            yield
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedModel(_damaged(name, error, option)) from error
     except Exception as error:

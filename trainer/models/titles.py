@@ -14,7 +14,7 @@ from trainer.models.families import input_module
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CHINESE", "ENGLISH", "is_mostly_foreign", "language_of", "text_limit", "token_counts"]
+__all__ = ["is_mostly_foreign", "language_of", "text_limit", "token_counts"]
 
 ENGLISH, CHINESE = "English", "Chinese"
 

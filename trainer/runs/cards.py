@@ -20,6 +20,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
+from store.wording import counted
 from trainer.data import SPLIT_NAMES, SPLITS
 from trainer.models import files_folder
 from trainer.settings import CCA, CHOSEN, CLOSED_FORM, RECIPE, RIDGE, TrainSettings
@@ -179,10 +180,11 @@ def _framing(run: TrainingRun) -> str | None:
 def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
     """Describe a snapshot's size and splits in Markdown, without any of its content."""
     total = sum(info.counts.values())
-    summary = f"{total} (thumbnail, title) pairs of {span.channels} YouTube channel{'s' * (span.channels != 1)}"
+    summary = f"{counted(total, '(thumbnail, title) pair')} of {counted(span.channels, 'YouTube channel')}"
     if span.first_published_at is not None and span.last_published_at is not None:
         summary += f", published from {span.first_published_at:%Y-%m-%d} to {span.last_published_at:%Y-%m-%d}"
     strategy = str(info.settings.get("negatives", "none"))
+    of_channel = " of each channel" if info.settings.get("negatives_within") == "channel" else ""
     excluded = ", ".join(f"{n} ({reason.replace('_', ' ')})" for reason, n in info.excluded.items())
     splits = ["| split | pairs |", "|---|---|", *(f"| {split} | {n} |" for split, n in info.counts.items())]
     paragraphs = [
@@ -191,7 +193,8 @@ def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
         "Splits are permanent: a video keeps the split that it first got. Videos that share a thumbnail or a title "
         f"form a group ({span.groups} here), and a group is in one split, so no tested pair was trained on.",
         *([f"Left out: {excluded}."] if excluded else []),
-        f"Negative titles (`{strategy}`): {_NEGATIVES.get(strategy, 'as named')}. They are chosen within each split.",
+        f"Negative titles (`{strategy}`): {_NEGATIVES.get(strategy, 'as named')}. They are chosen within each "
+        f"split{of_channel}.",
         f"Fingerprint of the dataset: `{info.fingerprint}`.",
     ]
     return "\n\n".join(paragraphs)

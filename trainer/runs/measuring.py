@@ -14,9 +14,9 @@ from trainer.data import StoredPictures, normalised
 from trainer.errors import TrainerError
 from trainer.fitting import Learner, WithReaderLearner
 from trainer.models import LazyModel
-from trainer.runs.contest import ENOUGH_VALID
 from trainer.runs.learning import goes_on
 from trainer.runs.preparing import Prepared
+from trainer.runs.promotion import ENOUGH_VALID
 from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
@@ -87,7 +87,7 @@ def warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
     before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
     if before is None or after is None or after >= before:
         return
-    n = sum((row["split"], row["direction"]) == ("valid", "thumbnail_to_title") for row in tuned.ranks)
+    n = len(tuned.ranks("valid", "thumbnail_to_title"))
     what = f"valid recall@1 decreased from {before:.3f} (base model) to {after:.3f} on {n} pairs"
     if n < ENOUGH_VALID:
         run.warn(f"{what}; with less than {ENOUGH_VALID} pairs, this may be chance")
@@ -152,15 +152,17 @@ def contaminated(database: Database, run_id: int, rows: Sequence[ExampleRow]) ->
     Returns:
         The ids of the videos.
     """
+    held_out = [row for row in rows if row.split != "train"]
+    titles = dict.fromkeys((normalised(row.title) for row in held_out), False)
+    pictures = dict.fromkeys((row.picture_sha256 for row in held_out), False)
     with database.read() as session:
-        known = list(_trained_on(session, run_id))
-    titles = {normalised(title) for title, _ in known}
-    pictures = {picture for _, picture in known}
-    return frozenset(
-        row.video_id
-        for row in rows
-        if row.split != "train" and (row.picture_sha256 in pictures or normalised(row.title) in titles)
-    )
+        # Only what is held out is kept in memory: runs may have been trained on many more pairs.
+        for title, picture in _trained_on(session, run_id):
+            if picture in pictures:
+                pictures[picture] = True
+            if (plain := normalised(title)) in titles:
+                titles[plain] = True
+    return frozenset(row.video_id for row in held_out if pictures[row.picture_sha256] or titles[normalised(row.title)])
 
 
 def _trained_on(session: Session, run_id: int) -> Iterable[tuple[str, str]]:

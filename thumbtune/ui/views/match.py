@@ -15,7 +15,7 @@ from thumbtune.ui.forms import MAX_TITLES, Sent, one_of, read_form, read_titles,
 from thumbtune.ui.site import SITE, Modelled, Site
 from thumbtune.ui.views.trust import Trust, how_far_to_trust
 
-__all__ = ["CELL_COLUMNS", "rank", "show"]
+__all__ = ["rank", "show"]
 
 MAX_PICTURES = 3
 _ALL = "all"
@@ -30,7 +30,7 @@ def _probability(placed: dict[str, Any]) -> str:
 
 
 CELL_COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
-    ("position", lambda placed: f"{placed['stands']} of {placed['of']}" if placed["stands"] else ""),
+    ("position", lambda placed: f"{placed['position']} of {placed['of']}" if placed["position"] else ""),
     ("probability", _probability),
 )
 """Values shown in a matrix cell below the score: (name, function that formats a title's answer).
