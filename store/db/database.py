@@ -25,7 +25,7 @@ from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.pool import NullPool
 
 from store.db.migrate import bring_up_to_date, require_current
-from store.db.sqlite_file import make_file, mark_of, read_only_uri, why_not_writable
+from store.db.sqlite_file import make_file, mark_of, read_only_uri, require_safe_journal, why_not_writable
 from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.tables import PicturePlace
 from store.urls import shown_message, shown_url
@@ -342,6 +342,7 @@ def _check_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if path.is_dir():
         raise DatabaseUnavailable(f"{path} is a folder, not a database file; name a file")
+    require_safe_journal(path)
     if path.exists():
         if path.stat().st_size == 0:
             # SQLite would treat an empty file as a new database and hide the loss of its content.

@@ -9,6 +9,7 @@ from .likeness import showing as showing
 from .pictures import PictureSource as PictureSource
 from .pictures import StoredPictures as StoredPictures
 from .pictures import batches as batches
+from .pictures import shortened as shortened
 from .snapshot import Selection as Selection
 from .snapshot import current_snapshot as current_snapshot
 from .snapshot import mine_negatives as mine_negatives
