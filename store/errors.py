@@ -19,7 +19,7 @@ StoreError                     the base class
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = [
@@ -112,11 +112,15 @@ class BadQuery(StoreError):
 
 
 @contextmanager
-def panics_as_errors() -> Iterator[None]:
-    """Convert a panic of a Rust library to a RuntimeError. PyO3's PanicException is not an `Exception`, nor public."""
+def panics_as_errors(error_of: Callable[[str], Exception] = RuntimeError) -> Iterator[None]:
+    """Convert a panic of a Rust library to an error. PyO3's PanicException is not an `Exception`, nor public.
+
+    Args:
+        error_of: returns the error, given a text that says what happened.
+    """
     try:
         yield
     except BaseException as error:
         if type(error).__name__ == "PanicException":
-            raise RuntimeError(f"a library panicked: {error}") from error
+            raise error_of(f"a library panicked: {error}") from error
         raise

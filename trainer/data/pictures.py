@@ -16,7 +16,7 @@ from store.training import read_pictures
 from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
 from trainer.errors import BadPicture
 
-__all__ = ["FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded"]
+__all__ = ["FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded", "shortened"]
 
 FULL_SIZE_PIXELS = 1920 * 1080
 _REDUCED_PIXELS = 1_000_000
@@ -79,11 +79,11 @@ def decoded(file: bytes, name: str) -> Image.Image:
             f"thumbnail {name} can't be decoded ({reason}); run 'thumbtune db check --repair' to fetch it again"
         ) from error
     factor = _reduction(picture.size)
-    return _shortened(picture if factor == 1 else picture.reduce(factor))
+    return shortened(picture if factor == 1 else picture.reduce(factor))
 
 
-def _shortened(picture: Image.Image) -> Image.Image:
-    """Cut the ends of a picture that is too long."""
+def shortened(picture: Image.Image) -> Image.Image:
+    """Return the middle of a picture that is longer than `_MOST_ELONGATED` times its shorter edge; else the picture."""
     most = _MOST_ELONGATED * min(picture.size)
     if max(picture.size) <= most:
         return picture
