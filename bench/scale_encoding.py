@@ -40,7 +40,7 @@ def encode(folder: Path, *, quick: bool = False) -> list[Row]:
 
 
 def _rates(database: Database, folder: Path, *, quick: bool) -> list[Row]:
-    n = 64 if quick else 1_000
+    n = 64 if quick else 400
     _fill(database, n)
     name = "vit-b-32-one-layer" if quick else "vit-b-32"
     settings = TrainSettings(model=str(model_folder(name, folder)))
@@ -139,7 +139,7 @@ def _lost(database: Database, quick: bool) -> Row:
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
     times = 1 if quick else 10
-    _fill(database, 128 if quick else 1_000)
+    _fill(database, 128 if quick else 500)
     settings = TrainSettings(model=str(ENCODER))
     _timed(database, settings, Engine())
     expected = vectors(database)

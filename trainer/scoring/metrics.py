@@ -33,9 +33,9 @@ __all__ = [
 Vectors = NDArray[np.float32]
 
 CUTOFFS = (1, 5, 10)
-# Rows of the similarity matrix in memory: 1,024, or fewer if a row is long.
+# Rows of the similarity matrix in memory: 1,024, or fewer if a row is long. Two blocks exist at a time.
 _BLOCK_ROWS = 1024
-_BLOCK_BYTES = 256 << 20
+_BLOCK_BYTES = 128 << 20
 # Rows that are computed in float64 at a time.
 _EXACT_ROWS = 4096
 Spread = tuple[float, float]
