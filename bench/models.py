@@ -42,6 +42,12 @@ SIZES: dict[str, dict[str, Any]] = {
         "text": {"num_hidden_layers": 1},
         "vision": {"num_hidden_layers": 1},
     },
+    # As wide as ViT-L/14, for cached vectors of its size.
+    "vit-l-14-one-layer": {
+        "projection_dim": 768,
+        "text": {"hidden_size": 768, "num_hidden_layers": 1, "num_attention_heads": 12},
+        "vision": {"hidden_size": 1024, "num_hidden_layers": 1, "num_attention_heads": 16},
+    },
 }
 """Configurations by name. ViT-L/14 is that of openai/clip-vit-large-patch14: 427,616,513 parameters."""
 

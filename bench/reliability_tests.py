@@ -6,11 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.reliability_lab import Row
 
-__all__ = ["KINDS", "hostile"]
+__all__ = ["KINDS", "hostile", "run_tests"]
 
 ROOT = Path(__file__).parent.parent
 KINDS: dict[str, tuple[str, ...]] = {
@@ -34,8 +35,18 @@ QUICK = 3
 
 def hostile(folder: Path, *, quick: bool) -> list[Row]:
     """Run the tests of each kind; with `quick`, of the first kinds only."""
+    return run_tests(dict(list(KINDS.items())[: QUICK if quick else None]), folder)
+
+
+def run_tests(kinds: Mapping[str, Sequence[str]], folder: Path) -> list[Row]:
+    """Run tests in a process for each promise; return a row for each.
+
+    Args:
+        kinds: {promise: the files of its tests}.
+        folder: a folder for the tests' files.
+    """
     rows = []
-    for promise, files in list(KINDS.items())[: QUICK if quick else None]:
+    for promise, files in kinds.items():
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'tests'}", *files],
             cwd=ROOT,

@@ -35,11 +35,15 @@ __all__ = [
     "Precision",
     "Strategy",
     "TrainSettings",
+    "WITHIN",
+    "Within",
     "with_chosen",
 ]
 
 Strategy = Literal["least-similar", "hard", "random", "none"]
 STRATEGIES: tuple[Strategy, ...] = ("least-similar", "hard", "random", "none")
+Within = Literal["all", "channel"]
+WITHIN: tuple[Within, ...] = ("all", "channel")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Precision = Literal["fp32", "bf16", "auto"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "auto")
@@ -144,6 +148,7 @@ class TrainSettings:
             names.
         start: `base`, or `champion` to continue from the champion, whose base model then replaces `model`.
         negatives: how each row's negative title is chosen.
+        negatives_within: `all` to choose negatives from the row's whole split, `channel` from its channel in the split.
         title_model: compares titles for `least-similar` and `hard`: hub name, folder, or `base` for the text tower of
             `model`.
         hard_max_similarity: the largest cosine similarity of a `hard` negative; more similar titles may be paraphrases.
@@ -177,6 +182,7 @@ class TrainSettings:
     train: str = CCA
     start: str = "base"
     negatives: Strategy = "least-similar"
+    negatives_within: Within = "all"
     title_model: str = DEFAULT_TITLE_MODEL
     hard_max_similarity: float = 0.9
     mask: bool = True
@@ -211,6 +217,7 @@ class TrainSettings:
             raise BadSetting("the title model name is empty; use a folder, a hub name or 'base'")
         for name, value, known in (
             ("negatives", self.negatives, STRATEGIES),
+            ("negatives_within", self.negatives_within, WITHIN),
             ("device", self.device, DEVICES),
             ("precision", self.precision, PRECISIONS),
             ("fit", self.fit, FITS),
@@ -294,6 +301,8 @@ class TrainSettings:
         closed_form = self.train in CLOSED_FORM
         if not closed_form and self.negatives != "hard" and self.hard_max_similarity != default.hard_max_similarity:
             sentences.append("--hard-max-similarity has no effect without --negatives hard")
+        if self.negatives_within == "channel" and self.negatives == "none":
+            sentences.append("--negatives-within has no effect with --negatives none")
         if self.bars == "keep" and self.fit != "crop":
             sentences.append(f"--bars keep has no effect with --fit {self.fit}")
         return sentences

@@ -18,7 +18,7 @@ from sqlalchemy.orm import ORMExecuteState, Session
 from store.db.driver_errors import mapped_errors
 from store.db.engine import make_engine, parse_url, use_write_ahead_log
 from store.db.migrate import bring_up_to_date, require_current
-from store.db.sqlite_file import make_file, mark_of, why_not_writable
+from store.db.sqlite_file import make_file, mark_of, require_safe_journal, why_not_writable
 from store.errors import DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.tables import PicturePlace
 from store.urls import shown_url
@@ -297,6 +297,7 @@ def _check_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if path.is_dir():
         raise DatabaseUnavailable(f"{path} is a folder, not a database file; name a file")
+    require_safe_journal(path)
     if path.exists():
         if path.stat().st_size == 0:
             # SQLite would treat an empty file as a new database and hide the loss of its content.

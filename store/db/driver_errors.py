@@ -87,8 +87,9 @@ _POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
 
 def _mapped(error: BaseException | None, url: URL) -> StoreError:
     text = str(error)
-    where = shown_url(url.render_as_string(hide_password=True))
-    first_line = shown_message(next((line.strip() for line in text.splitlines() if line.strip()), "no message"))
+    whole = url.render_as_string(hide_password=False)
+    where = shown_url(whole)
+    first_line = shown_message(next((line.strip() for line in text.splitlines() if line.strip()), "no message"), whole)
     if url.get_backend_name() == "sqlite":
         described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
         for needle, kind, advice in _SQLITE_ERRORS:

@@ -33,8 +33,9 @@ def parse_url(url: str) -> URL:
         BadDatabaseUrl: the URL is invalid, or the database is not supported.
     """
     try:
+        url.encode()
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number, or the text is not Unicode
         raise BadDatabaseUrl(
             f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME, or name a "
             "file ending in .db, or a folder ending in /"
@@ -47,10 +48,15 @@ def parse_url(url: str) -> URL:
             raise BadDatabaseUrl(
                 f"{shown_url(url)!r} does not name a file; write sqlite:///FILE (four slashes for an absolute path)"
             )
+        if parsed.query or (shown_url(url) != url and not Path(parsed.database).exists()):
+            raise BadDatabaseUrl(
+                f"{shown_url(url)!r} has a password or parameters, and SQLite takes neither; write sqlite:///FILE, or "
+                "postgresql://... for a server"
+            )
         return parsed.set(drivername="sqlite")
     if backend in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
-    raise BadDatabaseUrl(f"{backend!r} databases are not supported; use sqlite:///FILE or postgresql://...")
+    raise BadDatabaseUrl(f"the database of {shown_url(url)!r} is not supported; use sqlite:///FILE or postgresql://...")
 
 
 # libpq's defaults wait forever for a server that lost its power or network, because it closes no connection. With these
@@ -84,6 +90,9 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
         return create_engine(url, pool_pre_ping=True, connect_args={"options": options, **limits})
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise BadDatabaseUrl("the PostgreSQL driver is not installed; run pip install 'thumbtune[postgres]'") from error
+    except ArgumentError as error:
+        where = shown_url(url.render_as_string(hide_password=False))
+        raise BadDatabaseUrl(f"{where!r} has a port that is not a number; correct it") from error
 
 
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:

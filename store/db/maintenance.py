@@ -10,7 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
 
 from store.db.damage import damaged_pictures
 from store.db.database import Database
@@ -63,6 +64,8 @@ def check(database: Database) -> Iterator[Check]:
             yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines else "")
             rows = broken_references(connection)
             yield Check("references", tuple(f"{row[0]} row {row[1]} refers to a missing {row[2]}" for row in rows))
+        else:
+            yield Check("role", (), _about_role(session))
         yield Check("schema", schema_problems(connection))
         number, damaged = 0, {}
         for sha256, problem in damaged_pictures(session):
@@ -73,6 +76,14 @@ def check(database: Database) -> Iterator[Check]:
         for at in places(session):
             count = sum(len(page) for page in orphans(session, at))
             yield Check("files", (), f"{count} in {at.url} belong to no thumbnail")
+
+
+def _about_role(session: Session) -> str:
+    """The role of a PostgreSQL store, with advice if it may do more than it needs: `sql` runs what its user types."""
+    query = "SELECT rolname, rolsuper OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    name, is_mighty = session.execute(text(query)).one()
+    advice = " has rights of a superuser; use a role that owns only this store's database or schema"
+    return f"{name}{advice if is_mighty else ''}"
 
 
 def _integrity_check(path: Path) -> list[str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
-from store.tables import Evaluation, Rank, TestLook, TrainingRun, TrainingStep, VideoVersion
+from store.tables import Base, Evaluation, Rank, TestLook, TrainingRun, TrainingStep, VideoVersion
 from store.tables import SnapshotExample as Example
 from store.training.liveness import HasEnded, heard_at, mark_interrupted_rows
 from store.types import can_be_id, utc_now
@@ -38,6 +39,10 @@ __all__ = [
     "steps",
     "update_run",
 ]
+
+
+_ADDED_AT_ONCE = 10_000
+_READ_AT_ONCE = 2000
 
 
 def start_run(session: Session, **columns: Any) -> int:
@@ -125,22 +130,26 @@ def lock_runs(session: Session) -> None:
         session.execute(text("LOCK TABLE training_run IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def add_steps(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
+def add_steps(session: Session, run_id: int, rows: Iterable[dict[str, Any]]) -> None:
     """Append optimiser steps: {"step", "epoch", "loss", "learning_rate"}."""
-    if rows:
-        session.execute(insert(TrainingStep), [{"run_id": run_id, **row} for row in rows])
+    _add(session, TrainingStep, run_id, rows)
 
 
-def add_evaluations(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
+def add_evaluations(session: Session, run_id: int, rows: Iterable[dict[str, Any]]) -> None:
     """Append metrics; keys are the columns of `Evaluation` without `run_id`."""
-    if rows:
-        session.execute(insert(Evaluation), [{"run_id": run_id, **row} for row in rows])
+    _add(session, Evaluation, run_id, rows)
 
 
-def add_ranks(session: Session, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
+def add_ranks(session: Session, run_id: int, rows: Iterable[dict[str, Any]]) -> None:
     """Append ranks; keys are the columns of `Rank` without `run_id`."""
-    if rows:
-        session.execute(insert(Rank), [{"run_id": run_id, **row} for row in rows])
+    _add(session, Rank, run_id, rows)
+
+
+def _add(session: Session, table: type[Base], run_id: int, rows: Iterable[dict[str, Any]]) -> None:
+    """Insert rows in batches, so that an iterator of very many is never in memory as a whole."""
+    rows = iter(rows)
+    while some := list(islice(rows, _ADDED_AT_ONCE)):
+        session.execute(insert(table), [{"run_id": run_id, **row} for row in some])
 
 
 def get_run(session: Session, run_id: int) -> TrainingRun:
@@ -215,6 +224,7 @@ def snapshot_pairs(session: Session, snapshot_id: int, videos: Iterable[str]) ->
         select(Example.video_id, VideoVersion.title, VideoVersion.picture_sha256, VideoVersion.id)
         .join(VideoVersion, VideoVersion.id == Example.version_id)
         .where(Example.snapshot_id == snapshot_id)
+        .execution_options(yield_per=_READ_AT_ONCE)
     )
     rows = session.execute(query)
     return {

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Select, and_, func, insert, select, update
@@ -35,6 +36,7 @@ __all__ = [
 
 
 _INSERTED_AT_ONCE = 10_000
+_READ_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +206,26 @@ def load_examples(session: Session, snapshot_id: int) -> list[ExampleRow]:
         ContentRemoved: titles and thumbnails of the snapshot were deleted with their channel.
     """
     snapshot_info(session, snapshot_id)
-    rows = session.execute(_examples(snapshot_id).order_by(SnapshotExample.position)).all()
+    query = _examples(snapshot_id).order_by(SnapshotExample.position).execution_options(yield_per=_READ_AT_ONCE)
+    # Equal strings are one object: most groups have one video, and channels and splits repeat.
+    rows = [
+        ExampleRow(
+            position,
+            video_id,
+            intern(channel_id),
+            version_id,
+            video_id if group_id == video_id else group_id,
+            intern(split),
+            title,
+            picture,
+            negative,
+        )
+        for position, video_id, channel_id, version_id, group_id, split, title, picture, negative in session.execute(
+            query
+        )
+    ]
     _require_content(session, snapshot_id)
-    return [ExampleRow(*row) for row in rows]
+    return rows
 
 
 def example_batches(
@@ -269,7 +288,7 @@ def any_texts(session: Session, snapshot_id: int) -> bool:
 def pairs_of_snapshot(session: Session, snapshot_id: int) -> Iterator[tuple[str, int, str]]:
     """Yield (video id, version id, split) of each example, without holding all of them in memory."""
     query = select(SnapshotExample.video_id, SnapshotExample.version_id, SnapshotExample.split)
-    query = query.where(SnapshotExample.snapshot_id == snapshot_id).execution_options(yield_per=1000)
+    query = query.where(SnapshotExample.snapshot_id == snapshot_id).execution_options(yield_per=_READ_AT_ONCE)
     yield from ((video_id, version_id, split) for video_id, version_id, split in session.execute(query))
 
 
@@ -302,12 +321,13 @@ def _require_content(session: Session, snapshot_id: int) -> None:
         )
 
 
-def trained_pairs(session: Session, snapshot_id: int) -> list[tuple[str, str]]:
-    """Return (title, thumbnail digest) of each example in a snapshot's training split."""
+def trained_pairs(session: Session, snapshot_id: int) -> Iterator[tuple[str, str]]:
+    """Yield (title, thumbnail digest) of each example in a snapshot's training split, a few at a time in memory."""
     query = (
         select(VideoVersion.title, VideoVersion.picture_sha256)
         .join(SnapshotExample, SnapshotExample.version_id == VideoVersion.id)
         .where(SnapshotExample.snapshot_id == snapshot_id, SnapshotExample.split == "train")
+        .execution_options(yield_per=_READ_AT_ONCE)
     )
     # Only emptied versions of removed channels have no thumbnail.
-    return [(title, picture) for title, picture in session.execute(query) if picture is not None]
+    yield from ((title, picture) for title, picture in session.execute(query) if picture is not None)

@@ -20,6 +20,7 @@ from collector.watch.schedule import FIRST_PAUSE, JITTER
 from store.db import Database, open_database
 from store.tables import QuotaDay, SyncRun
 from store.youtube import add_units, begin_sync, channel_ids, finish_sync, fresh_since, next_quota_day
+from store.youtube import clock as store_clock
 from tests.collector.channels import channel, contents, hasty_http, sync, sync_runs, video
 from tests.collector.watching import EVERY, START, Clock, gaps, retrains, service, values
 from tests.standin import Fault, Faults, StandIn
@@ -335,7 +336,9 @@ async def test_a_channel_that_another_process_syncs_is_left_alone(database: Data
 
         def alive() -> None:
             with database.write() as session:
-                session.execute(update(SyncRun).where(SyncRun.id == other).values(seen_at=clock.time))
+                session.execute(
+                    update(SyncRun).where(SyncRun.id == other).values(seen_at=store_clock(session, clock.time))
+                )
 
         def done() -> None:
             with database.write() as session:

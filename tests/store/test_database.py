@@ -184,7 +184,7 @@ def test_read_only_refuses_to_write(store_url: str) -> None:
         ("thumbtune.db", BadDatabaseUrl, "not a database URL; write sqlite:///FILE"),
         ("sqlite://", BadDatabaseUrl, "does not name a file"),
         ("sqlite:///:memory:", BadDatabaseUrl, "does not name a file"),
-        ("mysql://root@localhost/x", BadDatabaseUrl, "'mysql' databases are not supported"),
+        ("mysql://root@localhost/x", BadDatabaseUrl, "'mysql://root@localhost/x' is not supported"),
         ("sqlite:///{tmp}", DatabaseUnavailable, "is a folder"),
         ("sqlite:///{tmp}/missing/x.db", DatabaseUnavailable, "folder .*missing does not exist"),
         ("postgresql://nobody@127.0.0.1:1/none", DatabaseUnavailable, "can't be used .*; check the URL"),

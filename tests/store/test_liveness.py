@@ -1,4 +1,4 @@
-"""Signs of life: whether a run of another machine still runs, for any host name and clock."""
+"""Signs of life: what a run of another machine is judged by, whatever its name and its clock."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from store.training import (
     start_sweep,
     this_machine,
 )
-from store.training.liveness import clock, mark_interrupted_rows
+from store.training.liveness import mark_interrupted_rows
 from store.types import utc_now
-from store.youtube import LEASE
+from store.youtube import LEASE, clock
 
 
 def not_here(_host: str, _pid: int, _heard_at: datetime, _start: int | None) -> None:
-    """What this machine knows about processes of another machine."""
+    """What this machine knows of the processes of another."""
 
 
 def start(database: Database, model: type[TrainingRun | Sweep]) -> int:
@@ -54,7 +54,7 @@ def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
     row_id = start(database, model)
     with database.write() as session:
         # Began long ago, before the checking machine was booted.
-        values = {"started_at": utc_now() - timedelta(days=400), "seen_at": clock(session) - silent}
+        values = {"started_at": utc_now() - timedelta(days=400), "seen_at": clock(session, utc_now()) - silent}
         session.execute(update(model).values(values))
     with database.write() as session:
         mark_interrupted_rows(session, model, not_here)
@@ -65,10 +65,10 @@ def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
 def test_one_that_was_taken_for_gone_is_running_again_with_its_next_sign_of_life(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
-    """As after a pause, or if the clock of the checking machine was put forward."""
+    """As after a pause, or where the clock of the machine that judged it was put forward."""
     row_id = start(database, model)
     with database.write() as session:
-        session.execute(update(model).values(seen_at=clock(session) - 2 * LEASE))
+        session.execute(update(model).values(seen_at=clock(session, utc_now()) - 2 * LEASE))
         assert mark_interrupted_rows(session, model, not_here) == [row_id]
     with database.write() as session:
         say_alive(session, model, row_id)
@@ -87,7 +87,7 @@ def test_a_sign_of_life_starts_nothing_again_that_has_ended(database: Database, 
 
 
 def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Database) -> None:
-    """By the current clock, the process may be younger than its run: the clock was put forward since."""
+    """By now's clock it may be younger than its run: the clock was put forward meanwhile."""
     start(database, TrainingRun)
     asked: list[datetime] = []
 
@@ -96,7 +96,7 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
         return False
 
     with database.write() as session:
-        seen_at = clock(session)
+        seen_at = clock(session, utc_now())
         session.execute(update(TrainingRun).values(started_at=seen_at - timedelta(days=9), seen_at=seen_at))
         mark_interrupted_rows(session, TrainingRun, look)
         session.execute(update(TrainingRun).values(seen_at=None))  # written by an earlier version
@@ -110,7 +110,7 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
 def test_a_run_goes_on_here_where_the_clock_was_put_forward(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
-    """Its earlier times are by the old clock; by the new clock, its process seems to have started later."""
+    """All that it wrote before is of the old clock: to the new one, its process seems to have started later."""
     row_id, before = start(database, model), utc_now() - timedelta(days=9)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         of_process = {"host": this_machine(), "pid": process.pid, "process_start": start_of(process.pid)}

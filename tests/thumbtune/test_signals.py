@@ -42,6 +42,24 @@ sqlite3.connect(":memory:").execute("{ENDLESS.replace("5000", "0")}").fetchall()
 """
 
 
+IGNORED = """
+import thumbtune.interrupts as interrupts
+class Held:
+    def __del__(self):
+        print("ready", flush=True)
+        while not interrupts.was_received():
+            pass
+interrupts.install()
+held = Held()
+try:
+    del held
+    while True:
+        pass
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
 def started(program: str, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -99,3 +117,10 @@ def test_a_call_that_does_not_return_to_python_is_ended() -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, len(err.splitlines())) == (3, 1), err
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals) -> None:
+    process = started(IGNORED)
+    process.send_signal(number)
+    assert process.communicate(timeout=60) == ("stopped\n", "")

@@ -202,6 +202,11 @@ def test_ideas_whose_spreads_overlap_are_named(store: Database, tiny_clip: Path)
         for idea, at in zip(found.ideas, (0.5, 0.3, 0.29, 0.1), strict=True)
     ]
     assert replace(found, ideas=apart).near_ties() == [(2, 3)]
+    equal = [
+        replace(idea, probability=None, score=score)
+        for idea, score in zip(found.ideas, (0.5, 0.5 - 1e-7, 0.499, 0.2), strict=True)
+    ]
+    assert replace(found, ideas=equal).near_ties() == [(1, 2)]
 
 
 def test_a_video_of_the_store_competes_with_the_others_only(store: Database, tiny_clip: Path) -> None:

@@ -110,13 +110,36 @@ def test_a_sqlite_file_is_not_shared_with_other_machines(filled: Database, tiny_
         check_nodes(SimpleNamespace(nodes=lambda: hosts), encoding(filled, tiny_clip))
 
 
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Ray leaves its log files open
+def test_a_connection_that_is_lost_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="needs thumbtune[ray]")
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+    monkeypatch.setenv("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "1")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "ray_client_server_port": port})
+
+    def lose_it() -> None:
+        with connected(f"ray://127.0.0.1:{port}") as ray:
+            ray.get(ray.put(1))
+            cluster.shutdown()
+            while True:
+                ray.put(1)
+
+    with pytest.raises(ClusterUnavailable, match="was lost"):
+        lose_it()
+
+
 class Nodes:
     """A cluster of processes on this machine."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
         self.engine = Engine("ray", self.cluster.address, 1)
 
     def logs(self) -> str:
@@ -149,7 +172,6 @@ def test_a_cluster_computes_the_same_vectors_as_this_process(postgres: Database,
     forget(postgres)
     assert encode_pairs(postgres, settings, nodes.engine).new == len(local)
     assert vectors(postgres) == local
-    assert encode_pairs(postgres, settings, nodes.engine).new == 0
 
     # An error of a worker is one line.
     forget(postgres)

@@ -24,7 +24,7 @@ from store.types import utc_now
 from tests import forked
 from tests.store.builders import change_video, url_of
 from tests.trainer.tiny import fill
-from trainer.data import export_dataset, snapshot
+from trainer.data import export_dataset, mine_negatives, snapshot
 from trainer.data.export import Form
 from trainer.errors import CantSave, NotEnoughPairs
 from trainer.quiet import quiet_libraries
@@ -37,7 +37,7 @@ def made(database: Database) -> int:
     fill(database, 100)
     chosen = snapshot.select_pairs(database)
     settings = TrainSettings(negatives="random")
-    rows = snapshot.mine_negatives(chosen, settings, lambda _titles: pytest.fail("random compares nothing"))
+    rows = mine_negatives(chosen, settings, lambda _titles: pytest.fail("random compares nothing"))
     return snapshot.write_snapshot(database, chosen, rows, settings, None)[0]
 
 
@@ -255,7 +255,7 @@ def test_all_current_pairs_are_exported_whatever_was_trained_last(sqlite_databas
     fill(database, 10)
     fill(database, 10, "UC2")
     chosen = snapshot.select_pairs(database, ["UC2"])
-    rows = snapshot.mine_negatives(chosen, TrainSettings(negatives="random"), lambda _titles: pytest.fail("random"))
+    rows = mine_negatives(chosen, TrainSettings(negatives="random"), lambda _titles: pytest.fail("random"))
     narrow = snapshot.write_snapshot(database, chosen, rows, TrainSettings(negatives="random"), None)[0]
     written = export_dataset(database, tmp_path / "all", form="parquet")
     assert sum(written.examples.values()) == 20

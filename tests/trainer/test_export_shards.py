@@ -16,7 +16,7 @@ from datasets import load_dataset
 from store.db import Database
 from store.training import load_examples, read_pictures
 from tests.trainer.tiny import fill
-from trainer.data import export_dataset, snapshot
+from trainer.data import export_dataset, mine_negatives, snapshot
 from trainer.data.export_shards import shard_sizes
 from trainer.errors import CantSave
 from trainer.quiet import quiet_libraries
@@ -27,7 +27,7 @@ def filled(database: Database, n: int) -> int:
     fill(database, n)
     chosen = snapshot.select_pairs(database)
     settings = TrainSettings(negatives="random")
-    rows = snapshot.mine_negatives(chosen, settings, lambda _titles: pytest.fail("random compares nothing"))
+    rows = mine_negatives(chosen, settings, lambda _titles: pytest.fail("random compares nothing"))
     return snapshot.write_snapshot(database, chosen, rows, settings, None)[0]
 
 

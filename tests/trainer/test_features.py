@@ -218,6 +218,35 @@ def test_a_damaged_or_foreign_row_is_made_again(database: Database, tiny_clip: P
     assert asked(features(database, tiny_clip)) == [], "it was replaced"
 
 
+def test_a_damaged_row_is_made_again_for_a_file_too(database: Database, tiny_clip: Path, tmp_path: Path) -> None:
+    made = features(database, tiny_clip)
+    expected = made.pictures(NAMES, Drawn(), silent)
+    with database.write() as session:
+        session.execute(update(Feature).where(Feature.digest == NAMES[4]).values(checksum=0))
+    kept = made.to_file("vision", NAMES, Drawn(), silent, folder=tmp_path, budget=0)
+    assert np.allclose(kept[np.arange(len(NAMES))], expected, rtol=0, atol=1e-6)
+
+
+def test_many_inputs_are_embedded_in_blocks_as_few_are(
+    sqlite_database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = features(sqlite_database, tiny_clip)
+    embedder = CachedEmbedder(made, made.model.facts.heads)
+    inputs = [*NAMES, NAMES[3]]
+    at_once = embedder.picture_vectors(inputs, Drawn(), silent), embedder.title_vectors([*MANY, MANY[5]], silent)
+    with sqlite_database.write() as session:
+        session.execute(delete(Feature))
+    monkeypatch.setattr("trainer.models.features.BLOCK", 4)
+    counted: list[int] = []
+    in_blocks = (
+        embedder.picture_vectors(inputs, Drawn(), counted.append),
+        embedder.title_vectors([*MANY, MANY[5]], counted.append),
+    )
+    for found, expected in zip(in_blocks, at_once, strict=True):
+        assert np.allclose(found, expected, rtol=0, atol=1e-6)
+    assert sum(counted) == len(inputs) + len(MANY) + 1
+
+
 def test_deleting_all_features_only_costs_time(database: Database, tiny_clip: Path) -> None:
     first = features(database, tiny_clip).pictures(NAMES, Drawn(), silent)
     with database.write() as session:

@@ -12,8 +12,8 @@ from PIL import Image
 from tests.trainer.oracle import NAMES, Drawn, recipe
 from tests.trainer.tiny import load_encoder
 from trainer.errors import BadSetting
-from trainer.fitting import Step
-from trainer.fitting.fit import FitTask, choose_parameters, fit_full_model
+from trainer.fitting import FitTask, Step, fit_full_model
+from trainer.fitting.fit import choose_parameters
 from trainer.fitting.steps import Triplets
 from trainer.models import Encoder
 from trainer.quiet import quiet_libraries

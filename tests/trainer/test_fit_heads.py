@@ -14,8 +14,8 @@ from PIL import Image
 import thumbtune.demo
 from tests.trainer.oracle import NAMES, Drawn, pooled, recipe
 from tests.trainer.tiny import COLOURS, SHAPES, load_encoder
-from trainer.fitting import Step
-from trainer.fitting.fit import FitTask, choose_parameters, fit_full_model
+from trainer.fitting import FitTask, Step, fit_full_model
+from trainer.fitting.fit import choose_parameters
 from trainer.fitting.projections import fit_heads
 from trainer.fitting.steps import Triplets
 from trainer.models import TEXT, VISUAL, Encoder, Heads

@@ -41,7 +41,7 @@ def contents(database: Database) -> tuple[list[str], list[str]]:
 
 
 def in_order(scores: Scores) -> list[dict[str, Any]]:
-    return sorted(scores.ranks, key=lambda row: (row["direction"], row["video_id"]))
+    return sorted(scores.rank_rows(), key=lambda row: (row["direction"], row["video_id"]))
 
 
 def is_what_was_scored(database: Database, run_id: int, folder: Path) -> None:

@@ -22,7 +22,7 @@ from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER
 from trainer.data import PictureSource
 from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
-from trainer.library import Library, open_picture
+from trainer.library import Found, Library, equal_scores, open_picture
 from trainer.library.library import cosines, load_library, picture_vector, rank_library, search, searchable, text_vector
 from trainer.models import Embedder, Encoder, Vectors
 from trainer.quiet import quiet_libraries
@@ -65,6 +65,20 @@ def test_equal_vectors_score_alike_wherever_they_stand() -> None:
     assert rows.tolist() == [3, 7, 4_095, 4_096], "the lowest rows, cut inside the tie"
     assert len(set(scores.tolist())) == 1
     assert scores[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_results_whose_order_has_no_meaning_are_named(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_video(session, "only", day=0, title="only")
+    (pair,) = searchable(database)
+
+    def runs(*scores: float) -> list[tuple[int, int]]:
+        return equal_scores([Found(pair, score) for score in scores])
+
+    assert runs() == runs(0.5) == runs(0.5, 0.4, 0.3) == []
+    assert runs(0.5, 0.5, 0.4, 0.2, 0.2 - 1e-7, 0.2 - 2e-7) == [(1, 2), (4, 6)]
+    assert runs(0.0, 0.0, 0.0) == [(1, 3)]
 
 
 def test_all_vectors_equal() -> None:

@@ -14,8 +14,7 @@ from torch import Tensor
 from tests.trainer.oracle import NAMES, Drawn
 from tests.trainer.tiny import load_encoder
 from trainer.errors import BadSetting, RunUnusable
-from trainer.fitting import merge_adapters
-from trainer.fitting.fit import FitTask, fit_full_model
+from trainer.fitting import FitTask, fit_full_model, merge_adapters
 from trainer.fitting.lora import Adapters
 from trainer.fitting.steps import Triplets
 from trainer.models import VISUAL, Encoder

@@ -15,7 +15,7 @@ from store.tables import Video
 from store.training import channel_titles, load_examples
 from tests.store.builders import add_channel, add_video, change_video, url_of
 from tests.trainer.tiny import fill
-from trainer.data import normalised, snapshot
+from trainer.data import mine_negatives, normalised, snapshot
 from trainer.errors import BadSetting, NotEnoughPairs
 from trainer.settings import STRATEGIES, Strategy, TrainSettings
 
@@ -29,7 +29,7 @@ def embed(titles: Sequence[str]) -> np.ndarray:
 
 def make(database: Database, settings: TrainSettings) -> tuple[int, bool]:
     chosen = snapshot.select_pairs(database, settings.channels)
-    rows = snapshot.mine_negatives(chosen, settings, embed)
+    rows = mine_negatives(chosen, settings, embed)
     return snapshot.write_snapshot(database, chosen, rows, settings, "f" * 64)
 
 
@@ -101,7 +101,7 @@ def test_no_negative_is_of_the_rows_group_or_has_its_title(sqlite_database: Data
                 add_video(session, f"a-{group}{number}", day=number, title=f"{title}{group}", picture=picture)
                 add_video(session, f"b-{group}{number}", day=number, picture=shared)
     chosen = snapshot.select_pairs(sqlite_database)
-    rows = snapshot.mine_negatives(chosen, TrainSettings(negatives=negatives), embed)
+    rows = mine_negatives(chosen, TrainSettings(negatives=negatives), embed)
     sizes = Counter(row.group_id for row in rows)
     assert sorted(sizes.values()) == [1] * 30 + [6] * 6
     for row in rows:
@@ -234,15 +234,3 @@ def test_two_trainers_at_once_agree(database: Database) -> None:
     assert results[0][1] == splits(database)
     with database.read() as session:
         assert list(channel_titles(session)) == ["UC1"]
-
-
-def test_a_comparison_that_would_take_hours_is_refused(
-    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(sqlite_database, 40)
-    selection = snapshot.select_pairs(sqlite_database)
-    monkeypatch.setattr("trainer.data.negatives.LEAST_SIMILAR_UP_TO", 27)
-    with pytest.raises(BadSetting):
-        snapshot.mine_negatives(selection, TrainSettings(), lambda _titles: pytest.fail("nothing is embedded"))
-    random = TrainSettings(negatives="random")
-    assert len(snapshot.mine_negatives(selection, random, lambda _titles: pytest.fail("nothing is compared"))) == 40

@@ -62,7 +62,7 @@ def test_rows_are_read_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_steps_on_files_are_those_on_arrays_bit_for_bit(tmp_path: Path, mined: bool, given: dict[str, int]) -> None:
     """Both read the same batches in the same order, and compute them in the same way."""
     rows = triplets(mined=mined)
-    budget = 2 * 4 * 40 * 50  # parts of 48 rows or fewer
+    budget = 4 * 4 * 40 * 50  # parts of 48 rows or fewer
     pictures, titles = (in_file(tmp_path, np.asarray(each), budget) for each in (rows.pictures, rows.titles))
     there = replace(rows, pictures=pictures, titles=titles)
     fitter = Fitter(

@@ -21,6 +21,7 @@ _OF_TRAINING = (
     "train",
     "start",
     "negatives",
+    "negatives_within",
     "title_model",
     "hard_max_similarity",
     "epochs",

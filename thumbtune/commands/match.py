@@ -138,7 +138,7 @@ def report(console: Console, found: Matches) -> None:
             f"folds; expected calibration error {measured.error:.3f}"
         )
     else:
-        console.note(f"note: no probabilities: {found.uncalibrated}")
+        console.note(f"note: no probabilities, which would show which titles can be told apart: {found.uncalibrated}")
     if not found.thumbnails[0].compared:
         console.note(
             "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"
@@ -159,7 +159,9 @@ def _report_one(console: Console, found: Matched) -> None:
         console.say(f"words on the thumbnail: {found.words or '(none)'}")
     ties = found.near_ties()
     if ties:
-        console.say(f"can't be told apart: {_pairs(ties)} (their probabilities over folds overlap)")
+        ranges = found.ideas[0].probability is not None
+        why = "their probabilities over folds overlap" if ranges else "their scores are equal"
+        console.say(f"can't be told apart: {_pairs(ties)} ({why})")
 
 
 def _row(rank: object, title: Placed, compared: int) -> tuple[object, ...]:

@@ -186,6 +186,8 @@ def _report(
             f"note: {counted(n, 'video')} left out because the thumbnail can't be decoded (first: "
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
+    from trainer.library import equal_scores  # noqa: PLC0415
+
     several = len({pair.channel_id for pair in library.pairs}) > 1
     # A terminal has no room for both, and commands accept a URL instead of an id.
     with_id = not console.on_terminal or any(_url(answer.pair.video_id) is None for answer in found)
@@ -211,6 +213,8 @@ def _report(
     ]
     if rows:
         console.table(columns, rows)
+        for first, last in equal_scores(found):
+            console.note(f"note: ranks {first} to {last} have equal scores, so their order has no meaning")
     else:
         console.say("the store has no other thumbnail")
     if drawn is not None:

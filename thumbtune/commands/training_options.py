@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from thumbtune.commands.options import channel_option, device_option, resolved_model
-from trainer.settings import BARS, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, TrainSettings
+from trainer.settings import BARS, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, WITHIN, TrainSettings
 
 __all__ = ["NewFolder", "Size", "UpTo", "training_options"]
 
@@ -96,6 +96,15 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         "negatives",
         ("--negatives",),
         {"type": click.Choice(STRATEGIES), "help": "How a wrong title is chosen for each training pair."},
+    ),
+    (
+        "negatives_within",
+        ("--negatives-within",),
+        {
+            "type": click.Choice(WITHIN),
+            "help": "Choose wrong titles from all channels of the run, or from each pair's own channel, which is fast "
+            "for many channels. Always from the pair's own split.",
+        },
     ),
     (
         "title_model",

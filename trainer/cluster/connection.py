@@ -35,8 +35,8 @@ def connected(address: str | None) -> Iterator[Any]:
             variable `RAY_ADDRESS` and, without it, for this machine alone.
 
     Raises:
-        ClusterUnavailable: Ray is not installed, there is no cluster of this version at the address, or a password is
-            on the command line.
+        ClusterUnavailable: Ray is not installed, there is no cluster of this version at the address, the connection is
+            lost, or a password is on the command line.
     """
     if any("://" in word and shown_url(word) != word for word in sys.orig_argv):
         raise ClusterUnavailable(
@@ -60,6 +60,11 @@ def connected(address: str | None) -> Iterator[Any]:
         ) from error
     try:
         yield ray
+    except ConnectionError as error:  # of Ray's client, which has tried to connect again for half a minute
+        raise ClusterUnavailable(
+            f"the connection to Ray at {address or 'this machine'} was lost ({_first_line(error)}); run the command "
+            "again: it continues with what was written"
+        ) from error
     finally:
         ray.shutdown()
 

@@ -6,12 +6,14 @@ from .framing import framed as framed
 from .framing import without_bars as without_bars
 from .likeness import alike_pictures as alike_pictures
 from .likeness import showing as showing
+from .mining import mine_negatives as mine_negatives
+from .mining import require_comparable as require_comparable
 from .pictures import PictureSource as PictureSource
 from .pictures import StoredPictures as StoredPictures
 from .pictures import batches as batches
+from .pictures import shortened as shortened
 from .snapshot import Selection as Selection
 from .snapshot import current_snapshot as current_snapshot
-from .snapshot import mine_negatives as mine_negatives
 from .snapshot import require_trainable as require_trainable
 from .snapshot import select_pairs as select_pairs
 from .snapshot import write_snapshot as write_snapshot

@@ -1,4 +1,4 @@
-"""Choose each row's negative title. Pure functions from embeddings to row numbers, called once per split.
+"""Choose each row's negative title. Pure functions from embeddings to row numbers, called once per split or channel.
 
 A row's negative is never its own title nor a title of its group (equal titles, and titles of the same thumbnail). Every
 row of a split gets a negative, unless the whole split is one group: then no row gets a negative.
@@ -25,8 +25,8 @@ EXACT_UP_TO = 50_000
 """Up to this number of titles, `hard` compares all pairs. With more titles, it searches neighbours in a faiss index."""
 
 LEAST_SIMILAR_UP_TO = 500_000
-"""The most titles of a split that `least_similar` compares. The time grows with their square: 50,000 titles take 13 s
-on two cores (docs/performance.md), 500,000 a hundred times as long, and 1,000,000 more than an hour."""
+"""The most titles that `least_similar` compares with each other. The time grows with their square: 50,000 titles take
+13 s on two cores (docs/performance.md), 500,000 a hundred times as long, and 1,000,000 more than an hour."""
 
 # Rows of the similarity matrix in memory: 1,024, or fewer if a row has more than 50,000 float32 values.
 _BLOCK_ROWS = 1024
@@ -121,7 +121,7 @@ def hard(
     return chosen
 
 
-def random_titles(groups: Sequence[str], seed: int) -> Assignment:
+def random_titles(groups: Sequence[str], seed: int | Sequence[int]) -> Assignment:
     """Give each row a title outside its group, with equal probabilities.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,17 +31,15 @@ from store.training import (
 from store.types import utc_now
 from store.wording import counted
 from store.youtube import count_not_pairs, lock_videos
-from trainer.data import negatives
 from trainer.data.channel_names import channel_id
 from trainer.data.likeness import alike_pictures, remember_sketches
+from trainer.data.mining import mine_negatives
 from trainer.data.splits import SPLITS, Member, assign, left_out, members_of, normalised
-from trainer.errors import BadSetting, NotEnoughPairs
+from trainer.errors import NotEnoughPairs
 from trainer.progress import Progress
 from trainer.settings import TrainSettings
 
-__all__ = ["Selection", "current_snapshot", "mine_negatives", "require_trainable", "select_pairs", "write_snapshot"]
-
-Vectors = NDArray[np.float32]
+__all__ = ["Selection", "current_snapshot", "require_trainable", "select_pairs", "write_snapshot"]
 
 HELD_OUT_ELSEWHERE = "group_in_more_held_out_split"
 PICTURE_PENDING = "picture_pending"
@@ -216,52 +214,6 @@ def _gaps(selection: Selection) -> list[str]:
     return warnings
 
 
-def mine_negatives(
-    selection: Selection,
-    settings: TrainSettings,
-    embed: Callable[[Sequence[str]], Vectors],
-) -> list[ExampleRow]:
-    """Choose a negative for each example from its own split.
-
-    Args:
-        selection: the examples.
-        settings: the strategy and its parameters.
-        embed: returns (n, d) float32 vectors of n titles. Only strategies that compare titles call it.
-
-    Raises:
-        BadSetting: a split has more titles than `least-similar` can compare in reasonable time.
-    """
-    rows = list(selection.examples)
-    largest = max(selection.counts().values())
-    if settings.negatives == "least-similar" and largest > negatives.LEAST_SIMILAR_UP_TO:
-        raise BadSetting(
-            f"least-similar negatives would compare each of {largest:,} titles with all others, which takes hours; "
-            f"the most is {negatives.LEAST_SIMILAR_UP_TO:,}: use --negatives hard or random, or fewer channels"
-        )
-    if settings.negatives == "none":
-        return rows
-    for split in SPLITS:
-        inside = [row for row in rows if row.split == split]
-        if not inside:
-            continue
-        for row, pick in zip(inside, _chosen(inside, settings, embed), strict=True):
-            position = None if pick is None else inside[pick].position
-            rows[row.position] = replace(row, negative_position=position)
-    return rows
-
-
-def _chosen(
-    rows: Sequence[ExampleRow], settings: TrainSettings, embed: Callable[[Sequence[str]], Vectors]
-) -> negatives.Assignment:
-    groups = [row.group_id for row in rows]
-    if settings.negatives == "random":
-        return negatives.random_titles(groups, settings.seed)
-    vectors = embed([row.title for row in rows])
-    if settings.negatives == "hard":
-        return negatives.hard(vectors, groups, settings.hard_max_similarity)
-    return negatives.least_similar(vectors, groups)
-
-
 def write_snapshot(
     database: Database,
     selection: Selection,
@@ -277,6 +229,9 @@ def write_snapshot(
         kept["hard_max_similarity"] = settings.hard_max_similarity
     if settings.negatives == "random":
         kept["seed"] = settings.seed
+    if settings.negatives_within != "all" and settings.negatives != "none":
+        # Only then, so that snapshots from before this setting keep their fingerprints.
+        kept["negatives_within"] = settings.negatives_within
     # The fingerprint identifies the title model. Its name does not: the same name can refer to another model later.
     hashed = {key: value for key, value in kept.items() if key != "title_model"}
     fingerprint = _fingerprint(rows, hashed)

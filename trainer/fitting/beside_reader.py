@@ -21,7 +21,7 @@ from trainer.fitting.steps import OnStep, Triplets
 from trainer.fitting.threads import one_thread
 from trainer.models import CachedEmbedder, Embedder, Heads, Vectors
 from trainer.progress import Progress, uncounted
-from trainer.scoring import Rows, Scores, Weights, score_vectors, side_by_side
+from trainer.scoring import Rows, Scores, Weights, score_embedded, side_by_side
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -128,12 +128,7 @@ class WithReaderLearner:
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
         """Score model and reader together."""
-        seen, said = self._learner.vectors(examples)
-        pictures, titles = [row.picture_sha256 for row in examples], [row.title for row in examples]
-        read, words = self._reader_vectors(pictures, titles)
-        return score_vectors(
-            examples, side_by_side(seen, read, self._weights), side_by_side(said, words, self._weights)
-        )
+        return score_embedded(examples, self._vectors)
 
     def score_reader(self, examples: Sequence[ExampleRow]) -> Scores:
         """Score the reader alone."""
@@ -154,6 +149,11 @@ class WithReaderLearner:
             "a model with the reader can't be written as a sentence-transformers folder, which can't read the words on "
             "thumbnails; train without --with-reader"
         )
+
+    def _vectors(self, rows: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
+        seen, said = self._learner.vectors(rows)
+        read, words = self._reader_vectors([row.picture_sha256 for row in rows], [row.title for row in rows])
+        return side_by_side(seen, read, self._weights), side_by_side(said, words, self._weights)
 
     def _reader_vectors(self, digests: Sequence[str], titles: Sequence[str]) -> tuple[NDArray[np.float32], Vectors]:
         pictures = self._read.pictures[self._read.pictures_at(digests)]

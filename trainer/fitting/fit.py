@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,12 +22,12 @@ from transformers import PrinterCallback, TrainerCallback
 from trainer.data import PictureSource
 from trainer.fitting.loss import RankingLoss, title_labels
 from trainer.fitting.shares import count_processes, own_rows
-from trainer.fitting.steps import OnStep, Step, Triplets, chosen_names, epoch_order
-from trainer.models import Encoder, as_text, named_parameters
+from trainer.fitting.steps import FitTask, OnStep, Step, Triplets, chosen_names, epoch_order
+from trainer.models import as_text, named_parameters
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
-__all__ = ["FitModel", "FitTask", "choose_parameters", "fit_full_model"]
+__all__ = ["choose_parameters", "fit_full_model"]
 
 _RATE = 1e-4
 """The learning rate of the original recipe."""
@@ -48,27 +48,6 @@ def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
     for name, parameter in named_parameters(model):
         parameter.requires_grad_(name in wanted)
     return chosen
-
-
-@dataclass(frozen=True)
-class FitTask:
-    """What to train on what.
-
-    Args:
-        encoder: the model, which is trained in place.
-        rows: the rows to train on.
-        source: loads the thumbnails.
-        settings: the run's settings.
-    """
-
-    encoder: Encoder
-    rows: Triplets
-    source: PictureSource
-    settings: TrainSettings
-
-
-FitModel = Callable[[FitTask, OnStep], None]
-"""Trains a whole model, in this process (`fit_full_model`) or in several."""
 
 
 def fit_full_model(task: FitTask, on_step: OnStep) -> None:

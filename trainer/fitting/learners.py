@@ -19,7 +19,7 @@ from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import OnStep, Triplets
 from trainer.models import Heads, LazyModel, VectorFile, Vectors, named_parameters
 from trainer.progress import Progress
-from trainer.scoring import Rows, Scores, score_vectors
+from trainer.scoring import Rows, Scores, score_embedded
 from trainer.settings import CLOSED_FORM, TrainSettings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Pooled:
 
     def score(self, heads: Heads, examples: Sequence[ExampleRow]) -> Scores:
         """Score projections on examples."""
-        return score_vectors(examples, *self.vectors(heads, examples))
+        return score_embedded(examples, lambda rows: self.vectors(heads, rows))
 
     def vectors(self, heads: Heads, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
         """Embed each example's thumbnail and title: two arrays, (n, d) float32 of length 1."""
@@ -82,9 +82,18 @@ def _projected(
 ) -> Vectors:
     """Project each distinct row once, a block of rows at a time."""
     needed, back = np.unique(rows, return_inverse=True)
+    order = np.argsort(back, kind="stable")
+    sorted_back = back[order]
+    found: Vectors | None = None
     # A projection works on blocks of 4,096 rows, so that it gives the same bits for blocks of a multiple of that.
-    blocks = range(0, max(1, len(needed)), _BLOCK_ROWS)
-    return np.concatenate([project(features[needed[start : start + _BLOCK_ROWS]]) for start in blocks])[back]
+    for start in range(0, max(1, len(needed)), _BLOCK_ROWS):
+        block = project(features[needed[start : start + _BLOCK_ROWS]])
+        if found is None:
+            found = np.empty((len(rows), block.shape[1]), np.float32)
+        low, high = np.searchsorted(sorted_back, (start, start + len(block)))
+        found[order[low:high]] = block[sorted_back[low:high] - start]
+    assert found is not None, "there is always a first block"
+    return found
 
 
 def triplets(examples: Sequence[ExampleRow], *, mined: bool) -> Triplets:

@@ -10,9 +10,9 @@ from transformers import set_seed
 
 from store.training import ExampleRow
 from trainer.data import PictureSource
-from trainer.fitting.fit import FitModel, FitTask, choose_parameters, fit_full_model
+from trainer.fitting.fit import choose_parameters, fit_full_model
 from trainer.fitting.lora import Adapters
-from trainer.fitting.steps import OnStep, Triplets
+from trainer.fitting.steps import FitModel, FitTask, OnStep, Triplets
 from trainer.models import Encoder, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Scores, score_examples

@@ -14,7 +14,7 @@ from store.training import Pair
 from trainer.data import PictureSource
 from trainer.errors import BadSetting, ReaderMissing
 from trainer.fitting import Fitted, WithReader, inner_of
-from trainer.library.library import cosines, require_unicode, usable
+from trainer.library.library import ROUNDING, cosines, require_unicode, usable
 from trainer.library.query_picture import QueryPicture
 from trainer.models import CachedEmbedder, Embedder, Heads, RapidReader, Vectors, read_words
 from trainer.progress import Progress, Silent, uncounted
@@ -76,12 +76,15 @@ class Matched:
     words: str | None = None
 
     def near_ties(self) -> list[tuple[int, int]]:
-        """The ranks (1 is best) of neighbouring ideas whose probability intervals overlap."""
+        """The ranks (1 is best) of neighbouring ideas that can't be told apart.
+
+        These are ideas whose probability ranges overlap or, without probabilities, whose scores only differ by
+        rounding, as for two titles that are equal up to the model's limit.
+        """
         return [
             (rank, rank + 1)
             for rank, (one, other) in enumerate(zip(self.ideas, self.ideas[1:], strict=False), start=1)
-            if one.probability is not None and other.probability is not None
-            if one.probability.overlaps(other.probability)
+            if _overlap(one, other)
         ]
 
 
@@ -293,6 +296,12 @@ def _words(database: Database, picture: QueryPicture, keep: bool) -> str | None:
         return read_words(database, RapidReader(), [picture.digest], picture, uncounted, keep=keep)[picture.digest]
     except ReaderMissing:
         return None
+
+
+def _overlap(one: Placed, other: Placed) -> bool:
+    if one.probability is None or other.probability is None:
+        return abs(one.score - other.score) <= ROUNDING
+    return one.probability.overlaps(other.probability)
 
 
 def _best_first(titles: list[Placed]) -> list[Placed]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store.db import Database
 from store.tables import Tower
 from store.training import cached_digests, read_features, write_features
-from trainer.data import PictureSource, batches
+from trainer.data import PictureSource, StoredPictures, batches
 from trainer.models.lazy import LazyModel, TitleModel
 from trainer.models.projections import Heads
 from trainer.models.titles import is_mostly_foreign
@@ -35,6 +35,9 @@ Count = Callable[[int], None]
 Encoded = Iterator[tuple[Sequence[str], Vectors]]
 
 _READ = 512
+BLOCK = 1 << 14
+"""The number of inputs whose pooled vectors `CachedEmbedder` holds in memory at a time. A multiple of the number of
+rows that a projection works on, so that blocks have the bits of one product."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,13 @@ class Features:
             folder: where the file is.
             budget: see `VectorFile`.
         """
-        missing = self.missing(tower, inputs)
-        count(len(inputs) - sum(map(len, missing)))
-        self.fill(tower, missing, source, count)
-        return self._cache(tower, keep=True).to_file(
-            [_digest(each) for each in inputs] if tower == "text" else inputs, folder, budget
-        )
+        self.fill_missing(tower, inputs, source, count)
+        found = VectorFile(folder, len(inputs), self._width(tower), budget)
+        for number, batch in enumerate(batches(inputs, _READ)):
+            # Encodes again what is damaged in the cache.
+            vectors = self.pictures(batch, source, uncounted) if tower == "vision" else self.titles(batch, uncounted)
+            found.put(number * _READ, vectors)
+        return found
 
     def pictures(self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True) -> Vectors:
         """Return the pooled vectors of thumbnails, (n, vision width) float32.
@@ -105,9 +109,7 @@ class Features:
             inputs: digests or titles.
         """
         by_digest = {(_digest(each) if tower == "text" else each): each for each in inputs}
-        with self.database.read() as session:
-            known = cached_digests(session, self._key(tower), tower, list(by_digest), self._width(tower))
-        missing = [digest for digest in by_digest if digest not in known]
+        missing = self._cache(tower, keep=True).missing(by_digest)
         if tower == "text":
             missing = _by_length(missing, by_digest)
         return [[by_digest[digest] for digest in batch] for batch in batches(missing, BATCH)]
@@ -131,6 +133,13 @@ class Features:
         for batch, vectors in encoded:
             cache.write(batch, vectors)
             count(len(batch))
+
+    def fill_missing(self, tower: Tower, inputs: Sequence[str], source: PictureSource, count: Count) -> None:
+        """Encode the inputs that are not in the cache and write their vectors to it. The arguments are as in `fill`."""
+        missing = self.missing(tower, inputs)
+        count(len(inputs) - sum(map(len, missing)))
+        if missing:  # else the towers are not loaded
+            self.fill(tower, missing, source, count)
 
     def put_pictures(self, digests: Sequence[str], prepared: Any) -> None:
         """Encode thumbnails that `LazyModel.prepared` has prepared, and write their vectors to the cache."""
@@ -194,17 +203,28 @@ class TitleFeatures:
     database: Database
     model: TitleModel
 
+    def fill(self, titles: Sequence[str], count: Count) -> None:
+        """Embed the distinct titles that are not in the cache, and write their vectors to it."""
+        by_digest, cache = {_digest(title): title for title in titles}, self._cache()
+        missing = cache.missing(by_digest)
+        count(len(by_digest) - len(missing))
+        for batch, vectors in self._encoded(missing, by_digest):
+            cache.write(batch, vectors)
+            count(len(batch))
+
     def vectors(self, titles: Sequence[str], count: Count) -> Vectors:
         """Embed titles: (n, d) float32 of length 1."""
         by_digest = {_digest(title): title for title in titles}
+        digests = [_digest(title) for title in titles]
+        return self._cache().filled(digests, lambda missing: self._encoded(missing, by_digest), count)
+
+    def _encoded(self, digests: Sequence[str], titles: Mapping[str, str]) -> Encoded:
+        for batch in batches(_by_length(digests, titles), BATCH):
+            yield batch, self.model.vectors([titles[digest] for digest in batch], uncounted)
+
+    def _cache(self) -> _Cache:
         key = hashlib.sha256(f"titles {self.model.fingerprint}".encode()).hexdigest()
-        cache = _Cache(self.database, key, "text", self.model.width, True)
-
-        def encode(missing: Sequence[str]) -> Encoded:
-            for batch in batches(sorted(missing, key=lambda digest: len(by_digest[digest])), BATCH):
-                yield batch, self.model.vectors([by_digest[digest] for digest in batch], uncounted)
-
-        return cache.filled([_digest(title) for title in titles], encode, count)
+        return _Cache(self.database, key, "text", self.model.width, True)
 
 
 @dataclass(frozen=True)
@@ -218,11 +238,27 @@ class CachedEmbedder:
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
     ) -> Vectors:
         """Embed thumbnails: (n, d) float32 of length 1."""
+        if self._in_blocks(digests, keep):
+            self.features.fill_missing("vision", digests, source, count)
+            return self._blocks(digests, lambda block: self.picture_vectors(block, source, uncounted))
         return self.heads.pictures(self.features.pictures(digests, source, count, keep=keep))
 
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32 of length 1."""
+        if self._in_blocks(titles, keep):
+            self.features.fill_missing("text", titles, StoredPictures(self.features.database), count)
+            return self._blocks(titles, lambda block: self.title_vectors(block, uncounted))
         return self.heads.titles(self.features.titles(titles, count, keep=keep))
+
+    def _in_blocks(self, inputs: Sequence[str], keep: bool) -> bool:
+        """Whether there are too many inputs to hold their pooled vectors in memory beside the embeddings."""
+        return keep and not self.features.database.unwritable and len(inputs) > BLOCK
+
+    def _blocks(self, inputs: Sequence[str], embed: Callable[[Sequence[str]], Vectors]) -> Vectors:
+        found = np.empty((len(inputs), len(self.heads.text)), np.float32)
+        for start in range(0, len(inputs), BLOCK):
+            found[start : start + BLOCK] = embed(inputs[start : start + BLOCK])
+        return found
 
     def cut_titles(self, titles: Sequence[str]) -> list[str]:
         """See `Features.cut_titles`. Nothing is cached."""
@@ -270,14 +306,13 @@ class _Cache:
             count(len(batch))
         return table.take([rows[digest] for digest in digests])
 
-    def to_file(self, digests: Sequence[str], folder: Path, budget: int) -> VectorFile:
-        """Copy the vectors of distinct digests, which are all in the cache, to a file, in the same order."""
-        found = VectorFile(folder, len(digests), self.width, budget)
+    def missing(self, digests: Iterable[str]) -> list[str]:
+        """Return the digests without a vector of the right width, in the same order. Checksums are not compared."""
+        found: list[str] = []
         with self.database.read() as session:
-            for number, batch in enumerate(batches(list(digests), _READ)):
-                of_batch = read_features(session, self.fingerprint, self.tower, batch, self.width)
-                vectors = np.stack([np.frombuffer(of_batch[digest], "<f4") for digest in batch])
-                found.put(number * _READ, vectors)
+            for batch in batches(list(digests), _READ):
+                known = cached_digests(session, self.fingerprint, self.tower, batch, self.width)
+                found += [digest for digest in batch if digest not in known]
         return found
 
     def _read(self, rows: Mapping[str, int], table: _Table) -> set[str]:

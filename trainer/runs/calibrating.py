@@ -136,14 +136,15 @@ def _require_enough(rows: Sequence[ExampleRow], asked: Sequence[int]) -> None:
 def _refitted(
     candidate: Candidate, rows: Sequence[ExampleRow], groups: Sequence[str], progress: Progress
 ) -> Calibrated:
-    cut = folds(groups)
+    cut, labels = folds(groups), numbers_of([normalised(row.title) for row in rows])
     fitted, parts = [], []
     with progress.phase("Calibrating on held-out folds", len(cut)) as count, one_thread():
         for fold in cut:
             fitted.append(candidate.fitted(groups, fold.fit))
             pictures, titles = candidate.vectors(fitted[-1])
             asked = _some(fold.held_out, MOST_ROWS // len(cut))
-            parts.append(_scores(rows, pictures[asked], titles, asked))
+            columns = _columns(labels, asked)
+            parts.append(_scores(labels, pictures[asked], titles[columns], asked, columns))
             count(1)
     return Calibrated(calibrate(parts), tuple(fitted))
 
@@ -153,43 +154,55 @@ def _as_it_is(
 ) -> list[HeldOutScores]:
     """Score held-out rows in folds. The model has seen none of them, so each fold uses the same model."""
     chosen = _some(np.array(asked, dtype=np.intp), MOST_ROWS)
-    titles = sorted({row.title for row in rows})
+    cut = [chosen[fold.held_out] for fold in folds([rows[at].group_id for at in chosen])]
+    labels = numbers_of([normalised(row.title) for row in rows])
+    columns = [_columns(labels, held_out) for held_out in cut]
+    needed = np.unique(np.concatenate(columns))
+    titles = sorted({rows[at].title for at in needed})
     digests = sorted({rows[at].picture_sha256 for at in chosen})
     with progress.phase("Calibrating on held-out rows", len(digests) + len(titles)) as count:
         picture_vectors = embedder.picture_vectors(digests, StoredPictures(database), count)
         title_vectors = embedder.title_vectors(titles, count)
     picture_at, title_at = positions_of(digests), positions_of(titles)
-    title_vectors = title_vectors[[title_at[row.title] for row in rows]]
-    cut = folds([rows[at].group_id for at in chosen])
-    parts = []
-    for fold in cut:
-        held_out = chosen[fold.held_out]
-        parts.append(
-            _scores(
-                rows, picture_vectors[[picture_at[rows[at].picture_sha256] for at in held_out]], title_vectors, held_out
-            )
+    return [
+        _scores(
+            labels,
+            picture_vectors[[picture_at[rows[at].picture_sha256] for at in held_out]],
+            title_vectors[[title_at[rows[at].title] for at in of_fold]],
+            held_out,
+            of_fold,
         )
-    return parts
+        for held_out, of_fold in zip(cut, columns, strict=True)
+    ]
 
 
 def _some(rows: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     return rows if len(rows) <= most else np.sort(np.random.default_rng(0).permutation(rows)[:most])
 
 
-def _scores(rows: Sequence[ExampleRow], pictures: Vectors, titles: Vectors, asked: NDArray[np.intp]) -> HeldOutScores:
-    """Cosines of some rows' thumbnails (m, d) with the titles (n, d) of all rows, or of `MOST_TITLES` of them.
+def _columns(labels: NDArray[np.intp], asked: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The rows whose titles some thumbnails are compared with: at most `MOST_TITLES`, and the thumbnails' own.
 
     Each distinct title counts once, as it does among the titles that an idea is compared with.
     """
-    labels = numbers_of([normalised(row.title) for row in rows])
     _, once = np.unique(labels, return_index=True)
-    others = _some(once, MOST_TITLES)
-    columns = np.concatenate([others, asked])
-    cosines = (pictures @ titles[columns].T).astype(np.float64)
+    return np.concatenate([_some(once, MOST_TITLES), asked])
+
+
+def _scores(
+    labels: NDArray[np.intp],
+    pictures: Vectors,
+    titles: Vectors,
+    asked: NDArray[np.intp],
+    columns: NDArray[np.intp],
+) -> HeldOutScores:
+    """Cosines of the thumbnails of the rows `asked` (m, d) with the titles of the rows `columns` (n, d)."""
+    others = len(columns) - len(asked)
+    cosines = (pictures @ titles.T).astype(np.float64)
     rivals = labels[asked][:, None] != labels[columns][None, :]
     # The last columns are the rows' own titles. Each is only compared with its own row, so it is not a rival.
-    rivals[:, len(others) :] = False
-    return HeldOutScores(cosines, len(others) + np.arange(len(asked)), rivals)
+    rivals[:, others:] = False
+    return HeldOutScores(cosines, others + np.arange(len(asked)), rivals)
 
 
 def _stored(found: Calibrated, heads: Heads) -> ModelFacts:

@@ -184,6 +184,7 @@ def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
     if span.first_published_at is not None and span.last_published_at is not None:
         summary += f", published from {span.first_published_at:%Y-%m-%d} to {span.last_published_at:%Y-%m-%d}"
     strategy = str(info.settings.get("negatives", "none"))
+    of_channel = " of each channel" if info.settings.get("negatives_within") == "channel" else ""
     excluded = ", ".join(f"{n} ({reason.replace('_', ' ')})" for reason, n in info.excluded.items())
     splits = ["| split | pairs |", "|---|---|", *(f"| {split} | {n} |" for split, n in info.counts.items())]
     paragraphs = [
@@ -192,7 +193,8 @@ def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
         "Splits are permanent: a video keeps the split that it first got. Videos that share a thumbnail or a title "
         f"form a group ({span.groups} here), and a group is in one split, so no tested pair was trained on.",
         *([f"Left out: {excluded}."] if excluded else []),
-        f"Negative titles (`{strategy}`): {_NEGATIVES.get(strategy, 'as named')}. They are chosen within each split.",
+        f"Negative titles (`{strategy}`): {_NEGATIVES.get(strategy, 'as named')}. They are chosen within each "
+        f"split{of_channel}.",
         f"Fingerprint of the dataset: `{info.fingerprint}`.",
     ]
     return "\n\n".join(paragraphs)

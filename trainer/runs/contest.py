@@ -20,15 +20,12 @@ from trainer.errors import ModelUnavailable, NoNetwork, RunUnusable, TrainerErro
 from trainer.fitting import Candidate, HeadsLearner, Learner, WithReaderLearner, held_out_ranks, triplets
 from trainer.runs.learning import goes_on, open_again
 from trainer.runs.measuring import After, Before
-from trainer.runs.promotion import Decision, decide, decide_all_known, decide_unmeasured
+from trainer.runs.promotion import ENOUGH_VALID, Decision, decide, decide_all_known, decide_unmeasured
 from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Rows, Scores, paired
 
-__all__ = ["ENOUGH_VALID", "compare_with_use", "why_unusable"]
-
-ENOUGH_VALID = 200
-"""The number of valid rows that suffices for a decision: one standard error of a recall is then at most .035."""
+__all__ = ["compare_with_use", "why_unusable"]
 
 _DIRECTION = "thumbnail_to_title"
 
@@ -118,13 +115,7 @@ def _had(database: Database, recorded: TrainingRun, examples: Sequence[ExampleRo
 
 
 def _valid_ranks(scores: Scores | None) -> Mapping[str, int]:
-    if scores is None:
-        return {}
-    return {
-        row["video_id"]: row["rank"]
-        for row in scores.ranks
-        if (row["split"], row["direction"]) == ("valid", _DIRECTION)
-    }
+    return {} if scores is None else scores.ranks("valid", _DIRECTION)
 
 
 def _recall(ranks: Mapping[str, int]) -> float:

@@ -13,7 +13,7 @@ from store.training import add_evaluations, add_ranks, add_steps, end_run, repla
 from store.wording import counted
 from trainer.artifacts import models_dir, save_tensors, save_whole_model
 from trainer.data import Selection
-from trainer.errors import CantSave, TrainingInterrupted
+from trainer.errors import CantSave, TrainingInterrupted, is_interrupt
 from trainer.fitting import Learner, Step
 from trainer.runs.contest import compare_with_use
 from trainer.runs.learning import goes_on
@@ -44,8 +44,7 @@ def save(run: Run, trained: Trained) -> Path:
     with run.timed("save"):
         digest = save_tensors(trained.learner.tensors(), path)
         run.note(artifact_path=str(path), artifact_sha256=digest)
-    rows = [asdict(step) for step in trained.steps]
-    run.database.transact(lambda session: add_steps(session, run.id, rows))
+    run.database.transact(lambda session: add_steps(session, run.id, (asdict(step) for step in trained.steps)))
     return path
 
 
@@ -58,7 +57,7 @@ def record_scores(run: Run, before: Before, after: After) -> None:
     def write(session: Session) -> None:
         for model, scores in scored.items():
             add_evaluations(session, run.id, scores.rows(model))
-            add_ranks(session, run.id, [{"model": model, **row} for row in scores.ranks])
+            add_ranks(session, run.id, ({"model": model, **row} for row in scores.rank_rows()))
 
     run.database.transact(write)
     if before.in_use is not None and (before.champion is not None or goes_on(run.settings)):
@@ -114,14 +113,16 @@ def write_whole(run: Run, learner: Learner, output: Path) -> None:
     try:
         with run.timed("save"):
             save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
-    except KeyboardInterrupt as error:
-        raise TrainingInterrupted(f"{done}, but was interrupted while its model was being written; {later}") from error
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if is_interrupt(error):
+            raise TrainingInterrupted(
+                f"{done}, but was interrupted while its model was being written; {later}"
+            ) from error
         # For every error, the message must say that the run is done.
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if ran_out_of_memory(error):
         return "out of memory"
     # For CantSave, quote the system's error: the advice in our message is for a run that is not done yet.

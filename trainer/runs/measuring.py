@@ -16,6 +16,7 @@ from trainer.fitting import Learner, WithReaderLearner
 from trainer.models import LazyModel
 from trainer.runs.learning import goes_on
 from trainer.runs.preparing import Prepared
+from trainer.runs.promotion import ENOUGH_VALID
 from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
@@ -84,10 +85,16 @@ def measure_after(run: Run, learner: Learner, prepared: Prepared, before: Before
 def warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
     """Warn if the trained model is worse on the valid split than the base model."""
     before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
-    if before is not None and after is not None and after < before:
+    if before is None or after is None or after >= before:
+        return
+    n = len(tuned.ranks("valid", "thumbnail_to_title"))
+    what = f"valid recall@1 decreased from {before:.3f} (base model) to {after:.3f} on {n} pairs"
+    if n < ENOUGH_VALID:
+        run.warn(f"{what}; with less than {ENOUGH_VALID} pairs, this may be chance")
+    else:
         run.warn(
-            f"valid recall@1 decreased from {before:.3f} (base model) to {after:.3f}: training with these settings did "
-            "not help on held-out videos; 'thumbtune sweep' searches for better settings"
+            f"{what}: training with these settings did not help on held-out videos; 'thumbtune sweep' searches for "
+            "better settings"
         )
 
 
@@ -145,15 +152,17 @@ def contaminated(database: Database, run_id: int, rows: Sequence[ExampleRow]) ->
     Returns:
         The ids of the videos.
     """
+    held_out = [row for row in rows if row.split != "train"]
+    titles = dict.fromkeys((normalised(row.title) for row in held_out), False)
+    pictures = dict.fromkeys((row.picture_sha256 for row in held_out), False)
     with database.read() as session:
-        known = list(_trained_on(session, run_id))
-    titles = {normalised(title) for title, _ in known}
-    pictures = {picture for _, picture in known}
-    return frozenset(
-        row.video_id
-        for row in rows
-        if row.split != "train" and (row.picture_sha256 in pictures or normalised(row.title) in titles)
-    )
+        # Only what is held out is kept in memory: runs may have been trained on many more pairs.
+        for title, picture in _trained_on(session, run_id):
+            if picture in pictures:
+                pictures[picture] = True
+            if (plain := normalised(title)) in titles:
+                titles[plain] = True
+    return frozenset(row.video_id for row in held_out if pictures[row.picture_sha256] or titles[normalised(row.title)])
 
 
 def _trained_on(session: Session, run_id: int) -> Iterable[tuple[str, str]]:

@@ -17,6 +17,7 @@ from trainer.fitting import Pooled, chosen_names
 from trainer.models import (
     TEXT,
     VISUAL,
+    CachedEmbedder,
     Facts,
     Features,
     LazyModel,
@@ -28,7 +29,7 @@ from trainer.models import (
     pick_device,
     pick_precision,
 )
-from trainer.progress import Progress
+from trainer.progress import Progress, uncounted
 from trainer.runs.recorded import check_base, run_settings
 from trainer.scoring import parse_run
 from trainer.settings import (
@@ -220,12 +221,7 @@ def mine(
     if settings.compares_titles():
         titles = sorted({example.title for example in chosen.examples})
         with progress.phase("Comparing titles", len(titles)) as count:
-            found, title_fingerprint = _title_vectors(database, model, titles, settings, count)
-        at = positions_of(titles)
-
-        def embed(titles: Sequence[str]) -> Vectors:
-            return found[[at[title] for title in titles]]
-
+            embed, title_fingerprint = _title_embedder(database, model, titles, settings, count)
     rows = mine_negatives(chosen, settings, embed)
     snapshot_id, _new = write_snapshot(database, chosen, rows, settings, title_fingerprint)
     return rows, snapshot_id
@@ -235,12 +231,16 @@ def _never(_titles: Sequence[str]) -> Vectors:
     raise AssertionError("only strategies that compare titles ask for vectors")
 
 
-def _title_vectors(
+def _title_embedder(
     database: Database, model: LazyModel, titles: list[str], settings: TrainSettings, count: Callable[[int], None]
-) -> tuple[Vectors, str]:
+) -> tuple[Callable[[Sequence[str]], Vectors], str]:
+    """Encode the titles that are not cached; return what gives the vectors of some of them, and the fingerprint."""
     if settings.title_model != "base":
         other = TitleModel(database, settings.title_model, model.device)
-        return TitleFeatures(database, other).vectors(titles, count), other.fingerprint
-    facts = model.facts
+        embeddings = TitleFeatures(database, other)
+        embeddings.fill(titles, count)
+        return lambda some: embeddings.vectors(some, uncounted), other.fingerprint
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
-    return facts.heads.titles(features.titles(titles, count)), facts.fingerprint
+    features.fill_missing("text", titles, StoredPictures(database), count)
+    embedder = CachedEmbedder(features, model.facts.heads)
+    return lambda some: embedder.title_vectors(some, uncounted), model.facts.fingerprint

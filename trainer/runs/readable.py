@@ -47,13 +47,8 @@ def find_unread(database: Database, model: LazyModel, chosen: Selection, setting
             f"{cut} of {len(titles)} titles are longer than the limit of {model.name}, {model.facts.limit} tokens; "
             "the rest of these titles is ignored"
         )
-    foreign = [
-        channel_id
-        for channel_id in sorted({example.channel_id for example in chosen.examples})
-        if features.are_mostly_foreign(
-            [example.title for example in chosen.examples if example.channel_id == channel_id]
-        )
-    ]
+    of_channels = _titles_of_channels(chosen)
+    foreign = [channel_id for channel_id, said in of_channels if features.are_mostly_foreign(said)]
     if foreign:
         with database.read() as session:
             known = channel_titles(session)
@@ -83,9 +78,9 @@ def find_unread_words(database: Database, chosen: Selection, settings: TrainSett
         rest = "can't rank titles for these" if settings.model == READER else "ranks these without the reader"
         warnings.append(f"no words were read on {empty} of {len(digests)} thumbnails; the model {rest}")
     foreign, accented = [], []
-    for channel_id in sorted({example.channel_id for example in chosen.examples}):
+    for channel_id, titles in _titles_of_channels(chosen):
         name = known[channel_id][0] if channel_id in known else None
-        shares = _unread_letters(row.title for row in chosen.examples if row.channel_id == channel_id)
+        shares = _unread_letters(titles)
         if shares[0] > _MANY_FOREIGN:
             foreign.append(name or channel_id)
         elif shares[1] > _MANY_ACCENTED:
@@ -101,6 +96,13 @@ def find_unread_words(database: Database, chosen: Selection, settings: TrainSett
             "the accents"
         )
     return warnings
+
+
+def _titles_of_channels(chosen: Selection) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for example in chosen.examples:
+        found.setdefault(example.channel_id, []).append(example.title)
+    return sorted(found.items())
 
 
 def _unread_letters(titles: Iterable[str]) -> tuple[float, float]:

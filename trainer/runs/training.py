@@ -22,7 +22,7 @@ from trainer.artifacts import (
     check_writable,
     models_dir,
 )
-from trainer.data import Selection, require_trainable, select_pairs
+from trainer.data import Selection, require_comparable, require_trainable, select_pairs
 from trainer.errors import BadSetting, Diverged
 from trainer.fitting import Learner, Step, triplets
 from trainer.models import LazyModel, open_base
@@ -209,6 +209,7 @@ def _select(run: Run) -> Selection:
         chosen = select_pairs(run.database, run.settings.channels)
         for text in require_trainable(chosen):
             run.warn(text)
+        require_comparable(chosen, run.settings)
     return chosen
 
 

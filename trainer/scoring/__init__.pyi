@@ -22,5 +22,5 @@ from .metrics import spread as spread
 from .metrics import why_unusable as why_unusable
 from .scoring import Scores as Scores
 from .scoring import require_apart as require_apart
+from .scoring import score_embedded as score_embedded
 from .scoring import score_examples as score_examples
-from .scoring import score_vectors as score_vectors

@@ -9,7 +9,7 @@ discordant pairs): https://docs.scipy.org/doc/scipy/reference/generated/scipy.st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,11 @@ __all__ = [
 Vectors = NDArray[np.float32]
 
 CUTOFFS = (1, 5, 10)
+# Rows of the similarity matrix in memory: 1,024, or fewer if a row is long. Two blocks exist at a time.
 _BLOCK_ROWS = 1024
+_BLOCK_BYTES = 128 << 20
+# Rows that are computed in float64 at a time.
+_EXACT_ROWS = 4096
 Spread = tuple[float, float]
 """The spread of a model's embeddings of thumbnails, and of titles. See `spread`."""
 
@@ -43,7 +47,7 @@ _LENGTH_SLACK = 1e-3
 _TOO_CLOSE = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranking:
     """The ranking of n candidates for each of n queries.
 
@@ -58,6 +62,14 @@ class Ranking:
     score: Vectors
     top: NDArray[np.int64]
     top_score: Vectors
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all values are equal."""
+        return isinstance(other, Ranking) and all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,45 +116,66 @@ def rank_rows(queries: Vectors, candidates: Vectors, own: Sequence[Sequence[str]
         own: lists of n labels, for example the titles.
     """
     n = len(queries)
-    labels = [numbers_of(column) for column in own]
-    rank, top = np.empty(n, np.int64), np.empty(n, np.int64)
-    score, top_score = np.empty(n, np.float32), np.empty(n, np.float32)
-    for start in range(0, n, _BLOCK_ROWS):
-        rows = np.arange(start, min(start + _BLOCK_ROWS, n))
-        at = np.arange(len(rows))
+    labels = [numbers_of(column).astype(np.int32) for column in own]
+    found = Ranking(np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.int64), np.empty(n, np.float32))
+    step = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * max(1, n))))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
         similar = queries[rows] @ candidates.T
         hits = np.zeros(similar.shape, dtype=bool)
-        hits[at, rows] = True
         for label in labels:
             hits |= label[rows, None] == label[None, :]
-        _settle(similar, hits, queries[rows], candidates)
-        score[rows] = similar[at, rows]
-        # In a tie between own candidates, `top` is the candidate of the query's row.
-        best_own = np.where(hits, similar, -np.inf).argmax(axis=1)
-        own_score = similar[at, best_own]
-        best_own = np.where(score[rows] == own_score, rows, best_own)
-        others = np.where(hits, -np.inf, similar)
-        rank[rows] = 1 + (others >= own_score[:, None]).sum(axis=1)
-        best_other = others.argmax(axis=1)
-        top[rows] = np.where(rank[rows] == 1, best_own, best_other)
-        top_score[rows] = similar[at, top[rows]]
-    return Ranking(rank, score, top, top_score)
+        for row, of_row, hit in zip(range(start, rows.stop), similar, hits, strict=True):
+            hit[row] = True
+            found.score[row] = _exactly(queries[row], candidates, np.array([row]))[0]
+            found.rank[row], found.top[row], found.top_score[row] = _ranked(
+                row, queries[row], candidates, of_row, np.flatnonzero(hit)
+            )
+    return found
 
 
-def _settle(similar: NDArray[np.float32], hits: NDArray[np.bool_], queries: Vectors, candidates: Vectors) -> None:
-    """Compute cosines again in float64, in place, where rounding could change a rank or the first-ranked candidate.
+def _ranked(
+    row: int, query: Vectors, candidates: Vectors, similar: Vectors, own: NDArray[np.intp]
+) -> tuple[int, int, float]:
+    """Return rank, first-ranked candidate and its cosine, for one query.
 
     A float32 product has an error of at most d 2^-24, which depends on the order of summation, and so on blocks,
-    threads and processor. Cosines within twice that error of the row's best own candidate, or of its best other
-    candidate, are computed one by one, so that equal vectors have equal scores.
+    threads and processor. Cosines within twice that error of the query's best own candidate, or of its best other
+    candidate, are computed again one by one, so that equal vectors have equal scores.
+
+    Args:
+        row: the number of the query, and of the candidate of its row.
+        query: (d,) float32.
+        candidates: (n, d) float32.
+        similar: (n,) float32, their cosines from a product. They are changed.
+        own: the query's own candidates, `row` among them.
     """
-    slack = np.float32((queries.shape[1] + 16) * float(np.finfo(np.float32).eps))
-    own = np.where(hits, similar, -np.inf).max(axis=1, keepdims=True)
-    other = np.where(hits, -np.inf, similar).max(axis=1, keepdims=True)
-    near = (np.abs(similar - own) <= slack) | (~hits & (similar >= other - slack))
-    for row in range(len(similar)):
-        columns = np.flatnonzero(near[row])
-        similar[row, columns] = np.multiply(candidates[columns], queries[row], dtype=np.float64).sum(axis=1)
+    slack = np.float32((len(query) + 16) * float(np.finfo(np.float32).eps))
+    rough = similar[own]
+    near = own[rough >= rough.max() - slack]
+    scores = _exactly(query, candidates, near)
+    score = scores.max()
+    best = near[scores == score]
+    low, high = rough.max() - slack, rough.max() + slack
+    similar[own] = -np.inf
+    ahead = int(np.count_nonzero(similar > high))
+    if np.count_nonzero(similar >= low) > ahead:
+        unclear = np.flatnonzero((similar >= low) & (similar <= high))
+        ahead += int(np.count_nonzero(_exactly(query, candidates, unclear) >= score))
+    if ahead == 0:
+        # In a tie between own candidates, the candidate of the query's row.
+        return 1, row if row in best else int(best[0]), float(score)
+    near = np.flatnonzero(similar >= similar.max() - slack)
+    scores = _exactly(query, candidates, near)
+    first = int(scores.argmax())
+    return 1 + ahead, int(near[first]), float(scores[first])
+
+
+def _exactly(query: Vectors, candidates: Vectors, columns: NDArray[np.intp]) -> Vectors:
+    """Return the cosines of some candidates: (m,) float32, each rounded from a float64 sum over exact products."""
+    blocks = [columns[start : start + _EXACT_ROWS] for start in range(0, len(columns), _EXACT_ROWS)]
+    parts = [np.multiply(candidates[block], query, dtype=np.float64).sum(axis=1).astype(np.float32) for block in blocks]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def measure(ranks: NDArray[np.int64]) -> list[Metric]:
@@ -188,19 +221,23 @@ def why_unusable(vectors: Vectors) -> str | None:
     Args:
         vectors: (n, d) float32 of length 1, as expected. Normalising gives zeros if a length overflows or underflows.
     """
-    if not np.isfinite(vectors).all():
-        return "not finite"
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    if (np.abs(lengths - 1) > _LENGTH_SLACK).any():
-        return "not of unit length"
-    return None
+    apart = False
+    for start in range(0, len(vectors), _EXACT_ROWS):
+        block = vectors[start : start + _EXACT_ROWS]
+        if not np.isfinite(block).all():
+            return "not finite"
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        apart = apart or bool((np.abs(lengths - 1) > _LENGTH_SLACK).any())
+    return "not of unit length" if apart else None
 
 
-def spread(vectors: Vectors | NDArray[np.float64]) -> float:
-    """Return the largest distance of (n, d) vectors from the first vector; 0 for fewer than two vectors."""
-    if len(vectors) < 2:
+def spread(vectors: Vectors | NDArray[np.float64], origin: Vectors | None = None) -> float:
+    """Return the largest distance of (n, d) vectors from `origin`, or from the first vector; 0 for no vectors."""
+    if not len(vectors):
         return 0.0
-    return float(np.sqrt(np.square(vectors - vectors[0], dtype=np.float64).sum(axis=1).max()))
+    centre = vectors[0] if origin is None else origin
+    blocks = (vectors[start : start + _EXACT_ROWS] for start in range(0, len(vectors), _EXACT_ROWS))
+    return max(float(np.sqrt(np.square(block - centre, dtype=np.float64).sum(axis=1).max())) for block in blocks)
 
 
 def collapsed(before: Spread, after: Spread) -> bool:

@@ -1,11 +1,16 @@
-"""Score a model on a snapshot's examples: metrics and ranks, for all channels together and for each channel."""
+"""Score a model on a snapshot's examples: metrics and ranks, for all channels together and for each channel.
+
+Each thumbnail is compared with all titles of its split, so the time grows with the square of a split. Held-out splits
+are scored whole; of a larger training split, `MOST_TRAIN` rows are scored.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from store.training import ExampleRow
 from trainer.data import SPLITS, PictureSource, normalised, positions_of
@@ -23,11 +28,27 @@ from trainer.scoring.metrics import (
     why_unusable,
 )
 
-__all__ = ["ALL", "DIRECTIONS", "Score", "Scores", "require_apart", "score_examples", "score_vectors"]
+__all__ = [
+    "ALL",
+    "DIRECTIONS",
+    "Ranked",
+    "Score",
+    "Scores",
+    "require_apart",
+    "score_embedded",
+    "score_examples",
+]
 
 ALL = "all"
 """The scope of metrics over all channels of the snapshot."""
 DIRECTIONS = ("thumbnail_to_title", "title_to_thumbnail")
+MOST_TRAIN = 50_000
+"""The maximum number of training rows to score: the training split shows only whether a model overfits."""
+_AT_ONCE = 1 << 14
+"""Up to this number of rows, all splits are embedded together; with more, one after the other."""
+
+Embed = Callable[[Sequence[ExampleRow]], tuple[Vectors, Vectors]]
+"""Embeds each example's thumbnail and title: two arrays, (n, d) float32 of length 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +62,50 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """The ranks of one split in one direction, over all channels: `ranking` has one row for each of `videos`."""
+
+    split: str
+    direction: str
+    videos: list[str]
+    ranking: Ranking
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield rows for the store's `rank` table, without run and model."""
+        for at, video in enumerate(self.videos):
+            yield {
+                "direction": self.direction,
+                "video_id": video,
+                "split": self.split,
+                "rank": int(self.ranking.rank[at]),
+                "score": float(self.ranking.score[at]),
+                "top_video_id": self.videos[int(self.ranking.top[at])],
+                "top_score": float(self.ranking.top_score[at]),
+            }
+
+
+@dataclass(frozen=True)
 class Scores:
     """The result of scoring a model.
 
     Args:
         scores: the metrics.
-        ranks: rows for the store's `rank` table (scope `all`), without run and model.
+        ranked: the ranks behind the metrics of all channels together.
         spread: the spread of the embeddings, for `require_apart`.
     """
 
     scores: list[Score]
-    ranks: list[dict[str, Any]]
+    ranked: list[Ranked]
     spread: Spread
+
+    def rank_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield rows for the store's `rank` table, without run and model."""
+        return (row for ranked in self.ranked for row in ranked.rows())
+
+    def ranks(self, split: str, direction: str) -> Mapping[str, int]:
+        """Return {video id: rank} of one split and direction; empty if the split has no examples."""
+        found = next((one for one in self.ranked if (one.split, one.direction) == (split, direction)), None)
+        return {} if found is None else dict(zip(found.videos, found.ranking.rank.tolist(), strict=True))
 
     def table(self, direction: str = "thumbnail_to_title", scope: str = ALL) -> dict[str, dict[str, float]]:
         """Return {split: {metric: value}} of one direction and scope, without splits that have no examples."""
@@ -93,7 +146,7 @@ class Scores:
 def score_examples(
     embedder: Embedder, examples: Sequence[ExampleRow], source: PictureSource, progress: Progress, what: str
 ) -> Scores:
-    """Embed each distinct thumbnail and title once, then call `score_vectors`.
+    """Embed each distinct thumbnail and title once, and rank them. See `score_embedded`.
 
     Args:
         embedder: the model.
@@ -102,45 +155,71 @@ def score_examples(
         progress: receives the number of embedded thumbnails and titles.
         what: a description of the model, for `progress`.
     """
-    digests = sorted({example.picture_sha256 for example in examples})
-    titles = sorted({example.title for example in examples})
-    with progress.phase(f"Scoring {what}", len(digests) + len(titles)) as count:
-        pictures = embedder.picture_vectors(digests, source, count)
-        texts = embedder.title_vectors(titles, count)
-    picture_at, title_at = positions_of(digests), positions_of(titles)
-    return score_vectors(
-        examples,
-        pictures[[picture_at[example.picture_sha256] for example in examples]],
-        texts[[title_at[example.title] for example in examples]],
-    )
+
+    def embed(rows: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
+        digests, titles = sorted({row.picture_sha256 for row in rows}), sorted({row.title for row in rows})
+        picture_at, title_at = positions_of(digests), positions_of(titles)
+        with progress.phase(f"Scoring {what}", len(digests) + len(titles)) as count:
+            pictures = embedder.picture_vectors(digests, source, count)
+            pictures = _taken(pictures, [picture_at[row.picture_sha256] for row in rows])
+            texts = embedder.title_vectors(titles, count)
+            return pictures, _taken(texts, [title_at[row.title] for row in rows])
+
+    return score_embedded(examples, embed)
 
 
-def score_vectors(examples: Sequence[ExampleRow], pictures: Vectors, texts: Vectors) -> Scores:
-    """Rank each split's rows in both directions.
+def score_embedded(examples: Sequence[ExampleRow], embed: Embed) -> Scores:
+    """Rank each split's rows in both directions. Many rows are embedded split by split, which bounds the memory.
 
-    If the snapshot has several channels, each channel with at least two rows in a split is also ranked separately.
+    If the snapshot has several channels, each channel with at least two rows in a split is also ranked separately. Of a
+    training split of more than `MOST_TRAIN` rows, that many rows are taken, always the same.
 
     Args:
-        examples: n examples of any splits.
-        pictures: (n, d) float32 of length 1, the embedding of each example's thumbnail.
-        texts: (n, d) float32 of length 1, the embedding of each example's title.
+        examples: examples of any splits.
+        embed: embeds some of them.
 
     Raises:
         Diverged: a vector is not finite, or does not have length 1, so its ranks would have no meaning.
     """
-    reason = why_unusable(pictures) or why_unusable(texts)
-    if reason is not None:
-        raise Diverged(f"the model's embeddings are {reason}; train with a smaller --lr, or use another model")
+    splits = {split: _of_split(examples, split) for split in SPLITS}
+    several = len({example.channel_id for example in examples}) > 1
+    parts = [list(rows) for rows in splits.values() if len(rows)]
+    if 0 < sum(map(len, parts)) <= _AT_ONCE:
+        parts = [sorted(row for part in parts for row in part)]
     scores: list[Score] = []
-    ranks: list[dict[str, Any]] = []
-    for split in SPLITS:
-        rows = [index for index, example in enumerate(examples) if example.split == split]
-        for scope, inside in _scopes(examples, rows):
-            for direction, ranking in _rankings(examples, inside, pictures, texts):
-                scores += [Score(scope, split, direction, metric) for metric in measure(ranking.rank)]
-                if scope == ALL:
-                    ranks += _rank_rows(examples, inside, split, direction, ranking)
-    return Scores(scores, ranks, (spread(pictures), spread(texts)))
+    ranked: list[Ranked] = []
+    spreads: list[Spread] = []
+    origins: tuple[Vectors, Vectors] | None = None
+    for part in parts:
+        chosen = [examples[row] for row in part]
+        pictures, texts = embed(chosen)
+        reason = why_unusable(pictures) or why_unusable(texts)
+        if reason is not None:
+            raise Diverged(f"the model's embeddings are {reason}; train with a smaller --lr, or use another model")
+        origins = origins or (pictures[:1].copy(), texts[:1].copy())
+        spreads.append((spread(pictures, origins[0]), spread(texts, origins[1])))
+        for split in SPLITS:
+            rows = [row for row, example in enumerate(chosen) if example.split == split]
+            inside = [chosen[row] for row in rows]
+            ranked += _ranked(inside, _taken(pictures, rows), _taken(texts, rows), several, scores)
+        # Before the next part is embedded.
+        del pictures, texts
+    widest = [max(of_tower, default=0.0) for of_tower in zip(*spreads, strict=True)]
+    return Scores(scores, ranked, (widest[0], widest[1]) if widest else (0.0, 0.0))
+
+
+def _of_split(examples: Sequence[ExampleRow], split: str) -> Sequence[int]:
+    """The numbers of the rows of a split that are scored, ascending."""
+    rows = [row for row, example in enumerate(examples) if example.split == split]
+    if split != "train" or len(rows) <= MOST_TRAIN:
+        return rows
+    return sorted(rows[at] for at in np.random.default_rng(0).permutation(len(rows))[:MOST_TRAIN])
+
+
+def _taken(vectors: Vectors, rows: Sequence[int]) -> Vectors:
+    """Rows of an array; the array itself, without a copy, if these are all of its rows in order."""
+    whole = len(rows) == len(vectors) and all(row == at for at, row in enumerate(rows))
+    return vectors if whole else vectors[list(rows)]
 
 
 def require_apart(base: Scores, tuned: Scores) -> None:
@@ -160,44 +239,30 @@ def require_apart(base: Scores, tuned: Scores) -> None:
         )
 
 
-def _scopes(examples: Sequence[ExampleRow], rows: list[int]) -> list[tuple[str, list[int]]]:
+def _ranked(
+    rows: Sequence[ExampleRow], pictures: Vectors, texts: Vectors, several: bool, scores: list[Score]
+) -> Iterator[Ranked]:
+    """Rank the rows of one split, add the metrics of all scopes to `scores`, and yield the ranks over all channels.
+
+    An equal title is a hit; a thumbnail is also a hit if it is the same file.
+    """
+    titles, files = [normalised(row.title) for row in rows], [row.picture_sha256 for row in rows]
+    for scope, inside in _scopes(rows, several):
+        seen, said = _taken(pictures, inside), _taken(texts, inside)
+        equal, same = [titles[row] for row in inside], [files[row] for row in inside]
+        rankings = rank_rows(seen, said, [equal]), rank_rows(said, seen, [equal, same])
+        for direction, ranking in zip(DIRECTIONS, rankings, strict=True):
+            scores += [Score(scope, rows[0].split, direction, metric) for metric in measure(ranking.rank)]
+            if scope == ALL:
+                yield Ranked(rows[0].split, direction, [row.video_id for row in rows], ranking)
+
+
+def _scopes(rows: Sequence[ExampleRow], several: bool) -> list[tuple[str, Sequence[int]]]:
     """The rows of all channels and, if the snapshot has several, of each channel with at least two rows."""
-    scopes = [(ALL, rows)] if rows else []
-    if len({example.channel_id for example in examples}) > 1:
-        sizes = Counter(examples[row].channel_id for row in rows)
-        scopes += [
-            (channel, [row for row in rows if examples[row].channel_id == channel])
-            for channel, n in sorted(sizes.items())
-            if n >= 2
-        ]
+    scopes: list[tuple[str, Sequence[int]]] = [(ALL, range(len(rows)))] if rows else []
+    if several:
+        of_channel: dict[str, list[int]] = {}
+        for at, row in enumerate(rows):
+            of_channel.setdefault(row.channel_id, []).append(at)
+        scopes += [(channel, inside) for channel, inside in sorted(of_channel.items()) if len(inside) >= 2]
     return scopes
-
-
-def _rankings(
-    examples: Sequence[ExampleRow], rows: Sequence[int], pictures: Vectors, texts: Vectors
-) -> list[tuple[str, Ranking]]:
-    """Rank in both directions. An equal title is a hit; a thumbnail is also a hit if it is the same file."""
-    equal_titles = [normalised(examples[row].title) for row in rows]
-    same_files = [examples[row].picture_sha256 for row in rows]
-    picture_rows, title_rows = pictures[list(rows)], texts[list(rows)]
-    return [
-        (DIRECTIONS[0], rank_rows(picture_rows, title_rows, [equal_titles])),
-        (DIRECTIONS[1], rank_rows(title_rows, picture_rows, [equal_titles, same_files])),
-    ]
-
-
-def _rank_rows(
-    examples: Sequence[ExampleRow], rows: Sequence[int], split: str, direction: str, ranking: Ranking
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "direction": direction,
-            "video_id": examples[row].video_id,
-            "split": split,
-            "rank": int(ranking.rank[at]),
-            "score": float(ranking.score[at]),
-            "top_video_id": examples[rows[int(ranking.top[at])]].video_id,
-            "top_score": float(ranking.top_score[at]),
-        }
-        for at, row in enumerate(rows)
-    ]

@@ -44,7 +44,7 @@ from store.training import (
 )
 from trainer.artifacts import check_writable, models_dir
 from trainer.data import Selection, require_trainable, select_pairs
-from trainer.errors import ModelUnavailable, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.errors import ModelUnavailable, RunUnusable, TrainerError, TrainingInterrupted, is_interrupt
 from trainer.fitting import one_thread
 from trainer.models import open_reader
 from trainer.progress import Progress, Silent
@@ -212,13 +212,13 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
     try:
         with signs_of_life(database, Sweep, sweep_id), database.patient():
             yield
-    except (KeyboardInterrupt, TrainingInterrupted) as error:
-        _end(database, sweep_id, "interrupted", "stopped by a signal")
-        raise TrainingInterrupted(
-            f"sweep {sweep_id} was interrupted; its finished trials are recorded; "
-            f"continue with 'thumbtune sweep --resume {sweep_id}'"
-        ) from error
     except BaseException as error:
+        if is_interrupt(error):
+            _end(database, sweep_id, "interrupted", "stopped by a signal")
+            raise TrainingInterrupted(
+                f"sweep {sweep_id} was interrupted; its finished trials are recorded; "
+                f"continue with 'thumbtune sweep --resume {sweep_id}'"
+            ) from error
         # Any error is recorded and raised again: a bug must not leave a row with the status `running`.
         exhausted = ran_out_of_memory(error)
         found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__

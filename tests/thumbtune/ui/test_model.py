@@ -108,6 +108,9 @@ def test_a_match_is_the_command_s(address: str, url: str) -> None:
         assert row["probability"] is not None
         assert f"{row['position']} of {row['of']} · " in parsed(page).text
     assert page.count("chip best") == 1
+    assert page.count("be told apart from the best") == ([1, 2] in told["near_ties"])
+    equal = answered(address, "/match?" + urlencode([("v", "UC1-003"), ("t", "red circle"), ("t", "RED circle")]))
+    assert equal.count("be told apart from the best") == 1, "the tiny model's tokenizer lower-cases"
     shared = next(str(have["href"]) for _, have in parsed(page).tags if "data-link" in have)
     assert figures(answered(address, shared)) == figures(page)
     told = command(url, "match", "UC1-003", IDEAS[0])["titles"][0]

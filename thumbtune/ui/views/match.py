@@ -192,17 +192,21 @@ def _rows(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "title": title,
                 "current": False,
-                "cells": [{"placed": cell, "best": cell["rank"] == 1, "highest": highest[i]} for i, cell in _at(cells)],
+                "cells": [_cell(cell, columns[i], highest[i]) for i, cell in _at(cells)],
             }
         )
     rows.sort(key=lambda row: -sum(cell["placed"]["score"] for cell in row["cells"]))
     for i, column in _at(columns):
         for placed in column["current"]:
-            cells = [
-                {"placed": placed, "best": False, "highest": highest[j]} if j == i else None for j, _ in _at(columns)
-            ]
+            cells = [_cell(placed, column, highest[j]) if j == i else None for j, _ in _at(columns)]
             rows.append({"title": placed["title"], "current": True, "cells": cells})
     return rows
+
+
+def _cell(placed: dict[str, Any], column: dict[str, Any], highest: float) -> dict[str, Any]:
+    rank = placed.get("rank")  # a current title has none
+    tied = rank == 2 and [1, 2] in [list(ranks) for ranks in column["near_ties"]]
+    return {"placed": placed, "best": rank == 1, "tied": tied, "highest": highest}
 
 
 def _at(items: Sequence[Any]) -> list[tuple[int, Any]]:

@@ -1,0 +1,19 @@
+"""The quick halves of the parts of `bench.scale`, whose promises are all kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.reliability import run
+from bench.scale import PARTS
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.postgres
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_keeps_its_promises_on_a_small_scale(name: str) -> None:
+    pytest.importorskip("pgserver")
+    rows = run(name, quick=True, parts=PARTS)
+    assert rows
+    assert [row for row in rows if row.kept is False] == []
