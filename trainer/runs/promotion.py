@@ -52,7 +52,7 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         f"{found.difference:+.3f} ({interval})",
     )
     if found.better and found.n < FEWEST:
-        return by_hand(decision, f"a decision needs at least {FEWEST} pairs")
+        return by_hand(decision, f"fewer than {FEWEST} pairs are too few")
     return decision
 
 
