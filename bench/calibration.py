@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
-from bench.channels import REAL_CHANNEL, sync
+from bench.channels import sync
+from bench.rows import add_channel_options, catalogues
 from store.db import Database, open_database
 from store.training import current_pairs
 from thumbtune.answers.modelled import Answerer
-from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER, hold_back
 from thumbtune.standin.catalogue import Catalogue
-from thumbtune.standin.folder import load_folder
 from thumbtune.standin.server import StandIn
 from trainer.library import open_picture
 from trainer.quiet import quiet_libraries
@@ -32,22 +28,17 @@ from trainer.settings import TrainSettings
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--channel", type=Path, nargs="*", default=[REAL_CHANNEL], help="folders with channels")
-    parser.add_argument("--drawn", action="store_true", help="also measure the drawn channel")
+    add_channel_options(parser)
     arguments = parser.parse_args()
-    channels: list[tuple[str, Callable[[], Catalogue], bool]] = [
-        (folder.name, partial(load_folder, folder), True) for folder in arguments.channel if folder.is_dir()
-    ]
-    if arguments.drawn:
-        channels.append(("drawn", drawn_channel, False))
     print("| channel | thumbnails | calibration error | new videos | first and told apart | first, not told apart |")
     print("|---|---|---|---|---|---|")
-    for name, catalogue, with_reader in channels:
+    for name, catalogue in catalogues(arguments).items():
         with tempfile.TemporaryDirectory() as folder, quiet_libraries():
-            print(f"| {name} | {measure(catalogue(), f'sqlite:///{folder}/thumbtune.db', with_reader)} |", flush=True)
+            cells = measure(catalogue(), f"sqlite:///{folder}/thumbtune.db", with_reader=name != "drawn")
+            print(f"| {name} | {cells} |", flush=True)
 
 
-def measure(catalogue: Catalogue, url: str, with_reader: bool) -> str:
+def measure(catalogue: Catalogue, url: str, *, with_reader: bool) -> str:
     """Train, then match the newest videos: the cells of the table."""
     newest = hold_back(catalogue)
     with StandIn(catalogue) as server:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.reliability_lab import Ended, Row, Shell, channel, contents, error_line, problems, read_store, sqlite_url
+from thumbtune.demo.session import ENCODER
 from thumbtune.standin.server import StandIn
 
 __all__ = [
     "COPIES",
+    "RESUMED",
     "FullDisk",
     "can_mount",
     "copy_to_a_full_disk",
     "full_disk",
     "print_to_a_full_disk",
+    "resume_on_a_full_disk",
     "sync_on_a_full_disk",
 ]
 
@@ -38,7 +43,7 @@ mkdir "$copy/second"; cp "$disk"/* "$copy/second/"
 # $1: the mount point; the rest: the command. Prints what is left on the disk.
 COPY_SCRIPT = """
 disk=$1; shift
-mount -t tmpfs -o size=100k tmpfs "$disk" || exit 99
+mount -t tmpfs -o size=24k tmpfs "$disk" || exit 99
 "$@" >&2; code=$?
 find "$disk" -mindepth 1; exit $code
 """
@@ -48,8 +53,50 @@ COPIES: dict[str, tuple[str, ...]] = {
     "a backup to a folder": ("db", "backup", "disk/"),
     "a dataset": ("export", "dataset", "disk/dataset"),
     "a table": ("export", "dataset", "disk/dataset", "--csv"),
+    "Parquet files": ("export", "dataset", "disk/dataset", "--parquet"),
+    "tar files": ("export", "dataset", "disk/dataset", "--webdataset", "--shards", "2"),
 }
 """Commands that write a copy of a store's content to the folder `disk`."""
+
+# $1: the mount point; $2: the initial size; $3: a store to put there, or empty; $4: the store's URL; the rest: the
+# command. Prints each exit code, and at the end that of `db check`.
+RESUME_SCRIPT = """
+disk=$1; size=$2; seed=$3; store=$4; shift 4
+mount -t tmpfs -o size="$size" tmpfs "$disk" || exit 99
+[ -z "$seed" ] || cp "$seed" "$disk/store.db" || exit 99
+"$@" >/dev/null; echo $?
+mount -o remount,size=1g "$disk" || exit 99
+"$@" >/dev/null; echo $?
+"$PYTHON" -m thumbtune -q --db "$store" db check >/dev/null; echo $?
+"""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A command that is run on a full disk, and again when there is space.
+
+    Args:
+        words: the command.
+        kilobytes: the disk's size, besides the store's if that is on the disk.
+        on_disk: whether the store is on the full disk; else only the target is.
+        from_start: whether the store on the disk is new.
+    """
+
+    words: tuple[str, ...]
+    kilobytes: int
+    on_disk: bool = False
+    from_start: bool = False
+
+
+RESUMED = {
+    "a copy of the store": Resumed(("db", "copy", "disk/copy.db"), 400),
+    "the start of a copy": Resumed(("db", "copy", "disk/copy.db"), 100),
+    "a move of thumbnails": Resumed(("db", "move-pictures", "file://{disk}/pictures"), 300),
+    "an import": Resumed(("import", "{source}"), 600, on_disk=True, from_start=True),
+    "the start of an import": Resumed(("import", "{source}"), 300, on_disk=True, from_start=True),
+    "encoding": Resumed(("encode", "--model", str(ENCODER), "--device", "cpu"), 60, on_disk=True),
+}
+"""Commands that continue when they are run again."""
 
 
 def can_mount() -> bool:
@@ -133,6 +180,37 @@ def copy_to_a_full_disk(folder: Path, url: str, name: str) -> list[str]:
     return found
 
 
+def resume_on_a_full_disk(folder: Path, store: Path, source: Path, name: str) -> list[str]:
+    """Run one of `RESUMED` on a full disk, and again after enlarging it; return the violations of the guarantee.
+
+    Args:
+        folder: a new folder.
+        store: a store with pairs and without vectors.
+        source: a dataset to import.
+        name: the key in `RESUMED`.
+    """
+    resumed, disk = RESUMED[name], folder / "disk"
+    disk.mkdir(parents=True)
+    own = disk / "store.db" if resumed.on_disk else Path(shutil.copy(store, folder / "own.db"))
+    seed = store if resumed.on_disk and not resumed.from_start else None
+    size = f"{resumed.kilobytes + (0 if seed is None else seed.stat().st_size >> 10)}k"
+    words = [word.format(disk=disk, source=source) for word in resumed.words]
+    shell = Shell(f"sqlite:///{own}", {**os.environ, "PYTHON": sys.executable, "HF_HUB_OFFLINE": "1"})
+    script = [*UNSHARE, "sh", "-c", RESUME_SCRIPT, "sh", str(disk), size, str(seed or ""), shell.store]
+    done = subprocess.run(
+        [*script, *shell.command(*words)],
+        cwd=folder,
+        env=dict(shell.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = error_line(Ended(done.returncode, done.stdout, done.stderr))
+    if done.stdout.split() == ["1", "0", "0"] and "disk" in line and ("is full" in line or "No space left" in line):
+        return []
+    return [f"{name}: exits {done.stdout.split()}, {done.stderr[-500:]}"]
+
+
 def print_to_a_full_disk(url: str) -> list[str]:
     """Print rows to /dev/full; return the violations of the guarantee."""
     found = []
@@ -162,14 +240,30 @@ def full_disk(folder: Path, *, quick: bool) -> list[Row]:
         store = sqlite_url(folder, "clean")
         copies = [found for name in COPIES for found in copy_to_a_full_disk(folder / name, store, name)]
         copies += print_to_a_full_disk(store)
+        Shell(store, os.environ).run("export", "dataset", str(folder / "source"), "--csv")
+        Shell(store, os.environ).run("db", "backup", str(folder / "small.db"))
+        resumed = [
+            found
+            for number, name in enumerate(RESUMED)
+            for found in resume_on_a_full_disk(
+                folder / f"resumed-{number}", folder / "small.db", folder / "source", name
+            )
+        ]
     done = f"a first sync on a tmpfs of {sizes[0]} to {sizes[-1]}, then a sync after enlarging it"
     return [
         Row(promise, done, len(sizes), wrong[0] if wrong else "exit 1, sound, then the same store", not wrong),
         Row(
             "a copy for which the disk has no space is one clear error, and nothing of it is left",
-            f"{', '.join(COPIES)} on a tmpfs of 100 KB; output to /dev/full",
+            f"{', '.join(COPIES)} on a tmpfs of 24 KB; output to /dev/full",
             len(COPIES) + 2,
             copies[0] if copies else "exit 1, one line that names the copy",
             not copies,
+        ),
+        Row(
+            "a command on a full disk names what is full, and continues when it is run again with space",
+            f"{', '.join(RESUMED)} on a tmpfs that is too small, and again after enlarging it",
+            len(RESUMED),
+            resumed[0] if resumed else "exit 1, one line, then exit 0; sound",
+            not resumed,
         ),
     ]

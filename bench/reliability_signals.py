@@ -102,15 +102,17 @@ def interrupt_at(moment: str, number: signal.Signals, folder: Path) -> list[str]
         stderr=subprocess.PIPE,
         text=True,
     )
-    return _wrong(moment, number, process)
+    return _wrong(moment, number, process, done=moment == "exit")
 
 
-def _wrong(what: str, number: signal.Signals, process: subprocess.Popen[str]) -> list[str]:
-    done = ended(process, timeout_s=60)
-    last = (done.err.splitlines() or [""])[-1]
-    if done.code == 3 and "Traceback" not in done.err and last.startswith("error: interrupted"):
+def _wrong(what: str, number: signal.Signals, process: subprocess.Popen[str], *, done: bool = False) -> list[str]:
+    """Return what is wrong with the end of a command that was interrupted, or was `done` and had its own error."""
+    ending = ended(process, timeout_s=60)
+    last = (ending.err.splitlines() or [""])[-1]
+    code, said = (1, "error: there is no store") if done else (3, "error: interrupted")
+    if ending.code == code and "Traceback" not in ending.err and last.startswith(said):
         return []
-    return [f"{what}, {number.name}: exit {done.code}, {done.err}"]
+    return [f"{what}, {number.name}: exit {ending.code}, {ending.err}"]
 
 
 def signals(folder: Path, *, quick: bool) -> list[Row]:
@@ -139,7 +141,7 @@ def signals(folder: Path, *, quick: bool) -> list[Row]:
             "Ctrl-C and SIGTERM while a command starts or ends show no traceback",
             "a signal when modules are imported, and when the interpreter ends",
             len(MOMENTS) * len(SIGNALS),
-            at_the_edges[0] if at_the_edges else "exit 3, one line",
+            at_the_edges[0] if at_the_edges else "exit 3, one line; after the work the command's own exit code",
             not at_the_edges,
         ),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from collector.errors import BadSetting, MissingKey
-from store.urls import shown_url
+from store.urls import shown_file, shown_url
 
 __all__ = ["API_URL", "FEED_URL", "Settings", "settings_from", "thumbnail_hosts_from"]
 
@@ -126,7 +126,7 @@ def _text_in(environment: Mapping[str, str], variable: str) -> str:
         text = Path(name).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadSetting(f"{variable}: {name} can't be read ({reason}); check the file") from error
+        raise BadSetting(f"{variable}: {shown_file(name)} can't be read ({reason}); check the file") from error
     if not text.strip():
         raise BadSetting(f"{variable}: {name} is empty; write the API key to it")
     return text
@@ -163,6 +163,6 @@ def _hosts(text: str) -> tuple[str, ...]:
             valid = False
         if not valid:
             raise BadSetting(
-                f"THUMBTUNE_THUMBNAIL_HOSTS contains {host!r}; write host or host:port, separated by commas"
+                f"THUMBTUNE_THUMBNAIL_HOSTS contains {shown_url(host)!r}; write host or host:port, separated by commas"
             )
     return hosts

@@ -19,6 +19,9 @@ StoreError                     the base class
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "AmbiguousHandle",
     "BadDatabaseUrl",
@@ -34,6 +37,7 @@ __all__ = [
     "StoreError",
     "StoreTooNew",
     "StoreTooOld",
+    "panics_as_errors",
 ]
 
 
@@ -105,3 +109,18 @@ class BadQuery(StoreError):
     """The user's SQL statement fails or would write."""
 
     exit_code = 2
+
+
+@contextmanager
+def panics_as_errors(error_of: Callable[[str], Exception] = RuntimeError) -> Iterator[None]:
+    """Convert a panic of a Rust library to an error. PyO3's PanicException is not an `Exception`, nor public.
+
+    Args:
+        error_of: returns the error, given a text that says what happened.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise error_of(f"a library panicked: {error}") from error
+        raise

@@ -131,7 +131,7 @@ def serve(descriptor: int, with_torch: bool) -> None:
             os.close(tell)
             _become(request, files)
             return
-        # Only now is the new process, whose parent has ended, a child of the one that asks.
+        # Only now is the new process, whose parent has ended, a child of the requesting process.
         os.waitpid(between, 0)
         requests.send(os.read(told, 100))
         for file in (told, tell, *files):

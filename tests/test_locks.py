@@ -1,4 +1,4 @@
-"""The lock in `locks/`: whole, checked by hashes, free of addresses, and kept when it is written anew."""
+"""The lock in `locks/`: complete, with hashes, without index addresses, and stable when it is written again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_cpu_build_of_another_version_is_refused() -> None:
 
 def test_hashes_of_a_cpu_build_are_added_to_the_entry() -> None:
     entries = parse_entries(ENTRY)
-    for _ in range(2):  # the second time, it is there already
+    for _ in range(2):  # on the second call, it is already included
         add_cpu_builds(entries, "# a comment\ntorch==2.13.0+cpu \\\n    --hash=sha256:bb\n")
     assert entries["torch"].splitlines()[:3] == [
         "torch==2.13.0 ; sys_platform == 'linux' \\",

@@ -1,4 +1,4 @@
-"""The page on the demo's store and on a real channel's, and a browser that fails a test that breaks the page's rules."""
+"""The page on the demo's store and a real channel's store, and a browser that checks the page's rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, 
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = ROOT / "build" / "page"
-expect.set_options(timeout=30_000)  # a model answers in between, on whatever machine this is
+expect.set_options(timeout=30_000)  # a model answers in this time, even on a slow machine
 CHANNEL = ROOT.parent / "shared" / "channel"
 
 
@@ -84,7 +84,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, address: str) -> Iterator[Open]:
-    """Opens a page, like `browser.new_context(**options)`. At the end: nothing was refused, nothing left this server."""
+    """Opens a page, like `browser.new_context(**options)`. At the end, checks that no request failed or went elsewhere."""
     contexts: list[BrowserContext] = []
     told: list[str] = []
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""What every page looks like: accessible in light and dark, nothing wider than the screen, nothing on top of another."""
+"""The layout of every page: accessible in light and dark, not wider than the screen, without overlaps."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_no_page_violates_a_rule_of_accessibility(open_page: Open) -> None:
 
 
 def violations(page: Page, name: str) -> list[str]:
-    """What axe finds on the page, in light and dark."""
+    """The violations that axe finds on the page, in light and dark."""
     found: list[str] = []
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
@@ -69,7 +69,7 @@ def violations(page: Page, name: str) -> list[str]:
 
 
 def test_login_and_problems_are_accessible_and_fit(browser: Browser, tmp_path: Path) -> None:
-    """The pages that have nothing to show: without the token, without a store, without the video or run."""
+    """The pages for a missing token, store, video or run."""
     token = tmp_path / "token"
     token.write_text("open sesame, please")
     token.chmod(0o600)
@@ -111,7 +111,7 @@ def test_login_and_problems_are_accessible_and_fit(browser: Browser, tmp_path: P
 
 
 def test_every_page_fits_every_width(open_page: Open, store: str) -> None:
-    """Each page is loaded once: what it shows depends on the width by its style sheet alone."""
+    """Each page is loaded once, because only its style sheet depends on the width."""
     kind = "real" if "/real" in store else "drawn"
     SHOTS.mkdir(parents=True, exist_ok=True)
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""A creator's story: with a mouse, with the keyboard alone, without scripts, and two people at once."""
+"""A creator's work: with a mouse, with the keyboard only, without scripts, and with two users at once."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def newest_thumbnail(address: str) -> tuple[str, str]:
 
 
 def paste(page: Page, picture: tuple[str, str], how: str = "paste") -> None:
-    """Paste a picture, as from another program, or drop it; once the page's script listens."""
+    """Paste a picture, as from another program, or drop it, after the page's script has started."""
     expect(page.locator("html.scripted")).to_be_attached()
     page.evaluate(GIVE, [*picture, how])
 
 
 def match_five_titles(page: Page, thumbnail: tuple[str, str], own_title: str) -> None:
-    """Paste a thumbnail, type five titles, and see its own become the best while it is typed."""
+    """Paste a thumbnail, and type five titles: its own title becomes the best while it is typed."""
     paste(page, thumbnail)
     expect(page.locator("#pictures .one")).to_have_count(1)
     titles = page.get_by_label("Titles, one per line")
@@ -79,7 +79,7 @@ def test_search_match_look_compare_and_promote(open_page: Open, address: str) ->
 
     page.get_by_role("link", name="Runs", exact=True).click()
     page.locator("table a[href='/runs/2']").click()
-    # A trained model may be right on all thumbnails of a small valid split; its base model is not.
+    # A trained model may rank all thumbnails of a small valid split correctly; its base model does not.
     page.get_by_label("Model").select_option("base")
     page.get_by_role("button", name="Show").click()
     mistake = page.locator(".mistakes a[href^='/video/']").first
@@ -128,7 +128,7 @@ def test_what_is_pasted_and_typed_during_a_ranking_stays(open_page: Open, addres
 
 
 def focused(page: Page) -> str:
-    """What has the focus: its name, and whether an outline shows it."""
+    """The name of the focused element, and whether it has a visible outline."""
     return str(
         page.evaluate(
             """() => {
@@ -142,7 +142,7 @@ def focused(page: Page) -> str:
 
 
 def tab_to(page: Page, wanted: str) -> None:
-    """Press Tab until what has the focus is called so; each stop on the way is visible."""
+    """Press Tab until the element with this name has the focus; each focused element must be visible."""
     for _ in range(400):
         page.keyboard.press("Tab")
         name = focused(page)
@@ -207,7 +207,7 @@ def test_without_scripts(open_page: Open, tmp_path: object) -> None:
     page = open_page("/", java_script_enabled=False)
     page.get_by_label("Search thumbnails by text").fill("a thing")
     page.get_by_role("button", name="Search").first.click()
-    page.locator(".card meter").first.wait_for(timeout=120_000)  # the page loads itself again until then
+    page.locator(".card meter").first.wait_for(timeout=120_000)  # the page reloads until then
     page.get_by_role("link", name="Match", exact=True).click()
     page.get_by_label("Titles, one per line").fill("one idea\nanother idea")
     source = page.request.get("/").text().split('src="/picture/')[1][:64]

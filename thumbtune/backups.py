@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from store.db import Database, backup, open_database, outside_files
 from store.errors import DatabaseUnavailable, StoreError
 from store.types import utc_now
+from store.urls import shown_url
 
 __all__ = ["Backup", "backup_into", "restore_from"]
 
@@ -108,8 +109,8 @@ def _models_beside(store: Path | None) -> Path:
 def _path_of(url: str) -> Path:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(f"{url!r} is not a database URL; write sqlite:///FILE") from error
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
+        raise StoreError(f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE") from error
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise StoreError("a PostgreSQL store is restored by PostgreSQL's own tools; run pg_restore")
     return Path(parsed.database)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import select
 import sys
+import traceback
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from store.errors import panics_as_errors
+from store.urls import shown_file, shown_message
 from thumbtune import __version__, interrupts
 from thumbtune.config import Config, read_config
 from thumbtune.console import Console
@@ -91,7 +95,7 @@ class App:
         """Open the store; the caller closes it.
 
         Raises:
-            StoreError: see `store.db.database.open_database`.
+            StoreError: see `store.db.open_database`.
             BadPicturesUrl: THUMBTUNE_PICTURES does not name where the thumbnails are. Not with `any_revision`.
         """
         from store.db import expect_pictures, open_database  # noqa: PLC0415 (SQLAlchemy is slow to import)
@@ -195,11 +199,15 @@ def cli(ctx: click.Context, db_url: str | None, debug: bool, quiet: bool, verbos
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; without `--debug`, never print a traceback."""
-    interrupts.install()
-    _let_stdout_take_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
-    code = _run(arguments, debug="--debug" in arguments)
-    interrupts.exit_at_once()
+    try:
+        interrupts.install()
+        _let_stdout_take_any_text()
+        code = _run(arguments, debug="--debug" in arguments)
+        interrupts.exit_at_once()
+    except KeyboardInterrupt:  # just before or after the work
+        Console().error(INTERRUPTED)
+        code = STOPPED_EARLY
     _nobody_reads()
     # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
     exec("")  # noqa: S102
@@ -215,7 +223,8 @@ def _let_stdout_take_any_text() -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     console = Console()
     try:
-        result: Any = cli.main(args=arguments, prog_name="thumbtune", standalone_mode=False)
+        with panics_as_errors():
+            result: Any = cli.main(args=arguments, prog_name="thumbtune", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where an error is reported like any other
     except click.exceptions.Abort:
@@ -234,12 +243,25 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         return STOPPED_EARLY
     except Exception as error:
         if debug:
-            raise
+            print(_traceback(arguments), file=sys.stderr, end="")
+            return 1
         message, code = _explained(error, arguments)
         _drop_output()
         console.error(message)
         return code
     return result if isinstance(result, int) else 0
+
+
+def _traceback(arguments: list[str]) -> str:
+    """The traceback of the current exception, without passwords of the URLs in the arguments and the environment."""
+    text = traceback.format_exc()
+    for name, value in os.environ.items():
+        if name.endswith("_FILE") and value:
+            text = text.replace(value, shown_file(value))
+    for word in (*arguments, *os.environ.values()):
+        url = re.search(r"[A-Za-z][A-Za-z0-9+.-]*://.*", word, re.DOTALL)
+        text = shown_message(text, url[0]) if url else text
+    return text
 
 
 def _nobody_reads() -> bool:
@@ -320,10 +342,11 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
     """Return a one-line message and the exit code: our own errors carry both; others are bugs or missing extras."""
     code = getattr(error, "exit_code", None)
+    if interrupts.was_received() and code != STOPPED_EARLY and not getattr(error, "despite_signal", False):
+        # A library, or what closes files, reported the signal's exception as an error of its own.
+        return INTERRUPTED, STOPPED_EARLY
     if code is not None:
         return str(error), int(code)
-    if interrupts.was_received():  # a library reported the signal's exception as an error of its own
-        return INTERRUPTED, STOPPED_EARLY
     full = _disk_error(error)
     if full is not None:
         where = full.filename or "the output, or a temporary file,"

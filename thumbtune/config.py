@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from store.urls import shown_file
+
 __all__ = ["CONFIG_FILE", "DEFAULT_STORE", "BadConfig", "Config", "read_config", "store_url"]
 
 CONFIG_FILE = "thumbtune.toml"
@@ -133,7 +135,9 @@ def _secret(file: Path) -> str:
         value = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadConfig(f"THUMBTUNE_DB_FILE: {file} can't be read ({reason}); check the file") from error
+        raise BadConfig(
+            f"THUMBTUNE_DB_FILE: {shown_file(str(file))} can't be read ({reason}); check the file"
+        ) from error
     if not value:
         raise BadConfig(f"THUMBTUNE_DB_FILE: {file} is empty; write the store's URL to it")
     return value

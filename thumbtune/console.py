@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, TextIO
 
+from store.urls import shown_text
 from thumbtune.interrupts import raise_if_received
 from thumbtune.wrapping import terminal_width, wrapped
 
@@ -94,7 +95,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """Write the one-line message that says why the command failed."""
-        _write(f"error: {text}", self.err)
+        _write(f"error: {shown_text(text)}", self.err)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
         """Write a table of results as aligned columns without a grid. Numbers are right-aligned.

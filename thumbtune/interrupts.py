@@ -6,9 +6,13 @@ A command's process handles them in three ways, in this order: while it imports 
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -22,8 +26,13 @@ INTERRUPTED = "interrupted; everything so far is kept; run the command again to 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STUCK_S = 8.0
 """Seconds that a call of a C library may keep Python from handling a signal: service managers kill after 10 s."""
+AGAIN_S = 0.05
+"""Seconds after which a signal is handled again, if Python ignored what its handler raised."""
+UNWINDING_S = 2.0
+"""Seconds after a signal in which further ones are ignored: they would interrupt what closes and deletes files."""
 
-_received: list[int] = []
+_received: list[float] = []
+"""When signals were received, by the monotonic clock."""
 _pipe: list[int] = []
 
 
@@ -34,8 +43,11 @@ def exit_at_once() -> None:
 
 def install() -> None:
     """Handle both signals like Ctrl-C, because service managers send SIGTERM. The work so far is kept."""
-    _handle(_stop)
+    # Registered before those of all libraries, so it runs after them.
+    atexit.register(_ignore)
     _watch_for_stuck_calls()
+    _repeat_ignored_signals()
+    _handle(_stop)
 
 
 def was_received() -> bool:
@@ -44,7 +56,7 @@ def was_received() -> bool:
 
 
 def raise_if_received() -> None:
-    """Raise the exception again if it was lost: Python ignores what a signal raises inside a destructor.
+    """Raise the exception again if a library swallowed it.
 
     Raises:
         KeyboardInterrupt: a signal was received.
@@ -58,9 +70,18 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
         signal.signal(number, handler)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    _received.append(number)
-    raise KeyboardInterrupt
+def _stop(number: int, frame: FrameType | None) -> None:
+    _received.append(time.monotonic())
+    if len(_received) == 1:
+        raise KeyboardInterrupt
+    if _received[-1] - _received[0] > UNWINDING_S:
+        _exit(number, frame)
+
+
+def _ignore() -> None:
+    """Ignore both signals while Python ends: it removes handlers first, and a signal would then kill the process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
@@ -69,6 +90,23 @@ def _exit(_number: int, _frame: FrameType | None) -> None:
         os.write(2, f"error: {INTERRUPTED}\n".encode())
     finally:
         os._exit(STOPPED_EARLY)
+
+
+def _repeat_ignored_signals() -> None:
+    """Handle a signal again if its exception was raised in a destructor or a callback, where Python only reports it."""
+    report = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            report(unraisable)
+        elif signal.getsignal(signal.SIGINT) is _stop:
+            _received.clear()
+            # Not at once: the main thread is still in the hook, which would raise the exception only to lose it again.
+            timer = threading.Timer(AGAIN_S, _thread.interrupt_main)
+            timer.daemon = True
+            timer.start()
+
+    sys.unraisablehook = hook
 
 
 def _watch_for_stuck_calls() -> None:

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from store.urls import shown_text
 from thumbtune.console import printable
 
 __all__ = ["JsonLines", "LogFormat", "TextLines", "configure_logging"]
@@ -26,11 +27,11 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
         """Format one safe line."""
-        return printable(super().formatMessage(record))
+        return printable(shown_text(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 (the base class's name)
         """Format the traceback with every line made safe."""
-        return "\n".join(printable(line) for line in super().formatException(ei).split("\n"))
+        return "\n".join(printable(shown_text(line)) for line in super().formatException(ei).split("\n"))
 
 
 class JsonLines(logging.Formatter):
@@ -45,24 +46,32 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": shown_text(record.getMessage()),
         }
         for name, value in vars(record).items():
             if name not in _STANDARD and name not in document:
                 document[name] = value
         if record.exc_info:
-            document["exception"] = self.formatException(record.exc_info)
+            document["exception"] = shown_text(self.formatException(record.exc_info))
         return json.dumps(document, default=str)
+
+
+def _is_not_a_signal(record: logging.LogRecord) -> bool:
+    return not record.exc_info or not isinstance(record.exc_info[1], KeyboardInterrupt)
 
 
 def configure_logging(verbosity: int, style: LogFormat = "text") -> None:
     """Write thumbtune's logs to stderr: warnings at verbosity 0, more from 1, all from 2.
 
     With `json`, warnings of other libraries and of Python itself have the same format, so that every line is JSON.
+    Libraries log a signal's exception with a traceback before they raise it again; that is not written.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(max(verbosity, 0), logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else TextLines())
+    for each in (handler, logging.lastResort):  # the last one writes what other libraries log
+        if each is not None:
+            each.addFilter(_is_not_a_signal)
     for name in OURS:
         logger = logging.getLogger(name)
         logger.setLevel(level)

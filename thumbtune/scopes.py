@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from store.wording import counted
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
@@ -26,5 +28,5 @@ def scope_in_words(scope: Sequence[str], names: Mapping[str, str]) -> str:
     if not scope:
         return "all"
     if len(scope) > _NAMED:
-        return f"{len(scope)} channels"
+        return counted(len(scope), "channel")
     return " ".join(names.get(channel, channel) for channel in scope)

@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from store.db import Database
     from store.training import Recall
 
-__all__ = ["MEANING", "meaning_of", "run_in_words", "trust_in"]
+__all__ = ["meaning_of", "run_in_words", "trust_in"]
 
 MEANING = {"test": "unseen thumbnails", "valid": "held-out thumbnails"}
 
 
 def meaning_of(name: str, right: int, n: int, split: str, base: int | None = None) -> str:
-    """State for how many thumbnails a model picks the right title.
+    """State for how many thumbnails a model picks the right title, and how many guessing would get right.
+
+    Guessing among the titles of n thumbnails is right for 1 of them on average, whatever n is.
 
     Args:
         name: the model.
@@ -24,8 +26,8 @@ def meaning_of(name: str, right: int, n: int, split: str, base: int | None = Non
         split: `valid` or `test`.
         base: the same number for its base model; None if it was not measured.
     """
-    beside = "" if base is None else f"; its base model {base}"
-    return f"{name} picks the right title for {right} of {n} {MEANING[split]}{beside}"
+    beside = "" if base is None else f"its base model {base}, "
+    return f"{name} picks the right title for {right} of {n} {MEANING[split]}; {beside}guessing 1"
 
 
 def run_in_words(run_id: int, recalls: Mapping[str, Mapping[str, Recall]]) -> str | None:
@@ -66,5 +68,5 @@ def trust_in(database: Database, run_id: int | None, name: str) -> str:
     if split is None:
         return f"how far to trust this: {who} was not measured on held-out thumbnails; {fits}"
     found = scored[split]
-    right = f"{who} is right for {round(found.value * found.n)} of {found.n} {MEANING[split]}"
+    right = f"{who} is right for {round(found.value * found.n)} of {found.n} {MEANING[split]} (guessing: 1)"
     return f"how far to trust this: {right}; {fits}"

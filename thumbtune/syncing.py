@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from store.wording import counted
 from thumbtune.console import Console, Progress
 from thumbtune.stopping import run_until_stopped
 
@@ -149,7 +150,7 @@ def sync_channels(
             names = _parsed(followed_ids(session))
     if not names:
         raise click.UsageError("The store has no channels yet; name one: thumbtune sync @HANDLE")
-    with console.progress(f"Syncing {len(names)} channel{'s' * (len(names) != 1)}") as bar:
+    with console.progress(f"Syncing {counted(len(names), 'channel')}") as bar:
         reports = run_until_stopped(
             lambda stop: sync(database, names, asked.settings, options, progress=_Shown(bar), stop=stop)
         )
@@ -187,19 +188,21 @@ def _meaning(reports: Sequence[SyncReport], pairs: Mapping[str, int]) -> str:
         pairs: {channel id: number of pairs}; empty if nothing changed.
     """
     done = [report for report in reports if report.exit_code in (0, 3)]
-    who = f"{len(done)} of {len(reports)} channels" if len(done) < len(reports) else f"{len(reports)} channels"
+    who = counted(len(reports), "channel")
+    if len(done) < len(reports):
+        who = f"{len(done)} of {who}"
     if len(reports) == 1:
         who = reports[0].handle or reports[0].id or reports[0].name
     new, changed, gone = (sum(getattr(report, name) for report in reports) for name in ("new", "changed", "gone"))
     found = [
-        f"{new} new video{'s' * (new != 1)}" if new else "",
+        counted(new, "new video") if new else "",
         f"{changed} with a new title or thumbnail" if changed else "",
         f"{gone} gone" if gone else "",
     ]
     if not any(found):
         return f"{who}: nothing new"
     n = sum(pairs.get(report.id or "", 0) for report in reports)
-    return f"{who}: {', '.join(filter(None, found))}; {n} pair{'s' * (n != 1)} of thumbnail and title to train on"
+    return f"{who}: {', '.join(filter(None, found))}; {counted(n, 'pair')} of thumbnail and title to train on"
 
 
 def _tell(console: Console, reports: Sequence[SyncReport], pairs: Mapping[str, int], *, brief: bool) -> None:
@@ -211,7 +214,9 @@ def _tell(console: Console, reports: Sequence[SyncReport], pairs: Mapping[str, i
         shown = sorted(filter(_is_news, reports), key=lambda report: report.exit_code == 0)[:_MOST_SHOWN]
     _print_table(console, shown, brief=brief)
     if shown and len(shown) < len(reports):
-        console.note(f"and {len(reports) - len(shown)} more channels; --wide or 'thumbtune channels' shows all")
+        console.note(
+            f"and {counted(len(reports) - len(shown), 'more channel')}; --wide or 'thumbtune channels' shows all"
+        )
     for report in shown:
         kept_out = [f"{count} {_reason(kind, count)}" for kind, count in report.not_pairs.items() if count]
         if kept_out:
@@ -219,8 +224,8 @@ def _tell(console: Console, reports: Sequence[SyncReport], pairs: Mapping[str, i
     for report in reports:
         if report.pictures_failed:
             console.note(
-                f"{report.handle or report.id}: {report.pictures_failed} thumbnails failed; the next sync tries them "
-                "again. The table picture_failure has the reasons"
+                f"{report.handle or report.id}: {counted(report.pictures_failed, 'thumbnail')} failed; the next sync "
+                "tries again. The table picture_failure has the reasons"
             )
         for notice in report.notices:
             console.note(f"note: {notice}")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["UNBOUNDED", "terminal_width", "wrapped"]
+__all__ = ["terminal_width", "wrapped"]
 
 UNBOUNDED = 1_000_000
 """The width of a pipe."""
@@ -31,7 +31,7 @@ def terminal_width(stream: TextIO) -> int:
         return DEFAULT_WIDTH
 
 
-def wrapped(text: str, width: int, indent: int = 0) -> Iterator[str]:
+def wrapped(text: str, width: int) -> Iterator[str]:
     """Divide `text` into lines of at most `width` cells, between words; a longer word is a line of its own.
 
     A text that is short enough is returned as it is. A text that begins with a space is never divided: it is a command
@@ -40,7 +40,6 @@ def wrapped(text: str, width: int, indent: int = 0) -> Iterator[str]:
     Args:
         text: one line.
         width: the number of cells.
-        indent: the number of spaces before each further line.
     """
     from rich.cells import cell_len  # noqa: PLC0415 (only when a line may be too long)
 
@@ -51,7 +50,7 @@ def wrapped(text: str, width: int, indent: int = 0) -> Iterator[str]:
     for piece in _PIECE.findall(text):
         if line.strip() and cell_len(line) + 1 + cell_len(piece) > width:
             yield line
-            line = " " * indent + piece
+            line = piece
         else:
             line = f"{line} {piece}" if line.strip() else line + piece
     yield line

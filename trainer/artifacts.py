@@ -32,7 +32,6 @@ __all__ = [
     "load_tensors",
     "models_dir",
     "put_tensors",
-    "real_folder",
     "save_tensors",
     "save_whole_model",
     "tensors_file",

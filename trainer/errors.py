@@ -56,6 +56,7 @@ __all__ = [
     "TrainingInterrupted",
     "UnknownModel",
     "causes_of",
+    "is_interrupt",
 ]
 
 
@@ -158,11 +159,21 @@ class EncodingFailed(TrainerError):
 class ProcessLost(TrainerError):
     """A process of a training on several processes has ended. The run is recorded as failed."""
 
+    despite_signal = True
+    """It is the reason also if a signal was received: torchrun sends one to the other processes."""
+
 
 class TrainingInterrupted(TrainerError):
     """A signal stopped the run. It is recorded as interrupted and its weights are lost, unless it had finished."""
 
     exit_code = 3
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether a signal caused an error: libraries convert the exception of its handler to errors of their own."""
+    return not isinstance(error, ProcessLost) and any(
+        isinstance(cause, KeyboardInterrupt) for cause in causes_of(error)
+    )
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:

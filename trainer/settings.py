@@ -17,7 +17,6 @@ __all__ = [
     "CLOSED_FORM",
     "DEFAULT_MODEL",
     "DEFAULT_TEXT_MODEL",
-    "DEFAULT_TITLE_MODEL",
     "DEVICES",
     "Engine",
     "FEATURES_IN_MEMORY",

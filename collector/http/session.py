@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import io
 import logging
 import random
 import ssl
@@ -28,20 +27,17 @@ from yarl import URL
 
 from collector.errors import BadAnswer, BadSetting, NetworkError, TransientError, Unavailable
 from collector.http.addresses import NotPublic, PublicOnly
+from collector.http.bodies import LARGE_AT_ONCE, Pace, Turn, read_body
 from store.urls import shown_url
+from store.wording import counted
 
-__all__ = ["LARGE_BYTES", "Answer", "Http", "Pace", "Pauses", "Request"]
+__all__ = ["Answer", "Http", "Pauses", "Request", "retry_after_s"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 RETRIED_STATUSES = frozenset({408, 425, 429})
-CHUNK_BYTES = 1 << 16
-LARGE_BYTES = 512 << 10
-LARGE_AT_ONCE = 1
-"""The most response bodies above `LARGE_BYTES` to hold at a time, so that endless responses can't exhaust the memory.
-Real thumbnails are smaller, and so are nearly all API responses. Thumbnails and API responses are counted apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,73 +97,6 @@ class Pauses:
         return drawn if asked_s is None else max(drawn, min(asked_s, self.longest_asked_s))
 
 
-@dataclass
-class _Turn:
-    """Records whether its block holds one of the `LARGE_AT_ONCE` slots."""
-
-    slots: asyncio.Semaphore
-    taken: bool = False
-
-    async def take(self, limit: asyncio.Timeout) -> None:
-        """Wait for a slot; the time of waiting does not count against the limit of the request."""
-        if self.taken:
-            return
-        loop, until = asyncio.get_running_loop(), limit.when()
-        began = loop.time()
-        limit.reschedule(None)
-        await self.slots.acquire()
-        self.taken = True
-        limit.reschedule(None if until is None else until + loop.time() - began)
-
-    def end(self) -> None:
-        """Release the slot."""
-        if self.taken:
-            self.taken = False
-            self.slots.release()
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The slowest body to accept: each period of `seconds` must bring `least` bytes or the end of the body."""
-
-    seconds: float = 10.0
-    least: int = 8 << 10
-
-
-class _Body:
-    """Reads a body in chunks.
-
-    Args:
-        content: the response's stream.
-        pace: the slowest body to accept.
-    """
-
-    def __init__(self, content: aiohttp.StreamReader, pace: Pace) -> None:
-        self._content, self._pace = content, pace
-        self.restart()
-
-    def restart(self) -> None:
-        """Restart the measurement, after a wait that the server did not cause."""
-        self._until, self._size = asyncio.get_running_loop().time() + self._pace.seconds, 0
-
-    async def read(self) -> bytes:
-        """Return the next chunk; b"" at the end.
-
-        Raises:
-            TimeoutError: the body comes too slowly.
-        """
-        while True:
-            try:
-                async with asyncio.timeout_at(self._until):
-                    chunk = await self._content.read(CHUNK_BYTES)
-                self._size += len(chunk)
-                return chunk
-            except TimeoutError:
-                if self._size < self._pace.least:
-                    raise
-                self.restart()
-
-
 @dataclass(slots=True)
 class _Sent:
     """Counts the requests of one attempt: aiohttp resends a request if a kept-alive connection was closed."""
@@ -176,7 +105,7 @@ class _Sent:
 
 
 # Set inside an `Http.turn` block, for the requests made in it.
-_turn: ContextVar[_Turn | None] = ContextVar("turn", default=None)
+_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
 
 
 class Http:
@@ -253,7 +182,7 @@ class Http:
 
         Outside of such a block, a body counts only while it is being read.
         """
-        turn = _Turn(self._large_thumbnails)
+        turn = Turn(self._large_thumbnails)
         token = _turn.set(turn)
         try:
             yield
@@ -292,8 +221,9 @@ class Http:
             except TransientError as error:
                 failed(error)
                 if attempt >= self._pauses.tries:
+                    tried = counted(attempt, "attempt")
                     raise type(error)(
-                        f"{request.host}: {error} ({attempt} attempts); check the network, or try again later"
+                        f"{request.host}: {error} ({tried}); check the network, or try again later"
                     ) from error
                 if (block := _turn.get()) is not None:
                     block.end()  # the failed attempt's body is discarded
@@ -358,6 +288,17 @@ class Http:
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise NetworkError("the connection broke") from error
 
+    async def _body(
+        self, response: aiohttp.ClientResponse, max_bytes: int, limit: asyncio.Timeout
+    ) -> tuple[bytes, bool]:
+        block = _turn.get()
+        turn = block or Turn(self._large_answers)
+        try:
+            return await read_body(response, max_bytes, self._pace, turn, limit)
+        finally:
+            if block is None:
+                turn.end()
+
     def _proxy(self, url: URL) -> URL | None:
         """The proxy for a URL from the environment, or None.
 
@@ -373,37 +314,6 @@ class Http:
             named = None if bypassed else getproxies().get(url.scheme)
             self._proxies[place] = None if not named else _proxy_address(named, url.scheme)
         return self._proxies[place]
-
-    async def _body(
-        self, response: aiohttp.ClientResponse, max_bytes: int, limit: asyncio.Timeout
-    ) -> tuple[bytes, bool]:
-        """Read the body in chunks, so that the server does not decide how much memory it takes."""
-        announced = response.content_length
-        if announced is not None and announced > max_bytes:
-            response.close()
-            return b"", False
-        # BytesIO grows in place and returns its bytes without a copy; joining chunks would take twice the memory.
-        body, size, chunks = io.BytesIO(), 0, _Body(response.content, self._pace)
-        block = _turn.get()
-        turn = block or _Turn(self._large_answers)
-        try:
-            if announced is not None and announced > LARGE_BYTES:
-                # Wait before the first chunk, so that waiting requests hold no data.
-                await turn.take(limit)
-                chunks.restart()
-            while chunk := await chunks.read():
-                size += len(chunk)
-                if size > LARGE_BYTES and not turn.taken:
-                    await turn.take(limit)
-                    chunks.restart()
-                if size > max_bytes:
-                    response.close()
-                    return b"", False
-                body.write(chunk)
-            return body.getvalue(), True
-        finally:
-            if block is None:
-                turn.end()
 
 
 def _proxy_address(named: str, scheme: str) -> URL:

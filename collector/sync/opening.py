@@ -28,7 +28,6 @@ from store.youtube import (
 
 __all__ = [
     "DEFAULT_MIN_DURATION_S",
-    "DEFAULT_THUMBNAIL",
     "FoundChannel",
     "begin_run",
     "find_channel",

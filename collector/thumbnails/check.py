@@ -21,7 +21,7 @@ from collector.thumbnails import decode
 from collector.thumbnails.metadata import Header, read_header
 from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS
 
-__all__ = ["MAX_WHOLE_PIXELS", "CheckedPicture", "LargeDecoder", "check_picture", "is_quick"]
+__all__ = ["CheckedPicture", "LargeDecoder", "check_picture", "is_quick"]
 
 MAX_WHOLE_PIXELS = 10_000_000
 """The pixel limit for all images except JPEGs that are decoded in strips. 4K has 8.3 million, cinema 4K 8.8 million."""

@@ -22,6 +22,7 @@ from store.db.database import Database
 from store.errors import StoreError
 from store.tables import Base
 from store.types import Phase, unshown
+from store.wording import counted
 
 __all__ = ["copy_store"]
 
@@ -79,7 +80,7 @@ def _copy_table(session: Session, target: Database, table: Table, phase: Phase) 
     before = 0 if last is None else _count(session, table, up_to=last)
     if n_copied != before:
         raise StoreError(
-            f"{target} has {n_copied} rows in {table.name} that are not the first rows of the store to copy; "
+            f"{target} has {counted(n_copied, 'row')} in {table.name}, not the first rows of the store to copy; "
             "name an empty store"
         )
     with _shown(phase, "Copying", table, total) as count:

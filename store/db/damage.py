@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from store.db.picture_files import Outside, ReadFile, listed_sizes
 from store.db.rows import batches
 from store.tables import Channel, Picture, Video, VideoVersion
+from store.wording import counted
 
 __all__ = ["DamagedPicture", "Showing", "damaged_pictures", "missing_pictures", "pictures_to_repair", "unsound"]
 
@@ -85,7 +86,7 @@ def _problem(sha256: str, found: bytes, length: int, byte_count: int) -> str | N
     if bytes(found).hex() != sha256:
         return f"the bytes of thumbnail {sha256} do not match its digest"
     if length != byte_count:
-        return f"thumbnail {sha256} has {length} bytes instead of {byte_count}"
+        return f"thumbnail {sha256} has {counted(length, 'byte')} instead of {byte_count}"
     return None
 
 

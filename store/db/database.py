@@ -1,15 +1,7 @@
-"""Open the store: parse its URL, configure the engine, migrate, run transactions, translate database errors.
-
-SQLite settings follow https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html: WAL mode, so that readers
-do not wait for the writer; `synchronous=FULL`, so that a committed batch survives a power cut; foreign keys enforced.
-
-PostgreSQL connections use the same lock timeout as SQLite, and detect an unreachable server within a minute.
-"""
+"""An open store: sessions and transactions, waiting for a lost server, and how a store is opened and migrated."""
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,29 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, Result, create_engine, event, make_url, select, text
+from sqlalchemy import Dialect, Engine, Result, event, select, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import ORMExecuteState, Session
-from sqlalchemy.pool import NullPool
 
+from store.db.driver_errors import mapped_errors
+from store.db.engine import make_engine, parse_url, use_write_ahead_log
 from store.db.migrate import bring_up_to_date, require_current
-from store.db.sqlite_file import make_file, mark_of, read_only_uri, why_not_writable
-from store.errors import BadDatabaseUrl, DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
+from store.db.sqlite_file import make_file, mark_of, require_safe_journal, why_not_writable
+from store.errors import DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.tables import PicturePlace
-from store.urls import shown_message, shown_url
+from store.urls import shown_url
 
-__all__ = [
-    "Database",
-    "PicturesAt",
-    "advice_on_log",
-    "mapped_errors",
-    "open_database",
-    "raise_interrupt",
-    "rows_as_dicts",
-]
+__all__ = ["Database", "PicturesAt", "open_database", "rows_as_dicts"]
 
-BUSY_TIMEOUT_S = 60.0
 AWAY_S = 60.0
 """How long `Database.patient` waits for a PostgreSQL server, in seconds."""
 RETRY_S = 1.0
@@ -269,11 +253,11 @@ def open_database(url: str, *, create: bool = True, read_only: bool = False, any
         StoreTooNew: a newer version migrated the store.
         StoreTooOld: the store is opened read-only and needs a migration.
     """
-    parsed = _parse(url)
+    parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         _check_file(parsed, create=create and not read_only)
     unwritable = why_not_writable(Path(parsed.database or "")) if parsed.get_backend_name() == "sqlite" else ""
-    engine = _engine(parsed, read_only=read_only or bool(unwritable))
+    engine = make_engine(parsed, read_only=read_only or bool(unwritable))
     database = Database(engine, parsed, unwritable)
     try:
         with mapped_errors(parsed):
@@ -283,7 +267,7 @@ def open_database(url: str, *, create: bool = True, read_only: bool = False, any
             else:
                 bring_up_to_date(engine, create=create)
                 if database.is_sqlite:
-                    _use_write_ahead_log(engine)
+                    use_write_ahead_log(engine)
             return replace(database, pictures=_pictures_at(engine)) if is_current else database
     except BaseException:
         engine.dispose()
@@ -309,33 +293,11 @@ def _is_current(engine: Engine, unwritable: str, *, any_revision: bool) -> bool:
     return True
 
 
-def _parse(url: str) -> URL:
-    """Parse the user's URL, and select the driver that thumbtune installs for the database."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
-        raise BadDatabaseUrl(
-            f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME, or name a "
-            "file ending in .db, or a folder ending in /"
-        ) from error
-    if "@" in (parsed.host or ""):
-        raise BadDatabaseUrl("the password in the database URL contains an @; write it as %40")
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        if parsed.host or parsed.username or not parsed.database or parsed.database == ":memory:":
-            raise BadDatabaseUrl(
-                f"{shown_url(url)!r} does not name a file; write sqlite:///FILE (four slashes for an absolute path)"
-            )
-        return parsed.set(drivername="sqlite")
-    if backend in ("postgres", "postgresql"):
-        return parsed.set(drivername="postgresql+psycopg")
-    raise BadDatabaseUrl(f"{backend!r} databases are not supported; use sqlite:///FILE or postgresql://...")
-
-
 def _check_file(url: URL, *, create: bool) -> None:
     path = Path(url.database or "")
     if path.is_dir():
         raise DatabaseUnavailable(f"{path} is a folder, not a database file; name a file")
+    require_safe_journal(path)
     if path.exists():
         if path.stat().st_size == 0:
             # SQLite would treat an empty file as a new database and hide the loss of its content.
@@ -354,213 +316,6 @@ def _check_file(url: URL, *, create: bool) -> None:
             make_file(path)
     except OSError as error:
         raise DatabaseUnavailable(f"{path} can't be created ({error.strerror}); name another file with --db") from error
-
-
-# libpq's defaults wait forever for a server that lost its power or network, because it closes no connection. With these
-# limits a connection fails after a minute without a response. Unix sockets ignore them.
-# https://www.postgresql.org/docs/current/libpq-connect.html
-_TCP_LIMITS = {
-    "connect_timeout": 10,
-    "keepalives": 1,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
-
-
-def _engine(url: URL, *, read_only: bool) -> Engine:
-    """Create the engine with timeouts. Parameters in the URL override the TCP limits.
-
-    Raises:
-        BadDatabaseUrl: the driver is not installed.
-    """
-    try:
-        if url.get_backend_name() == "sqlite":
-            return _sqlite_engine(url, read_only=read_only)
-        # The URL's own options, such as a search_path, override the limit, but not the time zone.
-        theirs = url.normalized_query.get("options", ())
-        options = " ".join((f"-c lock_timeout={BUSY_TIMEOUT_S * 1000:.0f}ms", *theirs, "-c timezone=utc"))
-        if read_only:
-            options += " -c default_transaction_read_only=on"
-        limits = {name: limit for name, limit in _TCP_LIMITS.items() if name not in url.query}
-        return create_engine(url, pool_pre_ping=True, connect_args={"options": options, **limits})
-    except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise BadDatabaseUrl("the PostgreSQL driver is not installed; run pip install 'thumbtune[postgres]'") from error
-
-
-def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
-    if read_only:
-        path = Path(url.database or "")
-
-        def connect() -> sqlite3.Connection:
-            return sqlite3.connect(read_only_uri(path), uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-
-        # No pool: each connection checks again how the file can be read.
-        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    else:
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-
-    @event.listens_for(engine, "connect")
-    def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver would emit BEGIN too late for BEGIN IMMEDIATE and leave DDL outside of transactions, so `_begin`
-        # emits it.
-        connection.isolation_level = None
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.set_progress_handler(_let_signals_in, _STEPS_BETWEEN_SIGNALS)
-        connection.create_function("sha256", 1, _sha256, deterministic=True)  # built into PostgreSQL
-        if read_only:
-            connection.execute("PRAGMA query_only = ON")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        mode = connection.get_execution_options().get("thumbtune_begin", "")
-        connection.exec_driver_sql(f"BEGIN {mode}")
-
-    return engine
-
-
-_STEPS_BETWEEN_SIGNALS = 100_000
-"""SQLite executes so many instructions in about a millisecond."""
-
-
-def _let_signals_in() -> int:
-    """SQLite's progress handler. Python runs pending signal handlers in it, and their exceptions end the statement.
-
-    Without it, a signal would only be handled when the statement ends, which may be never for a recursive query.
-    """
-    return 0
-
-
-def raise_interrupt(error: BaseException | None) -> None:
-    """Raise a signal handler's exception again if SQLite converted it to an error of its own.
-
-    Raises:
-        KeyboardInterrupt: a signal ended the statement, in the progress handler or in `_sha256`.
-    """
-    if isinstance(error, sqlite3.OperationalError) and (
-        error.sqlite_errorname == "SQLITE_INTERRUPT" or "user-defined function raised exception" in str(error)
-    ):
-        raise KeyboardInterrupt from error
-
-
-def _sha256(content: bytes | None) -> bytes | None:
-    return None if content is None else hashlib.sha256(content).digest()
-
-
-def _use_write_ahead_log(engine: Engine) -> None:
-    """Switch the file to WAL mode. This changes the file, so it must be known to be a store."""
-    connection = engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.close()
-    finally:
-        connection.close()
-
-
-@contextmanager
-def mapped_errors(url: URL) -> Iterator[None]:
-    """Translate database errors into `StoreError` with advice for the user, or into a signal's KeyboardInterrupt."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except DBAPIError as error:
-        raise_interrupt(error.orig)
-        mapped = _mapped(error.orig, url)
-        if error.connection_invalidated:
-            raise ServerLost(str(mapped)) from error
-        raise mapped from error
-    except sqlite3.Error as error:
-        raise_interrupt(error)
-        raise _mapped(error, url) from error
-    except UnicodeDecodeError as error:
-        # SQLite's message about a damaged schema quotes bytes that Python's driver can't decode.
-        if url.get_backend_name() != "sqlite":
-            raise
-        raise _mapped(sqlite3.DatabaseError("malformed database schema"), url) from error
-    except SQLAlchemyError as error:
-        raise StoreError(f"the database call failed ({error}); please report this") from error
-
-
-_SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
-    ("file is not a database", NotAStore, "is not a SQLite database; name another file with --db"),
-    ("malformed", NotAStore, "is damaged; restore it from a backup (see 'thumbtune db backup')"),
-    (
-        "readonly database",
-        DatabaseUnavailable,
-        "is read-only; check the permissions of the file, its -wal and -shm files, and the folder",
-    ),
-    (
-        "unable to open",
-        DatabaseUnavailable,
-        "can't be opened; check that the path exists and is readable and writable",
-    ),
-    (
-        "disk is full",
-        DatabaseUnavailable,
-        "can't grow: the disk is full; make room and run the command again",
-    ),
-    (
-        "sqlite_ioerr_shmsize",
-        DatabaseUnavailable,
-        "can't grow: the disk is full; make room and run the command again",
-    ),
-    ("disk i/o error", DatabaseUnavailable, "can't be read or written (disk I/O error); check the disk"),
-    (
-        "locked",
-        DatabaseUnavailable,
-        "is locked by another program; run the command again when that program has finished",
-    ),
-)
-
-
-# By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), because messages are localised.
-_POSTGRES_ERRORS: dict[str, tuple[str, str]] = {
-    "25006": ("is read-only", "use a primary server instead of a standby, or grant write permission"),
-    "40001": ("was changed by another program at the same time", "run the command again"),
-    "40P01": ("was changed by another program at the same time", "run the command again"),
-    "42501": ("denied permission to this user", "grant the privileges, or connect as the owner of the tables"),
-    "53100": ("can't grow: the server's disk is full", "make room and run the command again"),
-    "55P03": ("is locked by another program", "run the command again when that program has finished"),
-    "57014": ("exceeded the server's statement timeout", "raise statement_timeout, or run the command again"),
-}
-
-
-def _mapped(error: BaseException | None, url: URL) -> StoreError:
-    text = str(error)
-    where = shown_url(url.render_as_string(hide_password=True))
-    first_line = shown_message(next((line.strip() for line in text.splitlines() if line.strip()), "no message"))
-    if url.get_backend_name() == "sqlite":
-        described = f"{text} {getattr(error, 'sqlite_errorname', '')}".lower()
-        for needle, kind, advice in _SQLITE_ERRORS:
-            if needle in described:
-                hint = advice_on_log(Path(url.database or "")) if needle == "malformed" else ""
-                return kind(f"the store {url.database} {advice}{hint and '; '}{hint}")
-        return StoreError(f"the store {url.database} rejected a statement ({first_line}); please report this")
-    known = _POSTGRES_ERRORS.get(getattr(error, "sqlstate", None) or "")
-    if known:
-        return DatabaseUnavailable(f"{where} {known[0]} ({first_line}); {known[1]}")
-    if any(
-        word in text
-        for word in ("connection", "connect", "could not translate", "resolve host", "authentication", "does not exist")
-    ):
-        return DatabaseUnavailable(f"{where} can't be used ({first_line}); check the URL and the server")
-    return StoreError(f"{where} rejected a statement ({first_line}); please report this")
-
-
-def advice_on_log(path: Path) -> str:
-    """Advice for a damaged file that has a write-ahead log; empty if it has none.
-
-    A killed process leaves its log, and SQLite applies that log to a file that later gets the same name.
-    """
-    log = Path(f"{path}-wal")
-    if not log.exists() or not log.stat().st_size:
-        return ""
-    return f"if the file was just copied there, delete {log} and {path}-shm of the previous file and copy it again"
 
 
 def rows_as_dicts(session: Session, sql: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -10,10 +10,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
 
 from store.db.damage import damaged_pictures
-from store.db.database import BUSY_TIMEOUT_S, Database, advice_on_log, mapped_errors
+from store.db.database import Database
+from store.db.driver_errors import advice_on_log, mapped_errors
+from store.db.engine import BUSY_TIMEOUT_S
 from store.db.migrate import current_revision
 from store.db.picture_files import orphans, places
 from store.db.schema_check import broken_references, schema_problems
@@ -21,6 +24,7 @@ from store.db.sqlite_file import read_only_uri
 from store.errors import DatabaseUnavailable, StoreError
 from store.files import move_synced, narrow
 from store.tables import Feature, KnownModel, ThumbnailWords
+from store.wording import counted
 
 __all__ = ["Check", "backup", "check", "clear_cache", "vacuum"]
 
@@ -60,16 +64,26 @@ def check(database: Database) -> Iterator[Check]:
             yield Check("integrity", tuple(lines), advice_on_log(database.path) if lines else "")
             rows = broken_references(connection)
             yield Check("references", tuple(f"{row[0]} row {row[1]} refers to a missing {row[2]}" for row in rows))
+        else:
+            yield Check("role", (), _about_role(session))
         yield Check("schema", schema_problems(connection))
         number, damaged = 0, {}
         for sha256, problem in damaged_pictures(session):
             number += 1
             if problem is not None:
                 damaged[sha256] = problem
-        yield Check("pictures", tuple(damaged.values()), f"{number} digests", tuple(damaged))
+        yield Check("pictures", tuple(damaged.values()), counted(number, "digest"), tuple(damaged))
         for at in places(session):
             count = sum(len(page) for page in orphans(session, at))
             yield Check("files", (), f"{count} in {at.url} belong to no thumbnail")
+
+
+def _about_role(session: Session) -> str:
+    """The role of a PostgreSQL store, with advice if it may do more than it needs: `sql` runs what its user types."""
+    query = "SELECT rolname, rolsuper OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    name, is_mighty = session.execute(text(query)).one()
+    advice = " has rights of a superuser; use a role that owns only this store's database or schema"
+    return f"{name}{advice if is_mighty else ''}"
 
 
 def _integrity_check(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, inspect
 import migrations
 from store.db.schema_check import broken_references
 from store.errors import DatabaseUnavailable, NotAStore, StoreError, StoreTooNew, StoreTooOld
+from store.wording import counted
 
 __all__ = ["alembic_config", "bring_up_to_date", "current_revision", "head_revision", "require_current"]
 
@@ -119,8 +120,7 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
                 yield connection
                 broken = broken_references(connection)
                 if broken:
-                    raise StoreError(
-                        f"a migration would leave {len(broken)} rows with dangling references; please report this"
-                    )
+                    rows = counted(len(broken), "row")
+                    raise StoreError(f"a migration would leave {rows} with dangling references; please report this")
         finally:
             driver.execute("PRAGMA foreign_keys = ON")

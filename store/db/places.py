@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from store.errors import BadPicturesUrl, PicturesUnavailable
-from store.urls import shown_url
+from store.errors import BadPicturesUrl, PicturesUnavailable, panics_as_errors
+from store.urls import shown_message, shown_url
 
 __all__ = ["MARK", "Listed", "Place", "open_place", "place_url"]
 
@@ -234,7 +234,8 @@ class _Bucket(Place):
                     f"there are no AWS credentials for {url}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                     "or AWS_PROFILE"
                 )
-            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            endpoint = _endpoint()
+            _require_url(endpoint)
             prefix = parts.path.strip("/")
             options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
             self._store: Any = S3Store(
@@ -244,7 +245,7 @@ class _Bucket(Place):
                 credential_provider=Boto3CredentialProvider(session),
                 checksum_algorithm="SHA256",
                 client_options={
-                    "allow_http": bool(endpoint) and str(endpoint).startswith("http://"),
+                    "allow_http": endpoint.startswith("http://"),
                     "connect_timeout": timedelta(seconds=5),
                     "timeout": REQUEST_TIMEOUT,
                 },
@@ -292,11 +293,30 @@ class _Bucket(Place):
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            yield
-        except (PicturesUnavailable, GeneratorExit):
+            with panics_as_errors():
+                yield
+        except (BadPicturesUrl, PicturesUnavailable, GeneratorExit):
             raise
         except Exception as error:  # obstore's, boto3's and botocore's errors have no common base
             raise PicturesUnavailable(f"{self.url} can't be used ({_reason(error)}); {_advice(error)}") from error
+
+
+def _endpoint() -> str:
+    """The object store's URL; empty for Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+
+
+_ENDPOINT = re.compile(
+    r"https?://(?:[!-?A-~]*@)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/[!-~]*)?", re.IGNORECASE
+)
+
+
+def _require_url(endpoint: str) -> None:
+    """Check what obstore panics at."""
+    if endpoint and not _ENDPOINT.fullmatch(endpoint):
+        raise BadPicturesUrl(
+            f"AWS_ENDPOINT_URL is {shown_url(endpoint)!r}, which is not an http or https URL; correct it"
+        )
 
 
 def _raise_unless_key(error: FileNotFoundError) -> None:
@@ -314,7 +334,7 @@ def _reason(error: Exception) -> str:
     if status:
         return f"status {status[1]}"
     first = text.strip().partition("\n")[0]
-    return shown_url(first.rpartition(" - ")[2] or type(error).__name__)
+    return shown_message(first.rpartition(" - ")[2] or type(error).__name__, _endpoint())
 
 
 def _advice(error: Exception) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
-from store.db.database import Database, raise_interrupt
+from store.db.database import Database
+from store.db.driver_errors import raise_interrupt
 from store.errors import BadQuery
 
 __all__ = ["Answer", "run_query"]

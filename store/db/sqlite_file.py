@@ -15,12 +15,36 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from store.errors import DatabaseUnavailable
+from store.errors import DatabaseUnavailable, NotAStore
 
-__all__ = ["make_file", "mark_of", "read_only_uri", "why_not_writable"]
+__all__ = ["make_file", "mark_of", "read_only_uri", "require_safe_journal", "why_not_writable"]
 
 _WAL_MODE = b"\x02\x02"
 """Bytes 18 and 19 of a database file in WAL mode (https://www.sqlite.org/fileformat.html)."""
+
+
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""The end of a rollback journal that names a super-journal (https://www.sqlite.org/fileformat.html#the_rollback_journal)."""
+
+
+def require_safe_journal(path: Path) -> None:
+    """Refuse a file with a journal that names another file, which SQLite would delete when it opens the database.
+
+    Only transactions on several databases have such a journal. thumbtune has none, but a stranger's folder may.
+
+    Raises:
+        NotAStore: there is such a journal.
+    """
+    journal = Path(f"{os.path.realpath(path)}-journal")
+    if not journal.is_file():
+        return
+    with journal.open("rb") as file:
+        file.seek(-min(len(_SUPER_JOURNAL), journal.stat().st_size), os.SEEK_END)
+        if file.read() == _SUPER_JOURNAL:
+            raise NotAStore(
+                f"{journal} belongs to a transaction on several databases, and SQLite would delete a file that it "
+                "names; delete the journal if it came with the store"
+            )
 
 
 def why_not_writable(path: Path) -> str:

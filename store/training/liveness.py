@@ -14,17 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from store.processes import is_alive
 from store.tables import Sweep, TrainingRun
 from store.types import utc_now
-from store.youtube import LEASE
+from store.youtube import LEASE, clock
 
 __all__ = [
     "HasEnded",
-    "clock",
     "has_ended",
     "heard_at",
     "lives_here",
@@ -52,7 +51,7 @@ def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], ha
     its next sign of life comes within a minute. Rows of earlier versions, which recorded no signs of life, are judged
     only by their process.
     """
-    silent_since = clock(session) - LEASE
+    silent_since = clock(session, utc_now()) - LEASE
     query = select(model).where(model.status == "running")
     rows = cast("Sequence[TrainingRun | Sweep]", session.scalars(query).all())
     dead = []
@@ -69,16 +68,9 @@ def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], ha
 def say_alive(session: Session, model: type[TrainingRun | Sweep], row_id: int) -> None:
     """Record a sign of life. A run or sweep that was wrongly marked as `interrupted` becomes `running` again."""
     of_row = update(model).where(model.id == row_id)
-    session.execute(of_row.values(seen_at=clock(session)))
+    session.execute(of_row.values(seen_at=clock(session, utc_now())))
     wrongly = of_row.where(model.status == "interrupted", model.error == _ERROR)
     session.execute(wrongly.values(status="running", error=None, finished_at=None))
-
-
-def clock(session: Session) -> datetime:
-    """The current time; on PostgreSQL the server's, which is the same for all machines."""
-    if session.get_bind().dialect.name == "sqlite":
-        return utc_now()
-    return session.scalars(select(func.now())).one()
 
 
 PROC = Path("/proc")

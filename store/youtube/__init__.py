@@ -63,6 +63,7 @@ from store.youtube.syncs import (
     add_counts,
     begin_sync,
     being_synced,
+    clock,
     end_stale_syncs,
     finish_sync,
     get_sync,
@@ -70,6 +71,14 @@ from store.youtube.syncs import (
     refresh_began,
     say_alive,
     sync_of_another,
+)
+from store.youtube.unread import (
+    count_waiting,
+    unread_ids,
+    unseen_ids,
+    unsettled_ids,
+    unsettled_in_feed,
+    videos_to_refresh,
 )
 from store.youtube.versions import newest_complete
 from store.youtube.videos import (
@@ -80,15 +89,9 @@ from store.youtube.videos import (
     add_from_feed,
     any_available,
     count_not_pairs,
-    count_waiting,
     lock_videos,
     record_details,
     record_page,
-    unread_ids,
-    unseen_ids,
-    unsettled_ids,
-    unsettled_in_feed,
-    videos_to_refresh,
 )
 
 __all__ = [
@@ -136,6 +139,7 @@ __all__ = [
     "delete_readings",
     "doubtful_durations",
     "doubtful_ids",
+    "clock",
     "end_stale_syncs",
     "failures",
     "filtered_ids",

@@ -18,7 +18,6 @@ from store.tables import Channel, Video
 from store.types import before
 
 __all__ = [
-    "LONGEST_SHORT_S",
     "count_doubtful",
     "doubtful_durations",
     "doubtful_ids",

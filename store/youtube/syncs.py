@@ -20,6 +20,7 @@ __all__ = [
     "add_counts",
     "being_synced",
     "begin_sync",
+    "clock",
     "end_stale_syncs",
     "finish_sync",
     "get_sync",
@@ -56,9 +57,9 @@ _ADD = (
     update(SyncRun)
     .where(SyncRun.id == bindparam("run_id"))
     .values({name: getattr(SyncRun, name) + bindparam(f"added_{name}", type_=Integer) for name in _COUNTERS})
-    .values(seen_at=bindparam("now"))
     .execution_options(synchronize_session=False)
 )
+_ADD_ON_SQLITE, _ADD_ON_POSTGRES = _ADD.values(seen_at=bindparam("now")), _ADD.values(seen_at=func.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,18 @@ class LastSync:
     failures: int = 0
 
 
+def clock(session: Session, now: datetime) -> datetime:
+    """The time by which signs of life are judged: on PostgreSQL the server's, because machines' clocks may differ.
+
+    Args:
+        session: any session.
+        now: the time by this machine's clock, which is used on SQLite.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return now
+    return session.scalars(select(func.now())).one()
+
+
 def begin_sync(
     session: Session,
     channel_id: str,
@@ -87,7 +100,8 @@ def begin_sync(
     process_start: int | None = None,
 ) -> int:
     """Insert a run with status `running`; return its id."""
-    run = SyncRun(channel_id=channel_id, mode=mode, status="running", started_at=now, host=host, pid=pid, seen_at=now)
+    run = SyncRun(channel_id=channel_id, mode=mode, status="running", started_at=now, host=host, pid=pid)
+    run.seen_at = clock(session, now)
     run.process_start = process_start
     session.add(run)
     session.flush()
@@ -113,7 +127,7 @@ def end_stale_syncs(
         now: the current time.
     """
     query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").order_by(SyncRun.id)
-    stale = 0
+    stale, time = 0, clock(session, now)
     for run in session.scalars(query):
         # Uses the last sign of life, not the start: a process that started after it has reused the id, and a clock that
         # was set forward since the run began must not look like that.
@@ -123,7 +137,7 @@ def end_stale_syncs(
         if run.host == host and not alive:
             run.error = "the process ended unexpectedly (killed, or the machine stopped)"
         # Also if the time is far in the future: a clock that was ahead may have been corrected.
-        elif abs(now - (run.seen_at or run.started_at)) > LEASE:
+        elif abs(time - (run.seen_at or run.started_at)) > LEASE:
             run.error = f"its process gave no sign of life for {LEASE.seconds // 60} minutes"
         else:
             continue
@@ -155,14 +169,14 @@ def being_synced(session: Session, now: datetime) -> set[str]:
     """Return the ids of channels with a running sync whose process has given a sign of life within `LEASE`."""
     # A lookup in the index (channel_id, status, id) for each channel: an index of all running syncs does not exist.
     running = select(SyncRun.id).where(
-        SyncRun.channel_id == Channel.id, SyncRun.status == "running", SyncRun.seen_at > now - LEASE
+        SyncRun.channel_id == Channel.id, SyncRun.status == "running", SyncRun.seen_at > clock(session, now) - LEASE
     )
     return set(session.scalars(select(Channel.id).where(running.exists())))
 
 
 def say_alive(session: Session, run_id: int, now: datetime) -> None:
     """Record that a run's process is still running."""
-    session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=now))
+    session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=clock(session, now)))
 
 
 def last_syncs(session: Session) -> dict[str, LastSync]:
@@ -199,7 +213,10 @@ def add_counts(session: Session, run_id: int, counts: SyncCounts, *, key_fingerp
     """Add to a run's counters and the day's units. Call it last in a transaction, because runs share the day's row."""
     added = {f"added_{name}": getattr(counts, name) for name in _COUNTERS}
     if any(added.values()):
-        session.execute(_ADD, {"run_id": run_id, "now": now, **added})
+        if session.get_bind().dialect.name == "sqlite":
+            session.execute(_ADD_ON_SQLITE, {"run_id": run_id, "now": now, **added})
+        else:
+            session.execute(_ADD_ON_POSTGRES, {"run_id": run_id, **added})
     add_units(session, key_fingerprint, counts.units, now)
 
 

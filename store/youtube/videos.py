@@ -1,4 +1,4 @@
-"""Videos: write pages of the listing and batches of details, and find videos that must be read.
+"""Videos: write pages of the listing and batches of details; decide which videos are pairs.
 
 Every writing function locks the rows it changes in the order of their ids, so that processes that sync the same
 channel wait for each other instead of deadlocking. The locks do not include the keys (`key_share`), so that rows of
@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, select
 from sqlalchemy.orm import Session
 
 from store.db import insert, unsound, update_rows
 from store.tables import Availability, Kind, PictureFailure, Video
-from store.types import CLOCKS_DIFFER, before
+from store.types import CLOCKS_DIFFER
 from store.youtube.pictures import PictureJob
 from store.youtube.readings import Counts, record_readings
+from store.youtube.unread import unsettled_in_feed
 from store.youtube.versions import CurrentVersion, VersionChanges, current_versions
 
 __all__ = [
@@ -31,20 +32,11 @@ __all__ = [
     "add_from_feed",
     "any_available",
     "count_not_pairs",
-    "count_waiting",
     "is_pair",
     "lock_videos",
     "record_details",
     "record_page",
-    "unread_ids",
-    "unseen_ids",
-    "unsettled_ids",
-    "unsettled_in_feed",
-    "videos_to_refresh",
 ]
-
-UNSETTLED: tuple[Kind, ...] = ("upcoming", "live", "unknown")
-"""Kinds that can change later, so that each sync reads the details again."""
 
 NOT_PAIRS = ("short", "upcoming", "live", "private", "gone", "unknown", "no_picture")
 """Why a video is not a pair. If several reasons apply, `private` and `gone` come first, then this order."""
@@ -337,22 +329,6 @@ def any_available(session: Session, channel_id: str) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def unsettled_in_feed(session: Session, ids: Sequence[str], *, asked_since: datetime) -> list[str]:
-    """Return the feed's videos whose details must be read, in the feed's order.
-
-    These are videos that the store lacks, and videos that it holds as unavailable and has not read since
-    `asked_since`, because the feed may be outdated.
-    """
-    settled = set(
-        session.scalars(
-            select(Video.id).where(
-                Video.id.in_(ids), or_(Video.availability == "available", Video.details_at >= asked_since)
-            )
-        )
-    )
-    return [video_id for video_id in dict.fromkeys(ids) if video_id not in settled]
-
-
 def add_from_feed(
     session: Session,
     channel_id: str,
@@ -379,75 +355,6 @@ def add_from_feed(
         statement = insert(session, Video).on_conflict_do_nothing().returning(Video.id)
         added = set(session.scalars(statement, [{"id": video_id, **row, **seen} for video_id in sorted(to_read)]))
     return len(added), to_read
-
-
-def unread_ids(
-    session: Session, channel_id: str, *, after: str, listed_before: datetime, now: datetime, limit: int = 50
-) -> list[str]:
-    """Available videos listed before `listed_before` whose details were never read, with ids after `after`, by id."""
-    query = select(Video.id).where(
-        Video.channel_id == channel_id,
-        Video.id > after,
-        Video.details_at.is_(None),
-        Video.availability == "available",
-        before(Video.first_seen_at, listed_before, now),
-    )
-    return list(session.scalars(query.order_by(Video.id).limit(limit)))
-
-
-def unsettled_ids(session: Session, channel_id: str, *, limit: int) -> list[str]:
-    """Streams, premieres and videos without a duration, which must be read again; the least recently read first."""
-    query = select(Video.id).where(
-        Video.channel_id == channel_id,
-        Video.kind.in_(UNSETTLED),
-        Video.availability == "available",
-        Video.details_at.is_not(None),
-    )
-    return list(session.scalars(query.order_by(Video.details_at, Video.id).limit(limit)))
-
-
-def unseen_ids(
-    session: Session, channel_id: str, *, after: str, listed_from: datetime, now: datetime, limit: int = 50
-) -> list[str]:
-    """Available videos that a listing begun at `listed_from` did not show, with ids after `after`, by id."""
-    query = select(Video.id).where(
-        Video.channel_id == channel_id,
-        Video.id > after,
-        Video.availability == "available",
-        before(Video.last_seen_at, listed_from, now),
-        or_(Video.details_at.is_(None), before(Video.details_at, listed_from, now)),
-    )
-    return list(session.scalars(query.order_by(Video.id).limit(limit)))
-
-
-def videos_to_refresh(
-    session: Session,
-    channel_id: str,
-    *,
-    after: str,
-    read_before: datetime,
-    listed_before: datetime,
-    now: datetime,
-    limit: int = 50,
-) -> list[str]:
-    """Videos listed before `listed_before` and not read since `read_before`, with ids after `after`, by id."""
-    query = select(Video.id).where(
-        Video.channel_id == channel_id,
-        Video.id > after,
-        before(Video.first_seen_at, listed_before, now),
-        or_(Video.details_at.is_(None), before(Video.details_at, read_before, now)),
-    )
-    return list(session.scalars(query.order_by(Video.id).limit(limit)))
-
-
-def count_waiting(session: Session, channel_id: str) -> int:
-    """Count the channel's videos that need an API call: details unread, or kind not final."""
-    query = select(func.count()).where(
-        Video.channel_id == channel_id,
-        Video.availability == "available",
-        or_(Video.details_at.is_(None), Video.kind.in_(UNSETTLED)),
-    )
-    return session.scalar(query) or 0
 
 
 def count_not_pairs(session: Session, channel_id: str) -> dict[str, int]:

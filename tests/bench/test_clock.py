@@ -1,4 +1,4 @@
-"""Phases without the imports in them, told with a clock that the imported module itself moves on."""
+"""Durations of phases without imports, with a clock that the imported modules advance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.clock import Clock
 
 
 class Hands:
-    """A clock's hands: they stand still until moved."""
+    """A clock that the test advances."""
 
     now = 100.0
 
@@ -40,7 +40,7 @@ def clock(hands: Hands) -> Iterator[Clock]:
 def module_that_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hands: Hands
 ) -> Callable[[str, float, str], None]:
-    """Writes modules to import, each of which moves the hands by so many seconds and then does something."""
+    """Writes modules to import; each advances the clock by some seconds and then runs code."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "hands", hands, raising=False)
 

@@ -1,4 +1,4 @@
-"""The matrix products of a real forward pass: all of them, with their sizes."""
+"""All matrix products of a real forward pass, with their sizes."""
 
 from __future__ import annotations
 

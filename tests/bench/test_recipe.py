@@ -1,4 +1,4 @@
-"""The recipe that everything is compared with does what the recipe says, on a real server and a real small model."""
+"""The benchmark's recipe does what the published recipe describes, on a real server with a small real model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table's rows: when a target is met, what a cell says, and the way through JSON."""
+"""The table's rows: met and missed targets, the text of cells, and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that lead into the user's own network: never connected to on a stranger's word."""
+"""Host names that resolve to the user's own network: untrusted URLs never connect to them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PRIVATE = [
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
     "2001:0:808:808::80ff:fffe",  # Teredo: a public server, and a client at 127.0.0.1
-    "2001:0:7f00:1::f7f7:f7f7",  # and the other way round
+    "2001:0:7f00:1::f7f7:f7f7",  # a private server, and a public client
     "64:ff9b:1::808:808",  # NAT64 of the own network
     "100::1",
     "100:0:0:1::1",
@@ -105,7 +105,7 @@ def test_public(address: str) -> None:
 
 
 class Leading(AbstractResolver):
-    """A name server in a stranger's hands: each look-up gives the next of its answers, then the last one for ever."""
+    """A hostile name server: each look-up returns its next answer; after the last answer, that answer again."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -129,7 +129,7 @@ class Leading(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ async def server() -> AsyncIterator[StandIn]:
 
 
 def named(server: StandIn, *, public_only: bool) -> Request:
-    """A picture of the server's, by a name."""
+    """The URL of a thumbnail on the server, with another host name."""
     port = server.url.rpartition(":")[2]
     return Request(f"http://pictures.example:{port}/vi/video000000/hqdefault.jpg", public_only=public_only)
 
@@ -176,7 +176,7 @@ async def test_of_several_addresses_only_the_public_ones_are_tried() -> None:
 
 
 async def test_a_name_that_changes_its_mind_is_judged_by_each_answer(server: StandIn) -> None:
-    # Rebinding: public when it is checked, private when it is connected to. Here no answer is used unchecked.
+    # DNS rebinding: a public answer for the check, a private one for the connection. Every answer is checked here.
     names = Leading(["192.0.2.1"], ["8.8.8.8"], ["127.0.0.1"])
     guard = PublicOnly(names)
     for leads in (False, True, False):
@@ -187,7 +187,7 @@ async def test_a_name_that_changes_its_mind_is_judged_by_each_answer(server: Sta
                 await guard.resolve("i.ytimg.com")
     assert names.asked == 3
     async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
-        # Nor is a connection shared with a request that may go anywhere.
+        # A request that may go anywhere does not share a connection with one that may not.
         await http.get(named(server, public_only=False), status)
         with pytest.raises(NetworkError, match="no public address"):
             await http.get(named(server, public_only=True), status)
@@ -200,7 +200,7 @@ async def test_a_proxy_of_the_users_own_may_be_anywhere(server: StandIn, monkeyp
     monkeypatch.setenv("no_proxy", "[::1")
     async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
         request = Request("http://pictures.example/vi/video000000/hqdefault.jpg", public_only=True)
-        # The stand-in is no proxy, but that it was asked is what counts.
+        # The stand-in is not a proxy, but the test only needs to see that it was asked.
         assert isinstance(await http.get(request, status), int)
     assert server.journal.count() == 1
 

@@ -1,4 +1,4 @@
-"""Thumbnails that are none: each is refused with its reason, and the others are fetched."""
+"""Files that are not thumbnails: each is rejected with its reason, and the others are fetched."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.standin import Fault, Faults, StandIn
 
 
 def png(width: int, height: int, mode: int = 2) -> bytes:
-    """A PNG of any announced size, without a byte of its pixels."""
+    """A PNG that announces any size and contains no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, mode, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     body = b"".join(
@@ -96,7 +96,7 @@ def test_unusual_pictures_are_pictures(data: bytes, mime: str, size: tuple[int, 
 
 
 def lossless_jpeg(width: int, height: int) -> bytes:
-    """A grey picture without a difference from pixel to pixel: each is the one bit of a table of two codes."""
+    """A grey JPEG without differences between pixels: each is one bit, by a table of two codes."""
 
     def segment(marker: int, body: bytes) -> bytes:
         return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
@@ -213,7 +213,7 @@ def test_a_large_picture_is_abandoned_on_close() -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP"])
 def test_a_header_that_announces_less_than_is_decoded_is_damage(form: str) -> None:
-    """The bounds are put to what is announced first; a file may announce again."""
+    """The limits are checked against the first announced size; a file may announce a second one."""
     small, large = (saved(Image.new("L", size), form) for size in ((16, 16), (200, 100)))
     if form == "JPEG":
         at = large.index(b"\xff\xc0")
@@ -252,7 +252,7 @@ FACTORS = (0x11, 0x12, 0x21, 0x22, 0x31, 0x13, 0x41)
 
 
 def sampled(factors: tuple[int, int, int]) -> bytes:
-    """A JPEG whose frame says how much finer each component is sampled, as `0xHV`, whatever its scan holds."""
+    """A JPEG whose frame has these sampling factors (`0xHV`) for each component, regardless of its scan."""
     data = bytearray(saved(Image.effect_noise((120, 90), 60).convert("RGB"), "JPEG"))
     frame = data.index(b"\xff\xc0")
     for number, factor in enumerate(factors):
@@ -262,7 +262,7 @@ def sampled(factors: tuple[int, int, int]) -> bytes:
 
 @pytest.mark.parametrize("of_light", FACTORS)
 def test_a_jpeg_of_any_sampling_is_a_picture_just_where_it_can_be_decoded_whole(of_light: int) -> None:
-    """Decoded smaller, nothing may be passed over that training would stumble upon."""
+    """Decoding at a smaller size must not accept a file that training can't decode."""
     for factors in product([of_light], FACTORS, FACTORS):
         data = sampled(factors)
         try:
@@ -303,9 +303,9 @@ def test_a_png_full_of_compressed_text_is_refused() -> None:
         check_picture(data)
 
 
-# Parts of a PNG that are not what they say. They follow the pixels: what Pillow meets there, it raises as it is.
+# Invalid chunks after the pixels of a PNG: Pillow raises their errors unchanged.
 ODD_PARTS = {
-    "gamma": (b"gAMA", 0, b""),  # ValueError; in Pillow 11, the oldest that will do, struct.error
+    "gamma": (b"gAMA", 0, b""),  # ValueError; struct.error in Pillow 11, the oldest allowed version
     "transparency": (b"tRNS", 1, b"\0"),  # the same
     "primaries": (b"cHRM", 5, bytes(5)),  # the same
     "colour profile": (b"iCCP", 0, b""),  # IndexError

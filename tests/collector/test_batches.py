@@ -1,4 +1,4 @@
-"""Thumbnails gathered for one write; the event loop's clock stands still but where something waits for it."""
+"""Thumbnails are collected for one write; the event loop's clock only advances while something waits for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcomes = asyncio.Queue[PictureOutcome | None]
 
 
 class _Skipping(selectors.DefaultSelector):
-    """Waits for nothing: the time that it was to wait has passed at once."""
+    """Does not wait: the time passes at once."""
 
     passed_s = 0.0
 

@@ -1,4 +1,4 @@
-"""Every way in which people name a channel, and many in which they don't."""
+"""All valid forms of a channel's name, and many invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clock that ran a month ahead, and was put right: nothing waits for the month to pass."""
+"""A clock that was a month ahead and was corrected: nothing waits for a month."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_what_was_left_unread_is_read(database: Database) -> None:
         assert stopped.status == "quota"
         assert ("unknown", "available") in kinds(database).values()
         assert (await sync(database, server, now=on(START))).status == "complete"
-        # What was seen at a time to come is looked for as if it had not been: once, and never again.
+        # A video that was seen at a future time is read once more, and then never again.
         assert server.units <= 7 + 3
         assert (await sync(database, server, now=on(START + timedelta(hours=1)))).units == 0
     assert set(kinds(database).values()) == {("video", "available")}
@@ -105,7 +105,7 @@ async def test_the_listing_counts_nothing_as_known_by_a_time_to_come(sqlite_data
         with sqlite_database.read() as session:
             assert get_channel(session, catalogue.channel_id).listed_at == START
         assert (await sync(sqlite_database, server, now=on(START + timedelta(hours=1)))).status == "unchanged"
-        # Without the feed, the head alone is listed again: the rest is known.
+        # Without the feed, only the first page is listed again: the rest is known.
         server.feed_lag = 60
         assert (await sync(sqlite_database, server, now=on(START + timedelta(hours=25)))).listed == 50
 

@@ -1,4 +1,4 @@
-"""A server that fails in every way: what is tried again, what never is, and what is said."""
+"""A server with every kind of failure: which requests are retried, which are not, and the messages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_what_heals_is_tried_again(sqlite_database: Database, name: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"),
-    # The stand-in charges for none but those that are cut; one that was reset may have been charged for.
+    # The stand-in only charges for truncated answers; on YouTube, a reset request may have been charged.
     [("500", 0), ("503", 0), ("429", 0), ("cut", 0), ("cut json", 0), ("reset", 2), ("html", 2), ("too long", 2)],
 )
 async def test_no_unit_that_was_charged_for_goes_uncounted(sqlite_database: Database, name: str, more: int) -> None:
@@ -75,12 +75,12 @@ async def test_no_unit_that_was_charged_for_goes_uncounted(sqlite_database: Data
 
 
 async def test_a_request_that_is_repeated_on_its_own_counts_each_time(sqlite_database: Database) -> None:
-    """A kept connection that ends without an answer: another is asked at once, and both may be charged for."""
+    """A kept-alive connection ends without an answer: the request is resent at once, and both may be charged."""
     body = b'{"kind": "youtube#channelListResponse"}'
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
     async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError):  # the client has left
+        with suppress(asyncio.IncompleteReadError):  # the client has disconnected
             await reader.readuntil(b"\r\n\r\n")
             writer.write(head + body)
             await reader.readuntil(b"\r\n\r\n")

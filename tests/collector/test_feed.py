@@ -1,4 +1,4 @@
-"""The feed: what it shows, and all that may come instead of it."""
+"""The feed: its content, and all responses that may come instead."""
 
 from __future__ import annotations
 

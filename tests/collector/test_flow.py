@@ -1,4 +1,4 @@
-"""How much is under way at a time: what a host bears, and how many bytes are held."""
+"""Limits on concurrent requests to a host, and on the bytes in memory."""
 
 from __future__ import annotations
 

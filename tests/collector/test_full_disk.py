@@ -1,4 +1,4 @@
-"""A disk that is full: a real one, small, in memory."""
+"""A full disk: a small file system in memory that is really full."""
 
 from __future__ import annotations
 

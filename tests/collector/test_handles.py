@@ -1,4 +1,4 @@
-"""Handles that change hands: the store trusts one for a day, and says when it names another channel."""
+"""Handles that move to another channel: the store trusts a handle for a day, and reports the move."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_handle_that_moved_names_the_new_channel_and_says_so(database: D
         assert report.as_dict()["notices"] == [notice]
         assert handles(database, first, second) == [None, "@tests"]
         assert not (await sync(database, server, name, now=later(26))).notices, "once"
-        # The former channel's own description brings its new handle.
+        # The details of the former channel contain its new handle.
         await sync(database, server, first.channel_id, mode="refresh", now=later(27))
         assert handles(database, first, second) == ["@renamed", "@tests"]
 
@@ -87,7 +87,7 @@ async def test_two_channels_that_swapped_their_handles(database: Database) -> No
 
 
 async def test_of_two_stored_channels_with_one_handle_youtube_tells_which(database: Database) -> None:
-    """As earlier versions may have left them."""
+    """As earlier versions may have stored them."""
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(database, server, "@tests", "@other")

@@ -1,4 +1,4 @@
-"""Several processes on one store, and a budget of units: what is left to others, and where a sync stops."""
+"""Several processes on one store: which channels a process skips, and where a budget of units stops a sync."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_channel_that_another_process_syncs_is_left_to_it(store_url: str
         server.release()
         assert await asyncio.to_thread(other.wait, 60) == 0
         assert len(contents(database)) == 120
-        # It may begin again now, but need not: the other has just been there.
+        # It may sync the channel now, but does not need to: the other process has just done so.
         assert (await sync(database, server, alone_since=utc_now() - timedelta(minutes=5))).status == "busy"
         assert (await sync(database, server, alone_since=utc_now())).status == "unchanged"
         other.communicate()
@@ -75,7 +75,7 @@ async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
     [
         ("elsewhere", 1, 5, "busy"),
         ("elsewhere", 1, 11, "unchanged"),
-        # Another container, say, in which the process has the same number.
+        # For example, another container in which a process has the same number.
         (f"{socket.gethostname()} (00000000-1)", os.getpid(), 5, "busy"),
         (this_machine(), os.getppid(), 0, "busy"),
         (this_machine(), os.getppid(), 11, "unchanged"),
@@ -106,7 +106,7 @@ async def test_who_holds_a_channel(database: Database, host: str, pid: int, sile
     ("began_days", "heard_minutes", "status"),
     [
         (0, 1, "unchanged"),
-        # By now's clock the process is younger than its run: the clock was put forward. It gave a sign of life since.
+        # By the current clock, the process began after its run: the clock was put forward. It lives.
         (400, 0, "busy"),
     ],
     ids=["another", "clock-put-forward"],
@@ -152,7 +152,7 @@ async def test_a_sync_that_waits_long_gives_signs_of_life(
 
 
 class _Jumping(asyncio.SelectorEventLoop):
-    """An event loop whose minutes pass when they are told to."""
+    """An event loop whose clock is set by the test."""
 
     ahead_s = 0.0
 
@@ -174,7 +174,7 @@ def test_a_sign_of_life_comes_within_a_minute_and_keeps_the_lease(sqlite_databas
         http = hasty_http(timeout_s=1e6)
         task = asyncio.create_task(sync(sqlite_database, server, now=clock.now, http=http))
         await until(lambda: server.faults.made["hang"])
-        with sqlite_database.write() as session:  # where nobody here can ask for its process
+        with sqlite_database.write() as session:  # this machine can't check whether its process lives
             session.execute(update(SyncRun).values(host="elsewhere"))
         clock.time += timedelta(minutes=1)
         loop.ahead_s += 60
@@ -184,7 +184,7 @@ def test_a_sign_of_life_comes_within_a_minute_and_keeps_the_lease(sqlite_databas
         server.release()
         assert (await task).status == "complete"
 
-    # The server has a thread and a loop of its own, whose minutes are real ones.
+    # The server has its own thread and event loop, with a real clock.
     with StandIn(channel(3), faults=Faults([hang])) as server, asyncio.Runner(loop_factory=_Jumping) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, _Jumping)
@@ -195,7 +195,7 @@ async def test_a_unit_that_only_showed_that_another_is_at_it_is_counted(sqlite_d
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)
         with sqlite_database.write() as session:
-            session.execute(update(Channel).values(handle="@before"))  # so that YouTube has to be asked
+            session.execute(update(Channel).values(handle="@before"))  # so that YouTube must be queried
         report = await sync(sqlite_database, server, alone_since=utc_now() - timedelta(minutes=5))
         assert (report.status, report.units, server.units) == ("busy", 1, 3 + 1)
         with sqlite_database.read() as session:
@@ -217,7 +217,7 @@ async def test_every_budget_is_kept_and_no_unit_is_spent_twice(sqlite_url: str) 
 
 @pytest.mark.slow
 async def test_what_others_spend_meanwhile_counts_too(database: Database) -> None:
-    """Two at once, each of which would need 25 units; up to five calls of each are under way at a time."""
+    """Two syncs at once that would need 25 units each; each has up to five calls in flight."""
     catalogues = channel(600), channel(0, name="other")
     catalogues[1].publish(*(video(number, id=f"other{number:06d}") for number in range(600)))
     async with StandIn(*catalogues) as server:
@@ -230,7 +230,7 @@ async def test_what_others_spend_meanwhile_counts_too(database: Database) -> Non
 
 @pytest.mark.parametrize("kind", ["cut_json", "cut"])
 async def test_answers_that_can_not_be_read_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
-    """They are charged for, and tried again."""
+    """They are charged, and retried."""
     cut = Faults([Fault(kind, path="/youtube/v3/videos", times=4)])
     async with StandIn(channel(230)) as server:
         server.faults = cut

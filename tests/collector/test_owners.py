@@ -1,4 +1,4 @@
-"""Channels of several owners: each is read with its owner's key only, and none waits for another."""
+"""Channels of several owners: each is read with its owner's key only, and owners don't wait for each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from thumbtune.standin.catalogue import Catalogue
 
 @pytest.fixture(autouse=True)
 def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less to compute and to wait for, as in test_service."""
+    """Shorten the computation and the waiting, as in test_service."""
     monkeypatch.setattr("collector.watch.service.LONGEST_WAIT", timedelta(minutes=30))
     monkeypatch.setattr("collector.sync.batches.LONGEST_UNWRITTEN_S", 0.01)
 

@@ -1,4 +1,4 @@
-"""The API's answers: samples without loss, and nothing taken for granted."""
+"""Parsing of the API's answers: recorded samples without loss, and answers with any content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thumbnails as YouTube makes them are checked on the event loop, a few at a time; all others on threads."""
+"""Thumbnails in YouTube's usual form are checked on the event loop, a few at a time; all others in threads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_no_header_can_be_read_of_is_refused_at_once() -> None:
 async def test_no_step_of_the_event_loop_checks_many(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that have come at once would keep everything else waiting."""
+    """Checking all of them at once would block everything else."""
     loop, step, checks = asyncio.get_running_loop(), 0, Counter[int]()
 
     def count() -> None:

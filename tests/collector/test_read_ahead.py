@@ -1,4 +1,4 @@
-"""A complete listing asks for the next page before it has written the present one."""
+"""A complete listing requests the next page before it has written the current page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--refresh`: changes are found, history is kept, and nothing that was is thrown away."""
+"""`--refresh`: changes are found, the history is kept, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database:
         await sync(database, server)
         catalogue.change(TWO, title=new[0], picture=drawn("another picture"))
         server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=SIZES_ASKED_FOR)])
-        # As a process that is killed in between leaves it: nothing of the picture is known.
+        # As a process that is killed in between leaves it: the thumbnail was not fetched.
         await sync(database, server, mode="refresh", progress=When("details", look))
         with database.write() as session:
             session.execute(delete(PictureFailure))
@@ -165,7 +165,7 @@ async def test_a_refresh_that_the_quota_stops_goes_on_where_it_stopped(sqlite_da
         server.quota.limit = None
         report = await sync(sqlite_database, server, mode="refresh")
         assert report.status == "complete"
-        # Whole price 1 + 1 + 5; the channel and the head are read by both.
+        # The whole cost is 1 + 1 + 5; both syncs read the channel and the first page.
         assert server.units - spent <= 1 + 1 + 5 + 2
     assert versions(sqlite_database, ONE)[-1][0] == "Changed"
     with sqlite_database.read() as session:
@@ -201,7 +201,7 @@ async def test_a_failed_picture_is_tried_again_when_it_is_due(database: Database
         assert (report.pictures_fetched, report.pictures_failed) == (19, 1)
         assert report.not_pairs["no_picture"] == 1
         assert "not an image" in failures(database)["video000007"]
-        # Not due yet: not asked for, and no reason to complain again.
+        # Not due yet: not requested, and not reported again.
         server.journal.clear()
         assert (await sync(database, server)).status == "unchanged"
         assert (await sync(database, server, mode="refresh")).status == "complete"

@@ -1,4 +1,4 @@
-"""Damaged thumbnails: found, fetched again, replaced; and what can't be had again is said."""
+"""Damaged thumbnails are found, fetched again and replaced; those that are no longer available are reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DAMAGES: dict[str, str] = {
 
 
 def damage(database: Database, how: str, *videos: str) -> None:
-    """As a bad disk, or another program, does it."""
+    """As a bad disk or another program does."""
     plain = sqlite3.connect(str(database.path))
     with plain:
         for video_id in videos:

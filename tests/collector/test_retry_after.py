@@ -1,4 +1,4 @@
-"""The Retry-After header, as servers write it and as they should not."""
+"""The Retry-After header, valid and invalid."""
 
 from __future__ import annotations
 

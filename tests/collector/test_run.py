@@ -1,4 +1,4 @@
-"""What a run spends is counted once, whatever becomes of the store and of those who wait for it."""
+"""A run's units are counted once, even if the store fails or its callers are cancelled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.store.builders import add_channel
 
 
 async def test_what_a_write_that_failed_had_spent_is_counted_with_the_next(sqlite_database: Database) -> None:
-    """The page and the details were read, and charged for; the store takes no title, but that the run failed."""
+    """The page and the details were read and charged; the store rejects titles, but accepts the end of the run."""
     with sqlite_database.write() as session:
         refuse = "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
         session.execute(text(f"CREATE TRIGGER no_titles BEFORE INSERT ON video_version {refuse}"))
@@ -44,7 +44,7 @@ async def test_what_a_write_that_failed_had_spent_is_counted_with_the_next(sqlit
 
 @asynccontextmanager
 async def begun(database: Database) -> AsyncIterator[Run]:
-    """A run of a channel, before it has done anything."""
+    """A new run of a channel."""
     settings, now = settings_from({"YOUTUBE_API_KEY": "key"}), utc_now()
     with database.write() as session:
         add_channel(session, "UC1")
@@ -64,7 +64,7 @@ def one_new(_: None) -> SyncCounts:
 
 
 async def test_who_waits_for_a_write_is_not_let_go_before_it_is_written(database: Database) -> None:
-    """Neither for the one at work, nor for one that waits its turn: what they write was paid for."""
+    """Neither the write in progress nor a waiting write is cancelled: their data was paid for."""
     at_work, go_on = threading.Event(), threading.Event()
 
     def slow(session: Session) -> None:
@@ -76,7 +76,7 @@ async def test_who_waits_for_a_write_is_not_let_go_before_it_is_written(database
         first = asyncio.create_task(run.write(slow, one_new))
         second = asyncio.create_task(run.write(lambda session: None, one_new))
         assert await asyncio.to_thread(at_work.wait, 30)
-        for _ in range(2):  # however often
+        for _ in range(2):  # regardless of how often
             for waiting in (first, second):
                 waiting.cancel()
             for _ in range(10):

@@ -1,4 +1,4 @@
-"""A large channel: synced to the end, in memory that does not grow with it."""
+"""A large channel is synced completely, in memory that does not grow with it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COUNT = 20_000
 PAIRS = COUNT // 100
 PEAK_MIB = 150
 
-# The command itself, which then says how much memory it has had at most, in KiB. (Not by getrusage: its maximum begins
-# with that of the process which started this one.)
+# Run the command, then print its peak memory in KiB. (getrusage would not work: its maximum begins
+# with that of the parent process.)
 MEASURED = """
 import pathlib, re, sys
 from thumbtune.cli import main

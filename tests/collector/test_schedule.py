@@ -1,4 +1,4 @@
-"""The schedule, whatever the times: nothing too early, nothing forgotten, nothing that depends on chance."""
+"""The schedule at any times: no sync is too early or forgotten, and nothing is random."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_channels_are_in_order_of_the_minute_and_differently_for_each_process() 
 
 @given(rhythms, st.integers(2, 8), st.integers(1, 60))
 def test_every_channel_gets_its_turns(rhythm: Rhythm, count: int, minutes: int) -> None:
-    """Simulated: syncs that take long, one of the channels failing for ever, never starve another."""
+    """Simulation: long syncs and a channel that always fails do not delay other channels for ever."""
     states = {f"UC{number}": Turn(f"UC{number}") for number in range(count)}
     now, synced = NOW, dict.fromkeys(states, 0)
     for _ in range(8 * count):

@@ -1,4 +1,4 @@
-"""The service over days that pass at once: on schedule, each channel for itself, within the day's units."""
+"""The service over simulated days: the schedule, independent channels, and the day's units."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from collector.watch.schedule import FIRST_PAUSE, JITTER
 from store.db import Database, open_database
 from store.tables import QuotaDay, SyncRun
 from store.youtube import add_units, begin_sync, channel_ids, finish_sync, fresh_since, next_quota_day
+from store.youtube import clock as store_clock
 from tests.collector.channels import channel, contents, hasty_http, sync, sync_runs, video
 from tests.collector.watching import EVERY, START, Clock, gaps, retrains, service, values
 from tests.standin import Fault, Faults, StandIn
@@ -125,7 +126,7 @@ async def test_one_channels_failures_are_its_own(database: Database, caplog: pyt
     failures = values(watch.metrics, "thumbtune_failures_total")
     assert failures[first.channel_id,] == len(failed)
     assert failures[second.channel_id,] == 0
-    # It has no row in the store, and yet the pauses grow.
+    # The channel has no row in the store, but the pauses still grow.
     assert 6 <= failures["@nobody-at-all",] <= 10
     assert "YouTube has no channel @nobody-at-all" in caplog.text
 
@@ -179,7 +180,7 @@ async def test_the_days_units_are_never_exceeded_and_the_next_day_goes_on(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with StandIn(channel(120)) as server:
-        with database.write() as session:  # another process with this key, and one with another
+        with database.write() as session:  # another process with this key, and a process with another key
             add_units(session, fingerprint(server), 1, START)
             add_units(session, "another key", 8000, START)
         clock = Clock(hours=24)
@@ -239,7 +240,7 @@ async def test_a_refresh_that_takes_days_reads_nothing_twice(database: Database)
         await service(database, server, clock, "@tests", units=4, refresh_every=timedelta(days=10)).run()
         assert server.journal.count("videos") == 6
     runs = [run for run in sync_runs(database) if run.mode == "refresh"]
-    # A unit for the channel each time, 50 videos for each of the others, and one for the head of the list.
+    # Each time 1 unit for the channel, 1 for the first page, and 1 for each 50 videos.
     assert [(run.status, run.units) for run in runs] == [("quota", 4), ("quota", 4), ("complete", 2)]
     with database.read() as session:
         assert list(fresh_since(session).values()) == [runs[0].started_at]
@@ -255,7 +256,7 @@ async def test_a_spent_quota_is_waited_for_until_midnight_pacific_time(sqlite_da
         )
         clock.at.append((next_quota_day(START), lambda: setattr(server.quota, "limit", None)))
         await watch.run()
-        assert server.units == 7 + 1  # a day later, whose the handle is
+        assert server.units == 7 + 1  # one day later: the owner of the handle
     runs = sync_runs(sqlite_database)
     assert [run.status for run in runs[:2]] == ["quota", "complete"]
     assert runs[1].started_at >= next_quota_day(START)
@@ -297,7 +298,7 @@ async def test_the_budgets_day_is_that_of_pacific_time(sqlite_database: Database
 
 
 async def test_what_syncs_brought_is_counted(sqlite_database: Database) -> None:
-    """The first breaks; the second finds two of three thumbnails."""
+    """The first sync raises an error; the second fetches two of three thumbnails."""
     missing = Fault("status", path="/vi/video000001/", status=404)
     made = 0
 
@@ -335,7 +336,9 @@ async def test_a_channel_that_another_process_syncs_is_left_alone(database: Data
 
         def alive() -> None:
             with database.write() as session:
-                session.execute(update(SyncRun).where(SyncRun.id == other).values(seen_at=clock.time))
+                session.execute(
+                    update(SyncRun).where(SyncRun.id == other).values(seen_at=store_clock(session, clock.time))
+                )
 
         def done() -> None:
             with database.write() as session:
@@ -371,7 +374,7 @@ async def test_of_two_syncs_that_overlapped_the_later_end_is_not_waited_for_for_
 async def test_what_another_process_commits_while_the_schedule_is_read_is_not_done_again(
     sqlite_database: Database,
 ) -> None:
-    """It had ended a moment before, by the clock; its row came after the plan had been made."""
+    """By the clock it ended before the plan was made; its row was committed afterwards."""
     clock = Clock(hours=2)
     came: list[int] = []
 
@@ -511,7 +514,7 @@ async def test_retraining_begins_though_some_channel_is_always_due(
 async def test_whatever_a_retraining_prints_is_in_the_log(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Bytes that are no text, and a line that is too long for one."""
+    """Bytes that are not UTF-8, and a line that is too long."""
     caplog.set_level(logging.INFO)
     says = "import os; os.write(1, b'odd \\xff\\n' + b'x' * 100_000 + b'\\nafter\\n')"
     async with StandIn(channel(3)) as server:
@@ -545,7 +548,7 @@ async def test_a_retraining_that_fails_is_tried_again_an_interval_later(
 
 
 async def test_a_name_that_only_youtube_knows_is_looked_up_once(sqlite_database: Database) -> None:
-    """Old addresses of users are in no row of the store."""
+    """The store has no row for an old user name."""
     first, second = two()
     async with StandIn(first, second) as server:
         answer = {"kind": "youtube#channelListResponse", "items": [channel_resource(first, server.url)]}

@@ -1,4 +1,4 @@
-"""What the service answers, asked by a real client."""
+"""The service's HTTP endpoints, with a real client."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_it_is_ready_while_one_of_its_channels_does_well(sqlite_database: 
 
 
 class _Held(Clock):
-    """Holds the store's thread when it asks for the time, which it does when the service reads its schedule."""
+    """Blocks the store's thread when it reads the time, which it does when the service reads its schedule."""
 
     def __init__(self) -> None:
         super().__init__(LONG)
@@ -181,7 +181,7 @@ def listening_nowhere(database: Database) -> tuple[Service, asyncio.Event]:
 
 
 async def test_a_blocked_loop_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that a loop knows of having been blocked is that its clock has gone on: here that is set by hand."""
+    """A loop only sees that it was blocked by its clock, which the test sets."""
     loop = asyncio.get_running_loop()
     lags: list[float] = []
     now = loop.time()

@@ -1,4 +1,4 @@
-"""Whole syncs of channels with videos that may be Shorts: what the list of Shorts decides, and what asking costs."""
+"""Whole syncs of channels with possible Shorts: what the list of Shorts decides, and the cost of reading it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thumbtune.standin.catalogue import Catalogue
 
 
 def shorts_of(server: StandIn) -> int:
-    """How often the list of Shorts was asked for."""
+    """The number of requests for the list of Shorts."""
     asked = server.journal.requests("playlistItems")
     return sum(request.query["playlistId"].startswith("UUSH") for request in asked)
 
@@ -27,7 +27,7 @@ def with_shorts(long: int = 3, **durations: tuple[int, bool]) -> Catalogue:
 
 
 def answers(database: Database) -> dict[str, bool | None]:
-    """What is stored for each video that was asked for."""
+    """The stored kind and list membership of each video that was looked up."""
     with database.read() as session:
         asked = select(Video).where(Video.shorts_asked_at.is_not(None))
         return {row.id: row.in_shorts_list for row in session.scalars(asked)}
@@ -38,7 +38,7 @@ def kind(database: Database, video_id: str) -> str:
 
 
 def shorts_fault(catalogue: Catalogue, fault_kind: str = "status", **options: object) -> Fault:
-    query = {"playlistId": catalogue.shorts_playlist_id}
+    query = {"playlistId": catalogue.uploads_playlist_id.replace("UU", "UUSH", 1)}
     return Fault(fault_kind, path="/youtube/v3/playlistItems", query=query, **options)  # type: ignore[arg-type]
 
 
@@ -98,7 +98,7 @@ async def test_many_videos_are_asked_for_by_pages_and_a_few_by_themselves(sqlite
     catalogue.publish(video(200, id="wide", duration_s=100))
     async with StandIn(catalogue) as server:
         report = await sync(sqlite_database, server, min_duration_s=60)
-        # Three pages have the 120; of the 12 that are left, none could be cheaper than a question for the last one.
+        # Three pages contain the 120 videos; the last of the 12 others is cheaper to look up individually.
         assert shorts_of(server) == 3 + 1
         assert report.not_pairs["short"] == 720
         assert kind(sqlite_database, "wide") == "video"

@@ -1,4 +1,4 @@
-"""What a sync that is told to stop does with what it has at hand."""
+"""A sync that is told to stop keeps what it has fetched."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 class Holding(Silent):
-    """Holds the store from the moment that thumbnails are wanted until it is let go."""
+    """Blocks the store from the first fetch of a thumbnail until it is released."""
 
     def __init__(self, database: Database) -> None:
         self._other = sqlite3.connect(str(database.path), isolation_level=None)
@@ -63,7 +63,7 @@ class Holding(Silent):
 
 
 async def stopped(database: Database, server: StandIn, ready: Callable[[], bool]) -> SyncReport:
-    """The second sync of `DUE` thumbnails that are due; the store is held until it has been told to stop."""
+    """The second sync, of `DUE` due thumbnails; the store is blocked until the sync was told to stop."""
     holding, stop = Holding(database), asyncio.Event()
     syncing = asyncio.create_task(
         sync_channels(
@@ -92,7 +92,7 @@ async def test_thumbnails_that_wait_to_be_written_are_written(sqlite_database: D
         await sync(sqlite_database, server)
         beyond = Fault("slow", path="/vi", after=AT_HAND, delay_s=60)
         server.faults = plan = Faults([NO_LISTING, beyond], most_in_a_row=None)
-        # All who fetch have handed on what they had, and ask for more.
+        # All fetching tasks have passed on their thumbnails, and wait for more work.
         report = await stopped(sqlite_database, server, lambda: plan.made["slow"] == WORKERS)
     assert report.pictures_fetched == AT_HAND
     assert sum(row[4] is not None for row in contents(sqlite_database).values()) == AT_HAND
@@ -120,7 +120,7 @@ async def test_what_could_not_even_be_handed_on_is_written(
 
 
 class Telling(Silent):
-    """Tells a sync to stop while it writes: with the first look at the clock once `ready`, the store is held."""
+    """Tells a sync to stop while it writes: the store is blocked at the first read of the clock after `ready`."""
 
     def __init__(self, database: Database, ready: Callable[[], bool]) -> None:
         self.stop = asyncio.Event()
@@ -134,7 +134,7 @@ class Telling(Silent):
         return utc_now()
 
     async def let_go(self, told: Callable[[], object] = lambda: None) -> None:
-        """Once the sync has been told."""
+        """After the sync was told to stop."""
         await until(self.stop.is_set)
         told()
         for _ in range(10):
@@ -219,7 +219,7 @@ async def test_told_while_the_units_of_a_look_up_of_a_busy_channel_are_counted(s
         with sqlite_database.write() as session:
             channel_id = server.catalogues[0].channel_id
             begin_sync(session, channel_id, "incremental", host="elsewhere", pid=1, now=utc_now())
-            session.execute(update(Channel).values(handle="@before"))  # so that YouTube has to be asked
+            session.execute(update(Channel).values(handle="@before"))  # so that YouTube must be queried
         telling = Telling(sqlite_database, second_look)
         alone = SyncOptions(alone_since=utc_now())
         syncing = begun(sqlite_database, server, telling, "@tests", stop=telling.stop, options=alone)

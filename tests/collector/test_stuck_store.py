@@ -1,4 +1,4 @@
-"""A database server that took a question and says nothing more, for a while."""
+"""A database server that accepts a query and does not respond for a while."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.standin import StandIn
 
 
 class _Stuck(Clock):
-    """Holds the store's thread when it asks for the time, as a server would, until the service waits."""
+    """Blocks the store's thread when it reads the time, like a stuck server, until the service waits."""
 
     def __init__(self) -> None:
         super().__init__(hours=24)

@@ -1,4 +1,4 @@
-"""Whole syncs against the stand-in server: what they cost, what they keep, and how they go on."""
+"""Whole syncs against the stand-in server: their cost, what they store, and how they continue."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_nothing_new_costs_one_unit_when_the_feed_fails(sqlite_database: D
 
 
 def feed_of(catalogue: Catalogue, *ids: str) -> Fault:
-    """The feed shows these videos, whatever the catalogue has."""
+    """Make the feed show these videos, regardless of the catalogue."""
     entries = "".join(f"<entry><yt:videoId>{video_id}</yt:videoId></entry>" for video_id in ids)
     namespaces = 'xmlns="http://www.w3.org/2005/Atom" xmlns:yt="http://www.youtube.com/xml/schemas/2015"'
     body = f"<feed {namespaces}><yt:channelId>{catalogue.channel_id[2:]}</yt:channelId>{entries}</feed>"
@@ -121,7 +121,7 @@ async def test_a_video_that_only_the_feed_knows_is_asked_for_once_a_day(sqlite_d
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
         server.faults = Faults([feed_of(catalogue, "nosuchvideo", "video000069")], most_in_a_row=None)
-        assert (await sync(sqlite_database, server, now=later(1))).units == 2  # the head of the list, and the details
+        assert (await sync(sqlite_database, server, now=later(1))).units == 2  # the first page, and the details
         assert (await sync(sqlite_database, server, now=later(2))).units == 0
         assert (await sync(sqlite_database, server, now=later(3))).units == 0
 
@@ -272,12 +272,12 @@ async def test_an_empty_page_does_not_end_an_update(sqlite_database: Database, t
             most_in_a_row=None,
         )
         report = await sync(sqlite_database, server, now=later(7))
-        # It is asked for twice; a page that stays empty is believed, and what follows is read all the same.
+        # It is requested twice; a page that stays empty is accepted, and the following pages are read.
         assert (report.status, report.new) == ("complete", 130 if times == 1 else 80)
 
 
 async def page_token(server: StandIn, pages: int) -> str:
-    """The page token that so many pages of the listing end with."""
+    """The page token after this many pages of the listing."""
     query = {"part": "snippet", "playlistId": server.catalogues[0].uploads_playlist_id, "maxResults": "50"}
     headers = {"X-Goog-Api-Key": "stand-in-key"}
     async with aiohttp.ClientSession(headers=headers) as session:
@@ -292,7 +292,7 @@ async def test_full_finds_what_is_no_longer_listed(database: Database) -> None:
     async with StandIn(catalogue) as server:
         await sync(database, server)
         catalogue.remove("video000003")
-        catalogue.change("video000004", privacy="unlisted")  # not listed, but still to be had
+        catalogue.change("video000004", privacy="unlisted")  # not listed, but still available
         catalogue.change("video000005", privacy="private")
         assert (await sync(database, server)).status == "unchanged"
         spent = server.units
@@ -329,14 +329,14 @@ async def test_a_full_sync_that_the_quota_stops_anywhere_still_finds_what_has_va
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
         for number in range(60):
-            catalogue.remove(f"video{number:06d}")  # listed no more: two pages, and two batches to be sure
+            catalogue.remove(f"video{number:06d}")  # no longer listed: two pages, and two batches of details to check
         spent = server.units
         server.quota.limit = spent + units
         first = await sync(sqlite_database, server, mode="full")
         server.quota.limit = None
         second = await sync(sqlite_database, server)
         assert (first.gone + second.gone, second.status) == (60, "complete")
-        # A batch of which all is missing is asked for twice; the quota may come in between, for both batches.
+        # A batch without any answer is requested twice; the quota may be spent between the two requests.
         assert server.units - spent <= 2 + 2 + 2 + 2
         assert (await sync(sqlite_database, server)).status == "unchanged"
 
@@ -420,7 +420,7 @@ async def test_a_missing_size_falls_back(sqlite_database: Database) -> None:
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server, thumbnail="maxres")
         assert [r.path.rpartition("/")[2] for r in server.journal.requests("picture")] == ["hqdefault.jpg"]
-        # Named by the API, but not there.
+        # The API names this size, but the file does not exist.
         server.faults = Faults([Fault("status", path="/vi/video000001/hqdefault.jpg", status=404)], most_in_a_row=None)
         catalogue.publish(video(1))
         await sync(sqlite_database, server, thumbnail="high")
@@ -480,7 +480,7 @@ async def test_each_channel_is_apart_from_the_others_failures(sqlite_database: D
         assert [report.status for report in reports] == ["complete", "failed", "complete"]
         assert isinstance(reports[1].error, ChannelNotFound)
         assert [report.id for report in reports] == [one.channel_id, None, two.channel_id]
-        # A spent quota is asked about once, and reported for each.
+        # After one refusal for the spent quota no request is sent, and each channel reports it.
         server.quota.limit = server.units
         for catalogue in (one, two):
             catalogue.publish(video(100, id=f"{catalogue.handle[1:]}-new"))
@@ -519,7 +519,7 @@ async def test_names_of_all_forms_find_the_channel(sqlite_database: Database) ->
 
 
 async def test_a_video_that_moves_to_the_next_page_meanwhile_is_stored_once(sqlite_database: Database) -> None:
-    catalogue = channel(110)  # the second page may have been asked for before the first is written, never the third
+    catalogue = channel(110)  # the second page may be requested before the first is written, but not the third
     async with StandIn(catalogue) as server:
         published = When("listed", lambda: catalogue.publish(video(110)))
         report = await sync(sqlite_database, server, progress=published)
@@ -549,7 +549,7 @@ async def test_stopping_ends_the_run_in_order_and_the_next_sync_completes(sqlite
 
 
 async def test_a_sync_that_is_told_to_stop_when_all_is_done_is_done(sqlite_database: Database) -> None:
-    """The clock is looked at last when the run's row is closed: that is when it is told."""
+    """The clock is read last when the run's row is closed: the sync is told to stop then."""
     stop, looks = asyncio.Event(), 0
     last: int | None = None
 

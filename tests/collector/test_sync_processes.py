@@ -1,4 +1,4 @@
-"""Real processes: killed in the middle, and two at once."""
+"""Real processes: a killed sync, and two concurrent syncs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def start(url: str, server: StandIn, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for_requests(server: StandIn, process: subprocess.Popen[str], count: int) -> None:
-    """Until the process has made so many requests, or has ended."""
+    """Wait until the process has made this many requests, or has ended."""
     wait_until(lambda: server.journal.count() >= count or process.poll() is not None)
 
 
@@ -51,7 +51,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[object, ...]]:
-    """What a sync that nothing disturbs leaves."""
+    """The content of a store after an undisturbed sync."""
 
     async def clean() -> dict[str, tuple[object, ...]]:
         database = open_database(f"sqlite:///{tmp_path_factory.mktemp('clean') / 'clean.db'}")

@@ -1,4 +1,4 @@
-"""Where thumbnails may come from, and which one of several."""
+"""The allowed sources of thumbnails, and the choice among several sizes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_redirects_are_followed_within_what_is_allowed(server: StandIn) ->
     outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
     assert isinstance(outcome, FetchedPicture)
     assert outcome.data == server.catalogues[0].videos["video000001"].picture()
-    assert outcome.url != picture  # what the next conditional request asks for is what the API names
+    assert outcome.url != picture  # the next conditional request uses the URL that the API names
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Syncs that stopped early, more than once and in the wrong places: the next one makes up for all of it."""
+"""Syncs that stopped early several times and at unfavourable points: the next sync completes everything."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_what_a_whole_listing_did_not_show_is_looked_for_however_often_it_
             catalogue.remove(video_id)
         server.quota.limit = server.units + 1
         assert (await sync(sqlite_database, server, mode="full")).status == "quota"
-        # Now the newest are to be listed again, beside what is left of the listing.
+        # The newest videos must be listed again, in addition to the rest of the listing.
         catalogue.publish(video(500))
         server.quota.limit = server.units + units
         await sync(sqlite_database, server)
@@ -137,7 +137,7 @@ async def test_after_a_whole_listing_only_the_head_is_gone_on_with(sqlite_databa
 
 
 async def test_a_gap_in_the_list_is_not_hidden_by_the_newest_videos(sqlite_database: Database) -> None:
-    """The sync that YouTube refused a page had written down those that the feed shows."""
+    """The sync whose page YouTube rejected had stored the videos of the feed."""
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -196,9 +196,9 @@ async def test_a_refresh_that_goes_on_with_another_size_replaces_every_picture(s
 
 
 async def test_a_page_that_could_not_be_written_is_listed_by_the_next_sync(sqlite_database: Database) -> None:
-    """Also when the page after it has come by then: it must not be written in its place."""
+    """Even if the next page has arrived by then, it must not be written instead."""
     with sqlite_database.write() as session:
-        # The refusal takes the database long enough for the third page to come.
+        # The database takes long enough to refuse for the third page to arrive.
         count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT i FROM n"
         session.execute(text(f"CREATE VIEW long AS {count}"))
         refuse = "BEGIN SELECT count(*) FROM long; SELECT RAISE(ABORT, 'refused'); END"

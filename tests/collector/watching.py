@@ -113,5 +113,5 @@ def gaps(moments: Sequence[datetime]) -> list[timedelta]:
 
 
 def retrains(metrics: Metrics | bytes) -> dict[str, float]:
-    """{exit code: how many retrainings ended with it}, without codes that none ended with."""
+    """{exit code: number of retrainings that ended with it}, without zeros."""
     return {code: n for (code,), n in values(metrics, "thumbtune_retrains_total").items() if n}

@@ -109,6 +109,11 @@ def _pickled_shard(folder: Path) -> None:
     pickle_that_runs(folder / "pytorch_model.bin")
 
 
+def _long_header(weights: Path) -> None:
+    """As if the file began with a list of millions of tensors, of which reading takes minutes."""
+    weights.write_bytes((99_000_000).to_bytes(8, "little") + b'{"a')
+
+
 SETTINGS = "sentence_bert_config.json"
 
 HOSTILE: dict[str, Break] = {
@@ -163,6 +168,7 @@ HOSTILE: dict[str, Break] = {
         folder / "processor_config.json",
         audio_tokenizer={"audio_tokenizer_name_or_path": "evil/audio", "audio_tokenizer_class": "DacModel"},
     ),
+    "endless list of tensors": lambda folder: _long_header(folder / "model.safetensors"),
     "endless configuration": lambda folder: _endless(folder / "config.json"),
     "deep configuration": lambda folder: _write(folder / "config.json", "[" * 100_000),
 }

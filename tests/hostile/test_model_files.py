@@ -17,7 +17,7 @@ from tests.hostile.model_folders import HOSTILE, edit, edit_module, install_evil
 from tests.thumbtune.asking import make_clip
 from trainer.errors import DamagedModel, NoNetwork
 from trainer.models.encoder import load_clip
-from trainer.models.lazy import files_digest
+from trainer.models.known_files import files_digest
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from sentence_transformers.sentence_transformer.modules import Dense
 
 from tests.thumbtune.asking import Run, fill_store, make_clip, runner
 from trainer.errors import DamagedModel
-from trainer.models.encoder import load_clip
+from trainer.models.encoder import load_clip, title_vectors
+from trainer.progress import uncounted
 
 COMMANDS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "train": lambda model: ("train", "--model", model, "--title-model", "base", "--device", "cpu"),
@@ -117,6 +118,19 @@ def test_every_modules_weights_are_safetensors(clip: Path, tmp_path: Path, name:
     weights.unlink()
     with pytest.raises(DamagedModel, match="pickled"):
         load_clip(str(folder), "cpu")
+
+
+def test_a_tokenizer_that_backtracks_without_end_is_one_line(clip: Path, tmp_path: Path) -> None:
+    """The tokenizers library gives up after a number of steps, with a panic, which is a BaseException."""
+    folder = tmp_path / "model"
+    shutil.copytree(clip, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    pattern = {"Regex": "(?:(?:[a-z ]|[a-z ])+)+\u0001"}
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split]}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(DamagedModel, match="tokenizer"):
+        title_vectors(load_clip(str(folder), "cpu"), ["we tried the best pizza in town, again and again"], uncounted)
 
 
 @pytest.mark.parametrize("listed", ["", "[", "7", '["0"]', '[{"path": 0}]', '[{"idx": 0}]', "[" * 100_000, "\xff"])

@@ -11,7 +11,8 @@ import pytest
 
 from collector.errors import NetworkError
 from collector.http import Answer, Http, Request
-from collector.http.session import LARGE_BYTES, Pace, Pauses
+from collector.http.bodies import LARGE_BYTES, Pace
+from collector.http.session import Pauses
 
 ONCE = Pauses(tries=1)
 LARGE = LARGE_BYTES + 200_000

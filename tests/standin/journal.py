@@ -12,7 +12,7 @@ from tests.standin.faults import FaultKind
 
 __all__ = ["Endpoint", "Journal", "LoggedRequest"]
 
-Endpoint = Literal["channels", "playlistItems", "videos", "feed", "picture", "avatar", "other"]
+Endpoint = Literal["channels", "playlistItems", "videos", "feed", "picture", "other"]
 
 
 @dataclass(frozen=True, slots=True)

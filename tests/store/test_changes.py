@@ -1,4 +1,4 @@
-"""Counts over time, and what the view `changes` makes of them: values computed by hand, on both databases."""
+"""Counts over time and the view `changes`, compared with values computed by hand, on both databases."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_change_is_compared_with_the_channels_other_videos_of_that_age(databas
     with database.write() as session:
         add_channel(session)
         add_channel(session, "UC2", "@two")
-        # Published on day 60: 40 days old at the change. Of that age: 20 to 80 days old, so days 20 to 80.
+        # Published on day 60: 40 days old at the change. Comparable videos are 20 to 80 days old: days 20 to 80.
         add_video(session, "changed", day=60, title="Old")
         read(session, "changed", {-1.5: 900, -0.5: 1000, 0: 1100, 2: 1500})
         change(session, "changed", title="New")
@@ -52,7 +52,7 @@ def test_a_change_is_compared_with_the_channels_other_videos_of_that_age(databas
         read(session, "other-1", {-1: 100, 0: 140, 1: 160})  # gains 40, 20
         add_video(session, "other-2", day=80)
         read(session, "other-2", {-2: 0, 0: 20, 1: 50})  # gains 10, 30
-        # Not compared: too old, too young, of another kind or channel, changed itself, or without all three.
+        # Not compared: too old or young, another kind or channel, changed itself, or without three readings.
         not_compared: tuple[tuple[str, int | None, dict[str, Any]], ...] = (
             ("too-old", 19, {}),
             ("too-young", 81, {}),
@@ -93,7 +93,7 @@ def test_only_the_25_next_videos_on_either_side_are_compared(database: Database)
         for n in range(1, 31):
             for side in (-1, 1):
                 add_video(session, f"other{side * n:+03d}", day=side * n)
-                # Those that are further away gain 1,000 times as much.
+                # More distant videos gain 1,000 times as much.
                 gain = 1 if n <= 25 else 1000
                 read(session, f"other{side * n:+03d}", {-1: 0, 0: gain, 1: 3 * gain})
     (row,) = changes(database)
@@ -105,7 +105,7 @@ def test_what_was_not_read_is_null(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for name, readings in (
-            ("far-apart", {-2: 0, 0.5: 100, 1.5: 200}),  # 2.5 days from one to the next, then 1 day
+            ("far-apart", {-2: 0, 0.5: 100, 1.5: 200}),  # 2.5 days between two readings, then 1 day
             ("no-before", {0: 10, 1: 20}),
             ("no-gain", {-1: 10, 0: 10, 1: 30}),
             ("unread", {}),

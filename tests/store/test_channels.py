@@ -1,4 +1,4 @@
-"""Channels: settings that are kept, handles in any script, where a listing goes on, and the counts of the list."""
+"""Channels: stored settings, handles in any script, the position of a listing, and the summary's counts."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_handle_belongs_to_the_channel_that_was_described_with_it_last(databas
 
 
 def test_a_handle_of_two_channels_is_refused_with_both_ids(database: Database) -> None:
-    """As earlier versions may have left them."""
+    """As earlier versions may have stored them."""
     with database.write() as session:
         add_channel(session, "UC1", handle="@Twin")
         add_channel(session, "UC2")

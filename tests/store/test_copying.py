@@ -1,4 +1,4 @@
-"""Copy a store to the other database and back: every row, its id, and what counts on from it."""
+"""Copy a store to the other database and back: every row with its id, and the next ids."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def filled(database: Database) -> Database:
 
 @pytest.fixture
 def other_url(filled: Database, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """An empty place on the other database."""
+    """The URL of an empty store on the other database."""
     url: str = request.getfixturevalue("postgres_url") if filled.is_sqlite else f"sqlite:///{tmp_path / 'copy.db'}"
     return url
 

@@ -1,4 +1,4 @@
-"""Files that are damaged: each way has its own clear error, and not a byte is changed."""
+"""Damaged files: each kind of damage has a clear error, and no byte of the file changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.store.builders import add_channel, add_video
 
 @pytest.fixture(scope="module")
 def whole(migrated_file: Path) -> bytes:
-    """The bytes of a sound store with rows and pictures in it."""
+    """The bytes of a sound store with rows and thumbnails."""
     copy = migrated_file.with_name("filled.db")
     copy.write_bytes(migrated_file.read_bytes())
     database = open_database(f"sqlite:///{copy}")

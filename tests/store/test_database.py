@@ -1,4 +1,4 @@
-"""Opening, transactions, and each way a database can fail, read as a user reads it."""
+"""Opening, transactions, and the message for each failure of a database."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_reader_sees_one_state_whatever_is_written_meanwhile(database: Databas
 
 
 def test_a_writer_sees_what_was_committed_before_each_statement(migrated_postgres_url: str) -> None:
-    """Or two writers that count up one row would fail; also on a connection that a reader had before."""
+    """Otherwise one of two writers that update a row would fail; also on a connection that a reader used before."""
     database = open_database(migrated_postgres_url)
     with database.read() as session:
         reader = session.connection()
@@ -184,7 +184,7 @@ def test_read_only_refuses_to_write(store_url: str) -> None:
         ("thumbtune.db", BadDatabaseUrl, "not a database URL; write sqlite:///FILE"),
         ("sqlite://", BadDatabaseUrl, "does not name a file"),
         ("sqlite:///:memory:", BadDatabaseUrl, "does not name a file"),
-        ("mysql://root@localhost/x", BadDatabaseUrl, "'mysql' databases are not supported"),
+        ("mysql://root@localhost/x", BadDatabaseUrl, "'mysql://root@localhost/x' is not supported"),
         ("sqlite:///{tmp}", DatabaseUnavailable, "is a folder"),
         ("sqlite:///{tmp}/missing/x.db", DatabaseUnavailable, "folder .*missing does not exist"),
         ("postgresql://nobody@127.0.0.1:1/none", DatabaseUnavailable, "can't be used .*; check the URL"),
@@ -237,7 +237,7 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 
 def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locked.db"
-    monkeypatch.setattr("store.db.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("store.db.engine.BUSY_TIMEOUT_S", 0.05)
     database = open_database(f"sqlite:///{path}")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -251,7 +251,7 @@ def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.db.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("store.db.engine.BUSY_TIMEOUT_S", 0.05)
     database = open_database(postgres_url)
     with database.engine.connect() as other, other.begin():
         other.execute(text("LOCK TABLE channel IN ACCESS EXCLUSIVE MODE"))
@@ -266,7 +266,7 @@ def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytes
     ("setting", "says"),
     [
         ("default_transaction_read_only = on", "is read-only .*; use a primary server"),
-        # A role of every server, which may read any table and write none.
+        # A role of every server that may read any table but write none.
         (
             "role = pg_read_all_data",
             "denied permission to this user .*; grant the privileges",
@@ -322,7 +322,7 @@ def test_writers_that_wait_for_each_other(migrated_postgres_url: str) -> None:
 
 
 def test_the_driver_is_told_to_notice_a_server_that_is_gone(migrated_postgres_url: str) -> None:
-    """Read back from libpq itself, which refuses a parameter that it does not know."""
+    """Read back from libpq itself, which rejects unknown parameters."""
     database = open_database(f"{migrated_postgres_url}&keepalives_idle=5")
     with database.read() as session:
         driver = session.connection().connection.driver_connection
@@ -335,7 +335,7 @@ def test_the_driver_is_told_to_notice_a_server_that_is_gone(migrated_postgres_ur
 
 
 def set_for_the_database(url: str, setting: str) -> None:
-    """As an administrator sets it; it holds for connections that are made from now on."""
+    """As an administrator sets it; it applies to new connections."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}".encode())
 

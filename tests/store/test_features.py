@@ -1,4 +1,4 @@
-"""The feature cache: exact when it hits, and a miss for whatever is not what was asked for."""
+"""The feature cache: hits are exact, and any difference in the key is a miss."""
 
 from __future__ import annotations
 

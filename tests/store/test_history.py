@@ -1,4 +1,4 @@
-"""What a plot of finished runs is made of, as the two databases give it."""
+"""The data for plots of finished runs, on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the last syncs are asked for once a minute: whatever is read must not grow with the history."""
+"""The query for the last syncs, once a minute: the rows that it reads must not grow with the history."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_no_look_at_the_last_syncs_reads_the_history(sqlite_database: Database) 
 
 @pytest.mark.parametrize("status", ["complete", "unchanged", "partial"])
 def test_the_newest_of_all_that_were_done_counts(database: Database, status: SyncStatus) -> None:
-    """Whichever of the three it is, and whatever a channel beside it did."""
+    """For each of the three kinds, and with any syncs of another channel."""
     statuses: list[SyncStatus] = ["failed", "complete", "unchanged", "partial", "failed", status, "failed", "failed"]
     with database.write() as session:
         for channel in (CHANNEL, "UCother", "UCnever"):

@@ -23,9 +23,9 @@ from store.training import (
     start_sweep,
     this_machine,
 )
-from store.training.liveness import clock, mark_interrupted_rows
+from store.training.liveness import mark_interrupted_rows
 from store.types import utc_now
-from store.youtube import LEASE
+from store.youtube import LEASE, clock
 
 
 def not_here(_host: str, _pid: int, _heard_at: datetime, _start: int | None) -> None:
@@ -53,8 +53,8 @@ def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
 ) -> None:
     row_id = start(database, model)
     with database.write() as session:
-        # Began long ago, before whatever machine looks at it now was booted.
-        values = {"started_at": utc_now() - timedelta(days=400), "seen_at": clock(session) - silent}
+        # Began long ago, before the checking machine was booted.
+        values = {"started_at": utc_now() - timedelta(days=400), "seen_at": clock(session, utc_now()) - silent}
         session.execute(update(model).values(values))
     with database.write() as session:
         mark_interrupted_rows(session, model, not_here)
@@ -68,7 +68,7 @@ def test_one_that_was_taken_for_gone_is_running_again_with_its_next_sign_of_life
     """As after a pause, or where the clock of the machine that judged it was put forward."""
     row_id = start(database, model)
     with database.write() as session:
-        session.execute(update(model).values(seen_at=clock(session) - 2 * LEASE))
+        session.execute(update(model).values(seen_at=clock(session, utc_now()) - 2 * LEASE))
         assert mark_interrupted_rows(session, model, not_here) == [row_id]
     with database.write() as session:
         say_alive(session, model, row_id)
@@ -96,7 +96,7 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
         return False
 
     with database.write() as session:
-        seen_at = clock(session)
+        seen_at = clock(session, utc_now())
         session.execute(update(TrainingRun).values(started_at=seen_at - timedelta(days=9), seen_at=seen_at))
         mark_interrupted_rows(session, TrainingRun, look)
         session.execute(update(TrainingRun).values(seen_at=None))  # written by an earlier version

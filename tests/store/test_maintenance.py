@@ -1,4 +1,4 @@
-"""Checks that find damage, and backups that hold everything."""
+"""Checks find damage, and backups are complete."""
 
 from __future__ import annotations
 

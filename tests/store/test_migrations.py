@@ -1,4 +1,4 @@
-"""Migrations: every older revision, with rows in it, comes up to date and goes down again, on both databases."""
+"""Migrations: every older revision, with rows, is upgraded and downgraded, on both databases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from store.types import LONG_AGO
 REVISIONS = tuple(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())[::-1]
 NOW = "2024-01-02 03:04:05.000000"
 
-# What each revision can hold, in the SQL of its time: never the models, which are of today.
+# Rows for each revision in SQL, never by the models, which are the current ones.
 ROWS = {
     "0001": [
         "INSERT INTO channel (id, title, uploads_playlist_id, min_duration_s, thumbnail_size, added_at)"
@@ -89,7 +89,7 @@ def fill(connection: Connection, revision: str) -> None:
 
 
 def test_a_title_that_was_paired_unchecked_waits_for_its_picture(store_url: str, engine: Engine) -> None:
-    """What a sync that was stopped between a new title and its picture left, as earlier revisions had it."""
+    """The rows of a sync that stopped between a new title and its thumbnail, in an earlier revision."""
     later = NOW.replace("03:04", "05:06")
     bring_up_to_date(engine, target="0007")
     with engine.begin() as connection:
@@ -114,7 +114,7 @@ def test_a_title_that_was_paired_unchecked_waits_for_its_picture(store_url: str,
         pairs = rows_as_dicts(session, "SELECT video_id, title FROM pairs WHERE video_id <> 'v1' ORDER BY video_id")
         due = set(session.scalars(select(Video.id).where(Video.picture_checked_at.is_(None))))
     database.close()
-    # v3 was checked since; of v4 it is not known, and the next refresh will.
+    # v3 was checked since; for v4 this is not known, and the next refresh will check it.
     assert [(pair["video_id"], pair["title"]) for pair in pairs] == [("v2", "old"), ("v3", "new"), ("v4", "new")]
     assert "v2" in due
     assert not {"v3", "v4"} & due
@@ -144,7 +144,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
             (0.75, 0.47, 1)
         ]
         assert checked_at == LONG_AGO, "a refresh was to check it, no other sync"
-        taken = revision >= "0006"  # the promotion was written down by then
+        taken = revision >= "0006"  # the promotion was recorded by then
         assert [row["decision"] for row in decisions] == [
             "valid recall@1 0.500 against the champion" if taken else None
         ]
@@ -214,7 +214,7 @@ def test_a_store_that_a_newer_version_migrates_while_an_older_one_waits_is_left_
     looks = []
 
     def migrate(_: Connection) -> None:
-        """As the older one begins: first to look, then, once the store is found to be old, to migrate it."""
+        """As an older version begins: check the revision first, then migrate."""
         looks.append("")
         if len(looks) == 2:
             with newer.begin() as other:
@@ -250,7 +250,7 @@ def test_another_programs_database_is_left_alone(store_url: str, engine: Engine)
 
 
 def test_a_failing_migration_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    """A row that points nowhere (written with enforcement off) must stop the migration, whole."""
+    """A dangling reference (written without enforcement) must stop and undo the whole migration."""
     path = tmp_path / "broken.db"
     url = f"sqlite:///{path}"
     engine = create_engine(url)

@@ -1,4 +1,4 @@
-"""What counts as new since a run: new videos, changed ones, and nothing that no run will ever see."""
+"""Which pairs count as new since a run: new and changed videos, but no pair that is never trained on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_run(
     trial: int | None = None,
     decision: str | None = None,
 ) -> int:
-    """A run on all pairs there are now but `without`."""
+    """A run on all current pairs except `without`."""
     rows = [pair for pair in current_pairs(session) if pair.video_id not in without]
     examples = [
         ExampleRow(
@@ -102,7 +102,7 @@ def test_what_vanished_is_not_new(filled: Database) -> None:
 
 
 def test_a_later_run_that_was_no_better_has_tried_what_it_was_given(filled: Database) -> None:
-    """Else a model that was no better would be trained again, on the same pairs, every night."""
+    """Otherwise an unsuccessful retraining would be repeated every night on the same pairs."""
     with filled.write() as session:
         champion = add_run(session)
         add_video(session, "v5")
@@ -117,7 +117,7 @@ def test_a_later_run_that_was_no_better_has_tried_what_it_was_given(filled: Data
 
 
 def test_a_later_run_that_nobody_compared_has_tried_nothing(filled: Database) -> None:
-    """Somebody tried settings with `train`: that must not keep the new videos from the model in use."""
+    """A run of `train` with other settings must not prevent a retraining on the new videos."""
     with filled.write() as session:
         champion = add_run(session)
         add_video(session, "v5")

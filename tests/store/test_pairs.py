@@ -1,4 +1,4 @@
-"""What the trainer reads and writes about videos: pairs with their versions, groups, permanent splits, pictures."""
+"""The trainer's data about videos: pairs with their versions, groups, permanent splits and thumbnails."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_title_that_came_back_is_read_in_its_newest_version(database: Database
 
 
 def test_a_pair_whose_new_version_has_no_picture_yet_stays_what_was_last_seen_together(database: Database) -> None:
-    """A refresh saw a new title; the picture that goes with it is still to be checked."""
+    """A refresh saw a new title; its thumbnail is not checked yet."""
     with database.write() as session:
         add_channel(session)
         first = add_video(session, "v1", title="First")
@@ -177,7 +177,7 @@ def at_once(url: str, *writers: Callable[[Database], dict[str, str]]) -> list[di
 
 @pytest.mark.slow
 def test_two_writers_at_once_agree_on_every_split(database: Database) -> None:
-    """They list the videos in opposite orders and want opposite splits, five times over: no deadlock, one answer."""
+    """Two writers use opposite orders and opposite splits, five times: no deadlock, and one result."""
     videos = [f"v{index:03}" for index in range(400)]
     with database.write() as session:
         add_channel(session)
@@ -209,7 +209,7 @@ def test_two_writers_at_once_agree_on_every_split(database: Database) -> None:
 
 
 def test_of_two_trainers_the_second_sees_what_the_first_gave(database: Database) -> None:
-    """Else it would put a new video elsewhere than the first puts the rest of its group."""
+    """Otherwise the second writer would give a new video another split than the rest of its group has."""
     with database.write() as session:
         add_channel(session)
         for index in range(50):
@@ -236,7 +236,7 @@ def test_of_two_trainers_the_second_sees_what_the_first_gave(database: Database)
 
 
 def test_one_writer_while_another_holds_the_same_rows_in_part(database: Database) -> None:
-    """A snapshot of one channel and one of all at once: each waits for what they share."""
+    """Concurrent snapshots of one channel and of all channels: each waits for the rows that they share."""
     with database.write() as session:
         add_channel(session)
         for index in range(300):

@@ -1,4 +1,4 @@
-"""Thumbnails: stored once, shown by versions, checked again, and left alone for a while when they fail."""
+"""Thumbnails: stored once, used by versions, checked again, and paused after failures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ IDS = ["v1", "v2", "v3"]
 
 @pytest.fixture(autouse=True)
 def _videos(database: Database) -> None:
-    """Three videos, read but without a picture."""
+    """Three videos with details and without thumbnails."""
     with database.write() as session:
         add_channel(session)
         add_channel(session, "UCother")
@@ -202,7 +202,7 @@ def test_due_are_missing_pictures_by_id_in_pages(database: Database) -> None:
     assert due(database, 1) == IDS
     assert due(database, 1, limit=2) == ["v1", "v2"]
     assert due(database, 1, after="v2", limit=2) == ["v3"]
-    assert due(database, 0) == []  # the running sync's own details bring their own jobs
+    assert due(database, 0) == []  # the details of the running sync create their own jobs
     pictures(database, fetched("v2"))
     assert due(database, 1) == ["v1", "v3"]
     with database.read() as session:
@@ -234,13 +234,13 @@ def test_a_job_names_what_the_api_named_and_what_the_store_has(database: Databas
     by_id = {job.video_id: job for job in jobs}
     assert by_id["v1"].thumbnails == thumbnails("v1")
     assert (by_id["v1"].url, by_id["v1"].etag, by_id["v1"].last_modified) == (None, None, None)
-    # Without the picture, "not modified" would be an answer of no use.
+    # Without the stored thumbnail, "not modified" would be useless.
     assert (by_id["v8"].url, by_id["v8"].etag, by_id["v8"].last_modified) == (None, None, None)
     assert [by_id[name].thumbnails for name in ("v4", "v5", "v6", "v7")] == [{}, {}, {}, {}]
 
 
 def test_a_refresh_makes_stored_pictures_due_whose_video_it_has_read(database: Database) -> None:
-    """The picture of a video whose details the refresh has yet to read comes with those details."""
+    """The thumbnail of a video whose details a refresh has not read yet is fetched with those details."""
     pictures(database, *(fetched(video_id) for video_id in IDS), now=at(1))
     begun = at(2)
     read_details(database, details("v1", "t"), details("v2", "t"), now=at(2.1))
@@ -285,7 +285,7 @@ def test_what_one_fetched_and_the_other_could_not_is_written_by_both_without_a_d
     page(database, *(listed(name) for name in names))
 
     def outcomes(turn: int, failing: int) -> list[PictureOutcome]:
-        # Different files, or the two would queue up at the first one, before they come to the videos.
+        # Different files; otherwise the two would already wait for each other at the first file.
         return [
             FailedPicture(name, "u", "timed out") if n % 2 == failing else fetched(name, f"{turn} {failing}".encode())
             for n, name in enumerate(names)

@@ -1,4 +1,4 @@
-"""Thumbnails in a folder or a bucket: moved, read, lost, checked, and an object store that fails."""
+"""Thumbnails in a folder or a bucket: moving, reading, loss, checks, and failures of the object store."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def stored(database: Database) -> dict[str, bytes]:
 
 
 def in_rows(database: Database) -> int:
-    """The bytes in rows."""
+    """The thumbnails' bytes in the rows."""
     with database.read() as session:
         return session.scalar(select(func.sum(func.length(Picture.bytes)))) or 0
 
@@ -83,7 +83,7 @@ def test_thumbnails_move_out_and_back(filled: Database, place_url: str) -> None:
     assert (stored(filled), in_rows(filled), listed(place_url)) == (FILES, sum(map(len, FILES.values())), set())
     with filled.read() as session:
         assert places(session) == []
-    assert move_pictures(filled, place_url).moved == len(FILES)  # nothing is left that another store could have
+    assert move_pictures(filled, place_url).moved == len(FILES)  # another store can use the empty place
 
 
 def test_a_folder_moved_by_other_means_is_taken_into_use(sqlite_database: Database, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_lost_and_half_written_files_are_found_and_due_again(filled: Database, p
     with filled.write() as session:
         assert mark_lost(session, found.digests, now) == 2
         assert set(session.scalars(select(PictureFailure.next_try_at))) == {now}
-    # They stay where they are, the others move.
+    # Damaged thumbnails stay in place; the others are moved.
     moved = move_pictures(filled, None)
     assert (moved.moved, moved.unsound) == (len(FILES) - 2, tuple(sorted([lost, half])))
 
@@ -181,7 +181,7 @@ def test_the_store_remembers_where_its_thumbnails_are(store_url: str, place_url:
                 expect_pictures(database, other)
         fill(database, FILES)
         inside = move_pictures(database, None)
-        assert inside.moved == 0  # they were in their rows
+        assert inside.moved == 0  # the bytes were in the rows
     with open_database(store_url) as database:
         assert expect_pictures(database, "").pictures is None
         with pytest.raises(BadPicturesUrl):  # thumbnails in the database are moved, not left behind
@@ -247,7 +247,7 @@ def test_what_the_object_store_refuses_is_said_in_one_line(
     assert SECRET not in str(refused.value)
     with sqlite_database.read() as session:
         assert places(session) == []
-    assert stored(sqlite_database) == FILES  # in their rows
+    assert stored(sqlite_database) == FILES  # in the rows
 
     bucket.answer = None
     move_pictures(sqlite_database, bucket.url)

@@ -1,4 +1,4 @@
-"""Telling the process that began a run from a later one that got its number."""
+"""Distinguish the process that began a run from a later process with the same number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.types import utc_now
 
 
 def sleeper() -> subprocess.Popen[bytes]:
-    """A process that ends when its input does."""
+    """A process that ends when its standard input is closed."""
     return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 
 

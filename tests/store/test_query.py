@@ -1,4 +1,4 @@
-"""The user's own SQL: reads everything, writes nothing."""
+"""The user's own SQL can read everything and write nothing."""
 
 from __future__ import annotations
 

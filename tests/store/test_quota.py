@@ -1,4 +1,4 @@
-"""Units are counted to the Pacific day, also when that day has 23 or 25 hours."""
+"""Units are counted per Pacific day, also if the day has 23 or 25 hours."""
 
 from __future__ import annotations
 

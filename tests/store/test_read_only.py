@@ -1,4 +1,4 @@
-"""Stores in places that can't be written: read as they are, or refused with the reason."""
+"""Stores that can't be written are read unchanged, or rejected with the reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def store(place: Path, migrated_file: Path) -> Path:
-    """A store with a pair, closed in order, in a folder of its own."""
+    """A cleanly closed store with a pair, in its own folder."""
     path = place / "store" / "thumbtune.db"
     path.parent.mkdir()
     shutil.copy(migrated_file, path)
@@ -48,7 +48,7 @@ def store(place: Path, migrated_file: Path) -> Path:
 
 
 def as_user(act: Callable[[], None]) -> None:
-    """Do it as a user without special rights, who owns nothing here."""
+    """Run a function as an unprivileged user who owns none of the files."""
     if os.getuid() != 0:
         act()
         return
@@ -109,7 +109,7 @@ def test_without_the_right_to_write_a_store_is_read_and_nothing_is_left(
 
 @pytest.mark.parametrize("index", [True, False])
 def test_a_store_that_was_not_closed(store: Path, index: bool) -> None:
-    """What its log holds is read with it, or it is said why not."""
+    """The rows in its log are read, or the error says why not."""
     writer = open_database(f"sqlite:///{store}")
     with writer.write() as session:
         add_video(session, "v2")
@@ -201,7 +201,7 @@ print(json.dumps(done))
 
 
 def on_read_only_mount(folder: Path, *command: str) -> str:
-    """What a command prints that sees the folder as a read-only mount; the test is skipped where none can be made."""
+    """The output of a command that sees the folder as a read-only mount; skipped if mounts are not allowed."""
     unshare = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-rm"]
     if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
         pytest.skip("no mounts of our own here")

@@ -1,4 +1,4 @@
-"""Removing a channel: what goes, what stays, and that all else still works, on both databases."""
+"""Removing a channel: what is deleted, what is kept, and that everything else works, on both databases."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_channels_data_goes_and_the_runs_figures_stay(database: Database) -> N
         assert find_by_handle(session, "@one") is None
         with pytest.raises(NotFound):
             get_channel(session, "UC1")
-        # What the runs found out.
+        # The results of the runs.
         assert count(session, Rank) == 2
         assert session.scalars(select(Evaluation.value)).all() == [0.5]
         error = session.execute(text("SELECT video_id, title, top_title, rank FROM run_errors")).one()
@@ -196,7 +196,7 @@ def test_a_channels_data_goes_and_the_runs_figures_stay(database: Database) -> N
         assert snapshot_pairs(session, snapshot_id, ["trained", "other"])["trained"][0] == ""
         with pytest.raises(ContentRemoved):
             load_examples(session, snapshot_id)
-        # The video that a snapshot refers to keeps its split; of the others nothing is left.
+        # The video that a snapshot refers to keeps its split; nothing is left of the others.
         kept = session.get_one(Video, "trained")
         assert (kept.split, kept.published_at, kept.availability) == ("test", None, "gone")
         assert set(session.scalars(select(Video.id))) == {"trained", "other"}
@@ -274,14 +274,14 @@ def test_a_channel_that_comes_back_is_new_and_its_videos_keep_their_splits(datab
             None,
         )
         assert (channel.min_duration_s, channel.thumbnail_size, channel.handle) == (180, "maxres", "@one")
-        # What a sync finds again.
+        # A new sync stores the same content.
         version_id = change_video(session, "trained", title="Trained on", picture=b"trained")
         assert session.get_one(Video, "trained").split == "test"
-        # The same content is the same snapshot: it is whole again.
+        # The same content is the same snapshot, so it can be used again.
         again = [example(0, "trained", version_id, "Trained on", b"trained", "UC1"), examples[1]]
         assert save_snapshot(session, "f" * 64, {"channels": []}, {}, again) == (snapshot_id, False)
         assert load_examples(session, snapshot_id) == again
-        # An emptied version is nothing that the title was changed from.
+        # An emptied version does not count as the title before a change.
         assert session.execute(text("SELECT * FROM changes")).all() == []
     assert sound(database)
     with database.read() as session:
@@ -296,7 +296,7 @@ def test_a_channel_in_use_is_not_removed(database: Database) -> None:
     with pytest.raises(InUse):
         remove(database, is_alive=alive)
     with database.write() as session:
-        # On another machine, and heard of just now.
+        # On another machine, with a recent sign of life.
         session.get_one(SyncRun, sync_id).host = "elsewhere"
     with pytest.raises(InUse):
         remove(database)

@@ -1,4 +1,4 @@
-"""Rows written in bulk are those that SQLAlchemy would write, on each database."""
+"""Bulk writes give the same rows as SQLAlchemy, on each database."""
 
 from __future__ import annotations
 

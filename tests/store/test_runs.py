@@ -1,4 +1,4 @@
-"""Training runs: from `running` to their end, what they leave, and what the views make of it."""
+"""Training runs from `running` to their end, their rows, and the views of these."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_running_runs_whose_process_is_gone_become_interrupted(database: Databas
         }
         assert "killed" in (runs[dead].error or "")
         assert runs[dead].finished_at is not None
-        # A process id is used again after a restart: the judge also needs to know when the run began.
+        # A process id is reused after a restart: the check also needs the start of the run.
         assert asked[:2] == [("here", 1, runs[alive].started_at), ("here", 2, runs[dead].started_at)]
         assert asked[0][2].utcoffset() == timedelta(0)
 
@@ -210,7 +210,7 @@ def test_a_step_is_recorded_once(database: Database) -> None:
 
 
 def test_run_history_shows_the_right_figures(database: Database) -> None:
-    """One row a run; recall@1 from thumbnail to title over all channels, among much that is something else."""
+    """One row per run, with recall@1 from thumbnail to title over all channels, among many other figures."""
     noise = [
         metric(0.01, direction="title_to_thumbnail"),
         metric(0.02, scope="UC1"),

@@ -1,4 +1,4 @@
-"""Snapshots: stored once per content, never changed, and rebuilt exactly long after the videos have."""
+"""Snapshots: stored once per content, never changed, and rebuilt exactly after their videos have changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SPLITS = ["train"] * 5 + ["valid"] * 2 + ["test"]
 
 
 def fill(session: Session) -> list[ExampleRow]:
-    """Eight pairs of one channel and the examples that a trainer would make of them."""
+    """Eight pairs of one channel and their examples."""
     add_channel(session)
     for index in range(8):
         add_video(session, f"v{index}", day=-index)
@@ -116,7 +116,7 @@ def test_snapshots_saved_at_once_are_one(database: Database) -> None:
                 barrier.wait(30)
                 with store.write() as session:
                     saved.append(save_snapshot(session, f"{turn:064}", {}, {}, examples))
-                    # The loser of the race goes on in the same transaction.
+                    # The slower of two writers continues in the same transaction.
                     assert load_examples(session, saved[-1][0]) == examples
         finally:
             store.close()

@@ -1,4 +1,4 @@
-"""Sweeps and their trials: written whole, read as scores, opened again; on both databases."""
+"""Sweeps and their trials: written atomically, read as scores, resumed; on both databases."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_trials_runs_are_read_as_scores(database: Database) -> None:
     with database.write() as session:
         sweep, other = start(session), start(session)
         add_trial_runs(session, other, 0, [trial_run(1, figure("recall@1", 1.0))])
-        # Only the figures that the choice hangs on are read, whatever else was measured.
+        # Only the figures for the choice are read, not all measured figures.
         more = (
             figure("recall@1", 0.1, scope="UC1"),
             figure("recall@1", 0.2, direction="title_to_thumbnail"),

@@ -1,24 +1,28 @@
-"""Sync runs: counted with what they count, closed once, and told dead from running."""
+"""Sync runs: their counts, their single end, and whether their process still runs."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from store.db import Database
+from store.db import Database, open_database
 from store.processes import is_alive, start_of
 from store.tables import SyncMode, SyncRun, SyncStatus, Video
+from store.types import utc_now
 from store.youtube import (
+    LEASE,
     LastSync,
     SyncCounts,
     add_counts,
     begin_sync,
+    being_synced,
+    clock,
     end_stale_syncs,
     finish_sync,
     get_channel,
@@ -132,7 +136,7 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Datab
         add_counts(session, run, SyncCounts(new=4), key_fingerprint="k", now=T0)
 
     def is_alive(pid: int, started_at: datetime, _start: int | None) -> bool:
-        assert started_at == T0
+        assert started_at == T0 or not database.is_sqlite
         return pid not in dead
 
     def clean_up() -> int:
@@ -155,6 +159,27 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Datab
     assert (rows["done"].finished_at, rows["done"].error) == (at(1), None)
 
 
+def test_machines_with_different_clocks_keep_each_others_syncs(migrated_postgres_url: str) -> None:
+    """Each machine writes and judges signs of life by the server's clock."""
+    opened = open_database(migrated_postgres_url)
+    with opened.write() as session:
+        add_channel(session)
+    clocks = [utc_now() + timedelta(hours=hours) for hours in (-1, 0, 1)]
+    running = [begin(opened, host=str(now), now=now) for now in clocks]
+    for run_id, now in zip(running, clocks, strict=True):
+        with opened.write() as session:
+            add_counts(session, run_id, SyncCounts(new=1), key_fingerprint="k", now=now)
+            say_alive(session, run_id, now)
+            assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=now) == 0
+            assert being_synced(session, now) == {CHANNEL}
+        with opened.write() as session:
+            # One that is silent is given up by all of them.
+            silent = begin_sync(session, CHANNEL, "full", host="silent", pid=1, now=now)
+            session.execute(update(SyncRun).where(SyncRun.id == silent).values(seen_at=clock(session, now) - 2 * LEASE))
+            assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=now) == 1
+    opened.close()
+
+
 @pytest.mark.parametrize("host", ["here", "there"])
 def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(database: Database, host: str) -> None:
     with database.write() as session:
@@ -165,6 +190,8 @@ def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(dat
         say_alive(session, telling, at(1))
         # A row of a version that gave no signs of life.
         session.execute(update(SyncRun).where(SyncRun.id == old).values(seen_at=None))
+        long_ago = clock(session, at(1.1)) - 1.1 * LEASE
+        session.execute(update(SyncRun).where(SyncRun.id == silent).values(seen_at=long_ago))
     with database.write() as session:
         stale = end_stale_syncs(session, CHANNEL, host="here", is_alive=lambda _pid, _began, _start: True, now=at(1.1))
         assert stale == 2

@@ -1,4 +1,4 @@
-"""Passwords stay out of every message, however the URL that holds them is wrong."""
+"""No message contains the password of a URL, however the URL is invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page of the listing and a batch of details change; what is still to be read; and what a pair is."""
+"""Writing pages of the listing and batches of details; videos that must be read; the definition of a pair."""
 
 from __future__ import annotations
 
@@ -144,12 +144,12 @@ def test_known_videos_that_vanish_and_come_back(database: Database) -> None:
         assert (video.title, video.availability, video.last_seen_at) == ("kept", now, at(1))
         with database.read() as session:
             unread = unread_ids(session, CHANNEL, after="", listed_before=at(1), now=at(1))
-        # Only the details tell whether what is listed again can really be had again, whichever sync comes to read them.
+        # Only the details show whether a video that is listed again is available, in whichever sync they are read.
         assert (video_id in unread) == returned
 
 
 def test_a_page_counts_as_known_only_without_a_gap_behind_it(database: Database) -> None:
-    """The second listing stops after one page: what that page brought must not end the third one early."""
+    """The second listing stops after one page: the videos of that page must not end the third listing early."""
 
     def known_until() -> datetime | None:
         with database.read() as session:
@@ -206,7 +206,7 @@ def pairs(database: Database) -> list[tuple[str, str]]:
 
 
 def renamed(database: Database) -> PictureJob:
-    """A video whose title was found to be another; the job of checking its picture."""
+    """A video whose title has changed; the job that checks its thumbnail."""
     page(database, listed("v1"))
     read_details(database, details("v1", "old"))
     pictures(database, fetched("v1", b"one"))
@@ -426,7 +426,7 @@ def test_the_history_is_the_run_length_code_of_what_was_seen(
             pictures(database, UnchangedPicture(video_id), now=at(hour))
             state = (state[0], picture)
         if expected and expected[-1][0] in (state, (state[0], None)) and (side != "title" or expected[-1][0] == state):
-            # The same as before, or the picture that was still missing.
+            # The same as before, or the thumbnail that was missing.
             expected[-1] = (state, since, at(hour))
         else:
             expected.append((state, at(hour), at(hour)))
@@ -533,7 +533,7 @@ TITLES = ("a", "", "  ", " a ", "\t", "\u00a0", "\u200b")
 
 
 def test_every_way_of_asking_for_pairs_agrees_with_the_view(database: Database) -> None:
-    """All combinations: the view, `is_pair`, the counts, the list of channels, and what gets its picture fetched."""
+    """All combinations: the view, `is_pair`, the counts, the list of channels, and the thumbnails to fetch agree."""
     combinations = list(product(KINDS, STATES, (None, 0, 300), TITLES, (None, sha(b"one"))))
     with database.write() as session:
         session.add(
@@ -568,7 +568,7 @@ def test_every_way_of_asking_for_pairs_agrees_with_the_view(database: Database) 
     assert in_view == by_condition == expected
     assert (line.videos, line.pairs) == (len(combinations), len(expected))
     assert sum(not_pairs.values()) == len(combinations) - len(expected)
-    # Each pair has its twin that lacks only the picture.
+    # Each pair has a counterpart that only lacks the thumbnail.
     assert due == {f"v{int(name[1:]) - 1:04}" for name in expected}
 
     available = [
@@ -635,7 +635,7 @@ def test_details_recorded_by_two_at_once_make_one_version(database: Database) ->
             partial(record_read, found=found, missing=names[40:], hour=turn),
             partial(record_read, found=found[::-1], missing=names[:39:-1], hour=turn),
         )
-        # Each change and each loss is counted by the one that wrote it.
+        # Each change and each loss is counted by the process that wrote it.
         assert one.changed + two.changed == (40 if turn > 1 else 0)
         assert one.gone + two.gone == (10 if turn == 1 else 0)
     for name in names[:40]:

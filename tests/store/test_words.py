@@ -1,4 +1,4 @@
-"""The words on thumbnails: kept by picture and reader, and shown by the view `pairs`."""
+"""The words on thumbnails: stored per thumbnail and reader, and shown by the view `pairs`."""
 
 from __future__ import annotations
 

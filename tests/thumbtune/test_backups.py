@@ -1,4 +1,4 @@
-"""Backups with their models, kept in number, and brought back; what is deployed names real metrics."""
+"""Backups with models: how many are kept, and restoring; the files in deploy/ name existing metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`channels add`, `pause` and `resume`, and files of channels, as a user meets them."""
+"""`channels add`, `pause` and `resume`, and files of channels, as users run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`thumbtune channels remove` as a user meets it."""
+"""`thumbtune channels remove` as users run it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 
 
 def pieces(thumbnail: bytes) -> list[bytes]:
-    """Parts of its pixels. It takes several pages of the file, which need not follow each other."""
+    """Parts of a thumbnail's bytes. It takes several pages of the file, which may be apart."""
     return [thumbnail[at : at + 64] for at in range(1_000, len(thumbnail) - 64, 64)]
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_left_of_a_removed_channel_in_the_file(shell: Shell) -> None:
     again = shell.run("channels", "remove", "@tests", "--purge", "--yes")
     assert again.returncode == 1
     error_line(again)
-    # What is known no more is asked for as if for the first time.
+    # A removed channel is read as if for the first time.
     report, code = shell.report("@tests")
     assert (code, report["new"], report["thumbnails"]["fetched"]) == (0, 60, 60)
 

@@ -148,7 +148,7 @@ def test_a_damaged_store_fails_the_check(tmp_path: Path) -> None:
     plain.close()
     result = thumbtune("db", "check", cwd=tmp_path)
     assert result.returncode == 1
-    assert "schema: 1 problems" in result.stdout
+    assert "schema: 1 problem\n" in result.stdout
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the store is, what `thumbtune.toml` says, and what a reader that leaves early gets."""
+"""The store's location, `thumbtune.toml`, and a reader that closes the output early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown: safe, on the right stream, one JSON document."""
+"""Output: safe characters, the right stream, one JSON document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: what it holds back and changes, where it writes, and that its server serves until it is stopped."""
+"""The demo: the videos that it holds back and changes, where it writes, and its server."""
 
 from __future__ import annotations
 

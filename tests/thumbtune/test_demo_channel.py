@@ -1,4 +1,4 @@
-"""The demo's drawn channel: repeatable, in YouTube's forms, and in a style of its own."""
+"""The demo's drawn channel: repeatable, in YouTube's formats, and with its own style."""
 
 import io
 import re

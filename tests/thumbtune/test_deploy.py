@@ -1,4 +1,4 @@
-"""The files in deploy/: their commands are real ones, and their tools take them."""
+"""The files in deploy/: their commands exist, and the tools for these files accept them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RULE = {"alert", "expr", "for", "labels", "annotations", "keep_firing_for"}
 
 
 def parsed(arguments: list[str]) -> tuple[str, dict[str, object]]:
-    """The command, and its options as click reads them; nothing is run.
+    """Parse a command line with click, without running it.
 
     Raises:
         click.UsageError: there is no such command or option.
@@ -82,7 +82,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 def verified(unit: Path) -> str:
-    """What systemd has to say about a unit."""
+    """The output of `systemd-analyze verify` for a unit."""
     command = ["systemd-analyze", "verify", str(unit)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stderr
 

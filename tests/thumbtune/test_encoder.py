@@ -1,4 +1,4 @@
-"""The small dual encoder that is shipped: its format, its size, what it knows, and that it can be built again."""
+"""The demo's dual encoder: its format, its size, its recall, and its reproducible build."""
 
 import io
 import os

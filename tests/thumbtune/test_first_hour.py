@@ -1,4 +1,4 @@
-"""docs/first-hour.md, each command of it in a terminal, with the stand-in in place of YouTube."""
+"""Each command of docs/first-hour.md in a terminal, with the stand-in server instead of YouTube."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def commands_of(session: str) -> list[str]:
 def in_a_terminal(
     command: str, folder: Path, environment: Mapping[str, str], columns: int = WIDTHS[0]
 ) -> tuple[int, list[str], str]:
-    """Run a command under a pseudo terminal; its exit code, the lines of its results, and what it said of the work."""
+    """Run a command in a pseudo terminal; return its exit code, the lines of its results, and its stderr."""
     program, *arguments = shlex.split(command)
     assert program == "thumbtune"
     ours, theirs = pty.openpty()
@@ -63,7 +63,7 @@ def in_a_terminal(
         try:
             while piece := os.read(ours, 1 << 16):
                 output += piece
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # Linux reports this when the other end is closed
             pass
         os.close(ours)
         assert process.stderr is not None
@@ -86,12 +86,12 @@ def place(tmp_path: Path) -> Path:
 
 
 def has_a_long_word(line: str, columns: int) -> bool:
-    """Whether a line has a word, such as the path of a test's folder, for which a line of its own may be too short."""
+    """Whether a line has a word that may not fit in a line, such as the path of a test's folder."""
     return max(map(len, line.split())) > columns // 2
 
 
 def is_meaning(line: str) -> bool:
-    """Whether a line says in words what a sync or a model has done."""
+    """Whether a line is the summary of a sync or a model."""
     return re.search(r"picks the right title for \d+ of \d+|: (nothing new|\d+ new video)", line) is not None
 
 

@@ -210,7 +210,7 @@ def test_bad_rows_are_named_and_the_others_come_in(database: Database, tmp_path:
     (folder / "videos.json").write_text(json.dumps([*entries(3), *bad]))
     done = import_rows(database, open_source(str(folder)))
     assert (done.new, done.rows) == (2, 9)
-    # In batches: what is wrong with a picture is found after what is wrong with a row.
+    # In batches: problems of thumbnails are found after problems of rows.
     assert sorted(int(where.rpartition(" ")[2]) for where, _ in done.bad) == [2, 4, 5, 6, 7, 8, 9]
 
 

@@ -1,4 +1,4 @@
-"""Log lines: safe to look at, and to be read by programs."""
+"""Log lines: safe for terminals, and readable by programs."""
 
 from __future__ import annotations
 
@@ -103,3 +103,24 @@ def test_every_line_of_a_command_is_json_those_of_other_libraries_too(tmp_path: 
     assert "three" in documents[2]["message"]
     assert "ValueError: four" in documents[3]["exception"]
     assert len(documents) == 4
+
+
+FAILURES = """
+import logging, sys
+from thumbtune.log_format import configure_logging
+configure_logging(0, sys.argv[1])
+for failure in (KeyboardInterrupt, ValueError):
+    for name in ("collector", "another library"):
+        try:
+            raise failure
+        except BaseException:
+            logging.getLogger(name).exception("closing failed")
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_the_exception_of_a_signal_is_not_logged_and_others_are(style: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FAILURES, style], capture_output=True, text=True, check=True)
+    counts = [done.stderr.count(text) for text in ("KeyboardInterrupt", "ValueError", "closing failed")]
+    assert counts == [0, 2, 2]

@@ -1,4 +1,4 @@
-"""`thumbtune match` as users and scripts run it: titles from everywhere, output and exit codes included."""
+"""`thumbtune match` as users and scripts run it: titles from all sources, output and exit codes."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
     assert titles(found) == set(IDEAS)
     assert [title["rank"] for title in found["titles"]] == [1, 2, 3]
     for title in found["titles"]:
-        assert {"rank", "title", "score", "stands", "of", "times", "probability"} <= set(title)
-        assert 1 <= title["stands"] <= title["of"] == 16
-    stands = [title["stands"] for title in found["titles"]]
-    assert stands == sorted(stands), "the better one of two never stands lower"
+        assert {"rank", "title", "score", "position", "of", "times", "probability"} <= set(title)
+        assert 1 <= title["position"] <= title["of"] == 16
+    positions = [title["position"] for title in found["titles"]]
+    assert positions == sorted(positions), "of two titles, the better title never has a lower position"
     own = thumbtune("match", "cover.png", *IDEAS, "--channel", "@UC2", "--model", clip, "--json").document()
     assert (own["compared"], own["titles"][0]["of"]) == (3, 4)
 
@@ -69,7 +69,7 @@ def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: s
     marked = [line for line in lines if line.startswith("current")]
     assert len(marked) == 1
     assert marked[0].endswith("purple circle 4 UC1")
-    assert f"{current['stands']} of 15" in marked[0]
+    assert f"{current['position']} of 15" in marked[0]
     shown = [float(line.split()[1]) for line in lines]
     assert shown == sorted(shown, reverse=True)
     assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Embedding", "note:", "how"}, (
@@ -125,7 +125,7 @@ def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, 
     assert [line.split()[:3:2] for line in done.stdout.splitlines()[1:4]] == [["1", "-"], ["2", "-"], ["3", "-"]]
     assert done.stderr.splitlines()[-2].startswith("note: the store has no other pair")
     found = thumbtune("match", "cover.png", *IDEAS, "--model", clip, "--json", db=url).document()
-    assert [(title["stands"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
+    assert [(title["position"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
 
 
 def test_probabilities_and_a_matrix(thumbtune: Run, clip: str, store: str) -> None:
@@ -232,7 +232,7 @@ def test_a_pipeline_of_processes(store: str, clip: str, tmp_path: Path) -> None:
         capture_output=True,
         check=False,
         cwd=tmp_path,
-        # Not UTF-8: titles are read as UTF-8 whatever the terminal speaks.
+        # Not UTF-8: titles are read as UTF-8 regardless of the terminal's encoding.
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "latin-1"},
     )
     assert done.stderr == b""

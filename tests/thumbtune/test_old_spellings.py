@@ -1,4 +1,4 @@
-"""Every spelling of a command that was replaced works until 1.0, as the new one does, with a line on stderr."""
+"""Every replaced spelling of a command works like the new spelling until 1.0, with a line on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.trainer.test_hub import trained_store, use_hub
 from thumbtune.cli import cli
 from trainer.runs import promote_run
 
-# What is given for OUT differs between the two spellings.
+# The values of OUT differ between the two spellings.
 OLD_AND_NEW = [
     ("export OUT", "export dataset OUT"),
     ("export dataset", "export dataset dataset"),
@@ -90,7 +90,7 @@ def test_an_old_spelling_does_as_the_new_one(
 
 
 def _json_last(words: list[str]) -> list[str]:
-    """`--json` belongs to the command behind a group's name, and before `--`."""
+    """`--json` belongs to the command after a group's name, and before `--`."""
     after = 2 if words[0] in ("export", "push") else 1
     return [*words[:after], "--json", *words[after:]]
 

@@ -23,7 +23,7 @@ from trainer.runs import promote_run
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """The result of a command."""
 
     returncode: int
     stdout: str
@@ -136,7 +136,7 @@ def test_without_a_token(push: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatc
 
 
 def alone(store: str, hub: FakeHub, home: Path, *arguments: str) -> Done:
-    """Run it in a process of its own, which finds hub and token in its environment."""
+    """Run the command in its own process, which gets hub and token from its environment."""
     own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     unset = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     command = [sys.executable, "-m", "thumbtune", "--db", store, *arguments]

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.processes
 
 
 def drawn(numbers: range) -> list[StandInVideo]:
-    """Videos whose titles say what their thumbnails show, so that there is something to learn."""
+    """Videos whose titles describe their thumbnails, so that a model can learn."""
     found = []
     for number in numbers:
         colour, shape = COLOURS[number % 10], SHAPES[number // 10 % 3]
@@ -40,18 +40,18 @@ def drawn(numbers: range) -> list[StandInVideo]:
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """The result of a command."""
 
     returncode: int
     stdout: str
     stderr: str
 
     def document(self) -> Any:
-        """The JSON document on stdout, and nothing else there."""
+        """Parse stdout, which must be one JSON document."""
         return json.loads(self.stdout)
 
     def error(self) -> str:
-        """The one line that says why it failed."""
+        """Return the error line."""
         assert "Traceback" not in self.stderr
         (line,) = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         return line
@@ -67,7 +67,7 @@ class Shell:
         self._capfd = capfd
 
     def run(self, *arguments: str) -> Done:
-        """In this process, which has torch."""
+        """Run a command in this process, which has imported torch."""
         self._capfd.readouterr()
         with pytest.raises(SystemExit) as exited:
             main(["--db", self.url, *arguments])
@@ -75,7 +75,7 @@ class Shell:
         return Done(int(exited.value.code or 0), told.out, told.err)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """In a process of its own."""
+        """Run a command in its own process."""
         return forked.Popen(
             [*forked.THUMBTUNE, "--db", self.url, *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -85,7 +85,7 @@ class Shell:
         )
 
     def start_training(self) -> subprocess.Popen[str]:
-        """A retraining that lasts for ever; returns when it trains."""
+        """Start a retraining that lasts for ever; return when it trains."""
         steps = ("--train", "projection", "--epochs", "1000000")
         process = self.start("retrain", "--no-sync", "--force", *self.model, *steps)
         assert process.stderr is not None
@@ -128,7 +128,7 @@ def shell(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> Iterator[Shell]:
-    """A store without anything in it, and a channel of 40 videos."""
+    """An empty store, and a channel of 40 videos."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     catalogue = channel(0)

@@ -1,4 +1,4 @@
-"""`thumbtune search` as users and scripts run it, contact sheets, output and exit codes included."""
+"""`thumbtune search` as users and scripts run it: contact sheets, output and exit codes."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_model_in_use_and_others(thumbtune: Run, clip: str) -> None:
 def test_a_folder_that_holds_no_model_is_not_gone_through(
     thumbtune: Run, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be a home, or a whole disk."""
+    """The folder may be a home folder or a whole disk."""
     gone_through: list[Path] = []
     real = Path.rglob
 
@@ -173,7 +173,7 @@ def test_a_run_whose_base_model_is_gone(thumbtune: Run, clip: str, store: str, t
 
 
 def kept(store: str) -> dict[str, int]:
-    """{tower: vectors in the cache that a model made}."""
+    """{tower: number of a model's cached vectors}."""
     shell = sqlite3.connect(store.removeprefix("sqlite:///"))
     query = "select tower, count(*) from feature where fingerprint != ? group by tower"
     counts = dict(shell.execute(query, (SKETCHES,)).fetchall())

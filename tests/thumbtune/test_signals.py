@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in real processes: during a long statement, at a start, at an end, and in a stuck call."""
+"""Ctrl-C and SIGTERM in real processes: during a long statement, at the start, at the end, and in a stuck call."""
 
 from __future__ import annotations
 
@@ -39,6 +39,24 @@ def tell(until):
     print("ready", flush=True)
 threading.Thread(target=tell, args=(time.clock_gettime(clock) + 0.1,), daemon=True).start()
 sqlite3.connect(":memory:").execute("{ENDLESS.replace("5000", "0")}").fetchall()
+"""
+
+
+IGNORED = """
+import thumbtune.interrupts as interrupts
+class Held:
+    def __del__(self):
+        print("ready", flush=True)
+        while not interrupts.was_received():
+            pass
+interrupts.install()
+held = Held()
+try:
+    del held
+    while True:
+        pass
+except KeyboardInterrupt:
+    print("stopped", flush=True)
 """
 
 
@@ -99,3 +117,10 @@ def test_a_call_that_does_not_return_to_python_is_ended() -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, len(err.splitlines())) == (3, 1), err
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals) -> None:
+    process = started(IGNORED)
+    process.send_signal(number)
+    assert process.communicate(timeout=60) == ("stopped\n", "")

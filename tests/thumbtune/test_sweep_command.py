@@ -1,4 +1,4 @@
-"""`thumbtune sweep` and `runs --sweep` as users and scripts run them; killed, and gone on with."""
+"""`thumbtune sweep` and `runs --sweep` as users and scripts run them; killed and resumed sweeps."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_winner_takes_the_champions_place_only_if_it_is_better(thumbtune: Run,
 
 
 def test_the_base_is_compared_on_the_same_rows(thumbtune: Run, clip: Path, store: str) -> None:
-    """The winner is trained on more pairs than its trial, as others came while the sweep was stopped."""
+    """The winner is trained on more pairs than its trial, because pairs were added while the sweep was stopped."""
     database = open_database(store)
     shared = TrainSettings(train="projection", model=str(clip), title_model="base", device="cpu")
     settings = SweepSettings(shared, Space.read({"epochs": "1:3"}), trials=3, seeds=1, finalists=1, final_seeds=1)
@@ -202,7 +202,7 @@ def test_a_sweep_that_is_not_there(thumbtune: Run) -> None:
 def test_a_stopped_process_goes_on(
     thumbtune: Run, clip: Path, store: str, tmp_path: Path, kind: signal.Signals
 ) -> None:
-    """The same runs as of a sweep that no one stopped."""
+    """The same runs as in an uninterrupted sweep."""
     wanted = arguments(clip, "--trials", "20", "--lr", "0.001:0.01")
     command = [*forked.THUMBTUNE, "--db", store, *wanted]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

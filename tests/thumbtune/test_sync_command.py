@@ -1,4 +1,4 @@
-"""`thumbtune sync` and `thumbtune channels` as users meet them: what they print, where, and how they exit."""
+"""`thumbtune sync` and `thumbtune channels` as users run them: output, streams and exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Shell:
         self.environment = {**os.environ, **server.environment()}
 
     def run(self, *arguments: str, encoding: str | None = None) -> subprocess.CompletedProcess[str]:
-        # A fork takes no other encoding.
+        # A forked process can't change its encoding.
         run_it = forked.run if encoding is None else subprocess.run
         return run_it(
             [*forked.THUMBTUNE, "--db", self.url, *arguments],
@@ -140,7 +140,7 @@ def test_a_failed_thumbnail_exits_with_3(shell: Shell) -> None:
     shell.server.faults = Faults([rule], most_in_a_row=None)
     done = shell.run("sync", "@tests")
     assert done.returncode == 3
-    assert "1 thumbnails failed" in done.stderr
+    assert "1 thumbnail failed" in done.stderr
     assert "partial" in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""`thumbtune train`, `evaluate`, `runs` and `export` as users and scripts run them, output and exit codes included."""
+"""`thumbtune train`, `evaluate`, `runs` and `export` as users and scripts run them: output and exit codes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """The result of a command."""
 
     returncode: int
     stdout: str
@@ -183,7 +183,7 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
 def test_a_title_models_folder_is_known_from_every_other(
     thumbtune: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, negatives: str
 ) -> None:
-    """Also where the first run has no use for it."""
+    """Even if the first run does not use the option."""
     (tmp_path / "titles").symlink_to(get_model_path())
     document(thumbtune(*train_arguments(clip), "--title-model", "titles", "--negatives", negatives, "--json"))
     (tmp_path / "elsewhere").mkdir()
@@ -214,7 +214,7 @@ def test_going_on_from_the_champion_names_no_model(thumbtune: Run, clip: Path) -
 
 
 def test_the_readmes_queries_leave_a_sweeps_trials_out(thumbtune: Run, clip: Path, store: str) -> None:
-    """A trial has no test figures, and is the newest run that is done while its sweep lasts."""
+    """A trial has no test figures, and may be the newest done run during its sweep."""
     document(thumbtune(*train_arguments(clip), "--json"))
     few = ("--trials", "1", "--seeds", "2", "--finalists", "1", "--final-seeds", "0", "--json")
     document(thumbtune("sweep", "--model", str(clip), "--title-model", "base", *few))
@@ -335,7 +335,7 @@ def test_a_number_too_large_for_postgres_is_not_there_either(
     fill(database, 4)
     database.close()
     if arguments[0] == "runs":
-        # Of its own process: it leaves its connection to that process's end.
+        # In its own process: its connection stays open until that process ends.
         own = command(migrated_postgres_url, *arguments)
         ended = subprocess.run(own, capture_output=True, text=True, cwd=tmp_path, check=False)
         done = Done(ended.returncode, ended.stdout, ended.stderr)
@@ -384,7 +384,7 @@ def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Pat
 
 @pytest.mark.processes
 def test_a_full_disk_under_output_leaves_the_run_done(thumbtune: Run, store: str, clip: Path, tmp_path: Path) -> None:
-    """A real one of 64 KB, mounted for this command alone."""
+    """A real file system of 64 KB, mounted for this command."""
     mounting = f"mount -t tmpfs -o size=64k none {tmp_path}/small"
     in_it = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     (tmp_path / "small").mkdir()

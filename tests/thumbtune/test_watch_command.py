@@ -1,4 +1,4 @@
-"""`thumbtune watch` as a process: how it ends, what it leaves to others, and what it never says."""
+"""`thumbtune watch` as a process: how it ends, which channels it skips, and what it never prints."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Watcher:
             os.sched_yield()
 
     def said(self, pattern: str) -> str:
-        """Wait for a line of the log; the pattern's first group."""
+        """Wait for a line of the log; return the pattern's first group."""
         self.until(lambda: re.search(pattern, self.text))
         match = re.search(pattern, self.text)
         assert match is not None
@@ -91,7 +91,7 @@ class Watcher:
         return body
 
     def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
-        """Send a signal; the exit code, which is to come within so many seconds."""
+        """Send a signal; return the exit code, which must come within some seconds."""
         self.process.send_signal(number)
         code = self.process.wait(seconds)
         self._reader.join(30)
@@ -158,7 +158,7 @@ def test_a_second_signal_ends_it_without_waiting_for_what_is_at_hand(sqlite_url:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     with StandIn(channel(120), faults=Faults([hang])) as server, watching(sqlite_url, server, "@tests") as watcher:
         watcher.until(lambda: server.faults.made["hang"])
-        # Its last batch can't be written while another program holds the store.
+        # Its last batch can't be written while another program locks the store.
         other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None, timeout=60)
         other.execute("BEGIN IMMEDIATE")
         watcher.process.send_signal(signal.SIGTERM)
@@ -181,7 +181,7 @@ def test_a_locked_store_does_not_keep_it_from_ending(sqlite_url: str) -> None:
             with opened.engine.execution_options(thumbtune_begin="IMMEDIATE").connect() as other, other.begin():
                 asked = server.journal.count("picture")
                 watcher.until(lambda: server.journal.count("picture") >= asked + 32)
-                # A waiter would hold out for a minute, whatever it is told.
+                # A waiting writer would wait for a minute, regardless of signals.
                 assert watcher.end() == 0, watcher.text
         assert "can't be finished in time" in watcher.text
         check_sound(opened)
@@ -216,7 +216,7 @@ def test_two_watchers_on_one_store_never_work_one_channel(store_url: str) -> Non
                 watcher.until(lambda: len(finished(opened)) == len(names))
             for watcher in (first, second):
                 assert watcher.end() == 0
-        # Each may look a channel up before it learns that the other has it.
+        # Each may look up a channel before it sees that the other process syncs it.
         assert server.journal.count("playlistItems") == server.journal.count("videos") == 2 * len(names)
         assert len(names) <= server.journal.count("channels") <= 2 * len(names)
     assert [run.status for run in sync_runs(opened)] == ["complete"] * len(names)
@@ -227,7 +227,7 @@ def test_two_watchers_on_one_store_never_work_one_channel(store_url: str) -> Non
 
 
 def named(machine: str) -> tuple[str, ...]:
-    """What to put before a command for it to run on a machine of that name, in a namespace of its own."""
+    """The prefix of a command that runs it with this host name, in its own namespace."""
     words = "unshare", "--user", "--map-root-user", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"'
     return *words, machine
 
@@ -240,7 +240,7 @@ def machines_can_be_named() -> bool:
 
 @pytest.mark.skipif(not machines_can_be_named(), reason="a machine may not be given another name here")
 async def test_machines_spread_what_they_do_on_the_same_channels(tmp_path: Path) -> None:
-    """Ten channels that are equally late: which is the most so is the jitter's doing."""
+    """Ten channels that became due at about the same time; their order is the jitter's."""
     first, second = tmp_path / "first.db", tmp_path / "second.db"
     catalogues = channels(10, 1)
     orders = []
@@ -333,7 +333,7 @@ def test_a_retraining_is_a_child_that_has_no_key(sqlite_url: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="what a process was given is read from /proc")
 def test_a_retraining_is_told_of_the_store_where_no_other_user_can_read_it(sqlite_url: str) -> None:
-    """In its environment, where the key is not: the store's URL may hold a password."""
+    """The store's URL, which may contain a password, is in the child's environment; the key is not."""
     json_lines = ("--log-format", "json")
     with (
         StandIn(channel(3)) as server,
@@ -350,7 +350,7 @@ def test_a_retraining_is_told_of_the_store_where_no_other_user_can_read_it(sqlit
 
 
 def test_a_retraining_that_does_not_end_is_killed_while_a_stop_still_waits() -> None:
-    """Later would be too late: the service would be gone, and the retraining would go on without it."""
+    """Otherwise the service would have ended, and the retraining would continue without it."""
     assert GRACE_S < PATIENCE_S < 10
 
 
@@ -416,7 +416,7 @@ def test_an_extra_that_is_not_installed_is_named(
 
 @pytest.mark.parametrize("name", ["@nobody", "@tests"])
 def test_a_signal_while_a_sync_is_being_opened_ends_it_in_order(sqlite_url: str, name: str) -> None:
-    """Another program holds the store just then, and lets it go."""
+    """Another program locks the store at that time, and releases it."""
     hang = Fault("hang", path="/youtube/v3/channels", times=1, delay_s=60)
     opened = open_database(sqlite_url)
     with (

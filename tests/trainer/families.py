@@ -120,7 +120,7 @@ def _clip_images() -> CLIPImageProcessorPil:
 
 
 def metaclip_2(folder: Path) -> Path:
-    """MetaCLIP 2: CLIP's shape, XLM-V's tokenizer, tokens up to 77 in truth."""
+    """MetaCLIP 2: CLIP's architecture, XLM-V's tokenizer; the real model takes up to 77 tokens."""
     tokenizer = _unigram()
     marks = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
     config = MetaClip2Config(
@@ -217,7 +217,7 @@ def siglip2(folder: Path) -> Path:
 
 
 def siglip2_naflex(folder: Path) -> Path:
-    """SigLIP 2 NaFlex: pictures keep their shape, as up to so many patches."""
+    """SigLIP 2 NaFlex: pictures keep their aspect ratio, with a limited number of patches."""
     tokenizer = _gemma(Siglip2Tokenizer)
     text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
     config = Siglip2Config(text_config=text, vision_config={**TOWER, "patch_size": 16, "num_patches": 256})
@@ -238,7 +238,7 @@ def clip(folder: Path) -> Path:
 
 
 def blip(folder: Path) -> Path:
-    """BLIP for retrieval: its projections have other names than those that the library looks for."""
+    """BLIP for retrieval: the library expects other names of its projections."""
     tokenizer = _bert_tokenizer()
     text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "encoder_hidden_size": 32}
     config = BlipConfig(text_config=text, vision_config=VISION, image_text_hidden_size=16, projection_dim=16)

@@ -1,4 +1,4 @@
-"""Trained tensors on disk: whole or not at all, checked when read."""
+"""Trained tensors on disk: written atomically, checked when they are read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_place_that_cant_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_in_words() -> None:
-    """/dev/full fails each write as a full disk does."""
+    """Every write to /dev/full fails as on a full disk."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with pytest.raises(CantSave, match="the disk is full"), can_save(Path("there")):
@@ -110,7 +110,7 @@ def test_a_model_gets_its_name_when_it_is_whole(encoder: Encoder, tmp_path: Path
 def test_a_folder_that_is_there_stays_the_one_it_is(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shell is in it, and it was made for a group."""
+    """The folder is a shell's working folder, and belongs to a group."""
     folder = tmp_path / "models" / "whole"
     folder.mkdir(parents=True)
     folder.chmod(0o2775)
@@ -136,7 +136,7 @@ def test_what_somebody_puts_there_meanwhile_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_a_folder_is_looked_for_where_it_will_be(encoder: Encoder, tmp_path: Path) -> None:
-    """There is no `new` to go up from."""
+    """The folder `new` of `new/..` does not exist."""
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / "kept").write_text("mine")
     folder = tmp_path / "new" / ".." / "up"
@@ -156,7 +156,7 @@ def test_a_name_may_be_as_long_as_the_system_takes(encoder: Encoder, tmp_path: P
 
 
 def test_the_folder_of_all_runs_tensors_is_no_place_for_a_model(tmp_path: Path) -> None:
-    """It is empty until the run is done."""
+    """The folder is empty until the run is done."""
     models = tmp_path / "thumbtune-models"
     models.mkdir()
     (tmp_path / "link").symlink_to(models)
@@ -194,7 +194,7 @@ def test_a_link_to_itself_is_said_in_words(encoder: Encoder, tmp_path: Path) -> 
 @pytest.mark.processes
 @pytest.mark.parametrize("kind", ["-t tmpfs none", "--bind source"])
 def test_a_mount_point_is_filled(tiny_clip: Path, tmp_path: Path, kind: str) -> None:
-    """One on another disk, and one on the same, which can't be told by looking at it."""
+    """A mount of another disk, and a bind mount of the same disk, which has no visible difference."""
     alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     mounted = f"cd {tmp_path} && mkdir source out && mount {kind} out"
     if (

@@ -1,4 +1,4 @@
-"""Probabilities of titles: the scale is found again, its error is small where scores are honest, and it is kept."""
+"""Probabilities of titles: the scale is recovered, its error is small for calibrated scores, and it is stored."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_too_few_rows_say_nothing(sqlite_database: Database, tiny_clip: Path) ->
 def test_without_a_snapshot_titles_are_ranked_without_probabilities(store: Database, tiny_clip: Path) -> None:
     found = Answerer(store, str(tiny_clip), "cpu").match([open_picture(store, "UC1-003")], IDEAS)
     assert found.calibration is None
-    assert [idea.stands is None for idea in found.thumbnails[0].ideas] == [False] * 4
+    assert [idea.position is None for idea in found.thumbnails[0].ideas] == [False] * 4
 
 
 def test_several_thumbnails_have_the_same_titles(store: Database, tiny_clip: Path, tmp_path: Path) -> None:
@@ -202,6 +202,11 @@ def test_ideas_whose_spreads_overlap_are_named(store: Database, tiny_clip: Path)
         for idea, at in zip(found.ideas, (0.5, 0.3, 0.29, 0.1), strict=True)
     ]
     assert replace(found, ideas=apart).near_ties() == [(2, 3)]
+    equal = [
+        replace(idea, probability=None, score=score)
+        for idea, score in zip(found.ideas, (0.5, 0.5 - 1e-7, 0.499, 0.2), strict=True)
+    ]
+    assert replace(found, ideas=equal).near_ties() == [(1, 2)]
 
 
 def test_a_video_of_the_store_competes_with_the_others_only(store: Database, tiny_clip: Path) -> None:

@@ -1,4 +1,4 @@
-"""Names of channels where one trains, searches and compares."""
+"""Names of channels in training, search and comparison."""
 
 from __future__ import annotations
 

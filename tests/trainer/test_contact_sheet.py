@@ -1,4 +1,4 @@
-"""Contact sheets: their grid and pixels, titles of any kind, fonts of this machine, files that can't be written."""
+"""Contact sheets: grid and pixels, titles in any script, installed fonts, files that can't be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPT = "\N{MATHEMATICAL BOLD SCRIPT CAPITAL A}\N{MATHEMATICAL BOLD SCRIPT SMAL
 
 
 class Plain:
-    """One-coloured pictures by colour name, `damaged` apart; of the size that YouTube calls high, bars included."""
+    """Pictures of one colour, by its name, except for `damaged`; in YouTube's size `high`, with bars."""
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
         pictures = []
@@ -129,7 +129,7 @@ def test_any_title_stays_in_its_place(title: str) -> None:
     drawn = sheet(rows, heading=title)
     plain = sheet([*tiles(1, "One"), Tile("navy", "video", 2, 0.5, "x"), *tiles(1, "Three")], heading=title)
     changed = ImageChops.difference(drawn, plain).getbbox()
-    # Nothing outside the caption of the one tile whose title is another.
+    # Only the caption of the tile with another title differs.
     left, top = 28 + 340, 96 + 180
     assert changed is not None
     assert changed[0] >= left
@@ -168,7 +168,7 @@ def test_fonts_are_looked_for_only_when_needed() -> None:
 
 
 def test_the_fonts_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was just installed is found, and a damaged one is left out."""
+    """A newly installed font is found, and a damaged font is left out."""
     folder = tmp_path / "fonts"
     folder.mkdir()
     shutil.copy(BUNDLED / "STIXGeneral.ttf", folder / "new.ttf")

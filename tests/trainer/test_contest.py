@@ -1,4 +1,4 @@
-"""A run against the model in use, on real small stores: on which rows they are compared, and which one is used then."""
+"""A run against the model in use, on small real stores: the rows of the comparison, and the model in use after it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WHOLE = {"train": "all", "epochs": 40, "lr": 0.003}
 
 @pytest.fixture
 def make(tiny_clip: Path) -> Make:
-    """Settings for the tiny CLIP; anything can be set otherwise."""
+    """Return settings for the tiny CLIP, with changes."""
 
     def made(**other: Any) -> TrainSettings:
         return settings(tiny_clip, **other)
@@ -183,7 +183,7 @@ def test_where_the_valid_split_has_rows_enough_it_decides(
 def test_what_the_champion_was_trained_on_is_not_counted_on_valid(
     filled: Database, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 9 valid pairs one is left out, so the 8 others are too few to decide, unless 8 are enough."""
+    """One of 9 valid pairs is left out; the other 8 are too few for a decision, unless the limit is 8."""
     train_in_use(filled, make(**UNTOUCHED))
     with filled.write() as session:
         videos = session.query(Video).order_by(Video.id)
@@ -222,7 +222,7 @@ def test_test_rows_decide_nothing(
 def test_a_champion_that_is_lost_stays_in_use(
     filled: Database, make: Make, tmp_path: Path, lost: str, valid: bool
 ) -> None:
-    """The folds could still tell its settings apart from these, but its files may be back tomorrow."""
+    """The folds could still compare its settings, but its files may be back tomorrow."""
     base = build_clip(tmp_path / "base")
     if not valid:
         with filled.write() as session:

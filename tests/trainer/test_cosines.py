@@ -1,4 +1,4 @@
-"""What `trainer.data.negatives` rests on: cosines that agree with each other, however they come about."""
+"""The basis of `trainer.data.negatives`: cosines that are equal in every way of computing them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_equal_vectors_have_equal_cosines_with_any_other() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 20, 1000, 5000])
 def test_the_nearest_come_in_order_and_only_those_that_were_met(count: int) -> None:
-    """Half of these vectors have no length: a search may miss some of them."""
+    """Half of these vectors are zero: a search may miss some of them."""
     generator = np.random.default_rng(5)
     vectors = np.zeros((1000, 16), dtype=np.float32)
     vectors[500:] = generator.normal(size=(500, 16))
@@ -54,7 +54,7 @@ def test_the_nearest_come_in_order_and_only_those_that_were_met(count: int) -> N
         assert row < 500 or row in columns
         met.append(len(columns))
     assert len(met) == 1000
-    # With many candidates, it depends on the version of faiss how far a search gets.
+    # With many candidates, the recall of a search depends on the version of faiss.
     assert count >= 1000 or min(met) == count
 
 

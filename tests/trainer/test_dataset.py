@@ -90,13 +90,13 @@ def command(database: Database, folder: Path, *form: str) -> list[str]:
 
 
 def assert_whole(folder: Path) -> None:
-    """All three splits, in one form or the other, and nothing else."""
+    """Both forms have all three splits and nothing else."""
     names = {path.name.removesuffix(".parquet") for path in folder.iterdir()}
     assert names - {"dataset_dict.json", ".thumbtune-export"} == {"train", "validation", "test"}
 
 
 def short_files() -> None:
-    """No file grows beyond 300 kB: the system refuses to write on, as on a full disk."""
+    """No file can exceed 300 kB: further writes fail, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
 
@@ -147,7 +147,7 @@ mount -o remount,size=1g "$disk" || exit 99
 def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
     sqlite_database: Database, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
-    """Nothing can be moved to it from beside it, and it can't be replaced."""
+    """A mount point: nothing can be renamed into it from outside, and it can't be replaced."""
     fill(sqlite_database, 40)
     chosen = snapshot.select_pairs(sqlite_database)
     snapshot.write_snapshot(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
@@ -167,7 +167,7 @@ def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
 def test_a_folder_mounted_from_the_same_disk_is_filled(
     sqlite_database: Database, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
-    """It looks like any other, but nothing can be renamed into it."""
+    """A bind mount: it looks like any folder, but nothing can be renamed into it."""
     fill(sqlite_database, 10)
     chosen = snapshot.select_pairs(sqlite_database)
     snapshot.write_snapshot(sqlite_database, chosen, chosen.examples, TrainSettings(negatives="none"), None)
@@ -185,7 +185,7 @@ def test_a_folder_mounted_from_the_same_disk_is_filled(
 def test_a_folder_that_is_there_stays_the_one_it_is(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form
 ) -> None:
-    """It is linked to, and a shell is in it."""
+    """A link points to the folder, and it is a shell's working folder."""
     fill(sqlite_database, 10)
     (tmp_path / "datasets" / "ds").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "datasets" / "ds")
@@ -198,7 +198,7 @@ def test_a_folder_that_is_there_stays_the_one_it_is(
 
 @pytest.mark.parametrize("form", ["dataset", "parquet"])
 def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_path: Path, form: Form) -> None:
-    """There is no `new` to go up from."""
+    """The folder `new` of `new/..` does not exist."""
     fill(sqlite_database, 10)
     export_dataset(sqlite_database, tmp_path / "new" / ".." / "ds")
     with pytest.raises(CantSave, match=r"new/\.\./ds is not an empty folder"):

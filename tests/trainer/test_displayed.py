@@ -1,4 +1,4 @@
-"""A file is seen as its owner sees it: turned by its tag, deep grey scaled, transparency on white."""
+"""A file is decoded as a viewer shows it: rotated by its tag, 16-bit grey scaled, transparency on white."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_damaged_or_unknown_orientation_is_ignored(exif: bytes) -> None:
 def test_deep_grey_is_scaled(dtype: str) -> None:
     shown = np.asarray(displayed(saved(Image.fromarray((GREYS.astype(np.uint16) * 257).astype(dtype)))))
     assert (shown == GREYS[:, :, np.newaxis]).all()
-    # Between two greys of 8 bits, the nearer one.
+    # The nearest grey of 8 bits.
     near = saved(Image.fromarray(np.array([[128, 129, 65407]], dtype=np.uint16)))
     assert np.asarray(displayed(near))[0, :, 0].tolist() == [0, 1, 255]
 

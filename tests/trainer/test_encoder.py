@@ -1,4 +1,4 @@
-"""Loading, knowing and refusing models: real files, a real loopback hub, no network."""
+"""Loading, identifying and rejecting models: real files, a hub on loopback, no network."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def hub() -> Iterator[str]:
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-    # Whatever another test module, imported by the same process, has asked for.
+    # Regardless of the settings of other test modules in the same process.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 

@@ -24,7 +24,7 @@ def unit(rows: list[list[float]]) -> Vectors:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 4), min_size=1, max_size=25), st.integers(1, 9))
 def test_ranks_are_the_definitions(seed: int, titles: list[int], block: int) -> None:
-    """Small integer vectors, so that ties are many and sums exact."""
+    """Small integer vectors, which have many ties and exact sums."""
     generator = np.random.default_rng(seed)
     n = len(titles)
     queries = generator.integers(-1, 2, (n, 3)).astype(np.float32)
@@ -61,7 +61,7 @@ def test_an_equal_title_that_wins_is_a_hit_shown_as_ones_own() -> None:
 
 
 def test_any_shared_label_makes_a_hit_without_chaining() -> None:
-    """0 and 1 share a title, 1 and 2 a picture: 0 and 2 are still each other's wrong answer."""
+    """Rows 0 and 1 share a title, rows 1 and 2 a thumbnail: 0 and 2 are still wrong for each other."""
     queries = unit([[1, 0], [0, 1], [0, 1]])
     candidates = unit([[0, 1], [0, 1], [1, 0]])
     found = rank_rows(queries, candidates, [["t", "t", "u"], ["p", "q", "q"]])
@@ -70,14 +70,14 @@ def test_any_shared_label_makes_a_hit_without_chaining() -> None:
 
 
 def test_labels_are_equal_to_the_last_character() -> None:
-    """NUL at the end is one too."""
+    """A NUL at the end distinguishes titles, too."""
     queries = unit([[1, 0], [0, 1]])
     assert rank_rows(queries, queries[::-1], [["a", "a\0"]]).rank.tolist() == [2, 2]
     assert rank_rows(queries, queries[::-1], [["a\0", "a\0"]]).rank.tolist() == [1, 1]
 
 
 def test_one_long_label_costs_its_own_length_alone() -> None:
-    """As a row of a fixed-width array each of the 1,000 would take 400 kB."""
+    """In a fixed-width array, each of the 1,000 titles would take 400 kB."""
     same = unit([[1, 0]] * 1000)
     labels = ["long " * 20_000, *map(str, range(999))]
     tracemalloc.start()
@@ -140,11 +140,11 @@ def test_mcnemar_looks_at_common_queries_only() -> None:
 
 
 def test_equal_vectors_have_equal_scores_wherever_they_stand() -> None:
-    """A float32 product may give one vector two scores, by its place in a block: then rounding would decide a rank."""
+    """A float32 product may give equal vectors different scores by their position: rounding would decide."""
     generator = np.random.default_rng(8)
     base = generator.standard_normal((40, 513)).astype(np.float32)
     base /= np.linalg.norm(base, axis=1, keepdims=True)
-    # Every candidate stands twice, far apart: none is told from its twin, so none is first.
+    # Every candidate occurs twice, far apart: neither can be distinguished from the other, so no rank is 1.
     candidates = np.concatenate([base, base])
     found = rank_rows(candidates, candidates, [[str(row) for row in range(80)]])
     assert (found.rank == 2).all()

@@ -1,4 +1,4 @@
-"""Features: each picture and title through a tower once, ever; whatever is not what was asked for is made anew."""
+"""Features: each thumbnail and title is encoded once; a vector with any difference in its key is computed again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def features(database: Database, folder: Path, precision: str = "fp32", fit: Fit
 
 
 def asked(made: Features, names: list[str] = NAMES) -> list[str]:
-    """The pictures that had to be encoded."""
+    """The thumbnails that were encoded."""
     source = Drawn()
     made.pictures(names, source, silent)
     return source.asked
@@ -255,7 +255,7 @@ def test_deleting_all_features_only_costs_time(database: Database, tiny_clip: Pa
 
 
 def test_titles_by_length_are_the_vectors_of_titles_in_any_order(sqlite_database: Database, tiny_clip: Path) -> None:
-    """Batches are padded to their longest title: that must not show."""
+    """Batches are padded to their longest title; this must not change the vectors."""
     long = [" ".join(MANY[n : n + 1 + n % 7]) for n in range(70)]
     made = features(sqlite_database, tiny_clip)
     together = made.titles(long, silent, keep=False)
@@ -296,7 +296,7 @@ def test_titles_of_another_model_go_through_the_same_cache(database: Database) -
 
 
 def test_cached_vectors_can_be_trained_on(sqlite_database: Database, tiny_clip: Path) -> None:
-    """The library's `encode` gives inference tensors, which can't."""
+    """The library's `encode` returns inference tensors, which can't have gradients."""
     made = torch.from_numpy(features(sqlite_database, tiny_clip).pictures(NAMES, Drawn(), silent))
     weight = torch.zeros(made.shape[1], requires_grad=True)
     (made @ weight).sum().backward()  # type: ignore[no-untyped-call]

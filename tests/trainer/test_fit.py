@@ -1,4 +1,4 @@
-"""Training itself: against the library's trainer as its users run it, and what is and isn't changed."""
+"""Training compared with the library's trainer, and which parameters change."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from tests.trainer.oracle import NAMES, Drawn, recipe
 from tests.trainer.tiny import load_encoder
 from trainer.errors import BadSetting
-from trainer.fitting import Step
-from trainer.fitting.fit import choose_parameters, fit_full_model
+from trainer.fitting import FitTask, Step, fit_full_model
+from trainer.fitting.fit import choose_parameters
 from trainer.fitting.steps import Triplets
 from trainer.models import Encoder
 from trainer.quiet import quiet_libraries
@@ -24,7 +24,7 @@ SETTINGS = TrainSettings(train="projection", epochs=3, batch_size=8, lr=1e-2, se
 
 
 class Counted(Drawn):
-    """Remembers how many were asked for at once."""
+    """Records the largest number of thumbnails requested at once."""
 
     most = 0
 
@@ -37,7 +37,7 @@ def run(encoder: Encoder, rows: Triplets, settings: TrainSettings) -> list[Step]
     steps: list[Step] = []
     with quiet_libraries():
         choose_parameters(encoder.model, settings.train)
-        fit_full_model(encoder, rows, Drawn(), settings, steps.append)
+        fit_full_model(FitTask(encoder, rows, Drawn(), settings), steps.append)
     return steps
 
 
@@ -86,7 +86,7 @@ def test_pictures_are_decoded_a_batch_at_a_time(encoder: Encoder) -> None:
     source = Counted()
     with quiet_libraries():
         choose_parameters(encoder.model, "projection")
-        fit_full_model(encoder, ROWS, source, SETTINGS, lambda _step: None)
+        fit_full_model(FitTask(encoder, ROWS, source, SETTINGS), lambda _step: None)
     assert source.most == 8
 
 

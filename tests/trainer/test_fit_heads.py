@@ -1,4 +1,4 @@
-"""Training projections on cached features: step by step what the library's trainer does on the whole model."""
+"""Training projections on cached features gives each step of the library's trainer on the whole model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 import thumbtune.demo
 from tests.trainer.oracle import NAMES, Drawn, pooled, recipe
 from tests.trainer.tiny import COLOURS, SHAPES, load_encoder
-from trainer.fitting import Step
-from trainer.fitting.fit import choose_parameters, fit_full_model
+from trainer.fitting import FitTask, Step, fit_full_model
+from trainer.fitting.fit import choose_parameters
 from trainer.fitting.projections import fit_heads
 from trainer.fitting.steps import Triplets
 from trainer.models import TEXT, VISUAL, Encoder, Heads
@@ -26,7 +26,7 @@ from trainer.settings import TrainSettings
 MINED = Triplets(NAMES, NAMES, [*NAMES[7:], *NAMES[:7]])
 # Eight of 20 rows a batch: the last batch of an epoch has four.
 SETTINGS = TrainSettings(train="projection", epochs=3, batch_size=8, lr=1e-2, seed=7, mask=False)
-# Titles that meet themselves: of two rows, as a negative, in other letters.
+# Titles that occur again: in another row, as a negative, or with other capitals.
 REPEATED = [*NAMES[:12], *NAMES[:4], *(name.upper() for name in NAMES[:4])]
 TWICE = Triplets(NAMES, REPEATED, [*REPEATED[9:], *REPEATED[:9]])
 BOTH = [VISUAL, TEXT]
@@ -48,7 +48,7 @@ def fitted(
 @pytest.mark.parametrize("train", ["projection", "visual_projection", "text_projection"])
 @pytest.mark.parametrize("mined", [True, False])
 def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Path, mined: bool, train: str) -> None:
-    """Losses to 1e-5 of their own size, learning rates equal, weights to 1e-5; three epochs in the library's order."""
+    """Relative losses and weights within 1e-5, equal learning rates; three epochs in the library's order."""
     rows, settings = MINED if mined else replace(MINED, negatives=None), replace(SETTINGS, train=train)
     names = [name for name in BOTH if train in name]
     steps, heads = fitted(encoder, rows, settings, names)
@@ -93,7 +93,7 @@ def test_masked_steps_are_those_of_the_whole_model(encoder: Encoder, tiny_clip: 
     with quiet_libraries():
         other = load_encoder(str(tiny_clip), "cpu")
         choose_parameters(other.model, "projection")
-        fit_full_model(other, rows, Drawn(), settings, whole.append)
+        fit_full_model(FitTask(other, rows, Drawn(), settings), whole.append)
     assert [step.loss for step in steps] == pytest.approx([step.loss for step in whole], rel=1e-5)
     assert [step.learning_rate for step in steps] == [step.learning_rate for step in whole]
     assert all(step.loss < plain.loss for step, plain in zip(steps[:2], unmasked, strict=False)), "it does mask"
@@ -160,7 +160,7 @@ def test_an_error_from_a_step_ends_the_training(encoder: Encoder) -> None:
 
 
 def test_one_picture_of_several_videos_is_one_row_of_features(encoder: Encoder) -> None:
-    """Anchors go by number: rows may share a picture or a title, and come in any order."""
+    """Anchors are numbers: rows may share a thumbnail or a title, and have any order."""
     images: list[Image.Image] = Drawn().load(NAMES)
     apart = pooled(encoder.model, Triplets([*NAMES, *NAMES[:4]], [*NAMES, *NAMES[4:8]], None), [*images, *images[:4]])
     anchor = np.array([*range(20), *range(4)], dtype=np.intp)

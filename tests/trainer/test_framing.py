@@ -1,4 +1,4 @@
-"""Ways into a square: bars are found where YouTube puts them and nowhere else, and nothing of a picture is lost."""
+"""Crop modes: bars are found where YouTube puts them and nowhere else, and no content is lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def noise(width: int, height: int, low: int, high: int, seed: int = 0) -> Image.
 
 
 def barred(size: tuple[int, int], content: Image.Image, bar: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """A 16:9 picture scaled to the middle of a 4:3 one; a row shared with a bar is mixed."""
+    """A 16:9 picture scaled to the middle of a 4:3 picture; a row shared with a bar is mixed."""
     width, height = size
     scale = 4
     tall = Image.new("RGB", (width, height * scale), bar)
@@ -66,7 +66,7 @@ def test_bars_are_cut_off_at_the_16_9_frame(size: tuple[int, int], left: tuple[i
 
 @pytest.mark.parametrize("size", SIZES)
 def test_bars_with_noise_are_bars(size: tuple[int, int]) -> None:
-    """As a picture has that was coded over and over, or whose black was never quite black."""
+    """As in a picture that was compressed several times, or whose black is not quite black."""
     grain = np.random.default_rng(1).normal(4, 4, size=(size[1], size[0], 3))
     image = np.asarray(barred(size, noise(640, 360, 60, 255)), dtype=np.float64) + grain
     noisy = as_jpeg(Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)), 60)
@@ -91,7 +91,7 @@ def test_a_4_3_picture_without_bars_stays_whole(size: tuple[int, int], quality: 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_one_bar_alone_is_none(size: tuple[int, int]) -> None:
-    """A night sky above a lit street, and a black stage below one."""
+    """A night sky above a lit street, and a street above a black stage."""
     image = barred(size, noise(640, 360, 80, 255))
     for top in (0, size[1] * 7 // 8):
         lit = image.copy()
@@ -136,7 +136,7 @@ def drawn() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("file", list(FILES))
 def test_the_drawn_channels_pictures_lose_their_bars(file: str) -> None:
-    """Its 4:3 files have bars, its 16:9 and square ones have none."""
+    """The 4:3 files have bars; the 16:9 and square files do not."""
     width, height = FILES[file]
     for high in drawn():
         with Image.open(io.BytesIO(thumbnail(high, file))) as opened:
@@ -147,7 +147,7 @@ def test_the_drawn_channels_pictures_lose_their_bars(file: str) -> None:
 
 
 def test_a_real_channels_pictures_lose_their_bars(shared_channel: Path) -> None:
-    """All are 16:9 pictures in the `high` size, and what is left of each reaches the frame."""
+    """All are 16:9 pictures in the `high` size, and the rest of each picture fills the frame."""
     files = sorted((shared_channel / "thumbnails").glob("*.jpg"))
     assert files
     for file in files:
@@ -155,7 +155,7 @@ def test_a_real_channels_pictures_lose_their_bars(shared_channel: Path) -> None:
             image = opened.convert("RGB")
         bare = without_bars(image)
         assert (image.size, bare.size) == ((480, 360), (480, 270))
-        # Within a JPEG block of the frame, something is no bar any more: it was a picture's edge.
+        # Within a JPEG block of the frame there is content: the picture's edge.
         edges = np.asarray(bare.convert("L"))[[*range(8), *range(-8, 0)]]
         assert edges.max() > 32
 
@@ -166,11 +166,10 @@ def test_crop_leaves_all_but_bars_to_the_model(size: tuple[int, int]) -> None:
     assert framed(image, "crop", side=224, fill=GREY) is image
     letterboxed = barred((480, 360), image)
     assert framed(letterboxed, "crop", side=224, fill=GREY).tobytes() == without_bars(letterboxed).tobytes()
-    assert framed(letterboxed, "crop", side=224, fill=GREY, bars="keep") is letterboxed
 
 
 def columns_and_rows(image: Image.Image, fill: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what is not `fill`."""
+    """Left, top, right and bottom of the part that is not `fill`."""
     seen = (np.asarray(image) != np.asarray(fill)).any(axis=2)
     across, down = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
     return int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1
@@ -216,7 +215,7 @@ def marked(width: int, height: int) -> Image.Image:
 
 
 def seen_by_model(image: Image.Image) -> Image.Image:
-    """What CLIP's own preprocessing makes of a picture, before it is normalised."""
+    """The result of CLIP's own preprocessing, before normalisation."""
     processor = CLIPImageProcessorPil(do_normalize=False, do_rescale=False)
     pixels = processor(image, return_tensors="np")["pixel_values"][0]
     return Image.fromarray(np.moveaxis(pixels, 0, -1).round().astype(np.uint8))
@@ -241,7 +240,7 @@ def test_the_model_sees_every_corner_and_resamples_nothing(fit: Fit, image: Imag
 
 
 def test_without_a_fit_the_model_sees_no_corner() -> None:
-    """Why there are others: of a wide picture only the middle 56 % are left."""
+    """The reason for the other crop modes: only the middle 56 % of a wide picture is left."""
     image = marked(1280, 720)
     middle = seen_by_model(framed(image, "crop", side=224, fill=GREY))
     corners = np.asarray(middle)[[0, 0, -1, -1], [0, -1, 0, -1]]

@@ -1,4 +1,4 @@
-"""Training on from the champion: it starts from what that learnt, and keeps what differs from the base."""
+"""Training from the champion: it starts with its tensors, and saves the tensors that differ from the base model."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_its_losses_go_on_where_the_champions_ended(filled: Database, tiny_clip:
 
 
 def test_projections_by_features_and_by_the_whole_model_go_on_alike(filled: Database, tiny_clip: Path) -> None:
-    """With a frozen scale beside them the whole model is run; the steps are the same."""
+    """With an additional frozen scale, the whole model is trained; the steps are the same."""
     train_in_use(filled, settings(tiny_clip, epochs=8))
     on = train(filled, settings(tiny_clip, start="champion"))
     whole = train(filled, settings(tiny_clip, start="champion", train="_projection|logit_scale"))

@@ -1,4 +1,4 @@
-"""Two models as one: the weights against a search, models that know nothing, and vectors that add up."""
+"""The weighted sum of two models: the weights compared with a search, models without knowledge, combined vectors."""
 
 from __future__ import annotations
 

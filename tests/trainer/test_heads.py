@@ -1,4 +1,4 @@
-"""The two projections as values: what they project, what they take in, and how they are kept."""
+"""The two projections as values: projecting, taking in maps, and serialisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushing to a stand-in hub on loopback: what arrives, who may read it, and each way in which it can fail."""
+"""Pushing to a stand-in hub on loopback: the files, their visibility, and each possible failure."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_public_repository_gets_nothing_unless_asked(hub: FakeHub, trained: Da
 
 
 class Watched:
-    """A progress that does something when a phase begins."""
+    """Progress that calls a function when a phase begins."""
 
     def __init__(self, begin: str, do: Callable[[], None]) -> None:
         self.begin, self.do = begin, do

@@ -1,4 +1,4 @@
-"""`kill -9` at three moments of a training run: each is waited for by what the store shows from outside."""
+"""`kill -9` at three points of a training run, each recognised by the rows of the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.processes
 
 
 class Filled(NamedTuple):
-    """A store with pairs and without runs, and what a run that nothing disturbs finds."""
+    """A store with pairs and without runs, and the results of an undisturbed run."""
 
     bytes: bytes
     wanted: list[tuple[Any, ...]]

@@ -1,4 +1,4 @@
-"""Thumbnails as large as a sync accepts: read smaller, so that many of them fit in memory; usual ones as they are."""
+"""The largest thumbnails that a sync accepts are read at a smaller size to save memory; usual sizes are not changed."""
 
 from __future__ import annotations
 
@@ -96,3 +96,15 @@ def test_many_of_the_largest_fit_in_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DECODE_MANY, str(tmp_path / "large.jpg"), str(MANY)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) < MOST_MIB << 10
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (65_000, 1), (2, 4_000), (3_000_000, 1)])
+def test_a_long_picture_has_its_middle(size: tuple[int, int]) -> None:
+    """A model scales the shorter edge to its input: 1 x 20,000 pixels would become 10 GB."""
+    data = saved("JPEG" if max(size) < 65_536 else "PNG", size)
+    picture = decoded(data, "a")
+    assert max(picture.size) == 8 * min(picture.size)
+
+
+def test_a_banner_is_whole() -> None:
+    assert decoded(saved("PNG", (1600, 200)), "a").size == (1600, 200)

@@ -1,4 +1,4 @@
-"""Models known by their files: loaded when something is to run, or when what is remembered is not theirs."""
+"""Models identified by their files: loaded only to encode, or if the stored facts belong to other files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.trainer.tiny import build_clip, load_encoder
 from trainer.errors import DamagedModel, NoNetwork
 from trainer.models import TEXT, VISUAL, Facts, LazyModel, TitleModel
 from trainer.models.fingerprints import fingerprints
-from trainer.models.lazy import files_digest
+from trainer.models.known_files import files_digest
 
 
 def lazy(database: Database, folder: Path, **other: Any) -> LazyModel:
@@ -175,7 +175,7 @@ def test_files_that_change_before_the_towers_are_needed(sqlite_database: Databas
 
 
 def test_facts_that_are_wrong_of_unchanged_files_are_corrected(sqlite_database: Database, clip: Path) -> None:
-    """As where a file changed within the clock's resolution: the run that loads the model notices."""
+    """As if a file changed within the clock's resolution: the run that loads the model notices it."""
     right = lazy(sqlite_database, clip).facts
     files = files_digest(str(clip))
     assert files is not None
@@ -200,7 +200,7 @@ def test_a_model_with_something_put_in_is_another_model(sqlite_database: Databas
     plain = lazy(sqlite_database, clip)
     one, two = (lazy(sqlite_database, clip, changed=(name, shift(by))) for name, by in (("one", 0.5), ("two", 1.0)))
     heads = [model.facts.heads for model in (plain, one, two)]
-    # One more says whether the plain model's towers run without the libraries.
+    # One more row says whether the plain model gave the same vectors as the libraries.
     assert known_rows(sqlite_database) == 4
     assert heads[0] is not None
     assert heads[1] is not None
@@ -226,7 +226,7 @@ def test_a_hub_name_without_files_here_has_no_digest(
 
 
 def test_a_file_that_goes_away_is_no_digest(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the listing and the look: what a copy that replaces the folder does."""
+    """A copy replaces the folder between its listing and the reading of the files' states."""
     real = Path.is_file
 
     def is_file_until_now(path: Path) -> bool:
@@ -240,7 +240,7 @@ def test_a_file_that_goes_away_is_no_digest(clip: Path, monkeypatch: pytest.Monk
 
 
 def test_what_resizes_pictures_is_part_of_the_vision_tower_alone(tiny_clip: Path) -> None:
-    """Torchvision's pixels are not PIL's; the model is the same one."""
+    """Torchvision resizes to other pixels than Pillow; the model is the same."""
 
     class Other(CLIPImageProcessorPil):
         pass

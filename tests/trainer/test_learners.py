@@ -1,4 +1,4 @@
-"""Whole runs: what is saved is what was scored, and what was encoded once is not encoded again."""
+"""Whole runs: the saved model is the scored model, and nothing is encoded twice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def in_order(scores: Scores) -> list[dict[str, Any]]:
 
 
 def is_what_was_scored(database: Database, run_id: int, folder: Path) -> None:
-    """The model by way of features, loaded whole, and exported: one and the same; and scored again as recorded."""
+    """The model from cached features, loaded whole, and exported gives the same vectors, and the recorded scores."""
     digests, titles = contents(database)
     cached = vectors(embedder_of(database, run_id), database, digests, titles)
     whole = load_run_model(database, run_id)
@@ -98,7 +98,7 @@ def test_the_saved_model_is_the_one_that_was_scored(
 @pytest.mark.parametrize("fit", ["pad", "squash"])
 @pytest.mark.parametrize("what", ["projection", MLP])
 def test_each_fit_trains_and_is_what_was_scored(filled: Database, tiny_clip: Path, fit: str, what: str) -> None:
-    """A plain folder knows nothing of a fit, so the exported model is not compared here."""
+    """An exported folder has no crop mode, so it is not compared here."""
     crop = train(filled, settings(tiny_clip, train=what))
     result = train(filled, settings(tiny_clip, train=what, fit=fit))
     assert losses(filled, result.run_id) != losses(filled, crop.run_id)
@@ -164,7 +164,7 @@ ENCODED = Feature.fingerprint != SKETCHES
 
 
 class StopsInside(Silent):
-    """Progress that interrupts a phase once something in it is done."""
+    """Progress that interrupts a phase after its first item."""
 
     def __init__(self, phase: str) -> None:
         self._phase = phase
@@ -206,7 +206,7 @@ def test_deleting_what_is_cached_changes_no_figure(filled: Database, tiny_clip: 
 
 
 def test_adapters_begin_alike_whatever_was_cached(filled: Database, tiny_clip: Path) -> None:
-    """A first run loads and encodes before its adapters are drawn; the second finds all of that done."""
+    """The first run loads and encodes before its adapters are initialised; the second run does not need to."""
     found = [losses(filled, train(filled, settings(tiny_clip, train="lora")).run_id) for _ in range(2)]
     torch.rand(9)
     found.append(losses(filled, train(filled, settings(tiny_clip, train="lora")).run_id))
@@ -229,7 +229,7 @@ def test_bf16_features_are_scored_again_as_recorded(filled: Database, tiny_clip:
 
 
 def test_a_clip_with_a_further_module_is_trained_after_it(filled: Database, tmp_path: Path) -> None:
-    """Its own projections are no last step, so it gets a matrix of its own, for thumbnails and for titles."""
+    """The model does not end with its own projections, so it gets a matrix for thumbnails and one for titles."""
     torch.manual_seed(0)
     plain = SentenceTransformer(str(build_clip(tmp_path / "plain")), device="cpu")
     SentenceTransformer(modules=[plain[0], Dense(16, 8)]).save_pretrained(str(tmp_path / "dense"))

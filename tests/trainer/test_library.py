@@ -1,4 +1,4 @@
-"""Searching the store's thumbnails: an exact order, ties, channels, damaged pictures, and a real model that finds."""
+"""Searching the store's thumbnails: exact order, ties, channels, damaged thumbnails, and a model that was trained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from thumbtune.demo.channel import drawn_channel
 from thumbtune.demo.session import ENCODER
 from trainer.data import PictureSource
 from trainer.errors import BadPicture, BadSetting, NotEnoughPairs, RunUnusable
-from trainer.library import Library, open_picture
+from trainer.library import Found, Library, equal_scores, open_picture
 from trainer.library.library import cosines, load_library, picture_vector, rank_library, search, searchable, text_vector
 from trainer.models import Embedder, Encoder, Vectors
 from trainer.quiet import quiet_libraries
@@ -67,6 +67,20 @@ def test_equal_vectors_score_alike_wherever_they_stand() -> None:
     assert scores[0] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_results_whose_order_has_no_meaning_are_named(database: Database) -> None:
+    with database.write() as session:
+        add_channel(session)
+        add_video(session, "only", day=0, title="only")
+    (pair,) = searchable(database)
+
+    def runs(*scores: float) -> list[tuple[int, int]]:
+        return equal_scores([Found(pair, score) for score in scores])
+
+    assert runs() == runs(0.5) == runs(0.5, 0.4, 0.3) == []
+    assert runs(0.5, 0.5, 0.4, 0.2, 0.2 - 1e-7, 0.2 - 2e-7) == [(1, 2), (4, 6)]
+    assert runs(0.0, 0.0, 0.0) == [(1, 3)]
+
+
 def test_all_vectors_equal() -> None:
     vectors = np.repeat(unit(1, 16), 10_000, axis=0)
     rows, scores = rank_library(unit(1, 16, 5)[0], vectors, 3)
@@ -89,7 +103,7 @@ def test_no_answers_wanted(k: int) -> None:
 
 @dataclass
 class Recording:
-    """The tiny CLIP, and which pictures it was given."""
+    """The tiny CLIP; records the thumbnails that it was given."""
 
     encoder: Encoder
     digests: list[str] = field(default_factory=list)
@@ -120,7 +134,7 @@ def test_a_picture_of_several_videos_is_embedded_once_and_lists_them_all(databas
     found = search(loaded, picture_vector(encoder, named), 3)
     assert [answer.pair.video_id for answer in found[:2]] == ["newer", "older"]
     assert found[0].score == found[1].score == pytest.approx(1.0, abs=1e-5)
-    # Only the video that was named leaves its own answers; another that shows the same picture is one.
+    # Only the named video is left out of the results; another video with the same thumbnail is a result.
     others = search(loaded, picture_vector(encoder, named), 100, without="older")
     assert [answer.pair.video_id for answer in others][:1] == ["newer"]
     assert len(others) == 6
@@ -192,7 +206,7 @@ def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, enc
 
 
 def test_a_file_is_embedded_as_it_is_displayed(database: Database, encoder: Encoder, tmp_path: Path) -> None:
-    """Turned by its tag or by its pixels, 8 or 16 bits deep: one picture has one vector."""
+    """A picture has the same vector if it is rotated by its tag or its pixels, with 8 or 16 bits."""
     upright = Image.open(io.BytesIO(draw("red", "circle"))).convert("L")
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -250,7 +264,7 @@ def test_a_model_that_knows_pictures_finds_them_by_title(sqlite_database: Databa
         for day, video in enumerate(videos):
             add_video(session, video.id, day=day, title=video.title, picture=video.picture())
     with quiet_libraries():
-        # It learnt from thumbnails with their bars.
+        # It was trained on thumbnails with bars.
         model = replace(load_encoder(str(ENCODER), "cpu"), bars="keep")
         loaded = library(sqlite_database, model)
         ranks = []

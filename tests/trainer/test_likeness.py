@@ -1,4 +1,4 @@
-"""Pictures that show the same are found whatever their size and coding; pictures of one template stay apart."""
+"""Equal pictures are found in any size and compression; different pictures of one template stay separate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA: adapters put in, trained, merged, and put in again from what a run kept."""
+"""LoRA: adapters are added, trained, merged, and restored from a run's tensors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch import Tensor
 from tests.trainer.oracle import NAMES, Drawn
 from tests.trainer.tiny import load_encoder
 from trainer.errors import BadSetting, RunUnusable
-from trainer.fitting import merge_adapters
-from trainer.fitting.fit import fit_full_model
+from trainer.fitting import FitTask, fit_full_model, merge_adapters
 from trainer.fitting.lora import Adapters
 from trainer.fitting.steps import Triplets
 from trainer.models import VISUAL, Encoder
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 def trained(encoder: Encoder, settings: TrainSettings = SETTINGS) -> tuple[Adapters, dict[str, Tensor]]:
     """Adapters that were trained, and a copy of their weights."""
     adapters = Adapters(encoder.model, settings)
-    fit_full_model(encoder, ROWS, Drawn(), settings, lambda _step: None)
+    fit_full_model(FitTask(encoder, ROWS, Drawn(), settings), lambda _step: None)
     return adapters, {name: tensor.detach().clone() for name, tensor in adapters.tensors().items()}
 
 
@@ -55,7 +54,7 @@ def test_adapters_alone_train_and_start_without_effect(encoder: Encoder) -> None
     # Four attention layers have queries and values, and there are two projections; two matrices of rank 2 each.
     assert len(names) == 2 * (2 * 4 + 2)
     assert {min(tensor.shape) for tensor in names.values()} == {2}
-    fit_full_model(encoder, ROWS, Drawn(), SETTINGS, lambda _step: None)
+    fit_full_model(FitTask(encoder, ROWS, Drawn(), SETTINGS), lambda _step: None)
     after = encoder.model.state_dict()
     frozen = {name.replace(".base_layer", "").replace(".base_model.model", ""): name for name in after}
     assert all(torch.equal(after[frozen[name]], tensor) for name, tensor in base.items()), "the base is frozen"
@@ -98,7 +97,7 @@ def test_parameters_that_differed_at_the_start_are_put_in_too(encoder: Encoder, 
 
 @pytest.mark.parametrize("targets", ["no_such_layer", "q_proj", r".*layer_norm1", r".*patch_embedding.*norm"])
 def test_targets_that_fit_no_linear_layer_are_refused(encoder: Encoder, targets: str) -> None:
-    """Whole names count, as peft has it: a part of a name matches nothing; and a norm can't be adapted."""
+    """As in peft, only whole names match, and a normalisation layer can't be adapted."""
     with pytest.raises(BadSetting) as caught:
         Adapters(encoder.model, TrainSettings(train="lora", lora_targets=targets))
     assert f"--lora-targets {targets!r} matches no linear layer" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The loss: the library's where nothing is masked; a row's own title, met again, takes no part where it is."""
+"""The loss: equal to the library's without masking; with masking, repetitions of a row's own title are excluded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_without_equal_titles_a_mask_changes_nothing() -> None:
 
 
 def test_a_batch_of_one_title_has_loss_0_and_no_gradient() -> None:
-    """Everything but each row's own title is masked: there is nothing to tell it from."""
+    """Everything but each row's own title is masked: there are no other candidates."""
     anchors = unit(10, 50, 200).requires_grad_()
     candidates = unit(20, 80, 300, 20, 100, 250).requires_grad_()
     masked = equal_titles(torch.zeros(3, dtype=torch.int64), torch.zeros(6, dtype=torch.int64))
@@ -91,7 +91,7 @@ def test_a_masked_candidate_is_neither_pushed_nor_pulled() -> None:
 
 
 class _Given(nn.Module):
-    """Gives the features back: a model whose embeddings the test chooses."""
+    """Returns its input: a model whose embeddings the test chooses."""
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"sentence_embedding": features["vectors"]}
@@ -118,6 +118,6 @@ def test_as_a_module_it_takes_labels_by_column(mask: bool, mined: bool) -> None:
 
 
 def test_titles_of_one_group_have_one_label() -> None:
-    """Two titles of one thumbnail: neither is wrong for it."""
+    """Two titles of one thumbnail are both correct."""
     labels = title_labels(["Old name", "New name", "Other", "OTHER"], {"Old name": "g1", "New name": "g1"})
     assert labels["Old name"] == labels["New name"] != labels["Other"] == labels["OTHER"]

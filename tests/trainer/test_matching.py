@@ -1,4 +1,4 @@
-"""Title ideas: their order, where they stand among the channel's own titles, and lists of titles in files."""
+"""Title ideas: their order, their positions among the channel's own titles, and lists of titles in files."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ def test_ideas_are_ranked_and_placed(store: Database, encoder: Encoder, cover: Q
     assert {idea.title for idea in found.ideas} == set(IDEAS)
     for idea in found.ideas:
         assert idea.score == pytest.approx(score(encoder, cover, idea.title), abs=1e-5)
-        assert idea.stands == 1 + sum(known > idea.score for known in own)
+        assert idea.position == 1 + sum(known > idea.score for known in own)
     scores = [idea.score for idea in found.ideas]
     assert scores == sorted(scores, reverse=True)
-    assert len({idea.stands for idea in found.ideas}) > 1
+    assert len({idea.position for idea in found.ideas}) > 1
 
 
 def test_channels_restrict_what_ideas_stand_among(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
     found = match(store, encoder, cover, IDEAS, ["@uc2"])
     own = [score(encoder, cover, pair.title) for pair in all_pairs(store) if pair.channel_id == "UC2"]
     assert found.compared == len(own) == 5
-    assert [idea.stands for idea in found.ideas] == [
+    assert [idea.position for idea in found.ideas] == [
         1 + sum(known > idea.score for known in own) for idea in found.ideas
     ]
 
@@ -93,10 +93,10 @@ def test_the_title_of_a_named_video_is_set_apart(store: Database, encoder: Encod
     assert found.compared == 24
     assert [(title.title, title.video_ids) for title in found.current] == [(now, ("UC1-007",))]
     same = next(idea for idea in found.ideas if idea.title == now)
-    # An idea that is the present title gets its very score and place.
-    assert (same.score, same.stands) == (found.current[0].score, found.current[0].stands)
+    # An idea that equals the current title gets the same score and position.
+    assert (same.score, same.position) == (found.current[0].score, found.current[0].position)
     rivals = [score(encoder, picture, pair.title) for pair in all_pairs(store) if pair.video_id != "UC1-007"]
-    assert same.stands == 1 + sum(rival > same.score for rival in rivals)
+    assert same.position == 1 + sum(rival > same.score for rival in rivals)
 
 
 def test_a_file_equal_to_stored_pictures_has_their_titles(store: Database, encoder: Encoder, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: Qu
 
 
 def test_equal_scores_keep_the_order_given(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
-    # The tokenizer lowers case: one vector.
+    # The tokenizer converts to lower case, so the vectors are equal.
     ideas = ["ZEBRA", "zebra", "Zebra"]
     assert [idea.title for idea in match(store, encoder, cover, ideas).ideas] == ideas
 
@@ -151,14 +151,14 @@ def test_without_pairs_titles_are_ranked_but_stand_nowhere(
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
     found = match(database, encoder, open_picture(database, str(tmp_path / "cover.png")), IDEAS)
     assert (found.compared, found.current) == (0, [])
-    assert [idea.stands for idea in found.ideas] == [None] * 4
+    assert [idea.position for idea in found.ideas] == [None] * 4
     assert len({idea.score for idea in found.ideas}) == 4
 
 
 def test_a_video_alone_in_the_store_stands_nowhere(database: Database, encoder: Encoder) -> None:
     fill(database, 1)
     found = match(database, encoder, open_picture(database, "UC1-000"), ["zebra"])
-    assert (found.compared, found.current[0].stands, found.ideas[0].stands) == (0, None, None)
+    assert (found.compared, found.current[0].position, found.ideas[0].position) == (0, None, None)
 
 
 @pytest.mark.parametrize("titles", [[], ["", " \t"]])

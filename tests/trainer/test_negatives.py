@@ -1,4 +1,4 @@
-"""Negatives: the recipe's own assignment wherever it makes sense, and never a row's own title or one of its group."""
+"""Negatives: the recipe's assignment wherever it is valid, and never a row's own title or a title of its group."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_title_is_used_again_only_where_no_unused_one_is_allowed(seed: int, la
 
 
 def test_the_last_row_left_with_its_own_title_takes_the_least_similar_other() -> None:
-    """The recipe's flaw: rows 0 and 1 take each other, and row 2 is left with itself."""
+    """The recipe's flaw: rows 0 and 1 take each other's title, and row 2 has only its own title left."""
     vectors = np.asarray([[1, 0], [-1, 0.1], [0.3, 1]], dtype=np.float32)
     assert recipe(vectors) == [1, 0, 2]
     assert least_similar(vectors, alone(3)) == [1, 0, 1]
@@ -231,7 +231,7 @@ def test_titles_of_white_space_alone_are_no_negatives_of_each_other() -> None:
 
 
 def test_groups_are_told_apart_to_the_last_character() -> None:
-    """NUL at the end is one too: two groups, so that each row has the other."""
+    """A NUL at the end distinguishes titles, too: two groups, and each row's negative is the other row's title."""
     assert by_every_strategy(random_signs(2, 16, 3), ["a", "a\0"]) == [[1, 0]] * 3
 
 
@@ -327,7 +327,7 @@ def test_random_titles_are_all_equally_likely() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("vectors", [themed(2000, 384, 1, 45), themed(2000, 768, 5, 2000)], ids=["themes", "none"])
 def test_it_is_the_recipes_assignment_at_2000_titles(vectors: Vectors) -> None:
-    """Nowhere on the recipe's way are two titles so close that the rounding of its matrix would have decided."""
+    """In no step of the recipe are two titles so close that rounding would decide."""
     theirs = recipe(vectors)
     assert near_ties(vectors, theirs) == 0
     assert check_against_recipe(vectors, alone(2000)) >= 1999
@@ -349,7 +349,7 @@ def nearly_tied(n: int) -> Vectors:
 
 
 def test_where_float32_cannot_tell_the_exact_cosine_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the recipe's matrix nor any cut of it into blocks, each rounded in its own way, has a say."""
+    """The result does not depend on the rounding of the recipe's matrix or of blocks of any size."""
     vectors = nearly_tied(600)
     groups = [f"group {row % 550}" for row in range(600)]
     least, most = least_similar(vectors, alone(600)), hard(vectors, groups, 0.2)
@@ -375,7 +375,7 @@ def test_where_float32_cannot_tell_the_exact_cosine_decides(monkeypatch: pytest.
 @settings(deadline=None)
 @given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
 def test_without_groups_each_title_serves_once(flat: list[int]) -> None:
-    """But for a last row whose own title is the only one left."""
+    """Except for a last row whose own title is the only unused title."""
     chosen = least_similar(signs(np.asarray(flat), 4), alone(len(flat) // 4))
     last = len(chosen) - 1
     assert len(set(chosen[:-1])) == last
@@ -396,7 +396,7 @@ def test_a_title_may_be_used_again_by_many_rows_of_a_large_group() -> None:
 
 @pytest.mark.slow
 def test_the_matrix_is_never_held_whole() -> None:
-    """Of 6,000 titles it would take 144 MB."""
+    """The matrix of 6,000 titles would take 144 MB."""
     vectors, groups = random_signs(6000, 4, 6), alone(6000)
     tracemalloc.start()
     try:
@@ -419,7 +419,7 @@ def test_a_vector_of_no_numbers_is_named(bad: float) -> None:
 
 @pytest.mark.slow
 def test_the_index_finds_what_comparing_all_finds() -> None:
-    """For nearly every row; a row that misses it takes one hardly less similar."""
+    """For nearly every row; the other rows get a title that is hardly less similar."""
     n = 4000
     vectors, groups = themed(n, 64, 8, 60), [f"group {row % 3500}" for row in range(n)]
     exact, found = hard(vectors, groups, 0.9), hard(vectors, groups, 0.9, exact_up_to=n - 1)
@@ -435,7 +435,7 @@ def test_the_index_finds_what_comparing_all_finds() -> None:
 
 
 def test_a_row_whose_neighbours_are_all_forbidden_is_compared_with_all() -> None:
-    """Rows 0 to 99 are paraphrases of each other, 100 to 199 one group: none is among the 16 next to itself."""
+    """Rows 0 to 99 are paraphrases, and 100 to 199 one group: no row has an allowed title among its 16 nearest."""
     vectors, groups = themed(1000, 32, 9, 20), alone(1000)
     jitter = np.random.default_rng(10).normal(size=(200, 32)).astype(np.float32)
     vectors[:100] = vectors[0] + 0.05 * jitter[:100]
@@ -487,7 +487,7 @@ def test_more_rows_than_a_block_give_what_one_block_gives() -> None:
     assert n > 2 * negatives._BLOCK_ROWS
     half = random_signs(n // 2, 64, 1)
     vectors = np.concatenate([half, -half])
-    # Each row's very opposite, half the table away in another block, is of its group: tempting, and forbidden.
+    # Each row's least similar title, half the table away in another block, is of its group and not allowed.
     labels = np.arange(n) % (n // 2)
     groups = [f"group {label}" for label in labels]
     similar = cosines(vectors)

@@ -1,4 +1,4 @@
-"""Training in a group of processes, which torchrun starts: the same numbers as in one process, one run, one end."""
+"""Training in several processes, as torchrun starts them: the same numbers as in one process, and one recorded run."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def errors(said: str) -> list[str]:
 
 
 def start_ranks(arguments: list[str], worlds: Sequence[int] = (2, 2)) -> list[forked.Popen]:
-    """Start a command in processes as torchrun does, without its own process: it takes them as long to import."""
+    """Start a command in processes as torchrun does, without torchrun's own process, which is slow to import."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -157,7 +157,7 @@ def test_a_signal_to_all_processes_interrupts_the_run(filled: Database, tiny_cli
 
 
 def test_an_error_of_another_process_fails_the_run(filled: Database, tiny_clip: Path) -> None:
-    """The second process is started for a model that is trained by the first only."""
+    """The second process is started, but only the first would train the model."""
     ranks = start_ranks(command(filled, tiny_clip, "--train", "all", "--epochs", "100000"))
     training(filled, ranks[0])
     with filled.write() as session:

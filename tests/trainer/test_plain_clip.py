@@ -1,4 +1,4 @@
-"""CLIP and BERT without the model libraries: the same vectors as theirs, only where that was seen, and no imports."""
+"""CLIP and BERT without the model libraries: equal vectors, used only after a comparison, and no heavy imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of runs: what is drawn, told from the figure's own parts, and what is written."""
+"""Plots of runs: the parts of the figure, and the files."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_stores_runs_are_drawn(database: Database, tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_the_users_own_settings_and_fonts_do_not_matter(tmp_path: Path) -> None:
-    """A machine that has never drawn, with a matplotlibrc that would break it: nothing is said, the size is ours."""
+    """A machine without matplotlib's caches and with an odd matplotlibrc: no output, and the usual size."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.dpi: 20\n")
     code = (
         "import sys; from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Whether the process that a run's row names still runs: on this machine, and elsewhere."""
+"""Whether the process of a run still runs, on this machine and on others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANOTHER_BOOT = f"{socket.gethostname()} (00000000-1)"
 
 @pytest.fixture
 def living() -> Iterator[int]:
-    """The number of a process of this machine that lives."""
+    """The id of a living process of this machine."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process.pid
         process.communicate(b"\n")
@@ -49,7 +49,7 @@ def test_of_another_machine_nothing_is_known(living: int) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the boot is part of the name on Linux only")
 def test_of_a_namesake_nothing_is_known_whenever_its_run_began(living: int) -> None:
-    """Another machine or container may have the same name, and so had this one before it was started again."""
+    """Another machine or container may have the same name, as this machine had before its restart."""
     assert this_machine() not in (OLD_ROWS, ANOTHER_BOOT)
     for heard_at in (utc_now(), utc_now() - AGES_AGO):
         assert not lives_here(ANOTHER_BOOT, living, heard_at)

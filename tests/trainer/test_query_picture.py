@@ -1,4 +1,4 @@
-"""The picture that a user names: files of all kinds, videos of the store, and everything that is neither."""
+"""The picture that a user names: files of all kinds, videos in the store, and invalid names."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw
 from trainer.errors import BadPicture, BadSetting
 from trainer.library import open_picture
+from trainer.library.query_picture import read_picture
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
@@ -137,3 +138,10 @@ def test_a_file_of_someone_else(sqlite_database: Database, tmp_path: Path) -> No
     (tmp_path / "cover.png").touch(mode=0)
     with pytest.raises(BadSetting, match=r"can't be read \(permission denied\)"):
         open_picture(sqlite_database, str(tmp_path / "cover.png"))
+
+
+def test_a_long_picture_has_its_middle(tmp_path: Path) -> None:
+    """A model scales the shorter edge to its input: 1 x 20,000 pixels would become 10 GB."""
+    file = tmp_path / "long.png"
+    Image.new("RGB", (1, 20_000)).save(file)
+    assert read_picture(file.read_bytes(), "long.png").image.size == (1, 8)

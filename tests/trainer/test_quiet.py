@@ -1,4 +1,4 @@
-"""Keeping other libraries quiet: while a block runs, in blocks within blocks, and not a moment longer."""
+"""Silencing other libraries during a block, in nested blocks, and not afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that read: the reader by itself, beside another model, and what a run of them keeps."""
+"""Models with the reader: alone, beside another model, and their recorded runs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from trainer.fitting.beside_reader import WEIGHTS
 from trainer.library import load_library, search, searchable, text_vector
 from trainer.models.encoder import Embedder
 from trainer.models.reader import ReaderModel
+from trainer.runs.evaluating import evaluate
 from trainer.runs.in_use import open_in_use
 from trainer.runs.readable import find_unread_words
-from trainer.runs.recorded import embedder_of, evaluate, export_model, model_embedder
+from trainer.runs.recorded import embedder_of, export_model, model_embedder
 from trainer.runs.training import train
 from trainer.settings import READER, TrainSettings
 from trainer.sweep import Space, SweepSettings, run_sweep
@@ -47,7 +48,7 @@ def poster(words: str) -> bytes:
 
 @pytest.fixture
 def worded(sqlite_database: Database) -> Database:
-    """A store of thumbnails that show the words of their titles, and one that shows none."""
+    """A store of thumbnails that show the words of their titles; one thumbnail shows no words."""
     with sqlite_database.write() as session:
         add_channel(session)
         for day, words in enumerate(WORDS):

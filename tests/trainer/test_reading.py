@@ -1,4 +1,4 @@
-"""Reading thumbnails: the order of the words, pictures that are hostile, and reading each picture once."""
+"""Reading the words on thumbnails: their order, hostile pictures, and reading each thumbnail once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_picture_full_of_text_is_read_in_bounded_work(reader: RapidReader) -> 
 
 
 class Letters:
-    """A reader and a source of pictures that say what they were asked for."""
+    """A reader and a source of thumbnails that record their calls."""
 
     name = "letters 1"
 

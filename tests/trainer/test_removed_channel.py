@@ -1,4 +1,4 @@
-"""After a channel was removed: runs keep their figures, the other channels train on, and what can't be done is said."""
+"""After the removal of a channel: runs keep their figures, other channels can be trained, and errors are clear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retraining on real stores with a real (tiny) model: when it trains, with what, and whose model is in use after."""
+"""Retraining on real stores with a real (tiny) model: when it trains, its settings, and the model in use afterwards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ UNTOUCHED = {"epochs": 1, "lr": 1e-12}
 
 @pytest.fixture
 def settings_for(tiny_clip: Path) -> Make:
-    """Settings that train the tiny CLIP in moments; anything can be set otherwise."""
+    """Settings that train the tiny CLIP quickly, with changes."""
 
     def make(**other: Any) -> TrainSettings:
         return TrainSettings(
@@ -75,7 +75,7 @@ def reasons(database: Database) -> list[str]:
 def test_a_model_whose_training_diverged_never_comes_into_use(
     filled: Database, settings_for: Make, given: dict[str, float]
 ) -> None:
-    """The loss stays a number where the products that overflow are only those that make the vectors."""
+    """The loss stays finite if only the products for the vectors overflow."""
     with pytest.raises(Diverged):
         train(filled, settings_for(**given))
     assert in_use(filled) is None
@@ -155,7 +155,7 @@ def split_of(database: Database, split: str) -> list[str]:
 
 
 def test_a_pair_that_is_left_out_no_more_is_new(filled: Database, settings_for: Make) -> None:
-    """By what the videos show now, not by the groups of the last snapshot."""
+    """By the current titles and thumbnails, not by the groups of the last snapshot."""
     train_in_use(filled, settings_for())
     trained, tested = split_of(filled, "train")[:3], split_of(filled, "test")[:3]
     with filled.write() as session:
@@ -171,7 +171,7 @@ def test_a_pair_that_is_left_out_no_more_is_new(filled: Database, settings_for: 
 
 
 def pass_on(database: Database, pairs: list[tuple[str, str]]) -> None:
-    """Give each second video the first one's title and picture, and that one others."""
+    """Give each second video the title and thumbnail of the first, and the first video new ones."""
     with database.write() as session:
         for number, (one, other) in enumerate(pairs):
             old = session.get_one(Video, one)
@@ -183,7 +183,7 @@ def pass_on(database: Database, pairs: list[tuple[str, str]]) -> None:
 def test_what_the_champion_was_trained_on_does_not_speak_for_it(
     filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the valid split decides."""
+    """Let the valid split decide."""
     monkeypatch.setattr("trainer.runs.contest.ENOUGH_VALID", 0)
     publish(filled, range(40, 60))
     train_in_use(filled, settings_for(**LEARNT))
@@ -421,7 +421,7 @@ def test_an_interrupted_run_leaves_the_champion_and_its_pairs_new(filled: Databa
 
 @contextmanager
 def a_signal_at_the_end(database: Database, moment: str) -> Iterator[None]:
-    """Ctrl-C as a run commits that it is done, just `before` or `after`, or when the store is used `next`."""
+    """Ctrl-C just `before` or `after` a run commits that it is done, or at the `next` use of the store."""
     told: list[str] = []
 
     def before(connection: Connection) -> None:
@@ -497,7 +497,7 @@ def test_a_signal_just_before_a_run_is_done_interrupts_it(database: Database, se
 
 @contextmanager
 def another_process(database: Database, settings: TrainSettings, **columns: Any) -> Iterator[int]:
-    """A run that a living process of this machine has begun; yields its id."""
+    """Yield the id of a run of a living process of this machine."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
     try:
         with database.write() as session:
@@ -530,7 +530,7 @@ def test_beside_a_run_at_work_nothing_is_started(database: Database, settings_fo
 
 
 def test_a_run_refused_as_it_starts_is_no_run(database: Database, settings_for: Make) -> None:
-    """The second look: another process may begin, or end, while this one loads its libraries."""
+    """The second check: another process may begin or end a run while this process loads its libraries."""
     fill(database, 40)
 
     def refuse(session: Session) -> None:
@@ -545,7 +545,7 @@ def test_a_run_refused_as_it_starts_is_no_run(database: Database, settings_for: 
 
 @pytest.mark.processes
 def test_of_two_processes_at_once_one_trains(database: Database, settings_for: Make) -> None:
-    """Whether the second finds a run at work or one that is done, the pairs are trained on once."""
+    """The pairs are trained on once, whether the second process finds a running or a finished run."""
     fill(database, 40)
     code = f"""
 from store.db import open_database

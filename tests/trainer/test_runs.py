@@ -1,4 +1,4 @@
-"""Whole runs on real stores with a real (tiny) model: what is recorded, repeated, refused, interrupted."""
+"""Whole runs on real stores with a real (tiny) model: records, repetition, rejected settings, interruptions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
-    """Settings that train the tiny CLIP in moments; anything can be set otherwise."""
+    """Settings that train the tiny CLIP quickly, with changes."""
 
     def make(**other: Any) -> TrainSettings:
         return TrainSettings(
@@ -159,7 +159,7 @@ def test_a_real_title_model_mines(filled: Database, settings_for: Make) -> None:
 
 
 def test_the_whole_model_gives_the_recorded_recall(filled: Database, settings_for: Make, tmp_path: Path) -> None:
-    """Read back by plain sentence-transformers, scored here by hand."""
+    """The exported model is loaded by sentence-transformers alone and scored by the test."""
     result = train(filled, settings_for(train="all", epochs=8, lr=3e-3), output=tmp_path / "whole")
     assert result.model_path == tmp_path / "whole"
     model = SentenceTransformer(str(tmp_path / "whole"), device="cpu")
@@ -453,7 +453,7 @@ def test_a_store_that_was_moved_keeps_its_models(
 
 
 def start_and_wait(url: str, tiny_clip: Path) -> subprocess.Popen[str]:
-    """A real process that trains for ever; returns when its run has taken steps."""
+    """Start a real process that trains for ever; return when its run has recorded steps."""
     code = f"""
 import sys
 from store.db import open_database
@@ -499,7 +499,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
 
 
 def test_a_run_that_ends_while_it_is_looked_at_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
-    """On SQLite a writer is alone. Here one may end its run, and then its process, after the run was read."""
+    """SQLite has one writer. On PostgreSQL, a process may end its run, and then itself, after the run was read."""
     with closing(open_database(migrated_postgres_url)) as database:
         look_while_one_ends(database, settings_for())
 

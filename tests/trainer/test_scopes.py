@@ -1,4 +1,4 @@
-"""Models for sets of channels: which one is used for what, and that none takes the place of one for other channels."""
+"""Models for sets of channels: which model is used for a query, and that models of other sets are not replaced."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_model_of_one_channel_does_not_replace_that_of_all(two_channels: Datab
     assert done.result.decision is not None
     assert (done.result.promoted, done.champion_id) == (False, wide)
     assert scopes(database) == [(wide, ())]
-    # Decided by hand, both are in use, and each question gets the narrowest that fits.
+    # After manual promotions both are in use, and each query gets the model of the smallest matching set.
     with database.write() as session:
         promote(session, done.result.run_id, "by hand")
     narrow = done.result.run_id
@@ -63,7 +63,7 @@ def test_a_model_of_one_channel_does_not_replace_that_of_all(two_channels: Datab
         assert run_in_use(database, channels) == (expected, "tuned")
         assert open_in_use(database, device="cpu", channels=channels).run_id == expected
     assert scopes_to_retrain(database) == [(), ("UC2",)]
-    # The narrow run has seen UC2's pairs, and takes nothing from what is new for all.
+    # The run for UC2 was trained on its pairs, which still count as new for all channels.
     assert new_pairs(database, ["UC2"]).total == 0
 
 

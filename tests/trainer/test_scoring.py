@@ -1,4 +1,4 @@
-"""Scoring refuses what can't be compared."""
+"""Scoring rejects embeddings that can't be compared."""
 
 from __future__ import annotations
 

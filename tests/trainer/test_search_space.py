@@ -1,4 +1,4 @@
-"""What a sweep may try: read from text, checked, counted, and chosen from without trying anything twice."""
+"""The search space of a sweep: parsing, validation, counting, and sampling without repetition."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_very_long_range_is_counted_and_begun_in_little_memory() -> None:
 
 
 def chosen(space: Space, trials: int, seed: int = 1) -> list[dict[str, Any]]:
-    """What is tried when small learning rates are best, and epochs make no difference."""
+    """The sampled settings if small learning rates are best and epochs make no difference."""
     found: list[dict[str, Any]] = []
     with quiet_libraries():
         study = create_study(direction="maximize")

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away during a training run: nothing is lost, and nothing is written twice."""
+"""PostgreSQL is unreachable for a while during a training run: nothing is lost or written twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, make_url, select, text
 
 from store.db import Database, open_database
-from store.db.database import _engine
+from store.db.engine import make_engine
 from store.errors import DatabaseUnavailable
 from store.tables import Evaluation, TrainingRun, TrainingStep
 from store.training import add_steps, get_run, start_run
@@ -36,7 +36,7 @@ def postgres(migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 class Server:
-    """Takes a database away: its connections are ended, and new ones are refused."""
+    """Makes a database unreachable: ends its connections, and refuses new ones."""
 
     def __init__(self, server: str, database: Database) -> None:
         self._server, self._name = server, database.url.database
@@ -57,7 +57,7 @@ class Server:
 
 
 class AwayIn:
-    """Progress that calls a function when something in a phase is done."""
+    """Progress that calls a function after an item of a phase."""
 
     def __init__(self, phase: str, then: Callable[[], object]) -> None:
         self._phase, self._then = phase, then
@@ -153,7 +153,7 @@ def losing(
         pytest.skip("needs a server on a Unix socket")
     proxy = LosingProxy(f"{folder}/.s.PGSQL.5432")
     url = make_url(migrated_postgres_url).set(host="127.0.0.1", port=proxy.port, query={})
-    opened = replace(postgres, engine=_engine(url.set(drivername="postgresql+psycopg"), read_only=False))
+    opened = replace(postgres, engine=make_engine(url.set(drivername="postgresql+psycopg"), read_only=False))
     yield opened, proxy
     opened.close()
     proxy.close()

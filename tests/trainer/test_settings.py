@@ -1,4 +1,4 @@
-"""Settings are the recipe's by default, and a bad value is quoted in one line; the tree of errors."""
+"""Default settings, one-line errors that quote invalid values, and the tree of errors."""
 
 from __future__ import annotations
 

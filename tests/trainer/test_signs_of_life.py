@@ -1,4 +1,4 @@
-"""A run says that it still runs, as long as it does."""
+"""A run gives signs of life while it runs."""
 
 from __future__ import annotations
 

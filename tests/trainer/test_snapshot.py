@@ -1,4 +1,4 @@
-"""Snapshots end to end on real stores: what is in, what is left out, what stays the same for ever."""
+"""Snapshots end to end on real stores: their content, what is left out, and that they never change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.settings import STRATEGIES, Strategy, TrainSettings
 
 
 def embed(titles: Sequence[str]) -> np.ndarray:
-    """Random vectors that hang on the title alone."""
+    """Random vectors that only depend on the title."""
     return np.stack(
         [np.random.default_rng(list(title.encode())).standard_normal(8).astype(np.float32) for title in titles]
     )
@@ -92,7 +92,7 @@ def test_the_triplets_can_be_rebuilt_after_titles_changed(sqlite_database: Datab
 
 @pytest.mark.parametrize("negatives", [name for name in STRATEGIES if name != "none"])
 def test_no_negative_is_of_the_rows_group_or_has_its_title(sqlite_database: Database, negatives: Strategy) -> None:
-    """Six groups of six videos: all of one title, however it is written, or of one picture."""
+    """Six groups of six videos with one title in different spellings, or with one thumbnail."""
     fill(sqlite_database, 30)
     with sqlite_database.write() as session:
         for group in range(6):

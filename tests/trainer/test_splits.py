@@ -1,4 +1,4 @@
-"""Splits: the recipe's own cut at first, proportions kept later, groups whole, and no video ever moves."""
+"""Splits: the recipe's split for the first videos, proportions for later videos, whole groups, and no changes."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_series_stay_whole_and_single_videos_fill_the_counts_exactly() -> None:
     for member in members:
         homes[member.group_id].add(splits[member.video_id])
     assert all(len(home) == 1 for home in homes.values())
-    # Series are held out about as often as single videos are: 12 of 40 expected.
+    # Series are held out about as often as single videos: 12 of 40 expected.
     assert 6 <= sum(splits[f"v{index:03}"] != "train" for index in range(40)) <= 18
 
 
 @pytest.mark.parametrize("size", [16, 30, 60, 71, 99, 100])
 def test_a_group_too_big_to_be_held_out_is_trained_on_whole(size: int) -> None:
-    """Wherever the shuffle puts it; what is left fills valid and test as far as it goes."""
+    """For any position of the group in the shuffle; the other videos fill valid and test as far as possible."""
     for first in range(0, 101 - size, 3):
         group = range(first, first + size)
         members = [Member(f"v{row}", "UC1", "group" if row in group else f"v{row}", None) for row in range(100)]
@@ -103,7 +103,7 @@ def test_a_group_too_big_to_be_held_out_is_trained_on_whole(size: int) -> None:
 
 @pytest.mark.parametrize("first", range(1, 41))
 def test_later_videos_keep_the_proportions(first: int) -> None:
-    """From any first size, one video after the other, up to 240."""
+    """From any first size, one video at a time, up to 240."""
     names = [f"video {index}" for index in range(240)]  # oldest first
     splits = assign(ungrouped(reversed(names[:first])))
     splits |= assign(ungrouped(reversed(names), splits))
@@ -187,7 +187,7 @@ def test_a_new_video_joins_its_groups_split_even_where_that_is_far_from_the_prop
     now = [*reuploads, *ungrouped(others), *ungrouped(old, splits)]
     given_now = assign(now)
     assert {given_now[member.video_id] for member in reuploads} == {"test"}
-    # The channel then has far too few training videos: all that is free goes there.
+    # The channel then has far too few training videos: all free videos go there.
     assert {given_now[video] for video in others} == {"train"}
 
 
@@ -209,7 +209,7 @@ def test_two_splits_whose_videos_come_to_share_a_title_move_nobody() -> None:
     members = [Member("a", "UC1", "a", "train"), Member("b", "UC1", "a", "test"), Member("c", "UC1", "c", "valid")]
     assert assign(members) == {}
     assert group_homes(members) == {"a": ("test", True), "c": ("valid", False)}
-    # A third one goes where nothing held out is trained on.
+    # A third video gets the split in which no held-out pair is trained on.
     assert assign([Member("d", "UC1", "a", None), *members]) == {"d": "test"}
     members[1] = Member("b", "UC1", "a", "valid")
     assert assign([Member("d", "UC1", "a", None), *members]) == {"d": "valid"}
@@ -280,7 +280,7 @@ def test_a_group_joins_through_others_and_is_named_after_its_smallest_id() -> No
 
 
 def test_white_space_that_makes_a_pair_is_one_title_however_it_is_written() -> None:
-    """Empty titles and spaces, which the view `pairs` leaves out, are missing ones and join nothing."""
+    """Empty titles and titles of spaces, which the view `pairs` leaves out, do not join groups."""
     rows = [("a", "\u3000", None), ("b", "\t", None), ("c", " \u00a0", None), ("d", "", None), ("e", "  ", None)]
     assert groups_of(rows) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
 
@@ -341,7 +341,7 @@ def test_titles_that_say_something_else_stay_apart(one: str, other: str) -> None
 
 
 def test_a_series_is_not_one_title() -> None:
-    """Two parts are near enough to leak; grouped by their name, a channel of one series could not be split at all."""
+    """Two parts are similar enough to leak; if all parts were grouped, a channel of one series could not be split."""
     series = [(f"v{n:02}", f"Let's build a boat, part {n}", str(n)) for n in range(1, 30)]
     assert len(set(groups_of(series).values())) == 29
     assert len(set(groups_of(series[:2]).values())) == 1

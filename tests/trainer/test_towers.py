@@ -1,4 +1,4 @@
-"""The towers by themselves, what precision they run in, and work that is done ahead."""
+"""The towers, their precision, and prefetching."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def names_of_threads() -> set[str]:
 
 
 def test_towers_and_projections_make_the_models_embeddings(encoder: Encoder) -> None:
-    """Length and all: what is cached is exactly what the projections are applied to."""
+    """The cached vectors are exactly the inputs of the projections, without normalisation."""
     towers, model, heads = Towers(encoder.model, "cpu"), encoder.model, heads_of(encoder.model)
     assert heads is not None
     images = Drawn().load(NAMES)
@@ -102,7 +102,7 @@ def test_prefetched_works_at_most_so_far_ahead(ahead: int) -> None:
 
 
 def test_prefetched_overlaps_with_the_consumer() -> None:
-    """The next item is begun while this one is in use: the consumer waits for it here, and would for ever else."""
+    """The next item is prepared while the current one is used: otherwise this consumer would wait for ever."""
     begun = [threading.Event() for _ in range(4)]
 
     def begin(n: int) -> int:

@@ -1,4 +1,4 @@
-"""Embeddings that a training which diverged leaves are told from those that can be compared."""
+"""Embeddings of a diverged training are recognised as not comparable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors in files: the same rows, and the same training, as of vectors in memory."""
+"""Vectors in files: the same rows and the same training as with vectors in memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_rows_are_read_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("mined", [True, False])
 @pytest.mark.parametrize("given", [{"epochs": 3}, {}])
 def test_steps_on_files_are_those_on_arrays_bit_for_bit(tmp_path: Path, mined: bool, given: dict[str, int]) -> None:
-    """Both read the same batches in the same order, and a batch's computation does not depend on where it was."""
+    """Both read the same batches in the same order, and compute them in the same way."""
     rows = triplets(mined=mined)
     budget = 4 * 4 * 40 * 50  # parts of 48 rows or fewer
     pictures, titles = (in_file(tmp_path, np.asarray(each), budget) for each in (rows.pictures, rows.titles))

@@ -79,8 +79,8 @@ def _title(placed: Placed, compared: int) -> dict[str, Any]:
     return {
         "title": placed.title,
         "score": placed.score,
-        "stands": placed.stands,
-        "of": compared + 1 if placed.stands else None,
+        "position": placed.position,
+        "of": compared + 1 if placed.position else None,
         "probability": None if chance is None else chance.value,
         "probability_low": None if chance is None else chance.low,
         "probability_high": None if chance is None else chance.high,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from store.tables import Evaluation, TrainingRun
 
-__all__ = ["RunDetails", "list_champions", "list_runs", "run_details", "with_values"]
+__all__ = ["RunDetails", "list_champions", "list_runs", "run_details"]
 
 
 def list_runs(session: Session, sweep_id: int | None = None, *, hidden: bool = False) -> list[dict[str, Any]]:

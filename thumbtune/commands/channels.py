@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option, note_old_spelling
 from thumbtune.syncing import channels_in, read_request
@@ -75,7 +76,7 @@ def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
     }
     for name, reason in failed.items():
         app.console.error(f"{name}: {reason}")
-    app.console.say(f"added {len(added)} channel{'s' * (len(added) != 1)}; next: thumbtune sync")
+    app.console.say(f"added {counted(len(added), 'channel')}; next: thumbtune sync")
     if as_json:
         app.console.print_json({"added": {str(name): id_ for name, id_ in added.items()}, "failed": failed})
     return 1 if failed else 0
@@ -131,8 +132,8 @@ def _stop_syncing(app: App, name: str, *, as_json: bool) -> None:
         kept = contents_of(session, _channel_id(session, name))
         pause_channel(session, kept.channel_id, utc_now())
     app.console.say(
-        f"{kept.handle or kept.channel_id} is no longer synced; its {kept.videos} videos, {kept.thumbnails} thumbnail "
-        f"files and {kept.syncs} syncs stay in the store"
+        f"{kept.handle or kept.channel_id} is no longer synced; the store keeps {counted(kept.videos, 'video')}, "
+        f"{counted(kept.thumbnails, 'thumbnail file')} and {counted(kept.syncs, 'sync')}"
     )
     app.console.note(f"to delete them: thumbtune channels remove {name} --purge")
     if as_json:
@@ -271,9 +272,9 @@ def _what_goes(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
     """Describe what is deleted, and what happens to the runs."""
     lines = [
         f"{contents.handle or 'channel'} ({contents.channel_id}, {contents.title or 'removed'}): "
-        f"{contents.videos} videos, "
-        f"{contents.versions} versions of titles and thumbnails, {contents.thumbnails} thumbnail files, "
-        f"{contents.readings} readings of their counts and {contents.syncs} syncs will be deleted"
+        f"{counted(contents.videos, 'video')}, {counted(contents.versions, 'version')} of titles and thumbnails, "
+        f"{counted(contents.thumbnails, 'thumbnail file')}, {counted(contents.readings, 'reading')} of their counts "
+        f"and {counted(contents.syncs, 'sync')} will be deleted"
     ]
     if contents.examples:
         runs = ", ".join(map(str, contents.runs)) or "none"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from store.urls import shown_url
+from store.urls import shown_file, shown_url
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.config import CONFIG_FILE, KEYS
@@ -32,7 +32,7 @@ def config(app: App, as_json: bool) -> None:
     them.
     """
     known = app.config
-    rows: list[tuple[str, Any, str]] = [("store", _without_password(known.store), known.sources["store"])]
+    rows: list[tuple[str, Any, str]] = [("store", shown_url(known.store), known.sources["store"])]
     for key in KEYS:
         if key != "store":
             value = known.values.get(key)
@@ -41,18 +41,9 @@ def config(app: App, as_json: bool) -> None:
                 shown = shown_url(value)
             rows.append((key, shown, known.sources.get(key, "default")))
     given = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
-    rows += [(name, "(set)" if name in _SECRETS else value, "environment") for name, value in given.items()]
+    visible = {name: shown_file(value) if name.endswith("_FILE") else value for name, value in given.items()}
+    rows += [(name, "(set)" if name in _SECRETS else value, "environment") for name, value in visible.items()]
     app.console.table(("setting", "value", "from"), rows)
     app.console.note(f"settings are read from {CONFIG_FILE} in this folder and beside the store")
     if as_json:
         app.console.print_json({name: {"value": value, "from": source} for name, value, source in rows})
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy import make_url  # noqa: PLC0415 (slow to import)
-    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 from thumbtune.interrupts import STOPPED_EARLY
@@ -92,7 +93,7 @@ def _checked(app: App) -> tuple[list[Check], str]:
     with app.open_database(read_only=True) as database:
         for result in look(database):
             checks.append(result)
-            state = "ok" if not result.problems else f"{len(result.problems)} problems"
+            state = "ok" if not result.problems else counted(len(result.problems), "problem")
             app.console.say(f"{result.name}: {state}{f' ({result.detail})' if result.detail else ''}")
             for problem in result.problems:
                 app.console.say(f"  {problem}")
@@ -109,7 +110,7 @@ def _mark_lost(app: App, digests: list[str]) -> None:
             return
         with database.write() as session:
             videos = mark_lost(session, digests, utc_now())
-    app.console.note(f"note: the next sync fetches the thumbnails of {videos} videos again")
+    app.console.note(f"note: the next sync fetches the thumbnails of {counted(videos, 'video')} again")
 
 
 def _without_orphans(app: App) -> int:
@@ -120,7 +121,7 @@ def _without_orphans(app: App) -> int:
     with app.open_database() as database:
         deleted = delete_orphans(database, utc_now())
     if deleted:
-        app.console.say(f"{deleted} files that belong to no thumbnail deleted")
+        app.console.say(f"deleted {counted(deleted, 'file')} without a thumbnail in the store")
     return deleted
 
 
@@ -163,7 +164,7 @@ def move_command(app: App, place: str, as_json: bool) -> int:
     with open_database(app.db_url, create=False) as database:
         done = move_pictures(database, url, app.console.phase)
         name = url or "the database"
-        app.console.say(f"{done.moved:,} thumbnails moved to {name}")
+        app.console.say(f"{counted(done.moved, 'thumbnail')} moved to {name}")
         for sha256 in done.unsound:
             app.console.say(f"thumbnail {sha256} is damaged or missing, and was not moved")
         for old in done.kept:
@@ -200,13 +201,13 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
         if not into_folder:
             size = copy(database, place)
             document: dict[str, object] = {"file": str(place), "bytes": size}
-            summary = f"{place}: {size:,} bytes"
+            summary = f"{place}: {counted(size, 'byte')}"
         else:
             done = backup_into(database, place, keep)
             document = {"folder": str(done.folder), "models": done.models, "deleted": list(map(str, done.deleted))}
-            summary = f"{done.folder}: the store and {_counted(done.models, 'model')}"
+            summary = f"{done.folder}: the store and {counted(done.models, 'model')}"
             if done.deleted:
-                summary += f"; {_counted(len(done.deleted), 'older backup')} deleted"
+                summary += f"; {counted(len(done.deleted), 'older backup')} deleted"
         outside = outside_files(database)
     if as_json:
         app.console.print_json(document)
@@ -214,10 +215,6 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
         app.console.say(summary)
     if outside:
         app.console.note(f"note: its thumbnails are in {outside} and not in the backup; back them up there")
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 @db.command(short_help="Restore a store and its models from a backup.")
@@ -233,7 +230,7 @@ def restore(app: App, folder: Path, as_json: bool) -> None:
     from thumbtune.backups import restore_from  # noqa: PLC0415
 
     done = restore_from(folder, app.db_url)
-    app.console.say(f"{done.folder}: restored the store and {_counted(done.models, 'model')}")
+    app.console.say(f"{done.folder}: restored the store and {counted(done.models, 'model')}")
     if done.pictures:
         app.console.note(f"note: its thumbnails are not in the backup: set THUMBTUNE_PICTURES={done.pictures}")
     if as_json:
@@ -261,7 +258,8 @@ def copy_command(app: App, store: str, as_json: bool) -> None:
         app.console.print_json({"store": name, "rows": tables})
     else:
         rows = sum(tables.values())
-        app.console.say(f"{name}: {rows:,} rows in {sum(map(bool, tables.values()))} tables, equal to the original's")
+        filled = counted(sum(map(bool, tables.values())), "table")
+        app.console.say(f"{name}: {counted(rows, 'row')} in {filled}, equal to the original's")
     if outside:
         app.console.note(
             f"note: both stores' thumbnails are in {outside} and were not copied; delete one of the stores, or run "
@@ -303,7 +301,7 @@ def vacuum(app: App, as_json: bool) -> None:
     if as_json:
         app.console.print_json({"store": str(database), "bytes": size})
     else:
-        app.console.say(f"{database}: {size:,} bytes")
+        app.console.say(f"{database}: {counted(size, 'byte')}")
 
 
 @db.command("delete-readings", short_help="Delete old readings of views, likes and comments.")
@@ -323,4 +321,4 @@ def delete_readings(app: App, days: int, as_json: bool) -> None:
     if as_json:
         app.console.print_json({"readings": readings})
     else:
-        app.console.say(f"{readings:,} readings deleted")
+        app.console.say(f"{counted(readings, 'reading')} deleted")

@@ -62,7 +62,10 @@ def demo(
 
     catalogue = load_folder(channel_dir) if channel_dir else drawn_channel()
     if channel_dir and training_options(channel_dir) == DRAWN:
-        app.console.note("note: the words on the thumbnails are not read; run pip install 'thumbtune[reader]'")
+        app.console.note(
+            "note: the words on the thumbnails are not read, and the demo's small model was only trained on drawn "
+            "pictures, so expect results near chance; run pip install 'thumbtune[reader]', then the demo again"
+        )
     if serve:
         with StandIn(catalogue, port=port) as server:
             _serve(app, server, catalogue.handle, training_options(channel_dir))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.engine import engine_of, engine_options
 from thumbtune.commands.options import json_option
@@ -56,7 +57,8 @@ def encode(app: App, /, *, as_json: bool, **options: Any) -> None:
 
         done = encode_pairs(database, settings, engine, app.console)
     app.console.say(
-        f"{done.thumbnails:,} thumbnails and {done.titles:,} titles are encoded; {done.new:,} vectors are new"
+        f"encoded: {counted(done.thumbnails, 'thumbnail')} and {counted(done.titles, 'title')}; "
+        f"{counted(done.new, 'new vector')}"
     )
     if as_json:
         app.console.print_json(asdict(done))

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
 
@@ -44,13 +45,13 @@ def import_(app: App, source: str, channel: str | None, as_json: bool) -> int:
     handles = ", ".join(handle or id_ for id_, handle in list(done.channels.items())[:3])
     more = f" and {len(done.channels) - 3} more" if len(done.channels) > 3 else ""
     app.console.say(
-        f"{done.rows} rows of {handles or found.name}{more}: {done.new} new, {done.changed} changed, "
+        f"{counted(done.rows, 'row')} of {handles or found.name}{more}: {done.new} new, {done.changed} changed, "
         f"{done.unchanged} unchanged, {len(done.bad)} left out"
     )
     for where, reason in done.bad[:SHOWN]:
         app.console.error(f"{where}: {reason}")
     if len(done.bad) > SHOWN:
-        app.console.error(f"and {len(done.bad) - SHOWN} more rows; --json lists all")
+        app.console.error(f"and {counted(len(done.bad) - SHOWN, 'more row')}; --json lists all")
     if done.new or done.changed:
         app.console.next_step("thumbtune train")
     if as_json:

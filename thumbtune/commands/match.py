@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.options import (
     channel_option,
@@ -121,7 +122,7 @@ def _read(name: str) -> list[str]:
 
 
 def _position(placed: Placed, compared: int) -> str | None:
-    return None if placed.stands is None else f"{placed.stands} of {compared + 1}"
+    return None if placed.position is None else f"{placed.position} of {compared + 1}"
 
 
 def report(console: Console, found: Matches) -> None:
@@ -133,11 +134,11 @@ def report(console: Console, found: Matches) -> None:
     if found.calibration is not None:
         measured = found.calibration
         console.say(
-            f"probabilities: calibrated on {measured.n} held-out thumbnails in {len(measured.scales)} folds; expected "
-            f"calibration error {measured.error:.3f}"
+            f"probabilities: calibrated on {counted(measured.n, 'held-out thumbnail')} in {len(measured.scales)} "
+            f"folds; expected calibration error {measured.error:.3f}"
         )
     else:
-        console.note(f"note: no probabilities: {found.uncalibrated}")
+        console.note(f"note: no probabilities, which would show which titles can be told apart: {found.uncalibrated}")
     if not found.thumbnails[0].compared:
         console.note(
             "note: the store has no other pair to compare titles with; run 'thumbtune sync', or leave out --channel"
@@ -158,7 +159,9 @@ def _report_one(console: Console, found: Matched) -> None:
         console.say(f"words on the thumbnail: {found.words or '(none)'}")
     ties = found.near_ties()
     if ties:
-        console.say(f"can't be told apart: {_pairs(ties)} (their probabilities over folds overlap)")
+        ranges = found.ideas[0].probability is not None
+        why = "their probabilities over folds overlap" if ranges else "their scores are equal"
+        console.say(f"can't be told apart: {_pairs(ties)} ({why})")
 
 
 def _row(rank: object, title: Placed, compared: int) -> tuple[object, ...]:

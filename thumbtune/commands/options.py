@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from trainer.settings import DEFAULT_MODEL, DEVICES
 
 __all__ = [
-    "DEMO_MODEL",
     "DatasetOrModel",
     "OldArgument",
     "channel_option",
@@ -64,7 +64,7 @@ full_option = click.option("--full", is_flag=True, help="Show all figures, not o
 
 def looks(n: int) -> str:
     """Describe how often the test split was scored: the more often, the less its figures say about future videos."""
-    return f"test looked at {n} time{'s' * (n != 1)}"
+    return f"test looked at {counted(n, 'time')}"
 
 
 def channel_option(default: str = "all channels") -> Callable[[F], F]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from store.training import count_test_looks, current_models, hide_run, mistakes, recalls_of, scope_of
+from store.wording import counted
 from thumbtune.answers.stored import list_runs, run_details
 from thumbtune.cli import App
 from thumbtune.commands.champions import champions, promote
@@ -239,7 +240,7 @@ def _summarise(
         ("model", facts["artifact_path"]),
         (
             "ranked wrong",
-            ", ".join(f"{len(rows)} {split} thumbnails" for split, rows in wrong.items() if rows) or "none",
+            ", ".join(counted(len(rows), f"{split} thumbnail") for split, rows in wrong.items() if rows) or "none",
         ),
     ]
     console.table(("fact", "value"), [(name, value) for name, value in lines if value is not None])
@@ -303,14 +304,16 @@ def compare(app: App, a: str, b: str, split: str, as_json: bool) -> None:
 def _tell(console: Console, found: Compared) -> None:
     test = found.test
     sides = f"A = {found.a.name} ranked {found.a.ranked}, B = {found.b.name} {found.b.ranked}"
-    console.say(f"{found.split}: {test.n} thumbnails in common ({sides})")
+    console.say(f"{found.split}: {counted(test.n, 'thumbnail')} in common ({sides})")
     if not found.same_pool:
         console.say("the two runs ranked different sets of titles, so their ranks can't be compared exactly")
     hits_a, hits_b = test.both + test.only_a, test.both + test.only_b
     console.say(f"recall@1: A {hits_a / test.n:.3f}, B {hits_b / test.n:.3f}")
     console.say(f"right with A only: b = {test.only_a}; with B only: c = {test.only_b}; exact McNemar p = {test.p:.4g}")
     flipped = [change for change in found.changes if change.flipped]
-    console.say(f"{len(flipped)} thumbnails changed between right and wrong, {len(found.changes)} changed rank")
+    console.say(
+        f"{counted(len(flipped), 'thumbnail')} changed between right and wrong, {len(found.changes)} changed rank"
+    )
     if flipped:
         console.table(
             ("video", "rank A", "rank B", "title", "B ranked first"),
@@ -347,7 +350,7 @@ def plot(app: App, out: Path, as_json: bool) -> None:
 
     with app.open_database() as database:
         drawn = plot_runs(database, out)
-    app.console.say(f"{drawn} run{'s' * (drawn != 1)}: {out}")
+    app.console.say(f"{counted(drawn, 'run')}: {out}")
     if as_json:
         app.console.print_json({"plot": str(out), "runs": drawn})
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import (
@@ -126,8 +127,8 @@ def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as
         app.console.say("no thumbnail has these words")
     if found.unread:
         app.console.note(
-            f"note: {found.unread} of {found.searched} thumbnails have not been read; 'thumbtune train --with-reader' "
-            "reads them"
+            f"note: {found.unread} of {counted(found.searched, 'thumbnail')} not read yet; "
+            "'thumbtune train --with-reader' reads all"
         )
     if as_json:
         results = [{**asdict(video), "url": _url(video.video_id)} for video in shown]
@@ -182,9 +183,11 @@ def _report(
     if library.left_out:
         n = len(library.left_out)
         console.note(
-            f"note: {n} video{'s' * (n != 1)} left out because the thumbnail can't be decoded (first: "
+            f"note: {counted(n, 'video')} left out because the thumbnail can't be decoded (first: "
             f"{library.left_out[0].video_id}); run 'thumbtune db check', with --repair to fetch it again"
         )
+    from trainer.library import equal_scores  # noqa: PLC0415
+
     several = len({pair.channel_id for pair in library.pairs}) > 1
     # A terminal has no room for both, and commands accept a URL instead of an id.
     with_id = not console.on_terminal or any(_url(answer.pair.video_id) is None for answer in found)
@@ -210,6 +213,8 @@ def _report(
     ]
     if rows:
         console.table(columns, rows)
+        for first, last in equal_scores(found):
+            console.note(f"note: ranks {first} to {last} have equal scores, so their order has no meaning")
     else:
         console.say("the store has no other thumbnail")
     if drawn is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
 from thumbtune.commands.options import json_option
@@ -187,8 +188,8 @@ def _report(console: Console, result: SweepResult) -> None:
     for text in result.warnings:
         console.say(f"note: {text}")
     console.say(
-        f"sweep {result.sweep_id}: {tried} trial{'s' * (tried != 1)}, {result.runs} runs in {result.seconds:.0f} s, "
-        f"ranked on {result.n_valid} valid pairs{diverged}"
+        f"sweep {result.sweep_id}: {counted(tried, 'trial')}, {counted(result.runs, 'run')} in {result.seconds:.0f} s, "
+        f"ranked on {counted(result.n_valid, 'valid pair')}{diverged}"
     )
     shown = result.standings[:_SHOWN]
     differing = [name for name in _SPACE if len({standing.settings[name] for standing in shown}) > 1]
@@ -201,7 +202,9 @@ def _report(console: Console, result: SweepResult) -> None:
         console.say(f"the base model, --fit {fit}: valid recall@1 {recall:.3f}")
     best, tuned, base = result.standings[0], result.recalls["tuned"], result.recalls["base"]
     spread = "" if best.sd is None else f" (sd {best.sd:.3f})"
-    console.say(f"winner: trial {best.trial}, valid recall@1 {best.recall_at_1:.3f}{spread} over {best.seeds} seeds")
+    console.say(
+        f"winner: trial {best.trial}, valid recall@1 {best.recall_at_1:.3f}{spread} over {counted(best.seeds, 'seed')}"
+    )
     # The base model is shown for this run only: if pairs changed since the sweep started, the trials ranked other rows.
     for split in ("valid", "test"):
         if split in tuned:

@@ -15,6 +15,7 @@ from typing import Any
 
 from collector.sync import DEFAULT_MIN_DURATION_S
 from store.types import PICTURE_FORMATS
+from store.wording import counted
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
 
@@ -113,7 +114,7 @@ class Session:
             self.results.append({"command": list(arguments), "result": json.loads(process.stdout)})
         spent = self.server.units - before
         if arguments[0] in ("sync", "retrain"):
-            self.show(f"(the server counted {spent} quota unit{'' if spent == 1 else 's'})")
+            self.show(f"(the server counted {counted(spent, 'quota unit')})")
 
 
 def tell(session: Session, catalogue: Catalogue, newest: Sequence[StandInVideo]) -> None:

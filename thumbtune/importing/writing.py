@@ -165,15 +165,20 @@ class _Import:
     async def _import_batch(self, rows: list[Row | tuple[str, BadRow]], thumbnails: Thumbnails) -> None:
         self._done.rows += len(rows)
         batch_rows: list[_Entry] = []
-        with self._database.write() as session:
-            for row in rows:
-                try:
-                    if not isinstance(row, Row):
-                        raise row[1]
-                    batch_rows.append(self._named(session, row))
-                except BadRow as bad:
-                    self._done.bad.append((row.where if isinstance(row, Row) else row[0], str(bad)))
-            stored = _stored(session, [one.id for one in batch_rows])
+        before = dict(self._channels), dict(self._runs)
+        try:
+            with self._database.write() as session:
+                for row in rows:
+                    try:
+                        if not isinstance(row, Row):
+                            raise row[1]
+                        batch_rows.append(self._named(session, row))
+                    except BadRow as bad:
+                        self._done.bad.append((row.where if isinstance(row, Row) else row[0], str(bad)))
+                stored = _stored(session, [one.id for one in batch_rows])
+        except BaseException:
+            self._channels, self._runs = before  # the new ones were rolled back
+            raise
         fetching = asyncio.Semaphore(AT_ONCE)
         found = await asyncio.gather(*(_picture(one, stored.get(one.id), thumbnails, fetching) for one in batch_rows))
         # Rows with a bad thumbnail are left out, so that the next import tries them again.

@@ -6,7 +6,6 @@ API would send.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
@@ -22,10 +21,7 @@ from thumbtune.standin.resources import (
     video_resource,
 )
 
-__all__ = ["CACHEABLE", "Api"]
-
-CACHEABLE = frozenset({"channels", "videos"})
-"""Methods whose ETag depends only on the response; the ETag of playlistItems changes with every call."""
+__all__ = ["Api"]
 
 
 class Api:
@@ -35,7 +31,6 @@ class Api:
         self._catalogues = catalogues
         self._directory = Directory(catalogues)
         self._base_url = base_url
-        self._serial = itertools.count()
 
     def answer(self, method: str, values: Mapping[str, Sequence[str]]) -> Resource:
         """Return the JSON body of a call; `values` maps each parameter to all its values.
@@ -48,7 +43,8 @@ class Api:
             "playlistItems": self._playlist_items,
             "videos": self._videos,
         }
-        return answers[method](Query(method, values))
+        body = answers[method](Query(method, values))
+        return {"kind": f"youtube#{method.removesuffix('s')}ListResponse", "etag": etag(method, body), **body}
 
     def _channels(self, query: Query) -> Resource:
         filters = [name for name in ("id", "forHandle", "forUsername") if query.one(name)]
@@ -64,11 +60,8 @@ class Api:
             handle = _bare_handle(query.one("forHandle") or "")
             found = [c for c in self._catalogues() if _bare_handle(c.handle) == handle]
         items = [select(channel_resource(c, self._base_url()), query.parts) for c in found]
-        body = _body("channelList", len(items), limit)
-        if items:  # the real API omits `items` if nothing was found
-            body["items"] = items
-        body["etag"] = etag("channels", items)
-        return body
+        body = _page_info(len(items), limit)
+        return body | {"items": items} if items else body  # the real API omits `items` if nothing was found
 
     def _playlist_items(self, query: Query) -> Resource:
         playlist_id = query.one("playlistId")
@@ -84,14 +77,10 @@ class Api:
         else:
             page = [(i, v) for i, v in enumerate(listed) if v.id == only]
             total = len(page)
-        body = _body("playlistItemList", total, limit)
-        body |= _tokens(listing, start, limit, total)
         base = self._base_url()
-        body["items"] = [
-            select(playlist_item_resource(catalogue, v, i, base, playlist_id), query.parts) for i, v in page
-        ]
-        body["etag"] = etag("playlistItems", next(self._serial))
-        return body
+        items = [select(playlist_item_resource(catalogue, v, i, base, playlist_id), query.parts) for i, v in page]
+        more = {"nextPageToken": page_token(listing, start + limit)} if limit and start + limit < total else {}
+        return more | _page_info(total, limit) | {"items": items}
 
     def _playlist(self, playlist_id: str) -> tuple[Catalogue, tuple[StandInVideo, ...]]:
         """Return a channel's uploads or Shorts. On YouTube, an empty list does not exist."""
@@ -108,24 +97,11 @@ class Api:
         base = self._base_url()
         found = filter(None, map(self._directory.video, query.ids()))
         items = [select(video_resource(catalogue, video, base), query.parts) for catalogue, video in found]
-        body = _body("videoList", len(items), len(items))
-        body["items"] = items
-        body["etag"] = etag("videos", items)
-        return body
+        return _page_info(len(items), len(items)) | {"items": items}
 
 
-def _body(kind: str, total: int, per_page: int) -> Resource:
-    head = {"kind": f"youtube#{kind}Response", "etag": ""}
-    return head | {"pageInfo": {"totalResults": total, "resultsPerPage": per_page}}
-
-
-def _tokens(listing: str, start: int, limit: int, total: int) -> Resource:
-    tokens = {}
-    if limit and start + limit < total:
-        tokens["nextPageToken"] = page_token(listing, start + limit)
-    if limit and start > 0:
-        tokens["prevPageToken"] = page_token(listing, max(start - limit, 0))
-    return tokens
+def _page_info(total: int, per_page: int) -> Resource:
+    return {"pageInfo": {"totalResults": total, "resultsPerPage": per_page}}
 
 
 def _bare_handle(handle: str) -> str:

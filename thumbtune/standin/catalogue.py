@@ -109,11 +109,6 @@ class Catalogue:
         """The uploads playlist's id, `UU` + the channel id without `UC`."""
         return "UU" + self.channel_id.removeprefix("UC")
 
-    @property
-    def shorts_playlist_id(self) -> str:
-        """The id of the list of Shorts, `UUSH` + the channel id without `UC`."""
-        return "UUSH" + self.channel_id.removeprefix("UC")
-
     def publish(self, *videos: StandInVideo) -> None:
         """Add videos. A video with a known id replaces the old video and is no longer deleted."""
         with self._lock:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.resources import statistics
 
-__all__ = ["ENTRIES", "feed_xml"]
+__all__ = ["feed_xml"]
 
 ENTRIES = 15
 """The number of videos in the feed."""

@@ -14,14 +14,12 @@ from PIL import Image
 
 from store.types import PICTURE_FORMATS
 from thumbtune.standin.catalogue import StandInVideo
-from thumbtune.standin.resources import AVATAR_SIDES, PICTURE_FILES
+from thumbtune.standin.resources import PICTURE_FILES
 
 __all__ = ["FILES", "PictureFile", "Pictures", "placeholder", "thumbnail"]
 
-FILES = {name: (width, height) for name, width, height in PICTURE_FILES.values()} | {
-    f"{side}.jpg": (side, side) for side in AVATAR_SIDES.values()
-}
-"""Width and height in pixels of each file: thumbnails by name, avatars by side."""
+FILES = {name: (width, height) for name, width, height in PICTURE_FILES.values()}
+"""Width and height in pixels of each file."""
 
 _HIGH = PICTURE_FILES["high"][0]
 _BARRED = 4 / 3
@@ -80,7 +78,7 @@ def thumbnail(high: bytes, file: str) -> bytes:
     """Return one of `FILES` as JPEG, made from the 480x360 `high` thumbnail; `hqdefault.jpg` is `high` itself.
 
     The 4:3 sizes keep the black bars above and below a 16:9 picture. `mqdefault.jpg` and `maxresdefault.jpg` are the
-    16:9 middle without the bars; avatars are the middle of that. Bytes that can't be decoded are returned unchanged.
+    16:9 middle without the bars. Bytes that can't be decoded are returned unchanged.
 
     Raises:
         KeyError: the file name is unknown.

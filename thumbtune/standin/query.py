@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from thumbtune.standin.errors import ApiError
 
-__all__ = ["MAX_IDS", "Query"]
+__all__ = ["Query"]
 
 MAX_IDS = 50
 """The maximum number of ids and of results per call."""
@@ -25,7 +25,7 @@ _PARAMETERS = {
     "videos": _names("id maxResults"),
 }
 _PARTS = {
-    "channels": _names("brandingSettings contentDetails id snippet statistics status"),
+    "channels": _names("contentDetails id snippet statistics status"),
     "playlistItems": _names("contentDetails id snippet status"),
     "videos": _names("contentDetails id liveStreamingDetails player snippet statistics status"),
 }

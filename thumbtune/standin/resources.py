@@ -18,12 +18,10 @@ from thumbtune.standin.catalogue import Catalogue, StandInVideo, ThumbnailSize
 from thumbtune.standin.paging import etag
 
 __all__ = [
-    "AVATAR_SIDES",
     "PICTURE_FILES",
     "Resource",
     "channel_resource",
     "iso_duration",
-    "iso_time",
     "playlist_item_resource",
     "select",
     "statistics",
@@ -41,8 +39,8 @@ PICTURE_FILES: dict[ThumbnailSize, tuple[str, int, int]] = {
 }
 """File name, width and height in pixels of each thumbnail size."""
 
-AVATAR_SIDES: dict[str, int] = {"default": 88, "medium": 240, "high": 800}
-"""Side length in pixels of each size of a channel's avatar."""
+_AVATAR_SIDES: dict[str, int] = {"default": 88, "medium": 240, "high": 800}
+"""Side length in pixels of each size of a channel's avatar, which this server does not have."""
 
 _EMBED = '<iframe width="480" height="270" src="//www.youtube.com/embed/{}" allowfullscreen></iframe>'
 _ALWAYS = ("kind", "etag", "id")
@@ -74,7 +72,7 @@ def channel_resource(catalogue: Catalogue, base_url: str) -> Resource:
                     "width": side,
                     "height": side,
                 }
-                for name, side in AVATAR_SIDES.items()
+                for name, side in _AVATAR_SIDES.items()
             },
             "localized": dict(text),
         },
@@ -91,7 +89,6 @@ def channel_resource(catalogue: Catalogue, base_url: str) -> Resource:
             "longUploadsStatus": "longUploadsUnspecified",
             "madeForKids": False,
         },
-        "brandingSettings": {"channel": dict(text)},
     }
 
 

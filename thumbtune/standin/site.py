@@ -1,4 +1,4 @@
-"""The aiohttp application: routes, keys and quota, and conditional requests."""
+"""The aiohttp application: routes, keys and quota, and conditional requests for thumbnails."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from thumbtune.standin.api import CACHEABLE, Api
-from thumbtune.standin.catalogue import Catalogue, StandInVideo, ThumbnailSize
+from thumbtune.standin.api import Api
+from thumbtune.standin.catalogue import Catalogue, ThumbnailSize
 from thumbtune.standin.directory import Directory
 from thumbtune.standin.errors import ApiError
 from thumbtune.standin.feed import feed_xml
 from thumbtune.standin.pictures import Pictures, placeholder
 from thumbtune.standin.quota import PRICES, Quota
-from thumbtune.standin.resources import AVATAR_SIDES, PICTURE_FILES
+from thumbtune.standin.resources import PICTURE_FILES
 
 __all__ = ["Served", "Site"]
 
 _SIZES: dict[str, ThumbnailSize] = {file: size for size, (file, _, _) in PICTURE_FILES.items()}
-_AVATARS = frozenset(f"{side}.jpg" for side in AVATAR_SIDES.values())
 _NOT_FOUND = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)</title>\n<p><b>404.</b>\n</html>\n"
 
 
@@ -65,7 +64,6 @@ class Site:
             app.router.add_get(f"/youtube/v3/{method}", self._list, name=method)
         app.router.add_get("/feeds/videos.xml", self._feed, name="feed")
         app.router.add_get("/vi/{id}/{file}", self._picture, name="picture")
-        app.router.add_get("/avatar/{id}/{file}", self._avatar, name="avatar")
         return app
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -75,14 +73,7 @@ class Site:
             body = self._api.answer(method, {name: request.query.getall(name) for name in request.query})
         except ApiError as error:
             return _json(error.body, error.status)
-        headers = {
-            "ETag": f'"{body["etag"]}"',
-            "Cache-Control": "private",
-            "Vary": "Origin, X-Origin, Referer",
-        }
-        if method in CACHEABLE and _has(request, body["etag"]):
-            return web.Response(status=304, headers=headers)
-        return _json(body, headers=headers)
+        return _json(body)
 
     def _pay(self, request: web.Request, method: str) -> None:
         key = request.headers.get("X-Goog-Api-Key") or request.query.get("key")
@@ -106,16 +97,7 @@ class Site:
         found = self._directory.video(video_id)
         if found is None or file not in _SIZES or _SIZES[file] in found[1].missing_sizes:
             return web.Response(body=placeholder(), status=404, content_type="image/jpeg")
-        return await self._image(request, found[1], file)
-
-    async def _avatar(self, request: web.Request) -> web.Response:
-        catalogue = self._directory.channel(request.match_info["id"])
-        newest = catalogue.public(1) if catalogue else []
-        if not newest or request.match_info["file"] not in _AVATARS:
-            raise web.HTTPNotFound
-        return await self._image(request, newest[0], request.match_info["file"])
-
-    async def _image(self, request: web.Request, video: StandInVideo, file: str) -> web.Response:
+        video = found[1]
         changed = video.picture_updated_at or video.published_at
         etag = self._pictures.known_etag(video, file)
         if etag is None or not _unchanged(request, etag, changed):
@@ -134,18 +116,14 @@ class Site:
 def _unchanged(request: web.Request, etag: str, changed: datetime) -> bool:
     """Whether the client's copy is current (RFC 9110, section 13.2.2: If-None-Match takes precedence over the date)."""
     if request.if_none_match is not None:
-        return _has(request, etag)
+        return any(known.value in (etag, "*") for known in request.if_none_match)
     since = request.if_modified_since
     return since is not None and changed.replace(microsecond=0) <= since
 
 
-def _has(request: web.Request, etag: str) -> bool:
-    return any(known.value in (etag, "*") for known in request.if_none_match or ())
-
-
-def _json(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def _json(body: Mapping[str, Any], status: int = 200) -> web.Response:
     text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    return web.Response(body=text, status=status, content_type="application/json", charset="utf-8", headers=headers)
+    return web.Response(body=text, status=status, content_type="application/json", charset="utf-8")
 
 
 def _allowed(error: web.HTTPException) -> dict[str, str]:

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from thumbtune.ui.settings import PageSettings, host_name
 
-__all__ = ["COOKIE", "HEADERS", "add_headers", "guard", "is_logged_in", "safe_next"]
+__all__ = ["COOKIE", "HEADERS", "add_headers", "guard", "safe_next"]
 
 COOKIE = "thumbtune"
 _SAFE = frozenset({"GET", "HEAD"})

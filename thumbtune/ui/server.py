@@ -14,7 +14,7 @@ from thumbtune.ui.settings import CantServe, PageSettings
 from thumbtune.ui.site import SITE, Site, show_errors
 from thumbtune.ui.views import add_routes
 
-__all__ = ["make_application", "serve_page"]
+__all__ = ["serve_page"]
 
 log = logging.getLogger(__name__)
 

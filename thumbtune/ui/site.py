@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from store.errors import NotAStore, NotFound, StoreError, StoreTooNew, StoreTooOld
+from store.wording import counted
 from thumbtune.ui.model_process import ModelError, ModelProcess, Progressed
 from thumbtune.ui.settings import PageSettings
 from thumbtune.ui.showing import base_name, command_in, moment, number, plain_title, secrets_hidden, video_link
@@ -104,6 +105,7 @@ def _templates() -> Environment:
         plain=plain_title,
         moment=moment,
         number=number,
+        counted=counted,
         base_name=base_name,
         hidden=secrets_hidden,
         youtube=video_link,

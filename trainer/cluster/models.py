@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from store.db import Database
 from store.training import current_pairs
-from trainer.models import Features, open_model
-from trainer.settings import READER, TrainSettings
+from trainer.models import Features, open_base, open_reader
+from trainer.settings import TrainSettings
 
 __all__ = ["features_of", "inputs_of"]
 
@@ -23,11 +23,10 @@ def features_of(database: Database, settings: TrainSettings, device: str) -> lis
     Raises:
         ReaderMissing: the reader's packages are not installed.
     """
-    text_model = settings.text_model_of_base()
-    base = open_model(database, settings.model, device, text_model=text_model, fit=settings.fit, bars=settings.bars)
+    base = open_base(database, settings, device)
     found = [Features(database, base, settings.precision, settings.fit, settings.bars)]
     if settings.with_reader:
-        reader = open_model(database, READER, device, text_model=settings.text_model)
+        reader = open_reader(database, settings, device)
         found.append(Features(database, reader, settings.precision, settings.fit, settings.bars))
     return found
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 import torch
@@ -25,12 +26,15 @@ from store.processes import this_process
 from store.training import fail_runs_of, has_ended, this_machine
 from store.types import utc_now
 from trainer.artifacts import put_tensors
-from trainer.data import PictureSource, StoredPictures
+from trainer.data import StoredPictures
 from trainer.errors import BadSetting, ProcessLost
-from trainer.fitting import FitModel, Step, Triplets, WholeLearner, fit_full_model
-from trainer.models import Encoder, named_parameters, open_model, pick_device
+from trainer.fitting import FitModel, FitTask, OnStep, Triplets
+from trainer.models import named_parameters, open_base, pick_device
 from trainer.quiet import quiet_libraries
 from trainer.settings import Place, TrainSettings
+
+if TYPE_CHECKING:
+    from trainer.fitting import WholeLearner
 
 __all__ = ["Job", "Processes", "follow", "joined", "require_same"]
 
@@ -61,16 +65,11 @@ class Job:
 
     def learner(self, database: Database) -> WholeLearner:
         """Load the model, ready for `fit`."""
+        # Imported here, because most processes of Ray only pass jobs on.
+        from trainer.fitting import WholeLearner  # noqa: PLC0415
+
         settings = self.settings
-        model = open_model(
-            database,
-            settings.model,
-            pick_device(settings.device),
-            text_model=settings.text_model_of_base(),
-            fit=settings.fit,
-            bars=settings.bars,
-        )
-        encoder = model.encoder()
+        encoder = open_base(database, settings, pick_device(settings.device)).encoder()
         put_tensors(named_parameters(encoder.model), self.changed, "the run's file")
         return WholeLearner(encoder, self.changed, encoder.framed(StoredPictures(database)), settings)
 
@@ -128,17 +127,12 @@ class Group:
 
     def fitting(self, _changed: Mapping[str, Tensor]) -> FitModel:
         """Return a function like `fit_full_model`, which trains together with the other processes."""
+        from trainer.fitting import fit_full_model  # noqa: PLC0415
 
-        def fit(
-            encoder: Encoder,
-            rows: Triplets,
-            source: PictureSource,
-            settings: TrainSettings,
-            on_step: Callable[[Step], None],
-        ) -> None:
+        def fit(task: FitTask, on_step: OnStep) -> None:
             # The others get the weights of this process when the training starts.
-            distributed.broadcast_object_list([Job(settings, rows)], src=0)
-            fit_full_model(encoder, rows, source, settings, on_step)
+            distributed.broadcast_object_list([Job(task.settings, task.rows)], src=0)
+            fit_full_model(task, on_step)
             # The others end now, and this process is not to notice.
             distributed.destroy_process_group()
 
@@ -288,14 +282,19 @@ def follow(place: Place, device: str, open_store: Callable[..., Database]) -> in
         first = group.members[0]
         try:
             received: list[Any] = [None]
-            distributed.broadcast_object_list(received, src=0)
-            with quiet_libraries(), open_store(read_only=True) as database:
-                received[0].learner(database).fit(received[0].rows, lambda _step: None)
+            with _signal_first():
+                distributed.broadcast_object_list(received, src=0)
+                with quiet_libraries(), open_store(read_only=True) as database:
+                    received[0].learner(database).fit(received[0].rows, lambda _step: None)
             return 0
         except BaseException as error:
             _ignore_signals()
-            distributed.destroy_process_group()  # so that the first process fails, too
-            _wait_for_end(first)
+            if _is_connection(error):
+                # Other processes fail too, once this one no longer holds its connections, as its frames do.
+                traceback.clear_frames(error.__traceback__)
+                distributed.destroy_process_group()
+                _wait_for_end(first)
+            # After any other error, this process ends at once, which closes its connections for certain.
             if _mark_failed(first, place, open_store):
                 raise ProcessLost(
                     f"the first of the {place.processes} processes was killed; its run is recorded as failed"

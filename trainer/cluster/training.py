@@ -8,7 +8,7 @@ https://docs.ray.io/en/latest/train/getting-started-transformers.html.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +17,16 @@ from torch import Tensor, distributed
 
 from store.db import Database
 from store.errors import StoreError
+from store.wording import counted
 from trainer.artifacts import put_tensors
 from trainer.cluster.connection import check_nodes, connected
 from trainer.cluster.filling import Encoding, one_line
 from trainer.cluster.processes import Job
-from trainer.data import PictureSource
 from trainer.errors import ClusterUnavailable, ProcessLost, TrainerError
-from trainer.fitting import FitModel, Step, Triplets
-from trainer.models import Encoder, named_parameters, pick_device
+from trainer.fitting import FitModel, FitTask, OnStep, Step
+from trainer.models import named_parameters, pick_device
 from trainer.quiet import quiet_libraries
-from trainer.settings import Engine, TrainSettings
+from trainer.settings import Engine
 
 __all__ = ["RayProcesses"]
 
@@ -57,23 +57,14 @@ class RayProcesses:
             changed: parameters that differ from the base model at the start.
         """
 
-        def fit(
-            encoder: Encoder,
-            rows: Triplets,
-            _source: PictureSource,
-            settings: TrainSettings,
-            on_step: Callable[[Step], None],
-        ) -> None:
+        def fit(task: FitTask, on_step: OnStep) -> None:
             kept = {name: tensor.cpu() for name, tensor in changed.items()}
-            put_tensors(
-                named_parameters(encoder.model),
-                self._trained(Job(settings, rows, kept), on_step),
-                "the result of the cluster",
-            )
+            trained = self._trained(Job(task.settings, task.rows, kept), on_step)
+            put_tensors(named_parameters(task.encoder.model), trained, "the result of the cluster")
 
         return fit
 
-    def _trained(self, job: Job, on_step: Callable[[Step], None]) -> Mapping[str, Tensor]:
+    def _trained(self, job: Job, on_step: OnStep) -> Mapping[str, Tensor]:
         """Train on the cluster; return the trained tensors.
 
         Raises:
@@ -119,7 +110,8 @@ def _resources(ray: Any, given: int | None, batch_size: int, device: str) -> tup
     if device == "cuda":
         gpus = int(here.get("GPU", 0))
         if gpus < (given or 1):
-            raise ClusterUnavailable(f"the Ray cluster has {gpus} GPUs; use a smaller --actors, or --device cpu")
+            found = counted(gpus, "GPU")
+            raise ClusterUnavailable(f"the Ray cluster has {found}; use a smaller --actors, or --device cpu")
         return given or min(gpus, batch_size), {"CPU": 0, "GPU": 1}
     processes = given or min(sum(node["Alive"] for node in ray.nodes()), batch_size)
     return processes, {"CPU": min(1.0, int(100 * here.get("CPU", 1) / processes) / 100)}

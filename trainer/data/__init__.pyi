@@ -11,6 +11,7 @@ from .mining import require_comparable as require_comparable
 from .pictures import PictureSource as PictureSource
 from .pictures import StoredPictures as StoredPictures
 from .pictures import batches as batches
+from .pictures import shortened as shortened
 from .snapshot import Selection as Selection
 from .snapshot import current_snapshot as current_snapshot
 from .snapshot import require_trainable as require_trainable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageStat
 
-from trainer.settings import Bars, Fit
+from trainer.settings import Fit
 
 __all__ = ["framed", "without_bars"]
 
@@ -45,7 +45,7 @@ def _is_black(part: Image.Image) -> bool:
     return luma.extrema[0][1] <= _BAR_MOST and luma.mean[0] <= _BAR_MEAN
 
 
-def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int], bars: Bars = "cut") -> Image.Image:
+def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int]) -> Image.Image:
     """Apply a crop mode to a picture, for a model that resizes the shorter edge to `side` and crops the middle square.
 
     `crop` only removes black bars; the model crops the rest. `pad` and `squash` also remove the bars, and return a
@@ -62,13 +62,10 @@ def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int
         fit: the crop mode.
         side: side of the model's square input, in pixels.
         fill: RGB around a padded picture, 0 to 255: the model's mean colour, which it normalises to about 0.
-        bars: with `keep`, `crop` does not remove the bars.
 
     Returns:
         RGB, side x side. With `crop`, the image without bars, or the given image.
     """
-    if fit == "crop" and bars == "keep":
-        return image
     picture = without_bars(image)
     if fit == "crop":
         return picture

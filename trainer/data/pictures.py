@@ -16,10 +16,12 @@ from store.training import read_pictures
 from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
 from trainer.errors import BadPicture
 
-__all__ = ["FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded"]
+__all__ = ["FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded", "shortened"]
 
 FULL_SIZE_PIXELS = 1920 * 1080
 _REDUCED_PIXELS = 1_000_000
+_MOST_ELONGATED = 8
+"""The longest edge in shorter edges; YouTube's sizes have at most 1.8."""
 
 
 class PictureSource(Protocol):
@@ -54,7 +56,9 @@ def decoded(file: bytes, name: str) -> Image.Image:
     """Decode an image file to RGB. An EXIF orientation is ignored, because YouTube serves upright thumbnails.
 
     A picture of more than `FULL_SIZE_PIXELS` is reduced by an integer factor to about a million pixels: no model uses
-    more than a quarter of them, and a batch of the largest pictures would take gigabytes.
+    more than a quarter of them, and a batch of the largest pictures would take gigabytes. Of a picture longer than
+    `_MOST_ELONGATED` times its shorter edge, the middle is returned: models scale the shorter edge to 224 pixels or
+    more, which would make 10 GB of 1 x 20,000 pixels.
 
     Raises:
         BadPicture: the file can't be decoded. The message contains `name`.
@@ -75,7 +79,17 @@ def decoded(file: bytes, name: str) -> Image.Image:
             f"thumbnail {name} can't be decoded ({reason}); run 'thumbtune db check --repair' to fetch it again"
         ) from error
     factor = _reduction(picture.size)
-    return picture if factor == 1 else picture.reduce(factor)
+    return shortened(picture if factor == 1 else picture.reduce(factor))
+
+
+def shortened(picture: Image.Image) -> Image.Image:
+    """Return the middle of a picture that is longer than `_MOST_ELONGATED` times its shorter edge; else the picture."""
+    most = _MOST_ELONGATED * min(picture.size)
+    if max(picture.size) <= most:
+        return picture
+    width, height = (min(edge, most) for edge in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _reduction(size: tuple[int, int]) -> int:

@@ -29,6 +29,7 @@ from store.training import (
     split_videos,
 )
 from store.types import utc_now
+from store.wording import counted
 from store.youtube import count_not_pairs, lock_videos
 from trainer.data.channel_names import channel_id
 from trainer.data.likeness import alike_pictures, remember_sketches
@@ -191,7 +192,7 @@ def require_trainable(selection: Selection) -> list[str]:
                 "sync more videos, or another channel"
             )
         raise NotEnoughPairs(
-            f"the training split has {len(train)} of {total} pair{'s' * (total != 1)}; "
+            f"the training split has {len(train)} of {counted(total, 'pair')}; "
             "at least 2 distinct pairs are needed; sync more videos (the first snapshot needs at least 3 pairs)"
         )
     return _gaps(selection)
@@ -209,7 +210,7 @@ def _gaps(selection: Selection) -> list[str]:
             if n == 1
         ]
     for reason, n in selection.excluded.items():
-        warnings.append(f"{n} pair{'s' * (n != 1)} left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
+        warnings.append(f"{counted(n, 'pair')} left out: {reason.replace('_', ' ')}{_REMEDIES.get(reason, '')}")
     return warnings
 
 

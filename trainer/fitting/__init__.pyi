@@ -12,9 +12,11 @@ from .learners import Learner as Learner
 from .learners import Pooled as Pooled
 from .learners import triplets as triplets
 from .lora import merge_adapters as merge_adapters
+from .steps import FitModel as FitModel
+from .steps import FitTask as FitTask
+from .steps import OnStep as OnStep
 from .steps import Step as Step
 from .steps import Triplets as Triplets
 from .steps import chosen_names as chosen_names
 from .threads import one_thread as one_thread
-from .whole import FitModel as FitModel
 from .whole import WholeLearner as WholeLearner

@@ -17,7 +17,7 @@ from trainer.errors import NotAClip, RunUnusable
 from trainer.fitting.candidates import Beside, Candidate
 from trainer.fitting.fitter import fit_beside_reader
 from trainer.fitting.learners import HeadsLearner, Pooled
-from trainer.fitting.steps import Step, Triplets
+from trainer.fitting.steps import OnStep, Triplets
 from trainer.fitting.threads import one_thread
 from trainer.models import CachedEmbedder, Embedder, Heads, Vectors
 from trainer.progress import Progress, uncounted
@@ -108,7 +108,7 @@ class WithReaderLearner:
         """Choose what the settings leave open. See `HeadsLearner.settle`."""
         return self._learner.settle(rows)
 
-    def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
+    def fit(self, rows: Triplets, on_step: OnStep) -> None:
         """Train the projections, then fit the weights."""
         self._learner.fit(rows, on_step)
         read, said = self._reader_vectors(rows.pictures, rows.titles)

@@ -19,6 +19,9 @@ __all__ = ["Beside", "Candidate", "Fitted", "held_out_ranks"]
 
 Vectors = NDArray[np.float32]
 
+_REPEATS = 3
+"""How often the rows are divided into folds."""
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -79,19 +82,18 @@ class Candidate:
         return side_by_side(pictures, read, weights), side_by_side(titles, said, weights)
 
 
-def held_out_ranks(candidate: Candidate, groups: Sequence[str], *, repeats: int = 3) -> NDArray[np.int64]:
-    """Rank each row's title with a model that was fitted without the row's group: (repeats, n) int.
+def held_out_ranks(candidate: Candidate, groups: Sequence[str]) -> NDArray[np.int64]:
+    """Rank each row's title with a model that was fitted without the row's group: (3, n) int.
 
     Args:
         candidate: the model.
         groups: the group of each row.
-        repeats: number of times that the rows are divided into folds.
 
     Raises:
         ValueError: there are fewer than two groups.
     """
     with one_thread():
-        return out_of_fold(groups, partial(_ranks, candidate, groups), repeats=repeats)
+        return out_of_fold(groups, partial(_ranks, candidate, groups), repeats=_REPEATS)
 
 
 def _ranks(candidate: Candidate, groups: Sequence[str], fold: Fold) -> NDArray[np.int64]:

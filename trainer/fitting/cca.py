@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from trainer.fitting.ridge import unit
 from trainer.scoring import Rows, both_ways, folds
 
-__all__ = ["GRID", "Cca", "Strength", "choose_strength"]
+__all__ = ["Cca", "Strength", "choose_strength"]
 
 Matrix = NDArray[np.float64]
 
@@ -106,27 +106,26 @@ def _whitening(values: Matrix, vectors: Matrix, penalty: float) -> Matrix:
     return np.asarray((vectors / np.sqrt(np.maximum(values, 0.0) + penalty)) @ vectors.T)
 
 
-def choose_strength(
-    pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows, grid: Sequence[Strength] = GRID
-) -> Strength | None:
+def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows) -> Strength | None:
     """Choose the strength with the best mean reciprocal rank of held-out rows, both directions, in five grouped folds.
+
+    In a tie, the strength that changes the base model least is chosen.
 
     Args:
         pictures: (n, d) vectors of the thumbnails, of length 1.
         titles: (n, d) vectors of the titles, of length 1.
         groups: n group labels. A group is held out as a whole.
         labels: (n,) numbers that are equal for equal titles.
-        grid: the strengths to choose from. In a tie, the first is chosen.
 
     Returns:
-        The strength; None if none is better than the vectors as they are, or if there are fewer than two groups.
+        One of `GRID`; None if none is better than the vectors as they are, or if there are fewer than two groups.
     """
-    totals, untrained = np.zeros(len(grid)), 0.0
+    totals, untrained = np.zeros(len(GRID)), 0.0
     for fold in folds(groups):
         cca, held_out = Cca(pictures[fold.fit], titles[fold.fit]), fold.held_out
         untrained += both_ways(pictures, titles, held_out, labels)
-        for at, strength in enumerate(grid):
+        for at, strength in enumerate(GRID):
             of_pictures, of_titles = cca.maps(strength)
             totals[at] += both_ways(unit(pictures @ of_pictures), unit(titles @ of_titles), held_out, labels)
     best = int(totals.argmax())
-    return grid[best] if totals[best] > untrained else None
+    return GRID[best] if totals[best] > untrained else None

@@ -12,7 +12,7 @@ from trainer.models import Heads
 from trainer.scoring import both_ways, folds
 from trainer.settings import TrainSettings
 
-__all__ = ["MOST_EPOCHS", "choose_steps"]
+__all__ = ["choose_steps"]
 
 MOST_EPOCHS = 32
 _FEWEST = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,8 +22,8 @@ from transformers import PrinterCallback, TrainerCallback
 from trainer.data import PictureSource
 from trainer.fitting.loss import RankingLoss, title_labels
 from trainer.fitting.shares import count_processes, own_rows
-from trainer.fitting.steps import Step, Triplets, chosen_names, epoch_order
-from trainer.models import Encoder, as_text, named_parameters
+from trainer.fitting.steps import FitTask, OnStep, Step, Triplets, chosen_names, epoch_order
+from trainer.models import as_text, named_parameters
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
@@ -50,14 +50,10 @@ def choose_parameters(model: SentenceTransformer, train: str) -> list[str]:
     return chosen
 
 
-def fit_full_model(
-    encoder: Encoder,
-    rows: Triplets,
-    source: PictureSource,
-    settings: TrainSettings,
-    on_step: Callable[[Step], None],
-) -> None:
-    """Train `encoder.model` in place with the trainer of sentence-transformers. Thumbnails are decoded batch by batch.
+def fit_full_model(task: FitTask, on_step: OnStep) -> None:
+    """Train `task.encoder.model` in place with the trainer of sentence-transformers.
+
+    Thumbnails are decoded batch by batch.
 
     Trains the parameters that require gradients (see `choose_parameters`), with the optimiser of the original recipe:
     AdamW, linear decay without warm-up, gradients clipped at norm 1. `trainer.fitting.loss` has the loss.
@@ -65,6 +61,7 @@ def fit_full_model(
     In a process group of torch, all processes call this with the same arguments. Each computes its share of every
     batch, and all end with the same weights. They start with those of the first process.
     """
+    encoder, rows, settings = task.encoder, task.rows, task.settings
     columns: dict[str, list[int]] = {"anchor": list(range(len(rows.titles)))}
     columns["positive"] = columns["anchor"]
     if rows.negatives is not None:
@@ -82,7 +79,7 @@ def fit_full_model(
             args=_arguments(folder, encoder.device, settings),
             train_dataset=Dataset.from_dict(columns),
             loss=RankingLoss(encoder.model, 1 / settings.steps()[1], settings.mask),
-            data_collator=cast(Any, _Collator(encoder.model, rows, source)),
+            data_collator=cast(Any, _Collator(encoder.model, rows, task.source)),
             callbacks=[_Recorder(on_step)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -204,7 +201,7 @@ class _Collator:
 class _Recorder(TrainerCallback):
     """Passes the loss and the learning rate of each step to a callback."""
 
-    def __init__(self, on_step: Callable[[Step], None]) -> None:
+    def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:

@@ -6,7 +6,7 @@ Pure functions. Settings are chosen, and models are judged, by fitting again on 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from trainer.fitting.cca import Cca, Strength, choose_strength
 from trainer.fitting.choosing import choose_steps
 from trainer.fitting.projections import PooledTriplets, fit_heads, in_memory, part_of
 from trainer.fitting.ridge import Ridge, choose_penalty
-from trainer.fitting.steps import Step
+from trainer.fitting.steps import OnStep
 from trainer.fitting.threads import one_thread
 from trainer.models import Heads
 from trainer.scoring import Fold, Weights, collapsed, fit_weights, folds, spread
@@ -62,7 +62,7 @@ class Fitter:
         """Return a fitter that does not change the projections."""
         return cls(heads, (), TrainSettings(), "cpu")
 
-    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: Callable[[Step], None]) -> Heads:
+    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Heads:
         """Fit on these rows.
 
         Args:
@@ -109,7 +109,7 @@ class Fitter:
         if self.settings.train == CCA:
             found = choose_strength(pictures, titles, groups, labels) or UNCHANGED
         else:
-            penalty = choose_penalty(pictures, titles, groups, labels).penalty
+            penalty = choose_penalty(pictures, titles, groups, labels)
             found = UNCHANGED if penalty is None else Strength(penalty, 1)
         # Embeddings that a map moves close to each other rank right in float64, and not after rounding.
         after = _projected(self._closed_form(rows, found), rows)

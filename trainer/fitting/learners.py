@@ -16,7 +16,7 @@ from trainer.fitting.candidates import Candidate
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import title_labels
 from trainer.fitting.projections import PooledTriplets
-from trainer.fitting.steps import Step, Triplets
+from trainer.fitting.steps import OnStep, Triplets
 from trainer.models import Heads, LazyModel, VectorFile, Vectors, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Rows, Scores, score_embedded
@@ -122,7 +122,7 @@ class Learner(Protocol):
     def settle(self, rows: Triplets) -> dict[str, float | None]:
         """Choose what the settings leave open. Return {name: value} of what was chosen."""
 
-    def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
+    def fit(self, rows: Triplets, on_step: OnStep) -> None:
         """Train."""
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
@@ -173,7 +173,7 @@ class HeadsLearner:
             self.fitter = self.settled
         return self.settled.chosen() if self.chooses else {}
 
-    def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
+    def fit(self, rows: Triplets, on_step: OnStep) -> None:
         """Train."""
         self._heads = self.settled.fit(self.pooled.triplets(rows), self.groups_of(rows), on_step)
 

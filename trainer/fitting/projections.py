@@ -7,7 +7,7 @@ loop does what the trainer of sentence-transformers does on the whole model: the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.fitting.loss import equal_titles, ranking_loss
-from trainer.fitting.steps import Step, epoch_order
+from trainer.fitting.steps import OnStep, Step, epoch_order
 from trainer.fitting.threads import one_thread
 from trainer.models import TEXT, VISUAL, Heads, VectorFile
 from trainer.settings import TrainSettings
@@ -97,7 +97,7 @@ def fit_heads(
     settings: TrainSettings,
     *,
     device: str,
-    on_step: Callable[[Step], None],
+    on_step: OnStep,
 ) -> Heads:
     """Train projections.
 

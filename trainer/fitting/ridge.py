@@ -16,14 +16,13 @@ demo channel the gain is half as large.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.scoring import Rows, candidate_ranks, folds
 
-__all__ = ["PENALTIES", "Chosen", "Ridge", "choose_penalty", "fit_ridge", "unit"]
+__all__ = ["Ridge", "choose_penalty", "unit"]
 
 Matrix = NDArray[np.float64]
 
@@ -82,74 +81,36 @@ class Ridge:
         return np.asarray(np.eye(self._width) + change)
 
 
-def fit_ridge(source: Matrix, target: Matrix, penalty: float) -> Matrix:
-    """Return the map M, (d, d). The arguments are as in `Ridge`.
-
-    Raises:
-        ValueError: the penalty is not above 0.
-    """
-    if not penalty > 0:
-        raise ValueError(f"the penalty {penalty} is not above 0")
-    return Ridge(source, target).map(penalty)
-
-
 def unit(vectors: Matrix) -> Matrix:
     """Normalise the rows to length 1. Rows of zeros do not change."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(length > 0, length, 1.0))
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A chosen penalty, and the results of all penalties on held-out rows.
-
-    Args:
-        penalty: the chosen penalty; None if the base model's vectors are at least as good without a map.
-        reciprocal_ranks: the mean reciprocal rank of held-out rows, for each penalty.
-        untrained: the mean reciprocal rank without a map.
-    """
-
-    penalty: float | None
-    reciprocal_ranks: tuple[float, ...]
-    untrained: float
-
-
-def choose_penalty(
-    pictures: Matrix,
-    titles: Matrix,
-    groups: Sequence[str],
-    labels: Rows,
-    penalties: Sequence[float] = PENALTIES,
-) -> Chosen:
+def choose_penalty(pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows) -> float | None:
     """Choose the penalty with the best mean reciprocal rank of held-out thumbnails' titles, in five grouped folds.
 
-    Recall@1 of a few rows would be too coarse. In a tie, the penalty that comes first in `penalties` is chosen.
+    Recall@1 of a few rows would be too coarse. In a tie, the strongest penalty is chosen.
 
     Args:
         pictures: (n, d) vectors of the thumbnails, of length 1.
         titles: (n, d) vectors of the titles, of length 1.
         groups: n group labels. A group is held out as a whole.
         labels: (n,) numbers that are equal for equal titles.
-        penalties: the penalties to choose from, the strongest first.
 
     Returns:
-        The choice; without a map if there are fewer than two groups.
+        One of `PENALTIES`; None if none is better than no map, or if there are fewer than two groups.
     """
-    cut = folds(groups)
-    totals, untrained = np.zeros(len(penalties)), 0.0
-    for fold in cut:
+    totals, untrained = np.zeros(len(PENALTIES)), 0.0
+    for fold in folds(groups):
         ridge = Ridge(titles[fold.fit], pictures[fold.fit])
         held_out = pictures[fold.held_out]
         projected = ridge.project(titles)
         untrained += _reciprocal(held_out, titles, fold.held_out, labels)
-        for at, penalty in enumerate(penalties):
+        for at, penalty in enumerate(PENALTIES):
             totals[at] += _reciprocal(held_out, unit(ridge.mapped(titles, projected, penalty)), fold.held_out, labels)
-    if not cut:
-        return Chosen(None, tuple(totals.tolist()), untrained)
-    n = len(groups)
     best = int(totals.argmax())
-    chosen = float(penalties[best]) if totals[best] > untrained else None
-    return Chosen(chosen, tuple((totals / n).tolist()), untrained / n)
+    return PENALTIES[best] if totals[best] > untrained else None
 
 
 def _reciprocal(pictures: Matrix, titles: Matrix, own: Rows, labels: Rows) -> float:

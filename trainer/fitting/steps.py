@@ -6,16 +6,18 @@ This module does not import sentence-transformers, because a run on cached featu
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from trainer.data import PictureSource
 from trainer.errors import BadSetting
-from trainer.models import TEXT, VISUAL
+from trainer.models import TEXT, VISUAL, Encoder
+from trainer.settings import TrainSettings
 
-__all__ = ["Step", "Triplets", "chosen_names", "epoch_order"]
+__all__ = ["FitModel", "FitTask", "OnStep", "Step", "Triplets", "chosen_names", "epoch_order"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class Step:
     epoch: float
     loss: float
     learning_rate: float
+
+
+OnStep = Callable[[Step], None]
+"""Receives each step of a training."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,27 @@ class Triplets:
     def groups_of_titles(self) -> dict[str, str]:
         """Return {title: group} of the rows; empty if `groups` is None."""
         return {} if self.groups is None else dict(zip(self.titles, self.groups, strict=True))
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What to train on what.
+
+    Args:
+        encoder: the model, which is trained in place.
+        rows: the rows to train on.
+        source: loads the thumbnails.
+        settings: the run's settings.
+    """
+
+    encoder: Encoder
+    rows: Triplets
+    source: PictureSource
+    settings: TrainSettings
+
+
+FitModel = Callable[[FitTask, OnStep], None]
+"""Trains a whole model, in this process (`fit_full_model`) or in several."""
 
 
 def chosen_names(names: Sequence[str], train: str) -> list[str]:

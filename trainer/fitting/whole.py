@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
@@ -12,16 +12,13 @@ from store.training import ExampleRow
 from trainer.data import PictureSource
 from trainer.fitting.fit import choose_parameters, fit_full_model
 from trainer.fitting.lora import Adapters
-from trainer.fitting.steps import Step, Triplets
+from trainer.fitting.steps import FitModel, FitTask, OnStep, Triplets
 from trainer.models import Encoder, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Scores, score_examples
 from trainer.settings import TrainSettings
 
-__all__ = ["FitModel", "WholeLearner"]
-
-FitModel = Callable[[Encoder, Triplets, PictureSource, TrainSettings, Callable[[Step], None]], None]
-"""Trains `encoder.model` in place; has the arguments of `fit_full_model`."""
+__all__ = ["WholeLearner"]
 
 
 class WholeLearner:
@@ -66,9 +63,9 @@ class WholeLearner:
         """Nothing is chosen: a training of a whole model takes too long to repeat."""
         return {}
 
-    def fit(self, rows: Triplets, on_step: Callable[[Step], None]) -> None:
+    def fit(self, rows: Triplets, on_step: OnStep) -> None:
         """Train. Adapters are merged afterwards, so that the scored model equals the model that is loaded later."""
-        self._fit(self._encoder, rows, self._source, self._settings, on_step)
+        self._fit(FitTask(self._encoder, rows, self._source, self._settings), on_step)
         wanted = set(self._kept)
         self._tensors |= {
             name: parameter.detach().cpu().clone()

@@ -1,6 +1,7 @@
 from .library import Found as Found
 from .library import Library as Library
 from .library import all_pairs as all_pairs
+from .library import equal_scores as equal_scores
 from .library import load_library as load_library
 from .library import picture_vector as picture_vector
 from .library import resolve_channels as resolve_channels

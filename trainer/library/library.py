@@ -18,10 +18,12 @@ from trainer.progress import Progress, Silent, uncounted
 from trainer.scoring import why_unusable
 
 __all__ = [
+    "ROUNDING",
     "Found",
     "Library",
     "all_pairs",
     "cosines",
+    "equal_scores",
     "load_library",
     "picture_vector",
     "rank_library",
@@ -35,8 +37,8 @@ __all__ = [
 
 # The number of rows that are multiplied in double precision at a time.
 _BLOCK = 4096
-# The error of a float32 product of unit vectors is less than this, in whichever order a BLAS sums it.
-_SLACK = 1e-5
+ROUNDING = 1e-5
+"""The error of a float32 product of unit vectors is less than this, in whichever order a BLAS sums it."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,23 @@ def search(library: Library, query: Vectors, k: int, without: str | None = None)
     return [answer for answer in found if answer.pair.video_id != without][:k]
 
 
+def equal_scores(found: Sequence[Found]) -> list[tuple[int, int]]:
+    """Return the first and last rank (1 is best) of each run of results whose scores only differ by rounding.
+
+    Their order has no meaning. Videos with the same thumbnail are an example, and for the model that reads words, all
+    thumbnails without words.
+    """
+    runs: list[tuple[int, int]] = []
+    first = 1
+    for rank, answer in enumerate(found, start=1):
+        if rank < len(found) and answer.score - found[rank].score <= ROUNDING:
+            continue
+        if rank > first:
+            runs.append((first, rank))
+        first = rank + 1
+    return runs
+
+
 def rank_library(query: Vectors, vectors: Vectors, k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the `k` rows of `vectors` most similar to `query`, best first; at equal scores, the lowest row first.
 
@@ -235,7 +254,7 @@ def rank_library(query: Vectors, vectors: Vectors, k: int) -> tuple[NDArray[np.i
     if k < n:
         rough = vectors @ query
         least = np.partition(rough, n - k)[n - k]
-        rows = np.flatnonzero(rough >= least - 2 * _SLACK)
+        rows = np.flatnonzero(rough >= least - 2 * ROUNDING)
     else:
         rows = np.arange(n)
     scores = cosines(query, vectors, rows)

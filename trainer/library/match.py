@@ -14,7 +14,7 @@ from store.training import Pair
 from trainer.data import PictureSource
 from trainer.errors import BadSetting, ReaderMissing
 from trainer.fitting import Fitted, WithReader, inner_of
-from trainer.library.library import cosines, require_unicode, usable
+from trainer.library.library import ROUNDING, cosines, require_unicode, usable
 from trainer.library.query_picture import QueryPicture
 from trainer.models import CachedEmbedder, Embedder, Heads, RapidReader, Vectors, read_words
 from trainer.progress import Progress, Silent, uncounted
@@ -41,7 +41,7 @@ class Placed:
     Args:
         title: exactly as given, or as stored.
         score: cosine similarity to the thumbnail.
-        stands: its rank if it were added to the compared titles, 1 is best; None if there are no compared titles.
+        position: its rank if it were added to the compared titles, 1 is best; None if there are no compared titles.
         times: how often it was given.
         video_ids: for a current title, the videos that show the thumbnail with this title.
         probability: the probability that it is the thumbnail's own title, if it were added to the compared titles; None
@@ -50,7 +50,7 @@ class Placed:
 
     title: str
     score: float
-    stands: int | None
+    position: int | None
     times: int = 1
     video_ids: tuple[str, ...] = ()
     probability: Probability | None = None
@@ -76,12 +76,15 @@ class Matched:
     words: str | None = None
 
     def near_ties(self) -> list[tuple[int, int]]:
-        """The ranks (1 is best) of neighbouring ideas whose probability intervals overlap."""
+        """The ranks (1 is best) of neighbouring ideas that can't be told apart.
+
+        These are ideas whose probability ranges overlap or, without probabilities, whose scores only differ by
+        rounding, as for two titles that are equal up to the model's limit.
+        """
         return [
             (rank, rank + 1)
             for rank, (one, other) in enumerate(zip(self.ideas, self.ideas[1:], strict=False), start=1)
-            if one.probability is not None and other.probability is not None
-            if one.probability.overlaps(other.probability)
+            if _overlap(one, other)
         ]
 
 
@@ -253,7 +256,6 @@ def match_prepared(
     prepared: Prepared,
     times: Mapping[str, int],
     calibrated: Calibrated | None = None,
-    progress: Progress | None = None,
 ) -> Matched:
     """Rank title ideas by how well they fit a thumbnail, and each idea among the titles of the store's pairs.
 
@@ -262,27 +264,26 @@ def match_prepared(
         prepared: the thumbnail.
         times: see `ideas_in`.
         calibrated: converts scores to probabilities; None for no probabilities.
-        progress: receives each distinct title.
 
     Raises:
         RunUnusable: the model's vectors can't be compared.
     """
     # A stored title that is also an idea is embedded as a stored title.
     new = {title: column for column, title in enumerate(title for title in times if title not in prepared.stored)}
-    scores = _scores(versions, prepared.queries, list(new), progress or Silent(), keep=False)
+    scores = _scores(versions, prepared.queries, list(new), Silent(), keep=False)
     rivals = prepared.rival_scores
 
     def placed(title: str, count: int, videos: tuple[str, ...] = ()) -> Placed:
         known = prepared.stored.get(title)
         own = scores[:, new[title]] if known is None else prepared.scores[:, known]
-        stands, chance = None, None
+        position, chance = None, None
         if rivals.shape[1]:
-            stands = int((rivals[0] > own[0]).sum()) + 1
+            position = int((rivals[0] > own[0]).sum()) + 1
         if rivals.shape[1] and calibrated is not None:
             # A title that another video has does not compete with itself.
             rest = rivals if known is None else rivals[:, prepared.rivals != known]
             chance = probability(calibrated.calibration, own.tolist(), list(rest))
-        return Placed(title, float(own[0]), stands, count, videos, chance)
+        return Placed(title, float(own[0]), position, count, videos, chance)
 
     ideas = [placed(title, n) for title, n in times.items()]
     current = [placed(title, 1, videos) for title, videos in prepared.current.items()]
@@ -295,6 +296,12 @@ def _words(database: Database, picture: QueryPicture, keep: bool) -> str | None:
         return read_words(database, RapidReader(), [picture.digest], picture, uncounted, keep=keep)[picture.digest]
     except ReaderMissing:
         return None
+
+
+def _overlap(one: Placed, other: Placed) -> bool:
+    if one.probability is None or other.probability is None:
+        return abs(one.score - other.score) <= ROUNDING
+    return one.probability.overlaps(other.probability)
 
 
 def _best_first(titles: list[Placed]) -> list[Placed]:

@@ -16,7 +16,7 @@ from PIL import Image
 from store.db import Database
 from store.training import find_video
 from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
-from trainer.data import StoredPictures, displayed
+from trainer.data import StoredPictures, displayed, shortened
 from trainer.errors import BadSetting
 
 __all__ = ["QueryPicture", "open_picture", "read_picture", "stored_picture"]
@@ -163,6 +163,6 @@ def _size(content: bytes, name: str) -> tuple[int, int]:
 def _decoded(content: bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            return displayed(image)
+            return shortened(displayed(image))
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         raise BadSetting(f"{name} can't be decoded ({error}); save it again, or use another file") from error

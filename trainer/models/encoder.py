@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from store.errors import panics_as_errors
 from trainer.data import PictureSource, batches, framed, without_bars
 from trainer.errors import BadSetting, NotAClip
 from trainer.models.families import image_processor, in_one_shape, paired, read_as_trained, sees_and_reads
-from trainer.models.titles import text_limit, token_counts
+from trainer.models.titles import fails_on_text, text_limit, token_counts
 from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
@@ -189,13 +190,14 @@ def title_vectors(model: SentenceTransformer, titles: Sequence[str], count: Coun
 
 
 def _embed(model: SentenceTransformer, inputs: Sequence[str] | Sequence[Image.Image]) -> Vectors:
-    vectors: Vectors = model.encode(
-        list(inputs),
-        batch_size=_BATCH,
-        show_progress_bar=False,
-        convert_to_numpy=True,
-        normalize_embeddings=True,
-    )
+    with panics_as_errors(fails_on_text):
+        vectors: Vectors = model.encode(
+            list(inputs),
+            batch_size=_BATCH,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            normalize_embeddings=True,
+        )
     return vectors
 
 

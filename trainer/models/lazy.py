@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store.db import Database
-from store.training import ModelFacts, read_known_model, write_known_model
+from store.training import ModelFacts, read_known_model
 from trainer.data import PictureSource, batches
 from trainer.errors import DamagedModel
 from trainer.models.encoder import Encoder, Vectors, framed_source, load_clip, title_vectors
 from trainer.models.families import named_parameters
 from trainer.models.fingerprints import fingerprint, fingerprints
-from trainer.models.hub_names import cached_folder
+from trainer.models.known_files import agreed, compare_once, files_digest, files_folder, remember
 from trainer.models.plain_bert import PlainBert
 from trainer.models.plain_clip import PlainClip
 from trainer.models.projections import Heads, heads_of
@@ -29,10 +27,7 @@ from trainer.settings import Bars, Fit
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Facts", "LazyModel", "TitleModel", "files_digest", "files_folder", "local_folder"]
-
-_READERS = ("pillow", "sentence-transformers", "tokenizers", "torchvision", "transformers")
-"""Packages whose versions may change how a model's files are read."""
+__all__ = ["Facts", "LazyModel", "TitleModel"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +139,7 @@ class LazyModel:
         files = self._files()
         found = self._load()[1]
         if files is not None and files == self._files():
-            _remember(self._database, files, found.stored())
+            remember(self._database, files, found.stored())
         return found
 
     @property
@@ -163,7 +158,7 @@ class LazyModel:
         if encoder.fingerprint != self.facts.fingerprint:
             files = self._files()
             if files is not None:
-                _remember(self._database, files, found.stored())
+                remember(self._database, files, found.stored())
             raise DamagedModel(f"{self.name} has changed since it was last loaded; run the command again")
         return encoder
 
@@ -230,7 +225,7 @@ class LazyModel:
         if (self.device, precision) != ("cpu", "fp32") or not 0 < n <= BATCH:
             return None
         folder = files_folder(self.name)
-        return PlainClip.at(folder) if folder is not None and _agreed(self._database, files) else None
+        return PlainClip.at(folder) if folder is not None and agreed(self._database, files) else None
 
     def _compare_with_plain(self, model: SentenceTransformer) -> None:
         """Compare the vectors of `PlainClip` with those of the libraries, once for each digest of the files."""
@@ -238,7 +233,7 @@ class LazyModel:
         if self.device != "cpu" or self._changed is not None or self._text_model is not None or folder is None:
             return
         plain = PlainClip.at(folder)
-        _compare_once(self._database, files, lambda: plain is not None and plain.agrees(Towers(model, "cpu")))
+        compare_once(self._database, files, lambda: plain is not None and plain.agrees(Towers(model, "cpu")))
 
     def _load(self) -> tuple[Encoder, Facts]:
         if self._loaded is None:
@@ -321,7 +316,7 @@ class TitleModel:
         files, folder = self._files(), files_folder(self.name)
         if self._device != "cpu" or files is None or folder is None:
             return None
-        return PlainBert.at(folder) if _agreed(self._database, files) else None
+        return PlainBert.at(folder) if agreed(self._database, files) else None
 
     @cached_property
     def _known(self) -> tuple[str, int]:
@@ -335,7 +330,7 @@ class TitleModel:
         model = self._loaded = self._read()
         found, width = fingerprint(model), title_vectors(model, ["title"], uncounted).shape[1]
         if files is not None and files == self._files():
-            _remember(self._database, files, ModelFacts(found, {"width": width}, None))
+            remember(self._database, files, ModelFacts(found, {"width": width}, None))
         return found, width
 
     def _read(self) -> SentenceTransformer:
@@ -345,7 +340,7 @@ class TitleModel:
         folder = files_folder(self.name)
         if self._device == "cpu" and folder is not None:
             plain = PlainBert.at(folder)
-            _compare_once(self._database, self._files(), lambda: plain is not None and plain.agrees(model))
+            compare_once(self._database, self._files(), lambda: plain is not None and plain.agrees(model))
         return model
 
     def _load(self) -> SentenceTransformer:
@@ -361,82 +356,3 @@ class TitleModel:
         # A CLIP model in the same folder has another row.
         files = files_digest(self.name)
         return None if files is None else hashlib.sha256(f"{files} titles".encode()).hexdigest()
-
-
-def _plain_key(files: str) -> str:
-    return hashlib.sha256(f"{files} plain".encode()).hexdigest()
-
-
-def _agreed(database: Database, files: str) -> bool:
-    """Whether the plain model and the libraries gave the same vectors for these files. False if not compared yet."""
-    with database.read() as session:
-        row = read_known_model(session, _plain_key(files))
-    return row is not None and bool(row.facts.get("agrees"))
-
-
-def _compare_once(database: Database, files: str | None, agrees: Callable[[], bool]) -> None:
-    """Save the result of a comparison with the libraries, once for each digest of the files."""
-    if database.unwritable or files is None:
-        return
-    with database.read() as session:
-        if read_known_model(session, _plain_key(files)) is not None:
-            return
-    _remember(database, _plain_key(files), ModelFacts("", {"agrees": agrees()}, None))
-
-
-def _remember(database: Database, files: str, facts: ModelFacts) -> None:
-    """Save facts about a model, unless the store can't be written."""
-    if not database.unwritable:
-        database.transact(lambda session: write_known_model(session, files, facts))
-
-
-def files_digest(name: str) -> str | None:
-    """Return the SHA-256 (hex) of the paths, sizes, times and inodes of a model's files, and the libraries' versions.
-
-    Like git's index (https://git-scm.com/docs/racy-git), this does not read the files: reading gigabytes would take
-    longer than the work that it saves.
-
-    Returns:
-        The digest; None for a model whose files are not on this machine.
-    """
-    folder = files_folder(name)
-    if folder is None:
-        return None
-    digest = hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape"))
-    for reader in _READERS:
-        digest.update(f"{reader} {_version(reader)}\n".encode())
-    try:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                at = path.stat()
-                state = (str(path.relative_to(folder)), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
-                digest.update(repr(state).encode())
-    except OSError:
-        # A file was removed in the meantime, or can't be read.
-        return None
-    return digest.hexdigest()
-
-
-def local_folder(name: str) -> Path | None:
-    """Return the folder that `name` refers to, without checking its contents; None if it does not exist."""
-    try:
-        folder = Path(name).expanduser()
-        return folder if folder.is_dir() else None
-    except (OSError, RuntimeError):
-        # Not a valid path. `model_folder` reports the error when the model is loaded.
-        return None
-
-
-def files_folder(name: str) -> Path | None:
-    """Return the folder of a model's files: the folder `name`, or the model's folder in the hub's local cache."""
-    folder = local_folder(name)
-    if folder is not None:
-        return folder
-    return cached_folder(name)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
+from store.errors import panics_as_errors
 from trainer.errors import DamagedModel, causes_of
 from trainer.models.hub_names import hub_has, not_reachable
 from trainer.models.model_files import FILES, check_model_files
@@ -99,6 +100,12 @@ def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only:
     missing = sorted(key for key in report["missing_keys"] if not (text_only and ".pooler." in f".{key}"))
     # Old checkpoints contain position ids. The libraries compute them instead.
     unexpected = [] if text_only else sorted(key for key in report["unexpected_keys"] if not _is_unused(key))
+    # A copy that was cut off has no other names, so a new copy would not help.
+    remedy = (
+        "it has other tensors instead, so this kind of model is not supported (see docs/models.md); use"
+        if missing and unexpected
+        else "copy or download it again, or use"
+    )
     for what, keys in (("lacks the tensors", missing), ("has unexpected tensors", unexpected)):
         if keys:
             shown = ", ".join(keys[:_NAMES_SHOWN]) + (
@@ -106,7 +113,7 @@ def _require_whole(name: str, report: dict[str, Any], option: str, *, text_only:
             )
             raise DamagedModel(
                 f"the checkpoint of {name} {what} {shown}, which would be replaced by random numbers or ignored; "
-                f"copy or download it again, or use another model with {option}"
+                f"{remedy} another model with {option}"
             )
 
 
@@ -137,7 +144,8 @@ def _from_hub(name: str, option: str) -> Path:
 def _mapped(name: str, option: str) -> Iterator[None]:
     """Convert the model libraries' errors to `trainer.errors`."""
     try:
-        yield
+        with panics_as_errors():
+            yield
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedModel(_damaged(name, error, option)) from error
     except Exception as error:

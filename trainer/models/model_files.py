@@ -42,6 +42,8 @@ _MODEL_SETTINGS = frozenset(
 of `trust_remote_code` and `use_safetensors` have no effect, because `load_model` sets them."""
 _ELSEWHERE = ("cache_dir", "model_name_or_path", "processor_name", "tokenizer_name_or_path")
 _MOST_BYTES = 16 * 2**20
+_MOST_HEADER_BYTES = 16 * 2**20
+"""The size of the list of tensors in a safetensors file. Models with 10,000 tensors have 1 MB."""
 _MOST_NESTED = 4
 """The maximum depth of routers in routers."""
 
@@ -147,12 +149,15 @@ def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
     If these files are missing, sentence-transformers reads `pytorch_model.bin`, whatever other files exist.
     """
     if (module / "model.safetensors").is_file():
+        _require_short_header(module / "model.safetensors")
         return
     index = module / "model.safetensors.index.json"
     if sharded and index.is_file():
         shards = _settings(index).get("weight_map")
         names = set(shards.values()) if isinstance(shards, dict) and all(map(_is_name, shards.values())) else set()
         if names and all(name.endswith(".safetensors") and (module / name).is_file() for name in names):
+            for name in names:
+                _require_short_header(module / name)
             return
         raise _Refused("lacks shards of its weights (model.safetensors.index.json); copy the whole model")
     if module.is_dir() and any(path.suffix in _PICKLES for path in module.iterdir()):
@@ -161,6 +166,14 @@ def _require_weights(module: Path, shown: str, *, sharded: bool) -> None:
             "convert them to safetensors"
         )
     raise _Refused(f"has no weights in safetensors ({shown!r} is missing); copy or convert the whole model")
+
+
+def _require_short_header(weights: Path) -> None:
+    """Refuse a file with millions of tensors, whose names take minutes to read."""
+    with weights.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _MOST_HEADER_BYTES:
+        raise _Refused(f"has too many tensors ({weights.name}); copy the whole model")
 
 
 def _require_inside(folder: Path, module: Path) -> None:

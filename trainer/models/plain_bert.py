@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import gelu, normalize
 
+from store.errors import panics_as_errors
 from trainer.models.encoder import as_text, title_vectors
 from trainer.models.plain_layers import Weights, attended, few_threads, linear_layer, normed, same
 from trainer.progress import uncounted
@@ -72,7 +73,8 @@ class PlainBert:
     def agrees(self, model: SentenceTransformer) -> bool:
         """Whether the vectors agree with those of the libraries, for texts that reveal differences."""
         try:
-            found = self.vectors(_TEXTS)
+            with panics_as_errors():
+                found = self.vectors(_TEXTS)
         except Exception:  # whatever is unusual about the files: the tokenizers library raises no class of its own
             return False
         return same(found, title_vectors(model, _TEXTS, uncounted))

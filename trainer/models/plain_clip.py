@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import conv2d, gelu
 
+from store.errors import panics_as_errors
 from trainer.models.encoder import as_text
 from trainer.models.plain_layers import Weights, attended, few_threads, linear_layer, normed, same
 from trainer.models.towers import Towers
@@ -105,7 +106,8 @@ class PlainClip:
     def agrees(self, towers: Towers) -> bool:
         """Whether the vectors agree with those of the libraries, for pictures and titles that reveal differences."""
         try:
-            picture_vectors, title_vectors = self.pictures(_PICTURES), self.titles(_TITLES)
+            with panics_as_errors():
+                picture_vectors, title_vectors = self.pictures(_PICTURES), self.titles(_TITLES)
         except Exception:  # the tokenizers library has no error class of its own
             return False
         pictures = [towers.pooled_pictures(towers.prepared_pictures([image])) for image in _PICTURES]

@@ -28,12 +28,12 @@ from trainer.models.projections import Heads
 from trainer.models.reading import RapidReader, Reader, read_words
 from trainer.models.towers import BATCH
 from trainer.progress import uncounted
-from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, Fit
+from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, Fit, TrainSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["ReaderModel", "open_model"]
+__all__ = ["ReaderModel", "open_base", "open_model", "open_reader"]
 
 Vectors = NDArray[np.float32]
 
@@ -70,6 +70,32 @@ def open_model(
     if name == READER:
         return ReaderModel(database, device, text_model=text_model or DEFAULT_TEXT_MODEL)
     return LazyModel(database, name, device, option=option, fit=fit, bars=bars, changed=changed, text_model=text_model)
+
+
+def open_base(
+    database: Database,
+    settings: TrainSettings,
+    device: str,
+    *,
+    option: str = "--model",
+    changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
+) -> LazyModel:
+    """Return the base model of a run with these settings. The other arguments and the errors are `open_model`'s."""
+    return open_model(
+        database,
+        settings.model,
+        device,
+        text_model=settings.text_model_of_base(),
+        option=option,
+        fit=settings.fit,
+        bars=settings.bars,
+        changed=changed,
+    )
+
+
+def open_reader(database: Database, settings: TrainSettings, device: str) -> LazyModel:
+    """Return the reader that a run with these settings adds to its base model. The errors are `open_model`'s."""
+    return open_model(database, READER, device, text_model=settings.text_model)
 
 
 class ReaderModel(LazyModel):

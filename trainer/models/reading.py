@@ -24,7 +24,7 @@ from store.types import utc_now
 from trainer.data import PictureSource, batches
 from trainer.errors import ReaderMissing
 
-__all__ = ["INSTALL", "Found", "Reader", "RapidReader", "joined", "read_words"]
+__all__ = ["Found", "Reader", "RapidReader", "joined", "read_words"]
 
 INSTALL = "pip install 'thumbtune[reader]'"
 

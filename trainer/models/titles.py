@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.errors import panics_as_errors
+from trainer.errors import DamagedModel
 from trainer.models.families import input_module
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CHINESE", "ENGLISH", "is_mostly_foreign", "language_of", "text_limit", "token_counts"]
+__all__ = ["fails_on_text", "is_mostly_foreign", "language_of", "text_limit", "token_counts"]
 
 ENGLISH, CHINESE = "English", "Chinese"
 
@@ -49,10 +51,16 @@ def language_of(model: SentenceTransformer) -> str | None:
     return ENGLISH if kind == "clip" and words.vocab_size == _CLIPS_VOCABULARY else None
 
 
+def fails_on_text(reason: str) -> DamagedModel:
+    """The error for a tokenizer that fails on a text, such as one with an expression that backtracks without end."""
+    return DamagedModel(f"the model's tokenizer fails on a title ({reason[:200]}); use another model")
+
+
 def token_counts(model: SentenceTransformer, titles: Sequence[str]) -> list[int]:
     """Return the number of tokens of each title before truncation, begin and end included."""
     tokenizer = input_module(model, "text").tokenizer
-    found = tokenizer(list(titles), padding=False, truncation=False, verbose=False)
+    with panics_as_errors(fails_on_text):
+        found = tokenizer(list(titles), padding=False, truncation=False, verbose=False)
     return [len(tokens) for tokens in found["input_ids"]]
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from store.db import Database
 from store.training import FinishedRun, Recall, champion_ids, finished_runs, losses_of
+from store.wording import counted
 from trainer.errors import BadSetting, CantSave, RunUnusable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.container import Container
     from matplotlib.figure import Figure
 
-__all__ = ["SUFFIXES", "draw_runs", "plot_runs", "save"]
+__all__ = ["draw_runs", "plot_runs", "save"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 Floats = NDArray[np.float64]
@@ -164,7 +165,7 @@ def _draw_recalls(axes: Axes, runs: Sequence[FinishedRun], champions: set[int]) 
     margin = max(0.6, 2 - len(runs) / 2)
     axes.set_xlim(-margin, len(runs) - 1 + margin)
     _name_runs(axes, runs)
-    axes.set_xlabel(f"{len(runs)} finished run{'s' * (len(runs) != 1)}, oldest first")
+    axes.set_xlabel(f"{counted(len(runs), 'finished run')}, oldest first")
     axes.set_ylabel("recall@1 (share of thumbnails)")
     axes.set_title("Recall@1: how often a thumbnail's own title ranks first", loc="left", fontweight="bold")
     legend = axes.legend(handles=drawn, title="\n".join(sorted(ways)), **_BESIDE)

@@ -5,6 +5,8 @@ from .cards import model_card as model_card
 from .encoding import Encoded as Encoded
 from .encoding import encode_pairs as encode_pairs
 from .encoding import settings_to_use as settings_to_use
+from .evaluating import Evaluated as Evaluated
+from .evaluating import evaluate as evaluate
 from .in_use import InUse as InUse
 from .in_use import open_in_use as open_in_use
 from .learning import cached_learner as cached_learner
@@ -15,8 +17,6 @@ from .record import known_at_start as known_at_start
 from .record import mark_stale as mark_stale
 from .record import ran_out_of_memory as ran_out_of_memory
 from .record import signs_of_life as signs_of_life
-from .recorded import Evaluated as Evaluated
-from .recorded import evaluate as evaluate
 from .recorded import export_model as export_model
 from .retraining import Inherited as Inherited
 from .retraining import Retrained as Retrained

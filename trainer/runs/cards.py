@@ -20,6 +20,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from store.db import Database
 from store.tables import Evaluation, TrainingRun
 from store.training import SnapshotInfo, SnapshotSpan, evaluations, get_run, snapshot_info, snapshot_span
+from store.wording import counted
 from trainer.data import SPLIT_NAMES, SPLITS
 from trainer.models import files_folder
 from trainer.settings import CCA, CHOSEN, CLOSED_FORM, RECIPE, RIDGE, TrainSettings
@@ -179,7 +180,7 @@ def _framing(run: TrainingRun) -> str | None:
 def _described(info: SnapshotInfo, span: SnapshotSpan) -> str:
     """Describe a snapshot's size and splits in Markdown, without any of its content."""
     total = sum(info.counts.values())
-    summary = f"{total} (thumbnail, title) pairs of {span.channels} YouTube channel{'s' * (span.channels != 1)}"
+    summary = f"{counted(total, '(thumbnail, title) pair')} of {counted(span.channels, 'YouTube channel')}"
     if span.first_published_at is not None and span.last_published_at is not None:
         summary += f", published from {span.first_published_at:%Y-%m-%d} to {span.last_published_at:%Y-%m-%d}"
     strategy = str(info.settings.get("negatives", "none"))

@@ -7,8 +7,8 @@ out. An older run is refitted with its own settings on the pairs that it had.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,55 +19,34 @@ from trainer.data import Selection
 from trainer.errors import ModelUnavailable, NoNetwork, RunUnusable, TrainerError
 from trainer.fitting import Candidate, HeadsLearner, Learner, WithReaderLearner, held_out_ranks, triplets
 from trainer.runs.learning import goes_on, open_again
-from trainer.runs.promotion import Decision, decide, decide_all_known, decide_unmeasured
+from trainer.runs.measuring import After, Before
+from trainer.runs.promotion import ENOUGH_VALID, Decision, decide, decide_all_known, decide_unmeasured
 from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Rows, Scores, paired
 
-__all__ = ["ENOUGH_VALID", "Measured", "compare_with_use", "why_unusable"]
-
-ENOUGH_VALID = 200
-"""The number of valid rows that suffices for a decision: one standard error of a recall is then at most .035."""
+__all__ = ["compare_with_use", "why_unusable"]
 
 _DIRECTION = "thumbnail_to_title"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The scores of a run.
-
-    Args:
-        rows: the snapshot's examples.
-        base, tuned: the scores before and after training.
-        beside: the champion's scores on the held-out rows; None if there is no champion, or it could not be scored.
-        known: ids of held-out videos to ignore, because the champion was trained on their title or thumbnail.
-    """
-
-    rows: Sequence[ExampleRow]
-    base: Scores
-    tuned: Scores
-    beside: Scores | None
-    known: Collection[str]
-
-
-def compare_with_use(
-    run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None, measured: Measured
-) -> Decision:
+def compare_with_use(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
     """Decide whether a run's model replaces the one in use: the champion, or the run's base model.
 
     Args:
         run: the run.
         learner: the learner that it trained.
         chosen: the pairs of its snapshot.
-        in_use: the champion, or None.
-        measured: its scores.
+        before: the champion, and the scores before training.
+        after: the scores of the trained model.
     """
+    in_use = before.in_use
     run_id = None if in_use is None else in_use.id
-    new = _valid_ranks(measured.tuned)
-    old = _valid_ranks(measured.base if in_use is None else measured.beside)
-    counted = sorted(new.keys() & old.keys() - set(measured.known))
-    groups = {row.video_id: row.group_id for row in measured.rows}
-    if in_use is not None and measured.beside is None:
+    new = _valid_ranks(after.tuned)
+    old = _valid_ranks(before.base if in_use is None else before.champion)
+    counted = sorted(new.keys() & old.keys() - set(before.known))
+    groups = {row.video_id: row.group_id for row in before.rows}
+    if in_use is not None and before.champion is None:
         error = why_unusable(run.database, in_use.id, run.settings.device)
         # A missing network is temporary: only a champion whose files are lost gets the reason.
         lost = error is not None and not isinstance(error, NoNetwork)

@@ -15,12 +15,12 @@ from trainer.artifacts import load_tensors, tensors_file
 from trainer.data import Selection, StoredPictures
 from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import HeadsLearner, Learner, Pooled, WithReaderLearner, without_weights
-from trainer.models import LazyModel, open_model
+from trainer.models import LazyModel, open_reader
 from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
 from trainer.runs.record import Run
 from trainer.runs.recorded import base_of, load_run_model, precision_here, run_settings
-from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, READER, TrainSettings, with_chosen
+from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, TrainSettings, with_chosen
 
 if TYPE_CHECKING:
     from trainer.cluster import Processes
@@ -156,7 +156,7 @@ def _beside_reader(
     *,
     in_memory: int = FEATURES_IN_MEMORY,
 ) -> WithReaderLearner:
-    reader = open_model(database, READER, learner.device, text_model=settings.text_model)
+    reader = open_reader(database, settings, learner.device)
     read = encode(database, reader, chosen, settings, progress, in_memory=in_memory)
     return WithReaderLearner(learner, read, reader.facts.heads)
 

@@ -16,6 +16,7 @@ from trainer.fitting import Learner, WithReaderLearner
 from trainer.models import LazyModel
 from trainer.runs.learning import goes_on
 from trainer.runs.preparing import Prepared
+from trainer.runs.promotion import ENOUGH_VALID
 from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Scores, require_apart, score_examples
@@ -84,10 +85,16 @@ def measure_after(run: Run, learner: Learner, prepared: Prepared, before: Before
 def warn_if_worse(run: Run, base: Scores, tuned: Scores) -> None:
     """Warn if the trained model is worse on the valid split than the base model."""
     before, after = (scores.table().get("valid", {}).get("recall@1") for scores in (base, tuned))
-    if before is not None and after is not None and after < before:
+    if before is None or after is None or after >= before:
+        return
+    n = len(tuned.ranks("valid", "thumbnail_to_title"))
+    what = f"valid recall@1 decreased from {before:.3f} (base model) to {after:.3f} on {n} pairs"
+    if n < ENOUGH_VALID:
+        run.warn(f"{what}; with less than {ENOUGH_VALID} pairs, this may be chance")
+    else:
         run.warn(
-            f"valid recall@1 decreased from {before:.3f} (base model) to {after:.3f}: training with these settings did "
-            "not help on held-out videos; 'thumbtune sweep' searches for better settings"
+            f"{what}: training with these settings did not help on held-out videos; 'thumbtune sweep' searches for "
+            "better settings"
         )
 
 

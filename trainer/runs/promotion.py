@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from store.wording import counted
+
 if TYPE_CHECKING:
     from trainer.scoring import Paired
 
-__all__ = ["FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decide_unmeasured", "named"]
+__all__ = ["ENOUGH_VALID", "FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decide_unmeasured", "named"]
 
-
+ENOUGH_VALID = 200
+"""The number of valid rows that suffices for a decision: one standard error of a recall is then at most .035."""
 FEWEST = 20
 """The minimum number of held-out pairs for an automatic change. With fewer, differences are mostly chance."""
 
@@ -41,7 +44,7 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         known: the number of rows that were left out because the champion was trained on their title or thumbnail.
     """
     less = f" ({known} more left out: the current model was trained on their title or thumbnail)" if known else ""
-    pairs = f"{found.n} pair{'s' * (found.n != 1)}{less}"
+    pairs = f"{counted(found.n, 'pair')}{less}"
     interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
     decision = Decision(
         found.better,
@@ -49,7 +52,7 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         f"{found.difference:+.3f} ({interval})",
     )
     if found.better and found.n < FEWEST:
-        return by_hand(decision, f"{found.n} pairs are too few ({FEWEST} are needed)")
+        return by_hand(decision, f"a decision needs at least {FEWEST} pairs")
     return decision
 
 
@@ -66,7 +69,7 @@ def decide_all_known(run_id: int, known: int) -> Decision:
     """Keep the champion, because it was trained on all rows that could tell the two models apart."""
     return Decision(
         False,
-        f"the current model (run {run_id}) was trained on the title or thumbnail of each of the {known} valid pairs, "
+        f"the current model (run {run_id}) was trained on the title or thumbnail of every valid pair ({known}), "
         "so the two can't be compared; to use this model, run 'thumbtune runs promote'",
     )
 

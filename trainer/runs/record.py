@@ -29,7 +29,7 @@ from store.training import (
     this_machine,
     update_run,
 )
-from trainer.errors import TrainerError, TrainingInterrupted
+from trainer.errors import TrainerError, TrainingInterrupted, is_interrupt
 from trainer.progress import Progress
 from trainer.runs.provenance import git_commit, package_versions
 from trainer.settings import FEATURES_IN_MEMORY, TrainSettings
@@ -109,7 +109,7 @@ def begin(
     device: str,
     output: Path | None,
     *,
-    guard: Callable[[Session], None] | None = None,
+    guard: Callable[[Session], object] | None = None,
     **columns: Any,
 ) -> int:
     """Insert the run's row and return its id.
@@ -137,15 +137,9 @@ def recorded(run: Run) -> Iterator[None]:
     try:
         with signs_of_life(run.database, TrainingRun, run.id), run.database.patient():
             yield
-    except KeyboardInterrupt as error:
-        if _end(run, "interrupted", "stopped by a signal") == "done":
-            raise TrainingInterrupted(
-                f"run {run.id} was done before the signal arrived; 'thumbtune runs show {run.id}' shows its result"
-            ) from error
-        raise TrainingInterrupted(
-            f"run {run.id} was interrupted; run the command again (encoded thumbnails and titles are kept)"
-        ) from error
     except BaseException as error:
+        if is_interrupt(error):
+            raise _interrupted(run) from error
         # Any error is recorded and raised again: a bug must not leave a row that reads `running`.
         exhausted = ran_out_of_memory(error)
         found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
@@ -154,6 +148,16 @@ def recorded(run: Run) -> Iterator[None]:
         raise TrainerError(
             f"run {run.id} ran out of memory; use a smaller --batch-size, or another --device"
         ) from error
+
+
+def _interrupted(run: Run) -> TrainingInterrupted:
+    if _end(run, "interrupted", "stopped by a signal") == "done":
+        return TrainingInterrupted(
+            f"run {run.id} was done before the signal arrived; 'thumbtune runs show {run.id}' shows its result"
+        )
+    return TrainingInterrupted(
+        f"run {run.id} was interrupted; run the command again (encoded thumbnails and titles are kept)"
+    )
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -193,32 +193,40 @@ def retrain(
         TrainerError, StoreError: see `trainer.runs.training.train`.
     """
 
-    def look(session: Session) -> NewPairs:
-        # In this order, because a run that ends in between is seen by at least one of the two queries.
-        busy = run_at_work(session, lives_here)  # processes of other machines are not checked
-        found = new_pairs(session, settings.channels)
-        if found.total < min_new:
-            raise _TooFewError(found)
-        if busy is not None:
-            raise AlreadyTraining(
-                f"run {busy.id} (process {busy.pid}) is training on this store, so nothing else was started; "
-                "run the command again when that run has ended"
-            )
-        return found
+    def check(session: Session) -> NewPairs:
+        return _enough_new(session, settings.channels, min_new)
 
-    def guard(session: Session) -> None:
-        look(session)
-
+    result: TrainResult | None = None
     try:
         with database.read() as session:
-            found = look(session)
+            found = check(session)
         from trainer.runs.training import train  # noqa: PLC0415 (loads torch)
 
         # Another process may have trained while libraries were loaded, so the run checks again when it starts.
-        result = train(database, settings, output=output, progress=progress, compete=True, guard=guard)
+        result = train(database, settings, output=output, progress=progress, compete=True, guard=check)
     except _TooFewError as few:
-        return Retrained(few.found, None, _champion_id(database, settings.channels))
+        found = few.found
     return Retrained(found, result, _champion_id(database, settings.channels))
+
+
+def _enough_new(session: Session, channels: Sequence[str], min_new: int) -> NewPairs:
+    """Count the new pairs.
+
+    Raises:
+        _TooFewError: fewer than `min_new` pairs are new.
+        AlreadyTraining: another process is training on this store.
+    """
+    # In this order, because a run that ends in between is seen by at least one of the two queries.
+    busy = run_at_work(session, lives_here)  # processes of other machines are not checked
+    found = new_pairs(session, channels)
+    if found.total < min_new:
+        raise _TooFewError(found)
+    if busy is not None:
+        raise AlreadyTraining(
+            f"run {busy.id} (process {busy.pid}) is training on this store, so nothing else was started; "
+            "run the command again when that run has ended"
+        )
+    return found
 
 
 class _TooFewError(Exception):

@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import math
-import secrets
-import shlex
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
 from store.db import Database
-from store.tables import TrainingRun
 from store.training import (
     Champion,
-    add_evaluations,
-    add_ranks,
-    add_steps,
-    end_run,
     fitting_champion,
-    replace_champion,
-    update_run,
 )
 from trainer.artifacts import (
     check_place,
     check_writable,
     models_dir,
-    save_tensors,
-    save_whole_model,
 )
 from trainer.data import Selection, require_comparable, require_trainable, select_pairs
-from trainer.errors import BadSetting, CantSave, Diverged, TrainingInterrupted
+from trainer.errors import BadSetting, Diverged
 from trainer.fitting import Learner, Step, triplets
-from trainer.models import LazyModel, open_model
+from trainer.models import LazyModel, open_base
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
-from trainer.runs.contest import Measured, compare_with_use
-from trainer.runs.learning import goes_on, open_learner, require_processes
-from trainer.runs.measuring import After, Before, measure_after, measure_before, warn_if_worse
+from trainer.runs.finishing import Trained, decide, end, record_scores, save, write_whole
+from trainer.runs.learning import open_learner, require_processes
+from trainer.runs.measuring import Before, measure_after, measure_before
 from trainer.runs.preparing import Prepared, encode, mine, names_to_train, resolved
-from trainer.runs.promotion import Decision, by_hand
+from trainer.runs.promotion import Decision
 from trainer.runs.readable import find_unread, find_unread_words
-from trainer.runs.record import Run, begin, mark_stale, ran_out_of_memory, recorded
+from trainer.runs.record import Run, begin, mark_stale, recorded
 from trainer.scoring import Scores
 from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, TrainSettings, with_chosen
 
@@ -109,7 +98,7 @@ def train(
     sweep_id: int | None = None,
     compete: bool = False,
     test: bool = False,
-    guard: Callable[[Session], None] | None = None,
+    guard: Callable[[Session], object] | None = None,
     processes: Processes | None = None,
     features_in_memory: int = FEATURES_IN_MEMORY,
 ) -> TrainResult:
@@ -145,28 +134,14 @@ def train(
         StoreError: the store failed.
     """
     settings, device = resolved(database, settings)
-    if processes is not None:
-        require_processes(settings, processes)
-    # Report problems with the output folders before the work is done.
-    if output is not None:
-        if settings.reads():
-            raise BadSetting("--output writes a sentence-transformers folder, which can't have a reader; leave it out")
-        check_place(output, models_dir(database))
-    check_writable(models_dir(database))
+    _check_before(database, settings, output, processes)
     with ONE_AT_A_TIME, quiet_libraries():
         if sweep_id is None:
             # A sweep has already done this, and would be marked itself.
             mark_stale(database)
         with database.read() as session:
             current = fitting_champion(session, settings.channels)
-        model = open_model(
-            database,
-            settings.model,
-            device,
-            text_model=settings.text_model_of_base(),
-            fit=settings.fit,
-            bars=settings.bars,
-        )
+        model = open_base(database, settings, device)
         if model.remembered is not None:
             # A mistyped expression should not start a run, if the names are known without loading the model.
             names_to_train(model.remembered, settings)
@@ -178,6 +153,19 @@ def train(
             return _train(run, model, current, output, compete=compete, test=test)
 
 
+def _check_before(
+    database: Database, settings: TrainSettings, output: Path | None, processes: Processes | None
+) -> None:
+    """Report problems with the processes and the output folders before any work is done."""
+    if processes is not None:
+        require_processes(settings, processes)
+    if output is not None:
+        if settings.reads():
+            raise BadSetting("--output writes a sentence-transformers folder, which can't have a reader; leave it out")
+        check_place(output, models_dir(database))
+    check_writable(models_dir(database))
+
+
 def _train(
     run: Run, model: LazyModel, current: Champion | None, output: Path | None, *, compete: bool, test: bool
 ) -> TrainResult:
@@ -185,26 +173,22 @@ def _train(
     chosen = _select(run)
     prepared = _prepare(run, model, chosen)
     before = measure_before(run, model, prepared, current, test=test)
-    learner, steps = _learn(run, model, chosen, prepared, before)
+    trained = _learn(run, model, chosen, prepared, before)
     # First, because the work of the training is lost without them if the store can't be written.
-    path = _save(run, learner)
-    _record_steps(run, steps)
-    after = measure_after(run, learner, prepared, before)
-    _record(run, before, after)
-    decision = _decide(run, learner, chosen, before, after) if before.in_use is None or compete else None
-    if decision is None or not decision.promote:
-        # A small valid split says less than the folds that found the model better.
-        warn_if_worse(run, before.base, after.tuned)
-    promoted = _end(run, before.in_use, decision)
+    path = save(run, trained)
+    after = measure_after(run, trained.learner, prepared, before)
+    record_scores(run, before, after)
+    decision = decide(run, trained.learner, chosen, before, after) if before.in_use is None or compete else None
+    promoted = end(run, before, after, decision)
     if output is not None:
         # Written last, so that the run keeps its trained tensors if the folder can't be written.
-        _write_whole(run, learner, output)
+        write_whole(run, trained.learner, output)
     return TrainResult(
         run_id=run.id,
         snapshot_id=prepared.snapshot_id,
         model_path=output or path,
-        total=learner.total,
-        trainable=learner.trainable,
+        total=trained.learner.total,
+        trainable=trained.learner.trainable,
         examples=prepared.counts,
         base=before.base,
         tuned=after.tuned,
@@ -248,10 +232,8 @@ def _prepare(run: Run, model: LazyModel, chosen: Selection) -> Prepared:
     return Prepared(rows, snapshot_id, chosen.counts(), pooled, unread.cut)
 
 
-def _learn(
-    run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: Before
-) -> tuple[Learner, list[Step]]:
-    """Create the learner and train it; return it, and the steps of the training."""
+def _learn(run: Run, model: LazyModel, chosen: Selection, prepared: Prepared, before: Before) -> Trained:
+    """Create the learner and train it."""
     with run.timed("load"):
         learner = open_learner(run, model, chosen, prepared, before.in_use)
         run.note(parameters_total=learner.total, parameters_trainable=learner.trainable)
@@ -259,19 +241,7 @@ def _learn(
             for text in find_unread_words(run.database, chosen, run.settings):
                 run.warn(text)
     with run.timed("fit"):
-        return learner, _fit(run, learner, prepared)
-
-
-def _decide(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
-    """Compare the trained model with the champion; without a champion, with the base model."""
-    with run.timed("compare"):
-        measured = Measured(before.rows, before.base, after.tuned, before.champion, before.known)
-        decision = compare_with_use(run, learner, chosen, before.in_use, measured)
-    current = before.current
-    if current is None or set(current.scope) == set(run.settings.channels):
-        return decision
-    wider = "all channels" if not current.scope else f"{len(current.scope)} channels"
-    return by_hand(decision, f"run {current.run.id} is in use for {wider}, and this run is for fewer channels")
+        return Trained(learner, _fit(run, learner, prepared))
 
 
 def _fit(run: Run, learner: Learner, prepared: Prepared) -> list[Step]:
@@ -297,79 +267,3 @@ def _fit(run: Run, learner: Learner, prepared: Prepared) -> list[Step]:
 
         learner.fit(rows, on_step)
     return steps
-
-
-def _record_steps(run: Run, steps: list[Step]) -> None:
-    def write(session: Session) -> None:
-        add_steps(session, run.id, (asdict(step) for step in steps))
-
-    run.database.transact(write)
-
-
-def _record(run: Run, before: Before, after: After) -> None:
-    scored = {"base": before.base, "tuned": after.tuned}
-    if before.champion is not None:
-        scored["champion"] = before.champion
-
-    def write(session: Session) -> None:
-        for model, scores in scored.items():
-            add_evaluations(session, run.id, scores.rows(model))
-            add_ranks(session, run.id, ({"model": model, **row} for row in scores.rank_rows()))
-
-    run.database.transact(write)
-    if before.in_use is not None and (before.champion is not None or goes_on(run.settings)):
-        run.note(champion_run_id=before.in_use.id)
-
-
-def _save(run: Run, learner: Learner) -> Path:
-    # Stores that share a folder may use the same run ids: the token keeps them from replacing each other's files.
-    path = models_dir(run.database) / f"run-{run.id}-{secrets.token_hex(4)}.safetensors"
-    with run.timed("save"):
-        digest = save_tensors(learner.tensors(), path)
-        run.note(artifact_path=str(path), artifact_sha256=digest)
-    return path
-
-
-def _end(run: Run, in_use: TrainingRun | None, decision: Decision | None) -> bool:
-    """End the run, and in the same transaction put its model into use if the decision says so."""
-
-    def write(session: Session) -> bool:
-        reason = None if decision is None else decision.reason
-        end_run(session, run.id, "done", phase_seconds=run.seconds, decision=reason)
-        if decision is None or not decision.promote:
-            return False
-        promoted = replace_champion(session, run.id, None if in_use is None else in_use.id, decision.reason)
-        if not promoted:  # another run has come into use in the meantime, with which this one was not compared
-            update_run(session, run.id, decision=None)
-        return promoted
-
-    return run.database.transact(write)
-
-
-def _write_whole(run: Run, learner: Learner, output: Path) -> None:
-    """Write the whole model of a run that is done.
-
-    Raises:
-        CantSave: it can't be loaded or written; the message says that the run is done, and how to write the model
-            later.
-        TrainingInterrupted: a KeyboardInterrupt arrived; the message says the same.
-    """
-    from trainer.runs.cards import model_card  # noqa: PLC0415 (the hub's library)
-
-    done, later = f"run {run.id} is done", f"run 'thumbtune export model {shlex.quote(str(output))} --run {run.id}'"
-    try:
-        with run.timed("save"):
-            save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
-    except KeyboardInterrupt as error:
-        raise TrainingInterrupted(f"{done}, but was interrupted while its model was being written; {later}") from error
-    except Exception as error:
-        # For every error, the message must say that the run is done.
-        raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
-
-
-def _reason(error: Exception) -> str:
-    if ran_out_of_memory(error):
-        return "out of memory"
-    # For CantSave, quote the system's error: the advice in our message is for a run that is not done yet.
-    cause = error.__cause__ or error if isinstance(error, CantSave) else error
-    return " ".join(str(cause).split()) or type(cause).__name__

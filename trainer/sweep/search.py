@@ -44,9 +44,9 @@ from store.training import (
 )
 from trainer.artifacts import check_writable, models_dir
 from trainer.data import Selection, require_trainable, select_pairs
-from trainer.errors import ModelUnavailable, RunUnusable, TrainerError, TrainingInterrupted
+from trainer.errors import ModelUnavailable, RunUnusable, TrainerError, TrainingInterrupted, is_interrupt
 from trainer.fitting import one_thread
-from trainer.models import open_model
+from trainer.models import open_reader
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
 from trainer.runs import ONE_AT_A_TIME, mark_stale, ran_out_of_memory, resolved, signs_of_life, train
@@ -149,7 +149,7 @@ def _with_possible_reader(
         progress.warn("settings with the reader are not tried: --text-model embeds titles instead of the base model")
         return replace(settings, space=replace(space, with_reader=without))
     try:
-        open_model(database, READER, device, text_model=settings.shared.text_model).facts  # noqa: B018 (loads the reader)
+        open_reader(database, settings.shared, device).facts  # noqa: B018 (loads the reader)
     except ModelUnavailable as error:
         if space.with_reader.of == (True,):
             raise
@@ -212,13 +212,13 @@ def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
     try:
         with signs_of_life(database, Sweep, sweep_id), database.patient():
             yield
-    except (KeyboardInterrupt, TrainingInterrupted) as error:
-        _end(database, sweep_id, "interrupted", "stopped by a signal")
-        raise TrainingInterrupted(
-            f"sweep {sweep_id} was interrupted; its finished trials are recorded; "
-            f"continue with 'thumbtune sweep --resume {sweep_id}'"
-        ) from error
     except BaseException as error:
+        if is_interrupt(error):
+            _end(database, sweep_id, "interrupted", "stopped by a signal")
+            raise TrainingInterrupted(
+                f"sweep {sweep_id} was interrupted; its finished trials are recorded; "
+                f"continue with 'thumbtune sweep --resume {sweep_id}'"
+            ) from error
         # Any error is recorded and raised again: a bug must not leave a row with the status `running`.
         exhausted = ran_out_of_memory(error)
         found = "out of memory" if exhausted else " ".join(str(error).split()) or type(error).__name__
@@ -354,7 +354,7 @@ class _Sweep:
         while True:
             best = in_order(self._tried.values(), settings.search_seeds())[: settings.finalists]
             if not best:
-                raise TrainerError(f"all {len(self._tried)} trials diverged; lower the range of --lr")
+                raise TrainerError(f"every trial diverged ({len(self._tried)}); lower the range of --lr")
             with self._progress.phase("Training the best with more seeds", len(best)) as count:
                 for trial in [self._tried[standing.trial] for standing in best]:
                     done = {score.seed for score in trial.scores}

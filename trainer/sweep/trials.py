@@ -14,17 +14,18 @@ from typing import Any
 from store.db import Database
 from store.training import ExampleRow, TrialRun
 from store.types import utc_now
+from store.wording import counted
 from trainer.data import Selection
 from trainer.errors import BadSetting, Diverged, NotEnoughPairs, RunUnusable
 from trainer.fitting import HeadsLearner, Pooled, Step, Triplets, WithReaderLearner, chosen_names, triplets
-from trainer.models import Heads, LazyModel, open_model
+from trainer.models import Heads, LazyModel, open_base, open_reader
 from trainer.progress import Progress, Silent
 from trainer.runs import cached_learner, encode, known_at_start, mine
 from trainer.scoring import Scores, require_apart
-from trainer.settings import CLOSED_FORM, READER, Fit, TrainSettings
+from trainer.settings import CLOSED_FORM, Fit, TrainSettings
 from trainer.sweep.search_space import Space
 
-__all__ = ["Trials", "require_projections"]
+__all__ = ["Trials"]
 
 
 def require_projections(model: LazyModel, settings: TrainSettings) -> None:
@@ -89,8 +90,8 @@ class Trials:
         self._valid = [row for row in self.chosen.examples if row.split == "valid"]
         if len(self._valid) < 2:
             raise NotEnoughPairs(
-                f"the valid split has {len(self._valid)} of the "
-                f"{len(self.chosen.examples)} pairs; a sweep needs at least 2; sync more videos"
+                f"the valid split has {len(self._valid)} of "
+                f"{counted(len(self.chosen.examples), 'pair')}; a sweep needs at least 2; sync more videos"
             )
         # The same for all runs, and slow to compute: it starts a git process and reads each distribution's metadata.
         self._known = known_at_start(self.settings, self.device)
@@ -111,7 +112,7 @@ class Trials:
         for fit in space.fit.of:
             self._bases[str(fit)] = self._opened(space, fit)  # type: ignore[arg-type]
         if True in space.with_reader.of:
-            reader = open_model(self.database, READER, self.device, text_model=self.settings.text_model)
+            reader = open_reader(self.database, self.settings, self.device)
             read = encode(self.database, reader, self.chosen, self.settings, self.progress)
             self._reader = read, reader.facts.heads
         if not set(space.train.of) <= set(CLOSED_FORM):
@@ -122,14 +123,9 @@ class Trials:
     def _opened(self, space: Space, fit: Fit) -> _Base:
         settings = replace(self.settings, fit=fit)
         with self.progress.phase("Opening the base model"):
-            model = open_model(
-                self.database,
-                settings.model,
-                self.device,
-                text_model=replace(settings, with_reader=True in space.with_reader.of).text_model_of_base(),
-                fit=fit,
-                bars=settings.bars,
-            )
+            # If a trial may add the reader, the text model is the reader's, and the base model embeds its own titles.
+            with_reader = True in space.with_reader.of
+            model = open_base(self.database, replace(settings, with_reader=with_reader), self.device)
             if {*self.fingerprints} - {None, model.facts.fingerprint}:
                 raise RunUnusable(
                     f"{model.name} is not the base model of this sweep (its fingerprint differs); "

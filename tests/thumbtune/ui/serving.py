@@ -1,4 +1,4 @@
-"""The page, served in this process or in one of its own, and asked by a client over real HTTP."""
+"""The page, served in this process or in another one, with a client over real HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Client:
-    """Asks the page; cookies stay from one request to the next."""
+    """A client of the page that keeps cookies."""
 
     session: aiohttp.ClientSession
     address: Listen
@@ -81,7 +81,7 @@ class Page(NamedTuple):
         return [have for name, have in self.tags if name == tag and attributes.items() <= have.items()]
 
     def links(self, start: str) -> list[str]:
-        """The targets of links that begin so, each once, in order."""
+        """The distinct targets of links with this prefix, in order."""
         targets = [str(have.get("href")) for have in self.all("a")]
         return list(dict.fromkeys(target for target in targets if target.startswith(start)))
 
@@ -122,7 +122,7 @@ def fetch(address: str, path: str, method: str = "GET", body: bytes = b"", **hea
 
 
 def answered(address: str, path: str) -> str:
-    """The page once the model has answered: it reloads as a browser without scripts does."""
+    """Return the page after the model has answered; reloads like a browser without scripts."""
     while True:
         status, text, headers = fetch(address, path)
         assert status == 200, text

@@ -1,4 +1,4 @@
-"""Answers between the page and its model: of one state of the store, kept for a while, without needless secrets."""
+"""Answers of the page's model: from one state of the store, cached for a while, without unneeded secrets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for number, line in enumerate(sys.stdin, start=1):
 
 
 def counting(url: str = "sqlite:///x") -> ModelProcess:
-    """A model's process that answers with the number of questions that it was asked."""
+    """A model process that answers with the number of its questions."""
     return ModelProcess(PageSettings(url, Listen("127.0.0.1", 0)), [sys.executable, "-c", COUNTS])
 
 
@@ -107,7 +107,7 @@ def test_a_change_during_a_question_is_in_the_next_answer(trained: Database) -> 
     assert (before.used.run_id, after.used.run_id) == (1, 2)
     assert {one.pair.video_id for one in after.found} - {one.pair.video_id for one in before.found} == {"new"}
     assert after.found == Answerer(trained, "2", "cpu").search("red", 100).found
-    # A channel has a model of its own only once one is in use for it.
+    # A channel has its own model only after a model came into use for it.
     assert answerer.used(["UC2"]) is answerer.used()
 
 

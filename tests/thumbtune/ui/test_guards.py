@@ -1,4 +1,4 @@
-"""Who is answered: hosts, origins, tokens; and the headers of every answer."""
+"""Which requests are answered (hosts, origins, tokens), and the headers of every response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients may take: connections, time, headers, bodies; and what becomes of pictures that are sent."""
+"""Limits on clients: connections, time, headers, bodies; and uploaded pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sizes(folder: Path) -> dict[Path, int]:
 
 
 async def cut_off(writer: asyncio.StreamWriter) -> None:
-    """Wait until the other end has given the connection up."""
+    """Wait until the other end has closed the connection."""
     while True:
         writer.write(b"x")
         await writer.drain()
@@ -67,7 +67,7 @@ async def test_who_reads_no_answer_is_cut_off(sqlite_database: Database, large_p
     async with serving(str(sqlite_database.url), Limits(stalled_s=0.3)) as client:
         _, writer = await connect(client)
         writer.write(f"GET {large_picture} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        # The little that this end's buffers hold is received, unread; the rest is given up, and the connection with it.
+        # This end's buffers receive a small part; the rest is abandoned with the connection.
         async with asyncio.timeout(60):
             with pytest.raises(ConnectionError):
                 await cut_off(writer)
@@ -76,7 +76,7 @@ async def test_who_reads_no_answer_is_cut_off(sqlite_database: Database, large_p
 
 @pytest.fixture
 async def large_picture(sqlite_database: Database) -> str:
-    """The path of a picture that no socket's buffers can hold."""
+    """The path of a picture that is larger than the sockets' buffers."""
     content = b"\xff" * LARGE
     with sqlite_database.write() as session:
         add_channel(session)
@@ -85,7 +85,7 @@ async def large_picture(sqlite_database: Database) -> str:
 
 
 async def test_who_reads_slowly_gets_the_whole_answer(sqlite_database: Database, large_picture: str) -> None:
-    """Reading takes several times as long as a pause may, and as the next head may."""
+    """Reading takes several times as long as the limits for pauses and for the next head."""
     async with serving(str(sqlite_database.url), Limits(head_s=0.3, stalled_s=1.0)) as client:
         reader, writer = await connect(client)
         writer.write(f"GET {large_picture} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

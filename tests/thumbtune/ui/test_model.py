@@ -1,4 +1,4 @@
-"""Pages that ask the model: what they say is what the commands say; and the model's process, alive and dead."""
+"""Pages that query the model give the same figures as the commands; failures of the model's process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IDEAS = ("red circle", "navy bar", "a pink square")
 
 
 def command(url: str, *arguments: str) -> Any:
-    """What a command prints with --json."""
+    """The JSON output of a command."""
     done = forked.run(
         [*forked.THUMBTUNE, "-q", "--db", url, *arguments, "--json"],
         capture_output=True,
@@ -43,7 +43,7 @@ def command(url: str, *arguments: str) -> Any:
 
 @pytest.fixture(scope="module")
 def url(trained_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store of this module's own, with spaces in its path."""
+    """A store for this module, with spaces in its path."""
     folder = tmp_path_factory.mktemp("a store") / "kept here"
     shutil.copytree(Path(trained_url.removeprefix("sqlite:///")).parent, folder)
     return f"sqlite:///{folder / 'thumbtune.db'}"
@@ -106,12 +106,15 @@ def test_a_match_is_the_command_s(address: str, url: str) -> None:
     assert figures(page) == [f"{row['score']:.3f}" for row in (*told["titles"], *told["current"])]
     for row in told["titles"]:
         assert row["probability"] is not None
-        assert f"{row['stands']} of {row['of']} · " in parsed(page).text
+        assert f"{row['position']} of {row['of']} · " in parsed(page).text
     assert page.count("chip best") == 1
+    assert page.count("be told apart from the best") == ([1, 2] in told["near_ties"])
+    equal = answered(address, "/match?" + urlencode([("v", "UC1-003"), ("t", "red circle"), ("t", "RED circle")]))
+    assert equal.count("be told apart from the best") == 1, "the tiny model's tokenizer lower-cases"
     shared = next(str(have["href"]) for _, have in parsed(page).tags if "data-link" in have)
     assert figures(answered(address, shared)) == figures(page)
     told = command(url, "match", "UC1-003", IDEAS[0])["titles"][0]
-    assert f"{told['stands']} of {told['of']}" in answered(address, f"{shared}&channel=all")
+    assert f"{told['position']} of {told['of']}" in answered(address, f"{shared}&channel=all")
 
 
 def test_three_thumbnails_and_fifty_titles(address: str) -> None:
@@ -158,7 +161,7 @@ def test_a_comparison_is_the_command_s(address: str, url: str) -> None:
 def test_a_video_s_place_and_neighbours(address: str, url: str) -> None:
     told = command(url, "match", "UC1-003", "x")["current"][0]
     page = parsed(answered(address, "/video/UC1-003"))
-    assert f"{told['stands']} of {told['of']}" in page.text
+    assert f"{told['position']} of {told['of']}" in page.text
     near = command(url, "search", "--like", "UC1-003", "-k", "8")["results"]
     assert {f"/video/{row['video_id']}" for row in near} <= set(page.links("/video/"))
 
@@ -214,7 +217,7 @@ def test_promoting_needs_a_reason_and_is_recorded(address: str, url: str) -> Non
     assert fetch(address, "/runs/99/promote", "POST", b"reason=x", **kind)[0] in (404, 409)
     assert "Put it into use" not in fetch(address, "/runs/2")[1]
     assert '<a href="/runs/2">run 2</a>' in fetch(address, "/runs/1/promote")[1]
-    # A run for one channel takes no place from the one for all, and what was typed is there again after a refusal.
+    # A run for one channel does not replace the model for all, and the form keeps its text after an error.
     with open_database(url) as database, database.write() as session:
         narrow = start_run(
             session,

@@ -1,4 +1,4 @@
-"""Pages that need no model: the library and its pages, videos, thumbnails, syncs, and what goes wrong."""
+"""Pages that need no model: library, paging, videos, thumbnails, syncs, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text as the page shows it: nothing spoofs what is around it, and nothing private is told."""
+"""Text on the page: it can't imitate other elements, and shows nothing private."""
 
 from __future__ import annotations
 

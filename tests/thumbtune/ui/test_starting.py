@@ -1,4 +1,4 @@
-"""The page beside other work: after the demo, beside the service, and what its lines say."""
+"""The page after the demo and in the service's process, and the lines that it prints."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from thumbtune.ui.forms import MAX_TITLES, Sent, one_of, read_form, read_titles,
 from thumbtune.ui.site import SITE, Modelled, Site
 from thumbtune.ui.views.trust import Trust, how_far_to_trust
 
-__all__ = ["CELL_COLUMNS", "rank", "show"]
+__all__ = ["rank", "show"]
 
 MAX_PICTURES = 3
 _ALL = "all"
@@ -30,7 +30,7 @@ def _probability(placed: dict[str, Any]) -> str:
 
 
 CELL_COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
-    ("position", lambda placed: f"{placed['stands']} of {placed['of']}" if placed["stands"] else ""),
+    ("position", lambda placed: f"{placed['position']} of {placed['of']}" if placed["position"] else ""),
     ("probability", _probability),
 )
 """Values shown in a matrix cell below the score: (name, function that formats a title's answer).
@@ -192,17 +192,21 @@ def _rows(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "title": title,
                 "current": False,
-                "cells": [{"placed": cell, "best": cell["rank"] == 1, "highest": highest[i]} for i, cell in _at(cells)],
+                "cells": [_cell(cell, columns[i], highest[i]) for i, cell in _at(cells)],
             }
         )
     rows.sort(key=lambda row: -sum(cell["placed"]["score"] for cell in row["cells"]))
     for i, column in _at(columns):
         for placed in column["current"]:
-            cells = [
-                {"placed": placed, "best": False, "highest": highest[j]} if j == i else None for j, _ in _at(columns)
-            ]
+            cells = [_cell(placed, column, highest[j]) if j == i else None for j, _ in _at(columns)]
             rows.append({"title": placed["title"], "current": True, "cells": cells})
     return rows
+
+
+def _cell(placed: dict[str, Any], column: dict[str, Any], highest: float) -> dict[str, Any]:
+    rank = placed.get("rank")  # a current title has none
+    tied = rank == 2 and [1, 2] in [list(ranks) for ranks in column["near_ties"]]
+    return {"placed": placed, "best": rank == 1, "tied": tied, "highest": highest}
 
 
 def _at(items: Sequence[Any]) -> list[tuple[int, Any]]:

@@ -1,0 +1,119 @@
+"""How often a model comes into use that is worse than its base model on other videos of the same channel.
+
+    python -m bench.promotions [--channel DIR ...] [--drawn] [--draws 20] [--only WORD]
+
+Draws small channels from a channel's train and valid rows, trains on each, and applies four rules: the trained model
+always comes into use; it does if it is better on a valid split of 15 % of the rows; if it is better by
+cross-validation, as `train` decides; or only if the 95 % interval of the difference is above 0. The other rows, which
+no rule has seen, tell whether the model is better: they are ranked among their own titles. The test split is not used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.held_out import candidates_of
+from bench.rows import Stages, add_channel_options, catalogues, synced, train_and_valid
+from store.db import Database
+from trainer.fitting.candidates import Candidate, held_out_ranks
+from trainer.fitting.projections import part_of
+from trainer.fitting.threads import one_thread
+from trainer.runs.promotion import decide
+from trainer.scoring.cross_validation import candidate_ranks, paired
+
+SIZES = (24, 48, 80)
+MODELS = {
+    "demo encoder, the recipe": "demo encoder",
+    "demo encoder, CCA": "demo encoder",
+    "reader, CCA": "reader",
+}
+"""{model: its base model}, as `bench.held_out` names them."""
+Rows = NDArray[np.intp]
+Groups = list[str]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A small channel: its rows, and the rows of the rest of the channel."""
+
+    rows: Rows
+    others: Rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_channel_options(parser)
+    parser.add_argument("--draws", type=int, default=20, help="number of small channels of each size")
+    parser.add_argument("--only", default="", help="measure only the models whose name contains this")
+    arguments = parser.parse_args()
+    print("| channel | model | pairs | rule | into use | of these worse on the other rows | mean change of recall@1 |")
+    print("|---|---|---|---|---|---|---|")
+    for name, catalogue in catalogues(arguments).items():
+        with synced(catalogue()) as database:
+            measure(database, name, arguments.draws, arguments.only)
+
+
+def measure(database: Database, name: str, draws: int, only: str) -> None:
+    chosen, stages = train_and_valid(database), Stages()
+    groups = [row.group_id for row in chosen.examples]
+    candidates = candidates_of(database, chosen, stages)
+    for model, base in ((model, base) for model, base in MODELS.items() if only in model):
+        for size in SIZES:
+            generators = (np.random.default_rng(seed) for seed in range(draws))
+            found = [
+                judged(candidates[base], candidates[model], groups, drawn(groups, size, one)) for one in generators
+            ]
+            for rule in found[0][0]:
+                taken = [change for rules, change in found if rules[rule]]
+                worse = sum(change < 0 for change in taken)
+                mean = f"{np.mean(taken):+.3f}" if taken else ""
+                print(
+                    f"| {name} | {model} | {size} | {rule} | {len(taken)} of {draws} | {worse} | {mean} |", flush=True
+                )
+
+
+def drawn(groups: Groups, size: int, generator: np.random.Generator) -> Drawn:
+    """Draw about `size` rows, whole groups."""
+    names = generator.permutation(sorted(set(groups)))
+    order = {name: number for number, name in enumerate(names)}
+    rows = np.array(sorted(range(len(groups)), key=lambda row: (order[groups[row]], row)), dtype=np.intp)
+    return Drawn(np.sort(rows[:size]), np.sort(rows[size:]))
+
+
+def judged(base: Candidate, model: Candidate, groups: Groups, channel: Drawn) -> tuple[dict[str, bool], float]:
+    """Apply the rules: whether each takes the model, and the change of recall@1 on the other rows."""
+    inside = [groups[row] for row in channel.rows]
+    with one_thread():
+        old, new = (held_out_ranks(at_rows(one, channel.rows), inside) for one in (base, model))
+        fit, valid = channel.rows[: round(0.7 * len(channel.rows))], channel.rows[-round(0.15 * len(channel.rows)) :]
+        before, after = (recall_on(one, groups, fit, valid) for one in (base, model))
+        change = recall_on(model, groups, fit, channel.others) - recall_on(base, groups, fit, channel.others)
+    found = paired(old, new, inside)
+    rules = {
+        "always": True,
+        f"valid split, n = {len(valid)}": after > before,
+        "cross-validation": decide(None, "cross-validated", found).promote,
+        "cross-validation, interval above 0": found.low > 0,
+    }
+    return rules, change
+
+
+def at_rows(candidate: Candidate, rows: Rows) -> Candidate:
+    """The same model, of some rows only."""
+    return Candidate(part_of(candidate.rows, rows), candidate.heads, candidate.fitter)
+
+
+def recall_on(candidate: Candidate, groups: Groups, fit: Rows, judged_on: Rows) -> float:
+    """Recall@1 of some rows among their own titles, by the model fitted on others."""
+    pictures, titles = candidate.vectors(candidate.fitted(groups, fit))
+    labels = candidate.rows.labels[candidate.rows.positive].astype(np.intp)[judged_on]
+    ranks = candidate_ranks(pictures[judged_on], titles[judged_on], np.arange(len(judged_on)), labels)
+    return float((ranks == 1).mean())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Words of messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.wording import counted
+
+
+@pytest.mark.parametrize(("n", "found"), [(0, "0 videos"), (1, "1 video"), (2, "2 videos"), (20_000, "20,000 videos")])
+def test_a_count_agrees_with_its_noun(n: int, found: str) -> None:
+    assert counted(n, "video") == found
