@@ -34,8 +34,9 @@ def encode(folder: Path, *, quick: bool = False) -> list[Row]:
     with postgres() as url, open_database(url) as database:
         return [
             *_rates(database, folder, quick=quick),
+            # The channel only grows.
+            _lost(database, quick=quick),
             _through_the_command(database, quick=quick),
-            _lost(database, quick),
         ]
 
 
@@ -80,7 +81,7 @@ def _through_the_command(database: Database, *, quick: bool) -> Row:
     # Not `ray start`: `ray stop` would end all of Ray on this machine.
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "ray_client_server_port": port})
     try:
-        for n in (32, 64) if quick else (500, 2_000):
+        for n in (160, 320) if quick else (600, 2_000):
             _fill(database, n)
             forget(database)
             with closing(_Proxy(port)) as proxy:
@@ -134,7 +135,7 @@ class _Proxy:
         self._listening.close()
 
 
-def _lost(database: Database, quick: bool) -> Row:
+def _lost(database: Database, *, quick: bool) -> Row:
     """End a machine of the cluster at random moments, and compare all vectors with those of this process."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 

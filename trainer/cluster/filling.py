@@ -90,7 +90,8 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
             if reason:
                 raise EncodingFailed(reason)
             return
-        except ray.exceptions.ActorDiedError as error:
+        except ray.exceptions.RayActorError as error:
+            # Its machine is lost, or can't be reached at the moment, and the job is ended below.
             lost = error  # vectors that were written stay, so the next job only encodes missing vectors
         except ray.exceptions.RayError as error:
             raise EncodingFailed(one_line(error)) from error
