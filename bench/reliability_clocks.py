@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ VIDEOS = 120
 HOURS = (1, -1)
 LOOKUP = 1
 """The units to look up the channel's handle again, which seems to have been looked up long ago, or in the future."""
-ELSEWHERE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+_USER = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+ELSEWHERE = ("unshare", *_USER, "--pid", "--fork", "--mount-proc")
 """Another PID namespace counts as another machine, whose processes can only be judged by their signs of life."""
 
 

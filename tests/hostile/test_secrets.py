@@ -164,7 +164,7 @@ def _said(folder: Path, command: list[str], environment: dict[str, str]) -> str:
         capture_output=True,
         timeout=120,
     )
-    return (done.stdout + done.stderr).decode()
+    return str(done.stdout + done.stderr, "utf-8")
 
 
 @pytest.mark.processes

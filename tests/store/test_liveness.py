@@ -23,9 +23,9 @@ from store.training import (
     start_sweep,
     this_machine,
 )
-from store.training.liveness import clock, mark_interrupted_rows
+from store.training.liveness import mark_interrupted_rows
 from store.types import utc_now
-from store.youtube import LEASE
+from store.youtube import LEASE, clock
 
 
 def not_here(_host: str, _pid: int, _heard_at: datetime, _start: int | None) -> None:
