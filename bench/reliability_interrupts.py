@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -207,13 +207,13 @@ def duration_s(template: Template, folder: Path, name: str) -> float:
     return time.monotonic() - began
 
 
-def interrupts(folder: Path, *, quick: bool, names: Sequence[str] = tuple(COMMANDS)) -> list[Row]:
+def interrupts(folder: Path, *, quick: bool) -> list[Row]:
     """Interrupt each command at random moments (seeded) spread over its duration, also with two signals."""
     if not Path("/proc/self/status").exists():
         return [Row("a signal at any moment of any command loses nothing", "nothing: no /proc", 0, "not run", None)]
     kinds, dice, wrong = (ONCE if quick else (*ONCE, *TWICE) * 3), random.Random(os.environ.get("SEED", "0")), []
     with filled_template(folder / "template") as template:
-        for name in names:
+        for name in COMMANDS:
             whole_s = duration_s(template, folder / "undisturbed", name)
             for number, kind in enumerate(kinds):
                 after_s = (number + dice.random()) / len(kinds) * whole_s
@@ -223,8 +223,8 @@ def interrupts(folder: Path, *, quick: bool, names: Sequence[str] = tuple(COMMAN
     return [
         Row(
             "a signal at any moment of any command loses and leaves nothing, and the command can be run again",
-            f"{len(names)} commands, each with {len(kinds)} times one or two signals at random moments",
-            len(names) * len(kinds),
+            f"{len(COMMANDS)} commands, each with {len(kinds)} times one or two signals at random moments",
+            len(COMMANDS) * len(kinds),
             wrong[0] if wrong else "exit 3 and one line, or done; sound; the next run completes",
             not wrong,
         )

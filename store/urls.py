@@ -76,7 +76,11 @@ def shown_message(message: str, url: str = "") -> str:
 
 def shown_text(text: str) -> str:
     """Return any text with the user names and passwords of URLs in it replaced by `***`."""
-    return _USERINFO.sub(rf"\1{_HIDDEN}", text) if ":/" in text else text
+    return _USERINFO.sub(_without_userinfo, text) if ":/" in text else text
+
+
+def _without_userinfo(found: re.Match[str]) -> str:
+    return found[0] if found[0].endswith(f":{_HIDDEN}") else f"{found[1]}{_HIDDEN}"
 
 
 def shown_file(path: str) -> str:
@@ -133,7 +137,8 @@ def _query(text: str) -> Iterator[tuple[str, bool]]:
         yield "&" if number else "?", True
         yield name, bool(equals) and _is("[a-z_]*", name)
         yield equals, True
-        yield value, pattern is not None and _is(pattern, value)
+        shown = pattern is not None and _is(pattern, unquote(value))
+        yield (unquote(value) if shown else value), shown
 
 
 def _split(text: str, mark: str) -> tuple[str, str]:

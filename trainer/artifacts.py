@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from store.db import Database
 from store.files import move_synced
-from trainer.errors import BadSetting, CantSave, RunUnusable
+from trainer.errors import BadSetting, CantSave, RunUnusable, causes_of
 from trainer.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -287,13 +287,21 @@ def can_save(path: Path) -> Iterator[None]:
     """Convert errors while writing to `path` into `CantSave` with a one-line message."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    except Exception as error:
+        # The datasets library reports a full disk as an error of its own.
+        if any(_is_full(cause) for cause in causes_of(error)):
             raise CantSave(f"{path} can't be written: the disk is full; free some space and run again") from error
-        if number == errno.ENAMETOOLONG:
+        if not isinstance(error, OSError | SafetensorError):
+            raise
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             raise CantSave(f"the file name {str(path)[:60]}... is too long; use a shorter name") from error
         raise CantSave(f"{path} can't be written ({error}); check the folder's permissions") from error
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, OSError | SafetensorError) and "No space left" in str(error)
 
 
 def _sha256(path: Path) -> str:

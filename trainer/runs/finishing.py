@@ -113,11 +113,13 @@ def write_whole(run: Run, learner: Learner, output: Path) -> None:
     try:
         with run.timed("save"):
             save_whole_model(learner.whole_model(), output, model_card(run.database, run.id))
-    except (KeyboardInterrupt, Exception) as error:
+    except BaseException as error:
         if is_interrupt(error):
             raise TrainingInterrupted(
                 f"{done}, but was interrupted while its model was being written; {later}"
             ) from error
+        if not isinstance(error, Exception):
+            raise
         # For every error, the message must say that the run is done.
         raise CantSave(f"{done}, but its model can't be written to {output} ({_reason(error)}); {later}") from error
 
