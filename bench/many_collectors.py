@@ -177,14 +177,14 @@ def _kill_one(folder: Path, environment: dict[str, str], database: Database, aft
         process.send_signal(signal.SIGSTOP)  # else the syncs could end before the process does
         if _done(database, after):
             with database.read() as session:
-                found = dict(session.execute(query.order_by(SyncRun.id)).tuples().all())
+                found = dict(session.execute(query.order_by(SyncRun.id)).all())
         if not found:
             process.send_signal(signal.SIGCONT)
     process.kill()
     process.wait()
     time.sleep(0.5)  # the server may still commit what the process had sent
     with database.read() as session:
-        found = dict(session.execute(query.where(SyncRun.id.in_(found)).order_by(SyncRun.id)).tuples().all())
+        found = dict(session.execute(query.where(SyncRun.id.in_(found)).order_by(SyncRun.id)).all())
     silent = utc_now() - LEASE - timedelta(seconds=1)
     with database.write() as session:
         lost = update(SyncRun).where(SyncRun.id.in_(list(found)[1::2]))
