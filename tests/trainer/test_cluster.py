@@ -110,6 +110,11 @@ def test_a_sqlite_file_is_not_shared_with_other_machines(filled: Database, tiny_
         check_nodes(SimpleNamespace(nodes=lambda: hosts), encoding(filled, tiny_clip))
 
 
+def is_open(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Ray leaves its log files open
@@ -121,6 +126,8 @@ def test_a_connection_that_is_lost_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "ray_client_server_port": port})
+    while not is_open(port):  # the head starts its server for clients last
+        assert cluster.head_node.any_processes_alive()
 
     def lose_it() -> None:
         with connected(f"ray://127.0.0.1:{port}") as ray:
