@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
+from trainer.fitting.candidates import Candidate, held_out_ranks
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
@@ -46,7 +48,7 @@ def test_what_can_be_learnt_holds_on_rows_that_were_held_out(what: str) -> None:
 def test_where_nothing_can_be_learnt_the_figure_is_chance(what: str) -> None:
     pairs = rows(agree=False)
     assert recall(Candidate(pairs, HEADS, fitter(what))) < 0.05
-    beside = Beside(np.asarray(pairs.pictures), np.asarray(pairs.titles))
+    beside = Candidate(pairs, HEADS, fitter("cca"))
     assert recall(Candidate(pairs, HEADS, fitter(what), beside)) < 0.05
 
 
@@ -58,7 +60,7 @@ def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat() -> None:
 
 def test_the_one_that_knows_decides() -> None:
     known, unknown = rows(agree=True), rows(agree=False)
-    right = Beside(np.asarray(known.titles), np.asarray(known.titles))
+    right = Candidate(replace(known, pictures=known.titles), HEADS)
     assert recall(Candidate(unknown, HEADS, None, right)) > 0.95
-    wordless = Beside(np.zeros_like(known.pictures), np.asarray(known.titles))
+    wordless = Candidate(replace(known, pictures=np.zeros_like(known.pictures)), HEADS)
     assert recall(Candidate(known, HEADS, None, wordless)) == recall(Candidate(known, HEADS))
