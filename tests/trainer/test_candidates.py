@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from trainer.fitting.candidates import Candidate, held_out_ranks
-from trainer.fitting.fitter import Fitter
+from trainer.fitting.cca import Strength
+from trainer.fitting.fitter import UNCHANGED, Fitter, fit_beside_reader
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
 from trainer.models import TEXT, VISUAL, Heads
@@ -64,3 +65,20 @@ def test_the_one_that_knows_decides() -> None:
     assert recall(Candidate(unknown, HEADS, None, right)) > 0.95
     wordless = Candidate(replace(known, pictures=np.zeros_like(known.pictures)), HEADS)
     assert recall(Candidate(known, HEADS, None, wordless)) == recall(Candidate(known, HEADS))
+
+
+def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows() -> None:
+    known, wide = rows(agree=False), 2 * N
+    random = np.random.default_rng(7)
+    titles = unit(random.normal(size=(N, wide)))
+    pictures = unit(titles + 0.05 * random.normal(size=(N, wide)))
+    read = replace(known, pictures=pictures.astype(np.float32), titles=titles.astype(np.float32))
+    # With more dimensions than rows and hardly any penalty, the maps fit the training rows alone.
+    settings, heads = TrainSettings(train="cca"), Heads(torch.eye(wide), torch.eye(wide))
+    reader = Fitter(heads, (VISUAL, TEXT), settings, "cpu", strength=Strength(1e-4, 0))
+    weights, chosen = fit_beside_reader(Fitter.none(HEADS), reader, (known, read), GROUPS)
+    assert (chosen.strength, round(weights.second, 1)) == (UNCHANGED, 1.0)
+
+    turned = Fitter(HEADS, (VISUAL, TEXT), settings, "cpu")
+    _, chosen = fit_beside_reader(Fitter.none(HEADS), turned, (known, rows(agree=True)), GROUPS)
+    assert chosen.strength not in (None, UNCHANGED), "this one is better trained"

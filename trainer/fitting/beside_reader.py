@@ -111,7 +111,7 @@ def inner_of(embedder: Embedder) -> CachedEmbedder:
 
 
 class WithReaderLearner:
-    """Trains projections as without the reader, then the reader's by CCA, then fits the weights on folds of the rows.
+    """Fits the weights on folds of the rows, trains projections as without the reader, and the reader's by CCA.
 
     Args:
         learner: trains the projections.
@@ -135,23 +135,28 @@ class WithReaderLearner:
         self._untrained = reader.facts.heads
         self.total = learner.total + self._reader.total + 2
         self.trainable = learner.trainable + self._reader.trainable + 2
-        self.chooses = learner.chooses or self._reader.chooses
-        self._weights = Weights(0.5, 0.5, 1.0)
+        self.chooses = True
+        self._weights: Weights | None = None
 
     def settle(self, rows: Triplets) -> dict[str, float | None]:
         """Choose what the settings leave open. See `HeadsLearner.settle`. The reader's have the prefix `reader_`."""
-        chosen = {f"reader_{name}": value for name, value in self._reader.settle(rows).items()}
-        return {**self._learner.settle(rows), **chosen}
+        chosen = self._learner.settle(rows)
+        self._weights = self._weigh(rows)
+        return {**chosen, **{f"reader_{name}": value for name, value in self._reader.settled.chosen().items()}}
 
     def fit(self, rows: Triplets, on_step: OnStep) -> None:
-        """Train both projections, then fit the weights."""
-        learners = (self._learner, self._reader)
-        for learner in learners:
+        """Train both projections. The weights are fitted first, unless `settle` has fitted them."""
+        self._weights = self._weights or self._weigh(rows)
+        for learner in (self._learner, self._reader):
             learner.fit(rows, on_step)
-        of_model, of_words = (learner.pooled.triplets(rows) for learner in learners)
-        groups = self._learner.groups_of(rows)
+
+    def _weigh(self, rows: Triplets) -> Weights:
+        """Fit the weights, and choose the reader's strength."""
+        vectors = self._learner.pooled.triplets(rows), self._reader.pooled.triplets(rows)
+        fitters, groups = (self._learner.settled, self._reader.settled), self._learner.groups_of(rows)
         with one_thread():
-            self._weights = fit_beside_reader(self._learner.settled, self._reader.settled, (of_model, of_words), groups)
+            weights, self._reader.settled = fit_beside_reader(*fitters, vectors, groups)
+        return weights
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
         """Return model and reader as a `Candidate`, to be fitted on folds of these rows."""
@@ -171,6 +176,7 @@ class WithReaderLearner:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return {parameter name: tensor} of the trained projections, of the reader's, and the weights."""
+        assert self._weights is not None, "`fit` has fitted them"
         kept = (self._weights.first, self._weights.second, self._weights.scale)
         weights = {WEIGHTS: torch.tensor(kept, dtype=torch.float64)}
         return {**self._learner.tensors(), **as_reader(self._reader.tensors()), **weights}
@@ -188,4 +194,5 @@ class WithReaderLearner:
 
     def _vectors(self, rows: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
         (seen, said), (read, words) = self._learner.vectors(rows), self._reader.vectors(rows)
+        assert self._weights is not None, "`fit` has fitted them"
         return side_by_side(seen, read, self._weights), side_by_side(said, words, self._weights)

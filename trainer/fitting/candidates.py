@@ -72,7 +72,7 @@ class Candidate:
         if self.beside is None:
             return Fitted(heads)
         read, reader = self.beside._part(inside, fit)
-        weights = fit_beside_reader(fitter, reader, (part, read), inside)
+        weights, reader = fit_beside_reader(fitter, reader, (part, read), inside)
         return Fitted(heads, weights, reader.fit(read, inside, _no_step))
 
     def _part(self, groups: Sequence[str], fit: Rows) -> tuple[PooledTriplets, Fitter]:

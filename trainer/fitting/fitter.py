@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -164,25 +165,39 @@ def _sample(rows: PooledTriplets, groups: Sequence[str], most: int, seed: int) -
 
 def fit_beside_reader(
     model: Fitter, reader: Fitter, rows: tuple[PooledTriplets, PooledTriplets], groups: Sequence[str]
-) -> Weights:
+) -> tuple[Weights, Fitter]:
     """Fit the weights of a model and the reader on rows that neither was fitted on, fold by fold, in both directions.
+
+    The reader stays untrained if the rows are more likely with it: alone, it may rank better after training, and still
+    add less to the model.
 
     Args:
         model: fits the model.
         reader: fits the reader.
         rows: the training rows, with the vectors of the model and with those of the reader.
         groups: the group of each row.
+
+    Returns:
+        The weights, and the reader's fitter with its strength, `UNCHANGED` for the untrained reader.
     """
     of_model, inside = _sample(rows[0], groups, _MOST_ROWS, model.settings.seed)
     of_reader, _ = _sample(rows[1], groups, _MOST_ROWS, model.settings.seed)
-    labels = of_model.labels[of_model.positive]
-    parts = [(model.settled(of_model, inside), of_model), (reader.settled(of_reader, inside), of_reader)]
+    model, reader = model.settled(of_model, inside), reader.settled(of_reader, inside)
     cut = folds(inside)
     if not cut:
-        return Weights(0.5, 0.5, 1.0)
-    first, second = (np.concatenate([_held_out(*part, inside, fold) for fold in cut]) for part in parts)
+        return Weights(0.5, 0.5, 1.0), reader
+    labels = of_model.labels[of_model.positive]
     own = np.concatenate([np.tile(fold.held_out, 2) for fold in cut])
-    return fit_weights(first, second, own.tolist(), labels[own][:, None] != labels[None, :])
+    rivals = labels[own][:, None] != labels[None, :]
+    first = np.concatenate([_held_out(model, of_model, inside, fold) for fold in cut])
+
+    def weighed(reader: Fitter) -> tuple[float, Weights, Fitter]:
+        second = np.concatenate([_held_out(reader, of_reader, inside, fold) for fold in cut])
+        weights, loss = fit_weights(first, second, own.tolist(), rivals)
+        return loss, weights, reader
+
+    _, weights, best = min((weighed(one) for one in (reader, replace(reader, strength=UNCHANGED))), key=itemgetter(0))
+    return weights, best
 
 
 def _held_out(fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold: Fold) -> NDArray[np.float64]:
