@@ -37,7 +37,7 @@ from bench.wordless import without_words
 from store.db import Database
 from thumbtune.demo.session import ENCODER
 from trainer.data import Selection, StoredPictures
-from trainer.fitting.candidates import Beside, Candidate
+from trainer.fitting.candidates import Candidate
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.threads import one_thread
 from trainer.models import TEXT, VISUAL
@@ -104,10 +104,11 @@ def candidates_of(database: Database, chosen: Selection, stages: Stages) -> dict
     read = stages.timed("embed words and titles", lambda: pooled(database, reader, chosen, of_words))
     of_base, of_reader = triplets_of(seen, chosen), triplets_of(read, chosen)
     heads, own = base.facts.heads, reader.facts.heads
-    beside = Beside(*read.vectors(own, chosen.examples))
     recipe = TrainSettings(model=str(ENCODER), **RECIPE)
     steps = TrainSettings(model=str(ENCODER), train="projection")
     fixed, closed = steps.with_recipe_steps(), replace(settings, train=CCA)
+    untrained = Candidate(of_reader, own)
+    beside = replace(untrained, fitter=Fitter(own, BOTH, closed, "cpu", fixed=1))
     return {
         "demo encoder": Candidate(of_base, heads),
         "demo encoder, the recipe": Candidate(of_base, heads, Fitter(heads, BOTH, recipe, "cpu")),
@@ -121,6 +122,9 @@ def candidates_of(database: Database, chosen: Selection, stages: Stages) -> dict
         "demo encoder with reader": Candidate(of_base, heads, None, beside),
         "demo encoder, ridge, with reader": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu"), beside),
         "demo encoder, CCA, with reader": Candidate(of_base, heads, Fitter(heads, BOTH, closed, "cpu"), beside),
+        "demo encoder, CCA, with untrained reader": Candidate(
+            of_base, heads, Fitter(heads, BOTH, closed, "cpu"), untrained
+        ),
     }
 
 

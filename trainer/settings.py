@@ -171,7 +171,7 @@ class TrainSettings:
             regular expression that must match the whole name of a linear layer.
         text_model: hub name or folder of a sentence model. With the reader, it compares words with titles. Otherwise it
             embeds titles instead of `model`, which then embeds only thumbnails; the default value has no effect.
-        with_reader: add the reader's cosine to the model's, with weights fitted on held-out folds of the training rows.
+        with_reader: add the reader's cosine, trained by CCA, with weights fitted on held-out folds of training rows.
         channels: ids of the channels to train on; empty for all channels.
 
     Raises:

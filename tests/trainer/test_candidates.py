@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from trainer.fitting.candidates import Beside, Candidate, held_out_ranks
-from trainer.fitting.fitter import Fitter
+from trainer.fitting.candidates import Candidate, held_out_ranks
+from trainer.fitting.cca import Strength
+from trainer.fitting.fitter import UNCHANGED, Fitter, fit_beside_reader
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
 from trainer.models import TEXT, VISUAL, Heads
@@ -46,7 +49,7 @@ def test_what_can_be_learnt_holds_on_rows_that_were_held_out(what: str) -> None:
 def test_where_nothing_can_be_learnt_the_figure_is_chance(what: str) -> None:
     pairs = rows(agree=False)
     assert recall(Candidate(pairs, HEADS, fitter(what))) < 0.05
-    beside = Beside(np.asarray(pairs.pictures), np.asarray(pairs.titles))
+    beside = Candidate(pairs, HEADS, fitter("cca"))
     assert recall(Candidate(pairs, HEADS, fitter(what), beside)) < 0.05
 
 
@@ -58,7 +61,24 @@ def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat() -> None:
 
 def test_the_one_that_knows_decides() -> None:
     known, unknown = rows(agree=True), rows(agree=False)
-    right = Beside(np.asarray(known.titles), np.asarray(known.titles))
+    right = Candidate(replace(known, pictures=known.titles), HEADS)
     assert recall(Candidate(unknown, HEADS, None, right)) > 0.95
-    wordless = Beside(np.zeros_like(known.pictures), np.asarray(known.titles))
+    wordless = Candidate(replace(known, pictures=np.zeros_like(known.pictures)), HEADS)
     assert recall(Candidate(known, HEADS, None, wordless)) == recall(Candidate(known, HEADS))
+
+
+def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows() -> None:
+    known, wide = rows(agree=False), 2 * N
+    random = np.random.default_rng(7)
+    titles = unit(random.normal(size=(N, wide)))
+    pictures = unit(titles + 0.05 * random.normal(size=(N, wide)))
+    read = replace(known, pictures=pictures.astype(np.float32), titles=titles.astype(np.float32))
+    # With more dimensions than rows and hardly any penalty, the maps fit the training rows alone.
+    settings, heads = TrainSettings(train="cca"), Heads(torch.eye(wide), torch.eye(wide))
+    reader = Fitter(heads, (VISUAL, TEXT), settings, "cpu", strength=Strength(1e-4, 0))
+    weights, chosen = fit_beside_reader(Fitter.none(HEADS), reader, (known, read), GROUPS)
+    assert (chosen.strength, round(weights.second, 1)) == (UNCHANGED, 1.0)
+
+    turned = Fitter(HEADS, (VISUAL, TEXT), settings, "cpu")
+    _, chosen = fit_beside_reader(Fitter.none(HEADS), turned, (known, rows(agree=True)), GROUPS)
+    assert chosen.strength not in (None, UNCHANGED), "this one is better trained"

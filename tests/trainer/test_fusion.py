@@ -23,8 +23,9 @@ def likelihood(first: float, second: float, a: NDArray[np.float64], b: NDArray[n
 
 def test_no_other_weights_explain_the_rows_better() -> None:
     a, b = cosines(0.3, 1), cosines(0.15, 2)
-    found = fit_weights(a, b, OWN, RIVALS)
+    found, loss = fit_weights(a, b, OWN, RIVALS)
     best = likelihood(found.scale * found.first, found.scale * found.second, a, b)
+    assert loss == pytest.approx(best, abs=2e-2)
     others = [likelihood(x, y, a, b) for x in np.linspace(0, 60, 31) for y in np.linspace(0, 60, 31)]
     assert best <= min(others) + 2e-3
     assert found.first > found.second > 0
@@ -32,14 +33,14 @@ def test_no_other_weights_explain_the_rows_better() -> None:
 
 
 def test_a_model_that_knows_nothing_has_no_say() -> None:
-    found = fit_weights(cosines(0.4, 1), -cosines(0.4, 2), OWN, RIVALS)
+    found, _ = fit_weights(cosines(0.4, 1), -cosines(0.4, 2), OWN, RIVALS)
     assert (found.first, found.second) == (1.0, 0.0)
-    noise = fit_weights(cosines(0.4, 1), cosines(0.0, 2), OWN, RIVALS)
+    noise, _ = fit_weights(cosines(0.4, 1), cosines(0.0, 2), OWN, RIVALS)
     assert noise.second < 0.2
 
 
 def test_a_model_that_is_always_right_has_a_finite_scale() -> None:
-    found = fit_weights(np.eye(N), np.zeros((N, N)), OWN, RIVALS)
+    found, _ = fit_weights(np.eye(N), np.zeros((N, N)), OWN, RIVALS)
     assert np.isfinite(found.scale)
     assert found.first > 0.99
 
@@ -47,15 +48,15 @@ def test_a_model_that_is_always_right_has_a_finite_scale() -> None:
 def test_equal_titles_are_no_rivals() -> None:
     a, b = cosines(0.3, 1), cosines(0.15, 2)
     rivals = np.hstack([RIVALS, np.zeros_like(RIVALS)])
-    one, two = fit_weights(a, b, OWN, RIVALS), fit_weights(np.hstack([a, a]), np.hstack([b, b]), OWN, rivals)
+    (one, _), (two, _) = fit_weights(a, b, OWN, RIVALS), fit_weights(np.hstack([a, a]), np.hstack([b, b]), OWN, rivals)
     assert two.first == pytest.approx(one.first, abs=1e-6)
 
 
 def test_nothing_to_fit_on_weighs_both_alike() -> None:
     nothing = np.empty((0, 3))
-    assert fit_weights(nothing, nothing, [], nothing.astype(bool)) == Weights(0.5, 0.5, 1.0)
+    assert fit_weights(nothing, nothing, [], nothing.astype(bool))[0] == Weights(0.5, 0.5, 1.0)
     flat = np.zeros((3, 3))
-    assert fit_weights(flat, flat, range(3), ~np.eye(3, dtype=bool)).first == 0.5
+    assert fit_weights(flat, flat, range(3), ~np.eye(3, dtype=bool))[0].first == 0.5
 
 
 def test_products_of_the_vectors_are_the_weighted_cosines() -> None:

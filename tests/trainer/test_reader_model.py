@@ -7,20 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from sqlalchemy import select
 
 from store.db import Database, rows_as_dicts
 from store.tables import Picture, Video
+from store.training import get_run
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import fill
 from tests.trainer.training import artifact, ranks, settings, train_in_use, vectors
-from trainer.data import select_pairs
+from trainer.artifacts import save_tensors
+from trainer.data import StoredPictures, select_pairs
 from trainer.errors import BadSetting, NotAClip, RunUnusable
-from trainer.fitting.beside_reader import WEIGHTS
+from trainer.fitting.beside_reader import WEIGHTS, WithReader
 from trainer.library import load_library, search, searchable, text_vector
+from trainer.models import TEXT, VISUAL
 from trainer.models.encoder import Embedder
 from trainer.models.reader import ReaderModel
+from trainer.runs.calibrating import calibration_of
 from trainer.runs.evaluating import evaluate
 from trainer.runs.in_use import open_in_use
 from trainer.runs.readable import find_unread_words
@@ -31,6 +36,7 @@ from trainer.sweep import Space, SweepSettings, run_sweep
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
+READER_TENSORS = {f"reader.{VISUAL}", f"reader.{TEXT}"}
 WORDS = (
     "Apple pie", "Bicycle tour", "Camping stove", "Desert fox", "Electric guitar", "Frozen lake", "Garden snail",
     "Honey bees", "Iron bridge", "Jungle river", "Kitchen knife", "Lemon cake", "Mountain hut", "Night train",
@@ -131,6 +137,61 @@ def test_a_model_beside_the_reader_is_as_good_as_the_reader_on_words(
     assert evaluate(worded, f"{run.run_id}:base", "cpu").matches
 
 
+def test_a_run_keeps_the_trained_reader_and_thumbnails_without_words_stay_without_it(
+    worded: Database, tiny_clip: Path
+) -> None:
+    run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
+    kept = artifact(worded, run.run_id)
+    used = embedder_of(worded, run.run_id)
+    assert isinstance(used, WithReader)
+    assert used.reader.heads.visual.equal(kept[f"reader.{VISUAL}"])
+    assert not used.reader.heads.visual.equal(torch.eye(len(used.reader.heads.visual))), "something was learnt"
+    digests, titles = contents(worded)
+    with worded.read() as session:
+        blank = digests.index(str(session.scalars(select(Video.picture_sha256).where(Video.id == "blank")).one()))
+    read = used.reader.picture_vectors(digests, StoredPictures(worded), lambda _n: None)
+    said = used.reader.title_vectors(titles, lambda _n: None)
+    scores = read @ said.T
+    assert (scores[blank] == 0).all()
+    assert np.allclose(np.linalg.norm(read, axis=1), 1, atol=1e-5)
+    assert (np.abs(np.delete(scores, blank, axis=0)).max(axis=1) > 0.1).all()
+
+
+def test_a_run_from_before_the_reader_was_trained_is_used_and_fitted_again_without(
+    worded: Database, tiny_clip: Path
+) -> None:
+    run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
+    older = {name: tensor for name, tensor in artifact(worded, run.run_id).items() if name not in READER_TENSORS}
+    with worded.write() as session:
+        row = get_run(session, run.run_id)
+        row.artifact_sha256 = save_tensors(older, Path(str(row.artifact_path)))
+        chosen = {name: value for name, value in row.settings["chosen"].items() if not name.startswith("reader_")}
+        row.settings = {**row.settings, "chosen": chosen}
+    used = open_in_use(worded, str(run.run_id), "cpu")
+    assert isinstance(used.embedder, WithReader)
+    untrained = torch.eye(len(used.embedder.reader.heads.visual))
+    calibrated = [calibration_of(worded, used) for _ in range(2)]
+    for folds in (found.folds for found in calibrated):
+        assert [fold.reader is not None and fold.reader.visual.equal(untrained) for fold in folds] == [True] * 5
+    assert used.embedder.reader.heads.visual.equal(untrained)
+
+
+def test_the_folds_of_a_calibration_have_their_own_reader_also_from_the_cache(
+    worded: Database, tiny_clip: Path
+) -> None:
+    run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
+    used = open_in_use(worded, str(run.run_id), "cpu")
+    first, second = (calibration_of(worded, used).folds for _ in range(2))
+    readers = [fold.reader for fold in first]
+    assert len({reader.visual.numpy().tobytes() for reader in readers if reader is not None}) > 1
+    for one, two in zip(first, second, strict=True):
+        assert one.weights == two.weights
+        assert one.reader is not None
+        assert two.reader is not None
+        assert one.reader.visual.equal(two.reader.visual)
+        assert one.reader.text.equal(two.reader.text)
+
+
 def test_on_pictures_without_words_the_model_decides_as_if_it_were_alone(pictures: Database, tiny_clip: Path) -> None:
     alone = train(pictures, settings(tiny_clip, train="cca"))
     beside = train(pictures, settings(tiny_clip, train="cca", with_reader=True))
@@ -183,7 +244,7 @@ def test_a_run_goes_on_from_one_with_the_reader(pictures: Database, tiny_clip: P
     first = train_in_use(pictures, settings(tiny_clip, train="ridge", with_reader=True))
     second = train(pictures, settings(tiny_clip, start="champion", lr=1e-9, epochs=1))
     own = artifact(pictures, first.run_id)
-    assert WEIGHTS not in artifact(pictures, second.run_id)
+    assert not {WEIGHTS, *READER_TENSORS} & artifact(pictures, second.run_id).keys()
     for name, tensor in artifact(pictures, second.run_id).items():
         if name in own:
             assert np.allclose(tensor, own[name], atol=1e-6)

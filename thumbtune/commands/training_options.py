@@ -190,7 +190,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "with_reader",
         ("--with-reader/--without-reader",),
-        {"help": "Also compare the words on thumbnails with titles; their weight is fitted on held-out folds."},
+        {"help": "Also compare the words on thumbnails with titles, by CCA; the weight is fitted on held-out folds."},
     ),
     (
         "text_model",

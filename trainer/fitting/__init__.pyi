@@ -1,8 +1,10 @@
 from .beside_reader import WithReader as WithReader
 from .beside_reader import WithReaderLearner as WithReaderLearner
+from .beside_reader import as_reader as as_reader
 from .beside_reader import inner_of as inner_of
+from .beside_reader import of_reader as of_reader
 from .beside_reader import weights_in as weights_in
-from .beside_reader import without_weights as without_weights
+from .beside_reader import without_reader as without_reader
 from .candidates import Candidate as Candidate
 from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks

@@ -1,4 +1,4 @@
-"""Combine any model with the reader: embed with both, and fit their two weights. See `trainer.scoring.fusion`."""
+"""Combine any model with the reader: embed with both, train both, and weigh them. See `trainer.scoring.fusion`."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from store.training import ExampleRow
 from trainer.data import PictureSource
 from trainer.errors import NotAClip, RunUnusable
-from trainer.fitting.candidates import Beside, Candidate
+from trainer.fitting.candidates import Candidate
 from trainer.fitting.fitter import fit_beside_reader
 from trainer.fitting.learners import HeadsLearner, Pooled
 from trainer.fitting.steps import OnStep, Triplets
 from trainer.fitting.threads import one_thread
-from trainer.models import CachedEmbedder, Embedder, Heads, Vectors
+from trainer.models import TEXT, VISUAL, CachedEmbedder, Embedder, LazyModel, Vectors
 from trainer.progress import Progress, uncounted
 from trainer.scoring import Rows, Scores, Weights, score_embedded, side_by_side
+from trainer.settings import CCA
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["WEIGHTS", "WithReader", "WithReaderLearner", "inner_of", "weights_in", "without_weights"]
+__all__ = [
+    "WEIGHTS",
+    "WithReader",
+    "WithReaderLearner",
+    "as_reader",
+    "inner_of",
+    "of_reader",
+    "weights_in",
+    "without_reader",
+]
 
 Count = Callable[[int], None]
 
-WEIGHTS = "reader.weights"
+_PREFIX = "reader."
+WEIGHTS = f"{_PREFIX}weights"
 """Name of the tensor with the two weights and the scale in a run's file."""
 
 
@@ -47,9 +56,20 @@ def weights_in(tensors: Mapping[str, Tensor]) -> Weights:
     return Weights(first, second, scale)
 
 
-def without_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a run's tensors without the weights: the trained parameters of the model."""
-    return {name: tensor for name, tensor in tensors.items() if name != WEIGHTS}
+def without_reader(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a run's tensors without those of the reader: the trained parameters of the model."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_PREFIX)}
+
+
+def as_reader(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the reader's parameters under their names in a run's file."""
+    return {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()}
+
+
+def of_reader(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the reader's parameters from a run's tensors; none if the run did not train them."""
+    mine = {name: tensor for name, tensor in tensors.items() if name.startswith(_PREFIX) and name != WEIGHTS}
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in mine.items()}
 
 
 @dataclass(frozen=True)
@@ -91,36 +111,56 @@ def inner_of(embedder: Embedder) -> CachedEmbedder:
 
 
 class WithReaderLearner:
-    """Trains projections as without the reader, then fits the two weights on folds of the training rows.
+    """Fits the weights on folds of the rows, trains projections as without the reader, and the reader's by CCA.
 
     Args:
         learner: trains the projections.
+        reader: the reader.
         read: the reader's vectors of the snapshot's thumbnails and titles.
-        heads: the reader's projections.
+        trains_reader: False for runs of older versions, which did not train the reader's projections.
     """
 
-    def __init__(self, learner: HeadsLearner, read: Pooled, heads: Heads) -> None:
-        self.total, self.trainable, self.chooses = learner.total + 2, learner.trainable + 2, learner.chooses
-        self._learner, self._read, self._heads = learner, read, heads
-        self._weights = Weights(0.5, 0.5, 1.0)
+    def __init__(self, learner: HeadsLearner, reader: LazyModel, read: Pooled, *, trains_reader: bool = True) -> None:
+        self._learner = learner
+        # The last dimension marks thumbnails without words: trained, it would rank titles for them too.
+        self._reader = HeadsLearner(
+            reader,
+            reader.facts.heads,
+            (VISUAL, TEXT) if trains_reader else (),
+            read,
+            settings=replace(learner.settings, train=CCA),
+            groups=learner.groups,
+            fixed=1,
+        )
+        self._untrained = reader.facts.heads
+        self.total = learner.total + self._reader.total + 2
+        self.trainable = learner.trainable + self._reader.trainable + 2
+        self.chooses = True
+        self._weights: Weights | None = None
 
     def settle(self, rows: Triplets) -> dict[str, float | None]:
-        """Choose what the settings leave open. See `HeadsLearner.settle`."""
-        return self._learner.settle(rows)
+        """Choose what the settings leave open. See `HeadsLearner.settle`. The reader's have the prefix `reader_`."""
+        chosen = self._learner.settle(rows)
+        self._weights = self._weigh(rows)
+        return {**chosen, **{f"reader_{name}": value for name, value in self._reader.settled.chosen().items()}}
 
     def fit(self, rows: Triplets, on_step: OnStep) -> None:
-        """Train the projections, then fit the weights."""
-        self._learner.fit(rows, on_step)
-        read, said = self._reader_vectors(rows.pictures, rows.titles)
-        pooled, groups = self._learner.pooled.triplets(rows), self._learner.groups_of(rows)
+        """Train both projections. The weights are fitted first, unless `settle` has fitted them."""
+        self._weights = self._weights or self._weigh(rows)
+        for learner in (self._learner, self._reader):
+            learner.fit(rows, on_step)
+
+    def _weigh(self, rows: Triplets) -> Weights:
+        """Fit the weights, and choose the reader's strength."""
+        vectors = self._learner.pooled.triplets(rows), self._reader.pooled.triplets(rows)
+        fitters, groups = (self._learner.settled, self._reader.settled), self._learner.groups_of(rows)
         with one_thread():
-            self._weights = fit_beside_reader(self._learner.settled, pooled, groups, read, said)
+            weights, self._reader.settled = fit_beside_reader(*fitters, vectors, groups)
+        return weights
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
         """Return model and reader as a `Candidate`, to be fitted on folds of these rows."""
-        return replace(
-            self._learner.candidate(rows, fit_on), beside=Beside(*self._reader_vectors(rows.pictures, rows.titles))
-        )
+        return replace(self._learner.candidate(rows, fit_on), beside=self._reader.candidate(rows))
 
     def base_candidate(self, rows: Triplets) -> Candidate:
         """Return the base model without the reader. See `HeadsLearner.base_candidate`."""
@@ -131,13 +171,15 @@ class WithReaderLearner:
         return score_embedded(examples, self._vectors)
 
     def score_reader(self, examples: Sequence[ExampleRow]) -> Scores:
-        """Score the reader alone."""
-        return self._read.score(self._heads, examples)
+        """Score the reader alone, without training."""
+        return self._reader.pooled.score(self._untrained, examples)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return {parameter name: tensor} of the trained projections, and the weights."""
+        """Return {parameter name: tensor} of the trained projections, of the reader's, and the weights."""
+        assert self._weights is not None, "`fit` has fitted them"
         kept = (self._weights.first, self._weights.second, self._weights.scale)
-        return {**self._learner.tensors(), WEIGHTS: torch.tensor(kept, dtype=torch.float64)}
+        weights = {WEIGHTS: torch.tensor(kept, dtype=torch.float64)}
+        return {**self._learner.tensors(), **as_reader(self._reader.tensors()), **weights}
 
     def whole_model(self) -> SentenceTransformer:
         """Not supported: the result is not a sentence-transformers model.
@@ -151,10 +193,6 @@ class WithReaderLearner:
         )
 
     def _vectors(self, rows: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
-        seen, said = self._learner.vectors(rows)
-        read, words = self._reader_vectors([row.picture_sha256 for row in rows], [row.title for row in rows])
+        (seen, said), (read, words) = self._learner.vectors(rows), self._reader.vectors(rows)
+        assert self._weights is not None, "`fit` has fitted them"
         return side_by_side(seen, read, self._weights), side_by_side(said, words, self._weights)
-
-    def _reader_vectors(self, digests: Sequence[str], titles: Sequence[str]) -> tuple[NDArray[np.float32], Vectors]:
-        pictures = self._read.pictures[self._read.pictures_at(digests)]
-        return self._heads.pictures(pictures), self._heads.titles(self._read.titles[self._read.titles_at(titles)])

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from trainer.fitting.fitter import Fitter, fit_beside_reader
 from trainer.fitting.projections import PooledTriplets, part_of
+from trainer.fitting.steps import Step
 from trainer.fitting.threads import one_thread
 from trainer.models import Heads
 from trainer.scoring import Fold, Rows, Weights, candidate_ranks, out_of_fold, side_by_side
 
-__all__ = ["Beside", "Candidate", "Fitted", "held_out_ranks"]
+__all__ = ["Candidate", "Fitted", "held_out_ranks"]
 
 Vectors = NDArray[np.float32]
 
@@ -24,19 +25,18 @@ _REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Beside:
-    """The reader's vectors of the rows' thumbnails (`read`) and titles (`said`): (n, e) float32 of length 1."""
-
-    read: Vectors
-    said: Vectors
-
-
-@dataclass(frozen=True)
 class Fitted:
-    """A fitted candidate: its projections, and the weights of model and reader, or None without a reader."""
+    """A fitted candidate.
+
+    Args:
+        heads: its projections.
+        weights: the weights of model and reader; None without a reader.
+        reader: the reader's projections; None without a reader.
+    """
 
     heads: Heads
     weights: Weights | None = None
+    reader: Heads | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,15 @@ class Candidate:
         rows: all rows.
         heads: the initial projections.
         fitter: fits the projections; None: they are not fitted.
-        beside: the reader's vectors. The weights are fitted on folds of the rows to fit on. None for no reader.
+        beside: the reader, as a candidate with the same rows. The weights are fitted on folds of the rows to fit on.
+            None for no reader.
         fit_on: the numbers of the rows that the fit may use, for example the rows of an older run; None for all rows.
     """
 
     rows: PooledTriplets
     heads: Heads
     fitter: Fitter | None = None
-    beside: Beside | None = None
+    beside: Candidate | None = None
     fit_on: Rows | None = None
 
     def fitted(self, groups: Sequence[str], fit: Rows) -> Fitted:
@@ -65,12 +66,20 @@ class Candidate:
             fit: the numbers of the rows to fit on.
         """
         fit = fit if self.fit_on is None else np.intersect1d(fit, self.fit_on)
-        part, inside = part_of(self.rows, fit), [groups[row] for row in fit]
-        heads = self.heads if self.fitter is None or not len(fit) else self.fitter.fit(part, inside, lambda _step: None)
+        inside = [groups[row] for row in fit]
+        part, fitter = self._part(inside, fit)
+        heads = fitter.fit(part, inside, _no_step)
         if self.beside is None:
             return Fitted(heads)
-        fitter = self.fitter or Fitter.none(self.heads)
-        return Fitted(heads, fit_beside_reader(fitter, part, inside, self.beside.read[fit], self.beside.said[fit]))
+        read, reader = self.beside._part(inside, fit)
+        weights, reader = fit_beside_reader(fitter, reader, (part, read), inside)
+        return Fitted(heads, weights, reader.fit(read, inside, _no_step))
+
+    def _part(self, groups: Sequence[str], fit: Rows) -> tuple[PooledTriplets, Fitter]:
+        """The rows to fit on, and the fitter with what they choose."""
+        part = part_of(self.rows, fit)
+        fitter = self.fitter if self.fitter is not None and len(fit) else Fitter.none(self.heads)
+        return part, fitter.settled(part, groups)
 
     def vectors(self, fitted: Fitted) -> tuple[Vectors, Vectors]:
         """Embed the thumbnails and titles of all rows: two arrays, (n, d) float32."""
@@ -78,8 +87,8 @@ class Candidate:
         titles = fitted.heads.titles(self.rows.titles[self.rows.positive])
         if self.beside is None or fitted.weights is None:
             return pictures, titles
-        read, said, weights = self.beside.read, self.beside.said, fitted.weights
-        return side_by_side(pictures, read, weights), side_by_side(titles, said, weights)
+        read, said = self.beside.vectors(Fitted(fitted.reader or self.beside.heads))
+        return side_by_side(pictures, read, fitted.weights), side_by_side(titles, said, fitted.weights)
 
 
 def held_out_ranks(candidate: Candidate, groups: Sequence[str]) -> NDArray[np.int64]:
@@ -100,3 +109,7 @@ def _ranks(candidate: Candidate, groups: Sequence[str], fold: Fold) -> NDArray[n
     pictures, titles = candidate.vectors(candidate.fitted(groups, fold.fit))
     labels = candidate.rows.labels[candidate.rows.positive].astype(np.intp)
     return candidate_ranks(pictures[fold.held_out], titles, fold.held_out, labels)
+
+
+def _no_step(_step: Step) -> None:
+    """Ignore a step: fits on folds are not recorded."""

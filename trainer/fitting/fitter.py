@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
 __all__ = ["Fitter", "fit_beside_reader"]
 
-Vectors = NDArray[np.float32]
 UNCHANGED = Strength(math.inf, 1)
 """The strength with which the projections stay as they are."""
 _BLOCK_ROWS = 1 << 14
@@ -49,6 +49,7 @@ class Fitter:
         device: `cpu`, `cuda` or `mps`.
         strength: the regularisation of a closed form, `UNCHANGED` for none at all; None: it is chosen for the rows of
             each fit.
+        fixed: number of last dimensions of the vectors that a closed form leaves as they are.
     """
 
     start: Heads
@@ -56,6 +57,7 @@ class Fitter:
     settings: TrainSettings
     device: str
     strength: Strength | None = None
+    fixed: int = 0
 
     @classmethod
     def none(cls, heads: Heads) -> Fitter:
@@ -90,7 +92,7 @@ class Fitter:
                 return replace(self, strength=self._strength(rows, groups)) if self.strength is None else self
             if self.settings.steps_are_given():
                 return self
-            rows, groups, _ = _sample(rows, groups, _MOST_TO_TRY, self.settings.seed)
+            rows, groups = _sample(rows, groups, _MOST_TO_TRY, self.settings.seed)
             chosen = choose_steps(self.start, rows, self.names, self.settings, groups, device=self.device)
             return replace(self, settings=chosen)
 
@@ -103,16 +105,16 @@ class Fitter:
         return {"penalty": self.strength.penalty, "prior": self.strength.prior}
 
     def _strength(self, rows: PooledTriplets, groups: Sequence[str]) -> Strength:
-        rows, groups, _ = _sample(rows, groups, _MOST_TO_CHOOSE, self.settings.seed)
+        rows, groups = _sample(rows, groups, _MOST_TO_CHOOSE, self.settings.seed)
         labels = rows.labels[rows.positive].astype(np.intp)
-        pictures, titles = _projected(self.start, rows)
+        pictures, titles = self._projected(self.start, rows)
         if self.settings.train == CCA:
             found = choose_strength(pictures, titles, groups, labels) or UNCHANGED
         else:
             penalty = choose_penalty(pictures, titles, groups, labels)
             found = UNCHANGED if penalty is None else Strength(penalty, 1)
         # Embeddings that a map moves close to each other rank right in float64, and not after rounding.
-        after = _projected(self._closed_form(rows, found), rows)
+        after = self._projected(self._closed_form(rows, found), rows)
         apart = not collapsed((spread(pictures), spread(titles)), (spread(after[0]), spread(after[1])))
         return found if apart else UNCHANGED
 
@@ -121,22 +123,28 @@ class Fitter:
         if strength == UNCHANGED:
             return self.start
         blocks = list(range(0, len(rows.anchor), _BLOCK_ROWS))
-        parts = (
-            _projected(self.start, part_of(rows, np.arange(len(rows.anchor))[at : at + _BLOCK_ROWS])) for at in blocks
-        )
+        numbers = np.arange(len(rows.anchor))
+        parts = (self._projected(self.start, part_of(rows, numbers[at : at + _BLOCK_ROWS])) for at in blocks)
         if self.settings.train == CCA:
             cca = Cca(*next(parts)) if len(blocks) == 1 else Cca.of_blocks(parts)
             of_pictures, of_titles = cca.maps(strength)
-            return Heads(_then(self.start.visual, of_pictures), _then(self.start.text, of_titles))
+            return Heads(self._then(self.start.visual, of_pictures), self._then(self.start.text, of_titles))
         turned = ((titles, pictures) for pictures, titles in parts)
         ridge = Ridge(*next(turned)) if len(blocks) == 1 else Ridge.of_blocks(turned)
-        return replace(self.start, text=_then(self.start.text, ridge.map(strength.penalty)))
+        return replace(self.start, text=self._then(self.start.text, ridge.map(strength.penalty)))
 
+    def _projected(self, heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Embeddings of the rows' thumbnails and titles without the fixed dimensions: two arrays, (n, d) float64."""
+        pictures = heads.pictures(rows.pictures[rows.anchor]).astype(np.float64)
+        titles = heads.titles(rows.titles[rows.positive]).astype(np.float64)
+        width = pictures.shape[1] - self.fixed
+        return pictures[:, :width], titles[:, :width]
 
-def _projected(heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Embeddings of the rows' thumbnails and titles: two arrays, (n, d) float64."""
-    pictures = heads.pictures(rows.pictures[rows.anchor]).astype(np.float64)
-    return pictures, heads.titles(rows.titles[rows.positive]).astype(np.float64)
+    def _then(self, projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
+        """A projection followed by a map of its dimensions that are not fixed."""
+        whole = np.eye(len(projection))
+        whole[: len(found), : len(found)] = found
+        return _then(projection, whole)
 
 
 def _then(projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
@@ -146,46 +154,58 @@ def _then(projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
     return (changed * scale).float()
 
 
-def _sample(
-    rows: PooledTriplets, groups: Sequence[str], most: int, seed: int
-) -> tuple[PooledTriplets, Sequence[str], NDArray[np.intp]]:
-    """At most `most` rows, their groups, and their numbers."""
+def _sample(rows: PooledTriplets, groups: Sequence[str], most: int, seed: int) -> tuple[PooledTriplets, Sequence[str]]:
+    """At most `most` rows, and their groups."""
     n = len(rows.anchor)
     if n <= most:
-        return in_memory(rows), groups, np.arange(n)
+        return in_memory(rows), groups
     kept = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-    return in_memory(part_of(rows, kept)), [groups[row] for row in kept], kept
+    return in_memory(part_of(rows, kept)), [groups[row] for row in kept]
 
 
 def fit_beside_reader(
-    fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], read: Vectors, said: Vectors
-) -> Weights:
-    """Fit the weights of a model and the reader on rows that the model was not fitted on, fold by fold.
+    model: Fitter, reader: Fitter, rows: tuple[PooledTriplets, PooledTriplets], groups: Sequence[str]
+) -> tuple[Weights, Fitter]:
+    """Fit the weights of a model and the reader on rows that neither was fitted on, fold by fold, in both directions.
+
+    The reader stays untrained if the rows are more likely with it: alone, it may rank better after training, and still
+    add less to the model.
 
     Args:
-        fitter: fits the model.
-        rows: the training rows.
+        model: fits the model.
+        reader: fits the reader.
+        rows: the training rows, with the vectors of the model and with those of the reader.
         groups: the group of each row.
-        read: (n, e) float32 of length 1, the reader's vectors of the rows' thumbnails.
-        said: (n, e) float32 of length 1, the reader's vectors of the rows' titles.
+
+    Returns:
+        The weights, and the reader's fitter with its strength, `UNCHANGED` for the untrained reader.
     """
-    rows, groups, kept = _sample(rows, groups, _MOST_ROWS, fitter.settings.seed)
-    labels = rows.labels[rows.positive]
-    fitter = fitter.settled(rows, groups)
-    parts = [_held_out(fitter, rows, groups, fold) for fold in folds(groups)]
-    own = np.concatenate([fold_rows for fold_rows, _ in parts]) if parts else np.empty(0, np.intp)
-    if not len(own):
-        return Weights(0.5, 0.5, 1.0)
-    first = np.concatenate([cosines for _, cosines in parts])
-    second = (read[kept][own] @ said[kept].T).astype(np.float64)
-    return fit_weights(first, second, own.tolist(), labels[own][:, None] != labels[None, :])
+    of_model, inside = _sample(rows[0], groups, _MOST_ROWS, model.settings.seed)
+    of_reader, _ = _sample(rows[1], groups, _MOST_ROWS, model.settings.seed)
+    model, reader = model.settled(of_model, inside), reader.settled(of_reader, inside)
+    cut = folds(inside)
+    if not cut:
+        return Weights(0.5, 0.5, 1.0), reader
+    labels = of_model.labels[of_model.positive]
+    own = np.concatenate([np.tile(fold.held_out, 2) for fold in cut])
+    rivals = labels[own][:, None] != labels[None, :]
+    first = np.concatenate([_held_out(model, of_model, inside, fold) for fold in cut])
+
+    def weighed(reader: Fitter) -> tuple[float, Weights, Fitter]:
+        second = np.concatenate([_held_out(reader, of_reader, inside, fold) for fold in cut])
+        weights, loss = fit_weights(first, second, own.tolist(), rivals)
+        return loss, weights, reader
+
+    _, weights, best = min((weighed(one) for one in (reader, replace(reader, strength=UNCHANGED))), key=itemgetter(0))
+    return weights, best
 
 
-def _held_out(
-    fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold: Fold
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """A fold's held-out rows, and the cosines of their thumbnails with all titles by a model fitted without them."""
+def _held_out(fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold: Fold) -> NDArray[np.float64]:
+    """The cosines of a fold's held-out thumbnails with all titles, by a model fitted without the fold.
+
+    Below these rows are those of the held-out titles with all thumbnails.
+    """
     heads = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
-    pictures = heads.pictures(rows.pictures[rows.anchor[fold.held_out]])
-    titles = heads.titles(rows.titles[rows.positive])
-    return fold.held_out, (pictures @ titles.T).astype(np.float64)
+    pictures, titles = heads.pictures(rows.pictures[rows.anchor]), heads.titles(rows.titles[rows.positive])
+    asked = pictures[fold.held_out] @ titles.T, titles[fold.held_out] @ pictures.T
+    return np.concatenate(asked).astype(np.float64)

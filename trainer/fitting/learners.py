@@ -145,6 +145,7 @@ class HeadsLearner:
         pooled: the features.
         settings: the run's settings.
         groups: {digest of a thumbnail: its group}.
+        fixed: see `Fitter`.
     """
 
     def __init__(
@@ -156,14 +157,16 @@ class HeadsLearner:
         *,
         settings: TrainSettings,
         groups: Mapping[str, str],
+        fixed: int = 0,
     ) -> None:
         sizes = dict(model.facts.parameters)
         self.total = sum(sizes.values())
         self.trainable = sum(sizes[name] for name in names)
-        self.pooled, self.settings, self.fitter = pooled, settings, Fitter(heads, names, settings, model.device)
+        self.pooled, self.settings, self.groups = pooled, settings, groups
+        self.fitter = Fitter(heads, names, settings, model.device, fixed=fixed)
         self.settled, self.chooses = self.fitter, not settings.steps_are_given()
         self.device = model.device
-        self._model, self._names, self._groups, self._heads = model, names, groups, heads
+        self._model, self._names, self._heads = model, names, heads
 
     def settle(self, rows: Triplets) -> dict[str, float | None]:
         """Choose what the settings leave open, on folds of these rows. Return {name: value} of what was chosen."""
@@ -179,7 +182,7 @@ class HeadsLearner:
 
     def groups_of(self, rows: Triplets) -> list[str]:
         """Return the group of each row."""
-        return [self._groups[digest] for digest in rows.pictures]
+        return [self.groups[digest] for digest in rows.pictures]
 
     def vectors(self, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
         """Embed each example's thumbnail and title with the trained model: two arrays, (n, d) float32 of length 1."""

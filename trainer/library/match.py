@@ -128,16 +128,22 @@ class Versions:
         model, reader = inner_of(self.embedder), self._reader()
         pooled = model.features.pictures(digests, source, uncounted, keep=keep)
         seen = [heads.pictures(pooled) for heads in self._heads(model)]
-        read = None if reader is None else reader.reader.picture_vectors(digests, source, uncounted, keep=keep)
-        return self._with_reader(seen, reader, read)
+        if reader is not None:
+            words = reader.reader.features.pictures(digests, source, uncounted, keep=keep)
+            seen = self._with_reader(seen, [heads.pictures(words) for heads in self._readers(reader)], reader)
+        usable(seen[0])
+        return seen
 
     def titles(self, titles: Sequence[str], count: Callable[[int], None], keep: bool) -> list[Vectors]:
         """Embed titles, as `pictures` does; `count` receives the number of embedded titles."""
         model, reader = inner_of(self.embedder), self._reader()
         pooled = model.features.titles(titles, count, keep=keep)
         said = [heads.titles(pooled) for heads in self._heads(model)]
-        read = None if reader is None else reader.reader.title_vectors(titles, uncounted, keep=keep)
-        return self._with_reader(said, reader, read)
+        if reader is not None:
+            words = reader.reader.features.titles(titles, uncounted, keep=keep)
+            said = self._with_reader(said, [heads.titles(words) for heads in self._readers(reader)], reader)
+        usable(said[0])
+        return said
 
     def _heads(self, model: CachedEmbedder) -> list[Heads]:
         return [model.heads, *(fold.heads for fold in self.folds)]
@@ -145,12 +151,12 @@ class Versions:
     def _reader(self) -> WithReader | None:
         return self.embedder if isinstance(self.embedder, WithReader) else None
 
-    def _with_reader(self, vectors: list[Vectors], reader: WithReader | None, read: Vectors | None) -> list[Vectors]:
-        if reader is not None and read is not None:
-            weights = [reader.weights, *(fold.weights or reader.weights for fold in self.folds)]
-            vectors = [side_by_side(one, read, weight) for one, weight in zip(vectors, weights, strict=True)]
-        usable(vectors[0])
-        return vectors
+    def _readers(self, reader: WithReader) -> list[Heads]:
+        return [reader.reader.heads, *(fold.reader or reader.reader.heads for fold in self.folds)]
+
+    def _with_reader(self, vectors: list[Vectors], read: list[Vectors], reader: WithReader) -> list[Vectors]:
+        weights = [reader.weights, *(fold.weights or reader.weights for fold in self.folds)]
+        return [side_by_side(*one) for one in zip(vectors, read, weights, strict=True)]
 
 
 def titles_in(content: bytes, name: str) -> list[str]:

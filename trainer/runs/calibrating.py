@@ -33,8 +33,18 @@ from store.training import (
 )
 from trainer.data import Selection, StoredPictures, normalised, numbers_of, positions_of
 from trainer.errors import NotEnoughPairs
-from trainer.fitting import Candidate, Fitted, inner_of, one_thread, triplets
-from trainer.models import Embedder, Heads, Vectors
+from trainer.fitting import (
+    Candidate,
+    Fitted,
+    WithReader,
+    as_reader,
+    inner_of,
+    of_reader,
+    one_thread,
+    triplets,
+    without_reader,
+)
+from trainer.models import Embedder, Vectors
 from trainer.progress import Progress, Silent
 from trainer.runs.in_use import InUse
 from trainer.runs.learning import open_again
@@ -86,15 +96,14 @@ def calibration_of(database: Database, used: InUse, progress: Progress | None = 
         if snapshot_id is None:
             raise NotEnoughPairs("there is no snapshot to calibrate on; run 'thumbtune train' first")
         key = _key(used, run, snapshot_info(session, snapshot_id).fingerprint)
-        heads = inner_of(used.embedder).heads
-        known = _read(read_known_model(session, key), heads)
+        known = _read(read_known_model(session, key), used.embedder)
         if known is not None:
             return known
         rows = [row for row in load_examples(session, snapshot_id) if row.split != "test"]
     found = _calibrated(database, used, run, rows, progress or Silent())
     if not database.unwritable:
         with database.write() as session:
-            write_known_model(session, key, _stored(found, heads))
+            write_known_model(session, key, _stored(found, used.embedder))
     return found
 
 
@@ -205,13 +214,14 @@ def _scores(
     return HeldOutScores(cosines, others + np.arange(len(asked)), rivals)
 
 
-def _stored(found: Calibrated, heads: Heads) -> ModelFacts:
+def _stored(found: Calibrated, embedder: Embedder) -> ModelFacts:
     """The cache entry. It contains only the folds' projections that differ from the model's own."""
-    own = heads.tensors()
+    own = _tensors(_own(embedder))
     tensors = {
-        f"{number} {name}": tensor.contiguous()
+        # Folds that training did not change share their tensors, which safetensors refuses to write.
+        f"{number} {name}": tensor.contiguous().clone()
         for number, fitted in enumerate(found.folds)
-        for name, tensor in fitted.heads.tensors().items()
+        for name, tensor in _tensors(fitted).items()
         if not tensor.equal(own[name])
     }
     facts = {
@@ -222,24 +232,36 @@ def _stored(found: Calibrated, heads: Heads) -> ModelFacts:
     return ModelFacts(digest, facts, save(tensors) if tensors else None)
 
 
-def _read(row: ModelFacts | None, heads: Heads) -> Calibrated | None:
+def _read(row: ModelFacts | None, embedder: Embedder) -> Calibrated | None:
     """Decode the result of `_stored`; None if there is no result, or its version differs."""
     if row is None:
         return None
+    own = _own(embedder)
     try:
         known = row.facts["calibration"]
         calibration = Calibration(known["scale"], known["error"], known["n"], tuple(known["scales"]))
         tensors = {} if row.heads is None else load(row.heads)
-        folds_ = [_fitted(heads, tensors, number, weights) for number, weights in enumerate(row.facts["weights"])]
+        folds_ = [_fitted(own, tensors, number, weights) for number, weights in enumerate(row.facts["weights"])]
     except (KeyError, TypeError, SafetensorError):
         return None
     kept = tuple(fold for fold in folds_ if fold is not None)
     return Calibrated(calibration, kept) if len(kept) == len(folds_) else None
 
 
-def _fitted(
-    heads: Heads, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None
-) -> Fitted | None:
+def _fitted(own: Fitted, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None) -> Fitted | None:
     mine = {name.partition(" ")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{number} ")}
-    changed = heads.with_tensors(mine)
-    return None if changed is None else Fitted(changed, None if weights is None else Weights(**weights))
+    heads = own.heads.with_tensors(without_reader(mine))
+    reader = None if own.reader is None else own.reader.with_tensors(of_reader(mine))
+    if heads is None or (reader is None) != (own.reader is None):
+        return None
+    return Fitted(heads, None if weights is None else Weights(**weights), reader)
+
+
+def _own(embedder: Embedder) -> Fitted:
+    """The model's own projections, and those of its reader."""
+    reader = embedder.reader.heads if isinstance(embedder, WithReader) else None
+    return Fitted(inner_of(embedder).heads, None, reader)
+
+
+def _tensors(fitted: Fitted) -> dict[str, Tensor]:
+    return {**fitted.heads.tensors(), **as_reader({} if fitted.reader is None else fitted.reader.tensors())}

@@ -14,7 +14,7 @@ from store.training import ExampleRow
 from trainer.artifacts import load_tensors, tensors_file
 from trainer.data import Selection, StoredPictures
 from trainer.errors import BadSetting, RunUnusable
-from trainer.fitting import HeadsLearner, Learner, Pooled, WithReaderLearner, without_weights
+from trainer.fitting import HeadsLearner, Learner, Pooled, WithReaderLearner, without_reader
 from trainer.models import LazyModel, open_reader
 from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
@@ -112,7 +112,9 @@ def open_again(
     learner = cached_learner(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})
     if learner is None or not settings.with_reader:
         return learner
-    return _beside_reader(database, learner, chosen, settings, progress)
+    # Runs of older versions did not train the reader.
+    trains_reader = "reader_penalty" in recorded.settings.get(CHOSEN, {})
+    return _beside_reader(database, learner, chosen, settings, progress, trains_reader=trains_reader)
 
 
 def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
@@ -155,10 +157,11 @@ def _beside_reader(
     progress: Progress,
     *,
     in_memory: int = FEATURES_IN_MEMORY,
+    trains_reader: bool = True,
 ) -> WithReaderLearner:
     reader = open_reader(database, settings, learner.device)
     read = encode(database, reader, chosen, settings, progress, in_memory=in_memory)
-    return WithReaderLearner(learner, read, reader.facts.heads)
+    return WithReaderLearner(learner, reader, read, trains_reader=trains_reader)
 
 
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
@@ -169,4 +172,4 @@ def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel)
         )
     require_no_adapters(in_use)  # checked again, because another champion may have come into use since the start
     kept = load_tensors(tensors_file(database, in_use.artifact_path or ""), in_use.artifact_sha256 or "")
-    return without_weights(kept)
+    return without_reader(kept)

@@ -15,7 +15,7 @@ from store.training import (
 )
 from trainer.artifacts import check_place, load_tensors, put_tensors, save_whole_model, tensors_file
 from trainer.errors import BadSetting, DamagedModel, RunUnusable, UnknownModel
-from trainer.fitting import WithReader, weights_in, without_weights
+from trainer.fitting import WithReader, of_reader, weights_in, without_reader
 from trainer.models import (
     CachedEmbedder,
     Embedder,
@@ -37,6 +37,7 @@ from trainer.settings import Precision, TrainSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
 __all__ = [
     "base_of",
@@ -84,12 +85,14 @@ class _RunModel:
         base: the base model.
         heads: the projections to use, or None for the model's own.
         weights: the weights of the reader, or None if it is not used.
+        reader: the reader's trained tensors; empty if it was not trained.
         settings: the run's settings.
     """
 
     base: LazyModel
     heads: Heads | None
     weights: Weights | None
+    reader: dict[str, Tensor]
     settings: TrainSettings
 
 
@@ -110,15 +113,15 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
     settings = run_settings(run)
     base = base_of(database, run, device)
     if model == "base":
-        return _RunModel(base, None, None, settings)
+        return _RunModel(base, None, None, {}, settings)
     if run.artifact_path is None or run.artifact_sha256 is None:
         raise RunUnusable(f"run {run_id} is a trial of a sweep, which saves no model; train with its settings")
     path = tensors_file(database, run.artifact_path)
     kept = load_tensors(path, run.artifact_sha256)
-    weights, tensors = (weights_in(kept) if settings.with_reader else None), without_weights(kept)
+    weights, tensors = (weights_in(kept) if settings.with_reader else None), without_reader(kept)
     heads = base.facts.heads.with_tensors(tensors)
     if heads is not None:
-        return _RunModel(base, heads, weights, settings)
+        return _RunModel(base, heads, weights, of_reader(kept), settings)
 
     def change(loaded: SentenceTransformer) -> None:
         if settings.train == "lora":
@@ -129,7 +132,7 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
             put_tensors(named_parameters(loaded), tensors, str(path))
 
     changed = base_of(database, run, device, (run.artifact_sha256, change))
-    return _RunModel(changed, None, weights, settings)
+    return _RunModel(changed, None, weights, of_reader(kept), settings)
 
 
 def base_of(
@@ -207,7 +210,10 @@ def embedder_of(database: Database, run_id: int, model: str = "tuned", device: s
     if found.weights is None:
         return embedder
     reader = open_reader(database, settings, found.base.device)
-    return WithReader(embedder, model_embedder(database, reader, None, settings), found.weights)
+    heads = reader.facts.heads.with_tensors(found.reader)
+    if heads is None:
+        raise RunUnusable(f"the reader of run {run_id} does not match {settings.text_model}; restore that model")
+    return WithReader(embedder, model_embedder(database, reader, heads, settings), found.weights)
 
 
 def named_model(database: Database, name: str, device: str) -> LazyModel:

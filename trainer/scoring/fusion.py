@@ -36,7 +36,7 @@ class Weights:
     scale: float
 
 
-def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArray[np.bool_]) -> Weights:
+def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArray[np.bool_]) -> tuple[Weights, float]:
     """Fit the weights that maximise the likelihood of the thumbnails' own titles, by softmax over the titles.
 
     The log-likelihood is concave in the two weights before they are scaled to add up to 1, so the maximum is global,
@@ -50,14 +50,14 @@ def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArr
         rivals: (m, n) bool, whether a title differs from the thumbnail's own title.
 
     Returns:
-        The weights; equal weights if there are no rows.
+        The weights, equal if there are no rows; and the mean negative log-likelihood with the penalty, in nats.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 (not needed for a model with fitted weights)
 
     rows = np.arange(len(own))
     columns = np.asarray(own, dtype=np.intp)
     if not len(rows):
-        return Weights(0.5, 0.5, 1.0)
+        return Weights(0.5, 0.5, 1.0), 0.0
     gaps = [scores - scores[rows, columns][:, None] for scores in (first, second)]
 
     def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -74,8 +74,8 @@ def fit_weights(first: Scores, second: Scores, own: Sequence[int], rivals: NDArr
     found = minimize(loss, np.array([5.0, 5.0]), jac=True, method="L-BFGS-B", bounds=[(0.0, _LARGEST)] * 2)
     scale = float(found.x.sum())
     if scale < 1e-6:
-        return Weights(0.5, 0.5, 0.0)
-    return Weights(float(found.x[0] / scale), float(found.x[1] / scale), scale)
+        return Weights(0.5, 0.5, 0.0), float(found.fun)
+    return Weights(float(found.x[0] / scale), float(found.x[1] / scale), scale), float(found.fun)
 
 
 def side_by_side(first: Vectors, second: Vectors, weights: Weights) -> Vectors:

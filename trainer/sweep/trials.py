@@ -18,7 +18,7 @@ from store.wording import counted
 from trainer.data import Selection
 from trainer.errors import BadSetting, Diverged, NotEnoughPairs, RunUnusable
 from trainer.fitting import HeadsLearner, Pooled, Step, Triplets, WithReaderLearner, chosen_names, triplets
-from trainer.models import Heads, LazyModel, open_base, open_reader
+from trainer.models import LazyModel, open_base, open_reader
 from trainer.progress import Progress, Silent
 from trainer.runs import cached_learner, encode, known_at_start, mine
 from trainer.scoring import Scores, require_apart
@@ -83,7 +83,7 @@ class Trials:
     progress: Progress
     fingerprints: Collection[str | None] = ()
     _bases: dict[str, _Base] = field(default_factory=dict)
-    _reader: tuple[Pooled, Heads] | None = None
+    _reader: tuple[LazyModel, Pooled] | None = None
     _mined: dict[tuple[str, int | None], _Mined] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class Trials:
         if True in space.with_reader.of:
             reader = open_reader(self.database, self.settings, self.device)
             read = encode(self.database, reader, self.chosen, self.settings, self.progress)
-            self._reader = read, reader.facts.heads
+            self._reader = reader, read
         if not set(space.train.of) <= set(CLOSED_FORM):
             for strategy in space.negatives.values() or ():
                 if strategy != "random":
