@@ -7,11 +7,11 @@ import random
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from bench.channels import channel_of_pairs, sync
 from bench.models import model_folder
@@ -30,25 +30,23 @@ Vectors = dict[tuple[str, str, str], bytes]
 
 
 def encode(folder: Path, *, quick: bool = False) -> list[Row]:
-    """Return the rows of this part."""
+    """Return the rows of this part; `quick`: only that of a lost machine."""
     with postgres() as url, open_database(url) as database:
-        return [
-            *_rates(database, folder, quick=quick),
-            # The channel only grows.
-            _lost(database, quick=quick),
-            _through_the_command(database, quick=quick),
-        ]
+        if quick:
+            return [_lost(database, n=96, times=1)]
+        # The channel only grows.
+        return [*_rates(database, folder), _lost(database, n=500, times=10), _through_the_command(database)]
 
 
-def _rates(database: Database, folder: Path, *, quick: bool) -> list[Row]:
-    n = 64 if quick else 400
+def _rates(database: Database, folder: Path) -> list[Row]:
+    n = 400
     _fill(database, n)
-    name = "vit-b-32-one-layer" if quick else "vit-b-32"
+    name = "vit-b-32"
     settings = TrainSettings(model=str(model_folder(name, folder)))
     seconds = {"this process": _timed(database, settings, Engine())}
     expected = vectors(database)
     equal = True
-    for actors in (1,) if quick else (1, 2, 4):
+    for actors in (1, 2, 4):
         seconds[f"Ray, {actors}"] = _timed(database, settings, Engine("ray", None, actors))
         equal = equal and vectors(database) == expected
     told = ", ".join(f"{where}: {n / took:.1f}" for where, took in seconds.items())
@@ -72,7 +70,7 @@ def _timed(database: Database, settings: TrainSettings, engine: Engine) -> float
     return time.perf_counter() - started
 
 
-def _through_the_command(database: Database, *, quick: bool) -> Row:
+def _through_the_command(database: Database) -> Row:
     """Count the bytes between the command and the cluster, through a proxy before the port of Ray's client."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
@@ -81,7 +79,7 @@ def _through_the_command(database: Database, *, quick: bool) -> Row:
     # Not `ray start`: `ray stop` would end all of Ray on this machine.
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "ray_client_server_port": port})
     try:
-        for n in (160, 320) if quick else (600, 2_000):
+        for n in (600, 2_000):
             _fill(database, n)
             forget(database)
             with closing(_Proxy(port)) as proxy:
@@ -118,29 +116,32 @@ class _Proxy:
                 client, _ = self._listening.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+            back.start()
+            self._pump(client, server)
+            back.join()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while data := source.recv(65_536):
                 self.passed += len(data)
                 sink.sendall(data)
+        with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            source.close()
 
     def close(self) -> None:
         self._listening.close()
 
 
-def _lost(database: Database, *, quick: bool) -> Row:
+def _lost(database: Database, *, n: int, times: int) -> Row:
     """End a machine of the cluster at random moments, and compare all vectors with those of this process."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-    times = 1 if quick else 10
-    _fill(database, 128 if quick else 500)
+    _fill(database, n)
     settings = TrainSettings(model=str(ENCODER))
     _timed(database, settings, Engine())
     expected = vectors(database)
@@ -149,15 +150,12 @@ def _lost(database: Database, *, quick: bool) -> Row:
     try:
         engine = Engine("ray", cluster.address, 2)
         node = cluster.add_node(num_cpus=2)
-        whole = _timed(database, settings, engine)
         for _ in range(times):
-            ending = threading.Timer(
-                moments.uniform(0.2, 0.9) * whole, cluster.remove_node, (node,), {"allow_graceful": False}
-            )
             forget(database)
+            moment = moments.randrange(len(expected))
+            ending = threading.Thread(target=_end_node, args=(cluster, node, database, moment), daemon=True)
             ending.start()
             encode_pairs(database, settings, engine)
-            ending.cancel()
             ending.join()
             good += vectors(database) == expected
             node = cluster.add_node(num_cpus=2)
@@ -170,6 +168,16 @@ def _lost(database: Database, *, quick: bool) -> Row:
         f"all vectors there, none wrong: {good} of {times}",
         good == times,
     )
+
+
+def _end_node(cluster: Any, node: Any, database: Database, written: int) -> None:
+    """Kill a node's processes once more than `written` vectors are in the store."""
+    n = -1
+    while n < written:
+        time.sleep(0.05)
+        with database.read() as session:
+            n = session.scalar(select(func.count()).select_from(Feature)) or 0
+    cluster.remove_node(node, allow_graceful=False)
 
 
 def _free_port() -> int:

@@ -11,6 +11,7 @@ from bench.scale import PARTS
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.postgres
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Ray leaves its log files open
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_keeps_its_promises_on_a_small_scale(name: str) -> None:
     pytest.importorskip("pgserver")

@@ -38,11 +38,6 @@ def vectors(database: Database) -> dict[tuple[str, str, str], bytes]:
         return {(fingerprint, tower, digest): vector for fingerprint, tower, digest, vector in rows}
 
 
-def forget(database: Database) -> None:
-    with database.write() as session:
-        session.execute(delete(Feature))
-
-
 def encoding(database: Database, model: Path, **changes: Any) -> Encoding:
     return replace(Encoding.of(database, TrainSettings(model=str(model)), "cpu"), **changes)
 
@@ -171,17 +166,12 @@ def postgres(postgres_url: str) -> Iterator[Database]:
 
 @pytest.mark.slow
 @pytest.mark.processes
-def test_a_cluster_computes_the_same_vectors_as_this_process(postgres: Database, tiny_clip: Path, nodes: Nodes) -> None:
+def test_an_error_of_a_worker_is_one_line_without_the_password(
+    postgres: Database, tiny_clip: Path, nodes: Nodes
+) -> None:
+    """`tests.bench.test_scale` compares the vectors of a cluster with those of this process."""
     settings = TrainSettings(model=str(tiny_clip))
     fill(postgres, 70)
-    encode_pairs(postgres, settings)
-    local = vectors(postgres)
-    forget(postgres)
-    assert encode_pairs(postgres, settings, nodes.engine).new == len(local)
-    assert vectors(postgres) == local
-
-    # An error of a worker is one line.
-    forget(postgres)
     with postgres.write() as session:
         session.execute(update(Picture).values(bytes=b"no picture"))
     with pytest.raises(EncodingFailed, match="db check"):

@@ -410,7 +410,7 @@ def test_a_missing_title_model_is_missed_at_the_start(
 @pytest.mark.parametrize("pairs", [3, 4])
 def test_a_valid_split_that_ranks_nothing(sqlite_database: Database, settings_for: Make, pairs: int) -> None:
     fill(sqlite_database, pairs)
-    with pytest.raises(NotEnoughPairs, match=rf"the valid split has [01] of the {pairs} pairs"):
+    with pytest.raises(NotEnoughPairs, match=rf"the valid split has [01] of {pairs} pairs"):
         run_sweep(sqlite_database, settings_for())
 
 

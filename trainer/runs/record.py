@@ -137,6 +137,8 @@ def recorded(run: Run) -> Iterator[None]:
     try:
         with signs_of_life(run.database, TrainingRun, run.id), run.database.patient():
             yield
+    except TrainingInterrupted:
+        raise  # the run had ended
     except BaseException as error:
         if is_interrupt(error):
             raise _interrupted(run) from error
