@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -33,7 +33,7 @@ from trainer.fitting.candidates import Candidate
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import equal_titles, ranking_loss
 from trainer.fitting.projections import PooledTriplets, rate_for
-from trainer.fitting.steps import Step
+from trainer.fitting.steps import OnStep
 from trainer.fitting.threads import one_thread
 from trainer.models import TEXT, VISUAL, Heads
 from trainer.models.reader import ReaderModel
@@ -50,7 +50,7 @@ SEEDS = range(5)
 class Averaged(Fitter):
     """Averages the projections that several seeds give."""
 
-    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: Callable[[Step], None]) -> Heads:
+    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Heads:
         """Fit with each seed, and average the weights."""
         found = [
             Fitter(self.start, self.names, replace(self.settings, seed=seed), self.device).fit(rows, groups, on_step)
@@ -63,7 +63,7 @@ class Averaged(Fitter):
 class Symmetric(Fitter):
     """The loss of both directions on all rows at once, with Adam and a linear decay."""
 
-    def fit(self, rows: PooledTriplets, _groups: Sequence[str], _on_step: Callable[[Step], None]) -> Heads:
+    def fit(self, rows: PooledTriplets, _groups: Sequence[str], _on_step: OnStep) -> Heads:
         """Fit for as many steps as the settings have epochs."""
         weights = [tensor.detach().clone().requires_grad_() for tensor in (self.start.visual, self.start.text)]
         rates = [rate_for(tensor) for tensor in weights]

@@ -25,22 +25,13 @@ from collector.watch.child import Child
 from collector.watch.endpoints import Endpoints, serve
 from collector.watch.metrics import LoopLag, Metrics, ModelInUse
 from collector.watch.planning import Plan, Planner, is_id
-from collector.watch.schedule import (
-    EPOCH,
-    JITTER,
-    Rhythm,
-    in_order,
-    refresh_is_due,
-    retraining_due,
-)
+from collector.watch.schedule import EPOCH, JITTER, Rhythm, in_order, refresh_is_due, retraining_due
 from collector.youtube import ChannelName
 from store.db import Database
 from store.errors import StoreError
 from store.training import channel_titles, current_models, recalls_of
 from store.types import utc_now
-from store.youtube import (
-    LastSync,
-)
+from store.youtube import LastSync
 
 __all__ = ["Retraining", "Service", "WatchOptions"]
 

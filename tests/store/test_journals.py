@@ -9,9 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from store.db import open_database
 from store.errors import NotAStore
+from store.tables import Video
 
 MAGIC = bytes.fromhex("d9d505f920a163d7")
 PENDING_PAGE = (1 << 30) // 4096 + 1
@@ -48,8 +50,9 @@ def test_a_journal_waits_for_no_store(tmp_path: Path) -> None:
         open_database(f"sqlite:///{tmp_path / 'new.db'}")
 
 
-def test_a_journal_of_one_database_is_rolled_back(migrated_file: Path, tmp_path: Path) -> None:
+def test_a_journal_that_names_no_other_file_is_left_to_sqlite(migrated_file: Path, tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     shutil.copy(migrated_file, store)
     (tmp_path / "store.db-journal").write_bytes(b"\0" * 512)
-    open_database(f"sqlite:///{store}").close()
+    with open_database(f"sqlite:///{store}") as database, database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Video)) == 0

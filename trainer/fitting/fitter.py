@@ -141,17 +141,15 @@ class Fitter:
         return pictures[:, :width], titles[:, :width]
 
     def _then(self, projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
-        """A projection followed by a map of its dimensions that are not fixed."""
+        """A projection followed by a map of its dimensions that are not fixed.
+
+        It is scaled to the size of the projection, which has no effect on cosines.
+        """
         whole = np.eye(len(projection))
         whole[: len(found), : len(found)] = found
-        return _then(projection, whole)
-
-
-def _then(projection: torch.Tensor, found: NDArray[np.float64]) -> torch.Tensor:
-    """A projection followed by a map, scaled to the size of the projection, which has no effect on cosines."""
-    changed = torch.from_numpy(found).T @ projection.double()
-    scale = float(projection.double().norm() / changed.norm().clamp_min(1e-30))
-    return (changed * scale).float()
+        changed = torch.from_numpy(whole).T @ projection.double()
+        scale = float(projection.double().norm() / changed.norm().clamp_min(1e-30))
+        return (changed * scale).float()
 
 
 def _sample(rows: PooledTriplets, groups: Sequence[str], most: int, seed: int) -> tuple[PooledTriplets, Sequence[str]]:
@@ -168,8 +166,8 @@ def fit_beside_reader(
 ) -> tuple[Weights, Fitter]:
     """Fit the weights of a model and the reader on rows that neither was fitted on, fold by fold, in both directions.
 
-    The reader stays untrained if the rows are more likely with it: alone, it may rank better after training, and still
-    add less to the model.
+    The reader stays untrained if the held-out titles and thumbnails are more likely with the untrained reader: a
+    trained reader may rank better alone, and still add less to the model.
 
     Args:
         model: fits the model.

@@ -163,7 +163,8 @@ def _rows_at_once(rows: PooledTriplets, batch_size: int) -> int | None:
     if not isinstance(pictures, VectorFile) or not isinstance(titles, VectorFile):
         return None
     row_bytes = 4 * (pictures.shape[1] + titles.shape[1] * (1 if rows.negative is None else 2))
-    # The last part is still in use while the next one is read, and a run holds titles and numbers of all pairs besides.
+    # A quarter: the last part is still in use while the next one is read, and the run also holds the titles and row
+    # numbers of all pairs.
     return max(1, pictures.budget // 4 // row_bytes // batch_size) * batch_size
 
 

@@ -201,7 +201,9 @@ def score_embedded(examples: Sequence[ExampleRow], embed: Embed) -> Scores:
         for split in SPLITS:
             rows = [row for row, example in enumerate(chosen) if example.split == split]
             inside = [chosen[row] for row in rows]
-            ranked += _ranked(inside, _taken(pictures, rows), _taken(texts, rows), several, scores)
+            of_split = _ranked(inside, _taken(pictures, rows), _taken(texts, rows), several)
+            scores += of_split[0]
+            ranked += of_split[1]
         # Before the next part is embedded.
         del pictures, texts
     widest = [max(of_tower, default=0.0) for of_tower in zip(*spreads, strict=True)]
@@ -240,12 +242,14 @@ def require_apart(base: Scores, tuned: Scores) -> None:
 
 
 def _ranked(
-    rows: Sequence[ExampleRow], pictures: Vectors, texts: Vectors, several: bool, scores: list[Score]
-) -> Iterator[Ranked]:
-    """Rank the rows of one split, add the metrics of all scopes to `scores`, and yield the ranks over all channels.
+    rows: Sequence[ExampleRow], pictures: Vectors, texts: Vectors, several: bool
+) -> tuple[list[Score], list[Ranked]]:
+    """Rank the rows of one split. Return the metrics of all scopes, and the ranks over all channels.
 
     An equal title is a hit; a thumbnail is also a hit if it is the same file.
     """
+    scores: list[Score] = []
+    ranked: list[Ranked] = []
     titles, files = [normalised(row.title) for row in rows], [row.picture_sha256 for row in rows]
     for scope, inside in _scopes(rows, several):
         seen, said = _taken(pictures, inside), _taken(texts, inside)
@@ -254,7 +258,8 @@ def _ranked(
         for direction, ranking in zip(DIRECTIONS, rankings, strict=True):
             scores += [Score(scope, rows[0].split, direction, metric) for metric in measure(ranking.rank)]
             if scope == ALL:
-                yield Ranked(rows[0].split, direction, [row.video_id for row in rows], ranking)
+                ranked.append(Ranked(rows[0].split, direction, [row.video_id for row in rows], ranking))
+    return scores, ranked
 
 
 def _scopes(rows: Sequence[ExampleRow], several: bool) -> list[tuple[str, Sequence[int]]]:
