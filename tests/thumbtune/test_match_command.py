@@ -53,6 +53,7 @@ def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
     for title in found["titles"]:
         assert {"rank", "title", "score", "position", "of", "times", "probability"} <= set(title)
         assert 1 <= title["position"] <= title["of"] == 16
+        assert title["stands"] == title["position"]
     positions = [title["position"] for title in found["titles"]]
     assert positions == sorted(positions), "of two titles, the better title never has a lower position"
     own = thumbtune("match", "cover.png", *IDEAS, "--channel", "@UC2", "--model", clip, "--json").document()

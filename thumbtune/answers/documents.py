@@ -80,6 +80,7 @@ def _title(placed: Placed, compared: int) -> dict[str, Any]:
         "title": placed.title,
         "score": placed.score,
         "position": placed.position,
+        "stands": placed.position,  # its name in 0.1.0, until 1.0
         "of": compared + 1 if placed.position else None,
         "probability": None if chance is None else chance.value,
         "probability_low": None if chance is None else chance.low,
