@@ -37,6 +37,7 @@ class TextLines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """`time` (ISO 8601, UTC), `level`, `logger`, `message`, the record's extra fields, and `exception` if there is one.
 
+    Names with a leading underscore are left out: libraries such as Ray mark every record of the process with their own.
     ASCII only, so that no title can break a line or control a terminal.
     """
 
@@ -49,7 +50,7 @@ class JsonLines(logging.Formatter):
             "message": shown_text(record.getMessage()),
         }
         for name, value in vars(record).items():
-            if name not in _STANDARD and name not in document:
+            if name not in _STANDARD and name not in document and not name.startswith("_"):
                 document[name] = value
         if record.exc_info:
             document["exception"] = shown_text(self.formatException(record.exc_info))

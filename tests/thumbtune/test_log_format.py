@@ -50,6 +50,22 @@ def test_no_extra_field_takes_the_place_of_what_every_line_has() -> None:
     assert document == {"level": "info", "logger": "collector.tests", "message": "x", "n": 1}
 
 
+def test_a_mark_that_a_library_puts_on_every_record_is_not_a_field() -> None:
+    ours = logging.getLogRecordFactory()
+
+    def marked(*values: object, **options: object) -> logging.LogRecord:
+        record = ours(*values, **options)
+        record._ray_timestamp_ns = 1  # as `import ray` does
+        return record
+
+    logging.setLogRecordFactory(marked)
+    try:
+        document = json.loads(logged(JsonLines(), logging.INFO, "x", extra={"n": 1}))
+    finally:
+        logging.setLogRecordFactory(ours)
+    assert set(document) == {"time", "level", "logger", "message", "n"}
+
+
 @pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
 def test_strangers_texts_stay_on_one_line_and_reach_no_terminal(formatter: logging.Formatter) -> None:
     line = logged(formatter, logging.WARNING, "title %s", HOSTILE, extra={"channel": HOSTILE})
