@@ -32,7 +32,7 @@ def run(clock: Clock, *, train: str, pairs: int, batch_size: int, budget: float,
 
     from trainer.fitting.fitter import Fitter  # noqa: PLC0415
     from trainer.fitting.projections import PooledTriplets  # noqa: PLC0415
-    from trainer.models import TEXT, VISUAL, Heads, VectorFile  # noqa: PLC0415
+    from trainer.models import TEXT, VISUAL, Projections, VectorFile  # noqa: PLC0415
     from trainer.settings import TrainSettings  # noqa: PLC0415
 
     generator = np.random.default_rng(0)
@@ -45,9 +45,9 @@ def run(clock: Clock, *, train: str, pairs: int, batch_size: int, budget: float,
     numbers = np.arange(pairs)
     rows = PooledTriplets(files[0], files[1], numbers, numbers, numbers, generator.permutation(numbers))
     torch.manual_seed(0)
-    heads = Heads(*(torch.randn(SPACE, width) * 0.03 for width in WIDTHS))
+    projections = Projections(*(torch.randn(SPACE, width) * 0.03 for width in WIDTHS))
     settings = TrainSettings(train=train, epochs=1, batch_size=batch_size)
-    fitter = Fitter(heads, [VISUAL, TEXT], settings, "cpu")
+    fitter = Fitter(projections, [VISUAL, TEXT], settings, "cpu")
     steps: list[float] = []
     with clock.phase("fit"):
         fitter.fit(rows, [str(number // 2) for number in range(pairs)], lambda step: steps.append(step.loss))

@@ -35,7 +35,7 @@ from trainer.fitting.loss import equal_titles, ranking_loss
 from trainer.fitting.projections import PooledTriplets, rate_for
 from trainer.fitting.steps import OnStep
 from trainer.fitting.threads import one_thread
-from trainer.models import TEXT, VISUAL, Heads
+from trainer.models import TEXT, VISUAL, Projections
 from trainer.models.reader import ReaderModel
 from trainer.scoring.cross_validation import paired
 from trainer.settings import CCA, READER, RIDGE, TrainSettings
@@ -50,20 +50,20 @@ SEEDS = range(5)
 class Averaged(Fitter):
     """Averages the projections that several seeds give."""
 
-    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Heads:
+    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Projections:
         """Fit with each seed, and average the weights."""
         found = [
             Fitter(self.start, self.names, replace(self.settings, seed=seed), self.device).fit(rows, groups, on_step)
             for seed in SEEDS
         ]
-        return Heads(*(torch.stack([getattr(one, side) for one in found]).mean(0) for side in ("visual", "text")))
+        return Projections(*(torch.stack([getattr(one, side) for one in found]).mean(0) for side in ("visual", "text")))
 
 
 @dataclass(frozen=True)
 class Symmetric(Fitter):
     """The loss of both directions on all rows at once, with Adam and a linear decay."""
 
-    def fit(self, rows: PooledTriplets, _groups: Sequence[str], _on_step: OnStep) -> Heads:
+    def fit(self, rows: PooledTriplets, _groups: Sequence[str], _on_step: OnStep) -> Projections:
         """Fit for as many steps as the settings have epochs."""
         weights = [tensor.detach().clone().requires_grad_() for tensor in (self.start.visual, self.start.text)]
         rates = [rate_for(tensor) for tensor in weights]
@@ -82,10 +82,10 @@ class Symmetric(Fitter):
                 torch.autograd.backward(loss)
                 optimiser.step()
                 decay.step()
-        return Heads(*(tensor.detach() for tensor in weights))
+        return Projections(*(tensor.detach() for tensor in weights))
 
 
-def variants(start: Heads) -> dict[str, Fitter | None]:
+def variants(start: Projections) -> dict[str, Fitter | None]:
     """Return {description: how to fit; None: not fitted}."""
 
     def steps(kind: type[Fitter] = Fitter, epochs: int | None = None, batch: int = 16, heat: float = 0.05) -> Fitter:
@@ -123,7 +123,7 @@ def measure(database: Database, name: str, repeats: int) -> None:
     groups = [row.group_id for row in chosen.examples]
     reader = ReaderModel(database, "cpu")
     rows = triplets_of(pooled(database, reader, chosen, TrainSettings(model=READER)), chosen)
-    start = reader.facts.heads
+    start = reader.facts.projections
     print(f"\n## {name}: {len(groups)} rows\n")
     print("| the reader's vectors | match | 95 % interval | against not trained | search | processor seconds |")
     print("|---|---|---|---|---|---|")

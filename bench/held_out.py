@@ -103,27 +103,31 @@ def candidates_of(database: Database, chosen: Selection, stages: Stages) -> dict
     of_words = replace(settings, model=READER)
     read = stages.timed("embed words and titles", lambda: pooled(database, reader, chosen, of_words))
     of_base, of_reader = triplets_of(seen, chosen), triplets_of(read, chosen)
-    heads, own = base.facts.heads, reader.facts.heads
+    projections, own = base.facts.projections, reader.facts.projections
     recipe = TrainSettings(model=str(ENCODER), **RECIPE)
     steps = TrainSettings(model=str(ENCODER), train="projection")
     fixed, closed = steps.with_recipe_steps(), replace(settings, train=CCA)
     untrained = Candidate(of_reader, own)
     beside = replace(untrained, fitter=Fitter(own, BOTH, closed, "cpu", fixed=1))
     return {
-        "demo encoder": Candidate(of_base, heads),
-        "demo encoder, the recipe": Candidate(of_base, heads, Fitter(heads, BOTH, recipe, "cpu")),
-        "demo encoder, projection": Candidate(of_base, heads, Fitter(heads, BOTH, steps, "cpu")),
-        "demo encoder, projection, 2 epochs": Candidate(of_base, heads, Fitter(heads, BOTH, fixed, "cpu")),
-        "demo encoder, ridge": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu")),
-        "demo encoder, CCA": Candidate(of_base, heads, Fitter(heads, BOTH, closed, "cpu")),
+        "demo encoder": Candidate(of_base, projections),
+        "demo encoder, the recipe": Candidate(of_base, projections, Fitter(projections, BOTH, recipe, "cpu")),
+        "demo encoder, projection": Candidate(of_base, projections, Fitter(projections, BOTH, steps, "cpu")),
+        "demo encoder, projection, 2 epochs": Candidate(of_base, projections, Fitter(projections, BOTH, fixed, "cpu")),
+        "demo encoder, ridge": Candidate(of_base, projections, Fitter(projections, (TEXT,), settings, "cpu")),
+        "demo encoder, CCA": Candidate(of_base, projections, Fitter(projections, BOTH, closed, "cpu")),
         "reader": Candidate(of_reader, own),
         "reader, ridge": Candidate(of_reader, own, Fitter(own, (TEXT,), settings, "cpu")),
         "reader, CCA": Candidate(of_reader, own, Fitter(own, BOTH, closed, "cpu")),
-        "demo encoder with reader": Candidate(of_base, heads, None, beside),
-        "demo encoder, ridge, with reader": Candidate(of_base, heads, Fitter(heads, (TEXT,), settings, "cpu"), beside),
-        "demo encoder, CCA, with reader": Candidate(of_base, heads, Fitter(heads, BOTH, closed, "cpu"), beside),
+        "demo encoder with reader": Candidate(of_base, projections, None, beside),
+        "demo encoder, ridge, with reader": Candidate(
+            of_base, projections, Fitter(projections, (TEXT,), settings, "cpu"), beside
+        ),
+        "demo encoder, CCA, with reader": Candidate(
+            of_base, projections, Fitter(projections, BOTH, closed, "cpu"), beside
+        ),
         "demo encoder, CCA, with untrained reader": Candidate(
-            of_base, heads, Fitter(heads, BOTH, closed, "cpu"), untrained
+            of_base, projections, Fitter(projections, BOTH, closed, "cpu"), untrained
         ),
     }
 

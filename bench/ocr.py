@@ -96,7 +96,7 @@ def ranks_of_words(database: Database, reader: FramedReader, chosen: Selection) 
     """Rank each thumbnail's title among those of all rows, by the stored words of the frame: (1, n) int."""
     model = ReaderModel(database, "cpu", reader=reader)
     rows = triplets_of(pooled(database, model, chosen, TrainSettings(model=READER)), chosen)
-    found = Candidate(rows, model.facts.heads)
+    found = Candidate(rows, model.facts.projections)
     pictures, titles = found.vectors(found.fitted([], np.arange(0)))
     labels = rows.labels[rows.positive].astype(np.intp)
     return candidate_ranks(pictures, titles, np.arange(len(pictures)), labels)[None]

@@ -104,7 +104,7 @@ def judged(base: Candidate, model: Candidate, groups: Groups, channel: Drawn) ->
 
 def at_rows(candidate: Candidate, rows: Rows) -> Candidate:
     """The same model, of some rows only."""
-    return Candidate(part_of(candidate.rows, rows), candidate.heads, candidate.fitter)
+    return Candidate(part_of(candidate.rows, rows), candidate.projections, candidate.fitter)
 
 
 def recall_on(candidate: Candidate, groups: Groups, fit: Rows, judged_on: Rows) -> float:

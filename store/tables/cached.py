@@ -42,10 +42,10 @@ class KnownModel(Base):
     """SHA-256 of the model."""
     facts: Mapped[dict[str, Any]]
     """Fingerprints of the model's towers, names and sizes of its parameters."""
-    heads: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    projections: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     """The model's two projections (safetensors); NULL for a model that only embeds titles."""
     checksum: Mapped[int | None] = mapped_column(BigInteger)
-    """CRC-32 of `fingerprint`, `facts` and `heads`. A row with a wrong checksum is ignored."""
+    """CRC-32 of `fingerprint`, `facts` and `projections`. A row with a wrong checksum is ignored."""
 
 
 class ThumbnailWords(Base):

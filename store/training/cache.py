@@ -92,17 +92,17 @@ class ModelFacts:
     Args:
         fingerprint: SHA-256 (hex) of the whole model.
         facts: plain JSON values.
-        heads: its projections as a safetensors file, or None for a model that only embeds titles.
+        projections: its projections as a safetensors file, or None for a model that only embeds titles.
     """
 
     fingerprint: str
     facts: dict[str, Any]
-    heads: bytes | None
+    projections: bytes | None
 
 
 def read_known_model(session: Session, files: str) -> ModelFacts | None:
     """Return the facts about the model whose files have this digest, or None."""
-    query = select(KnownModel.fingerprint, KnownModel.facts, KnownModel.heads, KnownModel.checksum).where(
+    query = select(KnownModel.fingerprint, KnownModel.facts, KnownModel.projections, KnownModel.checksum).where(
         KnownModel.files == files
     )
     try:
@@ -112,7 +112,7 @@ def read_known_model(session: Session, files: str) -> ModelFacts | None:
         return None
     if row is None:
         return None
-    found = ModelFacts(row.fingerprint, row.facts, row.heads)
+    found = ModelFacts(row.fingerprint, row.facts, row.projections)
     return found if _checksum(found) == row.checksum else None
 
 
@@ -121,7 +121,7 @@ def write_known_model(session: Session, files: str, found: ModelFacts) -> None:
     values = {
         "fingerprint": found.fingerprint,
         "facts": found.facts,
-        "heads": found.heads,
+        "projections": found.projections,
         "checksum": _checksum(found),
     }
     statement = insert(session, KnownModel).values(files=files, **values)
@@ -130,4 +130,4 @@ def write_known_model(session: Session, files: str, found: ModelFacts) -> None:
 
 def _checksum(found: ModelFacts) -> int:
     known = json.dumps([found.fingerprint, found.facts], sort_keys=True)
-    return zlib.crc32(found.heads or b"", zlib.crc32(known.encode()))
+    return zlib.crc32(found.projections or b"", zlib.crc32(known.encode()))

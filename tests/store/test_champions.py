@@ -144,7 +144,7 @@ def test_a_sweep_whose_process_is_gone_is_marked(database: Database) -> None:
 
 
 def test_a_known_model_is_read_back_replaced_and_missed_when_damaged(database: Database) -> None:
-    files, found = "f" * 64, ModelFacts("a" * 64, {"parameters": [["w", 3]]}, b"heads")
+    files, found = "f" * 64, ModelFacts("a" * 64, {"parameters": [["w", 3]]}, b"projections")
     with database.write() as session:
         write_known_model(session, files, ModelFacts("b" * 64, {}, None))
         assert read_known_model(session, files) == ModelFacts("b" * 64, {}, None)
@@ -153,6 +153,6 @@ def test_a_known_model_is_read_back_replaced_and_missed_when_damaged(database: D
         assert read_known_model(session, files) == found
         assert read_known_model(session, "e" * 64) is None
     with database.write() as session:
-        session.execute(update(KnownModel).values(heads=b"other"))
+        session.execute(update(KnownModel).values(projections=b"other"))
     with database.read() as session:
         assert read_known_model(session, files) is None

@@ -69,6 +69,7 @@ ROWS = {
     "0011": [f"INSERT INTO thumbnail_words VALUES ('{'a' * 64}', 'a reader 1', 'fox', '{NOW}')"],
     "0013": [f"INSERT INTO test_look VALUES (2, '{NOW}', 'base', 1, 1)"],
     "0016": [],
+    "0017": [],
 }
 
 

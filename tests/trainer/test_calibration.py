@@ -130,8 +130,8 @@ def test_a_model_is_calibrated_once(store: Database, tiny_clip: Path, which: str
     again = calibration_of(store, used)
     assert again.calibration == found.calibration
     for one, other in zip(found.folds, again.folds, strict=True):
-        assert one.heads.text.equal(other.heads.text)
-        assert one.heads.visual.equal(other.heads.visual)
+        assert one.projections.text.equal(other.projections.text)
+        assert one.projections.visual.equal(other.projections.visual)
     assert n_kept(store) == kept
 
 

@@ -13,12 +13,12 @@ from trainer.fitting.cca import Strength
 from trainer.fitting.fitter import UNCHANGED, Fitter, fit_beside_reader
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
-from trainer.models import TEXT, VISUAL, Heads
+from trainer.models import TEXT, VISUAL, Projections
 from trainer.settings import TrainSettings
 
 N, D = 120, 8
 GROUPS = [str(n) for n in range(N)]
-HEADS = Heads(torch.eye(D), torch.eye(D))
+PROJECTIONS = Projections(torch.eye(D), torch.eye(D))
 
 
 def rows(*, agree: bool) -> PooledTriplets:
@@ -32,7 +32,7 @@ def rows(*, agree: bool) -> PooledTriplets:
 
 
 def fitter(what: str) -> Fitter:
-    return Fitter(HEADS, (TEXT,) if what == "ridge" else (VISUAL, TEXT), TrainSettings(train=what), "cpu")
+    return Fitter(PROJECTIONS, (TEXT,) if what == "ridge" else (VISUAL, TEXT), TrainSettings(train=what), "cpu")
 
 
 def recall(candidate: Candidate) -> float:
@@ -42,29 +42,29 @@ def recall(candidate: Candidate) -> float:
 @pytest.mark.parametrize("what", ["cca", "ridge"])
 def test_what_can_be_learnt_holds_on_rows_that_were_held_out(what: str) -> None:
     pairs = rows(agree=True)
-    assert recall(Candidate(pairs, HEADS, fitter(what))) > recall(Candidate(pairs, HEADS)) + 0.1
+    assert recall(Candidate(pairs, PROJECTIONS, fitter(what))) > recall(Candidate(pairs, PROJECTIONS)) + 0.1
 
 
 @pytest.mark.parametrize("what", ["cca", "ridge"])
 def test_where_nothing_can_be_learnt_the_figure_is_chance(what: str) -> None:
     pairs = rows(agree=False)
-    assert recall(Candidate(pairs, HEADS, fitter(what))) < 0.05
-    beside = Candidate(pairs, HEADS, fitter("cca"))
-    assert recall(Candidate(pairs, HEADS, fitter(what), beside)) < 0.05
+    assert recall(Candidate(pairs, PROJECTIONS, fitter(what))) < 0.05
+    beside = Candidate(pairs, PROJECTIONS, fitter("cca"))
+    assert recall(Candidate(pairs, PROJECTIONS, fitter(what), beside)) < 0.05
 
 
 def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat() -> None:
-    candidate = Candidate(rows(agree=True), HEADS)
+    candidate = Candidate(rows(agree=True), PROJECTIONS)
     ranks = held_out_ranks(candidate, GROUPS)
     assert (ranks[0] == ranks[1]).all()
 
 
 def test_the_one_that_knows_decides() -> None:
     known, unknown = rows(agree=True), rows(agree=False)
-    right = Candidate(replace(known, pictures=known.titles), HEADS)
-    assert recall(Candidate(unknown, HEADS, None, right)) > 0.95
-    wordless = Candidate(replace(known, pictures=np.zeros_like(known.pictures)), HEADS)
-    assert recall(Candidate(known, HEADS, None, wordless)) == recall(Candidate(known, HEADS))
+    right = Candidate(replace(known, pictures=known.titles), PROJECTIONS)
+    assert recall(Candidate(unknown, PROJECTIONS, None, right)) > 0.95
+    wordless = Candidate(replace(known, pictures=np.zeros_like(known.pictures)), PROJECTIONS)
+    assert recall(Candidate(known, PROJECTIONS, None, wordless)) == recall(Candidate(known, PROJECTIONS))
 
 
 def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows() -> None:
@@ -74,11 +74,11 @@ def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows(
     pictures = unit(titles + 0.05 * random.normal(size=(N, wide)))
     read = replace(known, pictures=pictures.astype(np.float32), titles=titles.astype(np.float32))
     # With more dimensions than rows and hardly any penalty, the maps fit the training rows alone.
-    settings, heads = TrainSettings(train="cca"), Heads(torch.eye(wide), torch.eye(wide))
-    reader = Fitter(heads, (VISUAL, TEXT), settings, "cpu", strength=Strength(1e-4, 0))
-    weights, chosen = fit_beside_reader(Fitter.none(HEADS), reader, (known, read), GROUPS)
+    settings, projections = TrainSettings(train="cca"), Projections(torch.eye(wide), torch.eye(wide))
+    reader = Fitter(projections, (VISUAL, TEXT), settings, "cpu", strength=Strength(1e-4, 0))
+    weights, chosen = fit_beside_reader(Fitter.none(PROJECTIONS), reader, (known, read), GROUPS)
     assert (chosen.strength, round(weights.second, 1)) == (UNCHANGED, 1.0)
 
-    turned = Fitter(HEADS, (VISUAL, TEXT), settings, "cpu")
-    _, chosen = fit_beside_reader(Fitter.none(HEADS), turned, (known, rows(agree=True)), GROUPS)
+    turned = Fitter(PROJECTIONS, (VISUAL, TEXT), settings, "cpu")
+    _, chosen = fit_beside_reader(Fitter.none(PROJECTIONS), turned, (known, rows(agree=True)), GROUPS)
     assert chosen.strength not in (None, UNCHANGED), "this one is better trained"

@@ -15,7 +15,7 @@ from tests.trainer.test_ridge import aligned
 from tests.trainer.training import settings as settings_of
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.projections import PooledTriplets
-from trainer.models import TEXT, VISUAL, Heads
+from trainer.models import TEXT, VISUAL, Projections
 from trainer.runs.training import train
 from trainer.settings import RECIPE, TrainSettings
 
@@ -28,7 +28,7 @@ def settled(settings: TrainSettings, groups: list[str]) -> TrainSettings:
     pictures, titles = (side.astype(np.float32) for side in aligned(N, D, 3, noise=0.2))
     at = np.arange(N)
     rows = PooledTriplets(pictures, titles, at.astype(np.int64), at, at, None)
-    fitter = Fitter(Heads(torch.eye(D), torch.eye(D)), (VISUAL, TEXT), settings, "cpu")
+    fitter = Fitter(Projections(torch.eye(D), torch.eye(D)), (VISUAL, TEXT), settings, "cpu")
     return fitter.settled(rows, groups).settings
 
 

@@ -24,7 +24,7 @@ from store.tables import Feature
 from tests.trainer.oracle import NAMES, Drawn
 from trainer.errors import BadPicture
 from trainer.models import CachedEmbedder, Encoder, Features, LazyModel, TitleFeatures, TitleModel, pick_precision
-from trainer.models.projections import heads_of
+from trainer.models.projections import Projections
 from trainer.settings import Fit
 
 MANY = [f"{name} {n}" for n in range(4) for name in NAMES]
@@ -82,11 +82,11 @@ def test_what_was_encoded_once_is_read_the_next_time(database: Database, tiny_cl
 def test_projected_features_are_the_whole_models_embeddings(
     sqlite_database: Database, tiny_clip: Path, encoder: Encoder
 ) -> None:
-    heads = heads_of(encoder.model)
-    assert heads is not None
+    projections = Projections.of(encoder.model)
+    assert projections is not None
     for fit in ("crop", "pad", "squash"):
         made = features(sqlite_database, tiny_clip, fit=fit)
-        embedder = CachedEmbedder(made, heads)
+        embedder = CachedEmbedder(made, projections)
         whole = Encoder(encoder.model, "tiny", encoder.fingerprint, "cpu", fit)
         seen = embedder.picture_vectors(NAMES, Drawn(), silent)
         assert np.allclose(seen, whole.picture_vectors(NAMES, Drawn(), silent), rtol=0, atol=1e-5), fit
@@ -231,7 +231,7 @@ def test_many_inputs_are_embedded_in_blocks_as_few_are(
     sqlite_database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = features(sqlite_database, tiny_clip)
-    embedder = CachedEmbedder(made, made.model.facts.heads)
+    embedder = CachedEmbedder(made, made.model.facts.projections)
     inputs = [*NAMES, NAMES[3]]
     at_once = embedder.picture_vectors(inputs, Drawn(), silent), embedder.title_vectors([*MANY, MANY[5]], silent)
     with sqlite_database.write() as session:

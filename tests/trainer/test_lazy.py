@@ -58,14 +58,14 @@ def test_facts_are_the_models_and_are_remembered(database: Database, clip: Path)
     expected = fingerprints(model)
     assert (found.fingerprint, found.vision, found.text) == (expected.whole, expected.vision, expected.text)
     assert found.parameters == tuple((name, weight.numel()) for name, weight in model.named_parameters())
-    assert found.heads is not None
+    assert found.projections is not None
     weights = model.state_dict()
-    assert torch.equal(found.heads.visual, weights[VISUAL])
-    assert torch.equal(found.heads.text, weights[TEXT])
+    assert torch.equal(found.projections.visual, weights[VISUAL])
+    assert torch.equal(found.projections.text, weights[TEXT])
     again = lazy(database, clip)
     assert again.facts.parameters == found.parameters
-    assert again.facts.heads is not None
-    assert torch.equal(again.facts.heads.text, found.heads.text)
+    assert again.facts.projections is not None
+    assert torch.equal(again.facts.projections.text, found.projections.text)
     assert again.is_loaded is False
     assert again.encoder().fingerprint == found.fingerprint
     assert again.encoder() is again.encoder()
@@ -111,8 +111,8 @@ def test_another_version_of_a_library_is_looked_at_again(clip: Path, monkeypatch
 
 
 FOREIGN: list[dict[str, object]] = [
-    {"heads": b"not the heads"},
-    {"heads": None},
+    {"projections": b"not the projections"},
+    {"projections": None},
     {"checksum": 1},
     {"facts": {}},
     {"facts": []},
@@ -129,7 +129,7 @@ def test_a_damaged_row_is_made_again(database: Database, clip: Path, damage: dic
     model = lazy(database, clip)
     assert model.facts.fingerprint == expected.fingerprint
     assert model.facts.vision == expected.vision
-    assert model.facts.heads is not None
+    assert model.facts.projections is not None
     assert model.is_loaded
     assert not loads(database, clip)
 
@@ -182,7 +182,7 @@ def test_facts_that_are_wrong_of_unchanged_files_are_corrected(sqlite_database: 
     with sqlite_database.write() as session:
         stored = read_known_model(session, files)
         assert stored is not None
-        write_known_model(session, files, ModelFacts("d" * 64, stored.facts, stored.heads))
+        write_known_model(session, files, ModelFacts("d" * 64, stored.facts, stored.projections))
     assert not loads(sqlite_database, clip)
     with pytest.raises(DamagedModel):
         lazy(sqlite_database, clip).encoder()
@@ -199,14 +199,14 @@ def test_a_model_with_something_put_in_is_another_model(sqlite_database: Databas
 
     plain = lazy(sqlite_database, clip)
     one, two = (lazy(sqlite_database, clip, changed=(name, shift(by))) for name, by in (("one", 0.5), ("two", 1.0)))
-    heads = [model.facts.heads for model in (plain, one, two)]
+    projections = [model.facts.projections for model in (plain, one, two)]
     # One more row says whether the plain model gave the same vectors as the libraries.
     assert known_rows(sqlite_database) == 4
-    assert heads[0] is not None
-    assert heads[1] is not None
-    assert heads[2] is not None
-    assert torch.allclose(heads[1].visual, heads[0].visual + 0.5)
-    assert torch.allclose(heads[2].visual, heads[0].visual + 1.0)
+    assert projections[0] is not None
+    assert projections[1] is not None
+    assert projections[2] is not None
+    assert torch.allclose(projections[1].visual, projections[0].visual + 0.5)
+    assert torch.allclose(projections[2].visual, projections[0].visual + 1.0)
     again = lazy(sqlite_database, clip, changed=("one", shift(0.5)))
     assert again.facts.fingerprint == one.facts.fingerprint != plain.facts.fingerprint
     assert not again.is_loaded

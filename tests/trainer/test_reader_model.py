@@ -144,8 +144,10 @@ def test_a_run_keeps_the_trained_reader_and_thumbnails_without_words_stay_withou
     kept = artifact(worded, run.run_id)
     used = embedder_of(worded, run.run_id)
     assert isinstance(used, WithReader)
-    assert used.reader.heads.visual.equal(kept[f"reader.{VISUAL}"])
-    assert not used.reader.heads.visual.equal(torch.eye(len(used.reader.heads.visual))), "something was learnt"
+    assert used.reader.projections.visual.equal(kept[f"reader.{VISUAL}"])
+    assert not used.reader.projections.visual.equal(torch.eye(len(used.reader.projections.visual))), (
+        "something was learnt"
+    )
     digests, titles = contents(worded)
     with worded.read() as session:
         blank = digests.index(str(session.scalars(select(Video.picture_sha256).where(Video.id == "blank")).one()))
@@ -169,11 +171,11 @@ def test_a_run_from_before_the_reader_was_trained_is_used_and_fitted_again_witho
         row.settings = {**row.settings, "chosen": chosen}
     used = open_in_use(worded, str(run.run_id), "cpu")
     assert isinstance(used.embedder, WithReader)
-    untrained = torch.eye(len(used.embedder.reader.heads.visual))
+    untrained = torch.eye(len(used.embedder.reader.projections.visual))
     calibrated = [calibration_of(worded, used) for _ in range(2)]
     for folds in (found.folds for found in calibrated):
         assert [fold.reader is not None and fold.reader.visual.equal(untrained) for fold in folds] == [True] * 5
-    assert used.embedder.reader.heads.visual.equal(untrained)
+    assert used.embedder.reader.projections.visual.equal(untrained)
 
 
 def test_the_folds_of_a_calibration_have_their_own_reader_also_from_the_cache(

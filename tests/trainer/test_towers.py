@@ -14,7 +14,7 @@ from tests.trainer.oracle import NAMES, Drawn
 from tests.trainer.tiny import build_clip, load_encoder
 from trainer.errors import BadSetting
 from trainer.models import Encoder, pick_precision
-from trainer.models.projections import heads_of
+from trainer.models.projections import Projections
 from trainer.models.towers import Towers, prefetched
 from trainer.quiet import quiet_libraries
 
@@ -25,16 +25,16 @@ def names_of_threads() -> set[str]:
 
 def test_towers_and_projections_make_the_models_embeddings(encoder: Encoder) -> None:
     """The cached vectors are exactly the inputs of the projections, without normalisation."""
-    towers, model, heads = Towers(encoder.model, "cpu"), encoder.model, heads_of(encoder.model)
-    assert heads is not None
+    towers, model, projections = Towers(encoder.model, "cpu"), encoder.model, Projections.of(encoder.model)
+    assert projections is not None
     images = Drawn().load(NAMES)
     seen = towers.pooled_pictures(towers.prepared_pictures(images))
     said = towers.pooled_titles(towers.prepared_titles(NAMES))
     assert (seen.shape, said.shape) == ((20, 32), (20, 32))
     assert seen.dtype == said.dtype == np.float32
     encoded = model.encode(list(images), show_progress_bar=False), model.encode(NAMES, show_progress_bar=False)
-    assert np.allclose(seen @ heads.visual.numpy().T, encoded[0], rtol=0, atol=1e-5)
-    assert np.allclose(said @ heads.text.numpy().T, encoded[1], rtol=0, atol=1e-5)
+    assert np.allclose(seen @ projections.visual.numpy().T, encoded[0], rtol=0, atol=1e-5)
+    assert np.allclose(said @ projections.text.numpy().T, encoded[1], rtol=0, atol=1e-5)
 
 
 def test_titles_that_look_like_files_are_texts(encoder: Encoder) -> None:

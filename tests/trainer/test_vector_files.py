@@ -19,7 +19,7 @@ from trainer.fitting.cca import Cca, Strength
 from trainer.fitting.fitter import Fitter
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import Ridge
-from trainer.models import Heads, VectorFile, Vectors
+from trainer.models import Projections, VectorFile, Vectors
 from trainer.runs import train
 from trainer.settings import TrainSettings
 
@@ -66,7 +66,7 @@ def test_steps_on_files_are_those_on_arrays_bit_for_bit(tmp_path: Path, mined: b
     pictures, titles = (in_file(tmp_path, np.asarray(each), budget) for each in (rows.pictures, rows.titles))
     there = replace(rows, pictures=pictures, titles=titles)
     fitter = Fitter(
-        Heads(torch.from_numpy(drawn(8, 24)), torch.from_numpy(drawn(8, 16))),
+        Projections(torch.from_numpy(drawn(8, 24)), torch.from_numpy(drawn(8, 16))),
         ["0.model.visual_projection.weight", "0.model.text_projection.weight"],
         TrainSettings(train="projection", batch_size=16, **given),  # type: ignore[arg-type]
         "cpu",

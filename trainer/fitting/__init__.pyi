@@ -9,9 +9,9 @@ from .candidates import Candidate as Candidate
 from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks
 from .fit import fit_full_model as fit_full_model
-from .learners import HeadsLearner as HeadsLearner
 from .learners import Learner as Learner
 from .learners import Pooled as Pooled
+from .learners import ProjectionsLearner as ProjectionsLearner
 from .learners import triplets as triplets
 from .lora import merge_adapters as merge_adapters
 from .steps import FitModel as FitModel

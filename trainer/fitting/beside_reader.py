@@ -14,7 +14,7 @@ from trainer.data import PictureSource
 from trainer.errors import NotAClip, RunUnusable
 from trainer.fitting.candidates import Candidate
 from trainer.fitting.fitter import fit_beside_reader
-from trainer.fitting.learners import HeadsLearner, Pooled
+from trainer.fitting.learners import Pooled, ProjectionsLearner
 from trainer.fitting.steps import OnStep, Triplets
 from trainer.fitting.threads import one_thread
 from trainer.models import TEXT, VISUAL, CachedEmbedder, Embedder, LazyModel, Vectors
@@ -120,26 +120,28 @@ class WithReaderLearner:
         trains_reader: False for runs of older versions, which did not train the reader's projections.
     """
 
-    def __init__(self, learner: HeadsLearner, reader: LazyModel, read: Pooled, *, trains_reader: bool = True) -> None:
+    def __init__(
+        self, learner: ProjectionsLearner, reader: LazyModel, read: Pooled, *, trains_reader: bool = True
+    ) -> None:
         self._learner = learner
         # The last dimension marks thumbnails without words: trained, it would rank titles for them too.
-        self._reader = HeadsLearner(
+        self._reader = ProjectionsLearner(
             reader,
-            reader.facts.heads,
+            reader.facts.projections,
             (VISUAL, TEXT) if trains_reader else (),
             read,
             settings=replace(learner.settings, train=CCA),
             groups=learner.groups,
             fixed=1,
         )
-        self._untrained = reader.facts.heads
+        self._untrained = reader.facts.projections
         self.total = learner.total + self._reader.total + 2
         self.trainable = learner.trainable + self._reader.trainable + 2
         self.chooses = True
         self._weights: Weights | None = None
 
     def settle(self, rows: Triplets) -> dict[str, float | None]:
-        """Choose what the settings leave open. See `HeadsLearner.settle`. The reader's have the prefix `reader_`."""
+        """Choose what the settings leave open, as `ProjectionsLearner.settle`; the reader's begin with `reader_`."""
         chosen = self._learner.settle(rows)
         self._weights = self._weigh(rows)
         return {**chosen, **{f"reader_{name}": value for name, value in self._reader.settled.chosen().items()}}
@@ -163,7 +165,7 @@ class WithReaderLearner:
         return replace(self._learner.candidate(rows, fit_on), beside=self._reader.candidate(rows))
 
     def base_candidate(self, rows: Triplets) -> Candidate:
-        """Return the base model without the reader. See `HeadsLearner.base_candidate`."""
+        """Return the base model without the reader. See `ProjectionsLearner.base_candidate`."""
         return self._learner.base_candidate(rows)
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:

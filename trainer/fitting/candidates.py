@@ -13,7 +13,7 @@ from trainer.fitting.fitter import Fitter, fit_beside_reader
 from trainer.fitting.projections import PooledTriplets, part_of
 from trainer.fitting.steps import Step
 from trainer.fitting.threads import one_thread
-from trainer.models import Heads
+from trainer.models import Projections
 from trainer.scoring import Fold, Rows, Weights, candidate_ranks, out_of_fold, side_by_side
 
 __all__ = ["Candidate", "Fitted", "held_out_ranks"]
@@ -29,14 +29,14 @@ class Fitted:
     """A fitted candidate.
 
     Args:
-        heads: its projections.
+        projections: its projections.
         weights: the weights of model and reader; None without a reader.
         reader: the reader's projections; None without a reader.
     """
 
-    heads: Heads
+    projections: Projections
     weights: Weights | None = None
-    reader: Heads | None = None
+    reader: Projections | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Candidate:
 
     Args:
         rows: all rows.
-        heads: the initial projections.
+        projections: the initial projections.
         fitter: fits the projections; None: they are not fitted.
         beside: the reader, as a candidate with the same rows. The weights are fitted on folds of the rows to fit on.
             None for no reader.
@@ -53,7 +53,7 @@ class Candidate:
     """
 
     rows: PooledTriplets
-    heads: Heads
+    projections: Projections
     fitter: Fitter | None = None
     beside: Candidate | None = None
     fit_on: Rows | None = None
@@ -68,26 +68,26 @@ class Candidate:
         fit = fit if self.fit_on is None else np.intersect1d(fit, self.fit_on)
         inside = [groups[row] for row in fit]
         part, fitter = self._part(inside, fit)
-        heads = fitter.fit(part, inside, _no_step)
+        projections = fitter.fit(part, inside, _no_step)
         if self.beside is None:
-            return Fitted(heads)
+            return Fitted(projections)
         read, reader = self.beside._part(inside, fit)
         weights, reader = fit_beside_reader(fitter, reader, (part, read), inside)
-        return Fitted(heads, weights, reader.fit(read, inside, _no_step))
+        return Fitted(projections, weights, reader.fit(read, inside, _no_step))
 
     def _part(self, groups: Sequence[str], fit: Rows) -> tuple[PooledTriplets, Fitter]:
         """The rows to fit on, and the fitter with what they choose."""
         part = part_of(self.rows, fit)
-        fitter = self.fitter if self.fitter is not None and len(fit) else Fitter.none(self.heads)
+        fitter = self.fitter if self.fitter is not None and len(fit) else Fitter.none(self.projections)
         return part, fitter.settled(part, groups)
 
     def vectors(self, fitted: Fitted) -> tuple[Vectors, Vectors]:
         """Embed the thumbnails and titles of all rows: two arrays, (n, d) float32."""
-        pictures = fitted.heads.pictures(self.rows.pictures[self.rows.anchor])
-        titles = fitted.heads.titles(self.rows.titles[self.rows.positive])
+        pictures = fitted.projections.pictures(self.rows.pictures[self.rows.anchor])
+        titles = fitted.projections.titles(self.rows.titles[self.rows.positive])
         if self.beside is None or fitted.weights is None:
             return pictures, titles
-        read, said = self.beside.vectors(Fitted(fitted.reader or self.beside.heads))
+        read, said = self.beside.vectors(Fitted(fitted.reader or self.beside.projections))
         return side_by_side(pictures, read, fitted.weights), side_by_side(titles, said, fitted.weights)
 
 

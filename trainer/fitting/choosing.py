@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainer.fitting.projections import PooledTriplets, fit_heads, part_of
-from trainer.models import Heads
+from trainer.fitting.projections import PooledTriplets, fit_projections, part_of
+from trainer.models import Projections
 from trainer.scoring import both_ways, folds
 from trainer.settings import TrainSettings
 
@@ -21,7 +21,7 @@ _FOLDS = 3
 
 
 def choose_steps(
-    start: Heads,
+    start: Projections,
     rows: PooledTriplets,
     names: Sequence[str],
     settings: TrainSettings,
@@ -56,9 +56,11 @@ def choose_steps(
         tried = replace(settings, epochs=epochs, temperature=temperature)
         total = 0.0
         for fold in cut:
-            heads = fit_heads(start, part_of(rows, fold.fit), names, tried, device=device, on_step=lambda _step: None)
-            pictures = heads.pictures(rows.pictures[rows.anchor])
-            titles = heads.titles(rows.titles[rows.positive])
+            projections = fit_projections(
+                start, part_of(rows, fold.fit), names, tried, device=device, on_step=lambda _step: None
+            )
+            pictures = projections.pictures(rows.pictures[rows.anchor])
+            titles = projections.titles(rows.titles[rows.positive])
             if np.isfinite(pictures).all() and np.isfinite(titles).all():
                 total += both_ways(pictures, titles, fold.held_out, labels)
         return total

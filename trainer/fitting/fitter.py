@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from trainer.fitting.cca import Cca, Strength, choose_strength
 from trainer.fitting.choosing import choose_steps
-from trainer.fitting.projections import PooledTriplets, fit_heads, in_memory, part_of
+from trainer.fitting.projections import PooledTriplets, fit_projections, in_memory, part_of
 from trainer.fitting.ridge import Ridge, choose_penalty
 from trainer.fitting.steps import OnStep
 from trainer.fitting.threads import one_thread
-from trainer.models import Heads
+from trainer.models import Projections
 from trainer.scoring import Fold, Weights, collapsed, fit_weights, folds, spread
 from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
@@ -52,7 +52,7 @@ class Fitter:
         fixed: number of last dimensions of the vectors that a closed form leaves as they are.
     """
 
-    start: Heads
+    start: Projections
     names: Sequence[str]
     settings: TrainSettings
     device: str
@@ -60,11 +60,11 @@ class Fitter:
     fixed: int = 0
 
     @classmethod
-    def none(cls, heads: Heads) -> Fitter:
+    def none(cls, projections: Projections) -> Fitter:
         """Return a fitter that does not change the projections."""
-        return cls(heads, (), TrainSettings(), "cpu")
+        return cls(projections, (), TrainSettings(), "cpu")
 
-    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Heads:
+    def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Projections:
         """Fit on these rows.
 
         Args:
@@ -78,7 +78,7 @@ class Fitter:
             settled = self.settled(rows, groups)
             if self.settings.train in CLOSED_FORM:
                 return self._closed_form(rows, settled.strength or UNCHANGED)
-            return fit_heads(self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step)
+            return fit_projections(self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step)
 
     def settled(self, rows: PooledTriplets, groups: Sequence[str]) -> Fitter:
         """Return a fitter with what these rows choose, so that folds of them are fitted much faster.
@@ -118,7 +118,7 @@ class Fitter:
         apart = not collapsed((spread(pictures), spread(titles)), (spread(after[0]), spread(after[1])))
         return found if apart else UNCHANGED
 
-    def _closed_form(self, rows: PooledTriplets, strength: Strength) -> Heads:
+    def _closed_form(self, rows: PooledTriplets, strength: Strength) -> Projections:
         """Apply the maps that these rows give after the projections."""
         if strength == UNCHANGED:
             return self.start
@@ -128,15 +128,17 @@ class Fitter:
         if self.settings.train == CCA:
             cca = Cca(*next(parts)) if len(blocks) == 1 else Cca.of_blocks(parts)
             of_pictures, of_titles = cca.maps(strength)
-            return Heads(self._then(self.start.visual, of_pictures), self._then(self.start.text, of_titles))
+            return Projections(self._then(self.start.visual, of_pictures), self._then(self.start.text, of_titles))
         turned = ((titles, pictures) for pictures, titles in parts)
         ridge = Ridge(*next(turned)) if len(blocks) == 1 else Ridge.of_blocks(turned)
         return replace(self.start, text=self._then(self.start.text, ridge.map(strength.penalty)))
 
-    def _projected(self, heads: Heads, rows: PooledTriplets) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _projected(
+        self, projections: Projections, rows: PooledTriplets
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Embeddings of the rows' thumbnails and titles without the fixed dimensions: two arrays, (n, d) float64."""
-        pictures = heads.pictures(rows.pictures[rows.anchor]).astype(np.float64)
-        titles = heads.titles(rows.titles[rows.positive]).astype(np.float64)
+        pictures = projections.pictures(rows.pictures[rows.anchor]).astype(np.float64)
+        titles = projections.titles(rows.titles[rows.positive]).astype(np.float64)
         width = pictures.shape[1] - self.fixed
         return pictures[:, :width], titles[:, :width]
 
@@ -203,7 +205,7 @@ def _held_out(fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold:
 
     Below these rows are those of the held-out titles with all thumbnails.
     """
-    heads = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
-    pictures, titles = heads.pictures(rows.pictures[rows.anchor]), heads.titles(rows.titles[rows.positive])
+    projections = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
+    pictures, titles = projections.pictures(rows.pictures[rows.anchor]), projections.titles(rows.titles[rows.positive])
     asked = pictures[fold.held_out] @ titles.T, titles[fold.held_out] @ pictures.T
     return np.concatenate(asked).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Learners: what a run trains. `HeadsLearner` trains only the projections; see `trainer.fitting.whole` for the rest."""
+"""Learners: what a run trains. `ProjectionsLearner` trains the projections; `trainer.fitting.whole`, anything else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.fitting.fitter import Fitter
 from trainer.fitting.loss import title_labels
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.steps import OnStep, Triplets
-from trainer.models import Heads, LazyModel, VectorFile, Vectors, named_parameters
+from trainer.models import LazyModel, Projections, VectorFile, Vectors, named_parameters
 from trainer.progress import Progress
 from trainer.scoring import Rows, Scores, score_embedded
 from trainer.settings import CLOSED_FORM, TrainSettings
@@ -25,7 +25,7 @@ from trainer.settings import CLOSED_FORM, TrainSettings
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["HeadsLearner", "Learner", "Pooled", "triplets"]
+__all__ = ["ProjectionsLearner", "Learner", "Pooled", "triplets"]
 
 _BLOCK_ROWS = 1 << 14
 
@@ -46,15 +46,15 @@ class Pooled:
     picture_rows: Mapping[str, int]
     title_rows: Mapping[str, int]
 
-    def score(self, heads: Heads, examples: Sequence[ExampleRow]) -> Scores:
+    def score(self, projections: Projections, examples: Sequence[ExampleRow]) -> Scores:
         """Score projections on examples."""
-        return score_embedded(examples, lambda rows: self.vectors(heads, rows))
+        return score_embedded(examples, lambda rows: self.vectors(projections, rows))
 
-    def vectors(self, heads: Heads, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
+    def vectors(self, projections: Projections, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
         """Embed each example's thumbnail and title: two arrays, (n, d) float32 of length 1."""
         seen = self.pictures_at([example.picture_sha256 for example in examples])
         said = self.titles_at([example.title for example in examples])
-        return _projected(heads.pictures, self.pictures, seen), _projected(heads.titles, self.titles, said)
+        return _projected(projections.pictures, self.pictures, seen), _projected(projections.titles, self.titles, said)
 
     def triplets(self, rows: Triplets) -> PooledTriplets:
         """Replace thumbnails and titles of training rows by their row numbers."""
@@ -135,12 +135,12 @@ class Learner(Protocol):
         """Return the trained model."""
 
 
-class HeadsLearner:
+class ProjectionsLearner:
     """Trains projections on cached features, without loading the towers.
 
     Args:
         model: the base model.
-        heads: the initial projections.
+        projections: the initial projections.
         names: parameter names of the projections to train.
         pooled: the features.
         settings: the run's settings.
@@ -151,7 +151,7 @@ class HeadsLearner:
     def __init__(
         self,
         model: LazyModel,
-        heads: Heads,
+        projections: Projections,
         names: Sequence[str],
         pooled: Pooled,
         *,
@@ -163,10 +163,10 @@ class HeadsLearner:
         self.total = sum(sizes.values())
         self.trainable = sum(sizes[name] for name in names)
         self.pooled, self.settings, self.groups = pooled, settings, groups
-        self.fitter = Fitter(heads, names, settings, model.device, fixed=fixed)
+        self.fitter = Fitter(projections, names, settings, model.device, fixed=fixed)
         self.settled, self.chooses = self.fitter, not settings.steps_are_given()
         self.device = model.device
-        self._model, self._names, self._heads = model, names, heads
+        self._model, self._names, self._projections = model, names, projections
 
     def settle(self, rows: Triplets) -> dict[str, float | None]:
         """Choose what the settings leave open, on folds of these rows. Return {name: value} of what was chosen."""
@@ -178,7 +178,7 @@ class HeadsLearner:
 
     def fit(self, rows: Triplets, on_step: OnStep) -> None:
         """Train."""
-        self._heads = self.settled.fit(self.pooled.triplets(rows), self.groups_of(rows), on_step)
+        self._projections = self.settled.fit(self.pooled.triplets(rows), self.groups_of(rows), on_step)
 
     def groups_of(self, rows: Triplets) -> list[str]:
         """Return the group of each row."""
@@ -186,11 +186,11 @@ class HeadsLearner:
 
     def vectors(self, examples: Sequence[ExampleRow]) -> tuple[Vectors, Vectors]:
         """Embed each example's thumbnail and title with the trained model: two arrays, (n, d) float32 of length 1."""
-        return self.pooled.vectors(self._heads, examples)
+        return self.pooled.vectors(self._projections, examples)
 
     def score(self, examples: Sequence[ExampleRow], progress: Progress) -> Scores:
         """Score the trained model."""
-        return self.pooled.score(self._heads, examples)
+        return self.pooled.score(self._projections, examples)
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
         """Return the model as a `Candidate`, to be fitted on folds of these rows."""
@@ -198,14 +198,14 @@ class HeadsLearner:
 
     def base_candidate(self, rows: Triplets) -> Candidate:
         """Return the base model as a `Candidate` that fitting does not change."""
-        return Candidate(self.pooled.triplets(rows), self._model.facts.heads)
+        return Candidate(self.pooled.triplets(rows), self._model.facts.projections)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the projections that were trained, or that differ from the base model's."""
-        base = self._model.facts.heads.tensors()
+        base = self._model.facts.projections.tensors()
         return {
             name: tensor
-            for name, tensor in self._heads.tensors().items()
+            for name, tensor in self._projections.tensors().items()
             if name in self._names or not tensor.equal(base[name])
         }
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from trainer.fitting.loss import equal_titles, ranking_loss
 from trainer.fitting.steps import OnStep, Step, epoch_order
 from trainer.fitting.threads import one_thread
-from trainer.models import TEXT, VISUAL, Heads, VectorFile
+from trainer.models import TEXT, VISUAL, Projections, VectorFile
 from trainer.settings import TrainSettings
 
-__all__ = ["PooledTriplets", "fit_heads", "in_memory", "part_of"]
+__all__ = ["PooledTriplets", "fit_projections", "in_memory", "part_of"]
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -90,19 +90,19 @@ def rate_for(weights: Tensor) -> float:
     return float(_RELATIVE_RATE * size / weights.shape[1] ** 0.5)
 
 
-def fit_heads(
-    heads: Heads,
+def fit_projections(
+    projections: Projections,
     rows: PooledTriplets,
     names: Sequence[str],
     settings: TrainSettings,
     *,
     device: str,
     on_step: OnStep,
-) -> Heads:
+) -> Projections:
     """Train projections.
 
     Args:
-        heads: the initial projections. They are not changed.
+        projections: the initial projections. They are not changed.
         rows: the rows to train on.
         names: parameter names of the projections to train.
         settings: epochs, batch size, learning rate, temperature, mask and seed.
@@ -112,7 +112,7 @@ def fit_heads(
     Returns:
         The trained projections, on the CPU.
     """
-    weights = {name: tensor.detach().clone().to(device) for name, tensor in heads.tensors().items()}
+    weights = {name: tensor.detach().clone().to(device) for name, tensor in projections.tensors().items()}
     # In the order of the model's parameters, because the gradient norm is summed in this order.
     trained = [weights[name].requires_grad_() for name in (VISUAL, TEXT) if name in names]
     rates = [rate_for(tensor) if settings.lr is None else settings.lr for tensor in trained]
@@ -134,7 +134,7 @@ def fit_heads(
             torch.nn.utils.clip_grad_norm_(trained, _MAX_NORM)
             optimiser.step()
             on_step(Step(number + 1, (number + 1) / per_epoch, float(loss.detach()), optimiser.param_groups[0]["lr"]))
-    return Heads(*(weights[name].detach().cpu() for name in (VISUAL, TEXT)))
+    return Projections(*(weights[name].detach().cpu() for name in (VISUAL, TEXT)))
 
 
 def _batches(

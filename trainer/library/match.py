@@ -16,7 +16,7 @@ from trainer.errors import BadSetting, ReaderMissing
 from trainer.fitting import Fitted, WithReader, inner_of
 from trainer.library.library import ROUNDING, cosines, require_unicode, usable
 from trainer.library.query_picture import QueryPicture
-from trainer.models import CachedEmbedder, Embedder, Heads, RapidReader, Vectors, read_words
+from trainer.models import CachedEmbedder, Embedder, Projections, RapidReader, Vectors, read_words
 from trainer.progress import Progress, Silent, uncounted
 from trainer.runs import Calibrated
 from trainer.scoring import Calibration, Probability, probability, side_by_side
@@ -127,10 +127,12 @@ class Versions:
         """
         model, reader = inner_of(self.embedder), self._reader()
         pooled = model.features.pictures(digests, source, uncounted, keep=keep)
-        seen = [heads.pictures(pooled) for heads in self._heads(model)]
+        seen = [projections.pictures(pooled) for projections in self._projections(model)]
         if reader is not None:
             words = reader.reader.features.pictures(digests, source, uncounted, keep=keep)
-            seen = self._with_reader(seen, [heads.pictures(words) for heads in self._readers(reader)], reader)
+            seen = self._with_reader(
+                seen, [projections.pictures(words) for projections in self._readers(reader)], reader
+            )
         usable(seen[0])
         return seen
 
@@ -138,21 +140,21 @@ class Versions:
         """Embed titles, as `pictures` does; `count` receives the number of embedded titles."""
         model, reader = inner_of(self.embedder), self._reader()
         pooled = model.features.titles(titles, count, keep=keep)
-        said = [heads.titles(pooled) for heads in self._heads(model)]
+        said = [projections.titles(pooled) for projections in self._projections(model)]
         if reader is not None:
             words = reader.reader.features.titles(titles, uncounted, keep=keep)
-            said = self._with_reader(said, [heads.titles(words) for heads in self._readers(reader)], reader)
+            said = self._with_reader(said, [projections.titles(words) for projections in self._readers(reader)], reader)
         usable(said[0])
         return said
 
-    def _heads(self, model: CachedEmbedder) -> list[Heads]:
-        return [model.heads, *(fold.heads for fold in self.folds)]
+    def _projections(self, model: CachedEmbedder) -> list[Projections]:
+        return [model.projections, *(fold.projections for fold in self.folds)]
 
     def _reader(self) -> WithReader | None:
         return self.embedder if isinstance(self.embedder, WithReader) else None
 
-    def _readers(self, reader: WithReader) -> list[Heads]:
-        return [reader.reader.heads, *(fold.reader or reader.reader.heads for fold in self.folds)]
+    def _readers(self, reader: WithReader) -> list[Projections]:
+        return [reader.reader.projections, *(fold.reader or reader.reader.projections for fold in self.folds)]
 
     def _with_reader(self, vectors: list[Vectors], read: list[Vectors], reader: WithReader) -> list[Vectors]:
         weights = [reader.weights, *(fold.weights or reader.weights for fold in self.folds)]

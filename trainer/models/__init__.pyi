@@ -17,7 +17,7 @@ from .lazy import Facts as Facts
 from .lazy import LazyModel as LazyModel
 from .lazy import TitleModel as TitleModel
 from .model_folders import model_folder as model_folder
-from .projections import Heads as Heads
+from .projections import Projections as Projections
 from .reader import open_base as open_base
 from .reader import open_model as open_model
 from .reader import open_reader as open_reader

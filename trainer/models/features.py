@@ -21,7 +21,7 @@ from store.tables import Tower
 from store.training import cached_digests, read_features, write_features
 from trainer.data import PictureSource, StoredPictures, batches
 from trainer.models.lazy import LazyModel, TitleModel
-from trainer.models.projections import Heads
+from trainer.models.projections import Projections
 from trainer.models.titles import is_mostly_foreign
 from trainer.models.towers import BATCH
 from trainer.models.vector_files import VectorFile
@@ -175,8 +175,8 @@ class Features:
         return _Cache(self.database, self._key(tower), tower, self._width(tower), keep)
 
     def _width(self, tower: Tower) -> int:
-        heads = self.model.facts.heads
-        return int((heads.visual if tower == "vision" else heads.text).shape[1])
+        projections = self.model.facts.projections
+        return int((projections.visual if tower == "vision" else projections.text).shape[1])
 
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts
@@ -232,7 +232,7 @@ class CachedEmbedder:
     """Embeds by projecting cached features. See `trainer.models.encoder.Embedder`."""
 
     features: Features
-    heads: Heads
+    projections: Projections
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
@@ -241,21 +241,21 @@ class CachedEmbedder:
         if self._in_blocks(digests, keep):
             self.features.fill_missing("vision", digests, source, count)
             return self._blocks(digests, lambda block: self.picture_vectors(block, source, uncounted))
-        return self.heads.pictures(self.features.pictures(digests, source, count, keep=keep))
+        return self.projections.pictures(self.features.pictures(digests, source, count, keep=keep))
 
     def title_vectors(self, titles: Sequence[str], count: Count, *, keep: bool = True) -> Vectors:
         """Embed titles: (n, d) float32 of length 1."""
         if self._in_blocks(titles, keep):
             self.features.fill_missing("text", titles, StoredPictures(self.features.database), count)
             return self._blocks(titles, lambda block: self.title_vectors(block, uncounted))
-        return self.heads.titles(self.features.titles(titles, count, keep=keep))
+        return self.projections.titles(self.features.titles(titles, count, keep=keep))
 
     def _in_blocks(self, inputs: Sequence[str], keep: bool) -> bool:
         """Whether there are too many inputs to hold their pooled vectors in memory beside the embeddings."""
         return keep and not self.features.database.unwritable and len(inputs) > BLOCK
 
     def _blocks(self, inputs: Sequence[str], embed: Callable[[Sequence[str]], Vectors]) -> Vectors:
-        found = np.empty((len(inputs), len(self.heads.text)), np.float32)
+        found = np.empty((len(inputs), len(self.projections.text)), np.float32)
         for start in range(0, len(inputs), BLOCK):
             found[start : start + BLOCK] = embed(inputs[start : start + BLOCK])
         return found

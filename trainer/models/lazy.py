@@ -18,7 +18,7 @@ from trainer.models.fingerprints import fingerprint, fingerprints
 from trainer.models.known_files import agreed, compare_once, files_digest, files_folder, remember
 from trainer.models.plain_bert import PlainBert
 from trainer.models.plain_clip import PlainClip
-from trainer.models.projections import Heads, heads_of
+from trainer.models.projections import Projections
 from trainer.models.titles import language_of, text_limit, token_counts
 from trainer.models.towers import BATCH, Towers, prefetched
 from trainer.progress import uncounted
@@ -38,7 +38,7 @@ class Facts:
         fingerprint: the fingerprint of the whole model.
         vision, text: the fingerprint of each tower and its preprocessing.
         parameters: (name, count) of each parameter, in the model's order.
-        heads: the projections.
+        projections: the projections.
         limit: maximum number of tokens of a title; None if it is higher than any title needs.
         language: the language of the training texts; None for several languages, or an unknown language.
     """
@@ -47,7 +47,7 @@ class Facts:
     vision: str
     text: str
     parameters: tuple[tuple[str, int], ...]
-    heads: Heads
+    projections: Projections
     limit: int | None = None
     language: str | None = None
 
@@ -57,14 +57,14 @@ class Facts:
         found = fingerprints(model)
         sizes = tuple((name, parameter.numel()) for name, parameter in named_parameters(model))
         known = text_limit(model), language_of(model)
-        return cls(found.whole, found.vision, found.text, sizes, heads_of(model), *known)
+        return cls(found.whole, found.vision, found.text, sizes, Projections.of(model), *known)
 
     def stored(self) -> ModelFacts:
         """Return the facts in the form for the store."""
         facts: dict[str, Any] = {"vision": self.vision, "text": self.text}
         facts |= {"parameters": [list(pair) for pair in self.parameters]}
         facts |= {"limit": self.limit, "language": self.language}
-        return ModelFacts(self.fingerprint, facts, self.heads.as_bytes())
+        return ModelFacts(self.fingerprint, facts, self.projections.as_bytes())
 
     @classmethod
     def read(cls, row: ModelFacts) -> Facts | None:
@@ -75,10 +75,10 @@ class Facts:
             limit, language = row.facts["limit"], row.facts["language"]
         except (KeyError, TypeError, ValueError):
             return None
-        heads = None if row.heads is None else Heads.from_bytes(row.heads)
-        if heads is None:
+        projections = None if row.projections is None else Projections.from_bytes(row.projections)
+        if projections is None:
             return None
-        return cls(row.fingerprint, vision, text, sizes, heads, limit, language)
+        return cls(row.fingerprint, vision, text, sizes, projections, limit, language)
 
 
 class LazyModel:

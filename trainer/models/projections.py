@@ -18,7 +18,7 @@ from trainer.models.families import TEXT, VISUAL, projections_of
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Heads", "heads_of"]
+__all__ = ["Projections"]
 
 Vectors = NDArray[np.float32]
 
@@ -26,7 +26,7 @@ _BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Heads:
+class Projections:
     """Two projections without bias, float32.
 
     Args:
@@ -36,6 +36,13 @@ class Heads:
 
     visual: Tensor
     text: Tensor
+
+    @classmethod
+    def of(cls, model: SentenceTransformer) -> Projections:
+        """Return a copy of the two projections of a model from `in_one_shape`."""
+        layers = projections_of(model)
+        visual, text = (layers[name].weight.detach().cpu().float().clone() for name in (VISUAL, TEXT))
+        return cls(visual, text)
 
     def pictures(self, pooled: Vectors) -> Vectors:
         """Embed thumbnails: (n, vision width) pooled vectors to (n, d) float32 of length 1."""
@@ -49,7 +56,7 @@ class Heads:
         """Return {parameter name: weights}."""
         return {VISUAL: self.visual, TEXT: self.text}
 
-    def with_tensors(self, tensors: dict[str, Tensor]) -> Heads | None:
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Projections | None:
         """Return a copy with some projections replaced; None if `tensors` has other names or shapes."""
         mine = self.tensors()
         if any(name not in mine or mine[name].shape != tensor.shape for name, tensor in tensors.items()):
@@ -62,20 +69,13 @@ class Heads:
         return save({name: tensor.contiguous() for name, tensor in self.tensors().items()})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Heads | None:
+    def from_bytes(cls, content: bytes) -> Projections | None:
         """Read the result of `as_bytes`; None for anything else."""
         try:
             tensors = load(content)
             return cls(tensors[VISUAL], tensors[TEXT])
         except (SafetensorError, KeyError):
             return None
-
-
-def heads_of(model: SentenceTransformer) -> Heads:
-    """Return a copy of the two projections of a model from `in_one_shape`."""
-    layers = projections_of(model)
-    visual, text = (layers[name].weight.detach().cpu().float().clone() for name in (VISUAL, TEXT))
-    return Heads(visual, text)
 
 
 def _projected(pooled: Vectors, weight: Tensor) -> Vectors:

@@ -24,7 +24,7 @@ from trainer.errors import NotAClip
 from trainer.models.encoder import Encoder
 from trainer.models.families import TEXT, VISUAL
 from trainer.models.lazy import Facts, LazyModel, TitleModel
-from trainer.models.projections import Heads
+from trainer.models.projections import Projections
 from trainer.models.reading import RapidReader, Reader, read_words
 from trainer.models.towers import BATCH
 from trainer.progress import uncounted
@@ -139,7 +139,7 @@ class ReaderModel(LazyModel):
         vision = hashlib.sha256(f"{self._reader.name} {text}".encode()).hexdigest()
         whole = hashlib.sha256(f"{READER} {vision} {text}".encode()).hexdigest()
         sizes = ((VISUAL, width * width), (TEXT, width * width))
-        return Facts(whole, vision, text, sizes, Heads(torch.eye(width), torch.eye(width)))
+        return Facts(whole, vision, text, sizes, Projections(torch.eye(width), torch.eye(width)))
 
     def encoder(self) -> Encoder:
         """Not supported: the reader is not a sentence-transformers model.

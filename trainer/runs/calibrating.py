@@ -240,7 +240,7 @@ def _read(row: ModelFacts | None, embedder: Embedder) -> Calibrated | None:
     try:
         known = row.facts["calibration"]
         calibration = Calibration(known["scale"], known["error"], known["n"], tuple(known["scales"]))
-        tensors = {} if row.heads is None else load(row.heads)
+        tensors = {} if row.projections is None else load(row.projections)
         folds_ = [_fitted(own, tensors, number, weights) for number, weights in enumerate(row.facts["weights"])]
     except (KeyError, TypeError, SafetensorError):
         return None
@@ -250,18 +250,18 @@ def _read(row: ModelFacts | None, embedder: Embedder) -> Calibrated | None:
 
 def _fitted(own: Fitted, tensors: Mapping[str, Tensor], number: int, weights: dict[str, float] | None) -> Fitted | None:
     mine = {name.partition(" ")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{number} ")}
-    heads = own.heads.with_tensors(without_reader(mine))
+    projections = own.projections.with_tensors(without_reader(mine))
     reader = None if own.reader is None else own.reader.with_tensors(of_reader(mine))
-    if heads is None or (reader is None) != (own.reader is None):
+    if projections is None or (reader is None) != (own.reader is None):
         return None
-    return Fitted(heads, None if weights is None else Weights(**weights), reader)
+    return Fitted(projections, None if weights is None else Weights(**weights), reader)
 
 
 def _own(embedder: Embedder) -> Fitted:
     """The model's own projections, and those of its reader."""
-    reader = embedder.reader.heads if isinstance(embedder, WithReader) else None
-    return Fitted(inner_of(embedder).heads, None, reader)
+    reader = embedder.reader.projections if isinstance(embedder, WithReader) else None
+    return Fitted(inner_of(embedder).projections, None, reader)
 
 
 def _tensors(fitted: Fitted) -> dict[str, Tensor]:
-    return {**fitted.heads.tensors(), **as_reader({} if fitted.reader is None else fitted.reader.tensors())}
+    return {**fitted.projections.tensors(), **as_reader({} if fitted.reader is None else fitted.reader.tensors())}

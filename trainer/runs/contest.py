@@ -17,7 +17,7 @@ from store.tables import TrainingRun
 from store.training import ExampleRow, load_examples
 from trainer.data import Selection
 from trainer.errors import ModelUnavailable, NoNetwork, RunUnusable, TrainerError
-from trainer.fitting import Candidate, HeadsLearner, Learner, WithReaderLearner, held_out_ranks, triplets
+from trainer.fitting import Candidate, Learner, ProjectionsLearner, WithReaderLearner, held_out_ranks, triplets
 from trainer.runs.learning import goes_on, open_again
 from trainer.runs.measuring import After, Before
 from trainer.runs.promotion import ENOUGH_VALID, Decision, decide, decide_all_known, decide_unmeasured
@@ -77,7 +77,7 @@ def why_unusable(database: Database, run_id: int, device: str) -> TrainerError |
 
 def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None) -> Decision | None:
     """Decide on folds of the train and valid rows; None if one of the models can't be refitted on them."""
-    if not isinstance(learner, HeadsLearner | WithReaderLearner) or goes_on(run.settings):
+    if not isinstance(learner, ProjectionsLearner | WithReaderLearner) or goes_on(run.settings):
         return None
     examples = [replace(row, split="train", negative_position=None) for row in chosen.examples if row.split != "test"]
     groups = [row.group_id for row in examples]

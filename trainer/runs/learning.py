@@ -14,7 +14,7 @@ from store.training import ExampleRow
 from trainer.artifacts import load_tensors, tensors_file
 from trainer.data import Selection, StoredPictures
 from trainer.errors import BadSetting, RunUnusable
-from trainer.fitting import HeadsLearner, Learner, Pooled, WithReaderLearner, without_reader
+from trainer.fitting import Learner, Pooled, ProjectionsLearner, WithReaderLearner, without_reader
 from trainer.models import LazyModel, open_reader
 from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
@@ -96,7 +96,7 @@ def require_processes(settings: TrainSettings, processes: Processes, projections
 
 def open_again(
     database: Database, recorded: TrainingRun, device: str, chosen: Selection, progress: Progress
-) -> HeadsLearner | WithReaderLearner | None:
+) -> ProjectionsLearner | WithReaderLearner | None:
     """Recreate a recorded run's learner on today's pairs; None for a whole model or a run that continued from another.
 
     Raises:
@@ -122,7 +122,7 @@ def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:
     if settings.train == "lora":
         return []
     names = names_to_train(model.facts, settings)
-    return names if set(names) <= model.facts.heads.tensors().keys() else []
+    return names if set(names) <= model.facts.projections.tensors().keys() else []
 
 
 def cached_learner(
@@ -131,7 +131,7 @@ def cached_learner(
     rows: Sequence[ExampleRow],
     pooled: Pooled,
     changed: dict[str, Tensor],
-) -> HeadsLearner | None:
+) -> ProjectionsLearner | None:
     """Create a learner of projections on known features; None if the run trains anything else too.
 
     Args:
@@ -142,16 +142,16 @@ def cached_learner(
         changed: initial tensors, where they differ from the base model's.
     """
     names = _only_projections(model, settings)
-    heads = model.facts.heads.with_tensors(changed)
-    if not names or heads is None:
+    projections = model.facts.projections.with_tensors(changed)
+    if not names or projections is None:
         return None
     groups = {row.picture_sha256: row.group_id for row in rows}
-    return HeadsLearner(model, heads, names, pooled, settings=settings, groups=groups)
+    return ProjectionsLearner(model, projections, names, pooled, settings=settings, groups=groups)
 
 
 def _beside_reader(
     database: Database,
-    learner: HeadsLearner,
+    learner: ProjectionsLearner,
     chosen: Selection,
     settings: TrainSettings,
     progress: Progress,

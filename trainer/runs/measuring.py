@@ -68,7 +68,7 @@ def measure_before(run: Run, model: LazyModel, prepared: Prepared, current: Cham
     in_use = None if current is None else current.run
     with run.timed("evaluate"):
         rows = [row for row in prepared.rows if test or row.split != "test"]
-        base = prepared.pooled.score(model.facts.heads, rows)
+        base = prepared.pooled.score(model.facts.projections, rows)
         beside = _score_champion(run, in_use, rows)
         return Before(rows, base, current, beside, _known_to_champion(run, in_use, rows))
 

@@ -194,8 +194,8 @@ def encode(
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     digests = sorted({example.picture_sha256 for example in chosen.examples})
     titles = sorted({example.title for example in chosen.examples})
-    heads, source = model.facts.heads, StoredPictures(database)
-    in_files = 4 * (len(digests) * heads.visual.shape[1] + len(titles) * heads.text.shape[1]) > in_memory
+    projections, source = model.facts.projections, StoredPictures(database)
+    in_files = 4 * (len(digests) * projections.visual.shape[1] + len(titles) * projections.text.shape[1]) > in_memory
     folder = models_dir(database)
     with progress.phase("Encoding thumbnails", len(digests)) as count:
         pictures = (
@@ -242,5 +242,5 @@ def _title_embedder(
         return lambda some: embeddings.vectors(some, uncounted), other.fingerprint
     features = Features(database, model, settings.precision, settings.fit, settings.bars)
     features.fill_missing("text", titles, StoredPictures(database), count)
-    embedder = CachedEmbedder(features, model.facts.heads)
+    embedder = CachedEmbedder(features, model.facts.projections)
     return lambda some: embedder.title_vectors(some, uncounted), model.facts.fingerprint

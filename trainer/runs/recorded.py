@@ -21,8 +21,8 @@ from trainer.models import (
     Embedder,
     Encoder,
     Features,
-    Heads,
     LazyModel,
+    Projections,
     model_folder,
     named_parameters,
     open_base,
@@ -83,14 +83,14 @@ class _RunModel:
 
     Args:
         base: the base model.
-        heads: the projections to use, or None for the model's own.
+        projections: the projections to use, or None for the model's own.
         weights: the weights of the reader, or None if it is not used.
         reader: the reader's trained tensors; empty if it was not trained.
         settings: the run's settings.
     """
 
     base: LazyModel
-    heads: Heads | None
+    projections: Projections | None
     weights: Weights | None
     reader: dict[str, Tensor]
     settings: TrainSettings
@@ -119,9 +119,9 @@ def _run_model(database: Database, run_id: int, model: str, device: str) -> _Run
     path = tensors_file(database, run.artifact_path)
     kept = load_tensors(path, run.artifact_sha256)
     weights, tensors = (weights_in(kept) if settings.with_reader else None), without_reader(kept)
-    heads = base.facts.heads.with_tensors(tensors)
-    if heads is not None:
-        return _RunModel(base, heads, weights, of_reader(kept), settings)
+    projections = base.facts.projections.with_tensors(tensors)
+    if projections is not None:
+        return _RunModel(base, projections, weights, of_reader(kept), settings)
 
     def change(loaded: SentenceTransformer) -> None:
         if settings.train == "lora":
@@ -191,8 +191,8 @@ def load_run_model(database: Database, run_id: int, model: str = "tuned", device
             "use it with 'thumbtune search' and 'match', or train without --with-reader"
         )
     encoder = found.base.encoder()
-    if found.heads is not None:
-        put_tensors(named_parameters(encoder.model), found.heads.tensors(), "the run's file")
+    if found.projections is not None:
+        put_tensors(named_parameters(encoder.model), found.projections.tensors(), "the run's file")
     return encoder
 
 
@@ -203,17 +203,17 @@ def embedder_of(database: Database, run_id: int, model: str = "tuned", device: s
     """
     found = _run_model(database, run_id, model, device)
     settings = found.settings
-    if model == "tuned" and found.heads is None:
+    if model == "tuned" and found.projections is None:
         # The whole model was trained and scored in fp32; the precision setting applies only to frozen towers.
         settings = replace(settings, precision="fp32")
-    embedder = model_embedder(database, found.base, found.heads, settings)
+    embedder = model_embedder(database, found.base, found.projections, settings)
     if found.weights is None:
         return embedder
     reader = open_reader(database, settings, found.base.device)
-    heads = reader.facts.heads.with_tensors(found.reader)
-    if heads is None:
+    projections = reader.facts.projections.with_tensors(found.reader)
+    if projections is None:
         raise RunUnusable(f"the reader of run {run_id} does not match {settings.text_model}; restore that model")
-    return WithReader(embedder, model_embedder(database, reader, heads, settings), found.weights)
+    return WithReader(embedder, model_embedder(database, reader, projections, settings), found.weights)
 
 
 def named_model(database: Database, name: str, device: str) -> LazyModel:
@@ -237,17 +237,17 @@ def named_model(database: Database, name: str, device: str) -> LazyModel:
 
 
 def model_embedder(
-    database: Database, model: LazyModel, heads: Heads | None = None, settings: TrainSettings | None = None
+    database: Database, model: LazyModel, projections: Projections | None = None, settings: TrainSettings | None = None
 ) -> CachedEmbedder:
     """Open any model for embedding, through the feature cache.
 
     Args:
         database: the store.
         model: the model.
-        heads: projections to use instead of its own.
+        projections: projections to use instead of its own.
         settings: the precision, crop mode and bars to use; a precision that this device does not support becomes fp32.
     """
-    chosen = heads or model.facts.heads
+    chosen = projections or model.facts.projections
     settings = settings or TrainSettings()
     precision = precision_here(settings, model.device)
     return CachedEmbedder(Features(database, model, precision, settings.fit, settings.bars), chosen)

@@ -17,7 +17,7 @@ from store.types import utc_now
 from store.wording import counted
 from trainer.data import Selection
 from trainer.errors import BadSetting, Diverged, NotEnoughPairs, RunUnusable
-from trainer.fitting import HeadsLearner, Pooled, Step, Triplets, WithReaderLearner, chosen_names, triplets
+from trainer.fitting import Pooled, ProjectionsLearner, Step, Triplets, WithReaderLearner, chosen_names, triplets
 from trainer.models import LazyModel, open_base, open_reader
 from trainer.progress import Progress, Silent
 from trainer.runs import cached_learner, encode, known_at_start, mine
@@ -40,7 +40,7 @@ def require_projections(model: LazyModel, settings: TrainSettings) -> None:
     if settings.train == "lora":
         raise BadSetting(f"--train 'lora' trains the towers, but {why}; use --train projection")
     names = chosen_names([name for name, _ in model.facts.parameters], settings.train)
-    others = [name for name in names if name not in model.facts.heads.tensors()]
+    others = [name for name in names if name not in model.facts.projections.tensors()]
     if others:
         raise BadSetting(
             f"--train {settings.train!r} matches {others[0]}, but {why}; use --train projection, or a projection's name"
@@ -134,7 +134,7 @@ class Trials:
             for way in space.train.of:
                 require_projections(model, replace(settings, train=str(way)))
         pooled = encode(self.database, model, self.chosen, settings, self.progress)
-        return _Base(model, pooled, pooled.score(model.facts.heads, self._valid))
+        return _Base(model, pooled, pooled.score(model.facts.projections, self._valid))
 
     def run(self, settings: TrainSettings) -> TrialRun:
         """Train and score one combination of settings with one seed.
@@ -174,7 +174,7 @@ class Trials:
         columns |= {**clock.ended("evaluate"), "status": "done"}
         return TrialRun(columns, [asdict(step) for step in steps], scores.rows("tuned"))
 
-    def _learner(self, settings: TrainSettings, mined: _Mined) -> HeadsLearner | WithReaderLearner:
+    def _learner(self, settings: TrainSettings, mined: _Mined) -> ProjectionsLearner | WithReaderLearner:
         base = self._bases[settings.fit]
         learner = cached_learner(base.model, settings, mined.examples, base.pooled, {})
         assert learner is not None, "`prepare` has refused what can't be trained on cached features"

@@ -16,10 +16,9 @@ from tests.trainer.oracle import NAMES, Drawn, pooled, recipe
 from tests.trainer.tiny import COLOURS, SHAPES, load_encoder
 from trainer.fitting import FitTask, Step, fit_full_model
 from trainer.fitting.fit import choose_parameters
-from trainer.fitting.projections import fit_heads
+from trainer.fitting.projections import fit_projections
 from trainer.fitting.steps import Triplets
-from trainer.models import TEXT, VISUAL, Encoder, Heads
-from trainer.models.projections import heads_of
+from trainer.models import TEXT, VISUAL, Encoder, Projections
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
@@ -34,14 +33,14 @@ BOTH = [VISUAL, TEXT]
 
 def fitted(
     encoder: Encoder, rows: Triplets, settings: TrainSettings, names: Sequence[str] = BOTH
-) -> tuple[list[Step], Heads]:
+) -> tuple[list[Step], Projections]:
     """Train the encoder's projections by themselves."""
     images = Drawn().load(rows.pictures)
-    heads = heads_of(encoder.model)
-    assert heads is not None
+    projections = Projections.of(encoder.model)
+    assert projections is not None
     steps: list[Step] = []
     inputs = pooled(encoder.model, rows, images)
-    return steps, fit_heads(heads, inputs, names, settings, device="cpu", on_step=steps.append)
+    return steps, fit_projections(projections, inputs, names, settings, device="cpu", on_step=steps.append)
 
 
 @pytest.mark.slow
@@ -51,14 +50,14 @@ def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Pa
     """Relative losses and weights within 1e-5, equal learning rates; three epochs in the library's order."""
     rows, settings = MINED if mined else replace(MINED, negatives=None), replace(SETTINGS, train=train)
     names = [name for name in BOTH if train in name]
-    steps, heads = fitted(encoder, rows, settings, names)
+    steps, projections = fitted(encoder, rows, settings, names)
     expected = recipe(tiny_clip, rows, Drawn().load(rows.pictures), settings)
     assert [step.loss for step in steps] == pytest.approx(expected.losses, rel=1e-5)
     assert [step.learning_rate for step in steps] == expected.rates
     assert [step.step for step in steps] == list(range(1, 10))
     assert [step.epoch for step in steps] == pytest.approx([n / 3 for n in range(1, 10)])
     theirs = expected.model.state_dict()
-    for name, weight in heads.tensors().items():
+    for name, weight in projections.tensors().items():
         assert torch.allclose(weight, theirs[name], rtol=0, atol=1e-5), name
         assert torch.equal(weight, encoder.model.state_dict()[name]) == (name not in names), (
             "only what was to be trained"
@@ -73,13 +72,15 @@ def test_steps_on_the_demos_encoder_are_the_recipes() -> None:
     rows = Triplets(names, names, [*names[11:], *names[:11]])
     settings = TrainSettings(train="projection", lr=1e-4, mask=False, seed=3)
     with quiet_libraries():
-        steps, heads = fitted(load_encoder(str(folder), "cpu"), rows, settings)
+        steps, projections = fitted(load_encoder(str(folder), "cpu"), rows, settings)
     expected = recipe(folder, rows, Drawn().load(names), settings)
     assert len(steps) == 6
     assert [step.loss for step in steps] == pytest.approx(expected.losses, rel=1e-5)
     assert [step.learning_rate for step in steps] == expected.rates
     theirs = expected.model.state_dict()
-    assert all(torch.allclose(weight, theirs[name], rtol=0, atol=1e-5) for name, weight in heads.tensors().items())
+    assert all(
+        torch.allclose(weight, theirs[name], rtol=0, atol=1e-5) for name, weight in projections.tensors().items()
+    )
 
 
 @pytest.mark.slow
@@ -87,7 +88,7 @@ def test_steps_on_the_demos_encoder_are_the_recipes() -> None:
 def test_masked_steps_are_those_of_the_whole_model(encoder: Encoder, tiny_clip: Path, mined: bool) -> None:
     rows = TWICE if mined else replace(TWICE, negatives=None)
     settings = replace(SETTINGS, mask=True)
-    steps, heads = fitted(encoder, rows, settings)
+    steps, projections = fitted(encoder, rows, settings)
     unmasked, _ = fitted(encoder, rows, SETTINGS)
     whole: list[Step] = []
     with quiet_libraries():
@@ -98,7 +99,9 @@ def test_masked_steps_are_those_of_the_whole_model(encoder: Encoder, tiny_clip: 
     assert [step.learning_rate for step in steps] == [step.learning_rate for step in whole]
     assert all(step.loss < plain.loss for step, plain in zip(steps[:2], unmasked, strict=False)), "it does mask"
     theirs = other.model.state_dict()
-    assert all(torch.allclose(weight, theirs[name], rtol=0, atol=1e-5) for name, weight in heads.tensors().items())
+    assert all(
+        torch.allclose(weight, theirs[name], rtol=0, atol=1e-5) for name, weight in projections.tensors().items()
+    )
 
 
 def test_without_equal_titles_the_mask_changes_no_step(encoder: Encoder) -> None:
@@ -112,29 +115,29 @@ def test_without_equal_titles_the_mask_changes_no_step(encoder: Encoder) -> None
 
 def test_one_title_for_all_trains_nothing_and_stays_finite(encoder: Encoder) -> None:
     rows = Triplets(NAMES, ["one title"] * 20, ["ONE title"] * 20)
-    steps, heads = fitted(encoder, rows, replace(SETTINGS, mask=True))
+    steps, projections = fitted(encoder, rows, replace(SETTINGS, mask=True))
     assert [step.loss for step in steps] == [0] * 9
-    before = heads_of(encoder.model)
+    before = Projections.of(encoder.model)
     assert before is not None
-    assert torch.equal(heads.visual, before.visual)
-    assert torch.equal(heads.text, before.text)
+    assert torch.equal(projections.visual, before.visual)
+    assert torch.equal(projections.text, before.text)
 
 
-def test_the_heads_that_came_in_stay_as_they_are(encoder: Encoder) -> None:
-    start = heads_of(encoder.model)
+def test_the_initial_projections_are_not_changed(encoder: Encoder) -> None:
+    start = Projections.of(encoder.model)
     assert start is not None
     kept = {name: weight.clone() for name, weight in start.tensors().items()}
     inputs = pooled(encoder.model, MINED, Drawn().load(NAMES))
     copies = np.array(inputs.pictures), np.array(inputs.titles)
     steps: list[Step] = []
-    first = fit_heads(start, inputs, BOTH, SETTINGS, device="cpu", on_step=steps.append)
+    first = fit_projections(start, inputs, BOTH, SETTINGS, device="cpu", on_step=steps.append)
     assert all(torch.equal(weight, kept[name]) for name, weight in start.tensors().items())
     assert not any(weight.requires_grad for weight in (*start.tensors().values(), *first.tensors().values()))
     assert np.array_equal(np.asarray(inputs.pictures), copies[0])
     assert np.array_equal(np.asarray(inputs.titles), copies[1])
     again: list[Step] = []
     torch.rand(17)
-    fit_heads(start, inputs, BOTH, SETTINGS, device="cpu", on_step=again.append)
+    fit_projections(start, inputs, BOTH, SETTINGS, device="cpu", on_step=again.append)
     assert again == steps, "nothing but the seed decides the order"
 
 
@@ -152,11 +155,11 @@ def test_an_error_from_a_step_ends_the_training(encoder: Encoder) -> None:
     def refuse(step: Step) -> None:
         raise ValueError(f"step {step.step}")
 
-    heads = heads_of(encoder.model)
-    assert heads is not None
+    projections = Projections.of(encoder.model)
+    assert projections is not None
     inputs = pooled(encoder.model, MINED, Drawn().load(NAMES))
     with pytest.raises(ValueError, match="step 1"):
-        fit_heads(heads, inputs, BOTH, SETTINGS, device="cpu", on_step=refuse)
+        fit_projections(projections, inputs, BOTH, SETTINGS, device="cpu", on_step=refuse)
 
 
 def test_one_picture_of_several_videos_is_one_row_of_features(encoder: Encoder) -> None:
@@ -165,11 +168,11 @@ def test_one_picture_of_several_videos_is_one_row_of_features(encoder: Encoder) 
     apart = pooled(encoder.model, Triplets([*NAMES, *NAMES[:4]], [*NAMES, *NAMES[4:8]], None), [*images, *images[:4]])
     anchor = np.array([*range(20), *range(4)], dtype=np.intp)
     shared = replace(apart, pictures=apart.pictures[np.arange(20)], anchor=anchor)
-    heads = heads_of(encoder.model)
-    assert heads is not None
+    projections = Projections.of(encoder.model)
+    assert projections is not None
     found: list[list[float]] = []
     for inputs in (apart, shared):
         steps: list[Step] = []
-        fit_heads(heads, inputs, BOTH, SETTINGS, device="cpu", on_step=steps.append)
+        fit_projections(projections, inputs, BOTH, SETTINGS, device="cpu", on_step=steps.append)
         found.append([step.loss for step in steps])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
