@@ -48,7 +48,7 @@ def test_no_file_of_another_room_is_imported(package: str) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_has_every_name_that_it_states_and_says_what_it_is_for(room: str) -> None:
+def test_each_room_has_a_docstring_and_every_name_in_all(room: str) -> None:
     module = importlib.import_module(room)
     assert module.__doc__
     assert module.__all__

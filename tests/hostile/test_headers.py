@@ -49,14 +49,14 @@ async def sync_from(database: Database, host: str) -> SyncReport:
         return report
 
 
-async def test_a_redirect_to_what_is_no_text_is_a_reason_that_can_be_stored(database: Database) -> None:
+async def test_a_redirect_with_invalid_utf_8_is_a_storable_reason(database: Database) -> None:
     async with answering(b"HTTP/1.1 302 Found\r\nLocation: http://\xff\x9b.example/\r\n") as host:
         assert (await sync_from(database, host)).status == "partial"
     assert r"\udcff\udc9b.example is not an allowed thumbnail host" in failures(database)[VIDEO]
 
 
 @pytest.mark.parametrize("name", [b"ETag", b"Last-Modified"])
-async def test_what_is_no_text_is_not_sent_back(database: Database, name: bytes) -> None:
+async def test_validators_with_invalid_utf_8_are_not_sent(database: Database, name: bytes) -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n%s: \xff\x9b\r\n" % name) as host:
         assert (await sync_from(database, host)).status == "complete"
     assert contents(database)[VIDEO][4] is not None

@@ -69,7 +69,7 @@ def _arguments(pid: int) -> Iterator[bytes]:
 
 
 @pytest.mark.processes
-def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
+def test_the_key_is_sent_only_in_its_header(tmp_path: Path) -> None:
     with StandIn(channel(60), keys=[KEY]) as server:
         shell = Watched(tmp_path, server)
         code, text = shell.run("-vv", "sync", "@tests", "--json")
@@ -106,7 +106,7 @@ def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
         assert not any(KEY.encode() in arguments for arguments in shell.arguments)
 
 
-async def test_a_long_message_that_is_cut_short_keeps_no_part_of_the_key(sqlite_database: Database) -> None:
+async def test_a_truncated_message_contains_no_part_of_the_key(sqlite_database: Database) -> None:
     """Wherever the cut is between 230 and 500 characters, it goes through the key of one of these."""
     async with StandIn(channel(1)) as server:
         for before in range(230, 500, len(KEY) // 2):

@@ -102,7 +102,7 @@ def test_a_sync_refuses_a_png_full_of_compressed_text(sqlite_url: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
+def test_only_a_few_large_thumbnails_are_in_memory_at_once(tmp_path: Path) -> None:
     files = [
         Fault("body", path=f"/vi/video{number:06d}/", body=large_file(number), content_type="image/jpeg")
         for number in range(EACH)
@@ -117,7 +117,7 @@ def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: Path) -> None:
+def test_the_largest_files_and_images_at_the_same_time_fit_in_memory(tmp_path: Path) -> None:
     pictures = [
         saved("RGB", (3840, 2160), "PNG"),
         saved("RGB", (2048, 2048), "PNG"),
@@ -148,7 +148,7 @@ def large_file(number: int, picture: bytes | None = None) -> bytes:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_no_picture_takes_the_memory_and_none_stops_the_rest(tmp_path: Path) -> None:
+def test_no_image_exhausts_memory_or_stops_the_others(tmp_path: Path) -> None:
     with endless_server() as elsewhere:
         kinds = hostile(elsewhere)
         count = EACH * len(kinds) + 20

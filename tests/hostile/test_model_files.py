@@ -73,7 +73,7 @@ def test_a_hostile_folder_is_refused(folder: Path, hub: FakeHub, ran: Path, kind
     assert hub.asked == []
 
 
-def test_models_with_other_good_contents_are_loaded(folder: Path) -> None:
+def test_models_with_other_valid_contents_are_loaded(folder: Path) -> None:
     """Pickles that nothing reads, sharded weights, links inside the folder, old names, unused remote code."""
     tensors = load_file(folder / "model.safetensors")
     torch.save(tensors, folder / "pytorch_model.bin")
@@ -102,7 +102,7 @@ def publish(hub: FakeHub, folder: Path) -> str:
     return "creator/model"
 
 
-def test_a_model_of_the_hub_is_downloaded_without_its_pickles_and_found_again_offline(
+def test_a_hub_model_is_downloaded_without_pickles_and_found_offline(
     folder: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({}, folder / "pytorch_model.bin")
@@ -119,7 +119,7 @@ def test_a_model_of_the_hub_is_downloaded_without_its_pickles_and_found_again_of
 
 
 @pytest.mark.parametrize("kind", ["pickle beside a decoy", "adapter"])
-def test_a_model_of_the_hub_is_checked_too(folder: Path, hub: FakeHub, ran: Path, kind: str) -> None:
+def test_a_hub_model_is_checked_too(folder: Path, hub: FakeHub, ran: Path, kind: str) -> None:
     HOSTILE[kind](folder)
     with pytest.raises(DamagedModel, match="^creator/model "):
         load_clip(publish(hub, folder), "cpu")

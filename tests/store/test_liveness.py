@@ -48,7 +48,7 @@ def status(database: Database, model: type[TrainingRun | Sweep], row_id: int) ->
 
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
 @pytest.mark.parametrize(("silent", "left"), [(LEASE * 0.9, "running"), (LEASE * 1.1, "interrupted")])
-def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
+def test_a_silent_process_on_another_machine_counts_as_ended(
     database: Database, model: type[TrainingRun | Sweep], silent: timedelta, left: str
 ) -> None:
     row_id = start(database, model)
@@ -62,7 +62,7 @@ def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
 
 
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
-def test_one_that_was_taken_for_gone_is_running_again_with_its_next_sign_of_life(
+def test_a_run_marked_as_interrupted_is_running_again_after_a_sign_of_life(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
     """As after a pause, or where the clock of the machine that judged it was put forward."""
@@ -77,7 +77,7 @@ def test_one_that_was_taken_for_gone_is_running_again_with_its_next_sign_of_life
 
 
 @pytest.mark.parametrize("left", ["done", "failed", "interrupted"])
-def test_a_sign_of_life_starts_nothing_again_that_has_ended(database: Database, left: str) -> None:
+def test_a_sign_of_life_does_not_reopen_an_ended_run(database: Database, left: str) -> None:
     row_id = start(database, TrainingRun)
     with database.write() as session:
         session.execute(update(TrainingRun).values(status=left, error="stopped by a signal"))
@@ -86,7 +86,7 @@ def test_a_sign_of_life_starts_nothing_again_that_has_ended(database: Database, 
     assert status(database, TrainingRun, row_id)[0] == left
 
 
-def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Database) -> None:
+def test_a_local_process_is_checked_with_its_last_sign_of_life(database: Database) -> None:
     """By now's clock it may be younger than its run: the clock was put forward meanwhile."""
     start(database, TrainingRun)
     asked: list[datetime] = []
@@ -107,9 +107,7 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
 @pytest.mark.processes
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
-def test_a_run_goes_on_here_where_the_clock_was_put_forward(
-    database: Database, model: type[TrainingRun | Sweep]
-) -> None:
+def test_a_clock_put_forward_does_not_end_a_running_run(database: Database, model: type[TrainingRun | Sweep]) -> None:
     """All that it wrote before is of the old clock: to the new one, its process seems to have started later."""
     row_id, before = start(database, model), utc_now() - timedelta(days=9)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
