@@ -70,7 +70,7 @@ COMMANDS = {
     "match": ("thumbtune.commands.match:match", "Rank title ideas by how well they fit a thumbnail."),
     "push": ("thumbtune.commands.push:push", "Push a model or the dataset to the Hugging Face Hub."),
     "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and use the better model."),
-    "runs": ("thumbtune.commands.runs:runs", "List, show and compare training runs; choose the current model."),
+    "runs": ("thumbtune.commands.runs:runs", "List, show and compare training runs; choose the champion."),
     "search": ("thumbtune.commands.search:search", "Find thumbnails by text, or by another image."),
     "sql": ("thumbtune.commands.sql:sql", "Run a read-only SQL query on the store."),
     "sweep": ("thumbtune.commands.sweep:sweep", "Try many training settings, and train with the best."),

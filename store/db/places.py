@@ -86,11 +86,11 @@ class Place(ABC):
             pass
 
     def delete_many(self, digests: Iterable[str]) -> None:
-        """Delete files. Missing ones are ignored."""
+        """Delete files. Missing files are ignored."""
         self.delete_names(map(_name, digests))
 
     def delete_names(self, names: Iterable[str]) -> None:
-        """Delete files, each by its `Listed.name`. Missing ones are ignored."""
+        """Delete files by their `Listed.name`. Missing files are ignored."""
         for _ in self._threads.map(self._delete, names):
             pass
 
@@ -312,7 +312,7 @@ _ENDPOINT = re.compile(
 
 
 def _require_url(endpoint: str) -> None:
-    """Check what obstore panics at."""
+    """Refuse URLs at which obstore would panic."""
     if endpoint and not _ENDPOINT.fullmatch(endpoint):
         raise BadPicturesUrl(
             f"AWS_ENDPOINT_URL is {shown_url(endpoint)!r}, which is not an http or https URL; correct it"
@@ -320,7 +320,7 @@ def _require_url(endpoint: str) -> None:
 
 
 def _raise_unless_key(error: FileNotFoundError) -> None:
-    """A missing bucket is not a missing object."""
+    """Raise the error again if the bucket is missing, and not only the object."""
     if "NoSuchBucket" in str(error):
         raise error
 

@@ -174,7 +174,7 @@ def test_weekly_retraining_of_a_growing_channel(shell: Shell, clip: Path) -> Non
     assert found["new_pairs"]["total"] == 10
     assert (found["settings_from_run"], found["run"]["champion_run_id"]) == (1, 1)
     assert found["champion_run_id"] == (2 if found["promoted"] else 1)
-    assert "the current model (run 1)" in found["reason"]
+    assert "the champion (run 1)" in found["reason"]
     assert Path("whole/model.safetensors").is_file()
     settings = [run["settings"] for run in shell.run("runs", "--json").document()["runs"]]
     assert [(s["lr"], s["seed"], s["model"]) for s in settings] == [(0.01, 42, str(clip)), (0.01, 7, str(clip))]
@@ -195,7 +195,7 @@ def test_the_text_output_of_retrain(shell: Shell) -> None:
     assert ": those of run 1\n" in same.stdout
     assert "run 2: 1,024 of " in same.stdout
     table = [line.split() for line in same.stdout.splitlines() if line.startswith(("split", "train", "valid", "test"))]
-    assert "current model's" in same.stdout
+    assert "champion's" in same.stdout
     assert [row[0] for row in table if row[3] == "-"] == ["train"], "it is scored on what is held out"
     listed = shell.run("runs", "--wide").stdout.splitlines()
     assert listed[0].split()[:3] == ["run", "in", "use"]
@@ -215,7 +215,7 @@ def test_a_worse_model_is_reported_and_not_promoted(shell: Shell) -> None:
     assert done.returncode == 0
     last = done.stdout.splitlines()[-1]
     assert last.startswith("run 2 stays in use: valid recall@1 ")
-    assert "the current model (run 2) " in last
+    assert "the champion (run 2) " in last
     assert "thumbtune runs promote 3" in last
     assert shell.champions() == [1, 2]
 
@@ -373,8 +373,8 @@ def test_manual_promotion_and_the_history_of_champions(shell: Shell) -> None:
         shell.run("train", *shell.model, "--train", "projection", "--lr", "1e-12", "--seed", seed)
     shell.run("runs", "promote", "1", "--reason", "to begin with")
     done = shell.run("runs", "promote", "2", "--reason", "it reads\x1b[31m better")
-    assert (done.returncode, done.stdout) == (0, "run 2 is now the current model of all channels instead of run 1\n")
-    assert shell.run("runs", "promote", "2").stdout == "run 2 is already the current model of all channels\n"
+    assert (done.returncode, done.stdout) == (0, "run 2 is now the champion of all channels instead of run 1\n")
+    assert shell.run("runs", "promote", "2").stdout == "run 2 is already the champion of all channels\n"
     back = shell.run("runs", "promote", "1", "--json").document()
     assert back == {"run_id": 1, "replaced_run_id": 2, "changed": True}
     assert [run["in_use"] for run in shell.run("runs", "--json").document()["runs"]] == [True, False]

@@ -125,13 +125,13 @@ def test_the_winner_replaces_the_champion_only_if_it_is_better(thumbtune: Run, c
     untouched = ("--trials", "1", "--epochs", "1", "--lr", "1e-12")
     done = thumbtune(*arguments(clip, *untouched))
     last = done.stdout.splitlines()[-1]
-    assert ", the current model (run 1) " in last
+    assert ", the champion (run 1) " in last
     run = thumbtune("runs", "--json").document()["runs"][-1]
     assert last.endswith(f": thumbtune runs promote {run['run_id']}")
     assert run["in_use"] is False
     found = thumbtune(*arguments(clip, *untouched, "--json")).document()
     assert found["in_use"] is False
-    assert "the current model (run 1)" in found["reason"]
+    assert "the champion (run 1)" in found["reason"]
 
 
 def test_the_base_model_is_scored_on_the_same_rows(thumbtune: Run, clip: Path, store: str) -> None:

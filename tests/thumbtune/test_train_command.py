@@ -238,7 +238,7 @@ def test_the_help_of_sql_names_every_view(thumbtune: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "default"), [("train", "all channels"), ("retrain", "each set of channels with a current model")]
+    ("command", "default"), [("train", "all channels"), ("retrain", "each set of channels with a champion")]
 )
 def test_the_help_explains_the_default_channels(thumbtune: Run, command: str, default: str) -> None:
     told = " ".join(thumbtune(command, "--help").stdout.split())

@@ -126,7 +126,7 @@ def test_a_worse_model_is_not_promoted_and_its_pairs_are_not_new(filled: Databas
     assert done.result.decision is not None
     assert not done.result.decision.promote
     assert (done.result.promoted, done.champion_id, in_use(filled)) == (False, 1, 1)
-    assert "the current model (run 1)" in done.result.decision.reason
+    assert "the champion (run 1)" in done.result.decision.reason
     again = retrain(filled, settings_for(**UNTOUCHED))
     assert (again.new.total, again.result, again.champion_id) == (0, None, 1)
 
@@ -199,7 +199,7 @@ def test_rows_that_the_champion_was_trained_on_are_not_compared(
         model: [row.rank for video, row in rows.items() if video not in held_out[:4]] for model, rows in ranked.items()
     }
     new, old = (sum(rank == 1 for rank in told[model]) / len(told[model]) for model in ("tuned", "champion"))
-    assert f"valid recall@1 {new:.3f}, the current model (run 1) {old:.3f}" in done.result.decision.reason
+    assert f"valid recall@1 {new:.3f}, the champion (run 1) {old:.3f}" in done.result.decision.reason
 
 
 def test_training_rows_of_earlier_champions_count_too(filled: Database, settings_for: Make) -> None:
@@ -219,7 +219,7 @@ def test_training_rows_of_earlier_champions_count_too(filled: Database, settings
     assert done.result is not None
     assert done.result.decision is not None
     assert (done.result.promoted, done.champion_id) == (False, 2)
-    assert done.result.decision.reason.startswith("the current model (run 2) was trained on ")
+    assert done.result.decision.reason.startswith("the champion (run 2) was trained on ")
     assert any("which continues from it, are too high" in text for text in done.result.warnings)
 
 
@@ -350,7 +350,7 @@ def test_a_champion_with_missing_files_is_not_replaced(
     assert done.result is not None
     assert (done.result.promoted, done.champion_id) == (False, 1)
     assert done.result.decision is not None
-    assert "the current model (run 1) can't be loaded" in done.result.decision.reason
+    assert "the champion (run 1) can't be loaded" in done.result.decision.reason
     assert any("run 1, can't be scored" in text for text in done.result.warnings)
 
 
@@ -382,7 +382,7 @@ def test_a_champion_promoted_meanwhile_stays(database: Database, settings_for: M
     assert done.result is not None
     assert done.result.decision is not None
     assert done.result.decision.promote
-    assert "the current model (run 1)" in done.result.decision.reason, "what was scored is what is told"
+    assert "the champion (run 1)" in done.result.decision.reason, "what was scored is what is told"
     assert (done.result.promoted, done.champion_id) == (False, 2)
     with database.read() as session:
         assert champion_ids(session) == [1, 2]

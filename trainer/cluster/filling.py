@@ -91,8 +91,8 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
                 raise EncodingFailed(reason)
             return
         except ray.exceptions.RayActorError as error:
-            # Its machine is lost, or can't be reached at the moment, and the job is ended below.
-            lost = error  # vectors that were written stay, so the next job only encodes missing vectors
+            # The job's machine is lost or can't be reached at the moment; the job is ended below.
+            lost = error  # written vectors stay, so the next job encodes only the others
         except ray.exceptions.RayError as error:
             raise EncodingFailed(one_line(error)) from error
         finally:

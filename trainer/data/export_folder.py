@@ -24,7 +24,7 @@ def check_export_folder(folder: Path, *, overwrite: bool) -> None:
 
     Args:
         folder: a new or empty folder.
-        overwrite: whether it may be an earlier export.
+        overwrite: whether the folder may contain an earlier export.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
@@ -38,7 +38,7 @@ def is_export(folder: Path) -> bool:
     """Whether a folder contains only files of an export. No other folder may be overwritten.
 
     Raises:
-        CantSave: it has an export's mark, and other files too.
+        CantSave: the folder has an export's mark, but also other files.
     """
     if not (folder / MARK).is_file():
         return False

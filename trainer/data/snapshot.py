@@ -95,7 +95,7 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         alike = alike_pictures(session, pictures)
     del pictures  # 100 bytes each
 
-    # Reading and assigning happen in one transaction: with two trainers at once, the second reads the splits that the
+    # Reading and assigning happen in one transaction: of two concurrent trainers, the second reads the splits that the
     # first assigned, so the members of a group can't get different splits.
     def write(session: Session) -> tuple[list[Member], dict[str, str], list[Pair]]:
         lock_videos(session)

@@ -234,7 +234,7 @@ def _never(_titles: Sequence[str]) -> Vectors:
 def _title_embedder(
     database: Database, model: LazyModel, titles: list[str], settings: TrainSettings, count: Callable[[int], None]
 ) -> tuple[Callable[[Sequence[str]], Vectors], str]:
-    """Encode the titles that are not cached; return what gives the vectors of some of them, and the fingerprint."""
+    """Encode uncached titles; return a function from titles to vectors, and the title model's fingerprint."""
     if settings.title_model != "base":
         other = TitleModel(database, settings.title_model, model.device)
         embeddings = TitleFeatures(database, other)

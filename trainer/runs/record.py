@@ -80,7 +80,7 @@ class Run:
 
 
 def mark_stale(database: Database) -> None:
-    """Mark runs and sweeps as `interrupted` if their process is known to have ended."""
+    """Mark runs and sweeps of ended processes as `interrupted`."""
     with database.write() as session:
         for stale in mark_interrupted(session, has_ended):
             logger.warning("run %d did not record its end; marked as interrupted", stale)
