@@ -18,7 +18,6 @@ from store.youtube.browsing import (
 )
 from store.youtube.channels import (
     ChannelSummary,
-    NamedChannel,
     change_settings,
     channel_ids,
     find_by_handle,
@@ -106,7 +105,6 @@ __all__ = [
     "LastSync",
     "LibraryFilter",
     "ListedVideo",
-    "NamedChannel",
     "PageResult",
     "PictureJob",
     "PictureOutcome",

@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.artifacts import can_save, check_place
 from trainer.errors import CantSave
 
-__all__ = ["MARK", "SIZES", "SPLIT_NAMES", "check_export_folder", "is_export"]
+__all__ = ["MARK", "SIZES", "SPLIT_NAMES", "check_export_folder"]
 
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
 """{split: its name in an export}, as the Hugging Face Hub expects."""

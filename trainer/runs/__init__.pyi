@@ -2,7 +2,6 @@ from .calibrating import Calibrated as Calibrated
 from .calibrating import calibration_of as calibration_of
 from .cards import dataset_card as dataset_card
 from .cards import model_card as model_card
-from .encoding import Encoded as Encoded
 from .encoding import encode_pairs as encode_pairs
 from .encoding import settings_to_use as settings_to_use
 from .evaluating import Evaluated as Evaluated

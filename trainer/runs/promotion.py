@@ -10,7 +10,7 @@ from store.wording import counted
 if TYPE_CHECKING:
     from trainer.scoring import Paired
 
-__all__ = ["ENOUGH_VALID", "FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decide_unmeasured", "named"]
+__all__ = ["ENOUGH_VALID", "FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decide_unmeasured"]
 
 ENOUGH_VALID = 200
 """The number of valid rows that suffices for a decision: one standard error of a recall is then at most .035."""

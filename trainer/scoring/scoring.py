@@ -29,8 +29,6 @@ from trainer.scoring.metrics import (
 )
 
 __all__ = [
-    "ALL",
-    "DIRECTIONS",
     "Ranked",
     "Score",
     "Scores",

@@ -56,7 +56,7 @@ from trainer.sweep.search_space import Choices, Point, SweepSettings
 from trainer.sweep.standings import Standing, Tried, by_trial, in_order, objective
 from trainer.sweep.trials import Trials
 
-__all__ = ["SweepResult", "SweepSettings", "resume_sweep", "run_sweep"]
+__all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
 logger = logging.getLogger(__name__)
 
