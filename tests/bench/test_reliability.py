@@ -1,4 +1,4 @@
-"""The harness's own parts: each is there, and a broken promise is seen."""
+"""The harness of `bench.reliability`: every part exists, and a broken promise is detected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_broken_promise_gives_exit_code_1(
 
 @pytest.fixture(scope="module")
 def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two stores, `one` and `two`, each synced by itself."""
+    """A folder with two stores, `one` and `two`, synced separately."""
     folder = tmp_path_factory.mktemp("synced")
     with StandIn(channel(4)) as server:
         for name in ("one", "two"):

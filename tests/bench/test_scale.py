@@ -1,4 +1,4 @@
-"""The quick halves of the parts of `bench.scale`, whose promises are all kept."""
+"""The quick versions of the parts of `bench.scale`."""
 
 from __future__ import annotations
 

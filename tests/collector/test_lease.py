@@ -47,7 +47,7 @@ async def test_a_channel_that_another_process_syncs_is_skipped(store_url: str) -
         server.release()
         assert await asyncio.to_thread(other.wait, 60) == 0
         assert len(contents(database)) == 120
-        # It may sync the channel now, but does not need to: the other process has just done so.
+        # The channel is free, but another process has just synced it.
         assert (await sync(database, server, alone_since=utc_now() - timedelta(minutes=5))).status == "busy"
         assert (await sync(database, server, alone_since=utc_now())).status == "unchanged"
         other.communicate()

@@ -78,7 +78,7 @@ async def test_a_new_title_is_never_a_pair_with_the_old_thumbnail(database: Data
         await sync(database, server)
         catalogue.change(TWO, title=new[0], picture=drawn("another picture"))
         server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=SIZES_ASKED_FOR)])
-        # As a process that is killed in between leaves it: the thumbnail was not fetched.
+        # The state after a process was killed before it fetched the thumbnail.
         await sync(database, server, mode="refresh", progress=When("details", look))
         with database.write() as session:
             session.execute(delete(PictureFailure))

@@ -37,7 +37,7 @@ DAMAGES: dict[str, str] = {
 
 
 def damage(database: Database, how: str, *videos: str) -> None:
-    """As a bad disk or another program does."""
+    """Damage a stored thumbnail, as a bad disk or another program may."""
     plain = sqlite3.connect(str(database.path))
     with plain:
         for video_id in videos:

@@ -33,9 +33,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less to compute and to wait for; nothing else changes.
+    """Make the tests faster without changing results.
 
-    The store is looked at every ten minutes of these days, not every one, and thumbnails wait for hardly any others.
+    The store is read every ten minutes of the simulated days instead of every minute, and batches of thumbnails are
+    written almost at once.
     """
     monkeypatch.setattr("collector.watch.service.LONGEST_WAIT", timedelta(minutes=10))
     monkeypatch.setattr("collector.sync.batches.LONGEST_UNWRITTEN_S", 0.01)

@@ -134,7 +134,7 @@ class Telling(Silent):
         return utc_now()
 
     async def let_go(self, told: Callable[[], object] = lambda: None) -> None:
-        """After the sync was told to stop."""
+        """Release the store, after the sync was told to stop."""
         await until(self.stop.is_set)
         told()
         for _ in range(10):

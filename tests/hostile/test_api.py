@@ -1,4 +1,4 @@
-"""Answers of the API that are not what it promises: bounded, recorded, and never a crash; the store keeps its sense."""
+"""Invalid API responses: their effect is bounded and recorded, no sync crashes, and the store stays consistent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDS = [f"video{number:06d}" for number in range(5)]
 
 
 class Channel:
-    """An honest answer to each call, some of them replaced."""
+    """A channel with a valid response to each call; tests replace some responses."""
 
     def __init__(self) -> None:
         self.api = RawApi(self.answer)
@@ -187,7 +187,7 @@ async def test_values_that_databases_cannot_read_back_are_not_stored(database: D
             report = await api.sync(database, mode="full")
             assert report.status in ("complete", "failed")
             assert report.error is None or isinstance(report.error, BadAnswer)
-        # Whatever came in, the next sync reads the store again.
+        # The next sync can read the store, whatever was received.
         channel.replaced.clear()
         assert (await api.sync(database, mode="full")).status == "complete"
 

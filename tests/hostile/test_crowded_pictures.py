@@ -1,4 +1,4 @@
-"""Files of far too many parts are refused before a decoder sees them; what cameras and editors write passes."""
+"""Files with too many parts are refused before decoding; metadata of cameras and image editors is accepted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hostile.pictures import MOST_BYTES, chunk, crowded, directory, saved,
 
 MOST_MIB = 30
 
-# Checks each file of a folder, and says by how many KiB the peak of memory grew.
+# Checks each file of a folder, and prints by how many KiB the peak memory grew.
 CHECK_ALL = """
 import pathlib, re, sys
 from PIL import Image

@@ -1,4 +1,4 @@
-"""The fuzzer over the parsers: a little of it, always the same; `python -m bench.fuzzing` does a lot."""
+"""A few inputs of the fuzzer with a fixed seed; `python -m bench.fuzzing` tries many more."""
 
 from __future__ import annotations
 

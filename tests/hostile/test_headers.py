@@ -1,4 +1,4 @@
-"""Headers of picture hosts that are no text: bytes that no encoding has."""
+"""Headers of thumbnail hosts with bytes that are not valid in any encoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIDEO = "video000000"
 
 @asynccontextmanager
 async def answering(head: bytes) -> AsyncIterator[str]:
-    """`host:port` of a server that answers everything with this and a picture."""
+    """`host:port` of a server that sends these headers and an image for every request."""
     body = jpeg(VIDEO, HIGH)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +35,7 @@ async def answering(head: bytes) -> AsyncIterator[str]:
 
 
 async def sync_from(database: Database, host: str) -> SyncReport:
-    """One sync of a channel whose only thumbnail is there."""
+    """Sync a channel whose only thumbnail is on this host."""
     thumbnails = {"high": {"url": f"http://{host}/x"}}
     answers = {
         "channels": channel_body(),

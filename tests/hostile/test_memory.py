@@ -1,4 +1,4 @@
-"""Bodies and pictures that are far larger than they look: refused, each with its reason, in bounded memory."""
+"""Bodies and images that are far larger than announced are refused with a reason, in bounded memory."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def hostile(server: str) -> list[tuple[str, Fault, str | None]]:
 
 
 def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, object]]:
-    """Sync in a process of its own: the most memory that it had, and its report."""
+    """Sync in a separate process; return its peak memory in MiB and its report."""
     environment = server.environment()
     environment["THUMBTUNE_THUMBNAIL_HOSTS"] += "," + hosts
     done = subprocess.run(
@@ -78,7 +78,7 @@ def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, obje
 
 
 def test_a_sync_refuses_a_png_full_of_compressed_text(sqlite_url: str) -> None:
-    """In a process of its own: what Pillow takes is set once a process, by whoever syncs."""
+    """Runs in a separate process, because the first sync sets Pillow's limit for the whole process."""
     text = PngImagePlugin.PngInfo()
     for _ in range(8):
         text.add_text("Comment", "x" * 1_000_000, zip=True)

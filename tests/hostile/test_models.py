@@ -1,4 +1,4 @@
-"""Models from strangers: read as data, never run, and what is none is named in one line by every command."""
+"""Untrusted models are read as data and never run; every command reports an invalid model in one line."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_every_command_names_a_folder_that_is_not_a_clip_model(thumbtune: Run, t
 
 
 def test_weights_are_never_read_from_a_pickle(clip: Path, tmp_path: Path) -> None:
-    """Whole weights, only as torch pickles them; that the folder has safetensors elsewhere changes nothing."""
+    """The weights are complete, but pickled. Safetensors elsewhere in the folder make no difference."""
     folder = tmp_path / "model"
     shutil.copytree(clip, folder)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -106,7 +106,7 @@ def test_weights_are_never_read_from_a_pickle(clip: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "weights.pth", "weights.pkl"])
 def test_every_module_needs_safetensors(clip: Path, tmp_path: Path, name: str) -> None:
-    """Those of the towers are; the layer after them has its own, which sentence-transformers would unpickle."""
+    """The towers have safetensors, but the layer after them has a pickle, which the library would load."""
     folder = tmp_path / "model"
     model = load_clip(str(clip), "cpu")
     model.append(Dense(16, 16))
@@ -121,7 +121,7 @@ def test_every_module_needs_safetensors(clip: Path, tmp_path: Path, name: str) -
 
 
 def test_a_tokenizer_with_catastrophic_backtracking_is_one_line(clip: Path, tmp_path: Path) -> None:
-    """The tokenizers library gives up after a number of steps, with a panic, which is a BaseException."""
+    """After a number of steps, the tokenizers library panics, which raises a BaseException."""
     folder = tmp_path / "model"
     shutil.copytree(clip, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())

@@ -1,4 +1,4 @@
-"""A known secret in every place where one may be typed: no command shows it, however wrong the place is."""
+"""A secret in any place where a user may type it, right or wrong, is shown by no command."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_errors_about_a_database_url_contain_no_secret(url: str) -> None:
 
 
 def test_no_part_of_a_shown_url_contains_a_password() -> None:
-    """Any mixture of the characters that divide a URL: nothing after a colon and before an `@` is shown."""
+    """In random URLs of separator characters, no text between a colon and an `@` is shown."""
     dice = random.Random(0)
     marks = ("", ":", "/", "?", "#", "@", "%", "&", "=", "[", "]", ";", " ", "'", '"', "a", "5432", "host", "\\", "é")
     for _ in range(20_000):

@@ -1,4 +1,4 @@
-"""Bodies that come slowly: each is given up in bounded time, and none keeps others waiting."""
+"""Slow bodies time out, and do not delay other responses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FAST, SLOW = "/large", "/slow"
 
 @asynccontextmanager
 async def server() -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """A server of `/large`, a whole body, and `/slow`, which sends most of one and then a byte now and then.
+    """Serve `/large`, a complete body, and `/slow`, which sends most of a body and then single bytes with pauses.
 
-    Yields its URL, and an event that is set when a client has read most of the slow one.
+    Yields the URL, and an event that is set when a client has read most of the slow body.
     """
     read, writers = asyncio.Event(), list[asyncio.StreamWriter]()
 

@@ -1,4 +1,4 @@
-"""Titles of any text: stored exactly, and shown so that no terminal obeys them."""
+"""Titles of any text are stored exactly, and escaped for the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.trainer.tiny import draw
 
 
 def videos_with(titles: list[str], api: RawApi) -> dict[str, bytes]:
-    """Every method's answer for a channel of these titles."""
+    """The responses of all API methods for a channel with these titles."""
     ids = [f"video{number:06d}" for number in range(len(titles))]
     items = [video_item(i, title, api.thumbnails(i)) for i, title in zip(ids, titles, strict=True)]
     return {

@@ -335,7 +335,7 @@ def test_the_driver_gets_the_limits_that_detect_an_unreachable_server(migrated_p
 
 
 def set_for_the_database(url: str, setting: str) -> None:
-    """As an administrator sets it; it applies to new connections."""
+    """Change a setting of the database, as an administrator would. It applies to new connections."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}".encode())
 

@@ -1,4 +1,4 @@
-"""A store that came with a journal of strangers: SQLite would delete the file that the journal names."""
+"""A store with an untrusted journal: SQLite would delete the file that the journal names."""
 
 from __future__ import annotations
 

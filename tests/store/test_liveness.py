@@ -1,4 +1,4 @@
-"""Signs of life: what a run of another machine is judged by, whatever its name and its clock."""
+"""Signs of life decide whether a run of another machine is alive, regardless of the machine's name and clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from store.youtube import LEASE, clock
 
 
 def not_here(_host: str, _pid: int, _heard_at: datetime, _start: int | None) -> None:
-    """What this machine knows of the processes of another."""
+    """The state of another machine's process, as known on this machine: unknown."""
 
 
 def start(database: Database, model: type[TrainingRun | Sweep]) -> int:
@@ -65,7 +65,7 @@ def test_a_silent_process_on_another_machine_counts_as_ended(
 def test_a_run_marked_as_interrupted_is_running_again_after_a_sign_of_life(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
-    """As after a pause, or where the clock of the machine that judged it was put forward."""
+    """This happens after a pause of the process, or if the judging machine's clock was put forward."""
     row_id = start(database, model)
     with database.write() as session:
         session.execute(update(model).values(seen_at=clock(session, utc_now()) - 2 * LEASE))
@@ -87,7 +87,7 @@ def test_a_sign_of_life_does_not_reopen_an_ended_run(database: Database, left: s
 
 
 def test_a_local_process_is_checked_with_its_last_sign_of_life(database: Database) -> None:
-    """By now's clock it may be younger than its run: the clock was put forward meanwhile."""
+    """By the current clock, the process may have started after its run, because the clock was put forward."""
     start(database, TrainingRun)
     asked: list[datetime] = []
 
@@ -108,7 +108,7 @@ def test_a_local_process_is_checked_with_its_last_sign_of_life(database: Databas
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
 def test_a_clock_put_forward_does_not_end_a_running_run(database: Database, model: type[TrainingRun | Sweep]) -> None:
-    """All that it wrote before is of the old clock: to the new one, its process seems to have started later."""
+    """The recorded times are of the old clock. By the new clock, the process seems to have started later."""
     row_id, before = start(database, model), utc_now() - timedelta(days=9)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         of_process = {"host": this_machine(), "pid": process.pid, "process_start": start_of(process.pid)}

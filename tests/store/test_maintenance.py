@@ -94,7 +94,7 @@ def test_a_store_beside_the_log_of_another_store_is_reported(migrated_file: Path
             rows = ((f"{half}-{number}", "u" * 200) for number in range(1500))
             plain.executemany("INSERT INTO picture_failure VALUES (?, ?, 'r', 1, '2024', '2024', '2024')", rows)
             plain.commit()
-            # As a process that is killed leaves it, when half of this is folded into the file.
+            # The state after a process was killed when half of the log was merged into the file.
             log = Path(f"{old}-wal").read_bytes()
             plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     plain.close()

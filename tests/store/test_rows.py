@@ -42,7 +42,7 @@ def _picture(content: bytes, mime: str = "image/jpeg") -> dict[str, Any]:
 
 
 def _rows(database: Database) -> list[tuple[Any, ...]]:
-    """All videos as the database itself shows them, ids left out."""
+    """All rows of `video` as the database returns them, without ids."""
     with database.read() as session:
         return [tuple(row[1:]) for row in session.execute(text("SELECT * FROM video ORDER BY id"))]
 

@@ -173,7 +173,7 @@ def test_different_clocks_do_not_end_syncs_of_other_machines(migrated_postgres_u
             assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=now) == 0
             assert being_synced(session, now) == {CHANNEL}
         with opened.write() as session:
-            # One that is silent is given up by all of them.
+            # All machines mark a silent sync as interrupted.
             silent = begin_sync(session, CHANNEL, "full", host="silent", pid=1, now=now)
             session.execute(update(SyncRun).where(SyncRun.id == silent).values(seen_at=clock(session, now) - 2 * LEASE))
             assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=now) == 1

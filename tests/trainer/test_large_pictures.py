@@ -17,7 +17,7 @@ from trainer.errors import BadPicture
 MANY = 24
 MOST_MIB = 250
 
-# Holds many pictures of one file, as a batch does, and says by how many KiB the peak of memory grew.
+# Holds many copies of one decoded file, like a batch, and prints by how many KiB the peak memory grew.
 DECODE_MANY = """
 import pathlib, re, sys
 from trainer.data.pictures import decoded
@@ -79,7 +79,7 @@ def test_a_very_long_image_is_reduced(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("form", ["EPS", "BMP", "TIFF", "PPM", "ICO"])
 def test_formats_that_are_never_stored_are_not_opened(form: str) -> None:
-    """Of an EPS, Pillow would start Ghostscript."""
+    """For an EPS file, Pillow would start Ghostscript."""
     with pytest.raises(BadPicture, match="not an image"):
         decoded(saved(form, (64, 48)), "a")
 

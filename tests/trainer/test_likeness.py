@@ -37,7 +37,7 @@ def drawn(count: int) -> list[Image.Image]:
 
 
 def template(words: str, size: int = 40, place: tuple[int, int] = (30, 100)) -> Image.Image:
-    """A letterboxed thumbnail of one design, with other words on it."""
+    """A letterboxed thumbnail of a fixed design with the given words."""
     noise = np.random.default_rng(5).integers(0, 256, size=(9, 16, 3), dtype=np.uint8)
     image = Image.new("RGB", (480, 360))
     image.paste(Image.fromarray(noise).resize((480, 270), Image.Resampling.BICUBIC), (0, 45))

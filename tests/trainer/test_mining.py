@@ -1,4 +1,4 @@
-"""Negatives of whole selections: from the own split, within the own channel where that is asked for."""
+"""Negatives of whole selections: from the row's split or, if requested, from its channel in the split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPLITS = {"train": 12, "valid": 5, "test": 4}
 
 
 def embed(titles: Sequence[str]) -> np.ndarray:
-    """Random vectors that depend on the title alone."""
+    """Random vectors that depend only on the title."""
     return np.stack(
         [np.random.default_rng(list(title.encode())).standard_normal(8).astype(np.float32) for title in titles]
     )

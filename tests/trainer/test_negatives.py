@@ -69,7 +69,7 @@ def cosines(vectors: Vectors) -> NDArray[np.float32]:
 
 
 def recipe(vectors: Vectors) -> list[int]:
-    """The published recipe: in row order, each row takes the least similar title that no row before it took."""
+    """The published recipe: in row order, each row gets the least similar title that no earlier row got."""
     table = pd.DataFrame(cosines(vectors))
     taken: list[int] = []
     for row in table.index:
@@ -77,12 +77,12 @@ def recipe(vectors: Vectors) -> list[int]:
     return taken
 
 
-# Ten times what float32 products of unit vectors are off in practice; a tie only if closer.
+# Ten times the usual error of float32 products of unit vectors. Closer cosines count as a tie.
 ROUNDING = 1e-6
 
 
 def near_ties(vectors: Vectors, chosen: Sequence[int]) -> int:
-    """Rows that might have taken another unused title as well, as far as float32 can tell."""
+    """Rows for which float32 can't tell which of several unused titles is the least similar."""
     similar, used, ties = cosines(vectors), np.zeros(len(vectors), dtype=bool), 0
     for row, pick in enumerate(chosen):
         unused = np.where(used, np.inf, similar[row])
@@ -93,7 +93,7 @@ def near_ties(vectors: Vectors, chosen: Sequence[int]) -> int:
 
 
 def themed(n: int, d: int, seed: int, themes: int) -> Vectors:
-    """Vectors around a few themes, as titles are: many near each other, some very."""
+    """Vectors around a few themes, like those of titles: many are similar, and some very similar."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(themes, d))[generator.integers(themes, size=n)]
     spread = generator.uniform(0.1, 1.5, size=(n, 1))
@@ -101,7 +101,7 @@ def themed(n: int, d: int, seed: int, themes: int) -> Vectors:
 
 
 def check_against_recipe(vectors: Vectors, groups: Sequence[str]) -> int:
-    """Compare up to the first row that the recipe gives a title of its own group; return how many rows that is."""
+    """Compare with the recipe up to the first row that gets a title of its own group; return the number of rows."""
     ours, theirs = least_similar(vectors, groups), recipe(vectors)
     agreeing = next((row for row, pick in enumerate(theirs) if groups[pick] == groups[row]), len(theirs))
     assert ours[:agreeing] == theirs[:agreeing]
@@ -113,7 +113,7 @@ def check_against_recipe(vectors: Vectors, groups: Sequence[str]) -> int:
 
 
 def assert_allowed(chosen: Assignment, groups: Sequence[str]) -> None:
-    """Every row that can have a negative has one, of another group; the picks are plain ints, as a database wants."""
+    """Assert that each row has a negative of another group if there is one, as a plain int, which databases need."""
     assert len(chosen) == len(groups)
     for row, pick in enumerate(chosen):
         if len(set(groups)) == 1:
@@ -137,7 +137,7 @@ def embed(model: SentenceTransformer, titles: list[str]) -> Vectors:
 
 
 def test_least_similar_equals_the_recipe_on_invented_titles(title_model: SentenceTransformer) -> None:
-    """Over the table's first n rows for every n: some end with the recipe giving the last row its own title."""
+    """For the first n rows with every n: for some n, the recipe gives the last row its own title."""
     vectors = embed(title_model, TITLES)
     agreeing = {n: check_against_recipe(vectors[:n], alone(n)) for n in range(2, len(TITLES) + 1)}
     assert any(rows == n for n, rows in agreeing.items())
@@ -147,7 +147,7 @@ def test_least_similar_equals_the_recipe_on_invented_titles(title_model: Sentenc
 def test_least_similar_equals_the_recipe_on_a_real_channel(
     title_model: SentenceTransformer, shared_channel: Path
 ) -> None:
-    """Over the whole table, as the recipe mines, and inside each split, as we do."""
+    """On the whole table, as in the recipe, and within each split, as in thumbtune."""
     videos = json.loads((shared_channel / "videos.json").read_text(encoding="utf-8"))
     videos.sort(key=lambda video: str(video["published"]), reverse=True)
     titles = [str(video["title"]) for video in videos]
@@ -174,7 +174,7 @@ def test_least_similar_equals_the_recipe_on_random_vectors(seed: int) -> None:
 @settings(deadline=None)
 @given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
 def test_ties_are_broken_like_in_the_recipe(flat: list[int]) -> None:
-    """In four dimensions nearly everything ties, and equal vectors abound: then the lowest row number wins."""
+    """In four dimensions, most cosines tie, and many vectors are equal: then the lowest row number wins."""
     vectors = signs(np.asarray(flat), 4)
     check_against_recipe(vectors, alone(len(vectors)))
 
@@ -204,14 +204,14 @@ def test_a_title_is_reused_only_if_no_unused_title_is_allowed(seed: int, labels:
 
 
 def test_a_last_row_with_only_its_own_title_left_reuses_the_least_similar() -> None:
-    """The recipe's flaw: rows 0 and 1 take each other's title, and row 2 has only its own title left."""
+    """In the recipe, rows 0 and 1 get each other's title, and only its own title is left for row 2."""
     vectors = np.asarray([[1, 0], [-1, 0.1], [0.3, 1]], dtype=np.float32)
     assert recipe(vectors) == [1, 0, 2]
     assert least_similar(vectors, alone(3)) == [1, 0, 1]
 
 
 def test_an_equal_title_is_never_a_negative() -> None:
-    """Rows 0 and 3 carry one title; where nothing else is unused, another row's negative is used again."""
+    """Rows 0 and 3 have equal titles. If no other title is unused, another row's negative is used again."""
     vectors = signs([[1, 1, 1, 1], [1, 1, 1, -1], [1, 1, -1, -1], [1, 1, 1, 1]], 4)
     groups = ["one", "two", "three", "one"]
     assert least_similar(vectors, groups) == [2, 0, 3, 1]
@@ -223,7 +223,7 @@ def by_every_strategy(vectors: Vectors, groups: Sequence[str]) -> list[Assignmen
 
 
 def test_blank_titles_are_not_negatives_of_each_other() -> None:
-    """No-break, ideographic and other spaces: pairs by SQL's trim(), and one title by ours."""
+    """Titles of no-break, ideographic and other spaces are pairs for SQL's trim(), but equal when normalised."""
     titles = ["\u00a0", "red", "\u3000", "\t", "blue", "\u2003\u00a0", "green", "\u00a0"]
     groups = list(groups_of((f"v{row}", title, f"picture {row}") for row, title in enumerate(titles)).values())
     for chosen in by_every_strategy(random_signs(len(titles), 16, 3), groups):
@@ -233,12 +233,12 @@ def test_blank_titles_are_not_negatives_of_each_other() -> None:
 
 
 def test_group_labels_are_compared_to_the_last_character() -> None:
-    """A NUL at the end distinguishes titles, too: two groups, and each row's negative is the other row's title."""
+    """Titles that differ in a NUL at the end are in two groups, so each is the other's negative."""
     assert by_every_strategy(random_signs(2, 16, 3), ["a", "a\0"]) == [[1, 0]] * 3
 
 
 def test_a_long_group_label_does_not_enlarge_the_others() -> None:
-    """As a row of a fixed-width array each of the 1,000 would take 400 kB."""
+    """In a fixed-width array, each of the 1,000 labels would take 400 kB."""
     vectors, groups = random_signs(1000, 4, 6), ["long " * 20_000, *alone(999)]
     tracemalloc.start()
     try:
@@ -312,7 +312,7 @@ def test_random_titles_depend_only_on_the_seed() -> None:
 
 
 def test_random_titles_are_all_equally_likely() -> None:
-    """5,000 fixed seeds: each of four allowed titles 1,250 times, give or take five standard deviations."""
+    """With 5,000 seeds, each of four allowed titles is chosen 1,250 times, within five standard deviations."""
     groups = ["b", "a", "b", "c", "d", "b", "e"]
     counts = [Counter[int | None]() for _ in groups]
     for seed in range(5000):
@@ -329,7 +329,7 @@ def test_random_titles_are_all_equally_likely() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("vectors", [themed(2000, 384, 1, 45), themed(2000, 768, 5, 2000)], ids=["themes", "none"])
 def test_least_similar_equals_the_recipe_at_2000_titles(vectors: Vectors) -> None:
-    """In no step of the recipe are two titles so close that rounding would decide."""
+    """With these vectors, rounding decides no step of the recipe."""
     theirs = recipe(vectors)
     assert near_ties(vectors, theirs) == 0
     assert check_against_recipe(vectors, alone(2000)) >= 1999
@@ -342,7 +342,7 @@ def test_least_similar_equals_the_recipe_at_2000_titles_with_many_ties() -> None
 
 
 def nearly_tied(n: int) -> Vectors:
-    """Each vector several times, some copies changed in a last bit, so that float32 products can't order them."""
+    """Copies of vectors, some changed in the last bit, so that float32 products can't order them."""
     generator = np.random.default_rng(4)
     vectors = generator.normal(size=(n // 5, 96)).astype(np.float32)[generator.integers(n // 5, size=n)]
     changed = generator.choice(n, n // 2, replace=False)
@@ -377,7 +377,7 @@ def test_the_exact_cosine_decides_where_float32_is_too_coarse(monkeypatch: pytes
 @settings(deadline=None)
 @given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
 def test_without_groups_each_title_is_used_once(flat: list[int]) -> None:
-    """Except for a last row whose own title is the only unused title."""
+    """An exception is a last row for which only its own title is unused."""
     chosen = least_similar(signs(np.asarray(flat), 4), alone(len(flat) // 4))
     last = len(chosen) - 1
     assert len(set(chosen[:-1])) == last
@@ -386,7 +386,7 @@ def test_without_groups_each_title_is_used_once(flat: list[int]) -> None:
 
 
 def test_many_rows_of_a_large_group_may_reuse_a_title() -> None:
-    """More rows than a block holds have only used titles left; each still gets the least similar allowed one."""
+    """For more rows than a block, only used titles are left; each gets the least similar allowed title."""
     vectors = themed(3000, 16, 2, 10)
     groups = ["large"] * 2500 + alone(500)
     chosen = least_similar(vectors, groups)
@@ -421,7 +421,7 @@ def test_a_vector_that_is_not_finite_is_an_error(bad: float) -> None:
 
 @pytest.mark.slow
 def test_the_index_finds_the_same_titles_as_an_exact_search() -> None:
-    """For nearly every row; the other rows get a title that is hardly less similar."""
+    """This holds for nearly every row; the other rows get a title that is hardly less similar."""
     n = 4000
     vectors, groups = themed(n, 64, 8, 60), [f"group {row % 3500}" for row in range(n)]
     exact, found = hard(vectors, groups, 0.9), hard(vectors, groups, 0.9, exact_up_to=n - 1)
@@ -489,7 +489,7 @@ def test_several_blocks_give_the_same_choices_as_one() -> None:
     assert n > 2 * negatives._BLOCK_ROWS
     half = random_signs(n // 2, 64, 1)
     vectors = np.concatenate([half, -half])
-    # Each row's least similar title, half the table away in another block, is of its group and not allowed.
+    # Each row's least similar title is half a table away, in another block, and in the row's group.
     labels = np.arange(n) % (n // 2)
     groups = [f"group {label}" for label in labels]
     similar = cosines(vectors)

@@ -28,7 +28,7 @@ from trainer.publish.plot import draw_runs, save
 
 
 def some_runs(n: int, test_every: int = 1) -> list[FinishedRun]:
-    """Runs 101, 102, ... a week apart, all scored on valid, every so many on test too."""
+    """Runs 101, 102, ... at weekly intervals. All are scored on valid, and some also on test."""
     runs = []
     for at in range(n):
         value = 0.5 + 0.4 * at / n
