@@ -23,7 +23,7 @@ from store.training.champions import (
     scope_of,
 )
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
-from store.training.liveness import has_ended, lives_here, say_alive, this_machine
+from store.training.liveness import has_ended, lives_here, record_heartbeat, this_machine
 from store.training.novelty import NewPairs, new_pairs_since
 from store.training.pairs import (
     Pair,
@@ -161,7 +161,7 @@ __all__ = [
     "replace_champion",
     "run_at_work",
     "save_snapshot",
-    "say_alive",
+    "record_heartbeat",
     "set_groups",
     "snapshot_info",
     "snapshot_pairs",

@@ -67,8 +67,8 @@ from store.youtube.syncs import (
     finish_sync,
     get_sync,
     last_syncs,
+    record_heartbeat,
     refresh_began,
-    say_alive,
     sync_of_another,
 )
 from store.youtube.unread import (
@@ -172,7 +172,7 @@ __all__ = [
     "restart_listing",
     "save_channel",
     "save_listing_place",
-    "say_alive",
+    "record_heartbeat",
     "summaries",
     "sync_of_another",
     "units_by_key",

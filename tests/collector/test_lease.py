@@ -136,7 +136,7 @@ async def test_a_reused_process_id_holds_no_lease(
             await younger.communicate(b"")
 
 
-async def test_a_waiting_sync_gives_signs_of_life(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_waiting_sync_sends_heartbeats(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector.sync.lease, "SIGN_OF_LIFE_S", 0.01)
     hang = Fault("hang", path="/youtube/v3/playlistItems", times=1, delay_s=60)
     async with StandIn(channel(3), faults=Faults([hang])) as server:
@@ -160,7 +160,7 @@ class _Jumping(asyncio.SelectorEventLoop):
         return super().time() + self.ahead_s
 
 
-def test_a_sign_of_life_comes_within_a_minute_and_keeps_the_lease(sqlite_database: Database) -> None:
+def test_a_heartbeat_comes_within_a_minute_and_keeps_the_lease(sqlite_database: Database) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", times=1, delay_s=60)
     clock = Clock(hours=24)
 

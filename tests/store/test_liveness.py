@@ -1,4 +1,4 @@
-"""Signs of life decide whether a run of another machine is alive, regardless of the machine's name and clock."""
+"""Heartbeats decide whether a run of another machine is alive, regardless of the machine's name and clock."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from store.tables import Sweep, TrainingRun
 from store.training import (
     has_ended,
     lives_here,
+    record_heartbeat,
     run_at_work,
-    say_alive,
     start_run,
     start_sweep,
     this_machine,
@@ -62,7 +62,7 @@ def test_a_silent_process_on_another_machine_counts_as_ended(
 
 
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
-def test_a_run_marked_as_interrupted_is_running_again_after_a_sign_of_life(
+def test_a_run_marked_as_interrupted_is_running_again_after_a_heartbeat(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
     """This happens after a pause of the process, or if the judging machine's clock was put forward."""
@@ -71,22 +71,22 @@ def test_a_run_marked_as_interrupted_is_running_again_after_a_sign_of_life(
         session.execute(update(model).values(seen_at=clock(session, utc_now()) - 2 * LEASE))
         assert mark_interrupted_rows(session, model, not_here) == [row_id]
     with database.write() as session:
-        say_alive(session, model, row_id)
+        record_heartbeat(session, model, row_id)
         assert mark_interrupted_rows(session, model, not_here) == []
     assert status(database, model, row_id) == ("running", None, None)
 
 
 @pytest.mark.parametrize("left", ["done", "failed", "interrupted"])
-def test_a_sign_of_life_does_not_reopen_an_ended_run(database: Database, left: str) -> None:
+def test_a_heartbeat_does_not_reopen_an_ended_run(database: Database, left: str) -> None:
     row_id = start(database, TrainingRun)
     with database.write() as session:
         session.execute(update(TrainingRun).values(status=left, error="stopped by a signal"))
     with database.write() as session:
-        say_alive(session, TrainingRun, row_id)
+        record_heartbeat(session, TrainingRun, row_id)
     assert status(database, TrainingRun, row_id)[0] == left
 
 
-def test_a_local_process_is_checked_with_its_last_sign_of_life(database: Database) -> None:
+def test_a_local_process_is_checked_with_its_last_heartbeat(database: Database) -> None:
     """By the current clock, the process may have started after its run, because the clock was put forward."""
     start(database, TrainingRun)
     asked: list[datetime] = []

@@ -296,7 +296,7 @@ def test_a_channel_in_use_is_not_removed(database: Database) -> None:
     with pytest.raises(InUse):
         remove(database, is_alive=alive)
     with database.write() as session:
-        # On another machine, with a recent sign of life.
+        # On another machine, with a recent heartbeat.
         session.get_one(SyncRun, sync_id).host = "elsewhere"
     with pytest.raises(InUse):
         remove(database)

@@ -30,9 +30,9 @@ from store.youtube import (
     last_syncs,
     mark_refreshed,
     quota_day,
+    record_heartbeat,
     record_page,
     refresh_began,
-    say_alive,
     sync_of_another,
     units_spent,
 )
@@ -160,7 +160,7 @@ def test_only_runs_of_ended_processes_are_marked_as_interrupted(database: Databa
 
 
 def test_different_clocks_do_not_end_syncs_of_other_machines(migrated_postgres_url: str) -> None:
-    """Each machine writes and judges signs of life by the server's clock."""
+    """Each machine writes and judges heartbeats by the server's clock."""
     opened = open_database(migrated_postgres_url)
     with opened.write() as session:
         add_channel(session)
@@ -169,7 +169,7 @@ def test_different_clocks_do_not_end_syncs_of_other_machines(migrated_postgres_u
     for run_id, now in zip(running, clocks, strict=True):
         with opened.write() as session:
             add_counts(session, run_id, SyncCounts(new=1), key_fingerprint="k", now=now)
-            say_alive(session, run_id, now)
+            record_heartbeat(session, run_id, now)
             assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=now) == 0
             assert being_synced(session, now) == {CHANNEL}
         with opened.write() as session:
@@ -181,14 +181,14 @@ def test_different_clocks_do_not_end_syncs_of_other_machines(migrated_postgres_u
 
 
 @pytest.mark.parametrize("host", ["here", "there"])
-def test_a_run_without_signs_of_life_is_marked_as_interrupted_on_any_machine(database: Database, host: str) -> None:
+def test_a_run_without_heartbeats_is_marked_as_interrupted_on_any_machine(database: Database, host: str) -> None:
     with database.write() as session:
         add_channel(session)
     silent, counting, telling, old = (begin(database, host=host) for _ in range(4))
     with database.write() as session:
         add_counts(session, counting, SyncCounts(listed=1), key_fingerprint="k", now=at(1))
-        say_alive(session, telling, at(1))
-        # A row of a version that gave no signs of life.
+        record_heartbeat(session, telling, at(1))
+        # A row of a version that sent no heartbeats.
         session.execute(update(SyncRun).where(SyncRun.id == old).values(seen_at=None))
         long_ago = clock(session, at(1.1)) - 1.1 * LEASE
         session.execute(update(SyncRun).where(SyncRun.id == silent).values(seen_at=long_ago))

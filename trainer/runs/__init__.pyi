@@ -12,10 +12,10 @@ from .learning import cached_learner as cached_learner
 from .preparing import encode as encode
 from .preparing import mine as mine
 from .preparing import resolved as resolved
+from .record import heartbeat as heartbeat
 from .record import known_at_start as known_at_start
 from .record import mark_stale as mark_stale
 from .record import ran_out_of_memory as ran_out_of_memory
-from .record import signs_of_life as signs_of_life
 from .recorded import export_model as export_model
 from .retraining import Inherited as Inherited
 from .retraining import Retrained as Retrained
