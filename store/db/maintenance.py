@@ -81,9 +81,9 @@ def check(database: Database) -> Iterator[Check]:
 def _about_role(session: Session) -> str:
     """The role of a PostgreSQL store, with advice if it has unnecessary rights: `sql` runs any query of the user."""
     query = "SELECT rolname, rolsuper OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
-    name, is_mighty = session.execute(text(query)).one()
+    name, is_privileged = session.execute(text(query)).one()
     advice = " has rights of a superuser; use a role that owns only this store's database or schema"
-    return f"{name}{advice if is_mighty else ''}"
+    return f"{name}{advice if is_privileged else ''}"
 
 
 def _integrity_check(path: Path) -> list[str]:

@@ -266,7 +266,7 @@ class _Bucket(Place):
             try:
                 return bytes(self._store.get(name).bytes())
             except FileNotFoundError as error:
-                _raise_unless_key(error)
+                _raise_if_no_bucket(error)
                 return None
 
     def _put(self, name: str, content: bytes) -> None:
@@ -278,7 +278,7 @@ class _Bucket(Place):
             try:
                 self._store.delete(name)
             except FileNotFoundError as error:
-                _raise_unless_key(error)
+                _raise_if_no_bucket(error)
 
     def delete_names(self, names: Iterable[str]) -> None:
         """Delete objects, with one request for each thousand."""
@@ -319,7 +319,7 @@ def _require_url(endpoint: str) -> None:
         )
 
 
-def _raise_unless_key(error: FileNotFoundError) -> None:
+def _raise_if_no_bucket(error: FileNotFoundError) -> None:
     """Raise the error again if the bucket is missing, and not only the object."""
     if "NoSuchBucket" in str(error):
         raise error

@@ -1,8 +1,8 @@
 """Identify this machine, and find runs and sweeps with status `running` whose process has ended.
 
-Processes of this machine since its last boot are checked directly. All other processes are judged by their signs of
-life, because no name identifies a machine reliably: host names are shared, and images and clones share machine ids.
-They count as ended once they were silent for `LEASE`.
+Processes of this machine since its last boot are checked directly. All other processes are judged by their heartbeats,
+because no name identifies a machine reliably: host names are shared, and images and clones share machine ids. They
+count as ended after `LEASE` without a heartbeat.
 """
 
 from __future__ import annotations

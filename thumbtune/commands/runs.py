@@ -76,7 +76,7 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
             ("run", "date", "channels", "model", "n valid", "recall@1 (95 %)"),
             [_short_line(row, names) for row in rows],
         )
-        _tell_failures(app.console, rows, looked)
+        _note_failures(app.console, rows, looked)
         return
     app.console.table(
         (
@@ -99,10 +99,10 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
         ),
         [[*_line(row), scope_in_words(row["scope"], names)] for row in rows],
     )
-    _tell_failures(app.console, rows, looked)
+    _note_failures(app.console, rows, looked)
 
 
-def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) -> None:
+def _note_failures(console: Console, rows: list[dict[str, Any]], looked: int) -> None:
     """Write a line for each failed run (cut on a terminal), and how often the test split was scored."""
     for row in rows:
         if row["error"]:
